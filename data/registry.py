@@ -53,8 +53,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._table:
+            hint = nearest(str(name), self._table) or ";"
             known = ", ".join(self.names()) or "none"
-            raise ConfigError(
-                f"unknown {self.what} {name!r}{nearest(str(name), self._table) or ';'} Known: {known}"
-            )
+            raise ConfigError(f"unknown {self.what} {name!r}{hint} Known: {known}")
         return self._table[name]

@@ -1,7 +1,7 @@
 """dipole: diffusion policies for robots, from demonstrations to a moving robot.
 
-The package's rooms are folders at the root of the repository (`policy/` is `dipole.policy`, and so on);
-this file is the root of the import name. See docs/architecture.md.
+The package's rooms are folders at the root of the repository (`policy/` is `dipole.policy`, and so
+on); this file is the root of the import name. See docs/architecture.md.
 """
 
 from importlib.metadata import version
