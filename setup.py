@@ -4,11 +4,11 @@ from setuptools import find_packages, setup
 
 ROOMS = ("policy", "envs", "data", "configs", "deploy", "apps")
 packages = [
-    p
+    package
     for room in ROOMS
-    for p in [room, *(f"{room}.{sub}" for sub in find_packages(room, exclude=["_root*"]))]
+    for package in [room, *(f"{room}.{sub}" for sub in find_packages(room, exclude=["_root*"]))]
 ]
 setup(
-    packages=["dipole", *(f"dipole.{p}" for p in packages)],
+    packages=["dipole", *(f"dipole.{package}" for package in packages)],
     package_dir={"dipole": "policy/_root"} | {f"dipole.{room}": room for room in ROOMS},
 )
