@@ -1,0 +1,101 @@
+"""The `dipole` command: find the subcommand, import it, call it, and print its errors.
+
+Subcommands are imported when called, so that `dipole --help` and a mistyped name answer at once.
+Exit codes: 0 done, 1 an error the message explains, 2 a mistyped command line, 130 interrupted.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+from dipole.apps.errors import UsageError
+
+COMMANDS = {
+    "train": "train a policy on demonstrations, or resume a run",
+    "evaluate": "score a checkpoint in its simulator, with a video and a picture",
+    "record": "make demonstrations: by hand in a window, or by the expert",
+    "data": "look into a dataset, and validate it",
+    "doctor": "what this machine offers, and what is missing",
+}
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dipole ARGV` and return its exit code; `argv` is sys.argv[1:] by default."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # Threads that spin while they wait make a shared machine many times slower; torch's import
+    # reads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        code = _dispatch(argv)
+        sys.stdout.flush()  # a closed pipe is noticed here rather than at the interpreter's end
+        return code
+    except UsageError as error:
+        return _fail(argv, str(error), 2)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at its end: give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        if not _is_for_a_person(error):
+            raise
+        return _fail(argv, str(error), 1)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"dipole {version('dipole')}")
+        return 0
+    return _command(argv[0])(argv[1:])
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(COMMANDS)}"
+        raise UsageError(f"unknown command {name!r}; {hint}")
+    command: Callable[[list[str]], int] = import_module(f"dipole.apps.{name}").main
+    return command
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {does}" for name, does in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: dipole COMMAND ...",
+            "",
+            "Diffusion policies for robots: from demonstrations to a moving robot.",
+            "",
+            *lines,
+            "",
+            "`dipole COMMAND --help` says more; `dipole --version` prints the version.",
+        ]
+    )
+
+
+def _is_for_a_person(error: Exception) -> bool:
+    """Whether the message tells the user what to do; any other exception is a defect of ours."""
+    from dipole.data.errors import DipoleError
+
+    return isinstance(error, DipoleError)
+
+
+def _fail(argv: list[str], message: str, code: int) -> int:
+    command = f"dipole {argv[0]}" if argv and argv[0] in COMMANDS else "dipole"
+    print(f"{command}: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
