@@ -119,11 +119,10 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _nearest_key(key: str, known: list[str]) -> str:
-    """The nearest key; where none is near as a whole, the one whose last word is: stesp, train.steps."""
-    last_words = {name.rpartition(".")[2]: name for name in reversed(known)}
+    """The nearest key; where none is near as a whole, the one whose last word is."""
+    last = {name.rpartition(".")[2]: name for name in reversed(known)}
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.7) or [
-        last_words[word]
-        for word in difflib.get_close_matches(key.rpartition(".")[2], last_words, n=1)
+        last[word] for word in difflib.get_close_matches(key.rpartition(".")[2], last, n=1)
     ]
     return f", did you mean {near[0]!r}?" if near else "."
 

@@ -1,0 +1,69 @@
+"""Make the virtual environment: `python .ci/environment.py .venv`, which `make setup` calls.
+
+Runs on the plain interpreter, before anything is installed. The pinned versions of
+requirements.lock are used as constraints. A torch that this interpreter already has is kept, where
+it is within our range: it may be a build for this very machine, and is gigabytes to fetch again.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = "pusht,dev"
+OLDEST, NEWEST = (3, 11), (3, 13)  # requires-python in pyproject.toml
+TORCH_FROM, TORCH_BELOW = (2, 4), (2, 14)  # torch's range in pyproject.toml
+
+
+def main(folder):
+    check_python()
+    torch = installed_torch()
+    python = folder / "bin" / "python"
+    if not python.exists():
+        options = ["--system-site-packages"] if torch else []
+        run(sys.executable, "-m", "venv", *options, str(folder))
+    constraints = folder / "constraints.txt"
+    lock = (ROOT / "requirements.lock").read_text().splitlines(keepends=True)
+    constraints.write_text("".join(line for line in lock if not (torch and is_torch(line))))
+    print(f"installing dipole[{EXTRAS}]" + (f" beside torch {torch}" if torch else ""), flush=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*install, "--constraint", str(constraints), "--editable", f"{ROOT}[{EXTRAS}]")
+
+
+def check_python():
+    version = sys.version_info[:2]
+    if not OLDEST <= version <= NEWEST:
+        dotted = [".".join(map(str, numbers)) for numbers in (OLDEST, NEWEST, version)]
+        sys.exit(
+            f"dipole needs Python {dotted[0]} to {dotted[1]}; {sys.executable} is {dotted[2]}.\n"
+            "Name another one: make setup PYTHON=python3.12"
+        )
+
+
+def installed_torch():
+    """The version of the torch that this interpreter imports, or None where it will not serve."""
+    probe = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.__version__)"],
+        cwd="/",  # this folder has a `data` and more that could be taken for libraries
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    version = probe.stdout.strip()
+    if probe.returncode or not version:
+        return None
+    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    return version if TORCH_FROM <= numbers < TORCH_BELOW else None
+
+
+def is_torch(line):
+    return line.startswith(("torch==", "triton=="))
+
+
+def run(*command):
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"failed: {' '.join(command)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute())

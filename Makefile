@@ -1,0 +1,52 @@
+# One word for everything a person needs: `make help`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+DEMO ?= demo/$(shell date +%Y-%m-%d_%H-%M-%S)
+ARGS ?=
+# The folders at the root that make up the package, as in setup.py.
+ROOMS := policy envs data configs deploy apps
+
+# Threads that spin while they wait make a shared machine many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types check lock clean
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install dipole into it (PYTHON=python3.12 chooses the interpreter)
+
+$(STAMP): pyproject.toml setup.py requirements.lock .ci/environment.py
+	@$(PYTHON) .ci/environment.py $(VENV)
+	@touch $@
+
+demo: setup ## train on the bundled demonstrations, evaluate, and say where the video is
+	$(BIN)/dipole train task=pusht_state policy=unet_small output=$(DEMO)/train
+	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 output=$(DEMO)/evaluation
+
+test: setup ## run the tests (ARGS='-m "not slow"' for the quick ones)
+	@$(BIN)/pytest $(ARGS)
+
+lint: setup ## check style and formatting
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: setup ## check types
+	@mkdir -p build/ns/dipole
+	@for room in $(ROOMS); do ln -sfn ../../../$$room build/ns/dipole/$$room; done
+	@ln -sfn ../../../policy/_root/__init__.py build/ns/dipole/__init__.py
+	@$(BIN)/mypy
+
+check: lint types test ## all of the three, as CI does
+
+# uv: pip install uv
+lock: setup ## pin the newest versions within pyproject.toml's ranges anew
+	uv pip compile pyproject.toml --extra pusht --extra dev --universal --python-version 3.11 \
+	    --fork-strategy fewest --no-annotate --no-header --upgrade --quiet -o requirements.lock
+
+clean: ## delete .venv and everything that tools leave behind
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
