@@ -1,0 +1,73 @@
+"""Which chunks of an array are really there."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from dipole.data.formats.files import Files
+from dipole.data.formats.layout import ArrayLayout
+
+_EMPTY = np.uint64(2**64 - 1)  # the index of a shard says so of a chunk that was never written
+_SHARDS_REMEMBERED = 4096
+
+
+class ChunkMap:
+    """Answers whether chunks exist, reading each shard's index once.
+
+    A block is one row of the chunk grid: the chunks that hold the frames
+    [block * rows, (block + 1) * rows) of every other axis.
+    """
+
+    def __init__(self, files: Files, layout: ArrayLayout) -> None:
+        self._files = files
+        self._layout = layout
+        self._shards: dict[tuple[int, ...], str | np.ndarray] = {}
+        self._others = [
+            -(-size // chunk)
+            for size, chunk in zip(layout.shape[1:], layout.chunk[1:], strict=True)
+        ]
+        self._per_shard = tuple(s // c for s, c in zip(layout.shard, layout.chunk, strict=True))
+
+    def problem(self, block: int) -> str | None:
+        """What is wrong with a block's files, as far as seen without decoding, or None."""
+        for chunk in self._chunks(block):
+            cell = tuple(c // per for c, per in zip(chunk, self._per_shard, strict=True))
+            file = self._layout.file(cell)
+            state = self._shard(cell)
+            if isinstance(state, str):
+                return f"{file} {state}"
+            inside = tuple(c % per for c, per in zip(chunk, self._per_shard, strict=True))
+            if not state[inside]:
+                return f"chunk {list(chunk)} is missing inside the shard {file}"
+        return None
+
+    def _chunks(self, block: int) -> Iterator[tuple[int, ...]]:
+        return itertools.product([block], *(range(n) for n in self._others))
+
+    def _shard(self, cell: tuple[int, ...]) -> "str | np.ndarray":
+        if cell not in self._shards:
+            if len(self._shards) >= _SHARDS_REMEMBERED:
+                self._shards.clear()
+            self._shards[cell] = self._look(cell)
+        return self._shards[cell]
+
+    def _look(self, cell: tuple[int, ...]) -> "str | np.ndarray":
+        """What is wrong with a shard, or which of its chunks are whole: bool, shape [chunks]."""
+        size = self._files.size(self._layout.file(cell))
+        if size is None:
+            return "is missing"
+        length = self._layout.index_bytes
+        if not length:
+            return np.ones(self._per_shard, bool)
+        if size < length:
+            return f"is cut short at {size:,} bytes"
+        try:
+            start = size - length if self._layout.index_at_end else 0
+            raw = self._files.read(self._layout.file(cell), start, length)
+        except Exception as error:  # a damaged zip member: whatever zipfile says of it
+            return f"cannot be read ({error})"
+        entries = np.frombuffer(raw[: length // 16 * 16], "<u8").reshape(*self._per_shard, 2)
+        offset, count = entries[..., 0], entries[..., 1]
+        present: np.ndarray = (offset != _EMPTY) & (offset + count <= np.uint64(size))
+        return present

@@ -1,0 +1,114 @@
+"""The files of a dataset, in a folder or in a zip: what is there, how large, a range of bytes.
+
+zarr decodes chunks; what it does not do is say that one is missing (it answers with the fill value).
+So we look ourselves, through this small read-only view.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from dipole.data.errors import DataError
+
+LARGEST_METADATA = 16 * 2**20  # bytes of one JSON file; real ones have a few hundred
+
+
+class Files(Protocol):
+    """A read-only tree of files; names use `/` and are relative to the dataset."""
+
+    path: Path
+
+    def size(self, name: str) -> int | None:
+        """Bytes of the file, or None where there is none."""
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; fewer at the end of the file."""
+
+    def folders(self, name: str) -> list[str]:
+        """Names of the folders inside a folder, sorted; "" is the dataset itself."""
+
+    def zarr_store(self) -> Any:
+        """The same tree as a read-only zarr store."""
+
+
+class FolderFiles:
+    """A dataset that is a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def size(self, name: str) -> int | None:
+        file = self.path / name
+        return file.stat().st_size if file.is_file() else None
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        with open(self.path / name, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def folders(self, name: str) -> list[str]:
+        folder = self.path / name
+        return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+
+    def zarr_store(self) -> Any:
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.path, read_only=True)
+
+
+class ZipFiles:
+    """A dataset that is a zip file. Raises DataError where the zip is truncated or damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"{path}: not a readable zip file ({error}). It is truncated, damaged or something "
+                "else: copy or download it again"
+            ) from error
+        self._entries = {entry.filename: entry for entry in self._zip.infolist()}
+
+    def size(self, name: str) -> int | None:
+        entry = self._entries.get(name)
+        return None if entry is None else entry.file_size
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        with self._zip.open(name) as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def folders(self, name: str) -> list[str]:
+        prefix = f"{name}/" if name else ""
+        inside = (entry[len(prefix) :] for entry in self._entries if entry.startswith(prefix))
+        return sorted({entry.split("/", 1)[0] for entry in inside if "/" in entry})
+
+    def zarr_store(self) -> Any:
+        from zarr.storage import ZipStore
+
+        return ZipStore(self.path, mode="r")
+
+
+def open_files(path: Path) -> Files:
+    """The files at `path`; raises DataError where there is neither a folder nor a zip."""
+    if path.is_dir():
+        return FolderFiles(path)
+    if path.is_file():
+        return ZipFiles(path)
+    raise DataError(f"{path}: there is no dataset here; check the path")
+
+
+def read_metadata(files: Files, name: str) -> bytes | None:
+    """A whole JSON file, or None where there is none; raises DataError past any sane size."""
+    size = files.size(name)
+    if size is None:
+        return None
+    if size > LARGEST_METADATA:
+        raise DataError(f"{files.path}: {name} has {size:,} bytes, too many for metadata")
+    try:
+        return files.read(name, 0, size)
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise DataError(
+            f"{files.path}: {name} cannot be read ({error}). Copy or download the dataset again"
+        ) from error

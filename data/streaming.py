@@ -1,0 +1,83 @@
+"""Batches read from the store as they are needed, for datasets larger than memory."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from dipole.data.errors import DataError, DipoleError
+from dipole.data.sampler import BatchSampler
+from dipole.data.windows import Batch, Windows
+
+
+class BatchDataset(torch.utils.data.Dataset[Any]):
+    """Item n is the whole batch n, as CPU tensors; an error of ours is returned, not raised.
+
+    Raised in a worker it would arrive wrapped in that process's traceback, which says nothing to a person.
+    """
+
+    def __init__(self, windows: Windows, sampler: BatchSampler) -> None:
+        self._windows = windows
+        self._sampler = sampler
+
+    def __getitem__(self, n: int) -> Batch | DipoleError:
+        try:
+            batch = self._windows.gather(self._sampler.indices(n))
+        except DipoleError as error:
+            return error
+        return _apply(torch.from_numpy, batch)
+
+
+class StreamingSource:
+    """Batches from the store, read here or in `workers` spawned processes.
+
+    In memory at a time: two batches for each worker, and 64 MiB of decoded chunks for each process.
+    """
+
+    def __init__(
+        self, windows: Windows, sampler: BatchSampler, device: torch.device, workers: int
+    ) -> None:
+        self._dataset = BatchDataset(windows, sampler)
+        self._device = device
+        self._workers = workers
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        loading = torch.utils.data.DataLoader(
+            self._dataset,
+            batch_size=None,
+            sampler=itertools.count(start),  # type: ignore[arg-type]  # an endless sampler has no length
+            num_workers=self._workers,
+            multiprocessing_context="spawn" if self._workers else None,
+            pin_memory=self._device.type == "cuda",
+            # Its own generator: starting an iterator must not move torch's, which training resumes from.
+            generator=torch.Generator(),
+        )
+        iterator = iter(loading)
+        try:
+            while True:
+                yield self._next(iterator)
+        finally:
+            del iterator  # ends the worker processes
+
+    def _next(self, iterator: Iterator[Batch | DipoleError]) -> Batch:
+        try:
+            batch = next(iterator)
+        except RuntimeError as error:
+            if "worker" not in str(error):
+                raise
+            raise DataError(
+                f"{self._dataset._windows.store.path}: a loading worker died ({error}). Too little memory "
+                "is the usual reason, or a small /dev/shm: use fewer workers or a smaller batch"
+            ) from error
+        if isinstance(batch, DipoleError):
+            raise batch
+        return _apply(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
+
+
+def _apply(function: Any, batch: Batch) -> Batch:
+    """The batch with a function applied to each of its arrays."""
+    return {
+        name: _apply(function, entry) if isinstance(entry, dict) else function(entry)
+        for name, entry in batch.items()
+    }
