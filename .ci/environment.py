@@ -17,15 +17,18 @@ TORCH_FROM, TORCH_BELOW = (2, 4), (2, 14)  # torch's range in pyproject.toml
 
 def main(folder):
     check_python()
-    torch = installed_torch()
     python = folder / "bin" / "python"
     if not python.exists():
-        options = ["--system-site-packages"] if torch else []
-        run(sys.executable, "-m", "venv", *options, str(folder))
-    constraints = folder / "constraints.txt"
+        run(sys.executable, "-m", "venv", str(folder))
+    version, place = installed_torch()
+    if version:
+        borrow(place, folder)
     lock = (ROOT / "requirements.lock").read_text().splitlines(keepends=True)
-    constraints.write_text("".join(line for line in lock if not (torch and is_torch(line))))
-    print(f"installing dipole[{EXTRAS}]" + (f" beside torch {torch}" if torch else ""), flush=True)
+    constraints = folder / "constraints.txt"
+    constraints.write_text("".join(line for line in lock if not (version and is_torch(line))))
+    print(
+        f"installing dipole[{EXTRAS}]" + (f" beside torch {version}" if version else ""), flush=True
+    )
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run(*install, "--constraint", str(constraints), "--editable", f"{ROOT}[{EXTRAS}]")
 
@@ -41,19 +44,30 @@ def check_python():
 
 
 def installed_torch():
-    """The version of the torch that this interpreter imports, or None where it will not serve."""
+    """Version and folder of the torch that this interpreter imports; None, None if it will not serve."""
     probe = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.__version__)"],
+        [sys.executable, "-c", "import torch; print(torch.__version__); print(torch.__file__)"],
         cwd="/",  # this folder has a `data` and more that could be taken for libraries
         check=False,
         capture_output=True,
         text=True,
     )
-    version = probe.stdout.strip()
-    if probe.returncode or not version:
-        return None
-    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
-    return version if TORCH_FROM <= numbers < TORCH_BELOW else None
+    lines = probe.stdout.splitlines()
+    if probe.returncode or len(lines) != 2:
+        return None, None
+    numbers = tuple(int(part) for part in lines[0].split("+")[0].split(".")[:2])
+    if not TORCH_FROM <= numbers < TORCH_BELOW:
+        return None, None
+    return lines[0], Path(lines[1]).parent.parent
+
+
+def borrow(place, folder):
+    """Let the environment see that folder of libraries too, after its own ones.
+
+    Not --system-site-packages, which knows nothing of an interpreter that is itself a venv's.
+    """
+    for site in folder.glob("lib/python*/site-packages"):
+        (site / "borrowed.pth").write_text(f"{place}\n")
 
 
 def is_torch(line):

@@ -1,0 +1,135 @@
+"""Facts about this machine and its libraries, for `dipole doctor`."""
+
+import importlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+GIB = 2**30
+# Where the name to import differs from the name to install.
+MODULES = {"hydra-core": "hydra", "pillow": "PIL", "gym-pusht": "gym_pusht"}
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library that dipole asks for: works means that it loads, in a version we allow."""
+
+    name: str
+    requirement: str  # as pip takes it
+    detail: str  # the version, or what is wrong
+    works: bool
+
+
+def libraries(extra: str | None) -> list[Library]:
+    """The libraries of one extra, or those that dipole always needs (None)."""
+    return [_library(requirement) for requirement in _requirements(extra)]
+
+
+def extras() -> list[str]:
+    return metadata.metadata("dipole").get_all("Provides-Extra") or []
+
+
+def _requirements(extra: str | None) -> Iterator[Requirement]:
+    for line in metadata.requires("dipole") or []:
+        requirement = Requirement(line)
+        of_an_extra = requirement.marker is not None and "extra" in str(requirement.marker)
+        if extra is None and of_an_extra:
+            continue
+        if extra is not None and not of_an_extra:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra or ""}):
+            yield requirement
+
+
+def _library(requirement: Requirement) -> Library:
+    name = requirement.name
+    wanted = f"{name}{requirement.specifier}"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Library(name, wanted, "not installed", False)
+    if not requirement.specifier.contains(version, prereleases=True):
+        return Library(name, wanted, f"{version}, needed {requirement.specifier}", False)
+    try:
+        importlib.import_module(MODULES.get(name, name))
+    except Exception as error:
+        return Library(name, wanted, f"{version} does not load: {_first_line(error)}", False)
+    return Library(name, wanted, version, True)
+
+
+def torchvision_clash() -> str:
+    """Why the installed torchvision does not load, or nothing."""
+    try:
+        version = metadata.version("torchvision")
+        importlib.import_module("torchvision")
+    except metadata.PackageNotFoundError:
+        return ""
+    except Exception as error:
+        return f"{version} does not load beside this torch: {_first_line(error)}"
+    return ""
+
+
+def devices() -> Iterator[tuple[str, str, str]]:
+    """(name, what there is, remedy where something is amiss)."""
+    yield "cpu", f"{platform.machine()}, {_usable_cores()} of {os.cpu_count()} cores usable", ""
+    try:
+        import torch
+    except Exception as error:
+        yield "torch", f"does not load: {_first_line(error)}", ""
+        return
+    policy = os.environ.get("OMP_WAIT_POLICY", "not set")
+    remedy = "" if policy.upper() == "PASSIVE" else "export OMP_WAIT_POLICY=PASSIVE"
+    yield "threads", f"torch uses {torch.get_num_threads()}; OMP_WAIT_POLICY is {policy}", remedy
+    for number in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(number)
+        yield f"cuda:{number}", f"{device.name}, {device.total_memory / GIB:.0f} GiB", ""
+    if torch.backends.mps.is_available():
+        yield "mps", "Apple GPU", ""
+    if shutil.which("nvidia-smi") and not torch.cuda.is_available():
+        remedy = "install the CUDA build of torch that fits the driver, see pytorch.org"
+        yield (
+            "cuda",
+            f"there is an NVIDIA driver, but torch {torch.__version__} finds no GPU",
+            remedy,
+        )
+
+
+def memory() -> str:
+    """Free and total memory, within the container's limit where there is one."""
+    if not Path("/proc/meminfo").exists():
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB in all"
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    table = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    free, total = table["MemAvailable"], table["MemTotal"]
+    limit, used = (_cgroup(name) for name in ("memory.max", "memory.current"))
+    if limit is not None and limit < total:
+        free, total = min(free, limit - (used or 0)), limit
+    return f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
+
+
+def _cgroup(name: str) -> int | None:
+    try:
+        return int(Path("/sys/fs/cgroup", name).read_text())
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return None
+
+
+def disk() -> str:
+    usage = shutil.disk_usage(".")
+    return f"{usage.free / GIB:.1f} GiB free of {usage.total / GIB:.1f}, in this folder"
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

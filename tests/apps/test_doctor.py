@@ -1,0 +1,93 @@
+"""`dipole doctor`: every finding has a detail, what is missing has a remedy, exit codes for CI."""
+
+import json
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+
+from dipole.apps import doctor, machine, rendering
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return doctor.examine()
+
+
+def test_it_reports_every_library_that_dipole_needs(findings):
+    reported = {finding.name: finding for finding in findings if finding.topic == "versions"}
+    for name in ("torch", "diffusers", "gymnasium", "zarr", "hydra-core", "numpy", "safetensors"):
+        assert reported[name].detail == metadata.version(name)
+        assert reported[name].ok
+
+
+def test_it_reports_every_extra(findings):
+    assert [f.name for f in findings if f.topic == "extras"] == ["pusht", "wandb", "dev"]
+
+
+def test_it_reports_devices_and_resources(findings):
+    reported = {finding.name: finding.detail for finding in findings}
+    assert "cores usable" in reported["cpu"]
+    assert "OMP_WAIT_POLICY" in reported["threads"]
+    assert "GiB free of" in reported["memory"]
+    assert "GiB free of" in reported["disk"]
+
+
+def test_it_draws_push_t_and_encodes_h264(findings):
+    pytest.importorskip("gym_pusht")
+    reported = {finding.name: finding for finding in findings if finding.topic == "rendering"}
+    assert reported["push-t"].ok, reported["push-t"].detail
+    assert reported["h264"].ok, reported["h264"].detail
+
+
+def test_a_missing_library_is_answered_with_the_command_that_adds_it(monkeypatch):
+    monkeypatch.setattr(machine, "_requirements", lambda extra: iter([Requirement("no-such>=2")]))
+    (library,) = machine.libraries(None)
+    assert (library.works, library.detail) == (False, "not installed")
+    finding = doctor._library_finding("versions", library, required=True)
+    assert finding.remedy == "pip install 'no-such>=2'"
+    extra = next(iter(doctor._extras()))
+    assert extra.remedy == "pip install 'dipole[pusht]'"
+
+
+def test_a_version_outside_the_range_is_refused(monkeypatch):
+    monkeypatch.setattr(machine, "_requirements", lambda extra: iter([Requirement("numpy<1")]))
+    (library,) = machine.libraries(None)
+    assert not library.works
+    assert library.detail == f"{metadata.version('numpy')}, needed <1"
+
+
+def test_a_library_that_does_not_load_is_told_apart_from_a_missing_one(monkeypatch):
+    def broken(name):
+        raise OSError("undefined symbol: x\nand more")
+
+    monkeypatch.setattr(machine.importlib, "import_module", broken)
+    library = machine._library(Requirement("numpy"))
+    assert library.detail.endswith("does not load: undefined symbol: x")
+
+
+def test_opencv_without_libgl_is_answered_with_a_remedy():
+    error = ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+    assert "libgl1" in rendering._remedy(error)
+
+
+def healthy(name="torch", ok=True):
+    return doctor.Finding("versions", name, "1.0", ok=ok, required=True)
+
+
+def test_the_exit_code_is_1_only_where_something_required_is_broken(monkeypatch, capsys):
+    optional = doctor.Finding("extras", "wandb", "not installed", ok=False, remedy="pip install it")
+    monkeypatch.setattr(doctor, "examine", lambda: [healthy(), optional])
+    assert doctor.main([]) == 0
+    assert "-> pip install it" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "examine", lambda: [healthy(ok=False), optional])
+    assert doctor.main([]) == 1
+    assert capsys.readouterr().err == "\nbroken: torch\n"
+
+
+def test_json_is_for_programs(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: [healthy()])
+    assert doctor.main(["--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert report["findings"][0]["name"] == "torch"

@@ -1,0 +1,115 @@
+"""The `dipole` command: help at once, errors without a traceback, exit codes."""
+
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from dipole.apps import main as command
+from dipole.apps.errors import UsageError
+from dipole.data.errors import DataError
+
+
+def give(monkeypatch, behaviour):
+    """Let `dipole train` do this instead."""
+    module = types.ModuleType("dipole.apps.train")
+    module.main = behaviour
+    monkeypatch.setitem(sys.modules, "dipole.apps.train", module)
+
+
+def raising(error):
+    def behaviour(argv):
+        raise error
+
+    return behaviour
+
+
+def test_help_names_every_command(capsys):
+    assert command.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("train", "evaluate", "record", "data", "doctor"):
+        assert f"\n  {name} " in shown
+
+
+def test_no_command_prints_the_help_and_fails(capsys):
+    assert command.main([]) == 2
+    assert "usage: dipole COMMAND" in capsys.readouterr().out
+
+
+def test_help_imports_neither_torch_nor_hydra():
+    code = (
+        "import sys; from dipole.apps.main import main; main(['--help']); "
+        "sys.exit(sorted({'torch', 'hydra', 'numpy', 'zarr'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(capsys):
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("dipole 0.")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("eval", "evaluate")])
+def test_an_unknown_command_names_the_nearest(typed, meant, capsys):
+    assert command.main([typed]) == 2
+    assert capsys.readouterr().err == (
+        f"dipole: unknown command {typed!r}; did you mean {meant!r}?\n"
+    )
+
+
+def test_a_command_like_no_other_lists_them_all(capsys):
+    assert command.main(["xyzzy"]) == 2
+    assert "commands: train, evaluate, record, data, doctor" in capsys.readouterr().err
+
+
+def test_the_command_gets_its_arguments_and_gives_the_exit_code(monkeypatch):
+    give(monkeypatch, lambda argv: 7 if argv == ["a=1", "-m"] else 8)
+    assert command.main(["train", "a=1", "-m"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(DataError("x.zarr is damaged"), 1), (UsageError("x.zarr is damaged"), 2)]
+)
+def test_errors_for_a_person_are_one_line_without_a_traceback(error, code, monkeypatch, capsys):
+    give(monkeypatch, raising(error))
+    assert command.main(["train"]) == code
+    assert capsys.readouterr().err == "dipole train: x.zarr is damaged\n"
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
+    give(monkeypatch, raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        command.main(["train"])
+
+
+def test_ctrl_c_exits_with_130(monkeypatch, capsys):
+    give(monkeypatch, raising(KeyboardInterrupt()))
+    assert command.main(["train"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error():
+    """As in `dipole --help | true`: whoever read has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "dipole.apps.main", "--help"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    command.main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    command.main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
