@@ -44,7 +44,7 @@ def check_python():
 
 
 def installed_torch():
-    """Version and folder of the torch that this interpreter imports; None, None if it will not serve."""
+    """Version and folder of the torch this interpreter imports; None, None if it cannot serve."""
     probe = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.__version__); print(torch.__file__)"],
         cwd="/",  # this folder has a `data` and more that could be taken for libraries

@@ -101,23 +101,12 @@ def devices() -> Iterator[tuple[str, str, str]]:
 
 
 def memory() -> str:
-    """Free and total memory, within the container's limit where there is one."""
-    if not Path("/proc/meminfo").exists():
-        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB in all"
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    table = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    free, total = table["MemAvailable"], table["MemTotal"]
-    limit, used = (_cgroup(name) for name in ("memory.max", "memory.current"))
-    if limit is not None and limit < total:
-        free, total = min(free, limit - (used or 0)), limit
-    return f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
-
-
-def _cgroup(name: str) -> int | None:
+    """Free memory, within the container's limit where there is one."""
     try:
-        return int(Path("/sys/fs/cgroup", name).read_text())
-    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
-        return None
+        from dipole.data.memory import free_memory
+    except Exception as error:  # it needs torch and zarr, and this report has to say so
+        return f"unknown: {_first_line(error)}"
+    return f"{free_memory() / GIB:.1f} GiB free"
 
 
 def disk() -> str:

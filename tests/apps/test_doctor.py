@@ -29,7 +29,7 @@ def test_it_reports_devices_and_resources(findings):
     reported = {finding.name: finding.detail for finding in findings}
     assert "cores usable" in reported["cpu"]
     assert "OMP_WAIT_POLICY" in reported["threads"]
-    assert "GiB free of" in reported["memory"]
+    assert "GiB free" in reported["memory"]
     assert "GiB free of" in reported["disk"]
 
 
