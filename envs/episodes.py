@@ -1,0 +1,135 @@
+"""Runs a list of episodes over slots: which episode a slot takes, and when a chunk is asked for.
+
+episodes 0 1 2 3 ...  ──next──>  slots (simulators)  ──turns──>  rows that wait for a chunk
+                                     ^                                    │ a full group, or
+                                     └────────────── chunks ──────────────┘ all that are left
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dipole.envs.evaluation import EpisodeResult
+from dipole.envs.picture import Moment
+from dipole.envs.rollout import Command, RolloutError, Slots, Turn
+from dipole.envs.video import Recording
+from dipole.policy.executor import Executor, NotFiniteError
+
+PICTURED_EPISODES = 4
+PICTURED_TURNS = (0, 4)  # the picture shows a filmed episode before its first and its fifth chunk
+
+Progress = Callable[[EpisodeResult], None]
+
+
+@dataclass
+class RunningEpisode:
+    """The episode that a slot is in. turns: chunks asked for so far."""
+
+    episode: int
+    seed: int
+    recording: Recording | None
+    rewards: list[float] = field(default_factory=list)
+    success: bool = False
+    turns: int = 0
+
+    def __str__(self) -> str:
+        return f"episode {self.episode} (seed {self.seed})"
+
+    @property
+    def pictured(self) -> bool:
+        return self.episode < PICTURED_EPISODES and self.turns in PICTURED_TURNS
+
+    def add(self, turn: Turn) -> None:
+        self.rewards += turn.rewards
+        self.success |= turn.success
+        if self.recording is not None:
+            self.recording.frames += turn.frames
+            self.recording.rewards += turn.rewards
+            self.recording.success = self.success
+
+    def result(self) -> EpisodeResult:
+        rewards = self.rewards
+        return EpisodeResult(self.seed, self.success, max(rewards), rewards[-1], len(rewards))
+
+
+class EpisodeRun:
+    """Gives episodes to slots, and chunks to rows, until all episodes are over. A slot is a row.
+
+    recordings, moments: what the first `filmed` episodes left for the video and for the picture.
+    """
+
+    def __init__(self, executor: Executor, slots: Slots, progress: Progress | None = None) -> None:
+        self.executor, self.slots, self.progress = executor, slots, progress
+        self.recordings: list[Recording] = []
+        self.moments: list[Moment] = []
+        self._next: deque[RunningEpisode] = deque()
+        self._running: dict[int, RunningEpisode] = {}
+        self._waiting: deque[int] = deque()
+        self._results: dict[int, EpisodeResult] = {}
+
+    def finish(self, seeds: range, n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
+        """Run an episode for each seed; the results in their order. Raises RolloutError."""
+        for episode, seed in enumerate(seeds):
+            recording = Recording(seed) if episode < filmed else None
+            self._next.append(RunningEpisode(episode, seed, recording))
+            self.recordings += [recording] if recording else []
+        for slot in range(n_slots):
+            self._begin(slot)
+        while self._running:
+            for turn in self.slots.collect():
+                self._receive(turn)
+            self._infer_for_groups()
+        return [self._results[episode] for episode in sorted(self._results)]
+
+    def _begin(self, slot: int) -> None:
+        """Give a free slot the next episode, if there is one."""
+        if self._next:
+            self._running[slot] = self._next.popleft()
+            self._send(slot)
+
+    def _send(self, slot: int, actions: np.ndarray | None = None) -> None:
+        running = self._running[slot]
+        record = running.recording is not None
+        self.slots.send(Command(slot, running.episode, running.seed, actions, record))
+
+    def _receive(self, turn: Turn) -> None:
+        slot, running = turn.slot, self._running[turn.slot]
+        running.add(turn)
+        if turn.done:
+            self._end(slot)
+            return
+        if running.turns == 0:
+            self.executor.reset(slot, turn.observations[0], running.seed)
+        else:
+            for observation in turn.observations:
+                self.executor.observe(slot, observation)
+        if running.recording is not None and running.pictured:
+            seen, frame = self.executor.stacked(slot), running.recording.frames[-1]
+            self.moments.append(Moment(running.seed, len(running.rewards), seen, frame))
+        running.turns += 1
+        self._waiting.append(slot)
+
+    def _end(self, slot: int) -> None:
+        running = self._running.pop(slot)
+        result = self._results[running.episode] = running.result()
+        if self.progress is not None:
+            self.progress(result)
+        self._begin(slot)
+
+    def _infer_for_groups(self) -> None:
+        """Every call costs a whole group: wait for one, unless nobody is left to wait for."""
+        group_size = self.executor.group_size
+        while len(self._waiting) >= group_size or (self._waiting and not self.slots.busy):
+            count = min(group_size, len(self._waiting))
+            self._infer([self._waiting.popleft() for _ in range(count)])
+
+    def _infer(self, rows: list[int]) -> None:
+        try:
+            chunks = self.executor.plan(rows)  # [rows, Ta, A]
+        except NotFiniteError as error:
+            running = self._running[error.row]
+            raise RolloutError(f"{running}, step {len(running.rewards)}: {error}") from error
+        for slot, actions in zip(rows, chunks, strict=True):
+            self._send(slot, actions)

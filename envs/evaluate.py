@@ -1,0 +1,157 @@
+"""Evaluate a policy in a simulator: a list of episodes, each with its own seed and its own noise.
+
+A free simulator takes the next episode; one whose episode is over is neither simulated nor
+inferred for. Episode i starts from environment seed `seed + i` and draws its noise from a generator
+with that seed, and inference always has the same batch size: an episode's outcome is the same, bit
+for bit, however many simulators or processes there are and in whatever order their answers arrive.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dipole.data.errors import ConfigError
+from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
+from dipole.envs.registry import environment_version, make_env
+from dipole.envs.rollout import Environment, EnvironmentFactory, LocalSlots, Slots
+from dipole.envs.workers import WorkerSlots
+
+if (
+    TYPE_CHECKING
+):  # worker processes import this file too, and torch would cost each of them seconds
+    from dipole.envs.episodes import EpisodeRun
+
+DEFAULT_FPS = 10.0
+
+
+def evaluate(
+    policy: Any,
+    environment: str | Callable[..., Environment] = "pusht",
+    *,
+    episodes: int = 50,
+    seed: int = 0,
+    workers: int = 0,
+    n_envs: int | None = None,
+    video_episodes: int = 0,
+    group_size: int = 16,
+    n_action_steps: int | None = None,
+    environment_options: Mapping[str, Any] | None = None,
+    progress: Callable[[EpisodeResult], None] | None = None,
+) -> Evaluation:
+    """Run a policy for `episodes` episodes, with seeds seed, seed + 1, ...
+
+    environment: a registered name, or a function that makes the environment from `observation`, the
+        names of what the policy observes, and the options (with workers: an importable one).
+    workers: simulator processes; 0 simulates in this one. n_envs: simulators; by default as many as
+        one inference call has rows, or twice that where workers simulate while this process infers.
+    video_episodes: how many episodes, from the first, are rendered for the video and the picture.
+    group_size: rows of each inference call; a part of the result, unlike workers and n_envs.
+    n_action_steps: how much of each chunk is executed, instead of what the policy says.
+    progress: called with each result as its episode ends.
+
+    Raises ConfigError for values that cannot work, RolloutError where a simulator fails.
+    """
+    from dipole.envs.episodes import EpisodeRun
+    from dipole.policy.executor import Executor
+
+    _at_least(1, episodes=episodes, group_size=group_size, n_envs=1 if n_envs is None else n_envs)
+    _at_least(0, seed=seed, workers=workers, video_episodes=video_episodes)
+    n_slots = min(episodes, n_envs or group_size * (2 if workers else 1))
+    options = dict(environment_options or {})
+    make, version = _environment(environment, tuple(policy.features.observation), options)
+    executor = Executor(policy, n_slots, group_size=group_size, n_action_steps=n_action_steps)
+    started = time.perf_counter()
+    slots = _slots(policy, make, min(workers, n_slots))
+    run = EpisodeRun(executor, slots, progress)
+    try:
+        results = run.finish(range(seed, seed + episodes), n_slots, filmed=video_episodes)
+    finally:
+        slots.close()
+    seconds = time.perf_counter() - started
+    metrics = summarize(results) | {
+        "policy_ms": latency([call.seconds for call in executor.calls], group_size),
+        "environment": version,
+        "environment_options": options,
+        "checkpoint": _text(getattr(policy, "checkpoint", None)),
+        "solver": _plain(getattr(policy, "solver", None)),
+        "seed": seed,
+        "n_action_steps": executor.n_action_steps,
+        "seconds": seconds,
+    }
+    evaluation = Evaluation(metrics, results)
+    if video_episodes:
+        _illustrate(evaluation, run, make)
+    return evaluation
+
+
+def _at_least(smallest: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < smallest:
+            raise ConfigError(f"{name} is {value}; it must be at least {smallest}")
+
+
+def _environment(
+    environment: str | Callable[..., Environment], names: tuple[str, ...], options: dict[str, Any]
+) -> tuple[EnvironmentFactory, dict[str, str]]:
+    """What makes the environment, and its id and version."""
+    if isinstance(environment, str):
+        version = environment_version(environment)
+        return partial(make_env, environment, observation=names, **options), version
+    name = getattr(environment, "__qualname__", repr(environment))
+    version = {"id": name, "version": str(getattr(environment, "version", "unknown"))}
+    return partial(environment, observation=names, **options), version
+
+
+def _slots(policy: Any, make: EnvironmentFactory, workers: int) -> Slots:
+    n_obs_steps = policy.window.n_obs_steps
+    if not workers:
+        return LocalSlots(make, n_obs_steps)
+    _warn_of_spinning(policy)
+    return WorkerSlots(make, n_obs_steps, workers)
+
+
+def _illustrate(evaluation: Evaluation, run: "EpisodeRun", make: EnvironmentFactory) -> None:
+    """Add recordings and picture; an environment has to say where in the scene its actions lie."""
+    from dipole.envs.picture import action_projection, chunk_picture
+
+    environment = make()
+    try:
+        evaluation.recordings = run.recordings
+        evaluation.fps = float(environment.metadata.get("render_fps") or DEFAULT_FPS)
+        projection, executor = action_projection(environment), run.executor
+        if projection is not None:
+            moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
+            evaluation.picture = chunk_picture(
+                moments, executor.policy, projection, executor.executed
+            )
+    finally:
+        environment.close()
+
+
+def _plain(value: Any) -> Any:
+    """A solver's configuration as JSON has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value if isinstance(value, dict) else _text(value)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _warn_of_spinning(policy: Any) -> None:
+    """OpenMP threads spin at barriers by default; beside busy workers that costs tenfold."""
+    import torch
+
+    on_cpu = torch.device(getattr(policy, "device", "cpu")).type == "cpu"
+    passive = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    if on_cpu and not passive and torch.get_num_threads() > 1:
+        warnings.warn(
+            "simulator processes beside multi-threaded inference: set OMP_WAIT_POLICY=PASSIVE "
+            "before Python starts (or OMP_NUM_THREADS=1), or inference may be ten times slower",
+            stacklevel=4,
+        )

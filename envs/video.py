@@ -1,0 +1,146 @@
+"""What happened, to look at: a grid of episodes as an mp4, a picture as a png.
+
+Files appear whole or not at all.
+"""
+
+import contextlib
+import io
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TILE_WIDTH = 256
+CAPTION_HEIGHT = 24
+BORDER = 4
+RUNNING, SUCCEEDED, FAILED = (215, 215, 215), (34, 160, 70), (200, 60, 50)
+
+
+@dataclass(frozen=True)
+class PackedFrame:
+    """A frame, compressed without loss: a few episodes of them would fill hundreds of megabytes."""
+
+    shape: tuple[int, ...]
+    data: bytes
+
+    def unpack(self) -> np.ndarray:
+        """[height, width, 3] uint8."""
+        return np.frombuffer(zlib.decompress(self.data), np.uint8).reshape(self.shape)
+
+
+def pack_frame(frame: Any) -> PackedFrame:
+    """frame: [height, width, 3] uint8, as from `render()`. Raises ValueError for anything else."""
+    pixels = np.asarray(frame)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
+        raise ValueError(
+            f"render() returned {type(frame).__name__} {pixels.shape} {pixels.dtype}, not "
+            "[H, W, 3] uint8: make the environment with render_mode='rgb_array'"
+        )
+    return PackedFrame(pixels.shape, zlib.compress(np.ascontiguousarray(pixels).tobytes(), 1))
+
+
+@dataclass
+class Recording:
+    """One filmed episode: a frame of the start and one after each step, the reward of each step."""
+
+    seed: int
+    frames: list[PackedFrame] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    success: bool = False
+
+    def caption(self, step: int) -> str:
+        """Seed and best reward so far, `step` steps into the episode."""
+        return f"seed {self.seed}   {max(self.rewards[:step], default=0.0):.2f}"
+
+    def tile(self, step: int) -> np.ndarray:
+        """The scene after `step` steps, bordered and captioned; past the end, its last frame."""
+        last = len(self.frames) - 1
+        colour = RUNNING if step < last else (SUCCEEDED if self.success else FAILED)
+        frame = self.frames[min(step, last)].unpack()
+        return caption_tile(scale_to_width(frame, TILE_WIDTH), self.caption(step), colour)
+
+
+def video_grid(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
+    """The frames of all episodes side by side, until the longest ends: [height, width, 3] uint8."""
+    tiles = [recording.tile(0) for recording in recordings]
+    for step in range(max(len(recording.frames) for recording in recordings)):
+        for i, recording in enumerate(recordings):
+            if step < len(recording.frames):
+                tiles[i] = recording.tile(step)
+        yield tiled(tiles)
+
+
+def tiled(tiles: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
+    """Tiles [h, w, 3] of one size in a grid about as wide as high, empty places white."""
+    columns = columns or math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    height, width, _ = tiles[0].shape
+    grid = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * height, i % columns * width
+        grid[top : top + height, left : left + width] = tile
+    return grid
+
+
+def scale_to_width(frame: np.ndarray, width: int) -> np.ndarray:
+    """frame [h, w, 3] uint8, scaled so that it is `width` wide."""
+    height = max(1, round(frame.shape[0] * width / frame.shape[1]))
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def caption_tile(frame: np.ndarray, caption: str, colour: tuple[int, int, int]) -> np.ndarray:
+    """The frame in a border of that colour, with a line of text in it above."""
+    height, width, _ = frame.shape
+    tile = Image.new("RGB", (width + 2 * BORDER, height + 2 * BORDER + CAPTION_HEIGHT), colour)
+    tile.paste(Image.fromarray(frame), (BORDER, BORDER + CAPTION_HEIGHT))
+    ink = (20, 20, 20) if sum(colour) > 382 else (255, 255, 255)
+    font = ImageFont.load_default(size=15)
+    ImageDraw.Draw(tile).text((BORDER + 4, BORDER + 2), caption, fill=ink, font=font)
+    return np.asarray(tile)
+
+
+def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write [height, width, 3] uint8 frames of one size as h264 in yuv420p: plays everywhere."""
+    import av
+
+    with (
+        appearing_whole(Path(path)) as unfinished,
+        av.open(str(unfinished), "w", "mp4") as container,
+    ):
+        stream = None
+        for pixels in frames:
+            even = np.pad(pixels, [(0, n % 2) for n in pixels.shape[:2]] + [(0, 0)], mode="edge")
+            if stream is None:
+                stream = container.add_stream("h264", rate=round(fps), options={"crf": "20"})
+                stream.height, stream.width, stream.pix_fmt = *even.shape[:2], "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        if stream is None:
+            raise ValueError(f"{path}: no frames to write")
+        container.mux(stream.encode(None))
+
+
+def write_png(path: Path | str, image: np.ndarray) -> None:
+    """Write an image [height, width, 3] uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    with appearing_whole(Path(path)) as unfinished:
+        unfinished.write_bytes(buffer.getvalue())
+
+
+@contextlib.contextmanager
+def appearing_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to: it becomes `path` in the end, or nothing if that fails."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

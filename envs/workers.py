@@ -1,0 +1,154 @@
+"""Simulator slots in worker processes, so that simulation runs beside inference.
+
+Slot s lives in worker s modulo the number of workers. Each worker has a pipe of its own, reads one
+command at a time and answers each. Workers are spawned, never forked (a forked copy of threads and
+of an accelerator's state does not work), run one thread each, leave Ctrl-C to the main process, and
+end when their pipe does, so none outlives it.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from dipole.data.errors import DipoleError
+from dipole.envs.rollout import Command, EnvironmentFactory, RolloutError, SimulatorPool, Turn
+
+# Threads of workers would fight with inference for the processors; waiting ones must not spin.
+WORKER_VARIABLES = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+GRACE_SECONDS = 5.0
+
+
+class WorkerSlots:
+    """Slots spread over worker processes. A worker that raises or dies is a RolloutError."""
+
+    def __init__(
+        self, make_environment: EnvironmentFactory, n_obs_steps: int, workers: int
+    ) -> None:
+        self._workers: list[_Worker] = []
+        try:
+            with _starting_workers():
+                for _ in range(workers):
+                    self._workers.append(_Worker(make_environment, n_obs_steps))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def busy(self) -> int:
+        return sum(len(worker.unanswered) for worker in self._workers)
+
+    def send(self, command: Command) -> None:
+        self._workers[command.slot % len(self._workers)].send(command)
+
+    def collect(self) -> list[Turn]:
+        expecting = {w.connection: w for w in self._workers if w.unanswered}
+        ready = wait(list(expecting)) if expecting else []
+        return [turn for c, worker in expecting.items() if c in ready for turn in worker.receive()]
+
+    def close(self) -> None:
+        """End all workers: ask first, then insist."""
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+
+class _Worker:
+    """The main process's end of one worker."""
+
+    def __init__(self, make_environment: EnvironmentFactory, n_obs_steps: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, far_end = context.Pipe()
+        self.unanswered: dict[int, Command] = {}
+        self._process: SpawnProcess = context.Process(
+            target=_work, args=(far_end, make_environment, n_obs_steps), daemon=True
+        )
+        self._process.start()
+        far_end.close()  # so that the worker's death is the end of the pipe
+
+    def send(self, command: Command) -> None:
+        self.unanswered[command.slot] = command
+        try:
+            self.connection.send(command)
+        except OSError:
+            raise self._death() from None
+
+    def receive(self) -> list[Turn]:
+        """All turns that have arrived; at least one is there or on its way."""
+        turns: list[Turn] = []
+        while not turns or self.connection.poll():
+            try:
+                answer = self.connection.recv()
+            except (EOFError, OSError):
+                raise self._death() from None
+            if isinstance(answer, DipoleError):
+                raise answer
+            del self.unanswered[answer.slot]
+            turns.append(answer)
+        return turns
+
+    def end(self) -> None:
+        process = self._process
+        process.join(GRACE_SECONDS)
+        for insist in (process.terminate, process.kill):
+            if process.exitcode is None:
+                insist()
+                process.join(GRACE_SECONDS)
+
+    def _death(self) -> RolloutError:
+        self._process.join(GRACE_SECONDS)
+        episodes = ", ".join(str(command) for command in self.unanswered.values())
+        return RolloutError(
+            f"a simulator process ended with exit code {self._process.exitcode} while it had "
+            f"{episodes} to simulate. Its own message, if it wrote one, stands above; a negative "
+            "code is a signal (-9 is often the end of memory: use fewer workers or n_envs)"
+        )
+
+
+@contextlib.contextmanager
+def _starting_workers() -> Iterator[None]:
+    """Processes started within inherit one thread each and a blocked SIGINT.
+
+    Ctrl-C reaches the whole process group: only the main process may answer it.
+    """
+    before = {name: os.environ.get(name) for name in WORKER_VARIABLES}
+    os.environ.update(WORKER_VARIABLES)
+    maskable = hasattr(signal, "pthread_sigmask")
+    if maskable:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        if maskable:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _work(connection: Connection, make_environment: EnvironmentFactory, n_obs_steps: int) -> None:
+    """A worker's life: answer each command with a turn, or with the error that stopped it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pool = SimulatorPool(make_environment, n_obs_steps)
+    try:
+        while True:
+            connection.send(pool.perform(connection.recv()))
+    except DipoleError as error:
+        # Its cause stays here: a simulator's own exception may not survive the journey.
+        connection.send(type(error)(str(error)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the main process has closed the pipe, or is gone
+    finally:
+        pool.close()

@@ -1,0 +1,210 @@
+"""Evaluation as a list of episodes: the same results, bit for bit, however they are run."""
+
+import json
+import sys
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dipole.data.errors import ConfigError
+from dipole.envs.evaluate import evaluate
+from dipole.envs.rollout import Command, LocalSlots, RolloutError
+
+sys.path.insert(0, str(Path(__file__).parent))  # worker processes find the module the same way
+from fake_policy import FakePolicy
+from tiny_simulator import ShySimulator, TinySimulator
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Twelve episodes, one simulator after another in this process."""
+    return evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, n_envs=1).episodes
+
+
+def test_episode_i_has_seed_i(reference):
+    assert [episode.seed for episode in reference] == list(range(3, 15))
+    alone = evaluate(FakePolicy(), TinySimulator, episodes=1, seed=10).episodes
+    assert alone == [reference[7]]
+
+
+def test_episodes_differ_and_end_at_different_times(reference):
+    assert len({episode.max_reward for episode in reference}) == 12
+    assert len({episode.steps for episode in reference}) > 3
+
+
+@pytest.mark.parametrize("n_envs", [2, 5, 12, 40])
+def test_results_do_not_depend_on_the_number_of_environments(reference, n_envs):
+    result = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, n_envs=n_envs)
+    assert result.episodes == reference
+
+
+@pytest.mark.parametrize(("workers", "n_envs"), [(1, 3), (2, None), (3, 7)])
+def test_results_do_not_depend_on_worker_processes(reference, workers, n_envs):
+    result = evaluate(
+        FakePolicy(), TinySimulator, episodes=12, seed=3, workers=workers, n_envs=n_envs
+    )
+    assert result.episodes == reference
+
+
+class ShufflingSlots(LocalSlots):
+    """Answers one command at a time, in an order drawn at random."""
+
+    rng = np.random.default_rng(1)
+
+    def collect(self):
+        self._commands.rotate(int(self.rng.integers(len(self._commands))))
+        return [self._pool.perform(self._commands.popleft())]
+
+
+def test_results_do_not_depend_on_the_order_of_arrival(reference, monkeypatch):
+    monkeypatch.setattr(sys.modules["dipole.envs.evaluate"], "LocalSlots", ShufflingSlots)
+    for _ in range(3):
+        result = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, group_size=16, n_envs=7)
+        assert result.episodes == reference
+
+
+def test_results_do_not_depend_on_being_looked_at(reference):
+    filmed = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, video_episodes=5)
+    unseen = evaluate(FakePolicy(), ShySimulator, episodes=12, seed=3)
+    assert filmed.episodes == unseen.episodes == reference
+
+
+def counted(simulator, made):
+    def make(observation):
+        made.append(simulator(observation))
+        return made[-1]
+
+    return make
+
+
+def test_nobody_simulates_or_infers_for_a_finished_episode(reference):
+    made, policy = [], FakePolicy()
+    evaluate(policy, counted(TinySimulator, made), episodes=12, seed=3, n_envs=4)
+    assert len(made) == 4
+    assert sum(env.steps_made for env in made) == sum(episode.steps for episode in reference)
+    chunks = [-(-episode.steps // 4) for episode in reference]
+    alone = FakePolicy()
+    evaluate(alone, TinySimulator, episodes=12, seed=3, n_envs=1)
+    assert alone.calls == sum(chunks)
+    assert policy.calls < sum(chunks) / 2  # free slots took the next episode: calls were shared
+
+
+def test_only_the_observations_that_count_are_looked_at():
+    made = []
+    slots = LocalSlots(lambda: counted(ShySimulator, made)(("position",)), n_obs_steps=2)
+    slots.send(Command(slot=0, episode=0, seed=4))
+    slots.send(Command(slot=0, episode=0, seed=4, actions=np.zeros((5, 2))))
+    first, turn = slots.collect()
+    assert len(first.observations) == 1
+    assert (len(turn.rewards), len(turn.observations), turn.done) == (5, 2, False)
+    assert made[0].looks == 1 + 2
+    assert made[0].renders == 0
+
+
+def test_a_finished_turn_carries_no_observations_and_stops_stepping():
+    slots = LocalSlots(TinySimulator, n_obs_steps=2)
+    slots.send(Command(slot=0, episode=0, seed=5))  # nine steps long
+    slots.send(Command(slot=0, episode=0, seed=5, actions=np.zeros((12, 2))))
+    _, turn = slots.collect()
+    assert (len(turn.rewards), turn.observations, turn.done) == (9, [], True)
+
+
+def test_one_action_per_chunk_keeps_the_history_of_two():
+    policy = FakePolicy()
+    shown = []
+    predict = policy.predict
+    policy.predict = lambda o, generator: (shown.append(o["position"][0]), predict(o, generator))[1]
+    evaluate(policy, TinySimulator, episodes=1, seed=5, n_action_steps=1)
+    assert len(shown) == 9
+    assert torch.equal(shown[0][0], shown[0][1])
+    for before, now in pairwise(shown):
+        assert torch.equal(before[1], now[0])
+        assert not torch.equal(now[0], now[1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_simulator_that_raises_is_an_error_that_names_the_episode(workers):
+    with pytest.raises(RolloutError, match=r"episode 2 \(seed 5\).*ZeroDivisionError: the physics"):
+        evaluate(
+            FakePolicy(),
+            TinySimulator,
+            episodes=6,
+            seed=3,
+            workers=workers,
+            environment_options={"raises_in": 5},
+        )
+
+
+def test_a_worker_that_dies_is_an_error_that_names_the_episode():
+    with pytest.raises(RolloutError, match=r"exit code 7 .*episode 4 \(seed 4\)"):
+        evaluate(
+            FakePolicy(),
+            TinySimulator,
+            episodes=6,
+            workers=2,
+            environment_options={"dies_in": 4},
+        )
+
+
+def test_an_environment_that_does_not_tell_success_is_refused():
+    with pytest.raises(RolloutError, match="no 'is_success'"):
+        evaluate(FakePolicy(), partial(TinySimulator, forgets_success=True), episodes=1)
+
+
+def test_a_policy_that_predicts_nan_is_an_error_that_names_the_episode():
+    policy = FakePolicy()
+    predict = policy.predict
+    policy.predict = lambda o, generator: predict(o, generator) * torch.tensor(float("nan"))
+    with pytest.raises(RolloutError, match=r"episode 0 \(seed 8\), step 0: .*not finite"):
+        evaluate(policy, TinySimulator, episodes=2, seed=8)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"episodes": 0}, {"workers": -1}, {"n_envs": 0}, {"group_size": 0}, {"seed": -1}]
+)
+def test_values_that_cannot_work_are_named(wrong):
+    (name, value) = next(iter(wrong.items()))
+    with pytest.raises(ConfigError, match=f"{name} is {value}"):
+        evaluate(FakePolicy(), TinySimulator, **wrong)
+
+
+def test_progress_hears_of_every_episode_once():
+    heard = []
+    result = evaluate(FakePolicy(), TinySimulator, episodes=5, progress=heard.append)
+    assert sorted(heard, key=lambda episode: episode.seed) == result.episodes
+
+
+def test_metrics_name_their_terms(tmp_path, reference):
+    result = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, n_action_steps=4)
+    assert [path.name for path in result.save(tmp_path / "new" / "folder")] == ["metrics.json"]
+    metrics = json.loads((tmp_path / "new" / "folder" / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert metrics["episodes"] == 12
+    assert metrics["success_rate"] == sum(episode.success for episode in reference) / 12
+    assert metrics["max_reward_mean"] == np.mean([episode.max_reward for episode in reference])
+    assert metrics["final_reward_mean"] == np.mean([episode.final_reward for episode in reference])
+    low, high = metrics["max_reward_ci95"]
+    assert low < metrics["max_reward_mean"] < high
+    assert metrics["per_episode"][0] == {
+        "seed": 3,
+        "success": reference[0].success,
+        "max_reward": reference[0].max_reward,
+        "final_reward": reference[0].final_reward,
+        "steps": reference[0].steps,
+    }
+    assert 0 < metrics["policy_ms"]["p50"] <= metrics["policy_ms"]["p99"]
+    assert metrics["policy_ms"]["rows"] == 16
+    assert metrics["environment"] == {"id": "TinySimulator", "version": "tiny 1"}
+    assert metrics["checkpoint"] == "runs/fake"
+    assert metrics["solver"] == {"name": "fake", "steps": 3}
+    assert (metrics["seed"], metrics["n_action_steps"]) == (3, 4)
+    assert metrics["seconds"] > 0
+
+
+def test_final_reward_is_the_last_and_max_reward_the_largest(reference):
+    assert all(episode.final_reward <= episode.max_reward for episode in reference)
+    assert any(episode.final_reward < episode.max_reward for episode in reference)

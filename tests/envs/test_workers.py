@@ -1,0 +1,64 @@
+"""Worker processes end with the one that started them, whatever ends it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from fake_policy import FakePolicy
+from tiny_simulator import TinySimulator
+from dipole.envs.evaluate import evaluate
+
+if __name__ == "__main__":
+    options = {"nap": 0.05, "pid_folder": sys.argv[2]}
+    evaluate(FakePolicy(), TinySimulator, episodes=500, workers=2, environment_options=options)
+"""
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_the_evaluation(tmp_path, sent):
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    script.write_text(SCRIPT)
+    pids.mkdir()
+    command = [sys.executable, str(script), str(Path(__file__).parent), str(pids)]
+    with subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            wait_until(lambda: len(list(pids.iterdir())) == 2)
+            workers = [int(path.name) for path in pids.iterdir()]
+            if sent == signal.SIGINT:
+                os.killpg(process.pid, sent)  # as Ctrl-C in a terminal does
+            else:
+                process.kill()
+            errors = process.communicate(timeout=30)[1]
+            wait_until(lambda: not any(alive(pid) for pid in workers))
+        finally:
+            if process.poll() is None:
+                process.kill()
+    assert process.returncode == -sent
+    if sent == signal.SIGINT:
+        assert errors.count("Traceback") == 1  # the main process's own: workers end without a word
+        assert errors.rstrip().endswith("KeyboardInterrupt")

@@ -1,0 +1,84 @@
+"""A small simulator for tests: chaotic, so that a rounding error anywhere changes the outcome."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+
+class TinySimulator(gymnasium.Env):
+    """Two numbers that chase each other; the episode's length depends on the seed."""
+
+    version = "tiny 1"
+    metadata: ClassVar[dict[str, Any]] = {"render_fps": 5}
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(
+        self,
+        observation=("position",),
+        *,
+        raises_in=None,  # a seed: its third step raises
+        dies_in=None,  # a seed: its third step ends the process
+        forgets_success=False,
+        nap=0.0,  # seconds a step takes
+        pid_folder=None,  # where to leave a file named after the process
+    ):
+        self.names, self.raises_in, self.dies_in = observation, raises_in, dies_in
+        self.forgets_success, self.nap = forgets_success, nap
+        if pid_folder is not None:
+            (Path(pid_folder) / str(os.getpid())).touch()
+        self.steps_made = self.looks = self.renders = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seed_now, self.age = seed, 0
+        self.x = self.np_random.uniform(0.1, 0.9, size=2)
+        self.length = 9 + 7 * (seed % 5)
+        self.over = False
+        return self._look(), {}
+
+    def step(self, action):
+        reward, terminated, truncated, info = self._move(action)
+        return self._look(), reward, terminated, truncated, info
+
+    def render(self):
+        self.renders += 1
+        frame = np.full((33, 41, 3), 255, np.uint8)  # odd sizes: h264 wants even ones
+        row, column = (self.x * [32, 40]).astype(int)
+        frame[row, column] = 0
+        return frame
+
+    def _move(self, action):
+        if self.over:
+            raise AssertionError("stepped after the end of the episode")
+        if self.age == 2 and self.seed_now == self.raises_in:
+            raise ZeroDivisionError("the physics exploded")
+        if self.age == 2 and self.seed_now == self.dies_in:
+            os._exit(7)
+        time.sleep(self.nap)
+        self.steps_made += 1
+        self.age += 1
+        self.x = np.mod(
+            3.9 * self.x * (1 - self.x) + 0.1 * np.asarray(action, np.float64)[::-1], 1.0
+        )
+        success = bool(self.x[0] > 0.99)
+        self.over = success or self.age == self.length
+        info = {} if self.forgets_success else {"is_success": success}
+        return float(self.x[0]), success, self.age == self.length, info
+
+    def _look(self):
+        self.looks += 1
+        return {name: self.x.astype(np.float32) for name in self.names}
+
+
+class ShySimulator(TinySimulator):
+    """The same, but it can step without being looked at."""
+
+    def advance(self, action):
+        return self._move(action)
+
+    def observe(self):
+        return self._look()

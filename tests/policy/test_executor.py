@@ -1,0 +1,198 @@
+"""The receding horizon, row by row."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dipole.data import WindowSpec
+from dipole.data.errors import ConfigError
+from dipole.policy.executor import (
+    ActionQueue,
+    Executor,
+    NotFiniteError,
+    ObservationHistory,
+    executed_slice,
+)
+
+
+def seen(value):
+    return {"x": np.array([value], dtype=np.float32)}
+
+
+class CountingPolicy:
+    """Predicts 100 * the newest observation + the action's index; keeps what it was shown."""
+
+    def __init__(self, window=None):
+        self.window = window or WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
+        self.shown = []
+
+    def predict(self, observation, generator=None):
+        self.shown.append(observation["x"].clone())
+        newest = observation["x"][:, -1, :]  # [B, 1]
+        return (100 * newest + torch.arange(float(self.window.horizon)))[..., None]
+
+
+class NoisyPolicy:
+    """A small conditional 1D U-Net with random weights; four denoising steps, noise in each."""
+
+    def __init__(self, seed=0):
+        torch.manual_seed(seed)
+        self.window = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
+        self.context = nn.Linear(2 * 5, 64)
+        self.down = nn.Conv1d(2, 64, 5, padding=2)
+        self.norm = nn.GroupNorm(8, 64)
+        self.half = nn.Conv1d(64, 64, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose1d(64, 64, 4, stride=2, padding=1)
+        self.out = nn.Conv1d(64, 2, 5, padding=2)
+
+    def predict(self, observation, generator=None):
+        context = self.context(observation["x"].flatten(1))[..., None]  # [B, 64, 1]
+        x = self._noise(generator)
+        for _ in range(4):
+            h = nn.functional.mish(self.norm(self.down(x))) + context
+            x = x + self.out(self.up(self.half(h))) + 0.1 * self._noise(generator)
+        return x.transpose(1, 2)
+
+    @staticmethod
+    def _noise(generators):
+        return torch.stack([torch.randn(2, 16, generator=g) for g in generators])
+
+
+def test_history_repeats_the_first_observation():
+    history = ObservationHistory(n_rows=2, n_obs_steps=3)
+    history.reset(1, seen(5))
+    assert history.stacked([1])["x"].tolist() == [[[5], [5], [5]]]
+
+
+def test_history_keeps_the_newest_observations_oldest_first():
+    history = ObservationHistory(n_rows=1, n_obs_steps=2)
+    history.reset(0, seen(1))
+    for value in (2, 3, 4):
+        history.append(0, seen(value))
+    assert history.stacked([0])["x"].tolist() == [[[3], [4]]]
+
+
+def test_history_reset_forgets_one_row_only():
+    history = ObservationHistory(n_rows=2, n_obs_steps=2)
+    history.reset(0, seen(1))
+    history.reset(1, seen(2))
+    history.append(0, seen(3))
+    history.reset(1, seen(9))
+    assert history.stacked([1, 0])["x"].tolist() == [[[9], [9]], [[1], [3]]]
+
+
+def test_history_does_not_share_memory_with_the_observation():
+    observation = seen(1)
+    history = ObservationHistory(n_rows=1, n_obs_steps=1)
+    history.reset(0, observation)
+    observation["x"][0] = 8
+    assert history.stacked([0])["x"].tolist() == [[[1]]]
+
+
+def test_history_keeps_the_type_of_images():
+    history = ObservationHistory(n_rows=1, n_obs_steps=2)
+    history.reset(0, {"image": np.zeros((4, 4, 3), np.uint8)})
+    stacked = history.stacked([0])["image"]
+    assert stacked.shape == (1, 2, 4, 4, 3)
+    assert stacked.dtype == np.uint8
+
+
+def test_history_without_a_first_observation_names_the_row():
+    history = ObservationHistory(n_rows=3, n_obs_steps=2)
+    with pytest.raises(ValueError, match="row 2 has no"):
+        history.append(2, seen(0))
+    with pytest.raises(ValueError, match="row 2 has no"):
+        history.stacked([2])
+
+
+def test_queue_is_first_in_first_out_and_replaced_whole():
+    queue = ActionQueue(n_rows=2)
+    queue.replace(1, np.array([[1], [2], [3]]))
+    assert queue.pop(1).tolist() == [1]
+    queue.replace(1, np.array([[7], [8]]))
+    assert (queue.left(0), queue.left(1)) == (0, 2)
+    assert queue.pop(1).tolist() == [7]
+    queue.reset(1)
+    with pytest.raises(IndexError, match="row 1 has no action left"):
+        queue.pop(1)
+
+
+def test_executed_actions_start_at_the_current_frame():
+    assert list(range(16)[executed_slice(WindowSpec(2, 16, 8))]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert list(range(16)[executed_slice(WindowSpec(2, 16, 8), n_action_steps=1)]) == [1]
+    assert list(range(16)[executed_slice(WindowSpec(2, 16, 8), n_action_steps=15)])[-1] == 15
+
+
+@pytest.mark.parametrize(("steps", "message"), [(16, "past the horizon of 16"), (0, "is 0")])
+def test_an_action_slice_that_does_not_fit_is_refused(steps, message):
+    with pytest.raises(ConfigError, match=message):
+        Executor(CountingPolicy(), n_rows=1, n_action_steps=steps)
+
+
+def test_the_policy_always_sees_a_whole_group_padded_with_the_last_row():
+    policy = CountingPolicy()
+    executor = Executor(policy, n_rows=6, group_size=4)
+    for row in range(6):
+        executor.reset(row, seen(row), seed=row)
+    actions = executor.plan([5, 0, 1, 2, 3, 4])
+    assert [shown[:, -1, 0].tolist() for shown in policy.shown] == [[5, 0, 1, 2], [3, 4, 4, 4]]
+    assert actions[:, 0, 0].tolist() == [501, 1, 101, 201, 301, 401]
+    assert [call.rows for call in executor.calls] == [4, 2]
+
+
+def test_acting_plans_only_for_the_rows_that_ran_out():
+    policy = CountingPolicy(WindowSpec(n_obs_steps=2, horizon=4, n_action_steps=2))
+    executor = Executor(policy, n_rows=2, group_size=1)
+    executor.reset(0, seen(1), seed=0)
+    executor.reset(1, seen(2), seed=1)
+    assert executor.act([0])[:, 0].tolist() == [101]
+    executor.observe(0, seen(5))
+    assert executor.act([0, 1])[:, 0].tolist() == [102, 201]  # row 0 has not looked at the 5 yet
+    assert len(policy.shown) == 2
+    assert executor.act([0, 1])[:, 0].tolist() == [501, 202]
+    assert len(policy.shown) == 3
+
+
+def test_reset_drops_the_actions_of_the_last_episode():
+    policy = CountingPolicy()
+    executor = Executor(policy, n_rows=1, group_size=1)
+    executor.reset(0, seen(1), seed=0)
+    executor.act([0])
+    executor.reset(0, seen(3), seed=1)
+    assert executor.act([0])[0, 0] == 301
+
+
+def chunks_of(executor, rows, times=3):
+    return np.stack([executor.plan(rows) for _ in range(times)])  # [times, rows, Ta, A]
+
+
+def test_a_row_gets_the_same_actions_bit_for_bit_wherever_it_stands_and_beside_whomever():
+    rng = np.random.default_rng(0)
+    observations = [{"x": rng.normal(size=5).astype(np.float32)} for _ in range(40)]
+    policy = NoisyPolicy()
+    alone, crowd = Executor(policy, n_rows=1), Executor(policy, n_rows=40)
+    order = rng.permutation(40).tolist()
+    for row in range(40):
+        crowd.reset(row, observations[row], seed=row)
+    crowded = chunks_of(crowd, order)
+    for place, row in enumerate(order):
+        alone.reset(0, observations[row], seed=row)
+        assert np.array_equal(chunks_of(alone, [0])[:, 0], crowded[:, place])
+
+
+def test_rows_with_the_same_observation_differ_by_their_seed():
+    executor = Executor(NoisyPolicy(), n_rows=3)
+    for row, seed in enumerate((4, 4, 5)):
+        executor.reset(row, {"x": np.zeros(5, np.float32)}, seed=seed)
+    first, same, other = executor.plan([0, 1, 2])
+    assert np.array_equal(first, same)
+    assert not np.allclose(first, other)
+
+
+def test_actions_that_are_not_finite_are_refused_naming_the_row():
+    executor = Executor(CountingPolicy(), n_rows=3)
+    for row, value in enumerate((0.0, 1.0, np.nan)):
+        executor.reset(row, seen(value), seed=0)
+    with pytest.raises(NotFiniteError, match="row 2"):
+        executor.plan([0, 2, 1])
