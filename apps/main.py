@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The interpreter flushes stdout once more at its end: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] == "dipole":
+            raise
+        return _fail(argv, f"{error.name} is not installed; `dipole doctor` says what adds it", 1)
     except Exception as error:
         if not _is_for_a_person(error):
             raise
@@ -86,9 +90,8 @@ def _help() -> str:
 
 def _is_for_a_person(error: Exception) -> bool:
     """Whether the message tells the user what to do; any other exception is a defect of ours."""
-    from dipole.data.errors import DipoleError
-
-    return isinstance(error, DipoleError)
+    errors = sys.modules.get("dipole.data.errors")  # if nobody imported it, nobody raised one
+    return errors is not None and isinstance(error, errors.DipoleError)
 
 
 def _fail(argv: list[str], message: str, code: int) -> int:

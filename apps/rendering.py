@@ -5,14 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 
-import numpy as np
-
 Result = tuple[str, bool, str]  # what was found, whether it works, and the remedy
 
 
 def push_t() -> Result:
     """Draw one frame of Push-T, without a display."""
     try:
+        import numpy as np
+
         from dipole.envs import make_env
 
         env = make_env("pusht")
@@ -30,6 +30,7 @@ def h264() -> Result:
     """Encode a short h264 video in memory."""
     try:
         import av
+        import numpy as np
 
         file = io.BytesIO()
         with av.open(file, "w", format="mp4") as container:

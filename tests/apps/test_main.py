@@ -79,6 +79,20 @@ def test_errors_for_a_person_are_one_line_without_a_traceback(error, code, monke
     assert capsys.readouterr().err == "dipole train: x.zarr is damaged\n"
 
 
+def test_a_missing_library_points_to_the_doctor(monkeypatch, capsys):
+    give(monkeypatch, raising(ModuleNotFoundError("No module named 'torch'", name="torch")))
+    assert command.main(["train"]) == 1
+    shown = capsys.readouterr().err
+    assert shown == "dipole train: torch is not installed; `dipole doctor` says what adds it\n"
+
+
+def test_a_missing_module_of_ours_keeps_its_traceback(monkeypatch):
+    error = ModuleNotFoundError("No module named 'dipole.x'", name="dipole.x")
+    give(monkeypatch, raising(error))
+    with pytest.raises(ModuleNotFoundError):
+        command.main(["train"])
+
+
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     give(monkeypatch, raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
