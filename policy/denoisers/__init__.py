@@ -1,0 +1,5 @@
+"""Denoisers: (noisy chunk, time, Context) -> prediction. Add one in a file and import it here."""
+
+from dipole.policy.denoisers.unet1d import ConditionalUnet1D
+
+__all__ = ["ConditionalUnet1D"]

@@ -1,0 +1,18 @@
+"""Training: one loop, its state, its logs."""
+
+from dipole.policy.training.config import EMAConfig, TrainConfig
+from dipole.policy.training.ema import EMA, ema_decay
+from dipole.policy.training.loop import Trainer, TrainingDivergedError
+from dipole.policy.training.state import TrainState
+from dipole.policy.training.validation import Validation
+
+__all__ = [
+    "EMA",
+    "EMAConfig",
+    "TrainConfig",
+    "TrainState",
+    "Trainer",
+    "TrainingDivergedError",
+    "Validation",
+    "ema_decay",
+]

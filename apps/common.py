@@ -1,0 +1,65 @@
+"""What several commands need: the device, the task's data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dipole.data import EpisodeStore, Features, Windows, WindowSpec, split_episodes
+from dipole.data.bundled import dataset_path
+from dipole.data.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """The named device; "auto" is the accelerator where there is one, else the processor."""
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(f"device={name} cannot be used: {error}") from error
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's demonstrations: windows of the training episodes and of the held-out ones."""
+
+    store: EpisodeStore
+    features: Features
+    train: Windows
+    validation: Windows | None
+
+    @classmethod
+    def open(cls, task: Mapping[str, Any], dataset: str | None) -> "TaskData":
+        """dataset: a path instead of the task's own."""
+        import dipole.envs  # noqa: F401  simulators register the transforms of their states
+
+        path = dataset or task["dataset"]
+        if path is None:
+            raise ConfigError(f"task {task['name']!r} has no dataset of its own: give dataset=PATH")
+        store = EpisodeStore.open(dataset_path(path))
+        features = Features.from_dict(
+            {"observation": task["observation"], "action": task["action"]}
+        )
+        window = WindowSpec(**task["window"])
+        train, held_out = split_episodes(store.n_episodes, **task["split"])
+        training = Windows(store, window, features, episodes=train)
+        validation = Windows(store, window, features, episodes=held_out) if len(held_out) else None
+        if validation is not None and not len(validation):
+            validation = None
+        return cls(store, features, training, validation)
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint says about the data it was trained on."""
+        return {
+            "path": str(self.store.path),
+            "fingerprint": self.store.fingerprint(),
+            "episodes": self.store.n_episodes,
+            "frames": self.store.n_frames,
+            "training_episodes": [int(episode) for episode in self.train.episodes],
+        }

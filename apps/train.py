@@ -1,0 +1,169 @@
+"""`dipole train`: compose, build, train; or go on with a run."""
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dipole
+from dipole.apps.common import TaskData, choose_device
+from dipole.apps.compose import run
+from dipole.data import make_loader
+from dipole.data.errors import ConfigError
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.checkpoint import checkpoints_of, read_config
+from dipole.policy.files import write_json
+from dipole.policy.training import TrainConfig, Trainer, TrainState, Validation
+from dipole.policy.training.loop import Evaluate
+
+Config = dict[str, Any]
+
+
+def main(argv: list[str]) -> int:
+    return run("train", argv, train)
+
+
+def train(config: Config) -> int:
+    """One run, new or resumed; the exit code says which signal ended it, if one did."""
+    resuming = config["resume"] is not None
+    output = Path(config["resume"] if resuming else config["output"]).expanduser()
+    config = _resumed(config, output) if resuming else _new(config, output)
+    trainer = make_trainer(config, output)
+    stopped = trainer.fit()
+    step, steps = trainer.state.step, trainer.config.steps
+    if stopped is None:
+        print(f"trained {steps} steps: {output}")
+        print(f"evaluate with: dipole evaluate checkpoint={output}")
+        return 0
+    print(f"{stopped} after step {step} of {steps}; go on with: dipole train resume={output}")
+    return 128 + signal.Signals[stopped]
+
+
+def _new(config: Config, output: Path) -> Config:
+    if (output / "run.json").exists():
+        raise ConfigError(
+            f"output={output} already holds a run: go on with it by `dipole train "
+            f"resume={output}`, or choose another output"
+        )
+    config = {key: value for key, value in config.items() if key not in ("overrides", "resume")}
+    TrainConfig.from_dict(config["train"])  # refuse before anything is written
+    return config
+
+
+def _resumed(config: Config, output: Path) -> Config:
+    """The run's own configuration, with what the command line says differently."""
+    path = output / "run.json"
+    if not path.exists():
+        raise ConfigError(f"resume={output}: no run there (it has no run.json)")
+    try:
+        saved: Config = json.loads(path.read_text())["config"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: damaged ({error})") from error
+    for key, value in config["overrides"].items():
+        if key not in ("resume", "output"):
+            _set(saved, key, value)
+    return saved
+
+
+def _set(config: Config, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        config = config[parent]
+    if isinstance(config.get(last), Mapping) and not isinstance(value, Mapping):
+        raise ConfigError(f"a resumed run keeps its {key}: set single values, such as train.steps")
+    config[last] = value
+
+
+def make_trainer(config: Config, output: Path) -> Trainer:
+    """Everything that a run needs, at its newest checkpoint where there is one."""
+    settings = TrainConfig.from_dict(config["train"])
+    device = choose_device(settings.device)
+    data = TaskData.open(config["task"], config["dataset"])
+    torch.manual_seed(settings.seed)
+    policy = Policy(PolicyConfig.from_dict(config["policy"]), data.features, data.train.spec)
+    constant = policy.fit(data.train.statistics())
+    state = TrainState.new(policy.to(device), settings)
+    done = checkpoints_of(output)
+    if done:
+        _check_data(data, done[-1])
+        state.load(done[-1])
+    if not (output / "run.json").exists():
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "run.json", {"dipole": dipole.__version__, "config": config})
+    loader = make_loader(
+        data.train,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=device,
+        workers=settings.workers,
+    )
+    for line in _summary(state, settings, data, constant, output):
+        print(line)
+    validation = None
+    if data.validation is not None and settings.validate_every:
+        limit, size = settings.validation_windows, settings.batch_size
+        validation = Validation(data.validation, limit, size, settings.seed)
+    origin = {
+        "dipole": dipole.__version__,
+        "dataset": data.describe(),
+        "environment": config["task"].get("environment"),
+        "run": config,
+    }
+    evaluate = _evaluation(config) if settings.evaluate_every else None
+    return Trainer(state, loader, settings, output, origin, validation, evaluate)
+
+
+def _check_data(data: TaskData, checkpoint: Path) -> None:
+    before = read_config(checkpoint).get("dataset", {}).get("fingerprint")
+    if before != data.store.fingerprint():
+        raise ConfigError(
+            f"{data.store.path} is not the dataset that {checkpoint} was trained on (its "
+            "fingerprint differs): give that one by dataset=PATH, or begin a new run"
+        )
+
+
+def _summary(
+    state: TrainState,
+    settings: TrainConfig,
+    data: TaskData,
+    constant: Mapping[str, list[int]],
+    output: Path,
+) -> list[str]:
+    parameters = sum(p.numel() for p in state.policy.parameters())
+    effective = settings.batch_size * settings.accumulate
+    lines = [
+        f"run: {output}, step {state.step} of {settings.steps}",
+        f"policy: {state.policy.config.name}, {parameters:,} parameters, on {state.policy.device}, "
+        f"{torch.get_num_threads()} threads",
+        f"data: {len(data.train.episodes)} of {data.store.n_episodes} episodes, "
+        f"{len(data.train):,} windows, effective batch {effective}",
+    ]
+    lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
+    return lines
+
+
+def _evaluation(config: Config) -> Evaluate:
+    """Scores a policy in the task's simulator, as the group `evaluate` says."""
+    from dipole.envs import evaluate
+
+    environment = config["task"].get("environment")
+    if environment is None:
+        raise ConfigError(
+            f"task {config['task']['name']!r} has no environment to evaluate in: "
+            "set train.evaluate_every=0"
+        )
+
+    def score(policy: Policy) -> Mapping[str, Any]:
+        evaluation = evaluate(
+            policy,
+            environment["name"],
+            environment_options=environment.get("options"),
+            **config["evaluate"],
+        )
+        names = ("max_reward_mean", "max_reward_ci95", "success_rate", "success_ci95", "episodes")
+        return {name: evaluation.metrics[name] for name in names}
+
+    return score

@@ -1,0 +1,212 @@
+"""Checkpoints: folders that appear whole or not at all, and whose loading executes nothing.
+
+RUN/checkpoints/00001000/
+    config.json            the policy's components, features and window; how it was trained, on what
+    model.safetensors      the weights as the optimiser left them, normalisers included
+    ema.safetensors        their moving average: what is evaluated and deployed
+    training.safetensors   the optimiser's state        } only for resuming
+    training.json          step, counters, positions    }
+    manifest.json          every file's size and SHA-256
+RUN/best.json              the checkpoint with the best score so far
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dipole.data import Features, WindowSpec
+from dipole.data.errors import CheckpointError, ConfigError
+from dipole.policy.files import remove_folder, whole_folder, write_json
+from dipole.policy.policy import Policy, PolicyConfig
+
+FORMAT = {"format": "dipole checkpoint", "version": 1}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a checkpoint holds. tensors: {file stem: {name: tensor}}."""
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    training: Mapping[str, Any]
+
+
+def policy_config(policy: Policy) -> dict[str, Any]:
+    """What is needed to build the policy again, as plain JSON."""
+    return {
+        "policy": asdict(policy.config),
+        "features": policy.features.to_dict(),
+        "window": asdict(policy.window),
+    }
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; `folder` appears at the end, whole. One that is there already stays."""
+    if folder.exists():
+        return
+    with whole_folder(folder) as beside:
+        for stem, tensors in checkpoint.tensors.items():
+            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(whole, beside / f"{stem}.safetensors")
+        (beside / "config.json").write_text(json.dumps({**FORMAT, **checkpoint.config}, indent=1))
+        (beside / "training.json").write_text(json.dumps(checkpoint.training, indent=1))
+        files = {path.name: _describe(path) for path in sorted(beside.iterdir())}
+        (beside / "manifest.json").write_text(json.dumps({**FORMAT, "files": files}, indent=1))
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint that `path` means: a checkpoint, a run (its newest one), or RUN/best."""
+    path = Path(path)
+    if (path / "manifest.json").exists() or (path / "config.json").exists():
+        return path
+    if path.name == "best" and (path.parent / "best.json").exists():
+        return (
+            path.parent / "checkpoints" / str(_read_json(path.parent / "best.json")["checkpoint"])
+        )
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such folder; give a run, or one of its checkpoints")
+    found = checkpoints_of(path)
+    if not found:
+        raise CheckpointError(
+            f"{path}: neither a checkpoint (it has no manifest.json) nor a run with one "
+            "(it has no checkpoints/NNNNNNNN); give the output folder of `dipole train`"
+        )
+    return found[-1]
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    folder = run / "checkpoints"
+    if not folder.is_dir():
+        return []
+    numbered = [p for p in folder.iterdir() if p.name.isdigit() and (p / "manifest.json").exists()]
+    return sorted(numbered, key=lambda p: int(p.name))
+
+
+def prune_checkpoints(run: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the best one."""
+    best = run / "best.json"
+    kept = {_read_json(best)["checkpoint"]} if best.exists() else set()
+    for path in checkpoints_of(run)[: -max(keep, 1)]:
+        if path.name not in kept:
+            remove_folder(path)
+
+
+def mark_best(run: Path, checkpoint: Path, score: float, terms: Mapping[str, Any]) -> None:
+    """Say in RUN/best.json that this checkpoint is the best so far."""
+    write_json(run / "best.json", {"checkpoint": checkpoint.name, "score": score, **terms})
+
+
+def best_score(run: Path) -> float:
+    """The score in RUN/best.json, or minus infinity."""
+    best = run / "best.json"
+    return float(_read_json(best)["score"]) if best.exists() else float("-inf")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json, checked."""
+    config = _read_json(_present(folder, "config.json"))
+    if config.get("format") != FORMAT["format"]:
+        raise CheckpointError(f"{folder / 'config.json'}: not a dipole checkpoint's configuration")
+    if config.get("version") != FORMAT["version"]:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: version {config.get('version')!r}, this dipole reads "
+            f"version {FORMAT['version']}: use the release of dipole that wrote it"
+        )
+    for key in ("policy", "features", "window"):
+        if not isinstance(config.get(key), dict):
+            raise CheckpointError(
+                f"{folder / 'config.json'}: {key!r} is missing; the file is damaged"
+            )
+    return config
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """A checkpoint's training.json: what exact resumption needs beside tensors."""
+    return _read_json(_present(folder, "training.json"))
+
+
+def read_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
+    """The tensors of one of a checkpoint's files, which is whole and unchanged, or an error."""
+    path = _present(folder, f"{stem}.safetensors")
+    listed = _read_json(_present(folder, "manifest.json")).get("files", {}).get(path.name)
+    if listed != _describe(path):
+        raise CheckpointError(
+            f"{path}: differs from what the manifest says (size or SHA-256): it was damaged or "
+            "replaced after training; use another checkpoint of the run"
+        )
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not readable as safetensors ({error})") from error
+    return tensors
+
+
+def load_policy(
+    path: str | Path, device: torch.device | str = "cpu", weights: str = "ema"
+) -> Policy:
+    """The policy of a checkpoint, or of a run's newest checkpoint, ready to predict.
+
+    weights: "ema", the moving average, or "model", as the optimiser left them. Raises
+    CheckpointError, naming the file, for anything missing, damaged or of another version.
+    """
+    if weights not in ("ema", "model"):
+        raise ConfigError(f"weights is {weights!r}: choose ema or model")
+    folder = find_checkpoint(path)
+    policy = build_policy(folder)
+    try:
+        policy.load_state_dict(read_tensors(folder, weights), assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{folder / weights}.safetensors: does not fit config.json beside it: {error}"
+        ) from error
+    return policy.to(device).eval().requires_grad_(False)
+
+
+def build_policy(folder: Path) -> Policy:
+    """The policy that a checkpoint's config.json describes, on the meta device: no weights yet."""
+    config = read_config(folder)
+    try:
+        with torch.device("meta"):
+            return Policy(
+                PolicyConfig.from_dict(config["policy"]),
+                Features.from_dict(config["features"]),
+                WindowSpec(**config["window"]),
+            )
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+
+
+def _present(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise CheckpointError(
+            f"{folder}: {name} is missing: the checkpoint was copied or deleted in part; "
+            "copy the whole folder again, or use another checkpoint of the run"
+        )
+    return folder / name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    return value

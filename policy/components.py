@@ -1,0 +1,34 @@
+"""The tables of components and the one way to build from them."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from dipole.data.errors import ConfigError
+from dipole.data.registry import Registry, nearest
+
+T = TypeVar("T")
+
+ENCODERS: Registry[Callable[..., Any]] = Registry("encoder")
+DENOISERS: Registry[Callable[..., Any]] = Registry("denoiser")
+HEADS: Registry[Callable[..., Any]] = Registry("head")
+
+
+def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given: Any) -> T:
+    """The component that `config["name"]` names, with the config's other entries as options.
+
+    given: what the house provides (features, dimensions). Raises ConfigError for an unknown name or
+    option, naming the nearest known one.
+    """
+    options = {key: value for key, value in config.items() if key != "name"}
+    if "name" not in config:
+        raise ConfigError(f"the {table.what} has no name; known: {', '.join(table.names())}")
+    component = table[config["name"]]
+    known = [name for name in inspect.signature(component).parameters if name not in given]
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"{table.what} {config['name']!r} has no option {option!r}"
+                f"{nearest(option, known)} Known: {', '.join(known)}"
+            )
+    return component(**given, **options)

@@ -1,0 +1,184 @@
+"""The conditional 1D temporal U-Net of Diffusion Policy (Chi et al., 2023, arXiv 2303.04137).
+
+Its layout, to the last parameter, is the published one, quirks included: FiLM multiplies by the
+scale itself (not by 1 + scale), the upward path has one stage fewer than the downward path, and the
+first stage's skip, at full resolution, is never used.
+
+    chunk ─> down 0 ─> down 1 ─> down 2 ─> middle ─> up 2 ─> up 1 ─> final ─> prediction
+    frames     H        H/2       H/4       H/4      H/2       H
+                          │         └───────────────> skip       │
+                          └────────────────────────────> skip    │
+
+Inside, everything is [T, B, C]: see temporal.py.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from dipole.data.errors import ConfigError
+from dipole.policy.components import DENOISERS
+from dipole.policy.context import Context
+from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
+
+
+class StepEmbedding(nn.Module):
+    """Sinusoidal embedding of the denoising step, then a two-layer network: [B] -> [B, dim]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        if dim % 2 or dim < 4:
+            raise ConfigError(f"time_embed_dim is {dim}: it must be even and at least 4")
+        self.n_frequencies = dim // 2
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, dim))
+
+    def forward(self, time: Tensor) -> Tensor:
+        index = torch.arange(self.n_frequencies, device=time.device, dtype=torch.float32)
+        frequencies = torch.exp(index * -(math.log(10000) / (self.n_frequencies - 1)))
+        angle = time[:, None] * frequencies  # [B, dim/2]
+        embedding: Tensor = self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1))
+        return embedding
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution over time, GroupNorm, Mish: [T, B, C] -> [T, B, C']."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel_size: int, n_groups: int):
+        super().__init__(
+            TemporalConv(channels_in, channels_out, kernel_size),
+            TemporalNorm(n_groups, channels_out),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two conv blocks with FiLM between them and a shortcut around them.
+
+    film: the condition -> [B, 2C], scale first, bias second (FiLM: Perez et al., 2018), applied
+    after the first block's activation as scale * h + bias.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        condition_dim: int,
+        kernel_size: int,
+        n_groups: int,
+    ) -> None:
+        super().__init__()
+        self.first = ConvBlock(channels_in, channels_out, kernel_size, n_groups)
+        self.second = ConvBlock(channels_out, channels_out, kernel_size, n_groups)
+        self.film = nn.Linear(condition_dim, 2 * channels_out)
+        same = channels_in == channels_out
+        self.shortcut = nn.Identity() if same else TemporalConv(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x: [T, B, C]; condition: [B, D], Mish already applied. Returns [T, B, C']."""
+        scale, bias = self.film(condition).chunk(2, dim=1)  # each [B, C']
+        h = torch.addcmul(bias, self.first(x), scale)  # [T, B, C']
+        out: Tensor = self.second(h) + self.shortcut(x)
+        return out
+
+
+class Stage(nn.Module):
+    """Two residual blocks and a change of resolution."""
+
+    def __init__(self, first: ResidualBlock, second: ResidualBlock, resample: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second, self.resample = first, second, resample
+
+    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the output, and what it was before the resampling (the skip)."""
+        skip = self.second(self.first(x, condition), condition)
+        return self.resample(skip), skip
+
+
+@DENOISERS.add("unet1d")
+class ConditionalUnet1D(nn.Module):
+    """(chunk [B, H, A], time [B], Context) -> prediction [B, H, A].
+
+    context_dim: size G of the context's vector. H must be a multiple of 2^(stages - 1).
+    """
+
+    def __init__(
+        self,
+        action_dim: int,
+        context_dim: int,
+        down_dims: Sequence[int] = (256, 512, 1024),
+        kernel_size: int = 5,
+        n_groups: int = 8,
+        time_embed_dim: int = 256,
+    ) -> None:
+        super().__init__()
+        _check_dims(down_dims, kernel_size, n_groups)
+        self.down_dims = tuple(down_dims)
+        condition_dim = time_embed_dim + context_dim
+
+        def block(channels_in: int, channels_out: int) -> ResidualBlock:
+            return ResidualBlock(channels_in, channels_out, condition_dim, kernel_size, n_groups)
+
+        widths = [action_dim, *down_dims]
+        pairs = list(pairwise(widths))
+        top = down_dims[-1]
+        self.time_embedding = StepEmbedding(time_embed_dim)
+        self.activation = nn.Mish()
+        self.down = nn.ModuleList(
+            Stage(
+                block(c_in, c_out),
+                block(c_out, c_out),
+                Halve(c_out) if i < len(pairs) - 1 else nn.Identity(),
+            )
+            for i, (c_in, c_out) in enumerate(pairs)
+        )
+        self.middle = nn.ModuleList([block(top, top), block(top, top)])
+        self.up = nn.ModuleList(
+            Stage(
+                block(2 * c_out, c_in),
+                block(c_in, c_in),
+                Double(c_in),
+            )
+            for c_in, c_out in reversed(pairs[1:])
+        )
+        self.final = nn.Sequential(
+            ConvBlock(down_dims[0], down_dims[0], 5, n_groups),
+            TemporalConv(down_dims[0], action_dim, 1),
+        )
+
+    def check_horizon(self, horizon: int) -> None:
+        """Refuse a horizon that cannot be halved once per resolution."""
+        multiple = 2 ** (len(self.down_dims) - 1)
+        if horizon % multiple or horizon <= 0:
+            raise ConfigError(
+                f"the horizon is {horizon}, but a U-Net of {len(self.down_dims)} stages halves it "
+                f"{len(self.down_dims) - 1} times: choose a multiple of {multiple}"
+            )
+
+    def forward(self, chunk: Tensor, time: Tensor, context: Context | Tensor) -> Tensor:
+        self.check_horizon(chunk.shape[1])
+        vector = context.vector if isinstance(context, Context) else context
+        time = torch.as_tensor(time, device=chunk.device).expand(chunk.shape[0])
+        condition = self.activation(torch.cat([self.time_embedding(time), vector], dim=1))  # [B, D]
+        x = chunk.transpose(0, 1)  # [H, B, A]
+        skips = []
+        for stage in self.down:
+            x, skip = stage(x, condition)
+            skips.append(skip)
+        for block in self.middle:
+            x = block(x, condition)  # [H / 2^(stages-1), B, top]
+        for stage in self.up:
+            x, _ = stage(torch.cat([x, skips.pop()], dim=2), condition)
+        prediction: Tensor = self.final(x).transpose(0, 1)  # [B, H, A]
+        return prediction
+
+
+def _check_dims(down_dims: Sequence[int], kernel_size: int, n_groups: int) -> None:
+    if not down_dims:
+        raise ConfigError("down_dims is empty: give one width per stage")
+    odd = [dim for dim in down_dims if dim % n_groups]
+    if odd:
+        raise ConfigError(f"down_dims {odd} cannot be divided into n_groups={n_groups} groups")
+    if kernel_size % 2 == 0:
+        raise ConfigError(f"kernel_size is {kernel_size}: an even kernel would shift the chunk")

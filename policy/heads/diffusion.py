@@ -1,0 +1,109 @@
+"""The diffusion head: a denoiser trained by noise prediction, sampled by a solver."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dipole.data import Feature
+from dipole.data.errors import ConfigError
+from dipole.policy.components import DENOISERS, HEADS, build
+from dipole.policy.context import Context
+from dipole.policy.noise import Generators, draw_noise
+from dipole.policy.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
+from dipole.policy.solvers import Known, SolverConfig, denoise, denoising_times, solver_table
+
+
+@HEADS.add("diffusion")
+class DiffusionHead(nn.Module):
+    """Learns p(chunk | context) by denoising (DDPM: Ho et al., 2020); chunks are normalised.
+
+    solver: how `sample` draws, unless told otherwise; it may be replaced after training.
+    """
+
+    alphas: Tensor
+
+    def __init__(
+        self,
+        action: Feature,
+        horizon: int,
+        context_dim: int,
+        denoiser: Mapping[str, Any],
+        schedule: Mapping[str, Any] | None = None,
+        solver: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.schedule = ScheduleConfig(**(schedule or {}))
+        self.solver = SolverConfig(**(solver or {}))
+        if self.schedule.clip_sample and action.normalize != "limits":
+            raise ConfigError(
+                f"clip_sample clips actions to [-1, 1], but they are normalised by "
+                f"{action.normalize!r}: set action.normalize to limits, or clip_sample to false"
+            )
+        self.horizon, self.action_dim = horizon, torch.Size(action.shape).numel()
+        self.denoiser = build(
+            DENOISERS, denoiser, action_dim=self.action_dim, context_dim=context_dim
+        )
+        if hasattr(self.denoiser, "check_horizon"):
+            self.denoiser.check_horizon(horizon)
+        self.register_buffer("alphas", cumulative_alphas(self.schedule))
+        denoising_times(
+            self.solver, self.schedule.n_steps
+        )  # refuse now what cannot be sampled later
+
+    def check_solver(self) -> None:
+        """Refuse now a solver that would fail later."""
+        denoising_times(self.solver, self.schedule.n_steps)
+
+    def loss(self, actions: Tensor, context: Context) -> Tensor:
+        """Mean squared error over all of a chunk. actions: [B, H, A], normalised. Scalar."""
+        noise = torch.randn_like(actions)
+        n_levels = self.schedule.n_steps
+        time = torch.randint(n_levels, (actions.shape[0],), device=actions.device)  # [B]
+        noisy = add_noise(actions, noise, time, self.alphas)
+        return F.mse_loss(self.denoiser(noisy, time, context), self._target(actions, noise, time))
+
+    def _target(self, actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        if self.schedule.prediction == "epsilon":
+            return noise
+        if self.schedule.prediction == "sample":
+            return actions
+        return velocity(actions, noise, time, self.alphas)
+
+    def sample(
+        self,
+        context: Context,
+        generator: Generators = None,
+        *,
+        noise: Tensor | None = None,
+        known: Known | None = None,
+        init: tuple[Tensor, float] | None = None,
+        solver: SolverConfig | None = None,
+    ) -> Tensor:
+        """A chunk [B, H, A], normalised, for each row of the context.
+
+        noise: [B, H, A], to begin from, instead of drawing it. known: parts that are given. init:
+        (chunk [B, H, A], strength in [0, 1]): begin from this chunk, noised for the last `strength`
+        of the steps (SDEdit: Meng et al., 2022); strength 1 is pure noise, 0 the chunk itself.
+        """
+        table = solver_table(solver or self.solver, self.alphas)
+        rows, device = context.vector.shape[0], context.vector.device
+        shape = (rows, self.horizon, self.action_dim)
+
+        def draw() -> Tensor:
+            return draw_noise(shape, generator, device)
+
+        x = draw() if noise is None else noise.to(device)
+        if init is not None:
+            chunk, strength = init
+            if not 0 <= strength <= 1:
+                raise ConfigError(f"the strength of init is {strength}: it lies between 0 and 1")
+            table = table[len(table) - round(strength * len(table)) :]
+            if strength < 1:
+                first = table[0] if table else None
+                x = chunk if first is None else first.alpha * chunk + first.sigma * x
+        return denoise(
+            lambda x, t: self.denoiser(x, t, context), x, table, self.schedule, draw, known
+        )

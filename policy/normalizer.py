@@ -1,0 +1,80 @@
+"""Per-key affine normalisation, part of the policy's weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dipole.data import Statistics
+from dipole.data.errors import ConfigError
+
+KINDS = ("limits", "gaussian", "identity", "image")
+SMALLEST_RANGE = 1e-4  # a dimension that moves less than this is constant
+
+
+class Normalizer(nn.Module):
+    """x -> scale * x + offset for each element of a key, and back.
+
+    scale, offset: buffers of the key's shape, saved with the weights. A constant dimension (range
+    below 1e-4) is only shifted to 0, and listed by `constant`.
+
+    >>> normalizer = Normalizer.limits(np.array([[0.0, 5.0], [10.0, 5.0]]))
+    >>> normalizer.normalize(torch.tensor([[2.5, 5.0]]))
+    tensor([[-0.5000,  0.0000]])
+    >>> normalizer.constant
+    [1]
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(tuple(shape)))
+        self.register_buffer("offset", torch.zeros(tuple(shape)))
+        self.constant: list[int] = []
+
+    @classmethod
+    def limits(cls, array: Any) -> "Normalizer":
+        """Fitted so that the smallest and largest of array [N, *shape] go to -1 and 1."""
+        return cls.from_statistics("limits", Statistics.of(np.asarray(array)))
+
+    @classmethod
+    def gaussian(cls, array: Any) -> "Normalizer":
+        """Fitted so that array [N, *shape] gets mean 0 and unbiased standard deviation 1."""
+        return cls.from_statistics("gaussian", Statistics.of(np.asarray(array)))
+
+    @classmethod
+    def from_statistics(cls, kind: str, statistics: Statistics) -> "Normalizer":
+        normalizer = cls(np.shape(statistics.min))
+        normalizer.fit(kind, statistics)
+        return normalizer
+
+    def fit(self, kind: str, statistics: Statistics) -> None:
+        """Set scale and offset in place from the statistics of the training episodes."""
+        if kind not in KINDS:
+            raise ConfigError(f"unknown normalisation {kind!r}; known: {', '.join(KINDS)}")
+        low, high = np.asarray(statistics.min, float), np.asarray(statistics.max, float)
+        scale, offset = np.ones_like(low), np.zeros_like(low)
+        constant = (high - low < SMALLEST_RANGE) & (kind in ("limits", "gaussian"))
+        if kind == "limits":
+            scale = 2 / np.where(constant, 2, high - low)
+            offset = np.where(constant, -low, -1 - scale * low)
+        elif kind == "gaussian":
+            scale = 1 / np.where(constant, 1, np.asarray(statistics.std, float))
+            offset = -scale * np.asarray(statistics.mean, float)
+        elif kind == "image":
+            scale, offset = 2 * scale, offset - 1
+        self.constant = np.flatnonzero(constant).tolist()
+        self.scale.copy_(torch.as_tensor(scale))
+        self.offset.copy_(torch.as_tensor(offset))
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """x: [..., *shape] in the robot's units -> [..., *shape], normalised."""
+        return torch.addcmul(self.offset, x.to(self.scale.dtype), self.scale)
+
+    def unnormalize(self, x: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
+        return (x - self.offset) / self.scale

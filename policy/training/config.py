@@ -1,0 +1,72 @@
+"""How a policy is trained: the published recipe, with everything a run may change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from dipole.data.errors import ConfigError
+from dipole.data.registry import nearest
+
+
+@dataclass(frozen=True)
+class EMAConfig:
+    """Moving average of the weights: decay 1 - (1 + n)^-power at update n, at most max_decay."""
+
+    power: float = 0.75
+    max_decay: float = 0.9999
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A step is one update of the optimiser, over `accumulate` batches of `batch_size` windows.
+
+    The defaults are the recipe of Chi et al., 2023. amp: bf16 autocast. compile: torch.compile.
+    deterministic: bit-for-bit the same result on the same machine, also after resuming. A period of
+    0 switches off what it is the period of.
+    """
+
+    steps: int = 7000
+    batch_size: int = 256
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.95, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-6
+    warmup_steps: int = 500
+    grad_clip: float | None = None
+    ema: EMAConfig = field(default_factory=EMAConfig)
+    seed: int = 42
+    device: str = "auto"
+    amp: bool = False
+    compile: bool = False
+    deterministic: bool = False
+    workers: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+    validate_every: int = 1000
+    validation_windows: int = 1024
+    evaluate_every: int = 0
+    wandb: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("warmup_steps", "checkpoint_every", "validate_every", "evaluate_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}: it must not be negative")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """From plain values; an unknown key is an error that names the nearest."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"there is no train.{key}{nearest(key, known)}")
+        given = dict(values)
+        given["betas"] = tuple(given.get("betas", cls.betas))
+        given["ema"] = EMAConfig(**given.get("ema", {}))
+        return cls(**given)

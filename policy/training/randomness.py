@@ -1,0 +1,27 @@
+"""Randomness as a function of (seed, step), so that resuming needs no generator's state."""
+
+import os
+import random
+
+import numpy as np
+import torch
+
+
+def seed_step(seed: int, step: int, micro: int = 0) -> None:
+    """Seed every global generator for one batch of one step.
+
+    Whatever draws during step n (noise, denoising steps, dropout, augmentation) draws the same
+    after a resumption as without one, whatever else drew in between (validation, evaluation).
+    """
+    state = np.random.SeedSequence([seed, step, micro]).generate_state(3, np.uint32)
+    torch.manual_seed(int(state[0]) << 31 ^ int(state[1]))
+    np.random.seed(int(state[2]))
+    random.seed(int(state[2]))
+
+
+def set_deterministic(on: bool) -> None:
+    """Algorithms that give the same bits in every run on the same machine."""
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on)
+    torch.backends.cudnn.benchmark = not on

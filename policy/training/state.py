@@ -1,0 +1,70 @@
+"""What a run is made of while it trains, and how it is saved and taken up again."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dipole.data.errors import CheckpointError
+from dipole.policy.checkpoint import (
+    Checkpoint,
+    policy_config,
+    read_tensors,
+    read_training,
+    save_checkpoint,
+)
+from dipole.policy.policy import Policy
+from dipole.policy.training.config import TrainConfig
+from dipole.policy.training.ema import EMA
+from dipole.policy.training.optimizer import (
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+)
+
+
+@dataclass
+class TrainState:
+    """The policy with its optimiser and moving average after `step` updates."""
+
+    policy: Policy
+    ema: EMA
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def new(cls, policy: Policy, config: TrainConfig) -> "TrainState":
+        policy.train()
+        return cls(policy, EMA(policy, config.ema), make_optimizer(policy, config))
+
+    def save(self, run: Path, config: TrainConfig, origin: Mapping[str, Any]) -> Path:
+        """Write RUN/checkpoints/STEP. origin: further JSON for config.json (dataset, command)."""
+        folder = run / "checkpoints" / f"{self.step:08d}"
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "model": self.policy.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "training": optimizer_tensors(self.optimizer, self.policy),
+        }
+        training = {"step": self.step, "ema_updates": self.ema.updates}
+        written = {**origin, **policy_config(self.policy), "train": asdict(config)}
+        save_checkpoint(folder, Checkpoint(written, tensors, training))
+        return folder
+
+    def load(self, folder: Path) -> None:
+        """Take up where the checkpoint was written. Raises CheckpointError if it does not fit."""
+        training = read_training(folder)
+        try:
+            self.policy.load_state_dict(read_tensors(folder, "model"))
+            self.ema.model.load_state_dict(read_tensors(folder, "ema"))
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder}: is of another policy: {error}") from error
+        load_optimizer_tensors(self.optimizer, self.policy, read_tensors(folder, "training"))
+        try:
+            self.step, self.ema.updates = int(training["step"]), int(training["ema_updates"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder / 'training.json'}: {error} is missing or no number"
+            ) from error
