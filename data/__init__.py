@@ -13,6 +13,7 @@ from dipole.data.statistics import Statistics
 from dipole.data.store import EpisodeStore
 from dipole.data.stored_array import StoredArray
 from dipole.data.windows import Batch, Windows, WindowSpec
+from dipole.data.writer import EpisodeWriter
 
 if TYPE_CHECKING:
     from dipole.data.loader import Loader, make_loader
@@ -25,6 +26,7 @@ __all__ = [
     "DataError",
     "DipoleError",
     "EpisodeStore",
+    "EpisodeWriter",
     "Feature",
     "Features",
     "Loader",

@@ -17,7 +17,8 @@ from dipole.data.registry import Registry, nearest
 from dipole.data.store import EpisodeStore
 
 Transform = Callable[[np.ndarray], np.ndarray]
-# Frame-wise: [N, ...] -> [N, *shape]. Whoever knows what a state means registers here, e.g. dipole.envs.
+# Frame-wise: [N, ...] -> [N, *shape]. Whoever knows what a state means registers here, e.g.
+# dipole.envs.
 TRANSFORMS: Registry[Transform] = Registry("transform")
 
 KINDS = ("state", "image", "action")
@@ -28,9 +29,9 @@ NORMALIZATIONS = ("limits", "gaussian", "identity", "image")
 class Feature:
     """One entry of an observation, or the action.
 
-    shape: of one frame, after columns and transform; kind: state, image or action; source: the stored
-    array, by default the feature's own name; columns: which entries of the source's last axis, in order;
-    transform: a name in TRANSFORMS; normalize: limits, gaussian, identity or image.
+    shape: of one frame, after columns and transform; kind: state, image or action; source: the
+    stored array, by default the feature's own name; columns: which entries of the source's last
+    axis, in order; transform: a name in TRANSFORMS; normalize: limits, gaussian, identity or image.
     Images are uint8 [height, width, channels] and stay so; everything else becomes float32.
     """
 
@@ -109,7 +110,7 @@ class Features:
             normalize = "image" if schema["kind"] == "image" else "limits"
             return Feature(tuple(schema["shape"]) or (1,), schema["kind"], normalize=normalize)
 
-        observation = {key: feature(key) for key in store.keys() if key != "action"}
+        observation = {key: feature(key) for key in store.arrays if key != "action"}
         return cls(observation, feature("action"))
 
     @classmethod
@@ -139,15 +140,15 @@ class Features:
 class FeatureReader:
     """Reads one feature from a store, any frames of it.
 
-    The transform is looked up once, so that a reader sent to a worker process takes its function along.
-    Raises DataError where the store does not hold what the feature says.
+    The transform is looked up once, so that a reader sent to a worker process takes its function
+    along. Raises DataError where the store does not hold what the feature says.
     """
 
     def __init__(self, store: EpisodeStore, name: str, feature: Feature) -> None:
         self.feature = feature
         self._store = store
         self._key = feature.source or name
-        self._where = f"{store.path}: feature {name!r}"
+        self.where = f"{store.path}: feature {name!r}"
         self._transform = None if feature.transform is None else TRANSFORMS[feature.transform]
         self._check(store)
 
@@ -188,18 +189,18 @@ class FeatureReader:
         stored = array.shape[1:] or (1,)
         if feature.columns is not None and max(feature.columns) >= stored[-1]:
             raise DataError(
-                f"{self._where}: column {max(feature.columns)} of array {self._key!r}, "
+                f"{self.where}: column {max(feature.columns)} of array {self._key!r}, "
                 f"whose frames have shape {list(stored)}. Columns count from 0"
             )
         if feature.kind == "image" and array.dtype != np.uint8:
             raise DataError(
-                f"{self._where}: array {self._key!r} is {array.dtype}; images are stored as uint8"
+                f"{self.where}: array {self._key!r} is {array.dtype}; images are stored as uint8"
             )
         found = self._convert(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
         if found != feature.shape:
             raise DataError(
-                f"{self._where}: shape {list(feature.shape)} expected, but array {self._key!r} gives "
-                f"{list(found)}. Mend the shape, the columns or the source"
+                f"{self.where}: shape {list(feature.shape)} expected, but array {self._key!r} "
+                f"gives {list(found)}. Mend the shape, the columns or the source"
             )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 import torch
 
 from dipole.data.errors import ConfigError
-from dipole.data.memory import resident_limit
+from dipole.data.memory import readable, resident_limit
 from dipole.data.resident import ResidentSource, resident_bytes
 from dipole.data.sampler import BatchSampler
 from dipole.data.streaming import StreamingSource
@@ -16,7 +16,8 @@ from dipole.data.windows import Batch, Windows
 class Loader:
     """An endless supply of batches; made by `make_loader`.
 
-    Batch n is a function of (seed, n) alone, whichever way it is loaded. description: which way, and why.
+    Batch n is a function of (seed, n) alone, whichever way it is loaded. description: which way,
+    and why.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class Loader:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches start, start + 1, ... without end, as tensors on the device.
 
-        {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B, H]}; float32,
-        images uint8, the mask bool. Raises DataError where frames cannot be read or a worker dies.
+        {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B, H]};
+        float32, images uint8, the mask bool. Raises DataError where frames cannot be read or a
+        worker dies.
         """
         if start < 0:
             raise ConfigError(f"batches start at {start}: they count from 0")
@@ -70,10 +72,10 @@ def make_loader(
     memory_limit_bytes: int | None = None,
     log: Callable[[str], object] = print,
 ) -> Loader:
-    """A loader of the windows that is resident where they fit, and streams from the store where not.
+    """A loader of the windows: resident where they fit in memory, else streaming from the store.
 
-    memory_limit_bytes: what a resident dataset may take, by default half of the device's free memory;
-    workers: background processes for streaming; log: told the choice and its reason.
+    memory_limit_bytes: what a resident dataset may take, by default half of the device's free
+    memory; workers: background processes for streaming; log: told the choice and its reason.
     Raises DataError where there are no windows, ConfigError for numbers that cannot work.
     """
     if batch_size < 1 or workers < 0 or seed < 0:
@@ -97,16 +99,6 @@ def make_loader(
         description = f"streaming with {who}: {amounts}"
     log(f"data: {description}")
     return Loader(source, sampler, description)
-
-
-def readable(n_bytes: int) -> str:
-    """Bytes for a person: "3.4 MiB"."""
-    value = float(n_bytes)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} TiB"
 
 
 def _generate(source: ResidentSource | StreamingSource, start: int) -> Generator[Batch]:

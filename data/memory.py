@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 FRACTION = 0.5  # of what is free; the rest is for the policy and whoever else runs here
 
-_CGROUPS = (  # limit and use, version 2 and version 1: what a container may have, not what the host has
+# Limit and use, version 2 and version 1: what a container may have, not what its host has.
+_CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     (
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -16,11 +19,23 @@ _CGROUPS = (  # limit and use, version 2 and version 1: what a container may hav
 )
 
 
-def resident_limit(device: torch.device) -> int:
+def resident_limit(device: "torch.device") -> int:
     """Bytes that a resident dataset may take on the device: half of what is free now."""
     if device.type == "cuda":
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0] * FRACTION)
     return int(free_memory() * FRACTION)
+
+
+def readable(n_bytes: int) -> str:
+    """Bytes for a person: "3.4 MiB"."""
+    value = float(n_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} TiB"
 
 
 def free_memory() -> int:

@@ -13,7 +13,8 @@ from dipole.data.windows import Batch, Windows
 class ResidentSource:
     """Batches from memory.
 
-    Holds each feature's frames of the chosen episodes, [frames, *shape], after columns and transforms.
+    Holds each feature's frames of the chosen episodes, [frames, *shape], after columns and
+    transforms.
     """
 
     def __init__(self, windows: Windows, sampler: BatchSampler, device: torch.device) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 class BatchSampler:
     """Consecutive slices of an endless sequence of per-epoch permutations.
 
-    Epoch e is `np.random.default_rng([seed, e]).permutation(n_windows)`; batch n holds the positions
-    [n * B, (n + 1) * B) of all epochs end to end, so it may straddle two. Finding batch n draws only the
-    permutations it touches, never those before.
+    Epoch e is `np.random.default_rng([seed, e]).permutation(n_windows)`; batch n holds the
+    positions [n * B, (n + 1) * B) of all epochs end to end, so it may straddle two. Finding batch n
+    draws only the permutations it touches, never those before.
     """
 
     def __init__(self, n_windows: int, batch_size: int, seed: int) -> None:

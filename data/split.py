@@ -10,9 +10,9 @@ def split_episodes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ids of the training and of the validation episodes, each int64 and sorted.
 
-    At least one episode is held out where the ratio is above 0, and at least one is left to train on;
-    `max_train` keeps that many of the training episodes. The draws are those of the published Diffusion
-    Policy runs. Raises ConfigError for values that cannot be split by.
+    At least one episode is held out where the ratio is above 0, and at least one is left to train
+    on; `max_train` keeps that many of the training episodes. The draws are those of the published
+    Diffusion Policy runs. Raises ConfigError for values that cannot be split by.
     """
     if n_episodes < 1:
         raise ConfigError(f"cannot split {n_episodes} episodes: at least one is needed")

@@ -21,10 +21,23 @@ class Statistics:
     std: np.ndarray
     count: int
 
+    @classmethod
+    def of(cls, frames: np.ndarray) -> "Statistics":
+        """Of an array in memory, [N, *shape]; raises DataError where it is empty or not finite."""
+        if not len(frames):
+            raise DataError(f"statistics of an array of shape {list(frames.shape)}: it is empty")
+        if not np.isfinite(frames).all():
+            raise DataError("statistics of an array with NaN or infinite numbers: mend it first")
+        running = RunningStatistics()
+        running.add(frames)
+        return running.result()
+
 
 class Reader(Protocol):
     """What is read: see `dipole.data.features.FeatureReader`."""
 
+    @property
+    def where(self) -> str: ...
     @property
     def source_bytes(self) -> int: ...
     @property
@@ -54,9 +67,7 @@ class RunningStatistics:
         self.count = total
 
     def result(self) -> Statistics:
-        """Raises ValueError before the first frame; the deviation of a single frame is 0."""
-        if not self.count:
-            raise ValueError("statistics of no frames")
+        """Of all frames so far, at least one; the deviation of a single frame is 0."""
         std = np.sqrt(self._squares / max(self.count - 1, 1))
         return Statistics(self._min, self._max, self._mean, std, self.count)
 
@@ -79,7 +90,9 @@ def statistics(reader: Reader, spans: Iterable[tuple[int, int]]) -> Statistics:
             )
         running.add(frames)
     if not running.count:
-        raise DataError("no episodes are chosen, so there is nothing to normalise by")
+        raise DataError(
+            f"{reader.where}: no episodes are chosen, so there is nothing to normalise by"
+        )
     return running.result()
 
 

@@ -4,8 +4,8 @@
     data/action        [frames, 2]
     meta/episode_ends  [episodes]     where each one ends, exclusive
 
-A zarr group in a folder or a zip. Version 2 is the layout of Diffusion Policy and read as it stands;
-version 3 is what `EpisodeWriter` writes. docs/data-format.md is the format on one page.
+A zarr group in a folder or a zip. Version 2 is the layout of Diffusion Policy and read as it
+stands; version 3 is what `EpisodeWriter` writes. docs/data-format.md is the format on one page.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ ENDS = "meta/episode_ends"
 class EpisodeStore:
     """A dataset of episodes, read-only; made by `EpisodeStore.open`.
 
-    path: where it lies; episode_ends: int64 [episodes], exclusive; attributes: what the dataset says of
-    itself (schema, fps, environment), empty for the Diffusion Policy layout.
+    path: where it lies; arrays: by key; episode_ends: int64 [episodes], exclusive; attributes: what
+    the dataset says of itself (schema, fps, environment), empty for the Diffusion Policy layout.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class EpisodeStore:
         self.path = path
         self.episode_ends = episode_ends
         self.attributes = attributes
-        self._arrays = dict(arrays)
+        self.arrays = dict(arrays)
 
     @classmethod
     def open(cls, path: str | Path) -> "EpisodeStore":
@@ -61,7 +61,7 @@ class EpisodeStore:
         if problems:
             raise DataError(f"{found}: {problems[0]}")
         for array in arrays.values():
-            # A length that the metadata only claims has no last chunk; better said now than at epoch 3.
+            # A length that the metadata only claims has no last chunk: say so now, not at epoch 3.
             array.check_end()
         return cls(found, arrays, ends, attributes)
 
@@ -99,21 +99,21 @@ class EpisodeStore:
         return dict(self.attributes.get("environment") or {})
 
     def keys(self) -> list[str]:
-        return sorted(self._arrays)
+        return sorted(self.arrays)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._arrays
+        return key in self.arrays
 
     def __getitem__(self, key: str) -> StoredArray:
-        if key not in self._arrays:
+        if key not in self.arrays:
             raise DataError(
-                f"{self.path}: no array {key!r}{nearest(key, self._arrays)}. "
+                f"{self.path}: no array {key!r}{nearest(key, self.arrays)}. "
                 f"It has: {', '.join(self.keys())}"
             )
-        return self._arrays[key]
+        return self.arrays[key]
 
     def schema(self, key: str) -> dict[str, Any]:
-        """What a frame of `key` is: kind (state, image, action), shape, dtype, units ("" if unknown)."""
+        """What a frame of `key` is: kind (state, image, action), shape, dtype, units or ""."""
         array = self[key]
         said = (self.attributes.get("schema") or {}).get(key, {})
         image = array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] in (1, 3, 4)
@@ -126,7 +126,7 @@ class EpisodeStore:
         }
 
     def fingerprint(self) -> str:
-        """A hash that tells datasets apart: schema, episode ends, attributes and three frames of each key.
+        """A hash that tells datasets apart, from what they say of themselves and three frames.
 
         It does not depend on the path, nor on whether the same store is a folder or a zip.
         """
@@ -168,7 +168,7 @@ def read_attributes(files: Files) -> dict[str, Any]:
 
 
 def check_attributes(attributes: Any) -> dict[str, Any]:
-    """The attributes themselves where they are of the form documented; raises ValueError otherwise."""
+    """The attributes themselves; raises ValueError where they are not of the documented form."""
     if not isinstance(attributes, dict):
         raise ValueError("its attributes are not an object")
     for name in ("schema", "environment"):
@@ -201,7 +201,7 @@ def read_arrays(files: Files) -> dict[str, StoredArray]:
 
 
 def read_episode_ends(files: Files) -> np.ndarray:
-    """meta/episode_ends as int64 [episodes]; raises DataError where it is absent or no list of ints."""
+    """meta/episode_ends as int64 [episodes]; raises DataError where it is no list of integers."""
     layout = read_layout(files, ENDS)
     if layout is None:
         raise DataError(
@@ -214,11 +214,12 @@ def read_episode_ends(files: Files) -> np.ndarray:
         )
     array = StoredArray(files, layout)
     array.check_end()
-    return array[:].astype(np.int64)
+    ends: np.ndarray = array.read(0, len(array)).astype(np.int64)
+    return ends
 
 
 def ends_problems(ends: np.ndarray) -> list[str]:
-    """What is wrong with episode ends, one sentence each; nothing where they increase from above 0."""
+    """What is wrong with episode ends, one sentence each: they must increase from above 0."""
     if not len(ends):
         return [f"{ENDS} is empty: there are no episodes. Record some, or copy the dataset again"]
     starts = np.concatenate([[0], ends[:-1]])

@@ -135,7 +135,7 @@ class StoredArray:
         return self._chunks.problem(block)
 
     def check_end(self) -> None:
-        """Raise DataError where the last chunk is absent: the metadata claims frames that never were."""
+        """Raise DataError where the last chunk is absent: frames are claimed that never were."""
         if self.n_blocks:
             self._check_blocks(range(self.n_blocks - 1, self.n_blocks))
 

@@ -14,10 +14,12 @@ from dipole.data.windows import Batch, Windows
 class BatchDataset(torch.utils.data.Dataset[Any]):
     """Item n is the whole batch n, as CPU tensors; an error of ours is returned, not raised.
 
-    Raised in a worker it would arrive wrapped in that process's traceback, which says nothing to a person.
+    Raised in a worker it would arrive wrapped in that process's traceback, which says nothing to a
+    person.
     """
 
     def __init__(self, windows: Windows, sampler: BatchSampler) -> None:
+        self.path = windows.store.path
         self._windows = windows
         self._sampler = sampler
 
@@ -46,11 +48,12 @@ class StreamingSource:
         loading = torch.utils.data.DataLoader(
             self._dataset,
             batch_size=None,
-            sampler=itertools.count(start),  # type: ignore[arg-type]  # an endless sampler has no length
+            sampler=itertools.count(start),
             num_workers=self._workers,
             multiprocessing_context="spawn" if self._workers else None,
             pin_memory=self._device.type == "cuda",
-            # Its own generator: starting an iterator must not move torch's, which training resumes from.
+            # Its own generator: starting an iterator must not move torch's, which training resumes
+            # from.
             generator=torch.Generator(),
         )
         iterator = iter(loading)
@@ -67,8 +70,8 @@ class StreamingSource:
             if "worker" not in str(error):
                 raise
             raise DataError(
-                f"{self._dataset._windows.store.path}: a loading worker died ({error}). Too little memory "
-                "is the usual reason, or a small /dev/shm: use fewer workers or a smaller batch"
+                f"{self._dataset.path}: a loading worker died ({error}). Too little memory or a "
+                "small /dev/shm are the usual reasons: use fewer workers or a smaller batch"
             ) from error
         if isinstance(batch, DipoleError):
             raise batch

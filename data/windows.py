@@ -1,15 +1,15 @@
 """Windows: the training examples of a dataset, and which frames make them.
 
-With To = 2 observations and H = 4 actions, of which Ta = 3 are executed, an episode of frames 0 1 2 3
-has the windows below. `.` repeats the nearest real frame and is padding.
+With To = 2 observations and H = 4 actions, of which Ta = 3 are executed, an episode of frames
+0 1 2 3 has the windows below. `.` repeats the nearest real frame and is padding.
 
     start -1    . 0 1 2        observations are the first To frames of a window,
     start  0      0 1 2 3      actions all H of them; so observation To - 1 and
     start  1        1 2 3 .    action To - 1 are of the same, current frame
     start  2          2 3 . .
 
-Starts run from -(To - 1) to L - H + Ta - 1: the first window's current frame is the episode's first, and
-the last window's executed actions end with the episode. (Chi et al., 2023.)
+Starts run from -(To - 1) to L - H + Ta - 1: the first window's current frame is the episode's
+first, and the last window's executed actions end with the episode. (Chi et al., 2023.)
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Which frames make one training example: To observations, H actions, of which Ta are executed."""
+    """Which frames make one training example: To observations, H actions, Ta of them executed."""
 
     n_obs_steps: int = 2
     horizon: int = 16
@@ -52,7 +52,7 @@ class WindowSpec:
         return max(1, self.horizon - self.n_obs_steps - self.n_action_steps + 2)
 
     def count(self, length: int | np.ndarray) -> np.ndarray:
-        """Windows of episodes with these numbers of frames: L - H + (To - 1) + (Ta - 1) + 1, or 0."""
+        """Windows of episodes of L frames: L - H + (To - 1) + (Ta - 1) + 1, never below 0."""
         windows = np.asarray(length, np.int64) - self.horizon + self.n_obs_steps
         return np.maximum(windows + self.n_action_steps - 1, 0)
 
@@ -101,8 +101,9 @@ class Windows:
     def frames(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Frames of the windows with these indices, int [B].
 
-        Returns the store's frame numbers of observations int64 [B, To] and actions int64 [B, H], and
-        which actions are padding, bool [B, H]. Raises IndexError for an index that no window has.
+        Returns the store's frame numbers of observations int64 [B, To] and actions int64 [B, H],
+        and which actions are padding, bool [B, H]. Raises IndexError for an index that no window
+        has.
         """
         episode, first = self._locate(indices)
         return self._frames(self.starts, episode, first)
@@ -119,8 +120,8 @@ class Windows:
     def gather(self, indices: np.ndarray) -> Batch:
         """The windows with these indices, int [B], read from the store.
 
-        Returns {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B, H]}:
-        float32, images uint8, the mask bool.
+        Returns {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B,
+        H]}: float32, images uint8, the mask bool.
         """
         observed, acted, is_pad = self.frames(indices)
         observation = {
@@ -132,14 +133,10 @@ class Windows:
     def statistics(self) -> dict[str, Statistics]:
         """Of each feature over the chosen episodes' frames, in bounded memory.
 
-        Keys are the observations' names and "action". Images are left out: their range is known.
+        Keys are the observations' names and "action". Raises DataError for NaN and infinities.
         """
         spans = self.spans()
-        return {
-            name: statistics(reader, spans)
-            for name, reader in self.readers.items()
-            if reader.feature.kind != "image"
-        }
+        return {name: statistics(reader, spans) for name, reader in self.readers.items()}
 
     def require_some(self) -> None:
         """Raise DataError where there is not a single window to train on."""
@@ -147,9 +144,10 @@ class Windows:
             return
         spec, longest = self.spec, int(self.lengths.max(initial=0))
         raise DataError(
-            f"{self.store.path}: no windows. {len(self.episodes)} episodes are chosen, the longest has "
-            f"{longest} frames, and n_obs_steps {spec.n_obs_steps}, horizon {spec.horizon}, n_action_steps "
-            f"{spec.n_action_steps} need {spec.shortest_episode}. Record longer ones or shorten the horizon"
+            f"{self.store.path}: no windows. The longest of {len(self.episodes)} chosen episodes "
+            f"has {longest} frames; n_obs_steps {spec.n_obs_steps}, horizon {spec.horizon} and "
+            f"n_action_steps {spec.n_action_steps} need {spec.shortest_episode}. "
+            "Record longer episodes or shorten the horizon"
         )
 
     def _locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +171,7 @@ class Windows:
 
 
 def _packed(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Where each episode would start if these episodes alone lay end to end in the store's order."""
+    """Where each episode starts if these alone lay end to end, in the store's order."""
     order = np.argsort(starts)
     packed = np.empty_like(starts)
     packed[order] = np.cumsum(lengths[order]) - lengths[order]

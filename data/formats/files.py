@@ -1,7 +1,7 @@
 """The files of a dataset, in a folder or in a zip: what is there, how large, a range of bytes.
 
-zarr decodes chunks; what it does not do is say that one is missing (it answers with the fill value).
-So we look ourselves, through this small read-only view.
+zarr decodes chunks; what it does not do is say that one is missing (it answers with the fill
+value). So we look ourselves, through this small read-only view.
 """
 
 import zipfile

@@ -16,47 +16,16 @@ from dipole.data.formats.files import Files, read_metadata
 
 LARGEST_CHUNK = 2**31  # bytes, uncompressed: the limit of Blosc itself
 LARGEST_FRAME = 2**30
-# Codecs that turn bytes into bytes or numbers into numbers. Absent: pickle, json2, vlen-*, msgpack2.
+# Codecs that turn bytes into bytes or numbers into numbers. Absent: pickle, json2, vlen-*,
+# msgpack2.
 SAFE_CODECS = frozenset(
-    [
-        "blosc",
-        "zstd",
-        "gzip",
-        "zlib",
-        "bz2",
-        "lzma",
-        "lz4",
-        "crc32c",
-        "crc32",
-        "adler32",
-        "fletcher32",
-        "bytes",
-        "endian",
-        "transpose",
-        "delta",
-        "shuffle",
-        "bitround",
-        "quantize",
-        "fixedscaleoffset",
-        "packbits",
-        "sharding_indexed",
-    ]
+    {"blosc", "zstd", "gzip", "zlib", "bz2", "lzma", "lz4", "packbits", "sharding_indexed"}
+    | {"bytes", "endian", "transpose", "delta", "shuffle", "bitround", "quantize"}
+    | {"crc32c", "crc32", "adler32", "fletcher32", "fixedscaleoffset"}
 )
 _V3_DTYPES = frozenset(
-    [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-    ]
+    {"bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64"}
+    | {"uint8", "uint16", "uint32", "uint64"}
 )
 
 
@@ -64,8 +33,8 @@ _V3_DTYPES = frozenset(
 class ArrayLayout:
     """The stored form of one array, e.g. `data/action`.
 
-    chunk: shape of the pieces that are compressed; shard: shape of the pieces that are files, equal to
-    chunk where the array has no shards. index_bytes: size of a shard's index, 0 without shards.
+    chunk: shape of the pieces that are compressed; shard: shape of the pieces that are files, equal
+    to chunk where the array has no shards. index_bytes: size of a shard's index, 0 without shards.
     """
 
     name: str
@@ -111,7 +80,8 @@ def read_layout(files: Files, name: str) -> ArrayLayout | None:
             raise DataError(f"{where}: {error}") from None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(
-                f"{where}: not valid zarr metadata ({error!r}). Restore it, or write the dataset again"
+                f"{where}: not valid zarr metadata ({error!r}). "
+                "Restore it, or write the dataset again"
             ) from error
         _check_sizes(where, layout)
         return layout
@@ -119,17 +89,17 @@ def read_layout(files: Files, name: str) -> ArrayLayout | None:
 
 
 def _parse_v2(name: str, metadata: dict[str, Any]) -> ArrayLayout:
+    dtype = _numeric(metadata["dtype"])
     codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
     _check_codecs([codec["id"] for codec in codecs if codec is not None])
     chunk = _sizes(metadata["chunks"], at_least=1)
     separator = metadata.get("dimension_separator", ".")
-    dtype = _numeric(metadata["dtype"])
     return ArrayLayout(name, 2, _sizes(metadata["shape"]), dtype, chunk, chunk, separator, "")
 
 
 def _parse_v3(name: str, metadata: dict[str, Any]) -> ArrayLayout:
     data_type = metadata["data_type"]
-    dtype = _numeric(data_type if data_type in _V3_DTYPES else "O")
+    dtype = _numeric(data_type if isinstance(data_type, str) and data_type in _V3_DTYPES else "O")
     chunk = shard = _sizes(metadata["chunk_grid"]["configuration"]["chunk_shape"], at_least=1)
     encoding = metadata["chunk_key_encoding"]
     default = encoding["name"] == "default"
@@ -171,7 +141,7 @@ def _numeric(name: object) -> np.dtype[Any]:
     dtype = np.dtype(name) if isinstance(name, str) else np.dtype("O")
     if dtype.kind not in "biuf":
         raise DataError(
-            f"its entries are {dtype.name!r}, not numbers: object, text and record arrays are refused. "
+            f"its entries are {dtype.name!r}, not numbers: objects, text and records are refused. "
             "Write the array again with a numeric dtype such as float32"
         )
     return dtype
@@ -191,6 +161,6 @@ def _check_sizes(where: str, layout: ArrayLayout) -> None:
     if chunk_bytes >= LARGEST_CHUNK or layout.frame_bytes >= LARGEST_FRAME:
         raise DataError(
             f"{where}: shape {list(layout.shape)} in chunks of {list(layout.chunk)} means "
-            f"{max(chunk_bytes, layout.frame_bytes) / 2**30:.3g} GiB at once. The metadata is wrong, or "
-            "the dataset must be written again with chunks below 2 GiB"
+            f"{max(chunk_bytes, layout.frame_bytes) / 2**30:.3g} GiB at once. The metadata is "
+            "wrong, or the dataset must be written again with chunks below 2 GiB"
         )

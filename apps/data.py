@@ -1,0 +1,100 @@
+"""`dipole data`: look into a dataset, and validate it."""
+
+import argparse
+import json
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dipole.data.info import Info, dataset_info
+from dipole.data.memory import readable
+from dipole.data.store import EpisodeStore
+from dipole.data.validate import Validation, validate
+
+
+def main(argv: list[str]) -> int:
+    """Run `dipole data ARGV`. Returns 0, or 1 where `validate` found problems."""
+    arguments = _parser().parse_args(argv)
+    if arguments.command == "info":
+        return _info(arguments.path, arguments.json)
+    return _validate(arguments.path, arguments.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dipole data",
+        description="Look into a dataset of demonstrations, or check that it can be trusted.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, does in (
+        ("info", "print episodes, frames, keys, units, frame rate, environment and windows"),
+        ("validate", "read everything and list what is wrong; exit code 1 where something is"),
+    ):
+        command = commands.add_parser(name, help=does, description=does)
+        command.add_argument("path", help="a folder or zip, or bundled:NAME such as bundled:pusht")
+        command.add_argument("--json", action="store_true", help="print JSON, for scripts and CI")
+    return parser
+
+
+def _info(path: str, as_json: bool) -> int:
+    info = dataset_info(EpisodeStore.open(path))
+    if as_json:
+        print(json.dumps(info.to_dict(), indent=2))
+    else:
+        _print_info(info, Console())
+    return 0
+
+
+def _validate(path: str, as_json: bool) -> int:
+    console = Console(stderr=True)
+    with console.status("reading") as status:
+        found = validate(path, log=status.update)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        _print_findings(found, Console())
+    return 0 if found.ok else 1
+
+
+def _print_info(info: Info, console: Console) -> None:
+    facts = Table.grid(padding=(0, 2))
+    lengths = ", ".join(f"{name} {frames}" for name, frames in info.episode_lengths.items())
+    for name, value in (
+        ("dataset", info.path),
+        ("episodes", f"{info.episodes:,} ({lengths} frames)"),
+        ("frames", f"{info.frames:,}{_minutes(info.seconds)}"),
+        ("frame rate", "not recorded" if info.fps is None else f"{info.fps:g} Hz"),
+        ("environment", " ".join(map(str, info.environment.values())) or "not recorded"),
+        *((f"windows {spec}", f"{count:,}") for spec, count in info.windows.items()),
+        ("fingerprint", info.fingerprint),
+    ):
+        facts.add_row(name, escape(value))
+    console.print(facts)
+    keys = Table("key", "kind", "shape", "dtype", "units", "in memory", "frames per chunk")
+    for array in info.arrays:
+        shape = "×".join(map(str, array.shape)) or "1"
+        sizes = [readable(array.n_bytes), f"{array.chunk_frames:,}"]
+        said = [array.key, array.kind, shape, array.dtype, array.units]
+        keys.add_row(
+            *map(escape, (array.key, array.kind, shape, array.dtype, array.units)), size, chunk
+        )
+    console.print(keys)
+
+
+def _minutes(seconds: float | None) -> str:
+    return "" if seconds is None else f" ({seconds / 60:.1f} minutes)"
+
+
+def _print_findings(found: Validation, console: Console) -> None:
+    if found.findings:
+        table = Table("level", "where", "what", title=escape(found.path), title_justify="left")
+        for finding in found.findings:
+            style = "red" if finding.level == "problem" else "yellow"
+            table.add_row(
+                f"[{style}]{finding.level}", escape(finding.where), escape(finding.message)
+            )
+        console.print(table)
+    verdict = "sound" if found.ok else "not to be trained on"
+    n_problems, n_warnings = len(found.problems), len(found.warnings)
+    console.print(f"{escape(found.path)}: {verdict} ({n_problems} problems, {n_warnings} warnings)")
