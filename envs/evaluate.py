@@ -37,6 +37,7 @@ def evaluate(
     workers: int = 0,
     n_envs: int | None = None,
     video_episodes: int = 0,
+    picture: bool = True,
     group_size: int = 16,
     n_action_steps: int | None = None,
     environment_options: Mapping[str, Any] | None = None,
@@ -48,8 +49,9 @@ def evaluate(
         names of what the policy observes, and the options (with workers: an importable one).
     workers: simulator processes; 0 simulates in this one. n_envs: simulators; by default as many as
         one inference call has rows, or twice that where workers simulate while this process infers.
+    group_size: rows of each inference call, 1 or even; a part of the result, unlike the two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture.
-    group_size: rows of each inference call; a part of the result, unlike workers and n_envs.
+    picture: whether to draw predicted chunks over the scenes of filmed episodes.
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
     progress: called with each result as its episode ends.
 
@@ -58,7 +60,7 @@ def evaluate(
     from dipole.envs.episodes import EpisodeRun
     from dipole.policy.executor import Executor
 
-    _at_least(1, episodes=episodes, group_size=group_size, n_envs=1 if n_envs is None else n_envs)
+    _at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     _at_least(0, seed=seed, workers=workers, video_episodes=video_episodes)
     n_slots = min(episodes, n_envs or group_size * (2 if workers else 1))
     options = dict(environment_options or {})
@@ -84,7 +86,7 @@ def evaluate(
     }
     evaluation = Evaluation(metrics, results)
     if video_episodes:
-        _illustrate(evaluation, run, make)
+        _illustrate(evaluation, run, make, picture)
     return evaluation
 
 
@@ -114,7 +116,9 @@ def _slots(policy: Any, make: EnvironmentFactory, workers: int) -> Slots:
     return WorkerSlots(make, n_obs_steps, workers)
 
 
-def _illustrate(evaluation: Evaluation, run: "EpisodeRun", make: EnvironmentFactory) -> None:
+def _illustrate(
+    evaluation: Evaluation, run: "EpisodeRun", make: EnvironmentFactory, picture: bool
+) -> None:
     """Add recordings and picture; an environment has to say where in the scene its actions lie."""
     from dipole.envs.picture import action_projection, chunk_picture
 
@@ -123,7 +127,7 @@ def _illustrate(evaluation: Evaluation, run: "EpisodeRun", make: EnvironmentFact
         evaluation.recordings = run.recordings
         evaluation.fps = float(environment.metadata.get("render_fps") or DEFAULT_FPS)
         projection, executor = action_projection(environment), run.executor
-        if projection is not None:
+        if picture and projection is not None:
             moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
             evaluation.picture = chunk_picture(
                 moments, executor.policy, projection, executor.executed

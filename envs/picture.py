@@ -12,9 +12,9 @@ from dipole.envs.video import RUNNING, PackedFrame, caption_tile, scale_to_width
 from dipole.policy.executor import ChunkPolicy, predict_group
 
 PANEL_WIDTH = 320
-OVERSAMPLING = (
-    2  # lines are drawn at twice the size, then scaled down: smooth without a drawing library
-)
+# Lines are drawn at twice the size, then scaled down: smooth without a drawing library.
+OVERSAMPLING = 2
+LEGEND = "possible next chunks, from blue (now) to red; thick: executed before looking again"
 FIRST_COLOUR, LAST_COLOUR = np.array([20.0, 60.0, 220.0]), np.array([245.0, 70.0, 30.0])
 
 # actions [..., A], height, width of the frame -> pixels [..., 2] as (x to the right, y down)
@@ -65,7 +65,7 @@ def chunk_picture(
         _panel(moment, sample_chunks(policy, moment, samples), projection, executed)
         for moment in moments
     ]
-    return tiled(panels, columns=min(4, len(panels)))
+    return caption_tile(tiled(panels, columns=min(4, len(panels))), LEGEND, RUNNING)
 
 
 def sample_chunks(policy: ChunkPolicy, moment: Moment, samples: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def _panel(
     for points in projection(chunks, height, width):  # [H, 2]
         _draw_chunk(draw, points, executed)
     drawn = scene.resize((width // OVERSAMPLING, height // OVERSAMPLING), Image.Resampling.LANCZOS)
-    caption = f"seed {moment.seed}, step {moment.step}: {len(chunks)} samples"
+    caption = f"seed {moment.seed}   step {moment.step}   {len(chunks)} samples"
     return caption_tile(np.asarray(drawn), caption, RUNNING)
 
 

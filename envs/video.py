@@ -4,6 +4,7 @@ Files appear whole or not at all.
 """
 
 import contextlib
+import functools
 import io
 import math
 import os
@@ -91,7 +92,7 @@ def tiled(tiles: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray
 def scale_to_width(frame: np.ndarray, width: int) -> np.ndarray:
     """frame [h, w, 3] uint8, scaled so that it is `width` wide."""
     height = max(1, round(frame.shape[0] * width / frame.shape[1]))
-    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def caption_tile(frame: np.ndarray, caption: str, colour: tuple[int, int, int]) -> np.ndarray:
@@ -100,9 +101,13 @@ def caption_tile(frame: np.ndarray, caption: str, colour: tuple[int, int, int]) 
     tile = Image.new("RGB", (width + 2 * BORDER, height + 2 * BORDER + CAPTION_HEIGHT), colour)
     tile.paste(Image.fromarray(frame), (BORDER, BORDER + CAPTION_HEIGHT))
     ink = (20, 20, 20) if sum(colour) > 382 else (255, 255, 255)
-    font = ImageFont.load_default(size=15)
-    ImageDraw.Draw(tile).text((BORDER + 4, BORDER + 2), caption, fill=ink, font=font)
+    ImageDraw.Draw(tile).text((BORDER + 4, BORDER + 2), caption, fill=ink, font=_font())
     return np.asarray(tile)
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=15)
 
 
 def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
@@ -117,7 +122,9 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> N
         for pixels in frames:
             even = np.pad(pixels, [(0, n % 2) for n in pixels.shape[:2]] + [(0, 0)], mode="edge")
             if stream is None:
-                stream = container.add_stream("h264", rate=round(fps), options={"crf": "20"})
+                stream = container.add_stream(
+                    "h264", rate=round(fps), options={"crf": "20", "preset": "veryfast"}
+                )
                 stream.height, stream.width, stream.pix_fmt = *even.shape[:2], "yuv420p"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         if stream is None:

@@ -142,8 +142,9 @@ class Executor:
     A row's chunk depends on its own observations and its own seed, bit for bit, and not on the rows
     beside it. Matrix products round differently for different batch sizes, and contacts amplify
     that, so the policy is always called with exactly `group_size` rows, the last one repeated where
-    fewer need a chunk. A row's noise comes from its own generator, on the CPU whatever the policy's
-    device.
+    fewer need a chunk. It is 1 or even: the last row of an odd batch is computed by other code and
+    rounds differently (measured with MKL). A row's noise comes from its own generator, on the CPU
+    whatever the policy's device.
 
     `calls` holds the duration of every inference, results on the host included.
     """
@@ -156,8 +157,11 @@ class Executor:
         group_size: int = 16,
         n_action_steps: int | None = None,
     ) -> None:
-        if group_size < 1:
-            raise ConfigError(f"group_size is {group_size}; it must be at least 1")
+        if group_size < 1 or (group_size > 1 and group_size % 2):
+            raise ConfigError(
+                f"group_size is {group_size}; it must be 1 or even, or a row's actions would "
+                "depend on its place in the group"
+            )
         self.policy = policy
         self.group_size = group_size
         self.executed = executed_slice(policy.window, n_action_steps)

@@ -168,7 +168,8 @@ def test_each_sample_is_drawn_where_its_actions_are():
             lambda a, h, w, line=line: line[None] * [w / 100, h / 100],
             slice(1, 5),
         )
-        scene = picture[BORDER + CAPTION_HEIGHT : -BORDER, BORDER:-BORDER]
+        edge = 2 * BORDER  # of the panel and of the picture
+        scene = picture[edge + 2 * CAPTION_HEIGHT : -edge, edge:-edge]
         coloured = np.argwhere((scene.max(-1).astype(int) - scene.min(-1)) > 60)
         drawn[y] = coloured.mean(0) / scene.shape[:2] * 100
         columns = np.unique(coloured[:, 1]) / scene.shape[1] * 100

@@ -7,6 +7,8 @@ from torch import nn
 
 from dipole.data import WindowSpec
 from dipole.data.errors import ConfigError
+from dipole.policy.context import Context
+from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.executor import (
     ActionQueue,
     Executor,
@@ -179,6 +181,25 @@ def test_a_row_gets_the_same_actions_bit_for_bit_wherever_it_stands_and_beside_w
     for place, row in enumerate(order):
         alone.reset(0, observations[row], seed=row)
         assert np.array_equal(chunks_of(alone, [0])[:, 0], crowded[:, place])
+
+
+@pytest.mark.parametrize("group_size", [-2, 0, 3, 17])
+def test_groups_in_which_a_rows_place_would_matter_are_refused(group_size):
+    with pytest.raises(ConfigError, match=f"group_size is {group_size}; it must be 1 or even"):
+        Executor(CountingPolicy(), n_rows=1, group_size=group_size)
+
+
+@pytest.mark.parametrize("group_size", [2, 10, 16])
+def test_the_unet_treats_a_row_the_same_bit_for_bit_wherever_it_stands(group_size):
+    torch.manual_seed(0)
+    unet = ConditionalUnet1D(action_dim=2, context_dim=40, down_dims=(32, 64)).eval()
+    chunk, context = torch.randn(group_size, 16, 2), torch.randn(group_size, 40)
+    time = torch.full((group_size,), 50)
+    with torch.inference_mode():
+        expected = unet(chunk, time, Context(context))
+        for _ in range(5):
+            order = torch.randperm(group_size)
+            assert torch.equal(unet(chunk[order], time, Context(context[order])), expected[order])
 
 
 def test_rows_with_the_same_observation_differ_by_their_seed():
