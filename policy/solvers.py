@@ -81,18 +81,13 @@ def denoising_times(config: SolverConfig, n_levels: int) -> list[int]:
     return [round(n_levels - i * stride) - 1 for i in range(config.steps)]
 
 
-def _levels(config: SolverConfig, alphas: Sequence[float]) -> list[tuple[int, float, float]]:
-    """(time, cumulative alpha there, cumulative alpha after the step) for each step."""
-    stride = len(alphas) // config.steps
-    times = denoising_times(config, len(alphas))
-    return [(t, alphas[t], alphas[t - stride] if t >= stride else 1.0) for t in times]
-
-
 @SOLVERS.add("ddpm")
 def ddpm(config: SolverConfig, alphas: Sequence[float]) -> list[SolverStep]:
     """Ancestral sampling (Ho et al., 2020, eq. 6 and 7), fresh noise in all steps but the last."""
     steps = []
-    for time, kept, next_kept in _levels(config, alphas):
+    times = denoising_times(config, len(alphas))
+    for time, next_time in zip(times, [*times[1:], None], strict=True):
+        kept, next_kept = alphas[time], 1.0 if next_time is None else alphas[next_time]
         alpha = kept / next_kept
         share = (1 - alpha) / (1 - kept)
         variance = max((1 - next_kept) * share, 1e-20)
@@ -112,9 +107,15 @@ def ddpm(config: SolverConfig, alphas: Sequence[float]) -> list[SolverStep]:
 
 @SOLVERS.add("ddim")
 def ddim(config: SolverConfig, alphas: Sequence[float]) -> list[SolverStep]:
-    """Implicit sampling (Song et al., 2021, eq. 12); eta 0 is deterministic."""
+    """Implicit sampling (Song et al., 2021, eq. 12); eta 0 is deterministic.
+
+    Every step goes down by the same whole stride, as in diffusers: where the levels are no multiple
+    of the steps, trailing spacing is off by up to one level between steps.
+    """
+    stride = len(alphas) // config.steps
     steps = []
-    for time, kept, next_kept in _levels(config, alphas):
+    for time in denoising_times(config, len(alphas)):
+        kept, next_kept = alphas[time], alphas[time - stride] if time >= stride else 1.0
         variance = (1 - next_kept) / (1 - kept) * (1 - kept / next_kept)
         fresh = config.eta * math.sqrt(variance)
         steps.append(

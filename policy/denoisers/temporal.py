@@ -66,7 +66,7 @@ class _TapProducts(torch.autograd.Function):
         ctx.taps = taps
         rows = x.shape[1]
         flat = x.reshape(-1, x.shape[2])  # [T*B, C]
-        out = bias.expand(frames_out * rows, -1).contiguous()  # [T'*B, C']
+        out = bias.repeat(frames_out * rows, 1)  # [T'*B, C'], never the bias itself
         for tap in taps:
             source = flat.narrow(0, tap.in_start * rows, tap.length * rows)
             out.narrow(0, tap.out_start * rows, tap.length * rows).addmm_(source, weight[tap.k])
@@ -199,6 +199,6 @@ class TemporalNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _GroupNormMish.apply(  # type: ignore[no-untyped-call]
-            x.float(), self.weight, self.bias, self.num_groups, self.eps
+            x.to(self.weight.dtype), self.weight, self.bias, self.num_groups, self.eps
         )
         return out

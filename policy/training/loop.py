@@ -15,6 +15,7 @@ from dipole.policy.files import remove_leftovers
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.logs import RunLog
+from dipole.policy.training.memory import keep_freed_memory
 from dipole.policy.training.optimizer import learning_rate, set_learning_rate
 from dipole.policy.training.progress import TrainingProgress
 from dipole.policy.training.randomness import seed_step, set_deterministic
@@ -69,6 +70,8 @@ class Trainer:
         Raises TrainingDivergedError where the loss is not a number; the last good checkpoint stays.
         """
         set_deterministic(self.config.deterministic)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         remove_leftovers(self.run / "checkpoints")
         state, config = self.state, self.config
         self.log = RunLog(self.run, state.step, config.wandb, dict(self.origin))

@@ -1,0 +1,73 @@
+"""The normaliser against PARITY's literal numbers."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dipole.data import ConfigError
+from dipole.policy.normalizer import Normalizer
+
+PUSHT_LIMITS = np.array([[12.0, 25.0], [511.0, 511.0]])
+
+
+def test_limits_of_the_human_push_t_actions():
+    normalizer = Normalizer.limits(PUSHT_LIMITS)
+    assert normalizer.scale.tolist() == pytest.approx([0.00400802, 0.00411523], abs=1e-8)
+    assert normalizer.offset.tolist() == pytest.approx([-1.04809619, -1.10288066], abs=1e-7)
+    middle = normalizer.normalize(torch.tensor([256.0, 256.0]))
+    assert middle.tolist() == pytest.approx([-0.02204409, -0.04938272], abs=1e-6)
+
+
+def test_limits_send_the_extremes_to_one():
+    normalizer = Normalizer.limits(PUSHT_LIMITS)
+    ends = normalizer.normalize(torch.tensor(PUSHT_LIMITS))
+    assert torch.allclose(ends, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), atol=1e-6)
+
+
+def test_a_constant_dimension_is_only_shifted_and_named():
+    normalizer = Normalizer.limits(np.array([[0.0, 5.0], [1.0, 5.00005]]))
+    assert normalizer.constant == [1]
+    assert normalizer.scale.tolist() == [2.0, 1.0]
+    assert normalizer.offset.tolist() == [-1.0, -5.0]
+
+
+def test_gaussian_uses_the_unbiased_deviation():
+    array = np.array([[1.0], [2.0], [3.0], [4.0]])
+    normalizer = Normalizer.gaussian(array)
+    assert float(normalizer.scale) == pytest.approx(1 / np.std(array, ddof=1))
+    assert float(normalizer.offset) == pytest.approx(-2.5 / np.std(array, ddof=1))
+
+
+def test_images_go_from_one_to_minus_one():
+    normalizer = Normalizer.from_statistics("image", zero_statistics((3,)))
+    assert normalizer.normalize(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.0, 1.0]
+
+
+def zero_statistics(shape):
+    from dipole.data import Statistics
+
+    return Statistics.of(np.zeros((2, *shape)))
+
+
+def test_parameters_live_in_the_state_dict():
+    normalizer = Normalizer.limits(PUSHT_LIMITS)
+    assert set(normalizer.state_dict()) == {"scale", "offset"}
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=2, max_size=20),
+    st.sampled_from(["limits", "gaussian"]),
+)
+def test_unnormalize_is_the_inverse(rows, kind):
+    array = np.array(rows)
+    normalizer = getattr(Normalizer, kind)(array).double()
+    x = torch.tensor(array)
+    back = normalizer.unnormalize(normalizer.normalize(x))
+    assert torch.allclose(back, x, atol=1e-2, rtol=1e-4)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="unknown normalisation 'minmax'"):
+        Normalizer.from_statistics("minmax", zero_statistics((2,)))
