@@ -1,0 +1,153 @@
+"""Push-T: a disc pushes a T-shaped block onto its goal. The simulator is gym-pusht, pinned."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gym_pusht.envs.pusht import PushTEnv as GymPushT
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dipole.data.errors import ConfigError
+from dipole.data.registry import nearest
+from dipole.envs.pusht_geometry import KEYPOINTS, WORLD_SIZE, Floats, coverage, pusht_keypoints
+from dipole.envs.pusht_physics import chase, place
+
+SUCCESS_COVERAGE = 0.95
+MAX_STEPS = 300
+IMAGE_SIZE = 96
+OBSERVATIONS = ("keypoint", "agent_pos", "state", "image")
+
+Observation = dict[str, NDArray[Any]]
+
+
+class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """gym-pusht's physics and start states, with the observations that are asked for.
+
+    observation: any of "keypoint" [9, 2], "agent_pos" [2], "state" [5] (agent x, y, block x, y and
+    angle in [0, 2 pi)), all float32, in pixels and radians, and "image" [96, 96, 3] uint8, drawn
+    only where it is asked for. Action: the agent's target position [2], 0 to 512, at 10 Hz. Reward:
+    clip(coverage / 0.95, 0, 1); terminated once coverage > 0.95, truncated after 300 steps.
+
+    `reset(options={"state": [5]})` starts from a state instead of the seed's own.
+
+    >>> env = PushT(observation=("agent_pos",))
+    >>> observation, info = env.reset(seed=0)
+    >>> observation["agent_pos"].shape, sorted(info)
+    ((2,), ['coverage', 'is_success'])
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    render_mode = "rgb_array"
+
+    def __init__(
+        self,
+        observation: Sequence[str] = ("keypoint", "agent_pos", "state"),
+        render_size: int = 384,
+        max_steps: int = MAX_STEPS,
+    ) -> None:
+        self.observation = tuple(observation)
+        for name in self.observation:
+            if name not in OBSERVATIONS:
+                hint = nearest(name, OBSERVATIONS)
+                raise ConfigError(
+                    f"pusht has no observation {name!r}{hint}. Known: {', '.join(OBSERVATIONS)}"
+                )
+        if not self.observation:
+            raise ConfigError(f"observation is empty: choose from {', '.join(OBSERVATIONS)}")
+        if render_size < 1 or max_steps < 1:
+            raise ConfigError(f"render_size {render_size}, max_steps {max_steps}: at least 1")
+        self.max_steps = max_steps
+        self.simulator = GymPushT(
+            obs_type="state",
+            observation_width=IMAGE_SIZE,
+            observation_height=IMAGE_SIZE,
+            visualization_width=render_size,
+            visualization_height=render_size,
+        )
+        self.observation_space = spaces.Dict({name: _space(name) for name in self.observation})
+        self.action_space = spaces.Box(0.0, WORLD_SIZE, (2,), np.float32)
+        self.steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """The seed's own start, or options["state"]; raises ConfigError for an unknown option."""
+        options = options or {}
+        for name in options:
+            if name != "state":
+                raise ConfigError(f"pusht has no reset option {name!r}: only 'state', five numbers")
+        super().reset(seed=seed)
+        self.simulator.reset(seed=seed)
+        self.simulator._last_action = None
+        self.steps = 0
+        if "state" in options:
+            self.set_state(options["state"])
+        return self._observe(), self._info(coverage(self.pose))
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Chase the target for 0.1 s. Raises ValueError for a target that is not two finite numbers."""
+        target = np.asarray(action, dtype=np.float64)
+        if target.shape != (2,) or not np.isfinite(target).all():
+            raise ValueError(f"an action is two finite numbers, the target's x and y; got {action!r}")
+        self.simulator._last_action = target
+        chase(self.simulator.space, self.simulator.agent, target)
+        self.steps += 1
+        covered = coverage(self.pose)
+        info = self._info(covered)
+        reward = float(np.clip(covered / SUCCESS_COVERAGE, 0.0, 1.0))
+        return self._observe(), reward, info["is_success"], self.steps >= self.max_steps, info
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """The scene [render_size, render_size, 3], with a cross at the last target."""
+        return np.asarray(self.simulator.render(), dtype=np.uint8)
+
+    @property
+    def pose(self) -> Floats:
+        """Block x, y and angle, not wrapped."""
+        block = self.simulator.block
+        return np.array([*block.position, block.angle])
+
+    @property
+    def state(self) -> Floats:
+        """Agent x, y, block x, y and angle in [0, 2 pi)."""
+        x, y, angle = self.pose
+        return np.array([*self.simulator.agent.position, x, y, angle % (2 * np.pi)])
+
+    def set_state(self, state: Sequence[float] | Floats) -> None:
+        """Put agent and block exactly at a state [5], at rest. Raises ValueError for another shape."""
+        values = np.asarray(state, dtype=np.float64)
+        if values.shape != (5,) or not np.isfinite(values).all():
+            raise ValueError(f"a state is five finite numbers; got {state!r}")
+        place(self.simulator.agent, self.simulator.block, values[:2], values[2:])
+
+    def _info(self, covered: float) -> dict[str, Any]:
+        return {"is_success": covered > SUCCESS_COVERAGE, "coverage": covered}
+
+    def _observe(self) -> Observation:
+        state = self.state
+        return {name: self._look(name, state) for name in self.observation}
+
+    def _look(self, name: str, state: Floats) -> NDArray[Any]:
+        if name == "keypoint":
+            return pusht_keypoints(state[None])[0]
+        if name == "agent_pos":
+            return state[:2].astype(np.float32)
+        if name == "state":
+            return state.astype(np.float32)
+        return np.asarray(self.simulator._render(visualize=False), dtype=np.uint8)
+
+
+def _space(name: str) -> spaces.Box:
+    if name == "image":
+        return spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    if name == "state":
+        high = np.array([WORLD_SIZE] * 4 + [2 * np.pi], dtype=np.float32)
+        return spaces.Box(np.zeros(5, np.float32), high, dtype=np.float32)
+    shape = KEYPOINTS.shape if name == "keypoint" else (2,)
+    # A keypoint lies past the wall where the block leans over it, by up to its own length.
+    slack = 150.0 if name == "keypoint" else 0.0
+    return spaces.Box(-slack, WORLD_SIZE + slack, shape, np.float32)

@@ -1,0 +1,84 @@
+"""The shape of Push-T: outline, keypoints and goal of the T, without the simulator.
+
+Training reads keypoints from stored states through `pusht_keypoints`, with no simulator installed.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dipole.data.features import TRANSFORMS
+
+Floats = NDArray[np.float64]
+Pose = Sequence[float] | Floats  # x, y of the block's origin in pixels (y down), angle in radians
+
+WORLD_SIZE = 512.0
+AGENT_RADIUS = 15.0
+GOAL_POSE = (256.0, 256.0, np.pi / 4)
+
+# Outline of the T in its own frame: x along the bar, y down the stem, the origin mid-bar.
+OUTLINE: Floats = np.array(
+    [[-60, 0], [60, 0], [60, 30], [15, 30], [15, 120], [-15, 120], [-15, 30], [-60, 30]],
+    dtype=np.float64,
+)
+
+# The paper's nine keypoints in the same frame. They were drawn at random when its data was made:
+# recovered from that data, where 74 % of the frames agree with them to 3e-5 pixels.
+KEYPOINTS: Floats = np.array(
+    [
+        [9.269787, 90.040974],
+        [-60.983472, -1.186730],
+        [60.912756, -1.393364],
+        [-0.270503, 25.543625],
+        [-14.064927, 122.815854],
+        [39.002738, 32.857404],
+        [-39.966415, 32.729655],
+        [-16.824344, 62.863179],
+        [23.541461, -1.700288],
+    ]
+)
+
+
+def to_world(pose: Pose, points: Floats) -> Floats:
+    """Points [..., 2] of the block's frame, in the world, for a block at one pose."""
+    cosine, sine = np.cos(pose[2]), np.sin(pose[2])
+    x, y = points[..., 0], points[..., 1]
+    return np.stack([cosine * x - sine * y + pose[0], sine * x + cosine * y + pose[1]], axis=-1)
+
+
+def to_block(pose: Pose, points: Floats) -> Floats:
+    """Points [..., 2] of the world, in the frame of a block at one pose."""
+    cosine, sine = np.cos(pose[2]), np.sin(pose[2])
+    x, y = points[..., 0] - pose[0], points[..., 1] - pose[1]
+    return np.stack([cosine * x + sine * y, cosine * y - sine * x], axis=-1)
+
+
+@TRANSFORMS.add("pusht_keypoints")
+def pusht_keypoints(state: NDArray[Any]) -> NDArray[Any]:
+    """Keypoints [N, 9, 2] in pixels of states [N, 5] (agent x, y, block x, y, angle)."""
+    state = np.asarray(state)
+    angle = state[:, 4].astype(np.float64)
+    cosine, sine = np.cos(angle)[:, None], np.sin(angle)[:, None]  # [N, 1]
+    x = cosine * KEYPOINTS[:, 0] - sine * KEYPOINTS[:, 1] + state[:, 2, None]
+    y = sine * KEYPOINTS[:, 0] + cosine * KEYPOINTS[:, 1] + state[:, 3, None]
+    return np.stack([x, y], axis=-1).astype(np.float32)
+
+
+@functools.cache
+def _goal() -> Any:
+    import shapely
+
+    polygon = shapely.Polygon(to_world(GOAL_POSE, OUTLINE))
+    shapely.prepare(polygon)
+    return polygon
+
+
+def coverage(pose: Pose) -> float:
+    """Share of the goal's area that a block at a pose covers, 0 to 1."""
+    import shapely
+
+    goal = _goal()
+    return float(goal.intersection(shapely.Polygon(to_world(pose, OUTLINE))).area / goal.area)
