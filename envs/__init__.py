@@ -1,16 +1,15 @@
 """Simulators, experts that act in them, and evaluation.
 
-Importing this room imports no simulator and no torch; it registers what datasets of the simulators need.
+Importing this room imports no simulator; it registers what datasets of the simulators need.
 """
-
-from typing import TYPE_CHECKING, Any
 
 from dipole.envs.pusht_geometry import pusht_keypoints
 from dipole.envs.registry import ENVIRONMENTS, environment_version, make_env
 
-if TYPE_CHECKING:
-    from dipole.envs.evaluate import evaluate
-    from dipole.envs.evaluation import Evaluation
+# After its own module, and not lazily: the function shares its name with the file it is in, and the
+# import of a file binds its name here.
+from dipole.envs.evaluate import evaluate  # isort: skip
+from dipole.envs.evaluation import Evaluation
 
 __all__ = [
     "ENVIRONMENTS",
@@ -20,15 +19,3 @@ __all__ = [
     "make_env",
     "pusht_keypoints",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "evaluate":
-        from dipole.envs.evaluate import evaluate
-
-        return evaluate
-    if name == "Evaluation":
-        from dipole.envs.evaluation import Evaluation
-
-        return Evaluation
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
