@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
-DEMO ?= demo/$(shell date +%Y-%m-%d_%H-%M-%S)
+# Evaluated once: the recipes of `demo` have to agree on the folder.
+DEMO := $(or $(DEMO),demo/$(shell date +%Y-%m-%d_%H-%M-%S))
 ARGS ?=
 # The folders at the root that make up the package, as in setup.py.
 ROOMS := policy envs data configs deploy apps
