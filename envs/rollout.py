@@ -11,6 +11,7 @@ then not asked to look at what nobody wants to see:
     observe() -> observation                                     look at the present state
 """
 
+import math
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -110,6 +111,8 @@ class Simulator:
             raise ValueError(
                 "the environment's info has no 'is_success', so success cannot be told"
             )
+        if not math.isfinite(reward):
+            raise ValueError(f"the environment's reward is {reward}")
         turn.rewards.append(float(reward))
         turn.success |= bool(info["is_success"])
 

@@ -155,6 +155,11 @@ def test_an_environment_that_does_not_tell_success_is_refused():
         evaluate(FakePolicy(), partial(TinySimulator, forgets_success=True), episodes=1)
 
 
+def test_a_reward_that_is_not_finite_is_refused():
+    with pytest.raises(RolloutError, match=r"episode 0 \(seed 0\).*reward is nan"):
+        evaluate(FakePolicy(), partial(TinySimulator, reward=float("nan")), episodes=1)
+
+
 def test_a_policy_that_predicts_nan_is_an_error_that_names_the_episode():
     policy = FakePolicy()
     predict = policy.predict

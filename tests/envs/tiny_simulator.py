@@ -23,10 +23,12 @@ class TinySimulator(gymnasium.Env):
         raises_in=None,  # a seed: its third step raises
         dies_in=None,  # a seed: its third step ends the process
         forgets_success=False,
+        reward=None,  # instead of its own
         nap=0.0,  # seconds a step takes
         pid_folder=None,  # where to leave a file named after the process
     ):
         self.names, self.raises_in, self.dies_in = observation, raises_in, dies_in
+        self.reward = reward
         self.forgets_success, self.nap = forgets_success, nap
         if pid_folder is not None:
             (Path(pid_folder) / str(os.getpid())).touch()
@@ -67,7 +69,8 @@ class TinySimulator(gymnasium.Env):
         success = bool(self.x[0] > 0.99)
         self.over = success or self.age == self.length
         info = {} if self.forgets_success else {"is_success": success}
-        return float(self.x[0]), success, self.age == self.length, info
+        reward = float(self.x[0]) if self.reward is None else self.reward
+        return reward, success, self.age == self.length, info
 
     def _look(self):
         self.looks += 1
