@@ -1,0 +1,313 @@
+"""The training loop: exact resumption, whole checkpoints, logs, signals, divergence."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from training_fixture import SETTINGS, make_trainer, write_dataset
+
+from dipole.data import CheckpointError, ConfigError
+from dipole.policy import load_policy
+from dipole.policy.checkpoint import (
+    best_score,
+    checkpoints_of,
+    find_checkpoint,
+    mark_best,
+    read_tensors,
+)
+from dipole.policy.training import TrainConfig, TrainingDivergedError
+from dipole.policy.training.logs import read_log
+from dipole.policy.training.optimizer import learning_rate
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "walk.zarr")
+
+
+def tensors_of(run: Path) -> dict[str, torch.Tensor]:
+    """All of the newest checkpoint: weights, average, optimiser."""
+    folder = checkpoints_of(run)[-1]
+    return {
+        f"{stem}/{name}": tensor
+        for stem in ("model", "ema", "training")
+        for name, tensor in read_tensors(folder, stem).items()
+    }
+
+
+def assert_same_bits(run: Path, other: Path) -> None:
+    ours, theirs = tensors_of(run), tensors_of(other)
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert different == []
+    training = [
+        json.loads((checkpoints_of(r)[-1] / "training.json").read_text()) for r in (run, other)
+    ]
+    assert training[0] == training[1]
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(trainer, step):
+    """Break the run off after `step` updates, as a crash would."""
+    original = trainer._step
+
+    def stepping(batches):
+        if trainer.state.step == step:
+            raise Stop
+        original(batches)
+
+    trainer._step = stepping
+    with pytest.raises(Stop):
+        trainer.fit()
+
+
+def test_resuming_gives_the_bits_of_the_run_that_was_never_stopped(tmp_path, dataset):
+    make_trainer(tmp_path / "whole", dataset).fit()
+    stop_at(make_trainer(tmp_path / "broken", dataset), 6)  # its newest checkpoint is at step 4
+    make_trainer(tmp_path / "broken", dataset).fit()
+    assert_same_bits(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_accumulation_and_resumption(tmp_path, dataset):
+    options = {"accumulate": 3, "batch_size": 4}
+    make_trainer(tmp_path / "whole", dataset, **options).fit()
+    stop_at(make_trainer(tmp_path / "broken", dataset, **options), 9)
+    make_trainer(tmp_path / "broken", dataset, **options).fit()
+    assert_same_bits(tmp_path / "whole", tmp_path / "broken")
+    last = read_log(tmp_path / "whole/log.jsonl")[-2]
+    windows = 30 - 8 + 1 + 3 + 1 + 40 - 8 + 1 + 3 + 1
+    assert last["step"] == 12
+    assert last["train/epoch"] == pytest.approx(12 * 3 * 4 / windows)
+
+
+@pytest.mark.slow
+def test_resuming_with_background_workers(tmp_path, dataset):
+    make_trainer(tmp_path / "whole", dataset).fit()
+    workers = {"streaming": True, "workers": 2}
+    stop_at(make_trainer(tmp_path / "broken", dataset, **workers), 6)
+    make_trainer(tmp_path / "broken", dataset, **workers).fit()
+    assert_same_bits(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_accumulating_equals_one_large_batch(dataset, tmp_path):
+    """Two batches of 4 give the gradient of one of 8, were the noise the same."""
+    options = {"steps": 1, "warmup_steps": 0, "validate_every": 0}
+    large = make_trainer(tmp_path / "a", dataset, batch_size=8, **options)
+    halves = make_trainer(tmp_path / "b", dataset, batch_size=4, accumulate=2, **options)
+    for trainer in (large, halves):
+        trainer.loss = lambda batch, p=trainer.state.policy: _noiseless_loss(p, batch)
+        trainer.fit()
+    for a, b in zip(large.state.policy.parameters(), halves.state.policy.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def _noiseless_loss(policy, batch):
+    context = policy.encode(batch["observation"])
+    return (policy.head.denoiser(batch["action"], torch.tensor(7), context) ** 2).mean()
+
+
+def test_another_seed_gives_other_weights(tmp_path, dataset):
+    make_trainer(tmp_path / "a", dataset, steps=2).fit()
+    make_trainer(tmp_path / "b", dataset, steps=2, seed=1).fit()
+    a, b = tensors_of(tmp_path / "a"), tensors_of(tmp_path / "b")
+    assert not torch.equal(
+        a["model/head.denoiser.final.1.weight"], b["model/head.denoiser.final.1.weight"]
+    )
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_writes_always_resumes(tmp_path, dataset):
+    kills = 30
+    script = Path(__file__).parent / "kill_runs.py"
+    done = subprocess.run(
+        [sys.executable, script, dataset, tmp_path / "run", str(kills)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = [int(line) for line in done.stdout.split()]
+    assert len(steps) == kills
+    assert steps == sorted(steps)
+
+
+def test_checkpoints_beyond_the_newest_are_pruned_and_the_best_is_kept(tmp_path, dataset):
+    scores = iter([0.5, 0.3, 0.4])
+    trainer = make_trainer(tmp_path, dataset, keep_checkpoints=1, evaluate_every=4)
+    trainer.evaluate = lambda policy: {"max_reward_mean": next(scores)}
+    trainer.fit()
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["00000004", "00000012"]
+    assert find_checkpoint(tmp_path).name == "00000012"
+    assert find_checkpoint(tmp_path / "best").name == "00000004"
+    assert best_score(tmp_path) == 0.5
+
+
+def test_an_evaluation_that_a_crash_cut_off_is_made_up_for(tmp_path, dataset):
+    trainer = make_trainer(tmp_path, dataset, evaluate_every=4)
+
+    def crash(_policy):
+        raise Stop
+
+    trainer.evaluate = crash
+    with pytest.raises(Stop):
+        trainer.fit()
+    resumed = make_trainer(tmp_path, dataset, evaluate_every=4)
+    resumed.evaluate = lambda _policy: {"max_reward_mean": 0.1 * resumed.state.step}
+    resumed.fit()
+    scored = [
+        line["step"]
+        for line in read_log(tmp_path / "log.jsonl")
+        if "evaluation/max_reward_mean" in line
+    ]
+    assert scored == [4, 8, 12]
+
+
+def test_the_averaged_policy_is_what_is_evaluated(tmp_path, dataset):
+    trainer = make_trainer(tmp_path, dataset, steps=4, evaluate_every=4)
+    seen = []
+
+    def note(policy):
+        seen.append(policy)
+        return {"max_reward_mean": 0.0}
+
+    trainer.evaluate = note
+    trainer.fit()
+    assert seen == [trainer.state.ema.model]
+    assert not seen[0].training
+
+
+def test_logs_hold_losses_of_raw_and_averaged_weights_and_times_apart(tmp_path, dataset):
+    make_trainer(tmp_path, dataset).fit()
+    lines = read_log(tmp_path / "log.jsonl")
+    train = [line for line in lines if "train/loss" in line]
+    assert [line["step"] for line in train] == [2, 4, 6, 8, 10, 12]
+    assert all(line["time/data_ms"] >= 0 and line["time/compute_ms"] > 0 for line in train)
+    validation = [line for line in lines if "validation/loss" in line]
+    assert [line["step"] for line in validation] == [4, 8, 12]
+    assert all(0 < line["validation/loss_ema"] < 10 for line in validation)
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_resuming_does_not_repeat_log_lines(tmp_path, dataset):
+    stop_at(make_trainer(tmp_path, dataset), 7)  # logged up to step 6, saved up to step 4
+    make_trainer(tmp_path, dataset).fit()
+    steps = [line["step"] for line in read_log(tmp_path / "log.jsonl") if "train/loss" in line]
+    assert steps == [2, 4, 6, 8, 10, 12]
+
+
+def test_validation_is_the_same_whenever_it_is_asked(tmp_path, dataset):
+    trainer = make_trainer(tmp_path, dataset)
+    first = trainer.validation.loss(trainer.state.policy)
+    torch.manual_seed(99)
+    assert trainer.validation.loss(trainer.state.policy) == first
+    assert trainer.state.policy.training
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_writes_a_checkpoint_and_ends_the_run(tmp_path, dataset, number):
+    trainer = make_trainer(tmp_path, dataset, checkpoint_every=0)
+    original = trainer._step
+
+    def stepping(batches):
+        original(batches)
+        if trainer.state.step == 5:
+            os.kill(os.getpid(), number)
+
+    trainer._step = stepping
+    assert trainer.fit() == signal.Signals(number).name
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["00000005"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path, dataset
+):
+    trainer = make_trainer(tmp_path, dataset, log_every=100)
+    loss = trainer.loss
+
+    def turning_bad(batch):
+        return loss(batch) * (math.nan if trainer.state.step == 6 else 1)
+
+    trainer.loss = turning_bad
+    with pytest.raises(TrainingDivergedError, match=r"loss of step 7 is not a number"):
+        trainer.fit()
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["00000004"]
+    weights = load_policy(tmp_path).state_dict()
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_learning_rate_warms_up_and_follows_half_a_cosine():
+    config = TrainConfig(steps=1500, warmup_steps=500, learning_rate=1e-4)
+    expected = {0: 0.0, 250: 0.5e-4, 500: 1e-4, 1000: 0.5e-4, 1500: 0.0}
+    for step, value in expected.items():
+        assert learning_rate(step, config) == pytest.approx(value, abs=1e-12)
+
+
+def test_the_fused_optimiser_is_the_plain_one():
+    torch.manual_seed(0)
+    start = torch.randn(50)
+    ends = []
+    for fused in (True, False):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = torch.optim.AdamW([parameter], lr=1e-2, betas=(0.95, 0.999), fused=fused)
+        for step in range(20):
+            parameter.grad = torch.sin(torch.arange(50.0) + step)
+            optimizer.step()
+        ends.append(parameter.detach())
+    assert torch.allclose(*ends, atol=1e-6)
+
+
+def test_bf16_autocast_trains(tmp_path, dataset):
+    trainer = make_trainer(tmp_path, dataset, amp=True, steps=4)
+    trainer.fit()
+    plain = make_trainer(tmp_path / "plain", dataset, steps=4)
+    plain.fit()
+    logged = [read_log(p / "log.jsonl")[0]["train/loss"] for p in (tmp_path, tmp_path / "plain")]
+    assert logged[0] != logged[1]
+    assert logged[0] == pytest.approx(logged[1], rel=0.05)
+    assert trainer.state.policy.head.denoiser.final[1].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stesp": 3}, r"no train.stesp, did you mean 'steps'"),
+        ({"steps": 0}, r"train.steps is 0"),
+        ({"learning_rate": -1}, r"train.learning_rate is -1"),
+        ({"log_every": 0}, r"train.log_every is 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_dict({**SETTINGS, **values})
+
+
+def test_a_checkpoint_of_another_policy_is_refused(tmp_path, dataset):
+    make_trainer(tmp_path, dataset, steps=1).fit()
+    other = make_trainer(tmp_path / "other", dataset)
+    other.state.policy.head.denoiser.final[1] = torch.nn.Linear(3, 3)
+    with pytest.raises(CheckpointError, match="is of another policy"):
+        other.state.load(checkpoints_of(tmp_path)[-1])
+
+
+def test_the_best_mark_is_replaced_in_one_step(tmp_path):
+    mark_best(tmp_path, Path("checkpoints/00000004"), 0.5, {"episodes": 50})
+    mark_best(tmp_path, Path("checkpoints/00000008"), 0.7, {"episodes": 50})
+    assert json.loads((tmp_path / "best.json").read_text()) == {
+        "checkpoint": "00000008",
+        "score": 0.7,
+        "episodes": 50,
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["best.json"]
