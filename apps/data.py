@@ -76,9 +76,7 @@ def _print_info(info: Info, console: Console) -> None:
         shape = "×".join(map(str, array.shape)) or "1"
         sizes = [readable(array.n_bytes), f"{array.chunk_frames:,}"]
         said = [array.key, array.kind, shape, array.dtype, array.units]
-        keys.add_row(
-            *map(escape, (array.key, array.kind, shape, array.dtype, array.units)), size, chunk
-        )
+        keys.add_row(*map(escape, said), *sizes)
     console.print(keys)
 
 
@@ -97,4 +95,5 @@ def _print_findings(found: Validation, console: Console) -> None:
         console.print(table)
     verdict = "sound" if found.ok else "not to be trained on"
     n_problems, n_warnings = len(found.problems), len(found.warnings)
-    console.print(f"{escape(found.path)}: {verdict} ({n_problems} problems, {n_warnings} warnings)")
+    summary = f"{escape(found.path)}: {verdict} ({n_problems} problems, {n_warnings} warnings)"
+    console.print(summary, soft_wrap=True)

@@ -5,7 +5,7 @@ Importing this room does not import torch; the loader does, when it is first ask
 
 from typing import TYPE_CHECKING, Any
 
-from dipole.data.bundled import bundled
+from dipole.data.bundle import bundled
 from dipole.data.errors import CheckpointError, ConfigError, DataError, DipoleError
 from dipole.data.features import TRANSFORMS, Feature, Features
 from dipole.data.split import split_episodes

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.bundled import dataset_path
+from dipole.data.bundle import dataset_path
 from dipole.data.errors import DataError
 from dipole.data.formats.files import Files, open_files, read_metadata
 from dipole.data.formats.layout import read_layout
@@ -193,11 +193,16 @@ def read_arrays(files: Files) -> dict[str, StoredArray]:
         if layout is not None:
             arrays[key] = StoredArray(files, layout, cache)
     if not arrays:
-        raise DataError(
-            f"{files.path}: no arrays under data/. An episode store holds data/<key> and "
-            f"{ENDS}; see docs/data-format.md"
-        )
+        raise DataError(no_arrays(files))
     return arrays
+
+
+def no_arrays(files: Files) -> str:
+    """What is said of a group without any array under data/."""
+    return (
+        f"{files.path}: no arrays under data/. An episode store holds data/<key> and "
+        f"{ENDS}; see docs/data-format.md"
+    )
 
 
 def read_episode_ends(files: Files) -> np.ndarray:

@@ -88,9 +88,12 @@ class StoredArray:
             if step > 0:
                 return self.read(start, max(start, stop))[(slice(None, None, step), *rest)]
             return self.take(np.arange(start, stop, step))[(slice(None), *rest)]
-        if first is Ellipsis or first is None or key == ():
+        if first is Ellipsis or first is None or (isinstance(first, tuple) and not first):
             return self.read(0, len(self))[key]
-        return self.take(np.arange(len(self))[first])[(slice(None), *rest) if rest else ...]
+        if not all(isinstance(index, slice | int | np.integer) for index in rest):
+            raise IndexError(f"{self!r}: choose frames first, then index the array that comes")
+        frames = np.arange(len(self))[first]
+        return self.take(frames)[(slice(None),) * frames.ndim + rest]
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop) as a new array [stop - start, ...]."""

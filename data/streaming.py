@@ -66,8 +66,11 @@ class StreamingSource:
     def _next(self, iterator: Iterator[Batch | DipoleError]) -> Batch:
         try:
             batch = next(iterator)
-        except RuntimeError as error:
-            if "worker" not in str(error):
+        except (RuntimeError, OSError, EOFError) as error:
+            # torch says so in words; a connection to the dead process breaks in its own ways.
+            if not self._workers or (
+                isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error)
+            ):
                 raise
             raise DataError(
                 f"{self._dataset.path}: a loading worker died ({error}). Too little memory or a "

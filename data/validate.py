@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.bundled import dataset_path
+from dipole.data.bundle import dataset_path
 from dipole.data.columns import ColumnSummary
 from dipole.data.errors import DataError
 from dipole.data.formats.files import Files, open_files
@@ -20,6 +20,7 @@ from dipole.data.statistics import PIECE_BYTES
 from dipole.data.store import (
     ends_problems,
     length_problems,
+    no_arrays,
     read_attributes,
     read_episode_ends,
 )
@@ -112,6 +113,8 @@ def _read_arrays(result: Validation, files: Files) -> dict[str, StoredArray]:
         layout = _try(result, key, lambda name=f"data/{key}": read_layout(files, name))  # type: ignore[misc]
         if layout is not None:
             arrays[key] = StoredArray(files, layout)
+    if not files.folders("data"):
+        result.problem("data", no_arrays(files))
     return arrays
 
 
@@ -172,41 +175,54 @@ def _check_numbers(result: Validation, key: str, array: StoredArray, ends: np.nd
             summary.add(start, frames)
     result.problem(key, *unreadable)
     result.problem(key, *not_finite)
-    if summary is None or not summary.seen:
-        return
+    if summary is not None and summary.seen:
+        _check_columns(result, key, array, summary, ends)
+
+
+def _check_columns(
+    result: Validation, key: str, array: StoredArray, summary: ColumnSummary, ends: np.ndarray
+) -> None:
     constant, value = summary.constant()
-    result.warning(
-        key,
-        *(
-            f"dimension {_place(i, array)} is always {value[i]:g}: nothing can be learnt from it"
-            for i in constant
-        ),
-    )
-    result.warning(
-        key,
-        *(
-            f"dimension {_place(o.column, array)} is {o.value:g} in {_named(o.frame, ends)}; half "
-            f"its values are in [{o.low:g}, {o.high:g}]: look at it, 'limits' stretches to include it"
-            for o in summary.outliers()
-        ),
-    )
+    still = [
+        f"dimension {_place(column, array)} is always {value[column]:g}: there is nothing to learn"
+        for column in constant
+    ]
+    far = [
+        f"dimension {_place(o.column, array)} is {o.value:g} in {_named(o.frame, ends)}, but half "
+        f"its values are in [{o.low:g}, {o.high:g}]: 'limits' would stretch to include it"
+        for o in summary.outliers()
+    ]
+    result.warning(key, *still)
+    result.warning(key, *far)
 
 
 def _readable(array: StoredArray, unreadable: list[str]) -> Iterator[tuple[int, np.ndarray]]:
     """Each run of whole chunks and its first frame; what cannot be read goes into the list."""
     size = max(PIECE_BYTES // max(array.frame_bytes, 1) // array.block_frames, 1)
-    for first in range(0, array.n_blocks, size):
-        blocks = range(first, min(first + size, array.n_blocks))
+    only_claimed = array.n_blocks > 0 and array.problem(array.n_blocks - 1) is not None
+    if only_claimed:
+        _read_or_note(array, range(array.n_blocks - 1, array.n_blocks), unreadable)
+    for first in range(0, array.n_blocks - only_claimed, size):
+        blocks = range(first, min(first + size, array.n_blocks - only_claimed))
         try:
             yield _read_blocks(array, blocks)
         except DataError:
             for block in blocks:
-                try:
-                    yield _read_blocks(array, range(block, block + 1))
-                except DataError as error:
-                    unreadable.append(str(error))
-                    if array.problem(array.n_blocks - 1) and len(unreadable) >= MOST_PER_ARRAY:
-                        return  # frames that are only claimed, perhaps billions of them
+                found = _read_or_note(array, range(block, block + 1), unreadable)
+                if found is not None:
+                    yield found
+                elif only_claimed and len(unreadable) > MOST_PER_ARRAY:
+                    return  # there may be billions of them
+
+
+def _read_or_note(
+    array: StoredArray, blocks: range, unreadable: list[str]
+) -> tuple[int, np.ndarray] | None:
+    try:
+        return _read_blocks(array, blocks)
+    except DataError as error:
+        unreadable.append(str(error))
+        return None
 
 
 def _read_blocks(array: StoredArray, blocks: range) -> tuple[int, np.ndarray]:

@@ -1,6 +1,8 @@
 """Which chunks of an array are really there."""
 
 import itertools
+import math
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -59,15 +61,41 @@ class ChunkMap:
             return "is missing"
         length = self._layout.index_bytes
         if not length:
-            return np.ones(self._per_shard, bool)
+            return self._blosc_problem(cell, size) or np.ones(self._per_shard, bool)
         if size < length:
             return f"is cut short at {size:,} bytes"
-        try:
-            start = size - length if self._layout.index_at_end else 0
-            raw = self._files.read(self._layout.file(cell), start, length)
-        except Exception as error:  # a damaged zip member: whatever zipfile says of it
-            return f"cannot be read ({error})"
+        start = size - length if self._layout.index_at_end else 0
+        raw = self._read(cell, start, length)
+        if isinstance(raw, str):
+            return raw
         entries = np.frombuffer(raw[: length // 16 * 16], "<u8").reshape(*self._per_shard, 2)
         offset, count = entries[..., 0], entries[..., 1]
         present: np.ndarray = (offset != _EMPTY) & (offset + count <= np.uint64(size))
         return present
+
+    def _blosc_problem(self, cell: tuple[int, ...], size: int) -> str | None:
+        """What a Blosc frame's own header says against the file and the metadata.
+
+        Blosc believes the header, and reads past the end of a file that was cut short.
+        """
+        if not self._layout.blosc:
+            return None
+        if size < 16:
+            return f"is cut short at {size} bytes"
+        raw = self._read(cell, 0, 16)
+        if isinstance(raw, str):
+            return raw
+        decoded, _, encoded = struct.unpack("<III", raw[4:16])
+        expected = math.prod(self._layout.chunk) * self._layout.dtype.itemsize
+        if encoded != size:
+            return f"is damaged: {size:,} bytes, {encoded:,} by its own header"
+        if decoded != expected:
+            return f"is damaged: it holds {decoded:,} bytes, {expected:,} by the metadata"
+        return None
+
+    def _read(self, cell: tuple[int, ...], start: int, length: int) -> bytes | str:
+        """Bytes of a shard's file, or why they cannot be read."""
+        try:
+            return self._files.read(self._layout.file(cell), start, length)
+        except Exception as error:  # a damaged zip member: whatever zipfile says of it
+            return f"cannot be read ({error})"

@@ -35,6 +35,7 @@ class ArrayLayout:
 
     chunk: shape of the pieces that are compressed; shard: shape of the pieces that are files, equal
     to chunk where the array has no shards. index_bytes: size of a shard's index, 0 without shards.
+    blosc: whether a file is one Blosc frame and nothing else.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ArrayLayout:
     prefix: str
     index_at_end: bool = True
     index_bytes: int = 0
+    blosc: bool = False
 
     @property
     def frame_bytes(self) -> int:
@@ -94,7 +96,9 @@ def _parse_v2(name: str, metadata: dict[str, Any]) -> ArrayLayout:
     _check_codecs([codec["id"] for codec in codecs if codec is not None])
     chunk = _sizes(metadata["chunks"], at_least=1)
     separator = metadata.get("dimension_separator", ".")
-    return ArrayLayout(name, 2, _sizes(metadata["shape"]), dtype, chunk, chunk, separator, "")
+    shape = _sizes(metadata["shape"])
+    blosc = [codec["id"] for codec in codecs if codec is not None] == ["blosc"]
+    return ArrayLayout(name, 2, shape, dtype, chunk, chunk, separator, "", blosc=blosc)
 
 
 def _parse_v3(name: str, metadata: dict[str, Any]) -> ArrayLayout:

@@ -1,0 +1,142 @@
+"""What the writer refuses, and that a dataset is whole or not there."""
+
+import numpy as np
+import pytest
+
+from dipole.data import DataError, EpisodeStore, EpisodeWriter
+
+
+def episode(length=5, **arrays):
+    return {"state": np.zeros((length, 3)), "action": np.zeros((length, 2)), **arrays}
+
+
+def left_behind(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.zarr.zip"])
+def test_nothing_is_at_the_path_until_the_writer_closes(tmp_path, name):
+    writer = EpisodeWriter(tmp_path / name)
+    writer.add_episode(episode())
+    assert not (tmp_path / name).exists()
+    writer.close()
+    assert left_behind(tmp_path) == [name]
+    assert EpisodeStore.open(tmp_path / name).n_frames == 5
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.zarr.zip"])
+def test_after_an_exception_nothing_is_left(tmp_path, name):
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(tmp_path / name) as writer:  # noqa: PT012
+        writer.add_episode(episode())
+        raise KeyboardInterrupt
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.zarr.zip"])
+def test_an_existing_path_is_refused_and_untouched(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(DataError, match="exists already"):
+        EpisodeWriter(tmp_path / name)
+    assert (tmp_path / name).read_text() == "precious"
+    assert left_behind(tmp_path) == [name]
+
+
+def test_a_path_that_appears_meanwhile_is_not_overwritten(tmp_path):
+    with pytest.raises(DataError, match="exists already"), EpisodeWriter(tmp_path / "a") as writer:  # noqa: PT012
+        writer.add_episode(episode())
+        (tmp_path / "a").write_text("precious")
+    assert (tmp_path / "a").read_text() == "precious"
+    assert left_behind(tmp_path) == ["a"]
+
+
+def test_a_writer_without_episodes_writes_nothing(tmp_path):
+    with pytest.raises(DataError, match="no episodes were added"), EpisodeWriter(tmp_path / "a"):
+        pass
+    assert left_behind(tmp_path) == []
+
+
+def test_episodes_after_the_end_are_refused(tmp_path):
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.add_episode(episode())
+    with pytest.raises(DataError, match="closed"):
+        writer.add_episode(episode())
+
+
+nan = np.zeros((5, 3))
+nan[3, 1] = np.nan
+BAD = [
+    ({"state": nan}, "episode 1, 'state': frame 3 is NaN"),
+    ({"state": np.full((5, 3), 1e300)}, "'state': frame 0 is .* too large for float32"),
+    ({"state": np.zeros((5, 4))}, r"'state': frames of shape \[4\], expected \[3\]"),
+    ({"state": np.zeros((4, 3))}, "different numbers of frames.*'state': 4"),
+    ({"state": np.zeros((0, 3))}, "'state': shape"),
+    ({"state": np.zeros(())}, "'state': shape"),
+    ({"state": np.array([[None] * 3] * 5)}, "'state': entries of type object"),
+    ({"state": [["a"] * 3] * 5}, "'state': entries of type <U1"),
+    ({"state": [[1, 2, 3], [1, 2]]}, "'state': not an array"),
+    ({"camera": np.full((5, 2, 2, 3), 300)}, "'camera': int64 where uint8|do not fit into uint8"),
+    ({"camera": np.zeros((5, 2, 2, 3))}, "'camera': float64 where uint8"),
+    ({"speed": np.zeros(5)}, "new key 'speed'"),
+    ({"../up": np.zeros(5)}, r"key '\.\./up'"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "message"), BAD, ids=[message for _, message in BAD])
+def test_an_episode_that_does_not_fit_is_refused_and_the_others_stay(tmp_path, arrays, message):
+    camera = np.zeros((5, 2, 2, 3), np.uint8)
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.add_episode(episode(camera=camera))
+        with pytest.raises(DataError, match=message):
+            writer.add_episode({**episode(camera=camera), **arrays})
+        writer.add_episode(episode(camera=camera))
+    assert EpisodeStore.open(tmp_path / "a").episode_ends.tolist() == [5, 10]
+
+
+def test_an_episode_without_an_action_is_refused(tmp_path):
+    writer = EpisodeWriter(tmp_path / "a")
+    with pytest.raises(DataError, match="has no 'action'"):
+        writer.add_episode({"state": np.zeros((5, 3))})
+    writer.abandon()
+    assert left_behind(tmp_path) == []
+
+
+def test_a_first_episode_that_is_refused_settles_nothing(tmp_path):
+    with EpisodeWriter(tmp_path / "a") as writer:
+        with pytest.raises(DataError):
+            writer.add_episode({"action": np.zeros((5, 9)), "state": nan})
+        writer.add_episode({"action": np.zeros((5, 2))})
+    assert EpisodeStore.open(tmp_path / "a").keys() == ["action"]
+
+
+def test_float64_becomes_float32_unless_declared(tmp_path):
+    with EpisodeWriter(tmp_path / "a", features={"state": {"dtype": "float64"}}) as writer:
+        writer.add_episode(episode())
+    store = EpisodeStore.open(tmp_path / "a")
+    assert (store["state"].dtype, store["action"].dtype) == (np.float64, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fps": 0}, "fps is 0"),
+        ({"features": {"state": {"unit": "m"}}}, "no field 'unit', did you mean 'units'"),
+        ({"features": {"state": {"kind": "imge"}}}, "'imge', did you mean 'image'"),
+        ({"features": {"state": {"dtype": "object"}}}, "only numbers"),
+        ({"features": {"state": {"dtype": "flaot32"}}}, "flaot32"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(tmp_path, options, message):
+    with pytest.raises(DataError, match=message):
+        EpisodeWriter(tmp_path / "a", **options)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+    def full(self, frames):
+        raise OSError(28, "No space left on device")
+
+    writer = EpisodeWriter(tmp_path / "a")
+    monkeypatch.setattr("dipole.data.written_array.WrittenArray.append", full)
+    with pytest.raises(OSError, match="No space left"):
+        writer.add_episode(episode())
+    assert left_behind(tmp_path) == []
