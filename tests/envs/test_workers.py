@@ -12,13 +12,23 @@ import pytest
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from fake_policy import FakePolicy
+from functools import partial
+import numpy as np
 from tiny_simulator import TinySimulator
-from dipole.envs.evaluate import evaluate
+from dipole.envs.rollout import Command
+from dipole.envs.workers import WorkerSlots
 
 if __name__ == "__main__":
-    options = {"nap": 0.05, "pid_folder": sys.argv[2]}
-    evaluate(FakePolicy(), TinySimulator, episodes=500, workers=2, environment_options=options)
+    slots = WorkerSlots(partial(TinySimulator, nap=0.05, pid_folder=sys.argv[2]), 2, workers=2)
+    try:
+        while True:
+            for actions in (None, np.zeros((4, 2))):
+                for slot in range(4):
+                    slots.send(Command(slot, 0, seed=4, actions=actions))
+                while slots.busy:
+                    slots.collect()
+    finally:
+        slots.close()
 """
 
 
@@ -38,7 +48,7 @@ def wait_until(condition, seconds=30):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_no_worker_outlives_the_evaluation(tmp_path, sent):
+def test_no_worker_outlives_the_main_process(tmp_path, sent):
     script, pids = tmp_path / "script.py", tmp_path / "pids"
     script.write_text(SCRIPT)
     pids.mkdir()
