@@ -28,6 +28,7 @@ from dipole.policy.files import remove_folder, whole_folder, write_json
 from dipole.policy.policy import Policy, PolicyConfig
 
 FORMAT = {"format": "dipole checkpoint", "version": 1}
+WEIGHTS = {"ema": "ema", "raw": "model"}  # what is asked for -> the file that holds it
 
 
 @dataclass(frozen=True)
@@ -163,18 +164,18 @@ def load_policy(
 ) -> Policy:
     """The policy of a checkpoint, or of a run's newest checkpoint, ready to predict.
 
-    weights: "ema", the moving average, or "model", as the optimiser left them. Raises
+    weights: "ema", the moving average, or "raw", as the optimiser left them. Raises
     CheckpointError, naming the file, for anything missing, damaged or of another version.
     """
-    if weights not in ("ema", "model"):
-        raise ConfigError(f"weights is {weights!r}: choose ema or model")
+    if weights not in WEIGHTS:
+        raise ConfigError(f"weights is {weights!r}: choose {' or '.join(WEIGHTS)}")
     folder = find_checkpoint(path)
     policy = build_policy(folder)
     try:
-        policy.load_state_dict(read_tensors(folder, weights), assign=True)
+        policy.load_state_dict(read_tensors(folder, WEIGHTS[weights]), assign=True)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{folder / weights}.safetensors: does not fit config.json beside it: {error}"
+            f"{folder / WEIGHTS[weights]}.safetensors: does not fit config.json beside it: {error}"
         ) from error
     return policy.to(device).eval().requires_grad_(False)
 

@@ -54,7 +54,7 @@ def assert_same_bits(run: Path, other: Path) -> None:
     assert training[0] == training[1]
 
 
-class Stop(Exception):
+class BrokenOffError(Exception):
     pass
 
 
@@ -64,11 +64,11 @@ def stop_at(trainer, step):
 
     def stepping(batches):
         if trainer.state.step == step:
-            raise Stop
+            raise BrokenOffError
         original(batches)
 
     trainer._step = stepping
-    with pytest.raises(Stop):
+    with pytest.raises(BrokenOffError):
         trainer.fit()
 
 
@@ -158,10 +158,10 @@ def test_an_evaluation_that_a_crash_cut_off_is_made_up_for(tmp_path, dataset):
     trainer = make_trainer(tmp_path, dataset, evaluate_every=4)
 
     def crash(_policy):
-        raise Stop
+        raise BrokenOffError
 
     trainer.evaluate = crash
-    with pytest.raises(Stop):
+    with pytest.raises(BrokenOffError):
         trainer.fit()
     resumed = make_trainer(tmp_path, dataset, evaluate_every=4)
     resumed.evaluate = lambda _policy: {"max_reward_mean": 0.1 * resumed.state.step}
