@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dipole.data import EpisodeStore, Features, Windows, WindowSpec, split_episodes
-from dipole.data.bundled import dataset_path
+from dipole.data.bundle import dataset_path
 from dipole.data.errors import ConfigError
 
 

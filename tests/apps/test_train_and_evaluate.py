@@ -1,0 +1,170 @@
+"""`dipole train` and `dipole evaluate`, end to end, on data made here and the real simulator."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dipole.apps.main import main
+from dipole.data import EpisodeWriter
+from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
+from dipole.policy.training.logs import read_log
+
+TINY = [
+    "policy.denoiser.down_dims=[8,16]",
+    "policy.denoiser.time_embed_dim=8",
+    "train.batch_size=8",
+    "train.device=cpu",
+    "train.deterministic=true",
+    "train.log_every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """States and actions that Push-T could have, as a dataset of the user's own."""
+    path = tmp_path_factory.mktemp("data") / "pushes.zarr"
+    rng = np.random.default_rng(0)
+    with EpisodeWriter(path, fps=10.0) as writer:
+        for length in (30, 40, 25):
+            positions = 256 + rng.normal(0, 8, (length, 4)).cumsum(0)
+            angle = rng.normal(0, 0.1, (length, 1)).cumsum(0)
+            state = np.concatenate([positions, angle], 1).astype(np.float32)
+            writer.add_episode({"state": state, "action": state[:, :2]})
+    return path
+
+
+def train(dataset, output, *words):
+    return main(["train", f"dataset={dataset}", f"output={output}", *TINY, *words])
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "first"
+    words = ["train.steps=4", "train.evaluate_every=4", "evaluate.episodes=1"]
+    assert train(dataset, output, *words) == 0
+    return output
+
+
+def test_training_leaves_checkpoints_logs_and_how_it_was_made(run, dataset):
+    assert [path.name for path in checkpoints_of(run)] == ["00000004"]
+    lines = read_log(run / "log.jsonl")
+    assert [line["step"] for line in lines if "train/loss" in line] == [1, 2, 3, 4]
+    assert lines[-1]["evaluation/episodes"] == 1
+    assert json.loads((run / "best.json").read_text())["checkpoint"] == "00000004"
+    config = read_config(checkpoints_of(run)[-1])
+    assert config["dataset"]["path"] == str(dataset)
+    assert config["environment"]["name"] == "pusht"
+    assert config["run"]["train"]["steps"] == 4
+
+
+def test_evaluating_writes_metrics_video_and_picture(run, tmp_path, capsys):
+    words = [f"checkpoint={run}", "episodes=3", "video_episodes=2", f"output={tmp_path}"]
+    assert main(["evaluate", *words, "solver=ddim", "solver.steps=5", "workers=1"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["episodes"] == 3
+    assert [episode["seed"] for episode in metrics["per_episode"]] == [0, 1, 2]
+    assert metrics["solver"]["name"] == "ddim"
+    assert metrics["solver"]["steps"] == 5
+    assert metrics["environment"] == {"id": "pusht", "version": "gym-pusht 0.1.8"}
+    assert metrics["checkpoint"].endswith("00000004")
+    low, high = metrics["success_ci95"]
+    assert low <= metrics["success_rate"] <= high
+    low, high = metrics["max_reward_ci95"]
+    assert low <= metrics["max_reward_mean"] <= high
+    assert metrics["final_reward_mean"] <= metrics["max_reward_mean"]
+    assert metrics["policy_ms"]["p50"] <= metrics["policy_ms"]["p99"]
+    assert {"seed", "success", "max_reward", "final_reward", "steps"} <= set(
+        metrics["per_episode"][0]
+    )
+    (video,) = tmp_path.glob("*.mp4")
+    with av.open(str(video)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert sum(1 for _ in container.decode(video=0)) > 10
+    (picture,) = tmp_path.glob("*.png")
+    assert np.asarray(Image.open(picture)).std() > 0
+    printed = capsys.readouterr().out
+    assert "mean max reward" in printed
+    assert str(video) in printed
+
+
+def test_resuming_from_the_command_line_is_exact(dataset, tmp_path):
+    assert train(dataset, tmp_path / "whole", "train.steps=6") == 0
+    words = ["train.steps=6", "train.checkpoint_every=3"]
+    assert train(dataset, tmp_path / "broken", *words) == 0
+    newest = checkpoints_of(tmp_path / "broken")[-1]
+    newest.rename(tmp_path / "lost")  # as if the machine had died before step 6
+    assert main(["train", f"resume={tmp_path / 'broken'}"]) == 0
+    for stem in ("model", "ema", "training"):
+        ours = read_tensors(checkpoints_of(tmp_path / "whole")[-1], stem)
+        theirs = read_tensors(checkpoints_of(tmp_path / "broken")[-1], stem)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(dataset, tmp_path):
+    assert train(dataset, tmp_path / "run", "train.steps=2") == 0
+    checkpoints_of(tmp_path / "run")[-1].rename(tmp_path / "lost")
+    assert main(["train", f"resume={tmp_path / 'run'}"]) == 0
+    steps = [line["step"] for line in read_log(tmp_path / "run/log.jsonl") if "train/loss" in line]
+    assert steps == [1, 2]
+
+
+def test_a_resumed_run_can_be_lengthened(dataset, tmp_path):
+    assert train(dataset, tmp_path / "run", "train.steps=2") == 0
+    assert main(["train", f"resume={tmp_path / 'run'}", "train.steps=3"]) == 0
+    assert checkpoints_of(tmp_path / "run")[-1].name == "00000003"
+
+
+def test_a_run_is_never_overwritten(run, dataset, capsys):
+    before = (run / "log.jsonl").read_text()
+    assert train(dataset, run, "train.steps=9") == 1
+    assert "already holds a run: go on with it by `dipole train resume=" in capsys.readouterr().err
+    assert (run / "log.jsonl").read_text() == before
+
+
+def test_resuming_on_other_data_is_refused(run, dataset, tmp_path, capsys):
+    with EpisodeWriter(tmp_path / "other.zarr", fps=10.0) as writer:
+        writer.add_episode({"state": np.zeros((40, 5)), "action": np.zeros((40, 2))})
+        writer.add_episode({"state": np.zeros((40, 5)), "action": np.zeros((40, 2))})
+    assert main(["train", f"resume={run}", f"dataset={tmp_path / 'other.zarr'}"]) == 1
+    assert "is not the dataset that" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "resume=nowhere"], "no run there"),
+        (["train", "dataset=nowhere.zarr", "output=never"], "nowhere.zarr"),
+        (["train", "train.device=cuda:99", "output=never"], "device=cuda:99 cannot be used"),
+        (["train", "task.window.horizon=15", "output=never"], "multiple of 4"),
+        (["train", "task.window.n_action_steps=16", "output=never"], "past the horizon"),
+        (["train", "task.action.normalize=gaussian", "output=never"], "clip_sample"),
+        (["train", "policy.head.solver.spacing=linspace", "output=never"], "leading or trailing"),
+        (["evaluate", "checkpoint=nowhere"], "no such folder"),
+    ],
+)
+def test_what_cannot_work_says_so_and_leaves_nothing(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluating_with_too_many_steps_is_refused(run, capsys):
+    assert main(["evaluate", f"checkpoint={run}", "solver.steps=200"]) == 1
+    assert "the policy knows 100 noise levels" in capsys.readouterr().err
+
+
+def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):
+    words = ["train.steps=1", "train.seed=0,1", "--multirun"]
+    assert train(dataset, tmp_path / "sweep", *words) == 0
+    seeds = [
+        read_config(checkpoints_of(tmp_path / "sweep" / str(job))[-1])["train"]["seed"]
+        for job in (0, 1)
+    ]
+    assert seeds == [0, 1]
