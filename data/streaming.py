@@ -61,7 +61,9 @@ class StreamingSource:
             while True:
                 yield self._next(iterator)
         finally:
-            del iterator  # ends the worker processes
+            # Here and not when the iterator is collected: a traceback may keep it alive, and when
+            # collected in a cycle it loses the queue that tells its workers to end.
+            getattr(iterator, "_shutdown_workers", lambda: None)()
 
     def _next(self, iterator: Iterator[Batch | DipoleError]) -> Batch:
         try:

@@ -198,6 +198,7 @@ def test_a_damaged_chunk_is_an_error_in_the_training_process(write_v2, workers):
     loader = streaming(Windows(EpisodeStore.open(path), WindowSpec(2, 8, 4)), workers=workers)
     with loader, pytest.raises(DataError, match=r"^[^\n]*array 'state', frames 16 to 23[^\n]*$"):
         list(itertools.islice(loader.batches(0), 20))
+    assert multiprocessing.active_children() == []
 
 
 def test_a_worker_that_dies_is_an_error_and_not_a_hang(windows):
@@ -208,6 +209,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(windows):
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     with loader, pytest.raises(DataError, match="a loading worker died"):
         list(itertools.islice(batches, 100))
+    assert multiprocessing.active_children() == []
     assert time.monotonic() - began < 30
 
 
