@@ -38,6 +38,7 @@ def evaluate_checkpoint(config: Config) -> int:
         n_envs=config["n_envs"],
         n_action_steps=config["n_action_steps"],
         video_episodes=config["video_episodes"],
+        picture=config["picture"],
     )
     evaluation.metrics["checkpoint"] = str(checkpoint)
     evaluation.metrics["weights"] = config["weights"]

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -79,14 +78,17 @@ class _TapProducts(torch.autograd.Function):
         flat, grad = x.reshape(-1, x.shape[2]), grads[0].reshape(-1, weight.shape[2])
         need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_x = torch.zeros_like(flat) if need_x else None
-        grad_weight = torch.zeros_like(weight) if need_weight else None
-        for tap in ctx.taps:
+        taps: Sequence[Tap] = ctx.taps
+        grad_weight = torch.empty_like(weight) if need_weight else None
+        if grad_weight is not None and len(taps) < len(weight):  # a chunk shorter than the kernel
+            grad_weight.zero_()
+        for tap in taps:
             source = slice(tap.in_start * rows, (tap.in_start + tap.length) * rows)
             target = slice(tap.out_start * rows, (tap.out_start + tap.length) * rows)
             if grad_x is not None:
                 grad_x[source].addmm_(grad[target], weight[tap.k].t())
             if grad_weight is not None:
-                grad_weight[tap.k].addmm_(flat[source].t(), grad[target])
+                torch.mm(flat[source].t(), grad[target], out=grad_weight[tap.k])
         return (
             None if grad_x is None else grad_x.view_as(x),
             grad_weight,
@@ -154,6 +156,21 @@ class Double(TemporalConv):
         return apart.view(2, frames, *x.shape[1:]).transpose(0, 1).flatten(0, 1)  # interleaved
 
 
+def mish_gate(x: Tensor) -> Tensor:
+    """tanh(softplus(x)), what Mish multiplies x by, from one exponential: a third of F.mish's time.
+
+    With e = exp(x): e (e + 2) / (e (e + 2) + 2). Beyond x = 20 it is 1 in single precision.
+    """
+    e = x.clamp(max=20).exp_()
+    numerator = (e + 2).mul_(e)
+    return numerator / (numerator + 2)
+
+
+def mish_slope(x: Tensor, gate: Tensor) -> Tensor:
+    """The derivative of Mish: gate + x (1 - gate^2) sigmoid(x)."""
+    return (1 - gate * gate).mul_(torch.sigmoid(x)).mul_(x).add_(gate)
+
+
 class _GroupNormMish(torch.autograd.Function):
     """Mish(GroupNorm(x)) with few passes over memory; see `TemporalNorm`.
 
@@ -169,15 +186,16 @@ class _GroupNormMish(torch.autograd.Function):
         variance = _per_group((centred * centred).sum(0), n_groups, x.shape[0])
         inverse = torch.rsqrt(variance + eps)  # [B, C]
         normal = torch.addcmul(bias, centred, inverse * weight)  # [T, B, C]
-        ctx.save_for_backward(centred, inverse, normal, weight)
+        gate = mish_gate(normal)
+        ctx.save_for_backward(centred, inverse, normal, gate, weight)
         ctx.n_groups = n_groups
-        return F.mish(normal)
+        return normal * gate
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        centred, inverse, normal, weight = ctx.saved_tensors
+        centred, inverse, normal, gate, weight = ctx.saved_tensors
         frames = centred.shape[0]
-        grad = torch.ops.aten.mish_backward(grads[0].contiguous(), normal)
+        grad = mish_slope(normal, gate).mul_(grads[0])
         grad_sum = grad.sum(0)  # [B, C]
         dot = (grad * centred).sum(0) * inverse  # [B, C], the gradient against the normalised x
         mean_grad = _per_group(grad_sum * weight, ctx.n_groups, frames)
