@@ -71,10 +71,13 @@ class Normalizer(nn.Module):
         self.scale.copy_(torch.as_tensor(scale))
         self.offset.copy_(torch.as_tensor(offset))
 
-    def normalize(self, x: Tensor) -> Tensor:
-        """x: [..., *shape] in the robot's units -> [..., *shape], normalised."""
-        return torch.addcmul(self.offset, x.to(self.scale.dtype), self.scale)
+    def normalize(self, x: Any) -> Tensor:
+        """x: [..., *shape], tensor or array in the robot's units -> [..., *shape], normalised."""
+        return torch.addcmul(self.offset, self._as_tensor(x), self.scale)
 
-    def unnormalize(self, x: Tensor) -> Tensor:
+    def unnormalize(self, x: Any) -> Tensor:
         """The inverse of `normalize`."""
-        return (x - self.offset) / self.scale
+        return (self._as_tensor(x) - self.offset) / self.scale
+
+    def _as_tensor(self, x: Any) -> Tensor:
+        return torch.as_tensor(x, dtype=self.scale.dtype, device=self.scale.device)

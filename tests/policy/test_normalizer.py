@@ -20,6 +20,13 @@ def test_limits_of_the_human_push_t_actions():
     assert middle.tolist() == pytest.approx([-0.02204409, -0.04938272], abs=1e-6)
 
 
+def test_arrays_and_integers_are_taken_as_they_come():
+    normalizer = Normalizer.limits(PUSHT_LIMITS)
+    from_array = normalizer.normalize(np.array([256, 256]))
+    assert torch.equal(from_array, normalizer.normalize(torch.tensor([256.0, 256.0])))
+    assert normalizer.unnormalize(from_array.numpy()).tolist() == pytest.approx([256, 256])
+
+
 def test_limits_send_the_extremes_to_one():
     normalizer = Normalizer.limits(PUSHT_LIMITS)
     ends = normalizer.normalize(torch.tensor(PUSHT_LIMITS))
