@@ -7,11 +7,11 @@ A row is one environment or one robot. With To = 2 observations, H = 8, Ta = 4:
     chunk [H]      .   x   x   x   x   .   .   .        x: executed, indices To-1 .. To-1+Ta-1
 
 After the x have been sent the row looks again, and only then asks for another chunk. Nothing here
-is a network or keeps a clock: simulation and the real-time loop share these classes.
+is a network or keeps a clock: simulation and the real-time loop share history.py.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,8 +20,18 @@ import torch
 
 from dipole.data import WindowSpec
 from dipole.data.errors import ConfigError, DipoleError
+from dipole.policy.history import ActionQueue, Observation, ObservationHistory, executed_slice
 
-Observation = Mapping[str, np.ndarray]  # name -> [*shape], or [To, *shape], [B, To, *shape]
+__all__ = [
+    "ActionQueue",
+    "ChunkPolicy",
+    "Executor",
+    "InferenceCall",
+    "NotFiniteError",
+    "ObservationHistory",
+    "executed_slice",
+    "predict_group",
+]
 
 
 class NotFiniteError(DipoleError):
@@ -44,88 +54,6 @@ class ChunkPolicy(Protocol):
     def predict(self, observation: Any, generator: Any = None) -> torch.Tensor:
         """{name: [B, To, *shape]}, B generators -> [B, H, A] in the robot's units."""
         ...
-
-
-def executed_slice(window: WindowSpec, n_action_steps: int | None = None) -> slice:
-    """Which actions of a chunk are sent: [To-1 : To-1+Ta].
-
-    n_action_steps replaces the window's Ta. Raises ConfigError where that is not in the chunk.
-    """
-    steps = window.n_action_steps if n_action_steps is None else n_action_steps
-    start = window.n_obs_steps - 1
-    if steps < 1:
-        raise ConfigError(f"n_action_steps is {steps}; at least one action has to be executed")
-    if start + steps > window.horizon:
-        raise ConfigError(
-            f"n_action_steps = {steps} ends at action {start + steps}, past the horizon of "
-            f"{window.horizon}: at most {window.horizon - start} actions can be executed"
-        )
-    return slice(start, start + steps)
-
-
-class ObservationHistory:
-    """The last To observations of each row; the first one is repeated until there are To.
-
-    >>> history = ObservationHistory(n_rows=1, n_obs_steps=3)
-    >>> history.reset(0, {"x": np.array([7.0])})
-    >>> history.append(0, {"x": np.array([8.0])})
-    >>> history.stacked([0])["x"].tolist()
-    [[[7.0], [7.0], [8.0]]]
-    """
-
-    def __init__(self, n_rows: int, n_obs_steps: int) -> None:
-        if n_rows < 1 or n_obs_steps < 1:
-            raise ConfigError(f"n_rows = {n_rows} and n_obs_steps = {n_obs_steps} must be positive")
-        self.n_obs_steps = n_obs_steps
-        self._rows: list[list[dict[str, np.ndarray]]] = [[] for _ in range(n_rows)]
-
-    def reset(self, row: int, observation: Observation) -> None:
-        """Forget the row's past; `observation` {name: [*shape]} is its first."""
-        first = {name: np.array(value) for name, value in observation.items()}
-        self._rows[row] = [first] * self.n_obs_steps
-
-    def append(self, row: int, observation: Observation) -> None:
-        """Add the row's newest observation {name: [*shape]}; the names are those of the first."""
-        past = self._rows[row]
-        if not past:
-            raise ValueError(f"row {row} has no first observation: reset it before appending")
-        newest = {name: np.array(observation[name]) for name in past[0]}
-        self._rows[row] = [*past[1:], newest]
-
-    def stacked(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        """The rows' observations, oldest first: {name: [len(rows), To, *shape]}."""
-        if empty := [row for row in rows if not self._rows[row]]:
-            raise ValueError(f"row {empty[0]} has no observation: reset it first")
-        names = self._rows[rows[0]][0]
-        return {
-            name: np.stack([np.stack([seen[name] for seen in self._rows[row]]) for row in rows])
-            for name in names
-        }
-
-
-class ActionQueue:
-    """The actions that each row has still to execute, first in, first out."""
-
-    def __init__(self, n_rows: int) -> None:
-        self._rows: list[list[np.ndarray]] = [[] for _ in range(n_rows)]
-
-    def reset(self, row: int) -> None:
-        """Drop what the row has not executed."""
-        self._rows[row] = []
-
-    def replace(self, row: int, actions: np.ndarray) -> None:
-        """The row's next actions [Ta, A]; what was left of the last ones is dropped."""
-        self._rows[row] = list(actions)
-
-    def left(self, row: int) -> int:
-        """How many actions the row has."""
-        return len(self._rows[row])
-
-    def pop(self, row: int) -> np.ndarray:
-        """The row's next action [A]. Raises IndexError where there is none."""
-        if not self._rows[row]:
-            raise IndexError(f"row {row} has no action left: plan for it first")
-        return self._rows[row].pop(0)
 
 
 @dataclass(frozen=True)
