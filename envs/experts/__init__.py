@@ -1,0 +1,31 @@
+"""Experts by name: they know how a task is done and produce demonstrations.
+
+An expert is imported when it is made, and with it the simulator that it plans in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dipole.data.record import Demonstrator
+from dipole.data.registry import Registry
+
+
+@dataclass(frozen=True)
+class Expert:
+    """build: makes one; environment: where it acts; observation: what it looks at."""
+
+    build: Callable[[], Demonstrator]
+    environment: str
+    observation: tuple[str, ...]
+
+
+EXPERTS: Registry[Expert] = Registry("expert")
+
+
+def _pusht() -> Demonstrator:
+    from dipole.envs.experts.pusht import PushTExpert
+
+    return PushTExpert()
+
+
+EXPERTS.add("pusht")(Expert(_pusht, environment="pusht", observation=("state",)))

@@ -1,0 +1,47 @@
+"""Demonstrations of an expert, one per seed, in worker processes or without."""
+
+import functools
+import multiprocessing
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import gymnasium
+
+from dipole.data.record import Demonstration, Demonstrator, record_episode
+from dipole.envs.experts import EXPERTS
+from dipole.envs.experts.disturbance import Disturbance, DisturbanceSpec
+from dipole.envs.registry import make_env
+
+
+def demonstrate(
+    expert: str, seed: int, disturbance: DisturbanceSpec | None = None
+) -> Demonstration:
+    """The expert's episode from a seed's start: a function of (expert, seed, disturbance) alone."""
+    environment, demonstrator = _made(expert)
+    disturb = None if disturbance is None else Disturbance(seed, disturbance)
+    return record_episode(environment, demonstrator, seed, disturb)
+
+
+def demonstrations(
+    expert: str, first_seed: int, disturbance: DisturbanceSpec | None = None, workers: int = 0
+) -> Iterator[Demonstration]:
+    """Endlessly, in the order of the seeds, however many processes make them."""
+    EXPERTS[expert]  # an unknown name is answered here, not in a worker
+    if workers < 1:
+        for seed in count(first_seed):
+            yield demonstrate(expert, seed, disturbance)
+    make = functools.partial(demonstrate, expert, disturbance=disturbance)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        # imap runs through its input at once, and this one has no end: a window of tasks instead
+        waiting = [pool.apply_async(make, (first_seed + i,)) for i in range(4 * workers)]
+        for seed in count(first_seed + len(waiting)):
+            yield waiting.pop(0).get()
+            waiting.append(pool.apply_async(make, (seed,)))
+
+
+@functools.cache
+def _made(expert: str) -> tuple["gymnasium.Env[Any, Any]", Demonstrator]:
+    """One environment and one expert per process."""
+    entry = EXPERTS[expert]
+    return make_env(entry.environment, observation=entry.observation), entry.build()
