@@ -1,5 +1,8 @@
 """The U-Net, held to the published parameter counts and to a plain one with Conv1d."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dipole.data import ConfigError
+from dipole.data import CheckpointError, ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers import ConditionalUnet1D
+from dipole.policy.denoisers.published import from_published
 from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
 from dipole.policy.denoisers.unet1d import StepEmbedding
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from plain import PlainUnet1D
 
 
 @pytest.mark.parametrize(
@@ -115,41 +122,6 @@ def test_temporal_norm_is_group_norm_and_mish(shape, n_groups):
     )
 
 
-def plain_forward(unet: ConditionalUnet1D, chunk: Tensor, time: Tensor, vector: Tensor) -> Tensor:
-    """The published forward pass, written with torch's own layers in [B, C, T]."""
-
-    def block(b, x):
-        conv, norm = b[0], b[1]
-        x = F.conv1d(x, plain_weight(conv), conv.bias, padding=conv.kernel_size // 2)
-        return F.mish(F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps))
-
-    def residual(r, x):
-        scale, bias = r.film(F.mish(condition)).unsqueeze(-1).chunk(2, dim=1)
-        h = block(r.second, scale * block(r.first, x) + bias)
-        if isinstance(r.shortcut, TemporalConv):
-            x = F.conv1d(x, plain_weight(r.shortcut), r.shortcut.bias)
-        return h + x
-
-    condition = torch.cat([unet.time_embedding(time), vector], dim=1)
-    x, skips = chunk.transpose(1, 2), []
-    for i, stage in enumerate(unet.down):
-        x = residual(stage.second, residual(stage.first, x))
-        skips.append(x)
-        if i < len(unet.down) - 1:
-            halve = stage.resample
-            x = F.conv1d(x, plain_weight(halve), halve.bias, stride=2, padding=1)
-    for r in unet.middle:
-        x = residual(r, x)
-    for stage in unet.up:
-        x = torch.cat([x, skips.pop()], dim=1)
-        x = residual(stage.second, residual(stage.first, x))
-        double = stage.resample
-        weight = double.weight.permute(1, 2, 0)
-        x = F.conv_transpose1d(x, weight, double.bias, stride=2, padding=1)
-    x = block(unet.final[0], x)
-    return F.conv1d(x, plain_weight(unet.final[1]), unet.final[1].bias).transpose(1, 2)
-
-
 @settings(max_examples=10, deadline=None)
 @given(
     st.integers(1, 5),
@@ -158,13 +130,37 @@ def plain_forward(unet: ConditionalUnet1D, chunk: Tensor, time: Tensor, vector: 
     st.lists(st.integers(1, 3), min_size=1, max_size=3),
     st.sampled_from([3, 5]),
 )
-def test_unet_is_the_plain_one(rows, action_dim, quarters, widths, kernel_size):
+def test_published_weights_give_published_output(rows, action_dim, quarters, widths, kernel_size):
     dims = [8 * width for width in widths]
-    unet = ConditionalUnet1D(action_dim, 5, dims, kernel_size, n_groups=4, time_embed_dim=8)
+    options = {"kernel_size": kernel_size, "n_groups": 4, "time_embed_dim": 8}
+    plain = PlainUnet1D(action_dim, 5, dims, **options)
+    unet = ConditionalUnet1D(action_dim, 5, dims, **options)
+    unet.load_state_dict(from_published(plain.state_dict()))
     chunk = torch.randn(rows, 4 * quarters, action_dim)
     time, vector = torch.randint(100, (rows,)), torch.randn(rows, 5)
-    expected = plain_forward(unet, chunk, time, vector)
+    expected = plain(chunk, time, vector)
     assert torch.allclose(unet(chunk, time, Context(vector)), expected, atol=1e-5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.lists(st.integers(0, 99), max_size=4),
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+)
+def test_predictors_are_the_unet_at_their_times(rows, times, widths):
+    dims = [8 * width for width in widths]
+    unet = ConditionalUnet1D(2, 5, dims, n_groups=4, time_embed_dim=8)
+    chunk, vector = torch.randn(rows, 8, 2), torch.randn(rows, 5)
+    predictors = unet.predictors(unet.time_table(torch.tensor(times, dtype=torch.long)), vector)
+    assert len(predictors) == len(times)
+    for time, predict in zip(times, predictors, strict=True):
+        assert torch.allclose(predict(chunk), unet(chunk, time, vector), atol=1e-5)
+
+
+def test_weights_of_another_network_are_refused():
+    with pytest.raises(CheckpointError, match=r"'encoder.weight' is no parameter"):
+        from_published({"encoder.weight": torch.zeros(2)})
 
 
 def test_a_plain_vector_serves_as_context():
