@@ -173,7 +173,7 @@ class Known:
 
 
 def denoise(
-    denoiser: Callable[[Tensor, Tensor], Tensor],
+    predictors: Sequence[Callable[[Tensor], Tensor]],
     x: Tensor,
     table: Sequence[SolverStep],
     schedule: ScheduleConfig,
@@ -182,15 +182,13 @@ def denoise(
 ) -> Tensor:
     """Run the table over x [B, H, A], noise at the first step's level, down to a chunk.
 
-    denoiser: (x, time [B]) -> prediction. draw: gives fresh noise [B, H, A]. known: in-painted by
+    predictors: the denoiser at the time of each row: x -> prediction. draw: gives fresh noise [B, H, A]. known: in-painted by
     replacement: after every step the given parts are set to their noised values (Lugmayr et al.,
     2022, without resampling), so that the last step leaves them exact.
     """
     first_noise = x
-    for step in table:
-        time = torch.full((x.shape[0],), step.time, device=x.device)
-        prediction = denoiser(x, time)
-        x = solver_step(x, prediction, step, schedule, draw() if step.fresh > 0 else None)
+    for step, predict in zip(table, predictors, strict=True):
+        x = solver_step(x, predict(x), step, schedule, draw() if step.fresh > 0 else None)
         if known is not None:
             noised = step.next_alpha * known.values + step.next_sigma * first_noise
             x = torch.where(known.mask, noised, x)

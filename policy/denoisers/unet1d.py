@@ -13,16 +13,20 @@ Inside, everything is [T, B, C]: see temporal.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dipole.data.errors import ConfigError
 from dipole.policy.components import DENOISERS
 from dipole.policy.context import Context
 from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
+
+Predictor = Callable[[Tensor], Tensor]
 
 
 class StepEmbedding(nn.Module):
@@ -56,8 +60,8 @@ class ConvBlock(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Two conv blocks with FiLM between them and a shortcut around them.
 
-    film: the condition -> [B, 2C], scale first, bias second (FiLM: Perez et al., 2018), applied
-    after the first block's activation as scale * h + bias.
+    film: the condition, Mish applied -> [B, 2C], scale first, bias second (FiLM: Perez et al.,
+    2018), applied after the first block's activation as scale * h + bias.
     """
 
     def __init__(
@@ -75,9 +79,9 @@ class ResidualBlock(nn.Module):
         same = channels_in == channels_out
         self.shortcut = nn.Identity() if same else TemporalConv(channels_in, channels_out, 1)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x: [T, B, C]; condition: [B, D], Mish already applied. Returns [T, B, C']."""
-        scale, bias = self.film(condition).chunk(2, dim=1)  # each [B, C']
+    def forward(self, x: Tensor, film: Tensor) -> Tensor:
+        """x: [T, B, C]; film: [B, 2C'], what `film` says. Returns [T, B, C']."""
+        scale, bias = film.chunk(2, dim=1)  # each [B, C']
         h = torch.addcmul(bias, self.first(x), scale)  # [T, B, C']
         out: Tensor = self.second(h) + self.shortcut(x)
         return out
@@ -90,9 +94,9 @@ class Stage(nn.Module):
         super().__init__()
         self.first, self.second, self.resample = first, second, resample
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, films: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
         """Returns the output, and what it was before the resampling (the skip)."""
-        skip = self.second(self.first(x, condition), condition)
+        skip = self.second(self.first(x, next(films)), next(films))
         return self.resample(skip), skip
 
 
@@ -158,20 +162,57 @@ class ConditionalUnet1D(nn.Module):
 
     def forward(self, chunk: Tensor, time: Tensor, context: Context | Tensor) -> Tensor:
         self.check_horizon(chunk.shape[1])
-        vector = context.vector if isinstance(context, Context) else context
         time = torch.as_tensor(time, device=chunk.device).expand(chunk.shape[0])
-        condition = self.activation(torch.cat([self.time_embedding(time), vector], dim=1))  # [B, D]
+        condition = torch.cat([self.time_embedding(time), _vector(context)], dim=1)  # [B, D]
+        condition = self.activation(condition)
+        return self._denoise(chunk, [block.film(condition) for block in self._blocks()])
+
+    def time_table(self, times: Tensor) -> list[Tensor]:
+        """The half of every block's FiLM that depends on time alone: times [S] -> each [S, 2C]."""
+        condition = self.activation(self.time_embedding(times))  # [S, time_embed_dim]
+        return [
+            F.linear(condition, block.film.weight[:, : condition.shape[1]], block.film.bias)
+            for block in self._blocks()
+        ]
+
+    def predictors(
+        self, time_table: Sequence[Tensor], context: Context | Tensor
+    ) -> list[Predictor]:
+        """For each time of the table: chunk [B, H, A] -> prediction [B, H, A].
+
+        What does not depend on the chunk is computed here, once: Mish acts on each entry and FiLM
+        is linear, so that it is the sum of a half from the time and a half from the context.
+        """
+        condition = self.activation(_vector(context))  # [B, G]
+        context_dim = condition.shape[1]
+        of_context = [
+            F.linear(condition, block.film.weight[:, -context_dim:]) for block in self._blocks()
+        ]
+        halves = [zip(step, of_context, strict=True) for step in zip(*time_table, strict=True)]
+        films = [[of_time + of_row for of_time, of_row in step] for step in halves]
+        return [partial(self._denoise, films=step) for step in films]
+
+    def _blocks(self) -> Iterator[ResidualBlock]:
+        """In the order in which they run."""
+        return (module for module in self.modules() if isinstance(module, ResidualBlock))
+
+    def _denoise(self, chunk: Tensor, films: Iterable[Tensor]) -> Tensor:
+        films = iter(films)
         x = chunk.transpose(0, 1)  # [H, B, A]
         skips = []
         for stage in self.down:
-            x, skip = stage(x, condition)
+            x, skip = stage(x, films)
             skips.append(skip)
         for block in self.middle:
-            x = block(x, condition)  # [H / 2^(stages-1), B, top]
+            x = block(x, next(films))  # [H / 2^(stages-1), B, top]
         for stage in self.up:
-            x, _ = stage(torch.cat([x, skips.pop()], dim=2), condition)
+            x, _ = stage(torch.cat([x, skips.pop()], dim=2), films)
         prediction: Tensor = self.final(x).transpose(0, 1)  # [B, H, A]
         return prediction
+
+
+def _vector(context: Context | Tensor) -> Tensor:
+    return context.vector if isinstance(context, Context) else context
 
 
 def _check_dims(down_dims: Sequence[int], kernel_size: int, n_groups: int) -> None:

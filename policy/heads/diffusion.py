@@ -1,6 +1,6 @@
 """The diffusion head: a denoiser trained by noise prediction, sampled by a solver."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,14 @@ from dipole.policy.components import DENOISERS, HEADS, build
 from dipole.policy.context import Context
 from dipole.policy.noise import Generators, draw_noise
 from dipole.policy.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
-from dipole.policy.solvers import Known, SolverConfig, denoise, denoising_times, solver_table
+from dipole.policy.solvers import (
+    Known,
+    SolverConfig,
+    SolverStep,
+    denoise,
+    denoising_times,
+    solver_table,
+)
 
 
 @HEADS.add("diffusion")
@@ -104,6 +111,11 @@ class DiffusionHead(nn.Module):
             if strength < 1:
                 first = table[0] if table else None
                 x = chunk if first is None else first.alpha * chunk + first.sigma * x
-        return denoise(
-            lambda x, t: self.denoiser(x, t, context), x, table, self.schedule, draw, known
-        )
+        predictors = self.denoiser.predictors(self.time_table(table), context)
+        return denoise(predictors, x, table, self.schedule, draw, known)
+
+    def time_table(self, table: Sequence[SolverStep]) -> list[Tensor]:
+        """What the denoiser computes from the times of a solver's table alone."""
+        times = torch.tensor([step.time for step in table], device=self.alphas.device)
+        found: list[Tensor] = self.denoiser.time_table(times)
+        return found

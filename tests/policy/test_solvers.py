@@ -1,5 +1,7 @@
 """Noise schedule and solvers against PARITY's literal numbers and against diffusers."""
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -148,8 +150,9 @@ def test_a_perfect_denoiser_leads_to_the_clean_chunk(name):
     clean = torch.rand(3, 8, 2) * 1.8 - 0.9
     table = solver_table(SolverConfig(name, 10), cumulative_alphas(SQUARED_COSINE))
     noise = torch.randn(3, 8, 2)
+    denoiser = perfect_denoiser(clean, SQUARED_COSINE)
     found = denoise(
-        perfect_denoiser(clean, SQUARED_COSINE),
+        [partial(denoiser, time=torch.tensor([step.time])) for step in table],
         noise,
         table,
         SQUARED_COSINE,
@@ -164,13 +167,12 @@ def test_known_parts_of_a_chunk_come_out_exactly():
     table = solver_table(SolverConfig("ddim", 10), cumulative_alphas(SQUARED_COSINE))
     seen = []
 
-    def denoiser(x, time):
+    def predict(x):
         seen.append(x)
         return torch.zeros_like(x)
 
-    found = denoise(
-        denoiser, torch.randn(2, 8, 2), table, SQUARED_COSINE, lambda: None, Known(values, mask)
-    )
+    noise = torch.randn(2, 8, 2)
+    found = denoise([predict] * 10, noise, table, SQUARED_COSINE, lambda: None, Known(values, mask))
     assert torch.equal(found[:, :3], values[:, :3])
     assert not torch.allclose(found[:, 3:], values[:, 3:])
     assert torch.allclose(seen[-1][:, :3], values[:, :3], atol=0.5)  # nearly clean before the end
