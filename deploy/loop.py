@@ -1,0 +1,287 @@
+"""The control loop: a robot, a policy computed elsewhere, a clock, and nothing that waits.
+
+    slot      0   1   2   3   4   5   6        every 1/control_hz, on absolute deadlines
+    action    a               b                every 1/policy_hz: observe, receive, ask, filter
+    command   a1  a2  a3  a4  b1  b2  b3       every slot: one step from the last one to the next
+
+A slot that is missed is counted and skipped. Where there is no valid action the robot holds, from
+the slot on in which the action is missing.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from dipole.data.errors import ConfigError, DipoleError
+from dipole.deploy.clock import Clock, RealClock
+from dipole.deploy.config import LoopConfig
+from dipole.deploy.guard import Guard, RobotFault
+from dipole.deploy.inference import Inference, InferenceDied, check_fit
+from dipole.deploy.interpolation import Ramp
+from dipole.deploy.limits import Floats
+from dipole.deploy.mergers import make_merger
+from dipole.deploy.observations import Observations
+from dipole.deploy.plan import Plan
+from dipole.deploy.report import Report
+from dipole.deploy.robot import Robot
+from dipole.deploy.safety import ActionFilter
+from dipole.deploy.states import State, StateError, StateMachine, Transition
+from dipole.deploy.supply import ChunkSupply
+
+
+class ControlLoop:
+    """Moves a robot by a policy: prepare, arm, run, close.
+
+    log: called with a line for each change of state and each refused chunk; heartbeat: called in
+    every slot, and must return at once.
+
+        loop = ControlLoop(robot, inference, LoopConfig())
+        loop.prepare()              # connect, look, warm up; nothing moves
+        loop.arm()                  # a person's decision
+        report = loop.run(60.0)     # seconds; always ends with the robot's stop()
+        loop.close()
+
+    Raises ConfigError where robot and policy do not fit, or the robot has no limits.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        inference: Inference,
+        config: LoopConfig | None = None,
+        *,
+        clock: Clock | None = None,
+        log: Callable[[str], None] = print,
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.config = config = config or LoopConfig()
+        self.clock: Clock = clock or RealClock()
+        self.guard = Guard(robot, self.clock, config.call_timeout, config.stop_timeout)
+        self.report = Report(self.clock, config.control_hz)
+        self.states = StateMachine(self.clock.now, self._note)
+        self._robot_spec, self._inference = robot.spec, inference
+        self._log, self._heartbeat = log, heartbeat
+        self._over = threading.Event()
+        if robot.spec.limits is None:
+            raise ConfigError("the robot declares no limits, and nothing is moved without them")
+        check_fit(robot.spec, inference.spec)
+        merger = make_merger(config.merger, robot.spec.action, **config.merger_options)
+        lateness = config.max_action_lateness
+        window = inference.spec.window
+        self._plan = Plan(window, merger, dt=config.dt, max_lateness=lateness)
+        self._supply = ChunkSupply(inference, self._plan, robot.spec, config, self.report, log)
+        self._observations = Observations(inference.spec, config.sensor_latency)
+        self._filter = ActionFilter(robot.spec.action, robot.spec.limits, config.dt)
+        self._ramp = Ramp(robot.spec.action, config.steps, config.interpolation)
+        self._last: Floats = np.zeros(robot.spec.action.size)  # what was commanded last
+        self._held_since = 0.0
+        self._clamps_in_a_row = 0
+        self._stop_asked: str | None = None
+
+    # What a person does -----------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Connect, look, and have chunks computed, with the robot still: IDLE to WARMUP.
+
+        Raises RobotFault or InferenceDied, and StateError where no observation comes.
+        """
+        self.states.to(State.WARMUP, "connecting")
+        try:
+            self.guard.connect()
+            self._await_observation()
+            self._observations.remember()
+            self._inference.warm_up(self._observations.stacked(), self.config.warmup_calls)
+        except (DipoleError, KeyboardInterrupt) as error:
+            self._end(State.FAULT, str(error) or "interrupted")
+            raise
+
+    def arm(self) -> None:
+        """Allow motion: WARMUP to ARMED. It begins with `run`."""
+        self.states.to(State.ARMED, "armed")
+
+    def run(self, seconds: float | None = None) -> Report:
+        """Move until `seconds` have passed, somebody asks to stop, or a fault; returns the report.
+
+        The robot's stop() is called in every case. Raises StateError where it is not armed.
+        """
+        if self.states.state is not State.ARMED:
+            raise StateError(f"the loop is {self.states.state}: arm it first")
+        self._supply.reset()
+        self._observations.reset()
+        started = self.clock.now()
+        try:
+            self._slots(started, math.inf if seconds is None else started + seconds)
+        except (RobotFault, InferenceDied) as error:
+            self._end(State.FAULT, str(error))
+        except BaseException as error:
+            self._end(State.FAULT, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self.report.seconds = self.clock.now() - started
+            for reason, count in self._observations.refused.items():
+                self.report.counts[f"readings_{reason}"] = count
+        return self.report
+
+    def request_stop(self, reason: str) -> None:
+        """Have the loop stop at its next slot; from any thread or signal handler."""
+        self._stop_asked = self._stop_asked or reason
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """Stop from another thread, and wait. True only where the robot's stop() has returned."""
+        self.request_stop("stop() was called")
+        return self.wait(timeout) and bool(self.report.stopped)
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the loop has ended, after at most `timeout` seconds; from any thread."""
+        return self._over.wait(timeout)
+
+    def fault(self, reason: str) -> None:
+        """End with a fault, now: for whoever notices that the loop's own thread is stuck."""
+        self._end(State.FAULT, reason)
+
+    def reset(self) -> None:
+        """Begin again after STOPPED or FAULT; chunks from before are discarded."""
+        self.states.reset()
+        self.guard.close()
+        self._supply.reset()
+        self._observations.reset()
+        self._over.clear()
+        self._stop_asked = None
+
+    def close(self) -> None:
+        """End inference and connection; stops first where the loop has not ended."""
+        if self.states.state not in (State.IDLE, State.STOPPED, State.FAULT):
+            self._end(State.STOPPED, "closed")
+        self._inference.close()
+        self.guard.close()
+
+    # Slots --------------------------------------------------------------------------------------
+
+    def _slots(self, started: float, until: float) -> None:
+        slot, period = 0, self.config.period
+        action_slot = -1
+        while not self.states.ended:
+            due = started + slot * period
+            self.clock.sleep_until(due)
+            now = self.clock.now()
+            if self._asked_to_end(now, until):
+                return
+            missed = max(0, math.floor((now - due) / period + 1e-6))
+            slot += missed
+            self._count_slot(now - due, missed)
+            if slot // self.config.steps > action_slot:
+                action_slot = slot // self.config.steps
+                self._act()
+            if not self.states.ended:
+                self._command()
+            self._heartbeat()
+            slot += 1
+
+    def _asked_to_end(self, now: float, until: float) -> bool:
+        if self._stop_asked:
+            self._end(State.STOPPED, self._stop_asked)
+        elif now >= until - 1e-9:
+            self._end(State.STOPPED, "the time is up")
+        return self.states.ended
+
+    def _count_slot(self, lateness: float, missed: int) -> None:
+        self.report.counts["slots"] += 1
+        self.report.counts["missed_slots"] += missed
+        self.report.counts["late_slots"] += lateness > self.config.late
+        self.report.sample("lateness", lateness)
+
+    def _act(self) -> None:
+        """Once per action: look, receive, ask, and choose what to do until the next."""
+        with self.report.section("observe"):
+            self._look()
+        with self.report.section("plan"):
+            now = self.clock.now()
+            age = self._observations.age(now)
+            if age > self.config.max_observation_age:
+                self._supply.reset()  # the plan was made for a world that is no longer seen
+                self._hold(f"the newest observation is {age:.2f} s old")
+                return
+            self.report.sample("observation_age", age)
+            self._observations.remember()
+            self._supply.receive()
+            if self._supply.ask(self._observations):
+                self._supply.receive()  # an answer without delay counts for this action already
+            self._next_action()
+
+    def _look(self) -> None:
+        self._observations.offer(self.guard.observe(), self.clock.now())
+
+    def _next_action(self) -> None:
+        action = self._plan.pop(self.clock.now())
+        if action is None:
+            if self.report.counts["actions"]:
+                self.report.counts["starved"] += 1
+            self._hold(self._supply.refusal or "no action: the next chunk has not arrived")
+            return
+        if self.states.state is not State.RUN:
+            self._rest()
+            self.states.to(State.RUN, "actions are valid")
+        filtered = self._filter(action)
+        self.report.acted(filtered.action, filtered.clamps, self.config.dt)
+        self._clamps_in_a_row = self._clamps_in_a_row + 1 if filtered.clamps else 0
+        if self._clamps_in_a_row >= self.config.max_clamps:
+            limits = ", ".join(filtered.clamps)
+            self._end(State.STOPPED, f"{self._clamps_in_a_row} clamped actions in a row ({limits})")
+            return
+        self._ramp.aim(self._last, filtered.action)
+
+    def _rest(self) -> None:
+        """The robot stands where the newest observation sees it: limits are relative to that."""
+        assert self._observations.latest is not None
+        self._last = self._robot_spec.still(self._observations.latest.values)
+        self._filter.reset(self._last)
+        self._clamps_in_a_row = 0
+
+    def _command(self) -> None:
+        with self.report.section("command"):
+            if self.states.state is not State.RUN:
+                self.guard.hold()
+                return
+            command = self._ramp.next()
+            self.guard.command(command)
+            self._last = command
+            self._filter.commanded(command)
+
+    def _hold(self, reason: str) -> None:
+        now = self.clock.now()
+        if self.states.state is not State.HOLD:
+            self.report.counts["holds"] += 1
+            self.report.paused()
+            self._held_since = now
+            self.states.to(State.HOLD, reason)
+        longest = self.config.max_hold
+        if longest is not None and now - self._held_since > longest:
+            self._end(State.STOPPED, f"held for {longest:g} s: {reason}")
+
+    # Ends ---------------------------------------------------------------------------------------
+
+    def _end(self, state: State, reason: str) -> None:
+        """Stop the robot, once, and say whether it did."""
+        if self.states.ended:
+            return
+        self.states.to(state, reason)
+        self.report.stopped = self.guard.stop()
+        if not self.report.stopped:
+            self._log(f"the robot's stop() did not succeed: {self.guard.stop_problem}")
+        self._over.set()
+
+    def _await_observation(self, seconds: float = 5.0) -> None:
+        deadline = self.clock.now() + seconds
+        self._look()
+        while self._observations.latest is None:
+            if self.clock.now() >= deadline:
+                problems = ", ".join(self._observations.refused) or "the robot gave none"
+                raise StateError(f"no usable observation within {seconds:g} s: {problems}")
+            self.clock.sleep_until(self.clock.now() + self.config.period)
+            self._look()
+
+    def _note(self, transition: Transition) -> None:
+        self.report.transitions.append(transition)
+        self._log(f"{transition.state}: {transition.reason}")

@@ -1,0 +1,93 @@
+"""The loop's states, and the only ways between them.
+
+IDLE ──> WARMUP ──> ARMED ──> RUN <──> HOLD
+  ^                                      from each of them: STOPPED, FAULT
+  └── reset: the only way out of STOPPED and FAULT
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dipole.data.errors import DipoleError
+
+
+class State(StrEnum):
+    IDLE = "IDLE"  # nothing connected, nothing moves
+    WARMUP = "WARMUP"  # connected; the policy computes, nothing moves
+    ARMED = "ARMED"  # a person allowed motion; nothing moves yet
+    RUN = "RUN"  # actions are sent
+    HOLD = "HOLD"  # no valid action: the robot stays where it is
+    STOPPED = "STOPPED"  # ended as asked, or by a limit
+    FAULT = "FAULT"  # ended by an error, until reset
+
+
+FORWARD = {
+    State.IDLE: {State.WARMUP},
+    State.WARMUP: {State.ARMED},
+    State.ARMED: {State.RUN, State.HOLD},
+    State.RUN: {State.HOLD},
+    State.HOLD: {State.RUN},
+    State.STOPPED: set(),
+    State.FAULT: set(),
+}
+ENDED = (State.STOPPED, State.FAULT)
+
+
+class StateError(DipoleError):
+    """What was asked for is not possible in the present state."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """When the state changed, to what, and why."""
+
+    time: float
+    state: State
+    reason: str
+
+
+class StateMachine:
+    """The present state and how it came about. STOPPED and FAULT stay until `reset`.
+
+    history: every transition; note: called with each.
+    """
+
+    def __init__(self, now: Callable[[], float], note: Callable[[Transition], None]) -> None:
+        self.state = State.IDLE
+        self.history: list[Transition] = []
+        self._now = now
+        self._note = note
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def reason(self) -> str:
+        """Why the present state was entered."""
+        return self.history[-1].reason if self.history else ""
+
+    def to(self, state: State, reason: str) -> None:
+        """Change state; raises StateError where there is no such way.
+
+        An ended loop stays ended, and the first fault's reason is kept.
+        """
+        if state == self.state or (self.ended and state in ENDED):
+            return
+        if state not in ENDED and state not in FORWARD[self.state]:
+            after = f": {self.reason}. Reset it first" if self.ended else ""
+            raise StateError(f"the loop is {self.state}{after}; it cannot become {state}")
+        self._change(state, reason)
+
+    def reset(self) -> None:
+        """A person's decision to begin again after STOPPED or FAULT."""
+        if not self.ended:
+            raise StateError(f"the loop is {self.state}; only STOPPED and FAULT are reset")
+        self._change(State.IDLE, "reset")
+
+    def _change(self, state: State, reason: str) -> None:
+        self.state = state
+        transition = Transition(self._now(), state, reason)
+        self.history.append(transition)
+        self._note(transition)

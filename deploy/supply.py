@@ -1,0 +1,94 @@
+"""When a chunk is asked for, and what becomes of the answers."""
+
+import math
+from collections.abc import Callable
+
+from dipole.deploy.config import LoopConfig
+from dipole.deploy.inference import Inference, Request, Result
+from dipole.deploy.observations import Observations
+from dipole.deploy.plan import Plan, Ticket, Verdict
+from dipole.deploy.report import Report
+from dipole.deploy.robot import RobotSpec
+from dipole.deploy.safety import RefusedAction, check_chunk
+
+
+class ChunkSupply:
+    """Keeps a plan supplied: asks for a chunk once Ta actions were consumed since the last one was
+    asked for, or none is left; for one at a time, until it is given up.
+
+    refusal: why the newest chunk was refused, or "".
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        plan: Plan,
+        robot: RobotSpec,
+        config: LoopConfig,
+        report: Report,
+        log: Callable[[str], None],
+    ) -> None:
+        self.refusal = ""
+        self._inference, self._plan, self._robot = inference, plan, robot
+        self._config, self._report, self._log = config, report, log
+        self._replan = config.n_action_steps or inference.spec.window.n_action_steps
+        self._waiting: Ticket | None = None
+        self._asked = self._now()
+        self._asked_at = 0
+
+    def reset(self) -> None:
+        """Drop the plan and whatever is on its way: a new epoch."""
+        self._plan.reset()
+        self._waiting = None
+        self.refusal = ""
+
+    def ask(self, observations: Observations) -> bool:
+        """Ask for a chunk, if one is due; whether it was."""
+        now = self._now()
+        if self._waiting is not None and now - self._asked > self._config.inference_timeout:
+            self._report.counts["inference_timeouts"] += 1
+            self._waiting = None
+        due = not self._plan.left or self._plan.consumed - self._asked_at >= self._replan
+        if self._waiting is not None or not due or observations.latest is None:
+            return False
+        self._waiting = self._plan.ticket(observations.latest.time)
+        self._asked, self._asked_at = now, self._plan.consumed
+        self._report.counts["requests"] += 1
+        self._inference.submit(Request(self._waiting, observations.stacked()))
+        return True
+
+    def receive(self) -> None:
+        """Take in all answers that are there. Raises InferenceDied."""
+        while (result := self._inference.poll()) is not None:
+            if result.ticket == self._waiting:
+                self._waiting = None
+            self._report.sample("inference", result.seconds)
+            self._consider(result)
+
+    def _consider(self, result: Result) -> None:
+        try:
+            self._use(result)
+        except RefusedAction as error:
+            self._report.counts["chunks_refused"] += 1
+            self._log(f"chunk {result.ticket.chunk_id} refused: {error}")
+            if result.ticket.epoch == self._plan.epoch:
+                self._plan.clear()  # a policy that answers nonsense is not followed any further
+                self.refusal = str(error)
+
+    def _use(self, result: Result) -> None:
+        if result.error:
+            raise RefusedAction(result.error)
+        assert self._robot.limits is not None
+        beyond = self._config.refuse_beyond
+        chunk = check_chunk(result.answer, self._robot.action, self._robot.limits, beyond)
+        before = self._plan.next
+        verdict = self._plan.accept(result.ticket, chunk, self._now())
+        self._report.counts[f"chunks_{verdict.name.lower()}"] += 1
+        if verdict is not Verdict.ACCEPTED:
+            return
+        self.refusal = ""
+        if before is not None and self._plan.next is not None:
+            self._report.sample("seam_jump", math.dist(before, self._plan.next))
+
+    def _now(self) -> float:
+        return self._report.clock.now()

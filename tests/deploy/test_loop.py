@@ -1,0 +1,456 @@
+"""The control loop on the virtual clock: nothing sleeps, everything is deterministic."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dipole.data.errors import ConfigError
+from dipole.deploy import Channel, DryRun, Reading, RobotSpec, State, VirtualClock
+from dipole.deploy.guard import RobotFault
+from dipole.deploy.inference import InferenceDied, Result
+from dipole.deploy.states import StateError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from virtual_robot import GENEROUS, WINDOW, VirtualRobot, counting, make_loop, run
+
+
+def states(loop):
+    return [str(transition.state) for transition in loop.report.transitions]
+
+
+# Timing -------------------------------------------------------------------------------------------
+
+
+def test_commands_are_sent_on_absolute_deadlines():
+    clock = VirtualClock(start=5.0)
+    robot = VirtualRobot(clock, fault=lambda n: clock.advance(0.004))  # each write takes 4 ms
+    loop, _ = make_loop(robot=robot, clock=clock, control_hz=100.0)
+    report = run(loop, 0.5)
+    times = [moment - 0.004 for moment, _ in robot.sent]
+    assert times == pytest.approx([5.0 + n * 0.01 for n in range(50)])
+    assert report.counts["missed_slots"] == 0
+
+
+def test_missed_slots_are_skipped_and_counted_and_never_caught_up():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock, fault=lambda n: clock.advance(0.035 if n == 10 else 0.0))
+    loop, _ = make_loop(robot=robot, clock=clock, control_hz=100.0)
+    report = run(loop, 0.3)
+    times = [round(moment, 6) for moment, _ in robot.sent]
+    assert report.counts["missed_slots"] == 2
+    assert times[10:14] == [0.135, 0.135, 0.14, 0.15]  # slot 11, late; slots 12 and 13 are past
+    assert len(times) == 30 - 2
+    assert report.samples["lateness"].maximum == pytest.approx(0.025)
+
+
+def test_a_stopped_process_is_no_burst_of_commands():
+    clock = VirtualClock()
+    stopped = {12: 3.0}
+    robot = VirtualRobot(clock, look=lambda r: (clock.advance(stopped.pop(12, 0.0)), r)[1]
+                         if len(robot.sent) == 12 * 10 else r)  # fmt: skip
+    loop, _ = make_loop(robot=robot, clock=clock, control_hz=100.0, call_timeout=10.0)
+    report = run(loop, 5.0)
+    steps = np.diff([action[0] for _, action in robot.sent])
+    per_slot = {}
+    for moment, _ in robot.sent:
+        per_slot[round(moment, 3)] = per_slot.get(round(moment, 3), 0) + 1
+    assert max(per_slot.values()) == 1
+    assert report.counts["missed_slots"] == 299
+    assert "HOLD" in states(loop)  # what was planned before is too late after it
+    assert states(loop)[-2:] == ["RUN", "STOPPED"]
+    assert np.abs(steps).max() <= 100
+
+
+def test_actions_are_interpolated_to_the_rate_of_commands():
+    loop, robot = make_loop(control_hz=40.0)
+    run(loop, 0.3)
+    assert robot.actions[:8] == [25, 50, 75, 100, 100.25, 100.5, 100.75, 101]
+
+
+# Chunks -------------------------------------------------------------------------------------------
+
+
+def test_without_delay_every_chunk_runs_for_its_action_steps():
+    loop, robot = make_loop()
+    run(loop, 2.0)
+    assert robot.actions == [*range(100, 108), *range(200, 208), *range(300, 304)]
+
+
+def test_with_delay_the_old_chunk_goes_on_and_the_new_one_begins_where_it_would_be():
+    loop, robot = make_loop(delay=0.25)
+    report = run(loop, 2.5)
+    # asked at 0, arrives at 0.25, used from 0.3; asked again after 8 actions, at 1.1, used at 1.4
+    assert robot.actions[:12] == [*range(100, 111), 203]
+    assert robot.sent[0][0] == pytest.approx(0.3)
+    assert report.counts["starved"] == 0
+
+
+def test_with_too_much_delay_the_chunk_is_finished_and_then_held():
+    loop, robot = make_loop(delay=lambda ticket: 0.0 if ticket.chunk_id == 1 else np.inf)
+    report = run(loop, 3.0)
+    assert robot.actions == [*range(100, 115)]  # 16 - To + 1, and nothing after
+    assert states(loop)[-2:] == ["HOLD", "STOPPED"]
+    assert robot.calls.count("hold") == 15
+    assert report.counts["starved"] == 15
+    assert report.counts["inference_timeouts"] == report.counts["requests"] - 2
+
+
+def test_delays_of_seconds_block_no_slot_and_their_chunks_are_refused():
+    loop, robot = make_loop(delay=lambda t: 0.0 if t.chunk_id == 1 else 3.0, inference_timeout=5.0)
+    report = run(loop, 10.0)
+    assert report.counts["slots"] == 100
+    assert report.counts["missed_slots"] == 0
+    assert report.counts["chunks_late"] >= 1
+    assert max(robot.actions) == 114
+
+
+def test_jitter_reordering_and_duplicates_never_bring_an_old_chunk_back():
+    rng = np.random.default_rng(0)
+    loop, robot = make_loop(delay=lambda t: float(rng.uniform(0, 0.6)), inference_timeout=0.3)
+    submit = loop._inference.submit
+
+    def submit_twice(request):
+        submit(request)
+        submit(request)
+
+    loop._inference.submit = submit_twice
+    report = run(loop, 30.0)
+    chunks = [int(action // 100) for action in robot.actions]
+    assert chunks == sorted(chunks)
+    assert report.counts["chunks_out_of_order"] > 10
+    assert report.counts["slots"] == 300
+
+
+def test_the_same_faults_give_the_same_run():
+    def once():
+        rng = np.random.default_rng(7)
+        loop, robot = make_loop(delay=lambda t: float(rng.uniform(0, 1.5)))
+        return run(loop, 20.0).to_json(), [a.tolist() for _, a in robot.sent]
+
+    assert once() == once()
+
+
+def test_seams_are_measured():
+    loop, _ = make_loop()
+    assert run(loop, 1.0).samples["seam_jump"].maximum == pytest.approx(92 * 2**0.5)  # 108 to 200
+
+
+# What makes no sense ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_an_action_that_makes_no_sense_never_reaches_the_robot(value):
+    good = counting()
+
+    def compute(ticket, observation):
+        answer = good(ticket, observation)
+        if ticket.chunk_id == 2:
+            answer["action"][9, 1] = value
+        return answer
+
+    loop, robot = make_loop(compute)
+    report = run(loop, 2.0)
+    assert np.isfinite([action for _, action in robot.sent]).all()
+    assert report.counts["chunks_refused"] == 1
+    assert robot.actions == [*range(100, 108), *range(300, 308), *range(400, 403)]
+    assert states(loop) == ["WARMUP", "ARMED", "RUN", "HOLD", "RUN", "STOPPED"]
+    assert any("chunk 2 refused" in line for line in loop.log_lines)
+
+
+def test_an_error_of_the_policy_is_held_through_and_said():
+    loop, robot = make_loop()
+    loop._inference._compute = lambda ticket, observation: {}
+    run(loop, 1.0)
+    assert robot.sent == []
+    assert "no 'action'" in loop.report.transitions[-2].reason
+
+
+def test_dead_inference_is_a_fault_with_its_cause():
+    loop, robot = make_loop()
+    loop.prepare()
+    loop.arm()
+
+    def poll():
+        raise InferenceDied("the inference process ended with exit code -9")
+
+    loop._inference.poll = poll
+    report = loop.run(1.0)
+    assert loop.states.state is State.FAULT
+    assert "exit code -9" in loop.states.reason
+    assert robot.calls.count("stop") == 1
+    assert report.stopped is True
+
+
+# Observations -------------------------------------------------------------------------------------
+
+
+def frozen_after(seconds, clock, until=np.inf):
+    seen = []
+
+    def look(reading):
+        if seconds <= clock.now() < until:
+            return seen[-1]
+        seen.append(reading)
+        return reading
+
+    return look
+
+
+def test_a_frozen_camera_leads_to_a_hold_within_the_age_limit():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock, look=frozen_after(1.0, clock))
+    loop, _ = make_loop(robot=robot, clock=clock, max_observation_age=0.35)
+    run(loop, 3.0)
+    assert robot.sent[-1][0] == pytest.approx(1.2)  # the last reading is of 0.9
+    held = next(t for t in loop.report.transitions if t.state is State.HOLD)
+    assert held.time == pytest.approx(1.3)
+    assert "0.40 s old" in held.reason
+
+
+def test_after_a_frozen_camera_nothing_planned_before_is_sent():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock, look=frozen_after(1.0, clock, until=2.0))
+    loop, _ = make_loop(robot=robot, clock=clock, max_observation_age=0.35, delay=0.25)
+    run(loop, 4.0)
+    after = [action[0] for moment, action in robot.sent if moment > 1.5]
+    assert min(after) >= 300  # chunk 2 was on its way
+    assert loop.report.counts["chunks_earlier_epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("shift", "counted"),
+    [(-100.0, "readings_time went backwards"), (100.0, "readings_from the future")],
+)
+def test_a_clock_that_was_set_leads_to_a_hold(shift, counted):
+    clock = VirtualClock()
+    robot = VirtualRobot(
+        clock,
+        look=lambda r: Reading(r.time + shift, r.values) if clock.now() > 1.0 else r,
+    )
+    loop, _ = make_loop(robot=robot, clock=clock)
+    report = run(loop, 2.0)
+    assert states(loop)[-2:] == ["HOLD", "STOPPED"]
+    assert report.counts[counted] > 5
+
+
+@pytest.mark.parametrize("values", [{}, {"x": np.zeros(3)}, {"x": np.array([0.0, np.nan])}])
+def test_readings_that_do_not_fit_are_not_shown_to_the_policy(values):
+    clock = VirtualClock()
+    robot = VirtualRobot(clock, look=lambda r: Reading(r.time, values) if clock.now() > 1.0 else r)
+    loop, _ = make_loop(robot=robot, clock=clock)
+    run(loop, 2.0)
+    assert states(loop)[-2:] == ["HOLD", "STOPPED"]
+
+
+def test_a_robot_that_sees_nothing_cannot_be_armed():
+    clock = VirtualClock()
+    loop, _ = make_loop(robot=VirtualRobot(clock, look=lambda r: None), clock=clock)
+    with pytest.raises(StateError, match="no usable observation within 5 s"):
+        loop.prepare()
+    assert loop.states.state is State.FAULT
+
+
+def test_a_holds_bound_stops_the_robot():
+    loop, _ = make_loop(delay=np.inf, max_hold=2.0)
+    run(loop, 60.0)
+    assert loop.states.state is State.STOPPED
+    assert loop.states.reason.startswith("held for 2 s")
+    assert loop.clock.now() == pytest.approx(2.1)
+
+
+# The robot ----------------------------------------------------------------------------------------
+
+
+def test_a_write_that_raises_is_a_fault_with_one_attempt_to_stop():
+    def fault(n):
+        if n == 3:
+            raise OSError("the cable is out")
+
+    clock = VirtualClock()
+    loop, robot = make_loop(robot=VirtualRobot(clock, fault=fault), clock=clock)
+    report = run(loop, 2.0)
+    assert loop.states.state is State.FAULT
+    assert loop.states.reason == "the robot's command() raised OSError: the cable is out"
+    assert robot.calls.count("stop") == 1
+    assert len(robot.sent) == 3
+    assert report.stopped is True
+
+
+def test_a_write_that_takes_too_long_is_a_fault():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock, fault=lambda n: clock.advance(0.5 if n == 3 else 0))
+    loop, _ = make_loop(robot=robot, clock=clock)
+    run(loop, 2.0)
+    assert "command() took 0.500 s" in loop.states.reason
+
+
+def test_the_report_tells_the_truth_about_a_stop_that_failed():
+    loop, robot = make_loop()
+
+    def stop():
+        raise OSError("no route to the robot")
+
+    robot.stop = stop
+    report = run(loop, 0.5)
+    assert report.stopped is False
+    assert "NOT KNOWN" in str(report)
+    assert any("no route to the robot" in line for line in loop.log_lines)
+
+
+def test_clamps_in_a_row_stop_the_robot():
+    clock = VirtualClock()
+    limits = type(GENEROUS)((-1e3,) * 2, (1e3,) * 2, (1.0,) * 2, (1.0,) * 2)
+    loop, robot = make_loop(robot=VirtualRobot(clock, limits), clock=clock, max_clamps=5)
+    report = run(loop, 5.0)
+    assert loop.states.state is State.STOPPED
+    assert loop.states.reason == "5 clamped actions in a row (velocity)"
+    assert len(robot.sent) == 4
+    assert report.counts["clamps_velocity"] == 5
+
+
+def test_a_robot_without_limits_is_refused():
+    clock = VirtualClock()
+    with pytest.raises(ConfigError, match="no limits"):
+        make_loop(robot=VirtualRobot(clock, limits=None), clock=clock)
+
+
+def test_a_policy_that_does_not_fit_the_robot_is_refused():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock)
+    robot.spec = RobotSpec({"y": Channel((2,))}, VirtualRobot(clock).spec.action.__class__(("a",)),
+                           type(GENEROUS)((0.0,), (1.0,), (1.0,), (1.0,)))  # fmt: skip
+    with pytest.raises(ConfigError, match="the policy observes 'x', the robot has y"):
+        make_loop(robot=robot, clock=clock)
+
+
+# States -------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_before_arming_and_starting():
+    loop, robot = make_loop()
+    with pytest.raises(StateError, match="arm it first"):
+        loop.run(1.0)
+    loop.prepare()
+    with pytest.raises(StateError, match="WARMUP: arm it first"):
+        loop.run(1.0)
+    loop.arm()
+    assert robot.sent == []
+    assert "hold" not in robot.calls
+
+
+def test_a_fault_latches_until_it_is_reset():
+    def fault(n):
+        if n == 3:
+            raise OSError("once")
+
+    clock = VirtualClock()
+    loop, robot = make_loop(robot=VirtualRobot(clock, fault=fault), clock=clock, delay=0.05)
+    run(loop, 2.0)
+    for forbidden in (loop.prepare, loop.arm, lambda: loop.run(1.0)):
+        with pytest.raises(StateError, match="FAULT"):
+            forbidden()
+    robot.fault = lambda n: None
+    loop.reset()
+    run(loop, 0.5)
+    assert loop.states.state is State.STOPPED
+    assert robot.actions[3] >= 200  # nothing of the chunk from before
+
+
+def test_a_stop_asked_for_takes_effect_at_the_next_slot():
+    clock = VirtualClock()
+    loop, robot = make_loop(clock=clock, control_hz=100.0)
+    clock.call_at(0.5042, lambda: loop.request_stop("SIGINT"))
+    report = run(loop, 10.0)
+    assert loop.states.reason == "SIGINT"
+    assert robot.sent[-1][0] == pytest.approx(0.50)
+    assert robot.calls[-1] == "stop"
+    assert report.stopped is True
+    assert loop.stop() is True
+
+
+def test_a_dry_run_sends_nothing_and_shows_what_it_would():
+    clock = VirtualClock()
+    robot, lines = VirtualRobot(clock), []
+    dry = DryRun(robot, show=lines.append, every=10)
+    loop, _ = make_loop(robot=dry, clock=clock)
+    run(loop, 1.0)
+    assert robot.sent == []
+    assert robot.calls == ["connect"]
+    assert [float(c[0]) for c in dry.commands[:3]] == [100, 101, 102]
+    assert lines == ["dry run: would send a 100, b 100", "dry run: would stop"]
+
+
+def test_the_report_reads_as_text_and_as_json():
+    loop, _ = make_loop(delay=0.05)
+    report = run(loop, 2.0)
+    plain = report.to_dict()
+    assert plain["state"] == "STOPPED"
+    assert plain["counts"]["slots"] == 20
+    assert plain["inference_ms"]["max"] == pytest.approx(50.0)
+    for word in ("missed 0", "yes, its stop() returned", "observation_age_ms", "lateness_ms"):
+        assert word in str(report)
+
+
+# Simulation ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("control_hz", [10.0, 50.0])
+def test_without_delay_the_loop_does_exactly_what_the_executor_does(control_hz):
+    torch = pytest.importorskip("torch")
+    from dipole.deploy.policy_compute import PolicyCompute
+    from dipole.policy.executor import Executor
+
+    class Noisy:
+        window = WINDOW
+
+        def predict(self, observation, generator=None):
+            noise = torch.stack([torch.randn(16, 2, generator=g) for g in generator])
+            return noise + observation["x"].mean(1, keepdim=True)
+
+    executor = Executor(Noisy(), n_rows=1, group_size=1)
+    x = np.zeros(2)
+    executor.reset(0, {"x": x.astype(np.float32)}, seed=3)
+    expected = []
+    for _ in range(40):
+        action = executor.act([0])[0].astype(np.float64)
+        expected.append(action)
+        executor.observe(0, {"x": action.astype(np.float32)})
+
+    loop, robot = make_loop(PolicyCompute(Noisy(), seed=3), control_hz=control_hz)
+    run(loop, 4.0)
+    sent = np.stack([action for _, action in robot.sent])
+    assert np.array_equal(sent[int(control_hz / 10) - 1 :: int(control_hz / 10)], expected)
+
+
+def test_the_robots_side_needs_no_torch():
+    code = (
+        "import sys, dipole.deploy.loop, dipole.deploy.dry_run, dipole.deploy.states; "
+        "heavy = {'torch', 'zarr', 'hydra', 'gymnasium', 'diffusers'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_results_for_nobody_are_counted():
+    loop, _ = make_loop()
+    loop.prepare()
+    loop.arm()
+    answer = counting()(loop._plan.ticket(0.0), None)
+    loop._inference.deliver(Result(loop._plan.ticket(0.0), answer, 0.0), 0.0)
+    assert loop.run(0.5).counts["chunks_earlier_epoch"] == 1
+
+
+def test_connecting_that_fails_is_a_fault():
+    loop, robot = make_loop()
+
+    def connect():
+        raise OSError("no such robot")
+
+    robot.connect = connect
+    with pytest.raises(RobotFault, match="no such robot"):
+        loop.prepare()
+    assert loop.states.state is State.FAULT
