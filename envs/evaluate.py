@@ -47,8 +47,11 @@ def evaluate(
 
     environment: a registered name, or a function that makes the environment from `observation`, the
         names of what the policy observes, and the options (with workers: an importable one).
-    workers: simulator processes; 0 simulates in this one. n_envs: simulators; by default as many as
-        one inference call has rows, or twice that where workers simulate while this process infers.
+    workers: simulator processes; 0 simulates in this one, and is the faster where inference takes
+        most of the time, as in Push-T: there simulation is a few percent of an evaluation, and
+        processes cost more than they hide. They pay for simulators of milliseconds a step.
+    n_envs: simulators; by default as many as one inference call has rows, or twice that where
+        workers simulate while this process infers.
     group_size: rows of each inference call, 1 or even; a part of the result, unlike the two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture.
     picture: whether to draw predicted chunks over the scenes of filmed episodes.

@@ -1,18 +1,24 @@
-"""Push-T: a disc pushes a T-shaped block onto its goal. The simulator is gym-pusht, pinned."""
+"""Push-T: a disc pushes a T-shaped block onto its goal. What happens is what happens in gym-pusht.
+
+gym-pusht, pinned, is where its constants come from and what tests hold it to: starts and states to
+the last bit, rewards to 1e-9, pictures to the last pixel. `benchmarks/pusht_step.py` compares both.
+"""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from math import isfinite
+from typing import Any
 
 import gymnasium
 import numpy as np
-from gym_pusht.envs.pusht import PushTEnv as GymPushT
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dipole.data.errors import ConfigError
 from dipole.data.registry import nearest
-from dipole.envs.pusht_geometry import KEYPOINTS, WORLD_SIZE, Floats, coverage, pusht_keypoints
-from dipole.envs.pusht_physics import chase, place
+from dipole.envs.pusht_coverage import coverage
+from dipole.envs.pusht_drawing import Drawing, draw_cross
+from dipole.envs.pusht_geometry import KEYPOINTS, WORLD_SIZE, Floats, pusht_keypoints
+from dipole.envs.pusht_physics import PushWorld, place
 
 SUCCESS_COVERAGE = 0.95
 MAX_STEPS = 300
@@ -30,7 +36,8 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
     only where it is asked for. Action: the agent's target position [2], 0 to 512, at 10 Hz. Reward:
     clip(coverage / 0.95, 0, 1); terminated once coverage > 0.95, truncated after 300 steps.
 
-    `reset(options={"state": [5]})` starts from a state instead of the seed's own.
+    `reset(options={"state": [5]})` starts from a state instead of the seed's own. `step` is
+    `advance` and then `observe`: who does not look at every step saves the keypoints and pictures.
 
     >>> env = PushT(observation=("agent_pos",))
     >>> observation, info = env.reset(seed=0)
@@ -38,7 +45,7 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
     ((2,), ['coverage', 'is_success'])
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     render_mode = "rgb_array"
 
     def __init__(
@@ -59,16 +66,14 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
         if render_size < 1 or max_steps < 1:
             raise ConfigError(f"render_size {render_size}, max_steps {max_steps}: at least 1")
         self.max_steps = max_steps
-        self.simulator = GymPushT(
-            obs_type="state",
-            observation_width=IMAGE_SIZE,
-            observation_height=IMAGE_SIZE,
-            visualization_width=render_size,
-            visualization_height=render_size,
-        )
-        self.observation_space = spaces.Dict({name: _space(name) for name in self.observation})
-        self.action_space = spaces.Box(0.0, WORLD_SIZE, (2,), np.float32)
+        self.render_size = render_size
+        self.world = PushWorld()
+        self.target: Floats | None = None  # the last action
         self.steps = 0
+        self._drawing: Drawing | None = None
+        looks: dict[str, spaces.Space[Any]] = {name: _space(name) for name in self.observation}
+        self.observation_space = spaces.Dict(looks)  # type: ignore[assignment]
+        self.action_space = spaces.Box(0.0, WORLD_SIZE, (2,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -79,66 +84,81 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
             if name != "state":
                 raise ConfigError(f"pusht has no reset option {name!r}: only 'state', five numbers")
         super().reset(seed=seed)
-        self.simulator.reset(seed=seed)
-        self.simulator._last_action = None
-        self.steps = 0
+        self.world = PushWorld()
+        self.world.start(self.np_random)
+        self.target, self.steps = None, 0
         if "state" in options:
             self.set_state(options["state"])
-        return self._observe(), self._info(coverage(self.pose))
+        return self.observe(), self._info(coverage(self.world.pose))
 
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Chase the target for 0.1 s. Raises ValueError for a target that is not two finite numbers."""
-        target = np.asarray(action, dtype=np.float64)
-        if target.shape != (2,) or not np.isfinite(target).all():
-            raise ValueError(f"an action is two finite numbers, the target's x and y; got {action!r}")
-        self.simulator._last_action = target
-        chase(self.simulator.space, self.simulator.agent, target)
-        self.steps += 1
-        covered = coverage(self.pose)
-        info = self._info(covered)
-        reward = float(np.clip(covered / SUCCESS_COVERAGE, 0.0, 1.0))
-        return self._observe(), reward, info["is_success"], self.steps >= self.max_steps, info
+        """Chase the target for 0.1 s. Raises ValueError for one that is not two finite numbers."""
+        reward, terminated, truncated, info = self.advance(action)
+        return self.observe(), reward, terminated, truncated, info
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def advance(self, action: NDArray[np.float32]) -> tuple[float, bool, bool, dict[str, Any]]:
+        """`step` without looking: (reward, terminated, truncated, info)."""
+        target = np.array(action, dtype=np.float64)
+        if target.shape != (2,) or not all(map(isfinite, target.tolist())):
+            raise ValueError(
+                f"an action is two finite numbers, the target's x and y; got {action!r}"
+            )
+        self.target = target
+        self.world.step(target)
+        self.steps += 1
+        info = self._info(coverage(self.world.pose))
+        reward = min(info["coverage"] / SUCCESS_COVERAGE, 1.0)
+        return reward, info["is_success"], self.steps >= self.max_steps, info
+
+    def observe(self) -> Observation:
+        """What was asked for, of the present state."""
+        state = self.world.state
+        return {name: self._look(name, state) for name in self.observation}
+
+    def render(self) -> NDArray[np.uint8]:
         """The scene [render_size, render_size, 3], with a cross at the last target."""
-        return np.asarray(self.simulator.render(), dtype=np.uint8)
+        image = self._draw(self.render_size)
+        if self.target is not None:
+            draw_cross(image, self.target)
+        return image
 
     @property
     def pose(self) -> Floats:
         """Block x, y and angle, not wrapped."""
-        block = self.simulator.block
-        return np.array([*block.position, block.angle])
+        return self.world.pose
 
     @property
     def state(self) -> Floats:
         """Agent x, y, block x, y and angle in [0, 2 pi)."""
-        x, y, angle = self.pose
-        return np.array([*self.simulator.agent.position, x, y, angle % (2 * np.pi)])
+        return self.world.state
 
     def set_state(self, state: Sequence[float] | Floats) -> None:
-        """Put agent and block exactly at a state [5], at rest. Raises ValueError for another shape."""
+        """Put agent and block exactly at a state [5], at rest. Raises ValueError otherwise."""
         values = np.asarray(state, dtype=np.float64)
         if values.shape != (5,) or not np.isfinite(values).all():
             raise ValueError(f"a state is five finite numbers; got {state!r}")
-        place(self.simulator.agent, self.simulator.block, values[:2], values[2:])
+        self.world = PushWorld()  # it remembers no contact: what follows depends on the state alone
+        place(self.world.agent, self.world.block, values[:2], values[2:])
 
     def _info(self, covered: float) -> dict[str, Any]:
         return {"is_success": covered > SUCCESS_COVERAGE, "coverage": covered}
 
-    def _observe(self) -> Observation:
-        state = self.state
-        return {name: self._look(name, state) for name in self.observation}
-
     def _look(self, name: str, state: Floats) -> NDArray[Any]:
         if name == "keypoint":
-            return pusht_keypoints(state[None])[0]
+            keypoints: NDArray[np.float32] = pusht_keypoints(state[None])[0]
+            return keypoints
         if name == "agent_pos":
             return state[:2].astype(np.float32)
         if name == "state":
             return state.astype(np.float32)
-        return np.asarray(self.simulator._render(visualize=False), dtype=np.uint8)
+        return self._draw(IMAGE_SIZE)
+
+    def _draw(self, size: int) -> NDArray[np.uint8]:
+        if self._drawing is None:
+            self._drawing = Drawing()
+        return self._drawing.draw(self.world, size)
 
 
 def _space(name: str) -> spaces.Box:

@@ -3,7 +3,6 @@
 Training reads keypoints from stored states through `pusht_keypoints`, with no simulator installed.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,25 +59,10 @@ def to_block(pose: Pose, points: Floats) -> Floats:
 def pusht_keypoints(state: NDArray[Any]) -> NDArray[Any]:
     """Keypoints [N, 9, 2] in pixels of states [N, 5] (agent x, y, block x, y, angle)."""
     state = np.asarray(state)
-    angle = state[:, 4].astype(np.float64)
-    cosine, sine = np.cos(angle)[:, None], np.sin(angle)[:, None]  # [N, 1]
-    x = cosine * KEYPOINTS[:, 0] - sine * KEYPOINTS[:, 1] + state[:, 2, None]
-    y = sine * KEYPOINTS[:, 0] + cosine * KEYPOINTS[:, 1] + state[:, 3, None]
-    return np.stack([x, y], axis=-1).astype(np.float32)
-
-
-@functools.cache
-def _goal() -> Any:
-    import shapely
-
-    polygon = shapely.Polygon(to_world(GOAL_POSE, OUTLINE))
-    shapely.prepare(polygon)
-    return polygon
-
-
-def coverage(pose: Pose) -> float:
-    """Share of the goal's area that a block at a pose covers, 0 to 1."""
-    import shapely
-
-    goal = _goal()
-    return float(goal.intersection(shapely.Polygon(to_world(pose, OUTLINE))).area / goal.area)
+    angle = state[:, 4, None].astype(np.float64)
+    cosine, sine = np.cos(angle), np.sin(angle)  # [N, 1]
+    x, y = KEYPOINTS[:, 0], KEYPOINTS[:, 1]
+    keypoints = np.empty((len(state), len(KEYPOINTS), 2), dtype=np.float32)
+    keypoints[:, :, 0] = cosine * x - sine * y + state[:, 2, None]
+    keypoints[:, :, 1] = sine * x + cosine * y + state[:, 3, None]
+    return keypoints

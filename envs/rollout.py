@@ -77,6 +77,9 @@ class Simulator:
     def __init__(self, environment: Environment, n_obs_steps: int) -> None:
         self.environment = environment
         self.n_obs_steps = n_obs_steps
+        self._advancing: AdvancesWithoutLooking | None = None
+        if isinstance(environment, AdvancesWithoutLooking):
+            self._advancing = environment
 
     def perform(self, command: Command) -> Turn:
         """Start the command's episode, or step until its actions or the episode end."""
@@ -96,14 +99,13 @@ class Simulator:
         return turn
 
     def _step(self, turn: Turn, action: np.ndarray, look: bool) -> None:
-        environment = self.environment
-        if isinstance(environment, AdvancesWithoutLooking):
-            reward, terminated, truncated, info = environment.advance(action)
+        if self._advancing:
+            reward, terminated, truncated, info = self._advancing.advance(action)
             turn.done = bool(terminated or truncated)
             if look and not turn.done:
-                turn.observations.append(_copied(environment.observe()))
+                turn.observations.append(_copied(self._advancing.observe()))
         else:
-            observation, raw_reward, terminated, truncated, info = environment.step(action)
+            observation, raw_reward, terminated, truncated, info = self.environment.step(action)
             reward, turn.done = float(raw_reward), bool(terminated or truncated)
             if look:
                 turn.observations.append(_copied(observation))

@@ -74,6 +74,6 @@ def test_the_picture_places_an_action_where_the_agent_goes(policy):
     for _ in range(20):
         observation, *_ = env.step(target)
     column, row = action_projection(env)(observation["agent_pos"], 128, 128)
-    env.simulator._last_action = None  # the cross would hide the agent
+    env.target = None  # the cross would hide the agent
     red, _, blue = env.render()[int(row), int(column)].astype(int)
     assert blue - red > 80  # the agent is royal blue
