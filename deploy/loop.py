@@ -17,8 +17,8 @@ import numpy as np
 from dipole.data.errors import ConfigError, DipoleError
 from dipole.deploy.clock import Clock, RealClock
 from dipole.deploy.config import LoopConfig
-from dipole.deploy.guard import Guard, RobotFault
-from dipole.deploy.inference import Inference, InferenceDied, check_fit
+from dipole.deploy.guard import Guard
+from dipole.deploy.inference import Inference, check_fit
 from dipole.deploy.interpolation import Ramp
 from dipole.deploy.limits import Floats
 from dipole.deploy.mergers import make_merger
@@ -35,7 +35,7 @@ class ControlLoop:
     """Moves a robot by a policy: prepare, arm, run, close.
 
     log: called with a line for each change of state and each refused chunk; heartbeat: called in
-    every slot, and must return at once.
+    every slot. Both must return at once; a DipoleError of the heartbeat is a fault.
 
         loop = ControlLoop(robot, inference, LoopConfig())
         loop.prepare()              # connect, look, warm up; nothing moves
@@ -113,7 +113,7 @@ class ControlLoop:
         started = self.clock.now()
         try:
             self._slots(started, math.inf if seconds is None else started + seconds)
-        except (RobotFault, InferenceDied) as error:
+        except DipoleError as error:  # of the robot, of inference, or of the watchdog
             self._end(State.FAULT, str(error))
         except BaseException as error:
             self._end(State.FAULT, f"{type(error).__name__}: {error}")

@@ -1,14 +1,17 @@
 """A policy as the control loop's supplier of chunks. The only file of this room with torch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from dipole.data.errors import ConfigError
-from dipole.deploy.inference import Arrays, PolicySpec
+from dipole.deploy.courier import WARM_UP
+from dipole.deploy.inference import Arrays, Compute, PolicySpec
 from dipole.deploy.plan import Ticket
+from dipole.policy.checkpoint import load_policy
 from dipole.policy.executor import ChunkPolicy, predict_group
 
 
@@ -27,19 +30,16 @@ class PolicyCompute:
         self._generator = torch.Generator()
 
     def __call__(self, ticket: Ticket, observation: Arrays) -> Mapping[str, Any]:
+        generator = torch.Generator() if ticket == WARM_UP else self._generator_of(ticket)
+        batch = {name: np.asarray(value)[None] for name, value in observation.items()}
+        return {"action": predict_group(self.policy, batch, [generator], self._group_size)[0]}
+
+    def _generator_of(self, ticket: Ticket) -> torch.Generator:
         if ticket.epoch != self._epoch:
             self._epoch = ticket.epoch
             self._generator.manual_seed(self._seed)
             self._seed += 1
-        batch = {name: np.asarray(value)[None] for name, value in observation.items()}
-        return {"action": predict_group(self.policy, batch, [self._generator], self._group_size)[0]}
-
-    def fresh(self, observation: Arrays) -> Mapping[str, Any]:
-        """A chunk that nobody uses, to warm up: it leaves the noise of the others as it is."""
-        batch = {name: np.asarray(value)[None] for name, value in observation.items()}
-        return {
-            "action": predict_group(self.policy, batch, [torch.Generator()], self._group_size)[0]
-        }
+        return self._generator
 
 
 def spec_of(policy: Any) -> PolicySpec:
@@ -49,3 +49,28 @@ def spec_of(policy: Any) -> PolicySpec:
     if len(features.action.shape) != 1:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
     return PolicySpec(observation, int(features.action.shape[0]), policy.window)
+
+
+def checkpoint_compute(
+    checkpoint: str,
+    *,
+    device: str = "cpu",
+    weights: str = "ema",
+    solver: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> tuple[PolicySpec, Compute]:
+    """A checkpoint's policy, to be made where it computes.
+
+    solver: what to replace of how chunks are drawn; threads: of torch, on a processor.
+    Raises CheckpointError and ConfigError.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    policy = load_policy(checkpoint, device, weights)
+    if solver:
+        if policy.solver is None:
+            raise ConfigError("the policy's head has no solver to set")
+        policy.head.solver = replace(policy.solver, **solver)
+        policy.head.check_solver()
+    return spec_of(policy), PolicyCompute(policy, seed)
