@@ -10,7 +10,6 @@ RUN/checkpoints/00001000/
 RUN/best.json              the checkpoint with the best score so far
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +23,14 @@ from torch import Tensor
 
 from dipole.data import Features, WindowSpec
 from dipole.data.errors import CheckpointError, ConfigError
-from dipole.policy.files import remove_folder, whole_folder, write_json
+from dipole.policy.files import (
+    describe,
+    read_json,
+    remove_folder,
+    whole_folder,
+    write_json,
+    write_manifest,
+)
 from dipole.policy.policy import Policy, PolicyConfig
 
 FORMAT = {"format": "dipole checkpoint", "version": 1}
@@ -59,16 +65,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             save_file(whole, beside / f"{stem}.safetensors")
         (beside / "config.json").write_text(json.dumps({**FORMAT, **checkpoint.config}, indent=1))
         (beside / "training.json").write_text(json.dumps(checkpoint.training, indent=1))
-        files = {path.name: _describe(path) for path in sorted(beside.iterdir())}
-        (beside / "manifest.json").write_text(json.dumps({**FORMAT, "files": files}, indent=1))
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
+        write_manifest(beside, FORMAT)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -77,9 +74,7 @@ def find_checkpoint(path: str | Path) -> Path:
     if (path / "manifest.json").exists() or (path / "config.json").exists():
         return path
     if path.name == "best" and (path.parent / "best.json").exists():
-        return (
-            path.parent / "checkpoints" / str(_read_json(path.parent / "best.json")["checkpoint"])
-        )
+        return path.parent / "checkpoints" / str(read_json(path.parent / "best.json")["checkpoint"])
     if not path.exists():
         raise CheckpointError(f"{path}: no such folder; give a run, or one of its checkpoints")
     found = checkpoints_of(path)
@@ -103,7 +98,7 @@ def checkpoints_of(run: Path) -> list[Path]:
 def prune_checkpoints(run: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints and the best one."""
     best = run / "best.json"
-    kept = {_read_json(best)["checkpoint"]} if best.exists() else set()
+    kept = {read_json(best)["checkpoint"]} if best.exists() else set()
     for path in checkpoints_of(run)[: -max(keep, 1)]:
         if path.name not in kept:
             remove_folder(path)
@@ -117,12 +112,12 @@ def mark_best(run: Path, checkpoint: Path, score: float, terms: Mapping[str, Any
 def best_score(run: Path) -> float:
     """The score in RUN/best.json, or minus infinity."""
     best = run / "best.json"
-    return float(_read_json(best)["score"]) if best.exists() else float("-inf")
+    return float(read_json(best)["score"]) if best.exists() else float("-inf")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """A checkpoint's config.json, checked."""
-    config = _read_json(_present(folder, "config.json"))
+    config = read_json(_present(folder, "config.json"))
     if config.get("format") != FORMAT["format"]:
         raise CheckpointError(f"{folder / 'config.json'}: not a dipole checkpoint's configuration")
     if config.get("version") != FORMAT["version"]:
@@ -140,14 +135,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_training(folder: Path) -> dict[str, Any]:
     """A checkpoint's training.json: what exact resumption needs beside tensors."""
-    return _read_json(_present(folder, "training.json"))
+    return read_json(_present(folder, "training.json"))
 
 
 def read_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
     """The tensors of one of a checkpoint's files, which is whole and unchanged, or an error."""
     path = _present(folder, f"{stem}.safetensors")
-    listed = _read_json(_present(folder, "manifest.json")).get("files", {}).get(path.name)
-    if listed != _describe(path):
+    listed = read_json(_present(folder, "manifest.json")).get("files", {}).get(path.name)
+    if listed != describe(path):
         raise CheckpointError(
             f"{path}: differs from what the manifest says (size or SHA-256): it was damaged or "
             "replaced after training; use another checkpoint of the run"
@@ -194,6 +189,21 @@ def build_policy(folder: Path) -> Policy:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
 
 
+def export_terms(folder: Path, weights: str) -> dict[str, Any]:
+    """What an export says of the checkpoint it comes from."""
+    file = f"{WEIGHTS[weights]}.safetensors"
+    listed = read_json(_present(folder, "manifest.json")).get("files", {}).get(file, {})
+    return {
+        "environment": read_config(folder).get("environment"),
+        "source": {
+            "checkpoint": str(folder.resolve()),
+            "weights": weights,
+            "file": file,
+            "sha256": listed.get("sha256"),
+        },
+    }
+
+
 def _present(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise CheckpointError(
@@ -201,13 +211,3 @@ def _present(folder: Path, name: str) -> Path:
             "copy the whole folder again, or use another checkpoint of the run"
         )
     return folder / name
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return value

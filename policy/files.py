@@ -1,12 +1,15 @@
 """Files and folders that appear whole or not at all."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dipole.data.errors import CheckpointError
 
 
 def flush(path: Path) -> None:
@@ -25,6 +28,45 @@ def write_json(path: Path, value: Any) -> None:
     flush(beside)
     beside.replace(path)
     flush(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds a JSON object. Raises CheckpointError, naming it, for anything else."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    return value
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """A file's size and SHA-256."""
+    with path.open("rb") as file:
+        return {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def write_manifest(folder: Path, head: Mapping[str, Any]) -> None:
+    """Write manifest.json: `head`, and every file's size and SHA-256."""
+    files = {path.name: describe(path) for path in sorted(folder.iterdir())}
+    (folder / "manifest.json").write_text(json.dumps({**head, "files": files}, indent=1))
+
+
+def check_manifest(folder: Path) -> None:
+    """Raises CheckpointError for a file that is missing or not what manifest.json says."""
+    for name, listed in read_json(folder / "manifest.json").get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{folder}: {name} is missing: copy the whole folder again")
+        if describe(path) != listed:
+            raise CheckpointError(
+                f"{path}: differs from what the manifest says (size or SHA-256): it was damaged "
+                "or replaced; copy or make the folder again"
+            )
 
 
 @contextmanager

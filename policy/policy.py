@@ -98,6 +98,14 @@ class Policy(nn.Module):
         }
         return self.encoder(normalised)
 
+    def normalize_action(self, chunk: Tensor) -> Tensor:
+        """A chunk [B, H, A] in the robot's units, normalised."""
+        return self._normalizer("action").normalize(chunk.to(self.device))
+
+    def unnormalize_action(self, chunk: Tensor) -> Tensor:
+        """A normalised chunk [B, H, A] in the robot's units."""
+        return self._normalizer("action").unnormalize(chunk)
+
     @torch.inference_mode()
     def predict(
         self,
@@ -127,7 +135,7 @@ class Policy(nn.Module):
         if init is not None:
             options["init"] = (action.normalize(self._on_device(init[0])), init[1])
         given = {name: option for name, option in options.items() if option is not None}
-        return action.unnormalize(self.head.sample(self.encode(checked), generator, **given))
+        return self.unnormalize_action(self.head.sample(self.encode(checked), generator, **given))
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation of the right shapes, to try a policy without data."""

@@ -182,9 +182,10 @@ def denoise(
 ) -> Tensor:
     """Run the table over x [B, H, A], noise at the first step's level, down to a chunk.
 
-    predictors: the denoiser at the time of each row: x -> prediction. draw: gives fresh noise [B, H, A]. known: in-painted by
-    replacement: after every step the given parts are set to their noised values (Lugmayr et al.,
-    2022, without resampling), so that the last step leaves them exact.
+    predictors: the denoiser at the time of each row: x -> prediction. draw: gives fresh noise
+    [B, H, A]. known: in-painted by replacement: after every step the given parts are set to their
+    noised values (Lugmayr et al., 2022, without resampling), so that the last step leaves them
+    exact.
     """
     first_noise = x
     for step, predict in zip(table, predictors, strict=True):

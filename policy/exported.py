@@ -1,0 +1,143 @@
+"""An exported policy: an artefact of a runtime, with the interface of `Policy`.
+
+DIR/
+    schema.json     inputs, outputs, window, features, solver, environment, and where it comes from
+    model.*         encoder, denoising loop and normalisers, in the runtime's own format
+    manifest.json   every file's size and SHA-256
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipole.data import Feature, Features, WindowSpec
+from dipole.data.errors import CheckpointError, ConfigError
+from dipole.data.registry import nearest
+from dipole.policy.files import check_manifest, read_json
+from dipole.policy.noise import Generators, draw_noise
+from dipole.policy.runtimes.runtime import Run, require
+from dipole.policy.sampling_loop import OBSERVATION, Port
+from dipole.policy.solvers import SolverConfig
+
+FORMAT = {"format": "dipole export", "version": 1}
+
+
+class ExportedPolicy:
+    """What the executor needs of a policy, run by another runtime on the CPU.
+
+    The solver is part of the artefact. The same noise gives the same chunk as the policy that was
+    exported, to 1e-4 of the normalised action's unit (measured at export: see `parity`).
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, folder: Path, schema: Mapping[str, Any], run: Run) -> None:
+        self.folder, self.schema, self._run = folder, schema, run
+        self.features = Features.from_dict(schema["features"])
+        self.window = WindowSpec(**schema["window"])
+        self.solver = SolverConfig(**schema["solver"])
+        self.inputs = ports(schema)
+
+    @property
+    def runtime(self) -> str:
+        return str(self.schema["runtime"])
+
+    def predict(
+        self,
+        observation: Mapping[str, Any],
+        generator: Generators = None,
+        *,
+        noise: Tensor | None = None,
+        fresh_noise: Tensor | None = None,
+    ) -> Tensor:
+        """An action chunk [B, H, A], in the robot's units, for each row of the observation.
+
+        observation: {name: [B, To, *shape]}, in the robot's units. Noise is drawn in the same order
+        as `Policy.predict` draws it, or given: noise [B, H, A]; fresh_noise [N, B, H, A], where the
+        solver adds some. Raises ConfigError for a key that is missing or of another shape.
+        """
+        arrays = [
+            self._array(observation, name, feature)
+            for name, feature in self.features.observation.items()
+        ]
+        rows = len(arrays[0])
+        noises = [_drawn(self.inputs[len(arrays)], rows, generator, noise)]
+        if len(self.inputs) > len(arrays) + 1:
+            noises.append(_drawn(self.inputs[-1], rows, generator, fresh_noise))
+        return torch.from_numpy(self._run([*arrays, *noises]))
+
+    def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
+        """A random observation of the right shapes."""
+        return {
+            port.name.removeprefix(OBSERVATION): port.example(batch_size)
+            for port in self.inputs
+            if port.name.startswith(OBSERVATION)
+        }
+
+    def warm_up(self, batch_size: int) -> None:
+        """Compile what this batch size needs, so that its first chunk takes no longer."""
+        self.predict(self.fake_observation(batch_size))
+
+    def _array(self, observation: Mapping[str, Any], name: str, feature: Feature) -> np.ndarray:
+        if name not in observation:
+            raise ConfigError(
+                f"the observation has no {name!r}{nearest(name, observation) or ';'} "
+                f"the policy needs {', '.join(self.features.observation)}"
+            )
+        value = torch.as_tensor(observation[name]).cpu().numpy()
+        wanted = (self.window.n_obs_steps, *feature.shape)
+        if value.shape[1:] != wanted:
+            raise ConfigError(
+                f"observation {name!r} has shape {list(value.shape)}, "
+                f"the policy needs [B, {', '.join(map(str, wanted))}]"
+            )
+        return np.ascontiguousarray(value, feature.dtype)
+
+
+def _drawn(port: Port, rows: int, generator: Generators, given: Tensor | None) -> np.ndarray:
+    """Noise for an input; entries of fresh noise one after another, as the solver's steps."""
+    if given is not None:
+        return np.ascontiguousarray(given.cpu().numpy(), np.float32)
+    shape = (rows, *(int(size) for size in port.shape[port.batch_axis + 1 :]))
+    if port.batch_axis == 0:
+        return draw_noise(shape, generator).numpy()
+    return torch.stack([draw_noise(shape, generator) for _ in range(int(port.shape[0]))]).numpy()
+
+
+def ports(schema: Mapping[str, Any]) -> list[Port]:
+    """The inputs that a schema lists."""
+    return [Port(**{**entry, "shape": tuple(entry["shape"])}) for entry in schema["inputs"]]
+
+
+def describe_ports(inputs: Sequence[Port]) -> list[dict[str, Any]]:
+    """As JSON: see `ports`."""
+    return [{**asdict(port), "shape": list(port.shape)} for port in inputs]
+
+
+def is_export(path: Path) -> bool:
+    return (path / "schema.json").is_file()
+
+
+def load_exported(path: str | Path, threads: int | None = None) -> ExportedPolicy:
+    """The policy of an artefact. threads: cores to use; by default as many as torch.
+
+    Raises CheckpointError for files that are missing, damaged or of another version, ConfigError
+    where the runtime is not installed.
+    """
+    folder = Path(path)
+    schema = read_json(folder / "schema.json")
+    if {key: schema.get(key) for key in FORMAT} != FORMAT:
+        raise CheckpointError(
+            f"{folder / 'schema.json'}: {schema.get('format')!r} version "
+            f"{schema.get('version')!r}; this dipole reads {FORMAT['format']!r} version "
+            f"{FORMAT['version']}: export the checkpoint again"
+        )
+    check_manifest(folder)
+    runtime = require(str(schema["runtime"]))
+    run = runtime.load(folder, ports(schema), threads or torch.get_num_threads())
+    return ExportedPolicy(folder, schema, run)

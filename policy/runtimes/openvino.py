@@ -1,0 +1,77 @@
+"""OpenVINO, on CPUs: converted straight from PyTorch, without a compiler where it runs."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dipole.policy.runtimes.runtime import RUNTIMES, Run, batch_size_of
+from dipole.policy.sampling_loop import BATCH, Port, SamplingLoop
+
+MODEL = "model.xml"
+
+
+class OpenVino:
+    """Any batch size; each is compiled for itself when it is first seen, which takes seconds."""
+
+    library: str = "openvino"
+    extra: str | None = "openvino"
+
+    def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
+        import openvino
+
+        examples = loop.examples(batch_size=2)
+        shapes = [[-1 if size == BATCH else size for size in port.shape] for port in loop.inputs]
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's, about its own deprecation
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                loop, examples, check_trace=False
+            )
+            model = openvino.convert_model(traced, example_input=examples, input=shapes)
+        for port, node in zip(loop.inputs, model.inputs, strict=True):
+            node.get_tensor().set_names({port.name})
+        openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
+
+    def load(self, folder: Path, inputs: Sequence[Port], threads: int) -> Run:
+        return _Requests(folder / MODEL, inputs, threads)
+
+
+class _Requests:
+    """One compiled model and inference request for each batch size seen so far."""
+
+    def __init__(self, path: Path, inputs: Sequence[Port], threads: int) -> None:
+        self._path, self._inputs, self._threads = path, inputs, threads
+        self._by_batch_size: dict[int, Any] = {}
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        batch_size = batch_size_of(arrays, self._inputs)
+        if batch_size not in self._by_batch_size:
+            self._by_batch_size[batch_size] = self._request(batch_size)
+        request = self._by_batch_size[batch_size]
+        return np.array(request.infer(list(arrays))[0])
+
+    def _request(self, batch_size: int) -> Any:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(self._path)
+        shapes = [
+            [batch_size if size == BATCH else size for size in port.shape] for port in self._inputs
+        ]
+        model.reshape(dict(enumerate(shapes)))
+        compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": self._threads,
+                "INFERENCE_PRECISION_HINT": "f32",  # else bf16, where the processor has it
+            },
+        )
+        return compiled.create_infer_request()
+
+
+RUNTIMES.add("openvino")(OpenVino())

@@ -1,0 +1,229 @@
+"""Exported policies: the same chunks in every runtime, and an artefact that can be trusted."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dipole.data import CheckpointError, ConfigError, Feature, Features, Statistics, WindowSpec
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.denoisers import ConditionalUnet1D
+from dipole.policy.denoisers.plain import plain
+from dipole.policy.export import ParityError, export_policy
+from dipole.policy.exported import load_exported
+from dipole.policy.runtimes import RUNTIMES, Onnx
+from dipole.policy.sampling_loop import SamplingLoop
+from dipole.policy.solvers import SolverConfig, denoise
+
+DDIM = SolverConfig("ddim", steps=3)
+DDPM = SolverConfig("ddpm", steps=3)
+
+
+def make_policy(solver: SolverConfig = DDIM) -> Policy:
+    torch.manual_seed(0)
+    features = Features(
+        observation={"agent_pos": Feature((2,)), "keypoint": Feature((3, 2))},
+        action=Feature((2,), kind="action"),
+    )
+    unet = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
+    policy = Policy(PolicyConfig(denoiser=unet), features, WindowSpec(2, 8, 4))
+    rng = np.random.default_rng(0)
+    policy.fit(
+        {
+            "agent_pos": Statistics.of(rng.uniform(0, 512, (50, 2))),
+            "keypoint": Statistics.of(rng.uniform(0, 512, (50, 3, 2))),
+            "action": Statistics.of(np.array([[0.0, 100.0], [512.0, 400.0]])),
+        }
+    )
+    policy.head.solver = solver
+    return policy.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """The artefact of a runtime and solver, made once."""
+    made = {}
+
+    def export(runtime, solver):
+        if (runtime, solver.name) not in made:
+            folder = tmp_path_factory.mktemp("exports") / f"{runtime}_{solver.name}"
+            terms = {"source": {"checkpoint": "somewhere"}, "environment": {"name": "pusht"}}
+            export_policy(make_policy(solver), runtime, folder, terms=terms)
+            made[runtime, solver.name] = folder
+        return made[runtime, solver.name]
+
+    return export
+
+
+RUNTIMES_AND_SOLVERS = [
+    ("onnx", DDIM),
+    ("onnx", DDPM),
+    ("openvino", DDIM),
+    ("openvino", DDPM),
+    pytest.param("aotinductor", DDIM, marks=pytest.mark.slow),
+]
+
+
+def normalised_difference(policy, ours, theirs):
+    return float((policy.normalize_action(ours) - policy.normalize_action(theirs)).abs().max())
+
+
+@pytest.mark.parametrize(("runtime", "solver"), RUNTIMES_AND_SOLVERS)
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_an_export_gives_the_chunks_of_its_policy(exports, runtime, solver, batch_size):
+    policy, exported = make_policy(solver), load_exported(exports(runtime, solver))
+    observation = {
+        "agent_pos": 512 * torch.rand(batch_size, 2, 2),
+        "keypoint": 512 * torch.rand(batch_size, 2, 3, 2),
+    }
+    seeds = [[torch.Generator().manual_seed(i) for i in range(batch_size)] for _ in range(2)]
+    ours, theirs = (
+        p.predict(observation, g) for p, g in zip((policy, exported), seeds, strict=True)
+    )
+    assert theirs.shape == (batch_size, 8, 2)
+    assert normalised_difference(policy, ours, theirs) < 1e-4
+    assert float(ours.std()) > 10  # in pixels: the agreement is about something
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_any_batch_size_runs(exports, runtime):
+    policy, exported = make_policy(), load_exported(exports(runtime, DDIM))
+    for batch_size in (2, 5):
+        observation = policy.fake_observation(batch_size)
+        noise = torch.randn(batch_size, 8, 2)
+        ours = policy.predict(observation, noise=noise)
+        theirs = exported.predict(observation, noise=noise)
+        assert normalised_difference(policy, ours, theirs) < 1e-4
+
+
+def test_the_same_seed_gives_the_same_chunk_bit_for_bit(exports):
+    exported = load_exported(exports("openvino", DDPM))
+    observation = exported.fake_observation(4)
+    chunks = [exported.predict(observation, torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert torch.equal(*chunks)
+
+
+def test_the_schema_says_what_goes_in_and_where_it_comes_from(exports):
+    schema = json.loads((exports("onnx", DDPM) / "schema.json").read_text())
+    assert schema["inputs"] == [
+        {
+            "name": "observation.agent_pos",
+            "shape": ["B", 2, 2],
+            "dtype": "float32",
+            "units": "the robot's",
+        },
+        {
+            "name": "observation.keypoint",
+            "shape": ["B", 2, 3, 2],
+            "dtype": "float32",
+            "units": "the robot's",
+        },
+        {"name": "noise", "shape": ["B", 8, 2], "dtype": "float32", "units": "standard normal"},
+        {
+            "name": "fresh_noise",  # none after the last of three steps
+            "shape": [2, "B", 8, 2],
+            "dtype": "float32",
+            "units": "standard normal, one entry a step",
+        },
+    ]
+    assert schema["outputs"][0]["shape"] == ["B", 8, 2]
+    assert schema["solver"] == {"name": "ddpm", "steps": 3, "spacing": "leading", "eta": 0.0}
+    assert schema["environment"] == {"name": "pusht"}
+    assert schema["source"] == {"checkpoint": "somewhere"}
+    assert schema["parity"]["largest_difference"] < 1e-4
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    st.sampled_from([3, 5]),
+)
+def test_the_plain_network_is_the_same(rows, quarters, widths, kernel_size):
+    dims = [8 * width for width in widths]
+    unet = ConditionalUnet1D(2, 5, dims, kernel_size, n_groups=4, time_embed_dim=8)
+    inputs = torch.randn(rows, 4 * quarters, 2), torch.randint(100, (rows,)), torch.randn(rows, 5)
+    assert torch.allclose(plain(unet)(*inputs), unet(*inputs), atol=1e-5)
+    assert unet.down[0].first.film.weight.requires_grad  # the original is untouched
+
+
+def test_the_sampling_loop_is_predict_in_tensors():
+    policy = make_policy(replace(DDIM, eta=0.5))
+    loop = SamplingLoop(policy)
+    agent, keypoint, noise, fresh = loop.examples(3)
+    draws = iter([noise, *fresh])
+    head = policy.head
+    context = policy.encode({"agent_pos": agent, "keypoint": keypoint})
+    predictors = [lambda x, t=step.time: head.denoiser(x, t, context) for step in loop.table]
+    chunk = denoise(predictors, next(draws), loop.table, head.schedule, draws.__next__)
+    expected = policy.unnormalize_action(chunk)
+    assert torch.allclose(loop(agent, keypoint, noise, fresh), expected, atol=2e-2)
+
+
+def test_a_damaged_artefact_is_refused(exports, tmp_path):
+    folder = exports("onnx", DDIM)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    model = copy / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match=r"model\.onnx: differs from what the manifest says"):
+        load_exported(copy)
+    model.unlink()
+    with pytest.raises(CheckpointError, match=r"model\.onnx is missing"):
+        load_exported(copy)
+
+
+def test_a_schema_of_another_version_is_refused(tmp_path):
+    (tmp_path / "schema.json").write_text('{"format": "dipole export", "version": 9}')
+    with pytest.raises(CheckpointError, match=r"version 9.*export the checkpoint again"):
+        load_exported(tmp_path)
+
+
+def test_an_export_that_computes_something_else_leaves_nothing(tmp_path, monkeypatch):
+    def load(self, folder, inputs, threads):
+        return lambda arrays: np.zeros((len(arrays[0]), 8, 2), np.float32)
+
+    monkeypatch.setattr(Onnx, "load", load)
+    with pytest.raises(ParityError, match=r"differs by .* nothing was written"):
+        export_policy(make_policy(), "onnx", tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_is_never_overwritten(tmp_path):
+    with pytest.raises(ConfigError, match="never overwritten"):
+        export_policy(make_policy(), "onnx", tmp_path)
+
+
+def test_a_runtime_that_is_not_installed_says_what_adds_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(RUNTIMES["openvino"]), "library", "no_such_library")
+    with pytest.raises(ConfigError, match=r"pip install 'dipole\[openvino\]'"):
+        export_policy(make_policy(), "openvino", tmp_path / "export")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o.pop("keypoint"), "no 'keypoint'.*the policy needs agent_pos, keypoint"),
+        (lambda o: o.update(keypoint=torch.zeros(1, 2, 4, 2)), r"shape \[1, 2, 4, 2\].*B, 2, 3, 2"),
+    ],
+)
+def test_observations_that_do_not_fit_are_refused(exports, change, message):
+    exported = load_exported(exports("onnx", DDIM))
+    observation = exported.fake_observation(1)
+    change(observation)
+    with pytest.raises(ConfigError, match=message):
+        exported.predict(observation)
+
+
+@pytest.mark.slow
+def test_a_batch_size_that_was_not_compiled_is_refused(exports):
+    exported = load_exported(exports("aotinductor", DDIM))
+    with pytest.raises(ConfigError, match=r"batches of 1, 16, not for 3.*batch_sizes=\[3\]"):
+        exported.predict(exported.fake_observation(3))
