@@ -1,14 +1,15 @@
 """`dipole evaluate`: score a checkpoint in its simulator."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dipole.apps.common import choose_device
 from dipole.apps.compose import run
 from dipole.data.errors import ConfigError
-from dipole.policy import Policy, load_policy
+from dipole.policy import Policy
 from dipole.policy.checkpoint import find_checkpoint, read_config
+from dipole.policy.exported import is_export
+from dipole.policy.runnable import Runnable, load_runnable
 
 Config = dict[str, Any]
 
@@ -21,10 +22,15 @@ def evaluate_checkpoint(config: Config) -> int:
     """Evaluate, write metrics.json, video and picture to the output folder, print the score."""
     from dipole.envs import evaluate
 
-    checkpoint = find_checkpoint(Path(config["checkpoint"]).expanduser())
-    policy = load_policy(checkpoint, choose_device(config["device"]), config["weights"])
-    set_solver(policy, config["solver"])
-    environment = read_config(checkpoint).get("environment") or {}
+    path = Path(config["checkpoint"]).expanduser()
+    policy = load_runnable(
+        path,
+        runtime=config["runtime"],
+        device=choose_device(config["device"]),
+        weights=config["weights"],
+        solver=config["solver"],
+    )
+    checkpoint, environment, terms = _origin(path, policy, config["weights"])
     name = config["environment"] or environment.get("name")
     if name is None:
         raise ConfigError(f"{checkpoint} names no environment: give environment=NAME")
@@ -40,23 +46,23 @@ def evaluate_checkpoint(config: Config) -> int:
         video_episodes=config["video_episodes"],
         picture=config["picture"],
     )
-    evaluation.metrics["checkpoint"] = str(checkpoint)
-    evaluation.metrics["weights"] = config["weights"]
+    evaluation.metrics |= {"checkpoint": str(checkpoint), **terms}
     written = evaluation.save(Path(config["output"]).expanduser())
     print(describe(evaluation.metrics))
     print("\n".join(str(path) for path in written))
     return 0
 
 
-def set_solver(policy: Policy, values: Config) -> None:
-    """Replace what is given of how the policy draws chunks."""
-    given = {key: value for key, value in values.items() if value is not None}
-    if not given:
-        return
-    if policy.solver is None:
-        raise ConfigError(f"the policy's head {policy.config.head['name']!r} has no solver to set")
-    policy.head.solver = replace(policy.solver, **given)
-    policy.head.check_solver()
+def _origin(path: Path, policy: Runnable, weights: str) -> tuple[Path, Config, Config]:
+    """What is evaluated: its folder, its environment, and how the result should name it."""
+    if isinstance(policy, Policy):
+        checkpoint = find_checkpoint(path)
+        environment = read_config(checkpoint).get("environment")
+        return checkpoint, environment or {}, {"weights": weights, "runtime": "eager"}
+    source, environment = policy.schema.get("source", {}), policy.schema.get("environment")
+    folder = path if is_export(path) else find_checkpoint(path)
+    terms = {"weights": source.get("weights"), "runtime": policy.runtime, "source": source}
+    return folder, environment or {}, terms
 
 
 def describe(metrics: Config) -> str:

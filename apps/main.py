@@ -16,6 +16,7 @@ from dipole.apps.errors import UsageError
 COMMANDS = {
     "train": "train a policy on demonstrations, or resume a run",
     "evaluate": "score a checkpoint in its simulator, with a video and a picture",
+    "export": "write a policy for another runtime: OpenVINO, ONNX, AOTInductor",
     "record": "make demonstrations: by hand in a window, or by the expert",
     "data": "look into a dataset, and validate it",
     "doctor": "what this machine offers, and what is missing",

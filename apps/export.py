@@ -1,0 +1,36 @@
+"""`dipole export`: a policy for another runtime, in one folder."""
+
+from pathlib import Path
+from typing import Any
+
+from dipole.apps.compose import run
+from dipole.policy import load_policy
+from dipole.policy.checkpoint import export_terms, find_checkpoint
+
+Config = dict[str, Any]
+
+
+def main(argv: list[str]) -> int:
+    return run("export", argv, export_checkpoint)
+
+
+def export_checkpoint(config: Config) -> int:
+    """Write the artefact, print where it is and how near to the policy it comes."""
+    from dipole.policy.export import export_policy
+    from dipole.policy.runnable import set_solver
+
+    checkpoint = find_checkpoint(Path(config["checkpoint"]).expanduser())
+    policy = load_policy(checkpoint, weights=config["weights"])
+    set_solver(policy, config["solver"])
+    output = Path(config["output"]).expanduser()
+    terms = export_terms(checkpoint, config["weights"])
+    schema = export_policy(
+        policy, config["to"], output, terms=terms, batch_sizes=config["batch_sizes"]
+    )
+    solver, parity = schema["solver"], schema["parity"]
+    print(
+        f"{config['to']}: {schema['policy']} with {solver['steps']} steps of {solver['name']}, "
+        f"within {parity['largest_difference']:.1e} of the policy's own chunks (normalised)\n"
+        f"{output}"
+    )
+    return 0

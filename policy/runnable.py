@@ -1,0 +1,136 @@
+"""One way to load whatever predicts chunks: a checkpoint, or an export, in a chosen runtime."""
+
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dipole.data.errors import ConfigError
+from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
+from dipole.policy.exported import ExportedPolicy, is_export, load_exported
+from dipole.policy.policy import Policy
+from dipole.policy.runtimes import RUNTIMES
+from dipole.policy.runtimes.runtime import is_installed
+
+EAGER, AUTO = "eager", "auto"
+FASTEST = "openvino"  # what "auto" compares with eager: the fastest on every CPU measured
+ROUNDS = 5
+
+Runnable = Policy | ExportedPolicy
+
+
+def load_runnable(
+    path: Path,
+    *,
+    runtime: str | None = None,
+    device: torch.device | str = "cpu",
+    weights: str = "ema",
+    solver: Mapping[str, Any] | None = None,
+    batch_size: int = 16,
+    log: Callable[[str], None] = print,
+) -> Runnable:
+    """The policy of a checkpoint, run or export, ready to predict batches of `batch_size`.
+
+    runtime: None runs an export as what it is and a checkpoint eagerly; a runtime's name exports
+    the checkpoint for it first, to a temporary folder; "auto" does so on a CPU where OpenVINO is
+    installed, measures both, and takes the faster. All agree to 1e-4 of a normalised action.
+    solver: entries that replace those of the checkpoint; None entries do not.
+    """
+    solver = solver or {}
+    if is_export(path):
+        return _load_export(path, runtime, _given(solver), batch_size)
+    known = [EAGER, AUTO, *RUNTIMES.names()]
+    if runtime is not None and runtime not in known:
+        raise ConfigError(f"unknown runtime {runtime!r}; known: {', '.join(known)}")
+    checkpoint = find_checkpoint(path)
+    policy = load_policy(checkpoint, device, weights)
+    set_solver(policy, solver)
+    if runtime in (None, EAGER):
+        return policy
+    if torch.device(device).type != "cpu" and runtime != AUTO:
+        raise ConfigError(f"runtime={runtime} runs on the processor: leave device={device} out")
+    if runtime != AUTO:
+        return _exported_aside(policy, checkpoint, weights, str(runtime), batch_size)
+    if torch.device(device).type != "cpu" or not is_installed(FASTEST):
+        return policy
+    exported = _exported_aside(policy, checkpoint, weights, FASTEST, batch_size)
+    return faster(policy, exported, batch_size, log)
+
+
+def set_solver(policy: Policy, values: Mapping[str, Any]) -> None:
+    """Replace what is given (not None) of how the policy draws chunks."""
+    given = _given(values)
+    if not given:
+        return
+    if policy.solver is None:
+        raise ConfigError(f"the policy's head {policy.config.head['name']!r} has no solver to set")
+    policy.head.solver = replace(policy.solver, **given)
+    policy.head.check_solver()
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def faster(
+    policy: Policy, exported: ExportedPolicy, batch_size: int, log: Callable[[str], None]
+) -> Runnable:
+    """The faster of the two, by the least time that a batch took of each, measured in turns."""
+    observation = policy.fake_observation(batch_size)
+    seconds: dict[str, list[float]] = {EAGER: [], exported.runtime: []}
+    for _ in range(ROUNDS):
+        for name, candidate in ((EAGER, policy), (exported.runtime, exported)):
+            started = time.perf_counter()
+            candidate.predict(observation)
+            seconds[name].append(time.perf_counter() - started)
+    least = {name: min(times) for name, times in seconds.items()}
+    winner = min(least, key=lambda name: least[name])
+    measured = ", ".join(f"{name} {1e3 * time:.1f} ms" for name, time in least.items())
+    log(f"runtime: {winner} ({measured} for a batch of {batch_size})")
+    return policy if winner == EAGER else exported
+
+
+def _load_export(
+    folder: Path, runtime: str | None, solver: Mapping[str, Any], batch_size: int
+) -> ExportedPolicy:
+    exported = load_exported(folder)
+    if runtime not in (None, AUTO, exported.runtime):
+        raise ConfigError(
+            f"{folder} is an export for {exported.runtime}, not for {runtime}: leave runtime out, "
+            "or give the checkpoint"
+        )
+    built_in = asdict(exported.solver)
+    for key, value in solver.items():
+        if built_in[key] != value:
+            raise ConfigError(
+                f"solver.{key}={value}: the export's solver is part of it, with "
+                f"{key}={built_in[key]}; export the checkpoint again with solver.{key}={value}"
+            )
+    exported.warm_up(batch_size)
+    return exported
+
+
+def _exported_aside(
+    policy: Policy, checkpoint: Path, weights: str, runtime: str, batch_size: int
+) -> ExportedPolicy:
+    """An export in a temporary folder, which goes when the policy does."""
+    from dipole.policy.export import export_policy
+
+    parent = tempfile.mkdtemp(prefix="dipole_export_")
+    try:
+        folder = Path(parent) / runtime
+        terms = export_terms(checkpoint, weights)
+        export_policy(policy, runtime, folder, terms=terms, batch_sizes=[batch_size])
+        exported = load_exported(folder)
+        exported.warm_up(batch_size)
+    except BaseException:
+        shutil.rmtree(parent, ignore_errors=True)
+        raise
+    weakref.finalize(exported, shutil.rmtree, parent, True)
+    return exported
