@@ -136,8 +136,7 @@ def _summary(
     effective = settings.batch_size * settings.accumulate
     lines = [
         f"run: {output}, step {state.step} of {settings.steps}",
-        f"policy: {state.policy.config.name}, {parameters:,} parameters, on {state.policy.device}, "
-        f"{torch.get_num_threads()} threads",
+        f"policy: {state.policy.config.name}, {parameters:,} parameters, on {state.policy.device}",
         f"data: {len(data.train.episodes)} of {data.store.n_episodes} episodes, "
         f"{len(data.train):,} windows, effective batch {effective}",
     ]

@@ -21,8 +21,9 @@ class TrainConfig:
     """A step is one update of the optimiser, over `accumulate` batches of `batch_size` windows.
 
     The defaults are the recipe of Chi et al., 2023. amp: bf16 autocast. compile: torch.compile.
-    deterministic: bit-for-bit the same result on the same machine, also after resuming. A period of
-    0 switches off what it is the period of.
+    deterministic: bit-for-bit the same result on the same machine, also after resuming. threads: on
+    a processor; None: the faster of one and all, tried out, or what torch says where deterministic.
+    A period of 0 switches off what it is the period of.
     """
 
     steps: int = 7000
@@ -37,6 +38,7 @@ class TrainConfig:
     ema: EMAConfig = field(default_factory=EMAConfig)
     seed: int = 42
     device: str = "auto"
+    threads: int | None = None
     amp: bool = False
     compile: bool = False
     deterministic: bool = False
@@ -56,6 +58,8 @@ class TrainConfig:
         for name in ("warmup_steps", "checkpoint_every", "validate_every", "evaluate_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: it must not be negative")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"train.threads is {self.threads}: it must be at least 1, or null")
         if self.learning_rate <= 0:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
 

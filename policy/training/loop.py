@@ -13,6 +13,7 @@ from dipole.data.errors import DipoleError
 from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.files import remove_leftovers
 from dipole.policy.policy import Batch, Policy
+from dipole.policy.threads import use_fastest_threads
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.logs import RunLog
 from dipole.policy.training.memory import keep_freed_memory
@@ -70,8 +71,7 @@ class Trainer:
         Raises TrainingDivergedError where the loss is not a number; the last good checkpoint stays.
         """
         set_deterministic(self.config.deterministic)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        self._prepare_processor()
         remove_leftovers(self.run / "checkpoints")
         state, config = self.state, self.config
         self.log = RunLog(self.run, state.step, config.wandb, dict(self.origin))
@@ -88,6 +88,19 @@ class Trainer:
         finally:
             self.log.close()
         return stop.requested
+
+    def _prepare_processor(self) -> None:
+        """Memory and threads of a run on the CPU."""
+        if self.device.type != "cpu":
+            return
+        keep_freed_memory()
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+        elif not self.config.deterministic and torch.get_num_threads() > 1:
+            batch = self.state.policy.fake_batch(self.config.batch_size)
+            found = use_fastest_threads(lambda: self.state.policy.loss(batch).backward())
+            self.state.optimizer.zero_grad()
+            print(f"threads: {found}")
 
     def _step(self, batches: Any) -> None:
         """One update of the weights and of their average."""

@@ -248,6 +248,30 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 
 
+def test_the_number_of_threads_can_be_fixed(tmp_path, dataset):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        make_trainer(tmp_path, dataset, steps=1, threads=1).fit()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_trying_out_threads_does_not_change_the_run(tmp_path, dataset, capsys):
+    before = torch.get_num_threads()
+    try:
+        for name, threads in (("fixed", 1), ("tried", None)):
+            torch.set_num_threads(2)
+            options = {"steps": 2, "deterministic": False, "threads": threads}
+            make_trainer(tmp_path / name, dataset, **options).fit()
+    finally:
+        torch.set_num_threads(before)
+    assert "threads: " in capsys.readouterr().out
+    fixed, tried = tensors_of(tmp_path / "fixed"), tensors_of(tmp_path / "tried")
+    assert all(torch.allclose(fixed[name], tried[name], atol=1e-5) for name in fixed)
+
+
 def test_learning_rate_warms_up_and_follows_half_a_cosine():
     config = TrainConfig(steps=1500, warmup_steps=500, learning_rate=1e-4)
     expected = {0: 0.0, 250: 0.5e-4, 500: 1e-4, 1000: 0.5e-4, 1500: 0.0}

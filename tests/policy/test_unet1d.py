@@ -142,6 +142,20 @@ def test_published_weights_give_published_output(rows, action_dim, quarters, wid
     assert torch.allclose(unet(chunk, time, Context(vector)), expected, atol=1e-5)
 
 
+@settings(max_examples=20, deadline=None)
+@given(shapes, st.sampled_from([1, 3, 5, 7]))
+def test_without_gradients_small_batches_give_the_same(shape, kernel_size):
+    frames, rows, channels_in, groups = shape
+    conv = TemporalConv(channels_in, 4 * groups, kernel_size).double()
+    norm = TemporalNorm(groups, 4 * groups).double()
+    x = torch.randn(frames, rows, channels_in, dtype=torch.double)
+    convolved = conv(x)
+    normalised = norm(convolved)
+    with torch.no_grad():
+        assert torch.allclose(conv(x), convolved, atol=1e-10)
+        assert torch.allclose(norm(convolved), normalised, atol=1e-10)
+
+
 @settings(max_examples=10, deadline=None)
 @given(
     st.integers(1, 5),
