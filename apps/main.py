@@ -16,6 +16,7 @@ from dipole.apps.errors import UsageError
 COMMANDS = {
     "train": "train a policy on demonstrations, or resume a run",
     "evaluate": "score a checkpoint in its simulator, with a video and a picture",
+    "deploy": "move a robot by a policy, in real time and within limits",
     "export": "write a policy for another runtime: OpenVINO, ONNX, AOTInductor",
     "record": "make demonstrations: by hand in a window, or by the expert",
     "data": "look into a dataset, and validate it",

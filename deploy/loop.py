@@ -62,7 +62,7 @@ class ControlLoop:
         self.report = Report(self.clock, config.control_hz)
         self.states = StateMachine(self.clock.now, self._note)
         self._robot_spec, self._inference = robot.spec, inference
-        self._log, self._heartbeat = log, heartbeat
+        self._log, self.heartbeat = log, heartbeat
         self._over = threading.Event()
         if robot.spec.limits is None:
             raise ConfigError("the robot declares no limits, and nothing is moved without them")
@@ -166,17 +166,19 @@ class ControlLoop:
             due = started + slot * period
             self.clock.sleep_until(due)
             now = self.clock.now()
-            if self._asked_to_end(now, until):
-                return
             missed = max(0, math.floor((now - due) / period + 1e-6))
+            ends = self._asked_to_end(now, until)
+            if missed or not ends:  # a long sleep past the end is told as well
+                self._count_slot(now - due, missed)
+            if ends:
+                return
             slot += missed
-            self._count_slot(now - due, missed)
             if slot // self.config.steps > action_slot:
                 action_slot = slot // self.config.steps
                 self._act()
             if not self.states.ended:
                 self._command()
-            self._heartbeat()
+            self.heartbeat()
             slot += 1
 
     def _asked_to_end(self, now: float, until: float) -> bool:

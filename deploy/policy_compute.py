@@ -62,11 +62,14 @@ def checkpoint_compute(
 ) -> tuple[PolicySpec, Compute]:
     """A checkpoint's policy, to be made where it computes.
 
-    solver: what to replace of how chunks are drawn; threads: of torch, on a processor.
+    device: "auto" is the accelerator where there is one; solver: what to replace of how chunks are
+    drawn; threads: of torch, on a processor.
     Raises CheckpointError and ConfigError.
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     policy = load_policy(checkpoint, device, weights)
     if solver:
         if policy.solver is None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from dipole.apps.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = {"policy", "envs", "data", "configs", "deploy", "apps"}
@@ -104,7 +106,7 @@ def test_a_wheel_installed_elsewhere_runs_and_finds_its_configurations(elsewhere
 def test_a_spawned_worker_imports_dipole(elsewhere, tmp_path):
     (tmp_path / "program.py").write_text(SPAWN)
     environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    assert run(elsewhere, "program.py", cwd=tmp_path, env=environment) == "[5]\n"
+    assert run(elsewhere, "program.py", cwd=tmp_path, env=environment) == f"[{len(COMMANDS)}]\n"
 
 
 def test_the_lock_pins_every_dependency_and_names_no_place():

@@ -54,6 +54,18 @@ def refusing():
     raise ConfigError("no such checkpoint")
 
 
+def wander():
+    """Towards the middle of Push-T, 5 pixels an action."""
+
+    def compute(ticket, observation):
+        here = observation["agent_pos"][-1].astype(float)
+        way = np.array([256.0, 256.0]) - here
+        steps = np.arange(-1, 15)[:, None] + 1
+        return {"action": here + 5.0 * steps * way / max(np.linalg.norm(way), 1.0)}
+
+    return PolicySpec({"agent_pos": (2,)}, 2, WINDOW), compute
+
+
 def touch(path):
     Path(path).write_text(f"{time.monotonic()}")
 

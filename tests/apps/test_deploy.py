@@ -1,0 +1,105 @@
+"""`dipole deploy`: a checkpoint moves the simulated robot, and only when it may."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from dipole.apps.main import main
+from dipole.data import Feature, Features, WindowSpec
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny policy that was never trained: it wanders about the middle of its normalised space."""
+    features = Features(
+        {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))}, Feature((2,), kind="action")
+    )
+    denoiser = {"name": "unet1d", "down_dims": [8, 16], "time_embed_dim": 8}
+    policy = Policy(PolicyConfig(denoiser=denoiser), features, WindowSpec())
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    weights = policy.state_dict()
+    save_checkpoint(folder, Checkpoint(policy_config(policy), {"ema": weights}, {}))
+    assert asdict(policy.window)["horizon"] == 16
+    return folder
+
+
+def deploy(checkpoint, output, *words):
+    solver = ["solver=ddim", "solver.steps=2"]
+    # A shared machine may be slow: what is tested here is not its speed.
+    patience = ["deploy.call_timeout=2", "deploy.max_observation_age=2", "watchdog=5"]
+    settings = [f"checkpoint={checkpoint}", f"output={output}", "device=cpu"]
+    return main(["deploy", *settings, *solver, *patience, *words])
+
+
+@pytest.mark.slow
+def test_a_checkpoint_moves_the_simulated_robot_and_the_report_says_how(
+    checkpoint, tmp_path, capsys
+):
+    words = ["arm=now", "seconds=2", "deploy.max_clamps=1000"]
+    assert deploy(checkpoint, tmp_path, *words) == 0
+    said = capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["state"] == "STOPPED"
+    assert report["stopped"] is True
+    assert report["counts"]["actions"] > 3
+    assert report["inference_ms"]["count"] >= 1
+    assert 0 <= report["task"]["max_reward"] <= 1
+    for word in ("ARMED: armed", "robot stopped   yes", "lateness_ms", "observation_age_ms"):
+        assert word in said
+
+
+@pytest.mark.slow
+def test_a_dry_run_moves_nothing(checkpoint, tmp_path, capsys):
+    words = ["dry_run=true", "seconds=1", "inference=thread", "deploy.max_clamps=1000"]
+    assert deploy(checkpoint, tmp_path, *words) == 0
+    said = capsys.readouterr().out
+    assert "dry run: would send x " in said
+    assert "dry run: would stop" in said
+
+
+@pytest.mark.slow
+def test_nothing_moves_where_nobody_arms_it(checkpoint, tmp_path, capsys):
+    assert deploy(checkpoint, tmp_path, "inference=thread") == 1
+    assert "nobody is here to arm the robot" in capsys.readouterr().err
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_robot_without_limits_is_refused_before_anything_starts(tmp_path, capsys):
+    assert deploy("nowhere", tmp_path, "robot.limits.velocity=null") == 1
+    assert "limits.velocity is not set. A robot is not moved" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
+    assert deploy(tmp_path / "nowhere", tmp_path, "arm=now") == 1
+    assert "nowhere: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["arm=maybe"], "arm=maybe: ask, or now"),
+        (["deploy.control_hz=95"], "not a whole multiple"),
+        (["deploy.merger=swich", "inference=thread"], "did you mean 'switch'"),
+        (["module=nowhere.py"], "there is no such file"),
+        (["robot.options.noise=-1"], "cannot be negative"),
+        (["inference=cloud"], "inference=cloud: process, or thread"),
+    ],
+)
+def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, words, message):
+    assert deploy(checkpoint, tmp_path, *words) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_every_choice_of_the_loop_is_a_configuration_of_it():
+    from dipole.apps.compose import compose
+    from dipole.deploy import LoopConfig
+
+    names = {"default": "switch", "cross_fade": "cross_fade", "ensemble": "ensemble"}
+    for choice, merger in names.items():
+        config = compose("deploy", ["checkpoint=x", f"deploy={choice}"])
+        assert LoopConfig.from_dict(config["deploy"]).merger == merger
+    assert LoopConfig.from_dict(compose("deploy", ["checkpoint=x"])["deploy"]) == LoopConfig()
