@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 # Without gradients and up to so many rows, one product over gathered frames beats one per tap.
 SMALL_BATCH = 4
 
