@@ -1,8 +1,11 @@
 """`dipole deploy`: move a robot by a trained policy, in real time, within limits, and report."""
 
+import json
 import queue
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from dipole.deploy import ControlLoop, DryRun, LoopConfig, Robot, State
 from dipole.deploy.from_checkpoint import FromCheckpoint
 from dipole.deploy.inference import Inference
 from dipole.deploy.process_inference import ProcessInference
+from dipole.deploy.recorder import FlightRecorder
 from dipole.deploy.report import Report
 from dipole.deploy.robots import import_robots, make_robot
 from dipole.deploy.session import run_watched
@@ -40,18 +44,24 @@ def deploy(config: Config) -> int:
         import_robots(Path(config["module"]).expanduser())
     named = config["robot"]
     robot = make_robot(named["name"], named.get("options"), named.get("limits"))
-    with Printer() as printer:
+    output = Path(config["output"]).expanduser()
+    with Printer() as printer, _recorder(config, robot, loop_config, output) as recorder:
         driven = DryRun(robot, printer.say) if config["dry_run"] else robot
-        report = _drive(config, loop_config, robot, driven, printer)
+        report = _drive(config, loop_config, robot, driven, printer, recorder)
         if report is None:
             return 1
         print_after(printer, report, robot)
-    _write(report, robot, Path(config["output"]).expanduser())
+    _write(report, robot, output)
     return 0 if report.stopped and report.transitions[-1].state is State.STOPPED else 1
 
 
 def _drive(
-    config: Config, loop_config: LoopConfig, robot: Robot, driven: Robot, printer: "Printer"
+    config: Config,
+    loop_config: LoopConfig,
+    robot: Robot,
+    driven: Robot,
+    printer: "Printer",
+    recorder: FlightRecorder | None,
 ) -> Report | None:
     """One run of the loop; None where nobody armed it."""
     printer.say("loading the policy")
@@ -59,7 +69,7 @@ def _drive(
     loop = None
     watchdog = None
     try:
-        loop = ControlLoop(driven, inference, loop_config, log=printer.say)
+        loop = ControlLoop(driven, inference, loop_config, log=printer.say, recorder=recorder)
         loop.prepare()
         if not (config["arm"] == "now" or config["dry_run"] or _ask(printer)):
             printer.say("not armed: nothing was moved")
@@ -79,6 +89,27 @@ def _drive(
             loop.close()
         else:
             inference.close()
+
+
+@contextmanager
+def _recorder(
+    config: Config, robot: Robot, loop_config: LoopConfig, output: Path
+) -> Iterator[FlightRecorder | None]:
+    """Keeps the run in output/flight.rec, where that is asked for."""
+    if not config["record"]:
+        yield None
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "flight.rec"
+    if path.exists():
+        raise ConfigError(f"{path}: exists already, and recordings are never overwritten")
+    recorder = FlightRecorder(path, robot.spec, loop_config)
+    try:
+        yield recorder
+    finally:
+        recorder.close()
+        if recorder.dropped:
+            print(f"{path}: {recorder.dropped} records are missing (the disk was full or slow)")
 
 
 def _inference(config: Config) -> Inference:
@@ -126,8 +157,6 @@ def print_after(printer: "Printer", report: Report, robot: Robot) -> None:
 
 
 def _write(report: Report, robot: Robot, output: Path) -> None:
-    import json
-
     output.mkdir(parents=True, exist_ok=True)
     path = output / "report.json"
     path.write_text(json.dumps(report.to_dict() | {"task": _result(robot)}, indent=1) + "\n")

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score a checkpoint in its simulator, with a video and a picture",
     "deploy": "move a robot by a policy, in real time and within limits",
     "export": "write a policy for another runtime: OpenVINO, ONNX, AOTInductor",
+    "replay": "check a recording of the robot, or make demonstrations of it",
     "record": "make demonstrations: by hand in a window, or by the expert",
     "data": "look into a dataset, and validate it",
     "doctor": "what this machine offers, and what is missing",

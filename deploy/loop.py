@@ -14,28 +14,26 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.errors import DipoleError
 from dipole.deploy.clock import Clock, RealClock
 from dipole.deploy.config import LoopConfig
 from dipole.deploy.guard import Guard
-from dipole.deploy.inference import Inference, check_fit
+from dipole.deploy.inference import Arrays, Inference
 from dipole.deploy.interpolation import Ramp
 from dipole.deploy.limits import Floats
-from dipole.deploy.mergers import make_merger
-from dipole.deploy.observations import Observations
-from dipole.deploy.plan import Plan
+from dipole.deploy.pilot import Pilot
+from dipole.deploy.recorder import NoRecorder, Recorder
 from dipole.deploy.report import Report
 from dipole.deploy.robot import Robot
-from dipole.deploy.safety import ActionFilter
 from dipole.deploy.states import State, StateError, StateMachine, Transition
-from dipole.deploy.supply import ChunkSupply
 
 
 class ControlLoop:
     """Moves a robot by a policy: prepare, arm, run, close.
 
     log: called with a line for each change of state and each refused chunk; heartbeat: called in
-    every slot. Both must return at once; a DipoleError of the heartbeat is a fault.
+    every slot; a DipoleError of it is a fault; recorder: keeps what happened (recorder.py). None of
+    them may wait.
 
         loop = ControlLoop(robot, inference, LoopConfig())
         loop.prepare()              # connect, look, warm up; nothing moves
@@ -55,25 +53,19 @@ class ControlLoop:
         clock: Clock | None = None,
         log: Callable[[str], None] = print,
         heartbeat: Callable[[], None] = lambda: None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.config = config = config or LoopConfig()
         self.clock: Clock = clock or RealClock()
         self.guard = Guard(robot, self.clock, config.call_timeout, config.stop_timeout)
         self.report = Report(self.clock, config.control_hz)
+        self.recorder = recorder or NoRecorder()
         self.states = StateMachine(self.clock.now, self._note)
-        self._robot_spec, self._inference = robot.spec, inference
+        inference = self.recorder.listen(inference)
+        self._inference = inference
         self._log, self.heartbeat = log, heartbeat
         self._over = threading.Event()
-        if robot.spec.limits is None:
-            raise ConfigError("the robot declares no limits, and nothing is moved without them")
-        check_fit(robot.spec, inference.spec)
-        merger = make_merger(config.merger, robot.spec.action, **config.merger_options)
-        lateness = config.max_action_lateness
-        window = inference.spec.window
-        self._plan = Plan(window, merger, dt=config.dt, max_lateness=lateness)
-        self._supply = ChunkSupply(inference, self._plan, robot.spec, config, self.report, log)
-        self._observations = Observations(inference.spec, config.sensor_latency)
-        self._filter = ActionFilter(robot.spec.action, robot.spec.limits, config.dt)
+        self._pilot = Pilot(robot.spec, inference, config, self.report, log)
         self._ramp = Ramp(robot.spec.action, config.steps, config.interpolation)
         self._last: Floats = np.zeros(robot.spec.action.size)  # what was commanded last
         self._held_since = 0.0
@@ -90,9 +82,7 @@ class ControlLoop:
         self.states.to(State.WARMUP, "connecting")
         try:
             self.guard.connect()
-            self._await_observation()
-            self._observations.remember()
-            self._inference.warm_up(self._observations.stacked(), self.config.warmup_calls)
+            self._inference.warm_up(self._await_observation(), self.config.warmup_calls)
         except (DipoleError, KeyboardInterrupt) as error:
             self._end(State.FAULT, str(error) or "interrupted")
             raise
@@ -108,8 +98,7 @@ class ControlLoop:
         """
         if self.states.state is not State.ARMED:
             raise StateError(f"the loop is {self.states.state}: arm it first")
-        self._supply.reset()
-        self._observations.reset()
+        self._pilot.reset()
         started = self.clock.now()
         try:
             self._slots(started, math.inf if seconds is None else started + seconds)
@@ -120,7 +109,7 @@ class ControlLoop:
             raise
         finally:
             self.report.seconds = self.clock.now() - started
-            for reason, count in self._observations.refused.items():
+            for reason, count in self._pilot.observations.refused.items():
                 self.report.counts[f"readings_{reason}"] = count
         return self.report
 
@@ -145,8 +134,7 @@ class ControlLoop:
         """Begin again after STOPPED or FAULT; chunks from before are discarded."""
         self.states.reset()
         self.guard.close()
-        self._supply.reset()
-        self._observations.reset()
+        self._pilot.reset()
         self._over.clear()
         self._stop_asked = None
 
@@ -195,51 +183,24 @@ class ControlLoop:
         self.report.sample("lateness", lateness)
 
     def _act(self) -> None:
-        """Once per action: look, receive, ask, and choose what to do until the next."""
+        """Once per action: look, and have the pilot decide what to do until the next."""
         with self.report.section("observe"):
-            self._look()
+            reading = self.guard.observe()
         with self.report.section("plan"):
             now = self.clock.now()
-            age = self._observations.age(now)
-            if age > self.config.max_observation_age:
-                self._supply.reset()  # the plan was made for a world that is no longer seen
-                self._hold(f"the newest observation is {age:.2f} s old")
-                return
-            self.report.sample("observation_age", age)
-            self._observations.remember()
-            self._supply.receive()
-            if self._supply.ask(self._observations):
-                self._supply.receive()  # an answer without delay counts for this action already
-            self._next_action()
-
-    def _look(self) -> None:
-        self._observations.offer(self.guard.observe(), self.clock.now())
-
-    def _next_action(self) -> None:
-        action = self._plan.pop(self.clock.now())
-        if action is None:
-            if self.report.counts["actions"]:
-                self.report.counts["starved"] += 1
-            self._hold(self._supply.refusal or "no action: the next chunk has not arrived")
+            last = self._last if self.states.state is State.RUN else None
+            decision = self._pilot.decide(reading, now, last)
+        self.recorder.act(now, reading, last, decision)
+        if decision.action is None or decision.start is None:
+            self._hold(decision.hold)
             return
-        if self.states.state is not State.RUN:
-            self._rest()
-            self.states.to(State.RUN, "actions are valid")
-        filtered = self._filter(action)
-        self.report.acted(filtered.action, filtered.clamps, self.config.dt)
-        self._clamps_in_a_row = self._clamps_in_a_row + 1 if filtered.clamps else 0
+        self._clamps_in_a_row = self._clamps_in_a_row + 1 if decision.clamps else 0
         if self._clamps_in_a_row >= self.config.max_clamps:
-            limits = ", ".join(filtered.clamps)
+            limits = ", ".join(decision.clamps)
             self._end(State.STOPPED, f"{self._clamps_in_a_row} clamped actions in a row ({limits})")
             return
-        self._ramp.aim(self._last, filtered.action)
-
-    def _rest(self) -> None:
-        """The robot stands where the newest observation sees it: limits are relative to that."""
-        assert self._observations.latest is not None
-        self._last = self._robot_spec.still(self._observations.latest.values)
-        self._filter.reset(self._last)
-        self._clamps_in_a_row = 0
+        self.states.to(State.RUN, "actions are valid")
+        self._ramp.aim(decision.start, decision.action)
 
     def _command(self) -> None:
         with self.report.section("command"):
@@ -249,13 +210,14 @@ class ControlLoop:
             command = self._ramp.next()
             self.guard.command(command)
             self._last = command
-            self._filter.commanded(command)
+            self.recorder.command(self.clock.now(), command)
 
     def _hold(self, reason: str) -> None:
         now = self.clock.now()
         if self.states.state is not State.HOLD:
             self.report.counts["holds"] += 1
             self.report.paused()
+            self._clamps_in_a_row = 0
             self._held_since = now
             self.states.to(State.HOLD, reason)
         longest = self.config.max_hold
@@ -274,16 +236,16 @@ class ControlLoop:
             self._log(f"the robot's stop() did not succeed: {self.guard.stop_problem}")
         self._over.set()
 
-    def _await_observation(self, seconds: float = 5.0) -> None:
+    def _await_observation(self, seconds: float = 5.0) -> Arrays:
         deadline = self.clock.now() + seconds
-        self._look()
-        while self._observations.latest is None:
+        while (seen := self._pilot.first_look(self.guard.observe(), self.clock.now())) is None:
             if self.clock.now() >= deadline:
-                problems = ", ".join(self._observations.refused) or "the robot gave none"
+                problems = ", ".join(self._pilot.observations.refused) or "the robot gave none"
                 raise StateError(f"no usable observation within {seconds:g} s: {problems}")
             self.clock.sleep_until(self.clock.now() + self.config.period)
-            self._look()
+        return seen
 
     def _note(self, transition: Transition) -> None:
         self.report.transitions.append(transition)
+        self.recorder.state(transition)
         self._log(f"{transition.state}: {transition.reason}")

@@ -33,7 +33,7 @@ class ChunkSupply:
         self._config, self._report, self._log = config, report, log
         self._replan = config.n_action_steps or inference.spec.window.n_action_steps
         self._waiting: Ticket | None = None
-        self._asked = self._now()
+        self._asked = 0.0
         self._asked_at = 0
 
     def reset(self) -> None:
@@ -42,9 +42,8 @@ class ChunkSupply:
         self._waiting = None
         self.refusal = ""
 
-    def ask(self, observations: Observations) -> bool:
+    def ask(self, observations: Observations, now: float) -> bool:
         """Ask for a chunk, if one is due; whether it was."""
-        now = self._now()
         if self._waiting is not None and now - self._asked > self._config.inference_timeout:
             self._report.counts["inference_timeouts"] += 1
             self._waiting = None
@@ -57,17 +56,17 @@ class ChunkSupply:
         self._inference.submit(Request(self._waiting, observations.stacked()))
         return True
 
-    def receive(self) -> None:
+    def receive(self, now: float) -> None:
         """Take in all answers that are there. Raises InferenceDied."""
         while (result := self._inference.poll()) is not None:
             if result.ticket == self._waiting:
                 self._waiting = None
             self._report.sample("inference", result.seconds)
-            self._consider(result)
+            self._consider(result, now)
 
-    def _consider(self, result: Result) -> None:
+    def _consider(self, result: Result, now: float) -> None:
         try:
-            self._use(result)
+            self._use(result, now)
         except RefusedAction as error:
             self._report.counts["chunks_refused"] += 1
             self._log(f"chunk {result.ticket.chunk_id} refused: {error}")
@@ -75,20 +74,17 @@ class ChunkSupply:
                 self._plan.clear()  # a policy that answers nonsense is not followed any further
                 self.refusal = str(error)
 
-    def _use(self, result: Result) -> None:
+    def _use(self, result: Result, now: float) -> None:
         if result.error:
             raise RefusedAction(result.error)
         assert self._robot.limits is not None
         beyond = self._config.refuse_beyond
         chunk = check_chunk(result.answer, self._robot.action, self._robot.limits, beyond)
         before = self._plan.next
-        verdict = self._plan.accept(result.ticket, chunk, self._now())
+        verdict = self._plan.accept(result.ticket, chunk, now)
         self._report.counts[f"chunks_{verdict.name.lower()}"] += 1
         if verdict is not Verdict.ACCEPTED:
             return
         self.refusal = ""
         if before is not None and self._plan.next is not None:
             self._report.sample("seam_jump", math.dist(before, self._plan.next))
-
-    def _now(self) -> float:
-        return self._report.clock.now()

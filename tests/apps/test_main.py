@@ -62,7 +62,7 @@ def test_an_unknown_command_names_the_nearest(typed, meant, capsys):
 
 def test_a_command_like_no_other_lists_them_all(capsys):
     assert command.main(["xyzzy"]) == 2
-    assert "commands: train, evaluate, record, data, doctor" in capsys.readouterr().err
+    assert f"commands: {', '.join(command.COMMANDS)}" in capsys.readouterr().err
 
 
 def test_the_command_gets_its_arguments_and_gives_the_exit_code(monkeypatch):

@@ -439,8 +439,8 @@ def test_results_for_nobody_are_counted():
     loop, _ = make_loop()
     loop.prepare()
     loop.arm()
-    answer = counting()(loop._plan.ticket(0.0), None)
-    loop._inference.deliver(Result(loop._plan.ticket(0.0), answer, 0.0), 0.0)
+    answer = counting()(loop._pilot.plan.ticket(0.0), None)
+    loop._inference.deliver(Result(loop._pilot.plan.ticket(0.0), answer, 0.0), 0.0)
     assert loop.run(0.5).counts["chunks_earlier_epoch"] == 1
 
 
