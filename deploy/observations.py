@@ -33,6 +33,10 @@ class Observations:
         self.latest = None
         self._begun = False
 
+    def forget(self) -> None:
+        """Begin the history anew: what was seen before a gap is no past of what comes after it."""
+        self._begun = False
+
     def offer(self, reading: Reading | None, now: float) -> None:
         """Look at what the robot's sensors say."""
         if reading is None:

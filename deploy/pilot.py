@@ -81,6 +81,7 @@ class Pilot:
         age = self.observations.age(now)
         if age > self._config.max_observation_age:
             self._supply.reset()  # the plan was made for a world that is no longer seen
+            self.observations.forget()
             return Decision(hold=f"the newest observation is {age:.2f} s old")
         self._report.sample("observation_age", age)
         self.observations.remember()

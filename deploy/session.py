@@ -1,5 +1,6 @@
 """Running a control loop in a program: in a thread, watched from the main one, with signals."""
 
+import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,11 +31,14 @@ def run_watched(loop: ControlLoop, seconds: float | None = None) -> Report:
             loop.fault(f"{type(error).__name__}: {error}")
 
     thread = threading.Thread(target=run, daemon=True, name="dipole-control")
+    gc.collect()
+    gc.freeze()  # what there is now is never garbage: collections during the run stay short
     with _signals(loop):
         thread.start()
         while not loop.wait(WATCH_SECONDS):
             _watch_call(loop)
         thread.join(JOIN_SECONDS)
+    gc.unfreeze()
     if problems:
         raise problems[0]
     if thread.is_alive():

@@ -220,6 +220,21 @@ def test_after_a_frozen_camera_nothing_planned_before_is_sent():
     assert loop.report.counts["chunks_earlier_epoch"] == 1
 
 
+def test_after_a_gap_the_policy_is_not_shown_what_was_before_it():
+    clock, shown = VirtualClock(), []
+
+    def compute(ticket, observation):
+        shown.append((round(clock.now(), 6), observation["x"][:, 0].tolist()))
+        return counting()(ticket, observation)
+
+    robot = VirtualRobot(clock, look=frozen_after(1.0, clock, until=2.0))
+    loop, _ = make_loop(compute, robot=robot, clock=clock, max_observation_age=0.35)
+    run(loop, 2.05)
+    moment, history = shown[-1]
+    assert moment == 2.0
+    assert history == [robot.sent[-2][1][0]] * 2
+
+
 @pytest.mark.parametrize(
     ("shift", "counted"),
     [(-100.0, "readings_time went backwards"), (100.0, "readings_from the future")],
