@@ -123,11 +123,14 @@ def is_export(path: Path) -> bool:
     return (path / "schema.json").is_file()
 
 
-def load_exported(path: str | Path, threads: int | None = None) -> ExportedPolicy:
-    """The policy of an artefact. threads: cores to use; by default as many as torch.
+def load_exported(
+    path: str | Path, runtime: str | None = None, threads: int | None = None
+) -> ExportedPolicy:
+    """The policy of an artefact.
 
-    Raises CheckpointError for files that are missing, damaged or of another version, ConfigError
-    where the runtime is not installed.
+    runtime: which one is expected; it has to be named where the artefact is native code. threads:
+    cores to use; by default as many as torch. Raises CheckpointError for files that are missing,
+    damaged or of another version, ConfigError where the runtime is another or not installed.
     """
     folder = Path(path)
     schema = read_json(folder / "schema.json")
@@ -137,7 +140,18 @@ def load_exported(path: str | Path, threads: int | None = None) -> ExportedPolic
             f"{schema.get('version')!r}; this dipole reads {FORMAT['format']!r} version "
             f"{FORMAT['version']}: export the checkpoint again"
         )
+    name = str(schema["runtime"])
+    loader = require(name)
+    if runtime not in (None, name):
+        raise ConfigError(
+            f"{folder} is an export for {name}, not for {runtime}: leave runtime out, or give the "
+            "checkpoint"
+        )
+    if loader.native and runtime is None:
+        raise ConfigError(
+            f"{folder} holds native code, which loading it runs: if you trust where it comes from, "
+            f"say runtime={name}"
+        )
     check_manifest(folder)
-    runtime = require(str(schema["runtime"]))
-    run = runtime.load(folder, ports(schema), threads or torch.get_num_threads())
+    run = loader.load(folder, ports(schema), threads or torch.get_num_threads())
     return ExportedPolicy(folder, schema, run)

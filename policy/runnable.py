@@ -99,12 +99,7 @@ def faster(
 def _load_export(
     folder: Path, runtime: str | None, solver: Mapping[str, Any], batch_size: int
 ) -> ExportedPolicy:
-    exported = load_exported(folder)
-    if runtime not in (None, AUTO, exported.runtime):
-        raise ConfigError(
-            f"{folder} is an export for {exported.runtime}, not for {runtime}: leave runtime out, "
-            "or give the checkpoint"
-        )
+    exported = load_exported(folder, None if runtime == AUTO else runtime)
     built_in = asdict(exported.solver)
     for key, value in solver.items():
         if built_in[key] != value:
@@ -127,7 +122,7 @@ def _exported_aside(
         folder = Path(parent) / runtime
         terms = export_terms(checkpoint, weights)
         export_policy(policy, runtime, folder, terms=terms, batch_sizes=[batch_size])
-        exported = load_exported(folder)
+        exported = load_exported(folder, runtime)
         exported.warm_up(batch_size)
     except BaseException:
         shutil.rmtree(parent, ignore_errors=True)

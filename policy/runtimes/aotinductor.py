@@ -1,7 +1,7 @@
 """AOTInductor: compiled by torch and a C++ compiler where it is exported, run by torch alone.
 
-Its artefact holds native code. Loading it runs that code, so load it only from where you would
-install a program from.
+Its artefact holds native code. Loading it runs that code, so it has to be asked for by name; do so
+only where you would install a program from.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ class AOTInductor:
 
     library: str = "torch"
     extra: str | None = None
+    native: bool = True
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         from torch._inductor import aoti_compile_and_package

@@ -19,6 +19,7 @@ class Onnx:
 
     library: str = "onnxruntime"
     extra: str | None = "onnx"
+    native: bool = False
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         import onnx  # noqa: F401  torch's exporter needs it

@@ -19,6 +19,7 @@ class OpenVino:
 
     library: str = "openvino"
     extra: str | None = "openvino"
+    native: bool = False
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         import openvino

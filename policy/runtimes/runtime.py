@@ -16,10 +16,12 @@ Run = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 class Runtime(Protocol):
-    """library: the module it needs; extra: which extra of dipole brings that, if any."""
+    """library: the module it needs; extra: which extra of dipole brings that, if any; native:
+    whether its files are machine code, which loading them runs."""
 
     library: str
     extra: str | None
+    native: bool
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         """Write the loop into `folder`. batch_sizes: for runtimes that have to know them."""

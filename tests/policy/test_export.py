@@ -75,7 +75,7 @@ def normalised_difference(policy, ours, theirs):
 @pytest.mark.parametrize(("runtime", "solver"), RUNTIMES_AND_SOLVERS)
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_an_export_gives_the_chunks_of_its_policy(exports, runtime, solver, batch_size):
-    policy, exported = make_policy(solver), load_exported(exports(runtime, solver))
+    policy, exported = make_policy(solver), load_exported(exports(runtime, solver), runtime)
     observation = {
         "agent_pos": 512 * torch.rand(batch_size, 2, 2),
         "keypoint": 512 * torch.rand(batch_size, 2, 3, 2),
@@ -223,7 +223,10 @@ def test_observations_that_do_not_fit_are_refused(exports, change, message):
 
 
 @pytest.mark.slow
-def test_a_batch_size_that_was_not_compiled_is_refused(exports):
-    exported = load_exported(exports("aotinductor", DDIM))
+def test_native_code_is_loaded_by_name_alone(exports):
+    folder = exports("aotinductor", DDIM)
+    with pytest.raises(ConfigError, match=r"native code.*say runtime=aotinductor"):
+        load_exported(folder)
+    exported = load_exported(folder, "aotinductor")
     with pytest.raises(ConfigError, match=r"batches of 1, 16, not for 3.*batch_sizes=\[3\]"):
         exported.predict(exported.fake_observation(3))
