@@ -6,6 +6,7 @@ from typing import Any
 from dipole.apps.common import choose_device
 from dipole.apps.compose import run
 from dipole.data.errors import ConfigError
+from dipole.envs import Evaluation
 from dipole.policy import Policy
 from dipole.policy.checkpoint import find_checkpoint, read_config
 from dipole.policy.exported import is_export
@@ -20,8 +21,6 @@ def main(argv: list[str]) -> int:
 
 def evaluate_checkpoint(config: Config) -> int:
     """Evaluate, write metrics.json, video and picture to the output folder, print the score."""
-    from dipole.envs import evaluate
-
     path = Path(config["checkpoint"]).expanduser()
     policy = load_runnable(
         path,
@@ -34,10 +33,25 @@ def evaluate_checkpoint(config: Config) -> int:
     name = config["environment"] or environment.get("name")
     if name is None:
         raise ConfigError(f"{checkpoint} names no environment: give environment=NAME")
-    evaluation = evaluate(
+    options = environment.get("options")
+    if config["delay"] is None:
+        evaluation = _evaluate(policy, name, options, config)
+    else:
+        evaluation = _evaluate_delayed(policy, name, options, config)
+    evaluation.metrics |= {"checkpoint": str(checkpoint), **terms}
+    written = evaluation.save(Path(config["output"]).expanduser())
+    print(describe(evaluation.metrics))
+    print("\n".join(str(path) for path in written))
+    return 0
+
+
+def _evaluate(policy: Runnable, name: str, options: Config | None, config: Config) -> Evaluation:
+    from dipole.envs import evaluate
+
+    return evaluate(
         policy,
         name,
-        environment_options=environment.get("options"),
+        environment_options=options,
         episodes=config["episodes"],
         seed=config["seed"],
         workers=config["workers"],
@@ -46,11 +60,24 @@ def evaluate_checkpoint(config: Config) -> int:
         video_episodes=config["video_episodes"],
         picture=config["picture"],
     )
-    evaluation.metrics |= {"checkpoint": str(checkpoint), **terms}
-    written = evaluation.save(Path(config["output"]).expanduser())
-    print(describe(evaluation.metrics))
-    print("\n".join(str(path) for path in written))
-    return 0
+
+
+def _evaluate_delayed(
+    policy: Runnable, name: str, options: Config | None, config: Config
+) -> Evaluation:
+    """Episode by episode, without a video: the control loop's own."""
+    from dipole.deploy.delayed import evaluate_delayed
+
+    if name != "pusht" or options:
+        raise ConfigError(f"delay={config['delay']}: only plain pusht can be delayed, not {name!r}")
+    return evaluate_delayed(
+        policy,
+        delay=config["delay"],
+        episodes=config["episodes"],
+        seed=config["seed"],
+        merger=config["merger"],
+        n_action_steps=config["n_action_steps"],
+    )
 
 
 def _origin(path: Path, policy: Runnable, weights: str) -> tuple[Path, Config, Config]:

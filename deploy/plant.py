@@ -47,11 +47,12 @@ class PlantConfig:
 
 
 class PushTPlant:
-    """The world from time `start` on. max_reward: the best so far, as evaluation counts it."""
+    """The world from time `start` on. reward: as evaluation counts it, at the newest reading;
+    max_reward: the best so far, without the start's own."""
 
     def __init__(self, config: PlantConfig, start: float) -> None:
         self.config = config
-        self.max_reward = 0.0
+        self.reward = self.max_reward = 0.0
         self._env = PushT(observation=config.observation)
         self._env.reset(seed=config.seed)
         self._random = np.random.default_rng([config.seed, 1])
@@ -99,8 +100,9 @@ class PushTPlant:
         if moment + 1e-9 < self._start + self._readings / self.config.sensor_hz:
             return
         self._readings += 1
-        reward = min(coverage(self._env.world.pose) / SUCCESS_COVERAGE, 1.0)
-        self.max_reward = max(self.max_reward, reward)
+        if self._steps:
+            self.reward = min(coverage(self._env.world.pose) / SUCCESS_COVERAGE, 1.0)
+            self.max_reward = max(self.max_reward, self.reward)
         values = {name: self._blur(value) for name, value in self._env.observe().items()}
         if self._random.random() >= self.config.dropped:
             self._arriving.append((moment + self.config.sensor_delay, Reading(moment, values)))

@@ -34,6 +34,10 @@ class Samples:
         self.maximum = value if not self.count else max(self.maximum, value)
         self.count += 1
 
+    def values(self) -> Floats:
+        """What was kept: everything, unless there was very much."""
+        return np.array(self._kept, np.float64)
+
     def summary(self, scale: float = 1.0) -> dict[str, float | int]:
         """{count, p50, p99, max}, the values times `scale`."""
         if not self.count:

@@ -103,3 +103,14 @@ def test_every_choice_of_the_loop_is_a_configuration_of_it():
         config = compose("deploy", ["checkpoint=x", f"deploy={choice}"])
         assert LoopConfig.from_dict(config["deploy"]).merger == merger
     assert LoopConfig.from_dict(compose("deploy", ["checkpoint=x"])["deploy"]) == LoopConfig()
+
+
+@pytest.mark.slow
+def test_evaluation_charges_a_delay(checkpoint, tmp_path):
+    words = ["environment=pusht", "episodes=1", "delay=3", "merger=cross_fade", "device=cpu"]
+    settings = [f"checkpoint={checkpoint}", f"output={tmp_path}", "solver=ddim", "solver.steps=2"]
+    assert main(["evaluate", *settings, *words]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["delay"], metrics["merger"]) == (3, "cross_fade")
+    assert metrics["seam_jump"] > 0
+    assert main(["evaluate", *settings, "environment=pusht", "delay=-1"]) == 1

@@ -1,0 +1,65 @@
+"""Latency-honest evaluation: a delay is charged in full, and without one nothing changes."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dipole.data import Feature, WindowSpec
+from dipole.data.errors import ConfigError
+from dipole.deploy.delayed import evaluate_delayed
+from dipole.envs import evaluate
+
+
+class Wanderer:
+    """Wanders about, by its own noise and by what it sees."""
+
+    window = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
+    features = SimpleNamespace(
+        observation={"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))},
+        action=Feature((2,), kind="action"),
+    )
+    device = torch.device("cpu")
+
+    def predict(self, observation, generator=None):
+        steps = torch.stack([torch.randn(16, 2, generator=g) for g in generator])
+        middle = observation["keypoint"][:, -1].mean(1, keepdim=True)
+        here = observation["agent_pos"][:, -1:]
+        way = torch.linspace(0, 1, 16)[None, :, None] * (middle - here)
+        return (here + way + 8 * steps.cumsum(1)).clip(20, 490)
+
+
+def test_without_delay_the_results_are_those_of_evaluation():
+    delayed = evaluate_delayed(Wanderer(), delay=0, episodes=3, seed=5)
+    plain = evaluate(Wanderer(), "pusht", episodes=3, seed=5, group_size=1)
+    assert delayed.episodes == plain.episodes
+    assert delayed.metrics["max_reward_mean"] > 0
+
+
+def test_a_delay_is_charged_and_is_deterministic():
+    results = [evaluate_delayed(Wanderer(), delay=4, episodes=2).metrics for _ in range(2)]
+    assert results[0] == results[1]
+    assert results[0]["delay"] == 4
+    none = evaluate_delayed(Wanderer(), delay=0, episodes=2).metrics
+    assert none["per_episode"] != results[0]["per_episode"]
+
+
+def test_a_delay_longer_than_what_is_left_of_a_chunk_starves():
+    # 15 actions of a chunk, the next asked for after 8: 7 are left
+    assert evaluate_delayed(Wanderer(), delay=7, episodes=1).metrics["starved_steps"] == 0
+    assert evaluate_delayed(Wanderer(), delay=9, episodes=1).metrics["starved_steps"] > 20
+
+
+def test_cross_fading_has_smaller_seams_than_switching():
+    seams = {
+        merger: evaluate_delayed(Wanderer(), delay=2, episodes=2, merger=merger).metrics[
+            "seam_jump"
+        ]
+        for merger in ("switch", "cross_fade")
+    }
+    assert 0 < seams["cross_fade"] < 0.5 * seams["switch"]
+
+
+def test_a_delay_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match="delay is -1"):
+        evaluate_delayed(Wanderer(), delay=-1)
