@@ -64,7 +64,6 @@ RUNTIMES_AND_SOLVERS = [
     ("onnx", DDPM),
     ("openvino", DDIM),
     ("openvino", DDPM),
-    pytest.param("aotinductor", DDIM, marks=pytest.mark.slow),
 ]
 
 
@@ -223,10 +222,15 @@ def test_observations_that_do_not_fit_are_refused(exports, change, message):
 
 
 @pytest.mark.slow
-def test_native_code_is_loaded_by_name_alone(exports):
-    folder = exports("aotinductor", DDIM)
+def test_compiled_code_gives_the_chunks_of_its_policy_and_is_loaded_by_name_alone(tmp_path):
+    policy, folder = make_policy(SolverConfig("ddim", steps=1)), tmp_path / "compiled"
+    export_policy(policy, "aotinductor", folder, batch_sizes=[2])
     with pytest.raises(ConfigError, match=r"native code.*say runtime=aotinductor"):
         load_exported(folder)
     exported = load_exported(folder, "aotinductor")
-    with pytest.raises(ConfigError, match=r"batches of 1, 16, not for 3.*batch_sizes=\[3\]"):
+    observation, noise = policy.fake_observation(2), torch.randn(2, 8, 2)
+    ours = policy.predict(observation, noise=noise)
+    theirs = exported.predict(observation, noise=noise)
+    assert normalised_difference(policy, ours, theirs) < 1e-4
+    with pytest.raises(ConfigError, match=r"batches of 2, not for 3.*batch_sizes=\[3\]"):
         exported.predict(exported.fake_observation(3))
