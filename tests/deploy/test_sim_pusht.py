@@ -154,18 +154,18 @@ def test_a_robot_is_made_by_name_and_not_without_limits():
 
 
 def test_a_robot_of_the_users_own_is_registered_by_their_file(tmp_path):
-    file = tmp_path / "my_arm.py"
+    file = tmp_path / "their_arm.py"
     file.write_text(
         "from dipole.deploy.robots import ROBOTS\n"
         "from dipole.deploy.sim_pusht import SimPushT\n"
-        "@ROBOTS.add('my_arm')\n"
+        "@ROBOTS.add('their_arm')\n"
         "class Arm(SimPushT):\n"
         "    pass\n"
     )
     import_robots(file)
     limits = {"low": 0, "high": 512, "velocity": 1, "acceleration": 1}
-    assert make_robot("my_arm", {"seed": 2}, limits).config.seed == 2
-    assert "my_arm" in ROBOTS
+    assert make_robot("their_arm", {"seed": 2}, limits).config.seed == 2
+    assert "their_arm" in ROBOTS
     with pytest.raises(ConfigError, match="no such file"):
         import_robots(tmp_path / "other.py")
 
