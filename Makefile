@@ -6,6 +6,8 @@ STAMP := $(VENV)/.complete
 # Evaluated once: the recipes of `demo` have to agree on the folder.
 DEMO := $(or $(DEMO),demo/$(shell date +%Y-%m-%d_%H-%M-%S))
 ARGS ?=
+# What two CPU cores can do in ten minutes.
+RECIPE := train.steps=2300 train.warmup_steps=200
 # The folders at the root that make up the package, as in setup.py.
 ROOMS := policy envs data configs deploy apps
 
@@ -25,7 +27,7 @@ $(STAMP): pyproject.toml setup.py requirements.lock .ci/environment.py
 	@touch $@
 
 demo: setup ## train on the bundled demonstrations, evaluate, and say where the video is
-	$(BIN)/dipole train task=pusht_state policy=unet_small output=$(DEMO)/train
+	$(BIN)/dipole train task=pusht_state policy=unet_small $(RECIPE) output=$(DEMO)/train
 	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 output=$(DEMO)/evaluation
 
 test: setup ## run the tests (ARGS='-m "not slow"' for the quick ones)

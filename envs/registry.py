@@ -67,7 +67,9 @@ def _pusht(**options: Any) -> "gymnasium.Env[Any, Any]":
     for option in options:
         if option not in known:
             hint = nearest(option, known)
-            raise ConfigError(f"environment 'pusht' has no option {option!r}{hint}. Known: {', '.join(known)}")
+            raise ConfigError(
+                f"environment 'pusht' has no option {option!r}{hint}. Known: {', '.join(known)}"
+            )
     return PushT(**options)
 
 

@@ -14,7 +14,7 @@ from dipole.envs.pusht_geometry import GOAL_POSE, OUTLINE
 pytest.importorskip("gym_pusht")  # imports that need it follow
 shapely = pytest.importorskip("shapely")
 
-from dipole.envs.experts.pusht import point_ahead, velocity_after  # noqa: E402
+from dipole.envs.experts.pusht import point_along, velocity_after  # noqa: E402
 from dipole.envs.experts.pusht_path import CLEARANCE, ring  # noqa: E402
 from dipole.envs.experts.pusht_value import error, value  # noqa: E402
 from dipole.envs.pusht_physics import PushWorld  # noqa: E402
@@ -121,16 +121,11 @@ def test_a_way_around_the_block_keeps_its_distance():
     )
 
 
-def test_the_point_ahead_on_a_way_is_as_far_as_asked():
+def test_a_point_along_a_way():
     corners = np.array([[10.0, 0.0], [10.0, 20.0]])
-    np.testing.assert_allclose(point_ahead(np.zeros(2), corners, 4.0), [4, 0])
-    np.testing.assert_allclose(point_ahead(np.zeros(2), corners, np.hypot(10, 5)), [10, 5])
-    np.testing.assert_allclose(point_ahead(np.zeros(2), corners, 99.0), [10, 20])
-
-
-def test_the_point_ahead_is_past_a_corner_that_is_near():
-    corners = np.array([[0.0, 6.0], [30.0, 6.0]])
-    np.testing.assert_allclose(point_ahead(np.zeros(2), corners, 10.0), [8, 6])
+    np.testing.assert_allclose(point_along(np.zeros(2), corners, 4.0), [4, 0])
+    np.testing.assert_allclose(point_along(np.zeros(2), corners, 15.0), [10, 5])
+    np.testing.assert_allclose(point_along(np.zeros(2), corners, 99.0), [10, 20])
 
 
 def test_the_agent_s_velocity_is_known_from_how_it_moved():
