@@ -31,7 +31,7 @@ def make_env(
 ) -> "gymnasium.Env[Any, Any]":
     """An environment whose observation is a dictionary of the entries named in `observation`.
 
-    observation: None for the environment's own choice; options: its builder's own, e.g. render_size.
+    observation: None for the environment's own choice; options: its builder's, e.g. render_size.
     Raises ConfigError for an unknown name or option, or where the simulator is not installed.
     """
     environment = ENVIRONMENTS[name]
@@ -49,7 +49,7 @@ def make_env(
 
 
 def environment_version(name: str) -> dict[str, str]:
-    """What to write beside results and demonstrations: {"id": "pusht", "version": "gym-pusht 0.1.8"}."""
+    """What to write beside results: {"id": "pusht", "version": "gym-pusht 0.1.8"}."""
     distribution = ENVIRONMENTS[name].distribution
     try:
         return {"id": name, "version": f"{distribution} {version(distribution)}"}

@@ -98,8 +98,12 @@ class Trainer:
             torch.set_num_threads(self.config.threads)
         elif not self.config.deterministic and torch.get_num_threads() > 1:
             batch = self.state.policy.fake_batch(self.config.batch_size)
-            found = use_fastest_threads(lambda: self.state.policy.loss(batch).backward())
-            self.state.optimizer.zero_grad()
+            parameters = [p for p in self.state.policy.parameters() if p.requires_grad]
+            found = use_fastest_threads(
+                lambda: torch.autograd.grad(
+                    self.state.policy.loss(batch), parameters, allow_unused=True
+                )
+            )
             print(f"threads: {found}")
 
     def _step(self, batches: Any) -> None:
