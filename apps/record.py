@@ -22,7 +22,7 @@ USAGE = """usage: dipole record task=pusht_state expert=pusht episodes=200 outpu
   episodes=N      how many successful episodes to keep [200; by mouse until the window is closed]
   seed=N          start of the first episode; the next have seed + 1, seed + 2, ... [0]
   drift=PIXELS    an expert's executed actions wander by this much; its own are recorded [3]
-  shoves=P        probability that a shove begins, at each step [0.02]
+  shoves=P        probability that a shove begins, at each step [0.03]
   minimum=FRAMES  shorter episodes are left out [16]
   workers=N       processes for an expert's episodes; the dataset is the same for any number [0]
   output=PATH     the dataset: a folder, or a zip where it ends in .zip"""
@@ -38,7 +38,7 @@ class RecordSettings:
     episodes: int | None = None
     seed: int = 0
     drift: float = 3.0
-    shoves: float = 0.02
+    shoves: float = 0.03
     minimum: int = 16
     workers: int = 0
     output: str = ""

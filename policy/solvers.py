@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,8 +78,9 @@ def denoising_times(config: SolverConfig, n_levels: int) -> list[int]:
         )
     if config.spacing == "leading":
         return [i * (n_levels // config.steps) for i in reversed(range(config.steps))]
-    stride = n_levels / config.steps
-    return [round(n_levels - i * stride) - 1 for i in range(config.steps)]
+    # Rounded as diffusers rounds it: levels half-way between two depend on arange's own error.
+    levels = np.round(np.arange(n_levels, 0, -n_levels / config.steps)).astype(np.int64) - 1
+    return [int(level) for level in levels]
 
 
 @SOLVERS.add("ddpm")

@@ -13,7 +13,7 @@ class DisturbanceSpec:
     drift: float = 3.0
     memory: float = 0.6  # of the drift, from step to step
     shove: float = 30.0
-    shove_probability: float = 0.02  # in each step
+    shove_probability: float = 0.03  # in each step
     shove_steps: int = 3
     low: float = 0.0
     high: float = 512.0

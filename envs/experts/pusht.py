@@ -15,10 +15,7 @@ from dipole.envs.experts.pusht_pushes import LOOKAHEAD, rotated
 from dipole.envs.experts.pusht_value import error
 from dipole.envs.pusht_geometry import WORLD_SIZE, Floats, to_block, to_world
 
-TRAVEL_LOOKAHEAD = 28.0  # 9 pixels a step
-# The share of the way from the last command to the next target that a command goes. Without it
-# commands jump where a push begins or ends, and a policy that imitates them learns far more slowly.
-SMOOTHING = 0.6
+TRAVEL_LOOKAHEAD = 36.0  # 18 pixels a step
 ENTRY_LOOKAHEAD = 18.0
 STEERING = np.deg2rad([-20.0, -8.0, 0.0, 8.0, 20.0])
 STEERING_STEPS = 2.0  # what a radian of steering has to be worth
@@ -40,7 +37,6 @@ class PushTExpert:
         self._push: Push | None = None
         self._pushing = False
         self._agent: Floats | None = None
-        self._command: Floats | None = None
         self._velocity = np.zeros(2)
         self._planned_at = np.zeros(3)
         self._failed: list[int] = []  # pushes that came to nothing where the block is
@@ -60,9 +56,7 @@ class PushTExpert:
             if self._pushing:
                 push = self._plan(agent, pose)
             target = self._travel(agent, pose, push)
-        last = agent if self._command is None else self._command
-        self._command = np.clip(last + SMOOTHING * (target - last), 0.0, WORLD_SIZE)
-        return self._command
+        return np.clip(target, 0.0, WORLD_SIZE)
 
     def _plan(self, agent: Floats, pose: Floats) -> Push:
         if error(pose, self._planned_at) > MOVED:

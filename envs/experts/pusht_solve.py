@@ -26,8 +26,7 @@ from dipole.envs.pusht_geometry import WORLD_SIZE, Floats
 SWITCH_STEPS = 12.0  # going around to the next push, on average
 MISS_STEPS = 3.0  # what each pixel of error at the end is worth
 OUTSIDE = 120.0  # a block past the walls, or beyond the grid
-IMPRECISION = 1.25  # cells and turns: 10 pixels, 9 degrees
-CONVERGED = 0.5
+CONVERGED = 0.05
 
 _AXIS = ORIGIN + CELL * np.arange(CELLS)
 _REACH = 24  # cells that a push can move the block by
@@ -42,7 +41,7 @@ def solve(library: PushLibrary) -> Floats:
     table, change = np.maximum(finish, wall), np.inf
     while change > CONVERGED:
         before = table
-        table = np.maximum(np.minimum(sweep(blurred(table), library), finish), wall)
+        table = np.maximum(np.minimum(sweep(table, library), finish), wall)
         change = float(np.abs(table - before).max())
         print(f"largest change {change:.2f} steps", flush=True)
     return table
@@ -57,9 +56,7 @@ def grid_poses() -> Floats:
 
 def sweep(table: Floats, library: PushLibrary) -> Floats:
     """Steps to go when the next push is the best one, and the table says what follows."""
-    best = np.full((TURNS, CELLS, CELLS), OUTSIDE)
-    around = ((0, 0), (_REACH, _REACH), (_REACH, _REACH))
-    padded = np.pad(np.moveaxis(table, 2, 0), around, constant_values=OUTSIDE)
+    best = np.full_like(table, OUTSIDE)
     centre = np.array([0.0, CENTRE_DEPTH])
     turns = library.poses[..., 2] / (2 * np.pi) * TURNS  # [P, L]
     for k in range(TURNS):
@@ -67,46 +64,13 @@ def sweep(table: Floats, library: PushLibrary) -> Floats:
         rotation = np.array([[cosine, sine], [-sine, cosine]])
         moves = (centres(library.poses) - centre) @ rotation / CELL  # [P, L, 2]
         starts = (library.start - centre) @ rotation  # [P, 2]
-        for push, start in enumerate(starts):
-            options = [
-                SWITCH_STEPS + steps + _moved(padded, k + turn, *move)
-                for steps, turn, move in zip(
-                    library.steps[push], turns[push], moves[push], strict=True
-                )
-                if steps > 0
-            ]
-            total = np.where(_reachable(start), np.min(options, axis=0), OUTSIDE)
-            best[k] = np.minimum(best[k], total)
-    return np.moveaxis(best, 0, 2)
-
-
-def _moved(padded: Floats, k: float, x: float, y: float) -> Floats:
-    """Entries [CELLS, CELLS] at angle number k, x, y cells further on, trilinear."""
-    turn, i, j = int(np.floor(k)), int(np.floor(x)), int(np.floor(y))
-    k, x, y = k - turn, x - i, y - j
-    rows = slice(_REACH + i, _REACH + i + CELLS + 1)
-    columns = slice(_REACH + j, _REACH + j + CELLS + 1)
-    low, high = padded[turn % TURNS, rows, columns], padded[(turn + 1) % TURNS, rows, columns]
-    values = low * (1 - k) + high * k
-    values = values[:-1] * (1 - x) + values[1:] * x
-    return np.asarray(values[:, :-1] * (1 - y) + values[:, 1:] * y)
-
-
-def blurred(table: Floats) -> Floats:
-    """What a push is worth that ends about IMPRECISION cells, and turns, away from its plan."""
-    reach = int(np.ceil(3 * IMPRECISION))
-    offsets = np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * (offsets / IMPRECISION) ** 2)
-    weights /= weights.sum()
-    for axis, mode in ((0, "edge"), (1, "edge"), (2, "wrap")):
-        width = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
-        padded = np.pad(table, width, mode=mode)  # type: ignore[call-overload]
-        parts = [
-            weight * np.take(padded, np.arange(table.shape[axis]) + i, axis=axis)
-            for i, weight in enumerate(weights)
-        ]
-        table = np.sum(parts, axis=0)
-    return table
+        for push, length in zip(*np.nonzero(library.steps), strict=True):
+            after = _turned(table, k + turns[push, length])
+            steps = SWITCH_STEPS + library.steps[push, length]
+            total = steps + _shifted(after, *moves[push, length])
+            better = _reachable(starts[push]) & (total < best[..., k])
+            best[..., k] = np.where(better, total, best[..., k])
+    return best
 
 
 def _reachable(start: Floats) -> NDArray[np.bool_]:
@@ -116,6 +80,25 @@ def _reachable(start: Floats) -> NDArray[np.bool_]:
         for offset in start
     )
     return np.asarray(x[:, None] & y)
+
+
+def _turned(table: Floats, k: float) -> Floats:
+    """The slice [CELLS, CELLS] at angle number k, between two."""
+    whole = int(np.floor(k))
+    part = k - whole
+    return np.asarray(
+        table[..., whole % TURNS] * (1 - part) + table[..., (whole + 1) % TURNS] * part
+    )
+
+
+def _shifted(values: Floats, x: float, y: float) -> Floats:
+    """values [CELLS, CELLS] read x, y cells further on, bilinear; OUTSIDE beyond the edge."""
+    padded = np.pad(values, _REACH, constant_values=OUTSIDE)
+    i, j = int(np.floor(x)), int(np.floor(y))
+    x, y = x - i, y - j
+    padded = padded[_REACH + i : _REACH + i + CELLS + 1, _REACH + j : _REACH + j + CELLS + 1]
+    rows = padded[:-1] * (1 - x) + padded[1:] * x
+    return np.asarray(rows[:, :-1] * (1 - y) + rows[:, 1:] * y)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_leading_spacing_of_100_levels(steps, times):
 
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
-@pytest.mark.parametrize("steps", [1, 3, 8, 10, 16, 64, 100])
+@pytest.mark.parametrize("steps", [1, 3, 8, 10, 16, 24, 64, 99, 100])
 def test_times_are_those_of_diffusers(scheduler, spacing, steps):
     theirs = scheduler(num_train_timesteps=100, timestep_spacing=spacing)
     theirs.set_timesteps(steps)
