@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import torch
+import torch.utils.tensorboard  # here, and diffusers too, or every child would import them anew
+from diffusers.schedulers import scheduling_ddpm  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_fixture import make_trainer

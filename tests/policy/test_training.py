@@ -134,7 +134,7 @@ def test_a_run_killed_while_it_writes_always_resumes(tmp_path, dataset):
         [sys.executable, script, dataset, tmp_path / "run", str(kills)],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
