@@ -22,7 +22,9 @@ def test_it_reports_every_library_that_dipole_needs(findings):
 
 
 def test_it_reports_every_extra(findings):
-    assert [f.name for f in findings if f.topic == "extras"] == ["pusht", "wandb", "dev"]
+    declared = metadata.metadata("dipole").get_all("Provides-Extra")
+    assert [f.name for f in findings if f.topic == "extras"] == declared
+    assert {"pusht", "wandb", "dev"} <= set(declared)
 
 
 def test_it_reports_devices_and_resources(findings):
