@@ -119,6 +119,7 @@ def _inference(config: Config) -> Inference:
         config["device"],
         config["weights"],
         solver,
+        config["runtime"],
         config["threads"],
         config["seed"],
     )

@@ -16,6 +16,7 @@ class FromCheckpoint:
     device: str = "cpu"
     weights: str = "ema"
     solver: Mapping[str, Any] = field(default_factory=dict)
+    runtime: str | None = None
     threads: int | None = None
     seed: int = 0
 
@@ -27,6 +28,7 @@ class FromCheckpoint:
             device=self.device,
             weights=self.weights,
             solver=self.solver,
+            runtime=self.runtime,
             threads=self.threads,
             seed=self.seed,
         )

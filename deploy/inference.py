@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data import WindowSpec
 from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.window_spec import WindowSpec
 from dipole.deploy.clock import VirtualClock
 from dipole.deploy.plan import Ticket
 from dipole.deploy.robot import RobotSpec

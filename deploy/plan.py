@@ -11,7 +11,7 @@ everything that answers to a ticket of an earlier epoch, or to one older than a 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dipole.data import WindowSpec
+from dipole.data.window_spec import WindowSpec
 from dipole.deploy.limits import Floats
 from dipole.deploy.mergers import Merger
 from dipole.policy.history import ActionQueue

@@ -1,7 +1,7 @@
 """A policy as the control loop's supplier of chunks. The only file of this room with torch."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,10 @@ import torch
 
 from dipole.data.errors import ConfigError
 from dipole.deploy.courier import WARM_UP
-from dipole.deploy.inference import Arrays, Compute, PolicySpec
+from dipole.deploy.inference import Arrays, PolicySpec
 from dipole.deploy.plan import Ticket
-from dipole.policy.checkpoint import load_policy
 from dipole.policy.executor import ChunkPolicy, predict_group
+from dipole.policy.runnable import load_runnable
 
 
 class PolicyCompute:
@@ -57,23 +57,22 @@ def checkpoint_compute(
     device: str = "cpu",
     weights: str = "ema",
     solver: Mapping[str, Any] | None = None,
+    runtime: str | None = None,
     threads: int | None = None,
     seed: int = 0,
-) -> tuple[PolicySpec, Compute]:
-    """A checkpoint's policy, to be made where it computes.
+) -> tuple[PolicySpec, PolicyCompute]:
+    """The policy of a checkpoint, a run or an export, to be made where it computes.
 
     device: "auto" is the accelerator where there is one; solver: what to replace of how chunks are
-    drawn; threads: of torch, on a processor.
+    drawn; runtime: see load_runnable; threads: of the processor.
     Raises CheckpointError and ConfigError.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = load_policy(checkpoint, device, weights)
-    if solver:
-        if policy.solver is None:
-            raise ConfigError("the policy's head has no solver to set")
-        policy.head.solver = replace(policy.solver, **solver)
-        policy.head.check_solver()
+    path = Path(checkpoint)
+    policy = load_runnable(
+        path, runtime=runtime, device=device, weights=weights, solver=solver, batch_size=1
+    )
     return spec_of(policy), PolicyCompute(policy, seed)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data import EpisodeWriter, WindowSpec
 from dipole.data.errors import DataError
+from dipole.data.window_spec import WindowSpec
 from dipole.deploy.clock import VirtualClock
 from dipole.deploy.config import LoopConfig
 from dipole.deploy.inference import Arrays, PolicySpec, Request, Result
@@ -65,6 +65,8 @@ def export(path: Path, output: Path, shortest: int = 16) -> int:
     A frame is what was seen, and the action that was then commanded, at the policy's rate; a hold
     ends an episode, and those of fewer than `shortest` frames are left out. Raises DataError.
     """
+    from dipole.data import EpisodeWriter  # late: a robot's computer replays without zarr
+
     records = read_recording(path)
     begin = _begin(path, records)
     with EpisodeWriter(output, fps=float(begin["loop"]["policy_hz"])) as writer:

@@ -87,6 +87,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
         (["module=nowhere.py"], "there is no such file"),
         (["robot.options.noise=-1"], "cannot be negative"),
         (["inference=cloud"], "inference=cloud: process, or thread"),
+        (["runtime=fast", "inference=thread"], "unknown runtime 'fast'"),
     ],
 )
 def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, words, message):
