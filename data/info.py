@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.store import EpisodeStore
-from dipole.data.windows import WindowSpec
+from dipole.data.window_spec import WindowSpec
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from dipole.data.store import (
     read_episode_ends,
 )
 from dipole.data.stored_array import StoredArray
-from dipole.data.windows import WindowSpec
+from dipole.data.window_spec import WindowSpec
 
 MOST_PER_ARRAY = 10  # findings of one sort that are listed
 MOST_COUNTED = 1000  # and that are counted
