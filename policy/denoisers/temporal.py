@@ -1,132 +1,24 @@
 """Temporal layers in time-major layout [T, B, C].
 
 A chunk is short and its channels are many, so a convolution over time is a handful of matrix
-products, one per tap of the kernel, each over contiguous frames of all rows at once:
-
-    out[t] = bias + sum over taps k of  x[t + k - pad] @ weight[k]
-
-             t=0  1  2  3
-    tap 0:    .  x0 x1 x2        frames outside the chunk are never multiplied: with a kernel
-    tap 1:   x0 x1 x2 x3         of 5 over 4 frames, padding would waste 6 of 20 products
-    tap 2:   x1 x2 x3  .
-
-On a CPU this trains 2 to 4 times faster than Conv1d (docs/performance.md). Weights are stored
-[K, C, C'], one matrix per tap; parameters are the same in number and meaning as those of Conv1d.
+products (products.py). Weights are stored [K, C, C'], one matrix per tap; parameters are the same
+in number and meaning as those of Conv1d.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Without gradients and up to so many rows, one product over gathered frames beats one per tap.
-SMALL_BATCH = 4
-
-
-class Tap(NamedTuple):
-    """out[out_start : out_start + length] += x[in_start : in_start + length] @ weight[k]"""
-
-    k: int
-    out_start: int
-    in_start: int
-    length: int
-
-
-def convolution_taps(frames: int, kernel_size: int) -> list[Tap]:
-    """Stride 1, padded so that the number of frames stays."""
-    pad = kernel_size // 2
-    shifts = [(k, k - pad) for k in range(kernel_size)]
-    return [Tap(k, max(0, -s), max(0, s), frames - abs(s)) for k, s in shifts if abs(s) < frames]
-
-
-def halving_taps(frames: int) -> list[Tap]:
-    """Kernel 3, stride 2, padding 1, over frames in the order: even ones, odd ones."""
-    half = frames // 2
-    return [Tap(1, 0, 0, half), Tap(2, 0, half, half), Tap(0, 1, half, half - 1)]
-
-
-def doubling_taps(frames: int) -> list[Tap]:
-    """Transposed: kernel 4, stride 2, padding 1, to frames in the order: even ones, odd ones."""
-    return [
-        Tap(1, 0, 0, frames),
-        Tap(3, 1, 0, frames - 1),
-        Tap(2, frames, 0, frames),
-        Tap(0, frames, 1, frames - 1),
-    ]
-
-
-class _TapProducts(torch.autograd.Function):
-    """Sum of shifted matrix products; see `tap_products`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, taps: Sequence[Tap], frames_out: int
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.taps = taps
-        rows = x.shape[1]
-        flat = x.reshape(-1, x.shape[2])  # [T*B, C]
-        out = bias.repeat(frames_out * rows, 1)  # [T'*B, C'], never the bias itself
-        for tap in taps:
-            source = flat.narrow(0, tap.in_start * rows, tap.length * rows)
-            out.narrow(0, tap.out_start * rows, tap.length * rows).addmm_(source, weight[tap.k])
-        return out.view(frames_out, rows, -1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        rows = x.shape[1]
-        flat, grad = x.reshape(-1, x.shape[2]), grads[0].reshape(-1, weight.shape[2])
-        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-        grad_x = torch.zeros_like(flat) if need_x else None
-        taps: Sequence[Tap] = ctx.taps
-        grad_weight = torch.empty_like(weight) if need_weight else None
-        if grad_weight is not None and len(taps) < len(weight):  # a chunk shorter than the kernel
-            grad_weight.zero_()
-        for tap in taps:
-            source = slice(tap.in_start * rows, (tap.in_start + tap.length) * rows)
-            target = slice(tap.out_start * rows, (tap.out_start + tap.length) * rows)
-            if grad_x is not None:
-                grad_x[source].addmm_(grad[target], weight[tap.k].t())
-            if grad_weight is not None:
-                torch.mm(flat[source].t(), grad[target], out=grad_weight[tap.k])
-        return (
-            None if grad_x is None else grad_x.view_as(x),
-            grad_weight,
-            grad.sum(0) if need_bias else None,
-            None,
-            None,
-        )
-
-
-def tap_products(
-    x: Tensor, weight: Tensor, bias: Tensor, taps: Sequence[Tap], frames_out: int
-) -> Tensor:
-    """x: [T, B, C]; weight: [K, C, C']; bias: [C']. Returns [frames_out, B, C']."""
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    out: Tensor = _TapProducts.apply(x, weight, bias, taps, frames_out)  # type: ignore[no-untyped-call]
-    return out
-
-
-def gathered_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A convolution of stride 1 as one product: [T, B, C], [K, C, C'], [C'] -> [T, B, C']."""
-    frames, rows, _ = x.shape
-    kernel_size, _, channels_out = weight.shape
-    pad = kernel_size // 2
-    windows = F.pad(x, (0, 0, 0, 0, pad, pad)).unfold(0, kernel_size, 1)  # [T, B, C, K]
-    flat = windows.transpose(2, 3).reshape(frames * rows, -1)  # [T*B, K*C]
-    out = torch.addmm(bias, flat, weight.reshape(-1, channels_out))
-    return out.view(frames, rows, channels_out)
-
-
-def is_small_inference(x: Tensor) -> bool:
-    """Whether x [T, B, C] costs more in calls than in arithmetic, as on a robot: measured."""
-    return x.shape[1] <= SMALL_BATCH and not torch.is_grad_enabled()
+from dipole.policy.denoisers.products import (
+    convolution,
+    doubling_taps,
+    halving_taps,
+    is_small_inference,
+    tap_products,
+)
 
 
 class TemporalConv(nn.Module):
@@ -146,11 +38,7 @@ class TemporalConv(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        if is_small_inference(x):
-            return gathered_product(x, self.weight, self.bias)
-        frames = x.shape[0]
-        taps = convolution_taps(frames, self.kernel_size)
-        return tap_products(x, self.weight, self.bias, taps, frames)
+        return convolution(x, self.weight, self.bias)
 
 
 class Halve(TemporalConv):
