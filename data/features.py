@@ -31,8 +31,9 @@ class Feature:
 
     shape: of one frame, after columns and transform; kind: state, image or action; source: the
     stored array, by default the feature's own name; columns: which entries of the source's last
-    axis, in order; transform: a name in TRANSFORMS; normalize: limits, gaussian, identity or image.
-    Images are uint8 [height, width, channels] and stay so; everything else becomes float32.
+    axis, in order; transform: a name in TRANSFORMS; normalize: limits, gaussian or identity, by
+    default limits. Images are uint8 [height, width, channels] and stay so: what sees them
+    normalises them ("image"). Everything else becomes float32.
     """
 
     shape: tuple[int, ...]
@@ -40,10 +41,13 @@ class Feature:
     source: str = ""
     columns: tuple[int, ...] | None = None
     transform: str | None = None
-    normalize: str = "limits"
+    normalize: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _integers("shape", self.shape))
+        if not self.normalize:
+            default = "image" if self.kind == "image" else "limits"
+            object.__setattr__(self, "normalize", default)
         if self.columns is not None:
             object.__setattr__(self, "columns", _integers("columns", self.columns))
             if not self.columns or min(self.columns) < 0:
@@ -57,6 +61,11 @@ class Feature:
             if value not in known:
                 hint = nearest(str(value), known)
                 raise ConfigError(f"feature {name} {value!r}{hint}. Known: {', '.join(known)}")
+        if (self.kind == "image") != (self.normalize == "image"):
+            raise ConfigError(
+                f"a feature of kind {self.kind!r} normalised by {self.normalize!r}: images, and "
+                "only they, are 'image', which leaves it to what sees them; leave normalize out"
+            )
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -107,8 +116,7 @@ class Features:
 
         def feature(key: str) -> Feature:
             schema = store.schema(key)
-            normalize = "image" if schema["kind"] == "image" else "limits"
-            return Feature(tuple(schema["shape"]) or (1,), schema["kind"], normalize=normalize)
+            return Feature(tuple(schema["shape"]) or (1,), schema["kind"])
 
         observation = {key: feature(key) for key in store.arrays if key != "action"}
         return cls(observation, feature("action"))

@@ -100,12 +100,14 @@ class Windows:
         return {"observation": observation, "action": action, "action_is_pad": is_pad}
 
     def statistics(self) -> dict[str, Statistics]:
-        """Of each feature over the chosen episodes' frames, in bounded memory.
+        """Of each feature but images over the chosen episodes' frames, in bounded memory.
 
-        Keys are the observations' names and "action". Raises DataError for NaN and infinities.
+        Keys are the observations' names and "action". Images are normalised by what sees them.
+        Raises DataError for NaN and infinities.
         """
         spans = self.spans()
-        return {name: statistics(reader, spans) for name, reader in self.readers.items()}
+        numbers = {n: r for n, r in self.readers.items() if r.feature.kind != "image"}
+        return {name: statistics(reader, spans) for name, reader in numbers.items()}
 
     def require_some(self) -> None:
         """Raise DataError where there is not a single window to train on."""

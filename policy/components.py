@@ -10,6 +10,8 @@ from dipole.data.registry import Registry, nearest
 T = TypeVar("T")
 
 ENCODERS: Registry[Callable[..., Any]] = Registry("encoder")
+BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
+READOUTS: Registry[Callable[..., Any]] = Registry("readout")
 DENOISERS: Registry[Callable[..., Any]] = Registry("denoiser")
 HEADS: Registry[Callable[..., Any]] = Registry("head")
 

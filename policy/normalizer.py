@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dipole.data import Statistics
 from dipole.data.errors import ConfigError
 
-KINDS = ("limits", "gaussian", "identity", "image")
+KINDS = ("limits", "gaussian", "identity")
 SMALLEST_RANGE = 1e-4  # a dimension that moves less than this is constant
 
 
@@ -65,8 +65,6 @@ class Normalizer(nn.Module):
         elif kind == "gaussian":
             scale = 1 / np.where(constant, 1, np.asarray(statistics.std, float))
             offset = -scale * np.asarray(statistics.mean, float)
-        elif kind == "image":
-            scale, offset = 2 * scale, offset - 1
         self.constant = np.flatnonzero(constant).tolist()
         self.scale.copy_(torch.as_tensor(scale))
         self.offset.copy_(torch.as_tensor(offset))

@@ -2,6 +2,8 @@
 
     observation ─ normalise ─> encoder ─> Context ─> head ─ unnormalise ─> action chunk [B, H, A]
 
+Images reach the encoder as they are, uint8: the network that sees them normalises them.
+
 No queues, no history, no clock: these live in the executor.
 """
 
@@ -55,7 +57,7 @@ class Policy(nn.Module):
         super().__init__()
         self.config, self.features, self.window = config, features, window
         self.normalizers = nn.ModuleDict(
-            {name: Normalizer(f.shape) for name, f in _all_features(features).items()}
+            {name: Normalizer(f.shape) for name, f in _normalised(features).items()}
         )
         self.encoder = build(ENCODERS, config.encoder, features=features, window=window)
         given: dict[str, Any] = {} if config.denoiser is None else {"denoiser": config.denoiser}
@@ -70,9 +72,9 @@ class Policy(nn.Module):
 
     def fit(self, statistics: Mapping[str, Statistics]) -> dict[str, list[int]]:
         """Fit the normalisers; returns the constant dimensions, by key, which pass through."""
-        for name, feature in _all_features(self.features).items():
+        for name, feature in _normalised(self.features).items():
             self._normalizer(name).fit(feature.normalize, statistics[name])
-        found = {name: self._normalizer(name).constant for name in statistics}
+        found = {name: self._normalizer(name).constant for name in self.normalizers}
         return {name: constant for name, constant in found.items() if constant}
 
     @property
@@ -93,8 +95,8 @@ class Policy(nn.Module):
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
         """The Context of an observation in the robot's units, on the policy's device."""
         normalised = {
-            name: self._normalizer(name).normalize(observation[name])
-            for name in self.features.observation
+            name: self._normalizer(name).normalize(value) if name in self.normalizers else value
+            for name, value in ((name, observation[name]) for name in self.features.observation)
         }
         return self.encoder(normalised)
 
@@ -177,12 +179,16 @@ class Policy(nn.Module):
                     f"observation {name!r} has shape {list(value.shape)}, "
                     f"the policy needs [B, {', '.join(map(str, wanted))}]"
                 )
+            if feature.kind == "image" and value.dtype != torch.uint8:
+                dtype = str(value.dtype).removeprefix("torch.")
+                raise ConfigError(f"observation {name!r} is {dtype}: pictures are uint8, 0 to 255")
             checked[name] = value
         return checked
 
 
-def _all_features(features: Features) -> dict[str, Feature]:
-    return {**features.observation, "action": features.action}
+def _normalised(features: Features) -> dict[str, Feature]:
+    """All but the images."""
+    return {name: f for name, f in features.named().items() if f.kind != "image"}
 
 
 def _fake(lead: tuple[int, ...], feature: Feature, device: torch.device) -> Tensor:

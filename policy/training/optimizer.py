@@ -52,5 +52,6 @@ def load_optimizer_tensors(
         if name not in parameters:
             raise CheckpointError(f"the optimiser's state is of another policy: it has {name!r}")
         parameter = parameters[name]
-        # A step counter stays on the processor unless the optimiser is fused on an accelerator.
-        optimizer.state[parameter][entry] = value.to(parameter.device)
+        # Fused updates read parameter and state in the order of memory: it has to be the same.
+        like = torch.empty_like(parameter) if value.shape == parameter.shape else value
+        optimizer.state[parameter][entry] = like.to(parameter.device).copy_(value)

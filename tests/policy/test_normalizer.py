@@ -47,11 +47,6 @@ def test_gaussian_uses_the_unbiased_deviation():
     assert float(normalizer.offset) == pytest.approx(-2.5 / np.std(array, ddof=1))
 
 
-def test_images_go_from_one_to_minus_one():
-    normalizer = Normalizer.from_statistics("image", zero_statistics((3,)))
-    assert normalizer.normalize(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.0, 1.0]
-
-
 def zero_statistics(shape):
     from dipole.data import Statistics
 

@@ -25,7 +25,12 @@ from dipole.policy.checkpoint import (
 )
 from dipole.policy.training import TrainConfig, TrainingDivergedError
 from dipole.policy.training.logs import read_log
-from dipole.policy.training.optimizer import learning_rate
+from dipole.policy.training.optimizer import (
+    learning_rate,
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+)
 
 
 @pytest.fixture(scope="module")
@@ -335,3 +340,23 @@ def test_the_best_mark_is_replaced_in_one_step(tmp_path):
         "episodes": 50,
     }
     assert [path.name for path in tmp_path.iterdir()] == ["best.json"]
+
+
+def test_the_optimiser_goes_on_alike_where_weights_lie_otherwise_in_memory():
+    """Fused updates read parameter and state in the order of memory."""
+    config = TrainConfig(steps=4, warmup_steps=0)
+
+    def updated(through_a_file: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        conv = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(conv, config)
+        for step in range(2):
+            if step and through_a_file:
+                saved = {k: v.contiguous() for k, v in optimizer_tensors(optimizer, conv).items()}
+                optimizer = make_optimizer(conv, config)
+                load_optimizer_tensors(optimizer, conv, saved)
+            conv(torch.rand(2, 3, 5, 5)).square().mean().backward()
+            optimizer.step()
+        return conv.weight.detach()
+
+    assert torch.equal(updated(True), updated(False))

@@ -1,0 +1,39 @@
+"""An eye: the network that turns one camera's pictures into a vector each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dipole.policy.components import BACKBONES, READOUTS, build
+from dipole.policy.encoders.backbone import Seen
+
+
+class Eye(nn.Module):
+    """Pictures [N, 3, h, w] in [0, 1] -> vectors [N, dim]. Here, once, they are normalised by the
+    statistics that the backbone was made for.
+
+    backbone, readout: which, by name, with their options.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, backbone: Mapping[str, Any], readout: Mapping[str, Any], dim: int) -> None:
+        super().__init__()
+        self.backbone = build(BACKBONES, backbone)
+        self.readout = build(READOUTS, readout, channels=self.backbone.channels)
+        self.project = nn.Linear(self.readout.dim, dim)
+        mean, std = (torch.tensor(value) for value in (self.backbone.mean, self.backbone.std))
+        self.register_buffer("scale", (1 / std)[:, None, None])
+        self.register_buffer("offset", (-mean / std)[:, None, None])
+
+    def see(self, images: Tensor) -> Seen:
+        """The backbone's features of pictures [N, 3, h, w] in [0, 1]."""
+        seen: Seen = self.backbone(torch.addcmul(self.offset, images, self.scale))
+        return seen
+
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.project(self.readout(self.see(images)))
+        return vectors

@@ -1,0 +1,103 @@
+"""From pixels, end to end: `dipole train task=pusht_image`, resumed exactly, and evaluated."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dipole.apps.main import main
+from dipole.data import EpisodeWriter
+from dipole.envs.pusht import PushT
+from dipole.policy import load_policy
+from dipole.policy.checkpoint import checkpoints_of, read_tensors
+
+TINY = [
+    "task=pusht_image",
+    "policy=unet_image_small",
+    "policy.encoder.backbone.widths=[16]",
+    "policy.encoder.backbone.blocks=[1]",
+    "policy.encoder.augment={crop: true, shift: 2, brightness: 0.2, contrast: 0.2}",
+    "policy.denoiser.down_dims=[8,16]",
+    "policy.denoiser.time_embed_dim=8",
+    "train.batch_size=4",
+    "train.device=cpu",
+    "train.deterministic=true",
+    "train.warmup_steps=1",
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Push-T as a camera sees it, while the agent wanders about; the public dataset's keys."""
+    path = tmp_path_factory.mktemp("data") / "pixels.zarr"
+    env = PushT(observation=("image", "state"))
+    rng = np.random.default_rng(0)
+    with EpisodeWriter(path, fps=10.0) as writer:
+        for seed in range(3):
+            frames = [env.reset(seed=seed)[0]]
+            actions = (256 + rng.normal(0, 20, (24, 2)).cumsum(0)).astype(np.float32)
+            frames += [env.step(action)[0] for action in actions[:-1]]
+            writer.add_episode(
+                {
+                    "img": np.stack([frame["image"] for frame in frames]),
+                    "state": np.stack([frame["state"] for frame in frames]),
+                    "action": actions,
+                }
+            )
+    return path
+
+
+def train(dataset, output, *words):
+    return main(["train", f"dataset={dataset}", f"output={output}", *TINY, *words])
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    assert train(dataset, output, "train.steps=6", "train.checkpoint_every=3") == 0
+    return output
+
+
+def test_resuming_with_images_and_augmentation_is_exact(run, dataset, tmp_path):
+    words = ["train.steps=6", "train.checkpoint_every=3"]
+    assert train(dataset, tmp_path / "broken", *words) == 0
+    checkpoints_of(tmp_path / "broken")[-1].rename(tmp_path / "lost")  # died before step 6
+    assert main(["train", f"resume={tmp_path / 'broken'}"]) == 0
+    for stem in ("model", "ema", "training"):
+        ours = read_tensors(checkpoints_of(run)[-1], stem)
+        theirs = read_tensors(checkpoints_of(tmp_path / "broken")[-1], stem)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_evaluating_renders_only_what_the_policy_looks_at(run, tmp_path, monkeypatch):
+    drawn = []
+    draw = PushT._draw
+    monkeypatch.setattr(PushT, "_draw", lambda env, size: drawn.append(size) or draw(env, size))
+    words = [f"checkpoint={run}", "episodes=1", "video_episodes=0", f"output={tmp_path}"]
+    assert main(["evaluate", *words, "solver.steps=2"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    steps = metrics["per_episode"][0]["steps"]
+    chunks = -(-steps // 8)
+    assert drawn == [96] * (1 + 2 * (chunks - 1))  # To = 2 before every chunk after the first
+
+
+def test_a_loaded_policy_is_what_was_trained(run):
+    policy = load_policy(run)
+    assert policy.encoder.views["image"].size == (84, 84)
+    observation = policy.fake_observation(2)
+    chunks = [policy.predict(observation, torch.Generator().manual_seed(0)) for _ in range(2)]
+    assert torch.equal(*chunks)
+
+
+def test_a_task_with_images_has_no_dataset_of_its_own(tmp_path, capsys):
+    assert main(["train", "task=pusht_image", "policy=unet_image_small"]) == 1
+    assert "task 'pusht_image' has no dataset of its own: give dataset=PATH" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_image_task_with_a_policy_that_cannot_see_says_which_can(dataset, tmp_path, capsys):
+    words = ["train", "task=pusht_image", f"dataset={dataset}", f"output={tmp_path / 'run'}"]
+    assert main(words) == 1
+    assert "the state encoder cannot see images (image)" in capsys.readouterr().err
