@@ -5,30 +5,58 @@ up, and beside other busy processes every barrier waits for one that is not runn
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
+LONG_ENOUGH = 2.0  # seconds of one choice's trial, after which it is not repeated
+
+
+@dataclass(frozen=True)
+class Threads:
+    """operations: threads within one operation (OpenMP). rows: threads that divide a batch."""
+
+    operations: int = 1
+    rows: int = 1
+
+    def __str__(self) -> str:
+        if self.rows == 1:
+            return str(self.operations)
+        return f"{self.rows} dividing rows" + (
+            f" and {self.operations} in operations" if self.operations > 1 else ""
+        )
+
+
+def fastest_threads(
+    choices: Sequence[Threads], work: Callable[[Threads], object], repeats: int = 3
+) -> tuple[Threads, str]:
+    """The choice with which `work` takes the least time, and what was found, in words.
+
+    Leaves torch's number of threads as that choice has it. Only on a processor: on an accelerator
+    `work` would not wait for its own end.
+    """
+    seconds = {choice: _shortest(work, choice, repeats) for choice in choices}
+    best = min(seconds, key=lambda choice: seconds[choice])
+    torch.set_num_threads(best.operations)
+    found = ", ".join(f"{choice}: {1e3 * value:.0f} ms" for choice, value in seconds.items())
+    return best, f"{best} ({found})"
+
 
 def use_fastest_threads(work: Callable[[], object], repeats: int = 3) -> str:
-    """Time `work` with one thread and with all, keep the faster; returns what was found, in words.
-
-    Only on a processor: on an accelerator `work` would not wait for its own end.
-    """
+    """Time `work` with one thread and with all, keep the faster; returns what was found."""
     everything = torch.get_num_threads()
-    seconds = {count: _shortest(work, count, repeats) for count in sorted({1, everything})}
-    best = min(seconds, key=lambda count: seconds[count])
-    torch.set_num_threads(best)
-    found = ", ".join(f"{count}: {1e3 * value:.0f} ms" for count, value in seconds.items())
-    return f"{best} of {everything} ({found})"
+    choices = [Threads(count) for count in sorted({1, everything})]
+    best, found = fastest_threads(choices, lambda _: work(), repeats)
+    return found.replace(str(best), f"{best} of {everything}", 1)
 
 
-def _shortest(work: Callable[[], object], count: int, repeats: int) -> float:
-    torch.set_num_threads(count)
-    work()  # warms up
-    taken = []
-    for _ in range(repeats):
+def _shortest(work: Callable[[Threads], object], choice: Threads, repeats: int) -> float:
+    torch.set_num_threads(choice.operations)
+    work(choice)  # warms up
+    taken: list[float] = []
+    while len(taken) < repeats and sum(taken) < LONG_ENOUGH:
         started = time.perf_counter()
-        work()
+        work(choice)
         taken.append(time.perf_counter() - started)
     return min(taken)

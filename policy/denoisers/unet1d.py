@@ -107,6 +107,8 @@ class ConditionalUnet1D(nn.Module):
     context_dim: size G of the context's vector. H must be a multiple of 2^(stages - 1).
     """
 
+    rows_are_independent = True  # training may divide a batch among threads
+
     def __init__(
         self,
         action_dim: int,

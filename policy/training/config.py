@@ -22,7 +22,8 @@ class TrainConfig:
 
     The defaults are the recipe of Chi et al., 2023. amp: bf16 autocast. compile: torch.compile.
     deterministic: bit-for-bit the same result on the same machine, also after resuming. threads: on
-    a processor; None: the faster of one and all, tried out, or what torch says where deterministic.
+    a processor, dividing a batch's rows where the denoiser allows it; None: whatever is fastest,
+    tried out, or as many as torch says where deterministic.
     A period of 0 switches off what it is the period of.
     """
 

@@ -13,13 +13,14 @@ from dipole.data.errors import DipoleError
 from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.files import remove_leftovers
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.threads import use_fastest_threads
+from dipole.policy.threads import Threads, fastest_threads
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.logs import RunLog
 from dipole.policy.training.memory import keep_freed_memory
 from dipole.policy.training.optimizer import learning_rate, set_learning_rate
 from dipole.policy.training.progress import TrainingProgress
 from dipole.policy.training.randomness import seed_step, set_deterministic
+from dipole.policy.training.row_threads import is_divisible, rows_in_threads
 from dipole.policy.training.signals import StopRequest
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
@@ -71,13 +72,17 @@ class Trainer:
         Raises TrainingDivergedError where the loss is not a number; the last good checkpoint stays.
         """
         set_deterministic(self.config.deterministic)
-        self._prepare_processor()
+        threads = self._prepare_processor()
         remove_leftovers(self.run / "checkpoints")
         state, config = self.state, self.config
         self.log = RunLog(self.run, state.step, config.wandb, dict(self.origin))
         stop = StopRequest()
         try:
-            with TrainingProgress(config.steps, state.step) as self.progress, stop:
+            with (
+                TrainingProgress(config.steps, state.step) as self.progress,
+                rows_in_threads(state.policy, threads.rows),
+                stop,
+            ):
                 if state.step:
                     self._score(due=self._due(config.evaluate_every))
                 batches = self.loader.batches(state.step * config.accumulate)
@@ -89,22 +94,39 @@ class Trainer:
             self.log.close()
         return stop.requested
 
-    def _prepare_processor(self) -> None:
-        """Memory and threads of a run on the CPU."""
+    def _prepare_processor(self) -> Threads:
+        """Memory and threads of a run on the CPU; the result's bits depend on the threads."""
+        config, policy = self.config, self.state.policy
         if self.device.type != "cpu":
-            return
+            return Threads(torch.get_num_threads())
         keep_freed_memory()
-        if self.config.threads is not None:
-            torch.set_num_threads(self.config.threads)
-        elif not self.config.deterministic and torch.get_num_threads() > 1:
-            batch = self.state.policy.fake_batch(self.config.batch_size)
-            parameters = [p for p in self.state.policy.parameters() if p.requires_grad]
-            found = use_fastest_threads(
-                lambda: torch.autograd.grad(
-                    self.state.policy.loss(batch), parameters, allow_unused=True
-                )
-            )
-            print(f"threads: {found}")
+        everything = torch.get_num_threads()
+        divisible = is_divisible(policy) and not config.compile
+        if config.threads is not None or config.deterministic:
+            count = everything if config.threads is None else config.threads
+            chosen = Threads(1, rows=count) if divisible else Threads(count)
+            torch.set_num_threads(chosen.operations)
+            return chosen
+        if everything == 1:
+            return Threads()
+        choices = [Threads(1), Threads(everything)]
+        if divisible:
+            choices.append(Threads(1, rows=everything))
+            if any(p.requires_grad for p in policy.encoder.parameters()):
+                choices.append(Threads(everything, rows=everything))
+        chosen, found = fastest_threads(choices, self._trial)
+        print(f"threads: {found}")
+        return chosen
+
+    def _trial(self, threads: Threads) -> None:
+        """A step's computation, on made-up data."""
+        policy = self.state.policy
+        parameters = [p for p in policy.parameters() if p.requires_grad]
+        amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp)
+        with rows_in_threads(policy, threads.rows):
+            with amp:
+                loss = policy.loss(policy.fake_batch(self.config.batch_size))
+            torch.autograd.grad(loss, parameters, allow_unused=True)
 
     def _step(self, batches: Any) -> None:
         """One update of the weights and of their average."""

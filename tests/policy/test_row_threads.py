@@ -1,0 +1,99 @@
+"""Rows of a batch shared among threads: the same outputs, the same gradients, every time."""
+
+import pytest
+import torch
+
+from dipole.data import Feature, Features, WindowSpec
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.training.row_threads import LEAST_ROWS, is_divisible, rows_in_threads
+
+FEATURES = Features(
+    {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
+)
+DENOISER = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
+
+
+@pytest.fixture
+def policy():
+    torch.manual_seed(0)
+    window = WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=4)
+    policy = Policy(PolicyConfig(denoiser=DENOISER), FEATURES, window)
+    # A head of its own for the observation: gradients have to come back out of the denoiser.
+    policy.encoder.register_parameter("gain", torch.nn.Parameter(torch.ones(())))
+    encode = policy.encoder.forward
+
+    def with_gain(observation):
+        return encode({"state": observation["state"] * policy.encoder.gain})
+
+    policy.encoder.forward = with_gain
+    return policy
+
+
+def loss_and_gradients(policy, threads, rows, **autocast):
+    torch.manual_seed(rows)
+    batch = policy.fake_batch(rows)
+    policy.zero_grad()
+    with rows_in_threads(policy, threads):
+        with torch.autocast("cpu", torch.bfloat16, **autocast):
+            loss = policy.loss(batch)
+        loss.backward()
+    return float(loss), {name: p.grad for name, p in policy.named_parameters()}
+
+
+@pytest.mark.parametrize(("threads", "rows"), [(2, 16), (2, 33), (3, 64), (4, 3)])
+def test_dividing_rows_changes_nothing_but_rounding(policy, threads, rows):
+    whole, expected = loss_and_gradients(policy, 1, rows, enabled=False)
+    divided, found = loss_and_gradients(policy, threads, rows, enabled=False)
+    assert divided == pytest.approx(whole, rel=1e-6)
+    assert expected["encoder.gain"].abs() > 0
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, atol=1e-6, rtol=1e-5), name
+
+
+def test_the_same_bits_every_time(policy):
+    _, first = loss_and_gradients(policy, 2, 64, enabled=False)
+    for _ in range(5):
+        _, again = loss_and_gradients(policy, 2, 64, enabled=False)
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_autocast_reaches_the_threads(policy):
+    single, _ = loss_and_gradients(policy, 2, 32, enabled=False)
+    whole, _ = loss_and_gradients(policy, 1, 32, enabled=True)
+    divided, _ = loss_and_gradients(policy, 2, 32, enabled=True)
+    assert divided != single
+    assert divided == pytest.approx(whole, rel=1e-3)
+
+
+def test_each_thread_gets_its_rows_and_small_batches_are_not_divided(policy):
+    seen = []
+    denoise = policy.head.denoiser._denoise
+    policy.head.denoiser._denoise = lambda chunk, films: (
+        seen.append(len(chunk)) or denoise(chunk, films)
+    )
+    for rows in (2 * LEAST_ROWS - 1, 2 * LEAST_ROWS + 1):
+        loss_and_gradients(policy, 2, rows, enabled=False)
+    assert sorted(seen) == [LEAST_ROWS, LEAST_ROWS + 1, 2 * LEAST_ROWS - 1]
+
+
+def test_afterwards_the_denoiser_is_as_before(policy):
+    with rows_in_threads(policy, 2):
+        assert "forward" in vars(policy.head.denoiser)
+    assert "forward" not in vars(policy.head.denoiser)
+
+
+def test_an_error_in_a_thread_is_the_callers_error(policy):
+    def fail(chunk, films):
+        raise RuntimeError("out of paper")
+
+    policy.head.denoiser._denoise = fail
+    with pytest.raises(RuntimeError, match="out of paper"):
+        loss_and_gradients(policy, 2, 64, enabled=False)
+
+
+def test_a_denoiser_that_does_not_say_so_is_not_divided(policy):
+    assert is_divisible(policy)
+    policy.head.denoiser.rows_are_independent = False
+    assert not is_divisible(policy)
+    with rows_in_threads(policy, 2):
+        assert "forward" not in vars(policy.head.denoiser)
