@@ -76,6 +76,7 @@ def _evaluate_delayed(
         episodes=config["episodes"],
         seed=config["seed"],
         merger=config["merger"],
+        merger_options=config["merger_options"],
         n_action_steps=config["n_action_steps"],
     )
 

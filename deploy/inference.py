@@ -6,7 +6,7 @@ Inference runs off the control thread: in a process (process_inference.py), in a
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dipole.data.errors import ConfigError, DipoleError
 from dipole.data.window_spec import WindowSpec
 from dipole.deploy.clock import VirtualClock
+from dipole.deploy.known import Known
 from dipole.deploy.plan import Ticket
 from dipole.deploy.robot import RobotSpec
 
@@ -27,11 +28,15 @@ class InferenceDied(DipoleError):  # noqa: N818  it is what happened
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy sees, {name: shape of one observation}, and does: size numbers an action."""
+    """What a policy sees, {name: shape of one observation}, and does: size numbers an action.
+
+    inpaints: whether it takes what is known of a chunk (known.py).
+    """
 
     observation: Mapping[str, tuple[int, ...]]
     action_size: int
     window: WindowSpec
+    inpaints: bool = False
 
 
 def check_fit(robot: RobotSpec, policy: PolicySpec) -> None:
@@ -56,10 +61,11 @@ def check_fit(robot: RobotSpec, policy: PolicySpec) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """A chunk that is wanted, for an observation {name: [To, *shape]}."""
+    """A chunk that is wanted, for an observation {name: [To, *shape]}; known: see known.py."""
 
     ticket: Ticket
     observation: Arrays
+    known: Known = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,15 @@ class Inference(Protocol):
         ...
 
 
-# (ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}
-Compute = Callable[[Ticket, Arrays], Any]
+# (ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}. One that in-paints is given what
+# is known (known.py) as a third argument, if there is anything.
+Compute = Callable[..., Any]
+
+
+def compute_chunk(compute: Compute, request: Request) -> Any:
+    """The answer to a request."""
+    known = (request.known,) if request.known else ()
+    return compute(request.ticket, request.observation, *known)
 
 
 class VirtualInference:
@@ -123,7 +136,7 @@ class VirtualInference:
 
     def submit(self, request: Request) -> None:
         delay = self._delay(request.ticket)
-        answer = self._compute(request.ticket, request.observation)
+        answer = compute_chunk(self._compute, request)
         self.deliver(Result(request.ticket, answer, delay), delay)
 
     def deliver(self, result: Result, delay: float) -> None:

@@ -52,6 +52,11 @@ class Pilot:
         check_fit(robot, inference.spec)
         self._robot, self._config, self._report = robot, config, report
         merger = make_merger(config.merger, robot.action, **config.merger_options)
+        if merger.inpaints and not inference.spec.inpaints:
+            raise ConfigError(
+                f"merger {config.merger!r} needs a policy that takes known parts of a chunk: a "
+                "diffusion policy, run from its checkpoint and not from an export"
+            )
         lateness = config.max_action_lateness
         self.plan = Plan(inference.spec.window, merger, dt=config.dt, max_lateness=lateness)
         self._supply = ChunkSupply(inference, self.plan, robot, config, report, log)

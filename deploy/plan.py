@@ -8,10 +8,12 @@ everything that answers to a ticket of an earlier epoch, or to one older than a 
     chunk 5         a5  a6  a7  a8  a9 ...     arrives when 7 are consumed: begins with a7
 """
 
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
 from dipole.data.window_spec import WindowSpec
+from dipole.deploy.known import Known
 from dipole.deploy.limits import Floats
 from dipole.deploy.mergers import Merger
 from dipole.policy.history import ActionQueue
@@ -55,12 +57,14 @@ class Plan:
     ) -> None:
         self.epoch = 0
         self.consumed = 0
+        self._window = window
         self._first = window.n_obs_steps - 1
         self._stop = window.horizon if longest is None else self._first + longest
         self._merger = merger
         self._dt = dt
         self._max_lateness = max_lateness
         self._queue = ActionQueue(1)
+        self._past: deque[Floats] = deque(maxlen=self._first)  # the actions that ran last
         self._chunk_ids = 0
         self._source = Ticket(0, 0, 0.0, 0)  # of the newest chunk in the plan
 
@@ -82,12 +86,17 @@ class Plan:
     def clear(self) -> None:
         """Drop the actions, but not what is on its way."""
         self._queue.reset(0)
+        self._past.clear()
         self._merger.reset()
 
     def ticket(self, observation_time: float) -> Ticket:
         """For a chunk that is asked for now."""
         self._chunk_ids += 1
         return Ticket(self._chunk_ids, self.epoch, observation_time, self.consumed)
+
+    def known(self, delay: int) -> Known:
+        """What is known of a chunk that is asked for now and arrives `delay` actions later."""
+        return self._merger.known(self._past, self._queue.remaining(0), delay, self._window)
 
     def accept(self, ticket: Ticket, chunk: Floats, now: float) -> Verdict:
         """Merge a chunk [H, A] that has arrived, if it may be used."""
@@ -110,7 +119,9 @@ class Plan:
         if not self.left:
             return None
         self.consumed += 1
-        return self._queue.pop(0)
+        action = self._queue.pop(0)
+        self._past.append(action)
+        return action
 
     def _lateness(self, ticket: Ticket, now: float) -> float:
         """Seconds since the time to which the next action of the ticket's chunk belongs."""

@@ -1,6 +1,6 @@
 """A policy as the control loop's supplier of chunks. The only file of this room with torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,17 @@ import torch
 from dipole.data.errors import ConfigError
 from dipole.deploy.courier import WARM_UP
 from dipole.deploy.inference import Arrays, PolicySpec
+from dipole.deploy.known import Known as KnownArrays
+from dipole.deploy.known import check_known
 from dipole.deploy.plan import Ticket
 from dipole.policy.executor import ChunkPolicy, predict_group
 from dipole.policy.runnable import load_runnable
+from dipole.policy.solvers import Known
 
 
 class PolicyCompute:
-    """(ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}, as the executor would.
+    """(ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}, as the executor would;
+    known: parts of the chunk that are given (known.py).
 
     The noise comes from one generator, seeded anew with seed, seed + 1, ... at each epoch: as that
     of an executor's row in each episode. group_size: see Executor; 1 is the fastest for one robot.
@@ -29,10 +33,14 @@ class PolicyCompute:
         self._epoch: int | None = None
         self._generator = torch.Generator()
 
-    def __call__(self, ticket: Ticket, observation: Arrays) -> Mapping[str, Any]:
+    def __call__(
+        self, ticket: Ticket, observation: Arrays, known: KnownArrays | None = None
+    ) -> Mapping[str, Any]:
         generator = torch.Generator() if ticket == WARM_UP else self._generator_of(ticket)
         batch = {name: np.asarray(value)[None] for name, value in observation.items()}
-        return {"action": predict_group(self.policy, batch, [generator], self._group_size)[0]}
+        given = as_known([known], self.policy) if known else None
+        chunks = predict_group(self.policy, batch, [generator], self._group_size, given)
+        return {"action": chunks[0]}
 
     def _generator_of(self, ticket: Ticket) -> torch.Generator:
         if ticket.epoch != self._epoch:
@@ -42,13 +50,32 @@ class PolicyCompute:
         return self._generator
 
 
+def as_known(rows: Sequence[KnownArrays], policy: Any) -> Known:
+    """What is known of several chunks, as the policy takes it; their guidance is that of the first.
+
+    Raises ConfigError for what does not fit the policy.
+    """
+    spec = spec_of(policy)
+    guidances = [check_known(row, spec.window, spec.action_size) for row in rows]
+    values = np.stack([np.asarray(row["values"], np.float32) for row in rows])  # [B, H, A]
+    weights = np.stack([np.asarray(row["weights"], np.float32) for row in rows])  # [B, H]
+    mask = np.broadcast_to(weights[..., None], values.shape).copy()
+    return Known(torch.from_numpy(values), torch.from_numpy(mask), guidances[0])
+
+
+def unknown(like: KnownArrays) -> KnownArrays:
+    """Nothing is known, said in the shape of what is known of another chunk."""
+    return {**like, "weights": np.zeros_like(like["weights"])}
+
+
 def spec_of(policy: Any) -> PolicySpec:
     """What a policy sees and does, for who has no torch."""
     features = policy.features
     observation = {name: tuple(feature.shape) for name, feature in features.observation.items()}
     if len(features.action.shape) != 1:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
-    return PolicySpec(observation, int(features.action.shape[0]), policy.window)
+    size, inpaints = int(features.action.shape[0]), bool(getattr(policy, "inpaints", False))
+    return PolicySpec(observation, size, policy.window, inpaints)
 
 
 def checkpoint_compute(

@@ -15,7 +15,14 @@ from multiprocessing.connection import Connection
 
 from dipole.data.errors import DipoleError
 from dipole.deploy.courier import Courier
-from dipole.deploy.inference import Compute, InferenceDied, PolicySpec, Request, Result
+from dipole.deploy.inference import (
+    Compute,
+    InferenceDied,
+    PolicySpec,
+    Request,
+    Result,
+    compute_chunk,
+)
 
 # Importable, as it is called in the process: with functools.partial for its arguments.
 ComputeFactory = Callable[[], tuple[PolicySpec, Compute]]
@@ -108,7 +115,7 @@ def _compute(pipe: Connection, factory: ComputeFactory) -> None:
 def _answer(request: Request, compute: Compute) -> Result:
     started = time.perf_counter()
     try:
-        answer = compute(request.ticket, request.observation)
+        answer = compute_chunk(compute, request)
     except MemoryError:
         raise  # the end of the process, with its traceback
     except Exception as error:

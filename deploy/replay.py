@@ -146,4 +146,5 @@ def _robot_spec(values: Mapping[str, Any]) -> RobotSpec:
 
 def _policy_spec(values: Mapping[str, Any]) -> PolicySpec:
     observation = {name: tuple(shape) for name, shape in values["observation"].items()}
-    return PolicySpec(observation, values["action_size"], WindowSpec(**values["window"]))
+    window = WindowSpec(**values["window"])
+    return PolicySpec(observation, values["action_size"], window, values.get("inpaints", False))

@@ -1,6 +1,7 @@
 """When a chunk is asked for, and what becomes of the answers."""
 
 import math
+from collections import deque
 from collections.abc import Callable
 
 from dipole.deploy.config import LoopConfig
@@ -10,6 +11,8 @@ from dipole.deploy.plan import Plan, Ticket, Verdict
 from dipole.deploy.report import Report
 from dipole.deploy.robot import RobotSpec
 from dipole.deploy.safety import RefusedAction, check_chunk
+
+REMEMBERED = 10  # latencies from which the next one is estimated
 
 
 class ChunkSupply:
@@ -35,6 +38,7 @@ class ChunkSupply:
         self._waiting: Ticket | None = None
         self._asked = 0.0
         self._asked_at = 0
+        self._delays: deque[int] = deque(maxlen=REMEMBERED)  # of the newest answers, in actions
 
     def reset(self) -> None:
         """Drop the plan and whatever is on its way: a new epoch."""
@@ -53,14 +57,20 @@ class ChunkSupply:
         self._waiting = self._plan.ticket(observations.latest.time)
         self._asked, self._asked_at = now, self._plan.consumed
         self._report.counts["requests"] += 1
-        self._inference.submit(Request(self._waiting, observations.stacked()))
+        known = self._plan.known(self._delay())
+        self._inference.submit(Request(self._waiting, observations.stacked(), known))
         return True
+
+    def _delay(self) -> int:
+        """How many actions will run before an answer comes: as many as in the worst of late."""
+        return max(self._delays, default=0)
 
     def receive(self, now: float) -> None:
         """Take in all answers that are there. Raises InferenceDied."""
         while (result := self._inference.poll()) is not None:
             if result.ticket == self._waiting:
                 self._waiting = None
+                self._delays.append(round((now - self._asked) / self._config.dt))
             self._report.sample("inference", result.seconds)
             self._consider(result, now)
 

@@ -3,7 +3,7 @@
 import time
 
 from dipole.deploy.courier import Courier
-from dipole.deploy.inference import Compute, PolicySpec, Request, Result
+from dipole.deploy.inference import Compute, PolicySpec, Request, Result, compute_chunk
 
 
 class ThreadInference(Courier):
@@ -17,5 +17,5 @@ class ThreadInference(Courier):
 
     def _run(self, request: Request) -> Result:
         started = time.perf_counter()
-        answer = self._compute(request.ticket, request.observation)
+        answer = compute_chunk(self._compute, request)
         return Result(request.ticket, answer, time.perf_counter() - started)

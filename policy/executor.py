@@ -11,8 +11,9 @@ is a network or keeps a clock: simulation and the real-time loop share history.p
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from dipole.data import WindowSpec
 from dipole.data.errors import ConfigError, DipoleError
 from dipole.policy.history import ActionQueue, Observation, ObservationHistory, executed_slice
+from dipole.policy.solvers import Known
 
 __all__ = [
     "ActionQueue",
@@ -149,16 +151,22 @@ def predict_group(
     observation: Observation,
     generators: Sequence[torch.Generator],
     group_size: int,
+    known: Known | None = None,
 ) -> np.ndarray:
     """The chunks [B, H, A] of B <= group_size rows, from one call with exactly group_size rows.
 
-    observation: {name: [B, To, *shape]}. The last row is repeated; the repetitions draw their noise
-    from a generator that nobody else uses.
+    observation: {name: [B, To, *shape]}; known: parts of the chunks that are given, for a policy
+    that takes them. The last row is repeated; the repetitions draw their noise from a generator
+    that nobody else uses.
     """
     n_rows = len(generators)
     index = np.minimum(np.arange(group_size), n_rows - 1)
     batch = {name: torch.from_numpy(value[index]) for name, value in observation.items()}
     padding = [torch.Generator()] * (group_size - n_rows)
-    with torch.inference_mode():
-        chunk = policy.predict(batch, generator=[*generators, *padding])  # [group_size, H, A]
+    predict: Callable[..., torch.Tensor] = policy.predict
+    if known is not None:
+        rows = replace(known, values=known.values[index], mask=known.mask[index])
+        predict = partial(predict, known=rows)
+    with torch.inference_mode(known is None or not known.needs_gradients), torch.no_grad():
+        chunk = predict(batch, generator=[*generators, *padding])  # [group_size, H, A]
     return chunk[:n_rows].float().cpu().numpy()

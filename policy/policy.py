@@ -8,7 +8,7 @@ No queues, no history, no clock: these live in the executor.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -86,6 +86,11 @@ class Policy(nn.Module):
         """How chunks are drawn, for heads that have a solver."""
         return getattr(self.head, "solver", None)
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether `predict` takes parts of a chunk that are known."""
+        return bool(getattr(self.head, "inpaints", False))
+
     def loss(self, batch: Batch) -> Tensor:
         """The training loss, a scalar. batch: see `dipole.data.Windows.gather`, as tensors."""
         actions = self._normalizer("action").normalize(batch["action"])
@@ -108,7 +113,6 @@ class Policy(nn.Module):
         """A normalised chunk [B, H, A] in the robot's units."""
         return self._normalizer("action").unnormalize(chunk)
 
-    @torch.inference_mode()
     def predict(
         self,
         observation: Mapping[str, Any],
@@ -128,12 +132,28 @@ class Policy(nn.Module):
         Action k of the chunk belongs to the time of observation k: those to execute are To - 1 to
         To - 2 + Ta. Raises ConfigError for a key that is missing or of another shape.
         """
+        # Guidance through the network differentiates, which inference_mode forgets how to do.
+        differentiates = known is not None and known.needs_gradients
+        with torch.inference_mode(not differentiates), torch.no_grad():
+            return self._predict(observation, generator, noise, known, init, solver)
+
+    def _predict(
+        self,
+        observation: Mapping[str, Any],
+        generator: Generators,
+        noise: Tensor | None,
+        known: Known | None,
+        init: tuple[Any, float] | None,
+        solver: SolverConfig | None,
+    ) -> Tensor:
         checked = self._check(observation)
         action = self._normalizer("action")
         options: dict[str, Any] = {"noise": noise, "solver": solver}
         if known is not None:
             values, mask = self._on_device(known.values), self._on_device(known.mask)
-            options["known"] = Known(action.normalize(values), mask.bool())
+            options["known"] = replace(
+                known, values=action.normalize(values), mask=mask.to(action.scale.dtype)
+            )
         if init is not None:
             options["init"] = (action.normalize(self._on_device(init[0])), init[1])
         given = {name: option for name, option in options.items() if option is not None}

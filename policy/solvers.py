@@ -11,7 +11,7 @@ which is diffusers' DDPM and DDIM, step by step (tested to 1e-5).
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dipole.data.errors import ConfigError
 from dipole.data.registry import Registry
+from dipole.policy.guidance import Guidance
 from dipole.policy.schedules import ScheduleConfig
 
 SOLVERS: Registry[Callable[["SolverConfig", Sequence[float]], list["SolverStep"]]] = Registry(
@@ -143,39 +144,98 @@ def solver_table(config: SolverConfig, alphas: Tensor) -> list[SolverStep]:
     return SOLVERS[config.name](config, alphas.double().tolist())
 
 
+def clean_and_noise(
+    prediction: Tensor, x: Tensor, step: SolverStep, schedule: ScheduleConfig
+) -> tuple[Tensor, Tensor]:
+    """What a prediction at x says: (clean chunk, noise), both [B, H, A]."""
+    if schedule.prediction == "epsilon":
+        return (x - step.sigma * prediction) / step.alpha, prediction
+    if schedule.prediction == "sample":
+        return prediction, (x - step.alpha * prediction) / step.sigma
+    clean = step.alpha * x - step.sigma * prediction
+    return clean, step.alpha * prediction + step.sigma * x
+
+
+def clipped(clean: Tensor, schedule: ScheduleConfig) -> Tensor:
+    """A predicted clean chunk, clipped where the schedule clips."""
+    return clean.clamp(-1, 1) if schedule.clip_sample else clean
+
+
 def split_prediction(
     prediction: Tensor, x: Tensor, step: SolverStep, schedule: ScheduleConfig
 ) -> tuple[Tensor, Tensor]:
     """What a prediction at x says: (clean chunk, clipped where the schedule clips; noise)."""
-    if schedule.prediction == "epsilon":
-        clean, noise = (x - step.sigma * prediction) / step.alpha, prediction
-    elif schedule.prediction == "sample":
-        clean, noise = prediction, (x - step.alpha * prediction) / step.sigma
-    else:
-        clean = step.alpha * x - step.sigma * prediction
-        noise = step.alpha * prediction + step.sigma * x
-    return clean.clamp(-1, 1) if schedule.clip_sample else clean, noise
+    clean, noise = clean_and_noise(prediction, x, step, schedule)
+    return clipped(clean, schedule), noise
+
+
+def next_sample(
+    x: Tensor, clean: Tensor, noise: Tensor, step: SolverStep, z: Tensor | None
+) -> Tensor:
+    """x [B, H, A] at the next, lower noise level. z: fresh noise, needed where step.fresh > 0."""
+    x = step.from_clean * clean + step.from_sample * x + step.from_noise * noise
+    return x if z is None else x + step.fresh * z
 
 
 def solver_step(
     x: Tensor, prediction: Tensor, step: SolverStep, schedule: ScheduleConfig, z: Tensor | None
 ) -> Tensor:
-    """x [B, H, A] at the next, lower noise level. z: fresh noise, needed where step.fresh > 0."""
+    """x [B, H, A] at the next, lower noise level, from what the denoiser predicts at x."""
     clean, noise = split_prediction(prediction, x, step, schedule)
-    x = step.from_clean * clean + step.from_sample * x + step.from_noise * noise
-    return x if z is None else x + step.fresh * z
+    return next_sample(x, clean, noise, step, z)
 
 
 @dataclass(frozen=True)
 class Known:
-    """Parts of a chunk that are given: values [B, H, A], mask [B, H, A] true where they hold."""
+    """Parts of a chunk that are given: values [B, H, A], and how much each of them holds.
+
+    mask: [B, H, A], from 0 (unknown) to 1 (given), or booleans. guidance: what is done about them.
+    Where the mask is 0, nothing changes, to the last bit.
+    """
 
     values: Tensor
     mask: Tensor
+    guidance: Guidance = field(default=Guidance("replace"))
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether torch.inference_mode, which cannot differentiate, is out of the question."""
+        return self.guidance.form == "jacobian"
+
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def guided_prediction(
+    predict: Predict, x: Tensor, step: SolverStep, schedule: ScheduleConfig, known: Known
+) -> tuple[Tensor, Tensor]:
+    """What a denoiser says at x [B, H, A], moved towards what is known: (clean chunk, noise).
+
+        clean + (1 - tau) weight J^T (mask (values - clean))       tau: see Guidance.weight
+
+    J is the derivative of the clean chunk by x / (alpha + sigma), or the identity. The noise moves
+    so that both still make up x. The difference is that of the clipped clean chunk, J that of the
+    unclipped one, for where it is clipped it would be 0. The result is not clipped: it says where
+    to go, not where to be.
+    """
+    scale = step.alpha + step.sigma
+    if known.needs_gradients:
+        with torch.enable_grad():
+            start = x.detach().requires_grad_()
+            estimate, noise = clean_and_noise(predict(start), start, step, schedule)
+        clean, noise = clipped(estimate.detach(), schedule), noise.detach()
+        pull = known.mask * (known.values - clean)
+        pull = scale * torch.autograd.grad(estimate, start, pull)[0]
+    else:
+        clean, noise = split_prediction(predict(x), x, step, schedule)
+        pull = known.mask * (known.values - clean)
+    weight = known.guidance.weight(step.alpha, step.sigma, step.next_alpha, step.next_sigma)
+    change = (step.sigma / scale * weight) * pull
+    return clean + change, noise - (step.alpha / step.sigma) * change
 
 
 def denoise(
-    predictors: Sequence[Callable[[Tensor], Tensor]],
+    predictors: Sequence[Predict],
     x: Tensor,
     table: Sequence[SolverStep],
     schedule: ScheduleConfig,
@@ -185,14 +245,19 @@ def denoise(
     """Run the table over x [B, H, A], noise at the first step's level, down to a chunk.
 
     predictors: the denoiser at the time of each row: x -> prediction. draw: gives fresh noise
-    [B, H, A]. known: in-painted by replacement: after every step the given parts are set to their
-    noised values (Lugmayr et al., 2022, without resampling), so that the last step leaves them
-    exact.
+    [B, H, A]. known: parts that are given. Guidance "replace" sets those of mask 1, after every
+    step, to their noised values, so that the last step leaves them exact.
     """
     first_noise = x
+    guided = known if known is not None and known.guidance.form != "replace" else None
     for step, predict in zip(table, predictors, strict=True):
-        x = solver_step(x, predict(x), step, schedule, draw() if step.fresh > 0 else None)
+        z = draw() if step.fresh > 0 else None
+        if guided is not None:
+            clean, noise = guided_prediction(predict, x, step, schedule, guided)
+            x = next_sample(x, clean, noise, step, z)
+            continue
+        x = solver_step(x, predict(x), step, schedule, z)
         if known is not None:
             noised = step.next_alpha * known.values + step.next_sigma * first_noise
-            x = torch.where(known.mask, noised, x)
+            x = torch.where(known.mask >= 1, noised, x)
     return x

@@ -31,6 +31,7 @@ class DiffusionHead(nn.Module):
     """
 
     alphas: Tensor
+    inpaints = True
 
     def __init__(
         self,
@@ -111,6 +112,8 @@ class DiffusionHead(nn.Module):
             if strength < 1:
                 first = table[0] if table else None
                 x = chunk if first is None else first.alpha * chunk + first.sigma * x
+        if known is not None and not known.mask.any():
+            known = None  # nothing is known: the same chunk as without, to the last bit
         predictors = self.denoiser.predictors(self.time_table(table), context)
         return denoise(predictors, x, table, self.schedule, draw, known)
 

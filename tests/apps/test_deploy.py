@@ -99,7 +99,7 @@ def test_every_choice_of_the_loop_is_a_configuration_of_it():
     from dipole.apps.compose import compose
     from dipole.deploy import LoopConfig
 
-    names = {"default": "switch", "cross_fade": "cross_fade", "ensemble": "ensemble"}
+    names = {"default": "switch", "cross_fade": "cross_fade", "ensemble": "ensemble", "rtc": "rtc"}
     for choice, merger in names.items():
         config = compose("deploy", ["checkpoint=x", f"deploy={choice}"])
         assert LoopConfig.from_dict(config["deploy"]).merger == merger

@@ -50,6 +50,15 @@ def raising(error):
     return SPEC, compute
 
 
+def echoing():
+    """Answers with what is known."""
+
+    def compute(ticket, observation, known=None):
+        return {"action": known["values"]}
+
+    return SPEC, compute
+
+
 def refusing():
     raise ConfigError("no such checkpoint")
 

@@ -31,7 +31,7 @@ class Wanderer:
 
 def test_without_delay_the_results_are_those_of_evaluation():
     delayed = evaluate_delayed(Wanderer(), delay=0, episodes=3, seed=5)
-    plain = evaluate(Wanderer(), "pusht", episodes=3, seed=5, group_size=1)
+    plain = evaluate(Wanderer(), "pusht", episodes=3, seed=5)
     assert delayed.episodes == plain.episodes
     assert delayed.metrics["max_reward_mean"] > 0
 

@@ -25,7 +25,7 @@ LIMITS = Limits((-50.0,) * 2, (50.0,) * 2, (30.0,) * 2, (200.0,) * 2)
 def wandering(seed):
     rng = np.random.default_rng(seed)
 
-    def compute(ticket, observation):
+    def compute(ticket, observation, known=None):
         if ticket.chunk_id % 7 == 0:
             return {"action": np.full((16, 2), np.nan)}
         return {"action": rng.normal(0, 3, (16, 2)).cumsum(0).astype(np.float32)}
@@ -41,7 +41,7 @@ def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, file=None):
         fault=lambda n: clock.advance(float(rng.uniform(0, 0.012))),
     )  # fmt: skip
     config = LoopConfig(merger=merger, control_hz=100.0, max_clamps=10**6, call_timeout=1.0)
-    spec = PolicySpec({"x": (2,)}, 2, WINDOW)
+    spec = PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True)
     inference = VirtualInference(
         spec, wandering(0), clock, lambda ticket: float(rng.uniform(0, delay))
     )
@@ -54,7 +54,7 @@ def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, file=None):
     return robot, report, kept
 
 
-@pytest.mark.parametrize("merger", ["switch", "cross_fade", "ensemble"])
+@pytest.mark.parametrize("merger", ["switch", "cross_fade", "ensemble", "rtc"])
 def test_replaying_a_recording_reproduces_the_same_actions(tmp_path, merger):
     robot, report, _ = fly(tmp_path / "flight.rec", merger=merger)
     assert report.counts["holds"] > 2

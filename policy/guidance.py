@@ -1,0 +1,94 @@
+"""How known parts of a chunk pull at the rest of it, in numbers. No torch: a robot's side reads it.
+
+Real-time chunking (Black, Galliker & Levine, 2025, arXiv 2506.07339) guides the next chunk by what
+is left of the present one, action by action:
+
+    action         0   1   2   3   4   5   6   7   8   9  10  11
+    present chunk  x   x   x   x   x   x   x   x
+    weight         1   1   1  .6  .4  .2  .1  .0   0   0   0   0
+                   └ delay ┘  └─── decays ────┘   └─ nothing is known ─┘
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dipole.data.errors import ConfigError
+from dipole.data.registry import nearest
+
+FORMS = ("replace", "identity", "jacobian")
+DECAYS = ("exponential", "linear", "none", "hard")
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What is done about known parts at every denoising step.
+
+    form: "replace" sets the parts of weight 1 to their noised values (Lugmayr et al., 2022);
+        "identity" moves the predicted clean chunk towards the known values; "jacobian" does so
+        through the network's Jacobian, as the paper does, at the price of a backward pass a step.
+    clip: the largest guidance weight, the paper's beta. None: as much as moves the sample by the
+        whole difference in one step, which of n equal steps is n.
+    data_scale: the standard deviation of chunks given what was observed, in normalised units; the
+        smaller, the more a known part counts at high noise. The paper's is 1.
+    """
+
+    form: str = "identity"
+    clip: float | None = None
+    data_scale: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ConfigError(
+                f"unknown form of guidance {self.form!r}{nearest(self.form, FORMS)} "
+                f"Known: {', '.join(FORMS)}"
+            )
+        for name in ("clip", "data_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"guidance {name} is {value}; it must be a positive number")
+
+    def weight(self, alpha: float, sigma: float, next_alpha: float, next_sigma: float) -> float:
+        """The guidance weight of one step, from signal and noise before and after it (eq. 2 to 4).
+
+        In the paper's time, tau = alpha / (alpha + sigma), and with a data variance of s^2 instead
+        of 1:
+
+            min(clip, (1 - tau) / (tau r^2)),   r^2 = s^2 (1 - tau)^2 / (s^2 tau^2 + (1 - tau)^2)
+        """
+        tau, rest = alpha / (alpha + sigma), sigma / (alpha + sigma)
+        step = next_alpha / (next_alpha + next_sigma) - tau
+        clip = 1 / step if self.clip is None else self.clip
+        if tau == 0:
+            return clip
+        return min(clip, tau / rest + rest / (tau * self.data_scale**2))
+
+
+def prefix_weights(
+    delay: int, known: int, horizon: int, decay: str = "exponential"
+) -> NDArray[np.float64]:
+    """How much each of `horizon` coming actions is held to the `known` first ones, [horizon].
+
+    1 for the `delay` actions that will have run before the new chunk arrives, then, over the rest
+    of what is known, c (e^c - 1) / (e - 1) with c falling evenly from 1 towards 0 (eq. 5), then 0.
+    decay: "exponential" is that; "linear" is c itself, "none" is 1, "hard" is 0.
+
+    >>> prefix_weights(2, 4, 6, "linear").round(2).tolist()
+    [1.0, 1.0, 0.67, 0.33, 0.0, 0.0]
+    """
+    if decay not in DECAYS:
+        raise ConfigError(f"unknown decay {decay!r}{nearest(decay, DECAYS)}")
+    delay, known = min(delay, known, horizon), min(known, horizon)
+    weights = np.zeros(horizon)
+    weights[:delay] = 1.0
+    c = (known - np.arange(delay, known)) / (known - delay + 1)
+    shapes = {
+        "exponential": c * np.expm1(c) / (math.e - 1),
+        "linear": c,
+        "none": np.ones_like(c),
+        "hard": np.zeros_like(c),
+    }
+    weights[delay:known] = shapes[decay]
+    return weights

@@ -1,0 +1,216 @@
+"""Known parts of a chunk: what is frozen, what is pulled; where nothing is known, no change."""
+
+import numpy as np
+import pytest
+import torch
+
+from dipole.data import ConfigError, Feature, Features, WindowSpec
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.guidance import Guidance, prefix_weights
+from dipole.policy.schedules import ScheduleConfig, cumulative_alphas
+from dipole.policy.solvers import (
+    Known,
+    SolverConfig,
+    SolverStep,
+    denoise,
+    guided_prediction,
+    solver_table,
+)
+
+CLEAN = ScheduleConfig(prediction="sample", clip_sample=False)  # the denoiser says the clean chunk
+STEP = SolverStep(50, 0.6, 0.8, 0.8, 0.6, 0.8, 0.0, 0.6, 0.0)
+TABLE = solver_table(SolverConfig("ddim", 10), cumulative_alphas(CLEAN))
+FORMS = [Guidance("identity"), Guidance("jacobian"), Guidance("jacobian", 5.0, 1.0)]
+
+
+def wavy(x):
+    """A clean chunk that depends on x in no simple way, each entry on its neighbours too."""
+    return torch.tanh(x + 0.5 * x.roll(1, dims=1)) - 0.3 * x.flip(2).sin()
+
+
+def sampled(known=None, predict=wavy, table=TABLE, schedule=CLEAN, rows=3):
+    noise = torch.randn(rows, 8, 2, generator=torch.Generator().manual_seed(0))
+    return denoise([predict] * len(table), noise, table, schedule, lambda: None, known)
+
+
+@pytest.mark.parametrize("guidance", [*FORMS, Guidance("replace")])
+def test_where_nothing_is_known_nothing_changes_bit_for_bit(guidance):
+    known = Known(torch.rand(3, 8, 2), torch.zeros(3, 8, 2), guidance)
+    assert torch.equal(sampled(known), sampled())
+
+
+@pytest.mark.parametrize("solver", ["ddim", "ddpm"])
+def test_a_frozen_prefix_is_kept(solver):
+    values, mask = torch.rand(3, 8, 2) * 2 - 1, torch.zeros(3, 8, 2)
+    mask[:, :3] = 1.0
+    table = solver_table(SolverConfig(solver, 10), cumulative_alphas(CLEAN))
+    z = torch.Generator().manual_seed(1)
+    found = denoise(
+        [wavy] * 10, torch.randn(3, 8, 2, generator=z), table, CLEAN,
+        lambda: torch.randn(3, 8, 2, generator=z), Known(values, mask, Guidance("identity")),
+    )  # fmt: skip
+    assert (found[:, :3] - values[:, :3]).abs().max() < 0.02
+    assert (found[:, 3:] - values[:, 3:]).abs().max() > 0.3
+
+
+def test_the_weight_is_the_papers():
+    # tau = 1/2: 1/1 + 1/1; tau = 1/10: 1/9 + 9
+    assert Guidance("jacobian", 100.0, 1.0).weight(0.5, 0.5, 0.6, 0.4) == pytest.approx(2.0)
+    assert Guidance("jacobian", 100.0, 1.0).weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(1 / 9 + 9)
+    assert Guidance("jacobian", 5.0, 1.0).weight(0.1, 0.9, 0.2, 0.8) == 5.0
+    # Narrow data: what is known counts more at high noise, 9 / 0.2^2.
+    assert Guidance("identity", 1e3, 0.2).weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(1 / 9 + 225)
+    # A variance-preserving step is the same one at another scale.
+    assert Guidance("jacobian", 100.0, 1.0).weight(0.6, 0.8, 0.8, 0.6) == pytest.approx(
+        0.75 + 1 / 0.75
+    )
+
+
+def test_the_solvers_own_clip_is_the_number_of_equal_steps():
+    assert Guidance("identity").weight(0.0, 1.0, 0.1, 0.9) == pytest.approx(10.0)
+    assert Guidance("identity").weight(0.1, 0.9, 0.3, 0.7) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("guidance", FORMS)
+def test_clean_chunk_and_noise_still_make_up_the_sample(guidance):
+    x, known = torch.randn(3, 8, 2), Known(torch.rand(3, 8, 2), torch.rand(3, 8, 2), guidance)
+    clean, noise = guided_prediction(wavy, x, STEP, CLEAN, known)
+    assert torch.allclose(0.6 * clean + 0.8 * noise, x, atol=1e-5)
+    assert not torch.allclose(clean, wavy(x), atol=1e-2)
+
+
+def test_through_a_denoiser_whose_jacobian_is_the_identity_both_forms_are_the_same():
+    def shifted(x):
+        return x / (0.6 + 0.8) + 0.25  # the paper's scale of x
+
+    x, values, mask = torch.randn(3, 8, 2), torch.rand(3, 8, 2), torch.rand(3, 8, 2)
+    found = [
+        guided_prediction(shifted, x, STEP, CLEAN, Known(values, mask, Guidance(form)))
+        for form in ("identity", "jacobian")
+    ]
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+def test_through_a_linear_denoiser_the_pull_is_that_of_its_transpose():
+    matrix = torch.randn(8, 8, dtype=torch.double)
+
+    def linear(x):
+        return torch.einsum("ij,bja->bia", matrix, x) / 1.4
+
+    x, values, mask = torch.rand(3, 3, 8, 2, dtype=torch.double).unbind()
+    guidance = Guidance("jacobian", clip=2.0)
+    clean, _ = guided_prediction(linear, x, STEP, CLEAN, Known(values, mask, guidance))
+    pull = torch.einsum("ij,bia->bja", matrix, mask * (values - linear(x)))
+    assert torch.allclose(clean, linear(x) + 0.8 / 1.4 * 2.0 * pull)
+
+
+def test_the_jacobian_is_the_derivative():
+    x, values, mask = torch.rand(3, 2, 8, 2, dtype=torch.double).unbind()
+    guidance = Guidance("jacobian", clip=1.0)
+    clean, _ = guided_prediction(wavy, x, STEP, CLEAN, Known(values, mask, guidance))
+    pull = (clean - wavy(x)) * 1.4 / 0.8
+    error, small = mask * (values - wavy(x)), 1e-6
+    for entry in ((0, 0, 0), (1, 4, 1), (1, 7, 0)):
+        moved = x.clone()
+        moved[entry] += small
+        slope = 1.4 * ((wavy(moved) - wavy(x)) / small * error).sum()
+        assert float(pull[entry]) == pytest.approx(float(slope), abs=1e-4)
+
+
+def test_a_clipped_clean_chunk_is_still_pulled():
+    schedule = ScheduleConfig(prediction="sample", clip_sample=True)
+    x, values, mask = torch.full((1, 8, 2), 4.0), torch.zeros(1, 8, 2), torch.ones(1, 8, 2)
+    for form in ("identity", "jacobian"):
+        known = Known(values, mask, Guidance(form, clip=1.0))
+        clean, _ = guided_prediction(lambda x: x, x, STEP, schedule, known)
+        assert (clean < 1.0).all()  # from 1, where 4 was clipped to
+
+
+def test_the_identity_form_keeps_a_mode_that_replacement_loses():
+    """Two ways round an obstacle: both begin alike, so that what is frozen does not tell which."""
+    rows, height = 2000, 0.5
+    way = height * torch.sin(torch.pi * torch.arange(16) / 15)[:, None]
+
+    def denoiser(step):
+        spread = step.alpha**2 * 0.01 + step.sigma**2
+
+        def predict(x):
+            side = torch.tanh(step.alpha * (x * way).sum((1, 2), keepdim=True) / spread)
+            return side * way + step.alpha * 0.01 / spread * (x - step.alpha * side * way)
+
+        return predict
+
+    def kept(guidance):
+        generator = torch.Generator().manual_seed(0)
+        weights = torch.tensor(prefix_weights(4, 12, 16))[None, :, None].float()
+        known = Known(way.expand(rows, 16, 1), weights.expand(rows, 16, 1), guidance)
+        noise = torch.randn(rows, 16, 1, generator=generator)
+        predictors = [denoiser(step) for step in TABLE]
+        found = denoise(predictors, noise, TABLE, CLEAN, lambda: None, known)
+        return float(((found * way).sum((1, 2)) > 0).float().mean())
+
+    assert kept(Guidance("replace")) < 0.6
+    assert kept(Guidance("jacobian", 5.0, 1.0)) > 0.75
+    assert kept(Guidance("identity")) > 0.99
+
+
+def test_the_soft_mask_is_the_papers():
+    # d = 2 frozen, 4 known of 6: c = 2/3, 1/3; c (e^c - 1) / (e - 1)
+    expected = [1, 1, 2 / 3 * np.expm1(2 / 3) / np.expm1(1), 1 / 3 * np.expm1(1 / 3) / np.expm1(1)]
+    assert prefix_weights(2, 4, 6).tolist() == pytest.approx([*expected, 0, 0])
+    assert prefix_weights(2, 4, 6, "none").tolist() == [1, 1, 1, 1, 0, 0]
+    assert prefix_weights(2, 4, 6, "hard").tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def test_no_more_is_frozen_than_is_known():
+    assert prefix_weights(9, 3, 5).tolist() == [1, 1, 1, 0, 0]
+    assert prefix_weights(9, 9, 5).tolist() == [1, 1, 1, 1, 1]
+    assert prefix_weights(0, 0, 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "identiy"}, "did you mean 'identity'"),
+        ({"clip": 0.0}, "clip is 0.0; it must be a positive number"),
+        ({"data_scale": float("nan")}, "data_scale is nan"),
+    ],
+)
+def test_guidance_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Guidance(**options)
+    with pytest.raises(ConfigError, match="did you mean 'linear'"):
+        prefix_weights(1, 2, 3, "liner")
+
+
+@pytest.fixture(scope="module")
+def policy():
+    torch.manual_seed(0)
+    features = Features({"state": Feature((5,))}, Feature((2,), kind="action"))
+    denoiser = {"name": "unet1d", "down_dims": [16, 32], "time_embed_dim": 16}
+    head = {"name": "diffusion", "solver": {"name": "ddim", "steps": 4}}
+    return Policy(PolicyConfig(denoiser=denoiser, head=head), features, WindowSpec()).eval()
+
+
+@pytest.mark.parametrize("outside", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("form", ["replace", "identity", "jacobian"])
+def test_a_policy_goes_on_from_what_is_known(policy, form, outside):
+    observation, noise = policy.fake_observation(2), torch.randn(2, 16, 2)
+    free = policy.predict(observation, noise=noise)
+    mask = torch.zeros(2, 16, 2)
+    mask[:, :6] = 1.0
+    known = Known(free + 0.3, mask, Guidance(form))
+    with outside():
+        found = policy.predict(observation, noise=noise, known=known)
+    before = (free - known.values)[:, :6].abs().mean()
+    assert (found - known.values)[:, :6].abs().mean() < 0.7 * before
+    assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+@pytest.mark.parametrize("form", ["identity", "jacobian"])
+def test_a_policy_with_nothing_known_is_the_same_bit_for_bit(policy, form):
+    observation, noise = policy.fake_observation(1), torch.randn(1, 16, 2)
+    known = Known(torch.rand(1, 16, 2), torch.zeros(1, 16, 2), Guidance(form))
+    free = policy.predict(observation, noise=noise)
+    assert torch.equal(policy.predict(observation, noise=noise, known=known), free)
