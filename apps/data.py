@@ -1,7 +1,8 @@
-"""`dipole data`: look into a dataset, and validate it."""
+"""`dipole data`: look into a dataset, validate it, and convert others' into one."""
 
 import argparse
 import json
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +17,10 @@ from dipole.data.validate import Validation, validate
 def main(argv: list[str]) -> int:
     """Run `dipole data ARGV`. Returns 0, or 1 where `validate` found problems."""
     arguments = _parser().parse_args(argv)
+    if arguments.command == "convert":
+        from dipole.apps.convert import run_convert
+
+        return run_convert(arguments.source, arguments.destination, arguments.words)
     if arguments.command == "info":
         return _info(arguments.path, arguments.json)
     return _validate(arguments.path, arguments.json)
@@ -34,7 +39,26 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=does, description=does)
         command.add_argument("path", help="a folder or zip, or bundled:NAME such as bundled:pusht")
         command.add_argument("--json", action="store_true", help="print JSON, for scripts and CI")
+    _add_convert(commands)
     return parser
+
+
+def _add_convert(commands: Any) -> None:
+    from dipole.apps.convert import WORDS
+
+    does = "bring in LeRobot, Diffusion Policy zarr or robomimic's HDF5, or write LeRobot v3.0"
+    command = commands.add_parser(
+        "convert",
+        help=does,
+        description=f"{does}. An interrupted conversion goes on when it is called again.",
+        epilog=WORDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("source", help="the dataset to read; its format is found out")
+    command.add_argument(
+        "destination", help="a folder, or a name that ends in .zip; must not exist"
+    )
+    command.add_argument("words", nargs="*", metavar="WORD=VALUE", help="see below")
 
 
 def _info(path: str, as_json: bool) -> int:
@@ -66,6 +90,7 @@ def _print_info(info: Info, console: Console) -> None:
         ("frames", f"{info.frames:,}{_minutes(info.seconds)}"),
         ("frame rate", "not recorded" if info.fps is None else f"{info.fps:g} Hz"),
         ("environment", " ".join(map(str, info.environment.values())) or "not recorded"),
+        *([("tasks", _tasks(info.tasks))] if any(info.tasks) else []),
         *((f"windows {spec}", f"{count:,}") for spec, count in info.windows.items()),
         ("fingerprint", info.fingerprint),
     ):
@@ -78,6 +103,11 @@ def _print_info(info: Info, console: Console) -> None:
         said = [array.key, array.kind, shape, array.dtype, array.units]
         keys.add_row(*map(escape, said), *sizes)
     console.print(keys)
+
+
+def _tasks(tasks: list[str]) -> str:
+    more = f", and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+    return ", ".join(repr(task) for task in tasks[:3]) + more
 
 
 def _minutes(seconds: float | None) -> str:

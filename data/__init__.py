@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from dipole.data.bundle import bundled
     from dipole.data.errors import CheckpointError, ConfigError, DataError, DipoleError
     from dipole.data.features import TRANSFORMS, Feature, Features
+    from dipole.data.formats.video import Clip
+    from dipole.data.frame_array import FrameArray
     from dipole.data.loader import Loader, make_loader
     from dipole.data.split import split_episodes
     from dipole.data.statistics import Statistics
@@ -24,6 +26,7 @@ __all__ = [
     "TRANSFORMS",
     "Batch",
     "CheckpointError",
+    "Clip",
     "ConfigError",
     "DataError",
     "DipoleError",
@@ -31,6 +34,7 @@ __all__ = [
     "EpisodeWriter",
     "Feature",
     "Features",
+    "FrameArray",
     "Loader",
     "Statistics",
     "StoredArray",
@@ -45,6 +49,8 @@ _MODULES = {
     "bundle": ("bundled",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "DipoleError"),
     "features": ("TRANSFORMS", "Feature", "Features"),
+    "formats.video": ("Clip",),
+    "frame_array": ("FrameArray",),
     "loader": ("Loader", "make_loader"),
     "split": ("split_episodes",),
     "statistics": ("Statistics",),

@@ -8,21 +8,27 @@ from typing import Any
 import numpy as np
 
 from dipole.data.errors import DataError
+from dipole.data.formats.video import Clip
 from dipole.data.registry import nearest
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-_FIELDS = ("kind", "shape", "dtype", "units")
+_FIELDS = ("kind", "shape", "dtype", "units", "names", "storage")
 _KINDS = ("state", "image", "action")
 
 
 @dataclass(frozen=True)
 class FrameSchema:
-    """One key: shape and dtype of a frame (None until known), its kind and units."""
+    """One key: shape and dtype of a frame (None until known), its kind and units.
+
+    names: of the entries of a vector, e.g. joints; storage: "video", or "" for an array.
+    """
 
     shape: tuple[int, ...] | None = None
     dtype: np.dtype[Any] | None = None
     kind: str = ""
     units: str = ""
+    names: tuple[str, ...] = ()
+    storage: str = ""
 
     @classmethod
     def from_dict(cls, key: str, entry: Mapping[str, Any]) -> "FrameSchema":
@@ -42,18 +48,28 @@ class FrameSchema:
             raise DataError(f"{where}: {error}") from error
         if dtype is not None and dtype.kind not in "biuf":
             raise DataError(f"{where}: dtype {dtype}; only numbers are stored")
-        return cls(shape, dtype, kind, str(entry.get("units", "")))
+        names = tuple(map(str, entry.get("names", ())))
+        if names and shape is not None and (len(names),) != shape:
+            raise DataError(f"{where}: {len(names)} names for frames of shape {list(shape)}")
+        units, storage = str(entry.get("units", "")), str(entry.get("storage", ""))
+        return cls(shape, dtype, kind, units, names, storage)
 
-    def of(self, key: str, array: np.ndarray) -> "FrameSchema":
-        """The same, with what an array [frames, *shape] settles."""
+    def of(self, key: str, array: "np.ndarray | Clip") -> "FrameSchema":
+        """The same, with what an array or a video [frames, *shape] settles."""
         image = array.dtype == np.uint8 and array.ndim == 4
         kind = self.kind or ("action" if key == "action" else "image" if image else "state")
-        return FrameSchema(array.shape[1:], array.dtype, kind, self.units)
+        storage = "video" if isinstance(array, Clip) else ""
+        return FrameSchema(array.shape[1:], array.dtype, kind, self.units, self.names, storage)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, as it stands in the dataset's attributes."""
         shape, dtype = list(self.shape or ()), np.dtype(self.dtype).name
-        return {"kind": self.kind, "shape": shape, "dtype": dtype, "units": self.units}
+        said = {"kind": self.kind, "shape": shape, "dtype": dtype, "units": self.units}
+        if self.names:
+            said["names"] = list(self.names)
+        if self.storage:
+            said["storage"] = self.storage
+        return said
 
     def fit(self, where: str, values: Any) -> np.ndarray:
         """Values as an array [frames, *shape] to store.
@@ -75,6 +91,14 @@ class FrameSchema:
             )
         return array
 
+    def fit_clip(self, where: str, clip: Clip) -> Clip:
+        """The video itself; raises DataError where its pictures have another shape."""
+        if self.shape is not None and clip.picture != self.shape:
+            raise DataError(
+                f"{where}: pictures of {list(clip.picture)}, expected {list(self.shape)}"
+            )
+        return clip
+
 
 class EpisodeSchema:
     """All keys of a dataset: declared in part, settled by the first episode, demanded after."""
@@ -83,13 +107,13 @@ class EpisodeSchema:
         self.frames = {key: FrameSchema.from_dict(key, entry) for key, entry in said.items()}
         self._settled = False
 
-    def fit(self, where: str, episode: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The episode's arrays as they will be stored; raises DataError where one does not fit."""
+    def fit(self, where: str, episode: Mapping[str, Any]) -> dict[str, np.ndarray | Clip]:
+        """The episode's arrays as they will be stored, and its videos as they are.
+
+        Raises DataError where one does not fit.
+        """
         self._check_keys(where, episode)
-        arrays = {
-            key: self.frames.get(key, FrameSchema()).fit(f"{where}, {key!r}", episode[key])
-            for key in sorted(episode)
-        }
+        arrays = {key: self._fit(f"{where}, {key!r}", key, episode[key]) for key in sorted(episode)}
         lengths = {key: len(array) for key, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"{where}: its arrays have different numbers of frames: {lengths}")
@@ -100,6 +124,13 @@ class EpisodeSchema:
             }
             self._settled = True
         return arrays
+
+    def _fit(self, where: str, key: str, values: Any) -> "np.ndarray | Clip":
+        schema = self.frames.get(key, FrameSchema())
+        is_video = isinstance(values, Clip)
+        if self._settled and is_video != (schema.storage == "video"):
+            raise DataError(f"{where}: video in some episodes only; give all or none as video")
+        return schema.fit_clip(where, values) if is_video else schema.fit(where, values)
 
     def _check_keys(self, where: str, episode: Mapping[str, Any]) -> None:
         for key in sorted({*self.frames, "action"} - set(episode)):

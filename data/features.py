@@ -179,9 +179,16 @@ class FeatureReader:
 
         The transform sees each frame once, however often it is asked for.
         """
+        if self.feature.kind == "image" and self._transform is None:
+            return self._pictures(frames)
         wanted, where = np.unique(frames, return_inverse=True)
         taken = self._convert(self._store[self._key].take(wanted))
         return taken[where].reshape(*frames.shape, *self.feature.shape)
+
+    def _pictures(self, frames: np.ndarray) -> np.ndarray:
+        """Straight from the store: pictures are large, and each copy costs as much as decoding."""
+        flat = self._store[self._key].take(np.asarray(frames).ravel())
+        return self._convert(flat).reshape(*frames.shape, *self.feature.shape)
 
     def _convert(self, frames: np.ndarray) -> np.ndarray:
         if frames.ndim == 1:  # an array with one number per frame

@@ -35,6 +35,7 @@ class Info:
     arrays: list[ArrayInfo]
     windows: dict[str, int]  # "horizon/n_obs_steps/n_action_steps" -> how many
     fingerprint: str
+    tasks: list[str]  # what was to be done, in words; each once, "" where it is not recorded
 
     @property
     def seconds(self) -> float | None:
@@ -68,14 +69,16 @@ def dataset_info(store: EpisodeStore, spec: WindowSpec | None = None) -> Info:
         arrays=[_array_info(store, key) for key in sorted(store.arrays)],
         windows={named: int(spec.count(lengths).sum())},
         fingerprint=store.fingerprint(),
+        tasks=list(dict.fromkeys(store.tasks)),
     )
 
 
 def _array_info(store: EpisodeStore, key: str) -> ArrayInfo:
     array = store[key]
+    schema = store.schema(key)
     return ArrayInfo(
         key=key,
-        **store.schema(key),
+        **{name: schema[name] for name in ("kind", "shape", "dtype", "units")},
         n_bytes=array.nbytes,
         chunk_frames=array.block_frames,
     )

@@ -3,6 +3,7 @@
     data/state         [frames, 5]    episode 0 | episode 1 | episode 2 ...
     data/action        [frames, 2]
     meta/episode_ends  [episodes]     where each one ends, exclusive
+    videos/camera/     one file an episode, where a camera is stored as video
 
 A zarr group in a folder or a zip. Version 2 is the layout of Diffusion Policy and read as it
 stands; version 3 is what `EpisodeWriter` writes. docs/data-format.md is the format on one page.
@@ -20,27 +21,33 @@ from dipole.data.bundle import dataset_path
 from dipole.data.errors import DataError
 from dipole.data.formats.files import Files, open_files, read_metadata
 from dipole.data.formats.layout import read_layout
+from dipole.data.frame_array import FrameArray
 from dipole.data.registry import nearest
 from dipole.data.stored_array import BlockCache, StoredArray
+from dipole.data.video_array import VideoArray
 
 ENDS = "meta/episode_ends"
+TASKS = "meta/task_index"
 
 
 class EpisodeStore:
     """A dataset of episodes, read-only; made by `EpisodeStore.open`.
 
     path: where it lies; arrays: by key; episode_ends: int64 [episodes], exclusive; attributes: what
-    the dataset says of itself (schema, fps, environment), empty for the Diffusion Policy layout.
+    the dataset says of itself (schema, fps, environment), empty for the Diffusion Policy layout;
+    tasks: for each episode what was to be done, in words, "" where that is not recorded.
     """
 
     def __init__(
         self,
         path: Path,
-        arrays: Mapping[str, StoredArray],
+        arrays: Mapping[str, FrameArray],
         episode_ends: np.ndarray,
         attributes: dict[str, Any],
+        tasks: list[str] | None = None,
     ) -> None:
         self.path = path
+        self.tasks = [""] * len(episode_ends) if tasks is None else tasks
         self.episode_ends = episode_ends
         self.attributes = attributes
         self.arrays = dict(arrays)
@@ -55,15 +62,18 @@ class EpisodeStore:
         found = dataset_path(path)
         files = open_files(found)
         attributes = read_attributes(files)
-        arrays = read_arrays(files)
         ends = read_episode_ends(files)
+        arrays: dict[str, FrameArray] = {
+            **read_arrays(files),
+            **read_videos(files, attributes, ends),
+        }
         problems = [*ends_problems(ends), *length_problems(arrays, ends)]
         if problems:
             raise DataError(f"{found}: {problems[0]}")
         for array in arrays.values():
             # A length that the metadata only claims has no last chunk: say so now, not at epoch 3.
             array.check_end()
-        return cls(found, arrays, ends, attributes)
+        return cls(found, arrays, ends, attributes, read_tasks(files, attributes, len(ends)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A worker process opens the files itself."""
@@ -104,7 +114,7 @@ class EpisodeStore:
     def __contains__(self, key: object) -> bool:
         return key in self.arrays
 
-    def __getitem__(self, key: str) -> StoredArray:
+    def __getitem__(self, key: str) -> FrameArray:
         if key not in self.arrays:
             raise DataError(
                 f"{self.path}: no array {key!r}{nearest(key, self.arrays)}. "
@@ -113,7 +123,10 @@ class EpisodeStore:
         return self.arrays[key]
 
     def schema(self, key: str) -> dict[str, Any]:
-        """What a frame of `key` is: kind (state, image, action), shape, dtype, units or ""."""
+        """What a frame of `key` is: kind (state, image, action), shape, dtype, units or "".
+
+        Where it is said, also names (of a vector's entries) and storage ("video").
+        """
         array = self[key]
         said = (self.attributes.get("schema") or {}).get(key, {})
         image = array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] in (1, 3, 4)
@@ -123,6 +136,7 @@ class EpisodeStore:
             "shape": list(array.shape[1:]),
             "dtype": array.dtype.name,
             "units": str(said.get("units", "")),
+            **{name: said[name] for name in ("names", "storage") if said.get(name)},
         }
 
     def fingerprint(self) -> str:
@@ -131,7 +145,7 @@ class EpisodeStore:
         It does not depend on the path, nor on whether the same store is a folder or a zip.
         """
         schema = {key: self.schema(key) for key in self.keys()}
-        said = [schema, self.fps, self.environment]
+        said = [schema, self.fps, self.environment, *([self.tasks] if any(self.tasks) else [])]
         digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
         digest.update(self.episode_ends.astype("<i8").tobytes())
         for key in self.keys():
@@ -197,6 +211,55 @@ def read_arrays(files: Files) -> dict[str, StoredArray]:
     return arrays
 
 
+def read_videos(
+    files: Files, attributes: dict[str, Any], ends: np.ndarray
+) -> dict[str, VideoArray]:
+    """The cameras under videos/ by their key; raises DataError where one is not described."""
+    videos = {}
+    for key in files.folders("videos"):
+        said = (attributes.get("schema") or {}).get(key, {})
+        picture = said.get("shape")
+        sound = isinstance(picture, list) and len(picture) == 3 and picture[2] == 3
+        if not sound or not all(type(n) is int and 0 < n < 2**15 for n in picture):
+            raise DataError(
+                f"{files.path}: videos/{key}, but the schema says shape {picture!r} of it: "
+                "[height, width, 3] is needed"
+            )
+        first_frames = read_numbers(files, f"videos/{key}/first_frame")
+        if first_frames is None or len(first_frames) != len(ends) or (first_frames < 0).any():
+            raise DataError(
+                f"{files.path}: videos/{key}/first_frame must have a number for each of "
+                f"{len(ends)} episodes. Copy or convert the dataset again"
+            )
+        videos[key] = VideoArray(files, key, tuple(picture), ends, first_frames)
+    return videos
+
+
+def read_tasks(files: Files, attributes: dict[str, Any], n_episodes: int) -> list[str] | None:
+    """What was to be done in each episode, or None where nothing is recorded; raises DataError."""
+    words, numbers = attributes.get("tasks"), read_numbers(files, TASKS)
+    if words is None and numbers is None:
+        return None
+    if (
+        not isinstance(words, list)
+        or not all(isinstance(word, str) for word in words)
+        or numbers is None
+        or len(numbers) != n_episodes
+    ):
+        raise DataError(
+            f"{files.path}: tasks are the attribute `tasks`, a list of words, and {TASKS}, a "
+            f"number for each of {n_episodes} episodes. One of them is absent or another"
+        )
+    outside = np.flatnonzero((numbers < 0) | (numbers >= len(words)))
+    if len(outside):
+        episode = int(outside[0])
+        raise DataError(
+            f"{files.path}: {TASKS} says task {numbers[episode]} of episode {episode}, but there "
+            f"are {len(words)} tasks. Mend the list"
+        )
+    return [words[number] for number in numbers.tolist()]
+
+
 def no_arrays(files: Files) -> str:
     """What is said of a group without any array under data/."""
     return (
@@ -207,20 +270,28 @@ def no_arrays(files: Files) -> str:
 
 def read_episode_ends(files: Files) -> np.ndarray:
     """meta/episode_ends as int64 [episodes]; raises DataError where it is no list of integers."""
-    layout = read_layout(files, ENDS)
-    if layout is None:
+    ends = read_numbers(files, ENDS)
+    if ends is None:
         raise DataError(
             f"{files.path}: no {ENDS}, so where episodes end is unknown; see docs/data-format.md"
         )
+    return ends
+
+
+def read_numbers(files: Files, name: str) -> np.ndarray | None:
+    """A list of integers as int64 [N], None where there is none; raises DataError for others."""
+    layout = read_layout(files, name)
+    if layout is None:
+        return None
     if len(layout.shape) != 1 or layout.dtype.kind not in "iu":
         raise DataError(
-            f"{files.path}: {ENDS} is {layout.dtype} of shape {list(layout.shape)}, "
+            f"{files.path}: {name} is {layout.dtype} of shape {list(layout.shape)}, "
             "not a list of integers: write it as int64 [episodes]"
         )
     array = StoredArray(files, layout)
     array.check_end()
-    ends: np.ndarray = array.read(0, len(array)).astype(np.int64)
-    return ends
+    numbers: np.ndarray = array.read(0, len(array)).astype(np.int64)
+    return numbers
 
 
 def ends_problems(ends: np.ndarray) -> list[str]:
@@ -235,7 +306,7 @@ def ends_problems(ends: np.ndarray) -> list[str]:
     ]
 
 
-def length_problems(arrays: Mapping[str, StoredArray], ends: np.ndarray) -> list[str]:
+def length_problems(arrays: Mapping[str, FrameArray], ends: np.ndarray) -> list[str]:
     """Arrays whose number of frames is not the last episode end, one sentence each."""
     frames = int(ends[-1]) if len(ends) else 0
     return [

@@ -7,8 +7,10 @@ import numpy as np
 
 from dipole.data.errors import DataError
 from dipole.data.formats.chunks import ChunkMap
+from dipole.data.formats.decoding import chunk_decoder
 from dipole.data.formats.files import Files
 from dipole.data.formats.layout import ArrayLayout
+from dipole.data.frame_array import FrameArray
 
 
 class BlockCache:
@@ -33,10 +35,10 @@ class BlockCache:
             self._used -= self._blocks.popitem(last=False)[1].nbytes
 
 
-class StoredArray:
-    """An array [frames, ...] in its files; indexing reads, as numpy would answer.
+class StoredArray(FrameArray):
+    """An array [frames, ...] in its chunks.
 
-    The first axis is frames. Every read looks first whether the chunks exist and lets zarr verify
+    The first axis is frames. Every read looks first whether the chunks exist and verifies their
     checksums: a missing or damaged chunk raises DataError with the array's name and the frames.
     """
 
@@ -45,6 +47,7 @@ class StoredArray:
         self._layout = layout
         self._cache = cache or BlockCache()
         self._chunks = ChunkMap(files, layout)
+        self._decode_chunk = chunk_decoder(layout)
         self._array: Any = None
         self.name = layout.name.removeprefix("data/")
         self.shape = layout.shape
@@ -52,51 +55,7 @@ class StoredArray:
         self.block_frames = layout.chunk[0]
         self.n_blocks = -(-self.shape[0] // self.block_frames)
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the whole array in memory, uncompressed."""
-        return self.shape[0] * self._layout.frame_bytes
-
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one frame in memory, uncompressed."""
-        return self._layout.frame_bytes
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"StoredArray({self.name!r}, shape={self.shape}, dtype={self.dtype})"
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError(f"{self!r} is on disk: reading it makes a copy")
-        array = self.read(0, len(self))
-        return array if dtype is None else array.astype(dtype, copy=False)
-
-    def __getitem__(self, key: Any) -> Any:
-        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
-        if isinstance(first, int | np.integer):
-            frame = range(len(self))[first]  # IndexError and negative numbers as for any sequence
-            return self.read(frame, frame + 1)[(0, *rest)]
-        if isinstance(first, slice):
-            start, stop, step = first.indices(len(self))
-            if step > 0:
-                return self.read(start, max(start, stop))[(slice(None, None, step), *rest)]
-            return self.take(np.arange(start, stop, step))[(slice(None), *rest)]
-        if first is Ellipsis or first is None or (isinstance(first, tuple) and not first):
-            return self.read(0, len(self))[key]
-        if not all(isinstance(index, slice | int | np.integer) for index in rest):
-            raise IndexError(f"{self!r}: choose frames first, then index the array that comes")
-        frames = np.arange(len(self))[first]
-        return self.take(frames)[(slice(None),) * frames.ndim + rest]
-
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames [start, stop) as a new array [stop - start, ...]."""
         self._check_blocks(range(start // self.block_frames, -(-stop // self.block_frames)))
         frames = np.empty((stop - start, *self.shape[1:]), self.dtype)
         piece = self._layout.shard[0]  # one shard at a time: whole files, bounded memory
@@ -108,19 +67,15 @@ class StoredArray:
         return frames
 
     def take(self, frames: np.ndarray) -> np.ndarray:
-        """The frames with these numbers, int [...], as an array [..., *frame shape].
-
-        Each chunk that is needed is decoded once; recently decoded ones are remembered.
-        """
-        wanted, where = np.unique(np.asarray(frames, np.int64).ravel(), return_inverse=True)
-        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
-            raise IndexError(f"frames {wanted[0]} to {wanted[-1]} of {len(self)} in {self.name!r}")
+        """As for every FrameArray; recently decoded chunks are remembered."""
+        wanted, order = self._wanted(frames)
         taken = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         blocks, starts = np.unique(wanted // self.block_frames, return_index=True)
         ends = [*starts[1:], len(wanted)]
         for block, start, end in zip(blocks.tolist(), starts, ends, strict=True):
-            taken[start:end] = self.block(block)[wanted[start:end] - block * self.block_frames]
-        return taken[where].reshape(*np.shape(frames), *self.shape[1:])
+            inside = wanted[start:end] - block * self.block_frames
+            taken[order[start:end]] = self.block(block)[inside]
+        return taken.reshape(*np.shape(frames), *self.shape[1:])
 
     def block(self, block: int) -> np.ndarray:
         """The frames of one row of chunks, [at most block_frames, ...]; do not write into it."""
@@ -134,11 +89,9 @@ class StoredArray:
         return decoded
 
     def problem(self, block: int) -> str | None:
-        """What is wrong with the files of a block, as far as seen without decoding it."""
         return self._chunks.problem(block)
 
     def check_end(self) -> None:
-        """Raise DataError where the last chunk is absent: frames are claimed that never were."""
         if self.n_blocks:
             self._check_blocks(range(self.n_blocks - 1, self.n_blocks))
 
@@ -149,6 +102,39 @@ class StoredArray:
                 raise self._error(block, problem)
 
     def _decode(self, start: int, stop: int) -> np.ndarray:
+        """Frames [start, stop) of chunks that are there."""
+        if self._decode_chunk is None:
+            return self._decode_by_zarr(start, stop)
+        decoded = []
+        for block in range(start // self.block_frames, -(-stop // self.block_frames)):
+            first = block * self.block_frames
+            try:
+                frames = self._decode_block(block)
+            except Exception as error:  # codecs raise whatever they like at a damaged chunk
+                raise self._error(block, f"its chunk is damaged ({error})") from error
+            decoded.append(frames[max(start - first, 0) : stop - first])
+        return decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
+
+    def _decode_block(self, block: int) -> np.ndarray:
+        assert self._decode_chunk is not None
+        chunks = [*self._chunks.chunks(block)]
+        if len(chunks) == 1 and self._layout.chunk[1:] == self.shape[1:]:
+            only = self._decode_chunk(self._chunks.stored(chunks[0]))
+            return np.asarray(only, self.dtype)
+        frames = np.empty((self.block_frames, *self.shape[1:]), self.dtype)
+        for chunk in chunks:
+            others = [
+                slice(at * size, min((at + 1) * size, whole))
+                for at, size, whole in zip(
+                    chunk[1:], self._layout.chunk[1:], self.shape[1:], strict=True
+                )
+            ]
+            kept = tuple(slice(0, part.stop - part.start) for part in others)
+            values = self._decode_chunk(self._chunks.stored(chunk))
+            frames[(slice(None), *others)] = values[(slice(None), *kept)]
+        return frames
+
+    def _decode_by_zarr(self, start: int, stop: int) -> np.ndarray:
         try:
             if self._array is None:
                 import zarr
@@ -165,7 +151,7 @@ class StoredArray:
             if first == last:
                 raise self._error(first, f"its chunk is damaged ({error})") from error
             for block in range(first, last + 1):  # find the one to name
-                self._decode(
+                self._decode_by_zarr(
                     max(start, block * self.block_frames),
                     min(stop, (block + 1) * self.block_frames),
                 )

@@ -16,6 +16,7 @@ from dipole.data.columns import ColumnSummary
 from dipole.data.errors import DataError
 from dipole.data.formats.files import Files, open_files
 from dipole.data.formats.layout import read_layout
+from dipole.data.frame_array import FrameArray
 from dipole.data.statistics import PIECE_BYTES
 from dipole.data.store import (
     ends_problems,
@@ -23,6 +24,8 @@ from dipole.data.store import (
     no_arrays,
     read_attributes,
     read_episode_ends,
+    read_tasks,
+    read_videos,
 )
 from dipole.data.stored_array import StoredArray
 from dipole.data.window_spec import WindowSpec
@@ -91,6 +94,9 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
     ends = _try(result, "meta/episode_ends", lambda: read_episode_ends(files))
     arrays = _read_arrays(result, files)
     if ends is not None:
+        found = _try(result, "videos", lambda: read_videos(files, attributes, ends)) or {}
+        arrays = {**arrays, **found}
+        _try(result, "tasks", lambda: read_tasks(files, attributes, len(ends)))
         _check_episodes(result, arrays, ends)
     _check_keys(result, arrays, attributes)
     for key, array in arrays.items():
@@ -107,8 +113,8 @@ def _try(result: Validation, where: str, read: Callable[[], Any]) -> Any:
         return None
 
 
-def _read_arrays(result: Validation, files: Files) -> dict[str, StoredArray]:
-    arrays = {}
+def _read_arrays(result: Validation, files: Files) -> dict[str, FrameArray]:
+    arrays: dict[str, FrameArray] = {}
     for key in files.folders("data"):
         layout = _try(result, key, lambda name=f"data/{key}": read_layout(files, name))  # type: ignore[misc]
         if layout is not None:
@@ -118,9 +124,7 @@ def _read_arrays(result: Validation, files: Files) -> dict[str, StoredArray]:
     return arrays
 
 
-def _check_episodes(
-    result: Validation, arrays: Mapping[str, StoredArray], ends: np.ndarray
-) -> None:
+def _check_episodes(result: Validation, arrays: Mapping[str, FrameArray], ends: np.ndarray) -> None:
     result.problem("meta/episode_ends", *ends_problems(ends))
     result.problem("lengths", *length_problems(arrays, ends))
     lengths = np.diff(ends, prepend=0)
@@ -136,7 +140,7 @@ def _check_episodes(
 
 
 def _check_keys(
-    result: Validation, arrays: Mapping[str, StoredArray], attributes: Mapping[str, Any]
+    result: Validation, arrays: Mapping[str, FrameArray], attributes: Mapping[str, Any]
 ) -> None:
     """The action, and what the attributes say of each array against what it is."""
     if "action" not in arrays:
@@ -159,7 +163,7 @@ def _check_keys(
             result.problem(key, f"an image of dtype {array.dtype.name}: images are uint8")
 
 
-def _check_numbers(result: Validation, key: str, array: StoredArray, ends: np.ndarray) -> None:
+def _check_numbers(result: Validation, key: str, array: FrameArray, ends: np.ndarray) -> None:
     """Read everything: chunks, NaN and infinities, and for what is not an image its columns."""
     unreadable: list[str] = []
     not_finite: list[str] = []
@@ -180,7 +184,7 @@ def _check_numbers(result: Validation, key: str, array: StoredArray, ends: np.nd
 
 
 def _check_columns(
-    result: Validation, key: str, array: StoredArray, summary: ColumnSummary, ends: np.ndarray
+    result: Validation, key: str, array: FrameArray, summary: ColumnSummary, ends: np.ndarray
 ) -> None:
     constant, value = summary.constant()
     still = [
@@ -196,7 +200,7 @@ def _check_columns(
     result.warning(key, *far)
 
 
-def _readable(array: StoredArray, unreadable: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+def _readable(array: FrameArray, unreadable: list[str]) -> Iterator[tuple[int, np.ndarray]]:
     """Each run of whole chunks and its first frame; what cannot be read goes into the list."""
     size = max(PIECE_BYTES // max(array.frame_bytes, 1) // array.block_frames, 1)
     only_claimed = array.n_blocks > 0 and array.problem(array.n_blocks - 1) is not None
@@ -216,7 +220,7 @@ def _readable(array: StoredArray, unreadable: list[str]) -> Iterator[tuple[int, 
 
 
 def _read_or_note(
-    array: StoredArray, blocks: range, unreadable: list[str]
+    array: FrameArray, blocks: range, unreadable: list[str]
 ) -> tuple[int, np.ndarray] | None:
     try:
         return _read_blocks(array, blocks)
@@ -225,7 +229,7 @@ def _read_or_note(
         return None
 
 
-def _read_blocks(array: StoredArray, blocks: range) -> tuple[int, np.ndarray]:
+def _read_blocks(array: FrameArray, blocks: range) -> tuple[int, np.ndarray]:
     start = blocks.start * array.block_frames
     return start, array.read(start, min(blocks.stop * array.block_frames, len(array)))
 
@@ -239,7 +243,7 @@ def _named(frame: int, ends: np.ndarray) -> str:
     return f"frame {frame} (episode {episode}, its frame {frame - start})"
 
 
-def _place(column: int, array: StoredArray) -> str:
+def _place(column: int, array: FrameArray) -> str:
     """A column's place in a frame: "3", or "(3, 1)" where a frame has several axes."""
     place = tuple(int(i) for i in np.unravel_index(column, array.shape[1:] or (1,)))
     return str(place[0]) if len(place) == 1 else str(place)

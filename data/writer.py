@@ -13,17 +13,18 @@ import numpy as np
 from dipole.data.episode_schema import EpisodeSchema
 from dipole.data.errors import DataError
 from dipole.data.formats.pack import publish, zip_folder
-from dipole.data.written_array import WrittenArray
-
-FORMAT = 1  # of the attributes; raised when a reader must tell versions apart
+from dipole.data.formats.video import Clip, VideoError, video_error
+from dipole.data.store_builder import StoreBuilder
+from dipole.data.written_array import check_encoding
 
 
 class EpisodeWriter:
     """Writes an episode store: zarr v3, sharded, with checksums, every chunk present.
 
     path: a folder, or a zip where it ends in ".zip"; fps: frames per second; features: for each
-    key, any of kind (state, image, action), shape of a frame, dtype and units, to be checked and
-    remembered; environment: its id and version.
+    key, any of kind (state, image, action), shape of a frame, dtype, units and names, to be checked
+    and remembered; environment: its id and version; images: how pictures are stored, "zstd" or
+    "jxl" (lossless), or "jpeg".
 
     The dataset appears at `path` when the writer closes without an exception, and nothing does
     otherwise. Raises DataError where `path` exists, and for an episode that does not fit the
@@ -42,50 +43,64 @@ class EpisodeWriter:
         fps: float | None = None,
         features: Mapping[str, Mapping[str, Any]] | None = None,
         environment: Mapping[str, Any] | None = None,
+        images: str = "zstd",
     ) -> None:
         self.path = Path(path).expanduser()
         if fps is not None and not 0 < fps < math.inf:
             raise DataError(f"fps is {fps}: frames per second are a positive number")
         self._schema = EpisodeSchema(features or {})
-        self._attributes: dict[str, Any] = {"dipole_format": FORMAT}
+        self._fps = fps
+        self._attributes: dict[str, Any] = {}
         if fps is not None:
             self._attributes["fps"] = float(fps)
         if environment is not None:
             self._attributes["environment"] = dict(environment)
-        self._arrays: dict[str, WrittenArray] = {}
         self._ends: list[int] = []
-        self._refuse_existing()
+        self._tasks: list[str] = []
+        check_encoding(images)
+        refuse_existing(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._beside = Path(
             tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".partial")
         )
         self._closed = False
-        self._group = _create_group(self._beside / "store")
+        self._builder = StoreBuilder(self._beside / "store", images)
 
     @property
     def n_episodes(self) -> int:
         return len(self._ends)
 
-    def add_episode(self, episode: Mapping[str, Any]) -> None:
+    def add_episode(self, episode: Mapping[str, Any], task: str = "") -> None:
         """One episode: {key: [frames, *shape]}, the same keys and shapes each time, with `action`.
 
-        float64 is stored as float32 unless `features` says otherwise. Raises DataError, naming key
-        and frame, for arrays that do not fit or hold NaN; the episodes before it stay.
+        A camera's frames may be a `Clip` of a video file, which is kept as video. task: what was
+        to be done, in words. float64 is stored as float32 unless `features` says otherwise. Raises
+        DataError, naming key and frame, for arrays that do not fit or hold NaN; the episodes
+        before it stay.
         """
         if self._closed:
             raise DataError(f"{self.path}: the writer is closed; open another for more episodes")
         arrays = self._schema.fit(f"{self.path}: episode {self.n_episodes}", episode)
         try:
             for key, array in arrays.items():
-                if key not in self._arrays:
-                    name = f"data/{key}"
-                    shape, dtype = array.shape[1:], array.dtype
-                    self._arrays[key] = WrittenArray(self._group, name, shape, dtype)
-                self._arrays[key].append(array)
+                self._add(key, array)
         except BaseException:  # a full disk: the arrays no longer agree, so there is no dataset
             self.abandon()
             raise
-        self._ends.append(self._arrays["action"].n_frames)
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(arrays["action"]))
+        self._tasks.append(task)
+
+    def _add(self, key: str, array: "np.ndarray | Clip") -> None:
+        if not isinstance(array, Clip):
+            self._builder.array(key, array.shape[1:], array.dtype).append(array)
+            return
+        if self._fps is None:
+            raise DataError(f"{self.path}: {key!r} is video: give the writer its fps")
+        try:
+            self._builder.add_video(key, array, self._fps)
+        except VideoError as error:
+            place = f"{array.path}: {key!r} of episode {self.n_episodes}"
+            raise video_error(place, error) from error
 
     def close(self) -> None:
         """Finish the dataset and put it in its place; raises DataError without any episode."""
@@ -118,29 +133,25 @@ class EpisodeWriter:
             self.abandon()
 
     def _finish(self) -> None:
-        for array in self._arrays.values():
-            array.flush()
-        ends = WrittenArray(self._group, "meta/episode_ends", (), np.dtype(np.int64))
-        ends.append(np.array(self._ends, np.int64))
-        ends.flush()
         schema = {key: frame.to_dict() for key, frame in self._schema.frames.items()}
-        self._group.update_attributes({**self._attributes, "schema": schema})
-        written = self._beside / "store"
-        if self.path.suffix == ".zip":
-            zip_folder(written, self._beside / "store.zip")
-            written = self._beside / "store.zip"
-        self._refuse_existing()
-        publish(written, self.path)
-
-    def _refuse_existing(self) -> None:
-        if self.path.exists() or self.path.is_symlink():
-            raise DataError(
-                f"{self.path}: exists already, and datasets are never overwritten. "
-                "Choose another path or remove it"
-            )
+        self._builder.finish(self._ends, {**self._attributes, "schema": schema}, self._tasks)
+        place_store(self._builder.folder, self.path)
 
 
-def _create_group(path: Path) -> Any:
-    import zarr
+def place_store(folder: Path, path: Path) -> None:
+    """Put a finished store in its place, zipped where the name says so; never over something."""
+    written = folder
+    if path.suffix == ".zip":
+        written = folder.with_name("store.zip")
+        zip_folder(folder, written)
+    refuse_existing(path)
+    publish(written, path)
 
-    return zarr.create_group(path, zarr_format=3)
+
+def refuse_existing(path: Path) -> None:
+    """Raise DataError where something is at the path."""
+    if path.exists() or path.is_symlink():
+        raise DataError(
+            f"{path}: exists already, and datasets are never overwritten. "
+            "Choose another path or remove it"
+        )

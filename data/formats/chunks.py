@@ -1,4 +1,4 @@
-"""Which chunks of an array are really there."""
+"""Which chunks of an array are really there, and the bytes of each."""
 
 import itertools
 import math
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dipole.data.formats.decoding import without_checksum
 from dipole.data.formats.files import Files
 from dipole.data.formats.layout import ArrayLayout
 
@@ -24,6 +25,7 @@ class ChunkMap:
     def __init__(self, files: Files, layout: ArrayLayout) -> None:
         self._files = files
         self._layout = layout
+        # Of each shard: what is wrong with it, or [chunks, 2], offset and size of each chunk.
         self._shards: dict[tuple[int, ...], str | np.ndarray] = {}
         self._others = [
             -(-size // chunk)
@@ -33,19 +35,34 @@ class ChunkMap:
 
     def problem(self, block: int) -> str | None:
         """What is wrong with a block's files, as far as seen without decoding, or None."""
-        for chunk in self._chunks(block):
-            cell = tuple(c // per for c, per in zip(chunk, self._per_shard, strict=True))
+        for chunk in self.chunks(block):
+            cell, inside = self._place(chunk)
             file = self._layout.file(cell)
             state = self._shard(cell)
             if isinstance(state, str):
                 return f"{file} {state}"
-            inside = tuple(c % per for c, per in zip(chunk, self._per_shard, strict=True))
-            if not state[inside]:
+            if not state[inside][1]:
                 return f"chunk {list(chunk)} is missing inside the shard {file}"
         return None
 
-    def _chunks(self, block: int) -> Iterator[tuple[int, ...]]:
+    def chunks(self, block: int) -> Iterator[tuple[int, ...]]:
+        """Coordinates in the grid of the chunks that make a block."""
         return itertools.product([block], *(range(n) for n in self._others))
+
+    def stored(self, chunk: tuple[int, ...]) -> bytes:
+        """The bytes of a chunk as stored; its block must have no `problem`."""
+        cell, inside = self._place(chunk)
+        state = self._shard(cell)
+        if isinstance(state, str):
+            raise ValueError(state)
+        offset, size = state[inside].tolist()
+        return self._files.read(self._layout.file(cell), offset, size)
+
+    def _place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shard that a chunk is in, and its place there."""
+        cell = tuple(c // per for c, per in zip(chunk, self._per_shard, strict=True))
+        inside = tuple(c % per for c, per in zip(chunk, self._per_shard, strict=True))
+        return cell, inside
 
     def _shard(self, cell: tuple[int, ...]) -> "str | np.ndarray":
         if cell not in self._shards:
@@ -55,23 +72,30 @@ class ChunkMap:
         return self._shards[cell]
 
     def _look(self, cell: tuple[int, ...]) -> "str | np.ndarray":
-        """What is wrong with a shard, or which of its chunks are whole: bool, shape [chunks]."""
+        """What is wrong with a shard, or where its chunks lie; a missing one has size 0."""
         size = self._files.size(self._layout.file(cell))
         if size is None:
             return "is missing"
         length = self._layout.index_bytes
         if not length:
-            return self._blosc_problem(cell, size) or np.ones(self._per_shard, bool)
+            whole = np.broadcast_to(np.array([0, size], np.uint64), (*self._per_shard, 2))
+            return self._blosc_problem(cell, size) or whole
         if size < length:
             return f"is cut short at {size:,} bytes"
         start = size - length if self._layout.index_at_end else 0
         raw = self._read(cell, start, length)
         if isinstance(raw, str):
             return raw
-        entries = np.frombuffer(raw[: length // 16 * 16], "<u8").reshape(*self._per_shard, 2)
+        if self._layout.index_checked:
+            try:
+                raw = without_checksum(raw)
+            except ValueError:
+                return "has an index whose checksum is wrong: it is damaged or cut short"
+        entries = np.frombuffer(raw, "<u8").reshape(*self._per_shard, 2).copy()
         offset, count = entries[..., 0], entries[..., 1]
-        present: np.ndarray = (offset != _EMPTY) & (offset + count <= np.uint64(size))
-        return present
+        absent = (offset == _EMPTY) | (offset + count > np.uint64(size))
+        count[absent] = 0
+        return entries
 
     def _blosc_problem(self, cell: tuple[int, ...], size: int) -> str | None:
         """What a Blosc frame's own header says against the file and the metadata.

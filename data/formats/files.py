@@ -4,13 +4,18 @@ zarr decodes chunks; what it does not do is say that one is missing (it answers 
 value). So we look ourselves, through this small read-only view.
 """
 
+import io
+import os
+import struct
 import zipfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from dipole.data.errors import DataError
 
 LARGEST_METADATA = 16 * 2**20  # bytes of one JSON file; real ones have a few hundred
+_HEADER = 30  # bytes before the name of a zip's entry
+_ENCRYPTED = 0x1
 
 
 class Files(Protocol):
@@ -26,6 +31,9 @@ class Files(Protocol):
 
     def folders(self, name: str) -> list[str]:
         """Names of the folders inside a folder, sorted; "" is the dataset itself."""
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to seek in, for libraries that read by themselves."""
 
     def zarr_store(self) -> Any:
         """The same tree as a read-only zarr store."""
@@ -50,6 +58,9 @@ class FolderFiles:
         folder = self.path / name
         return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
 
+    def open(self, name: str) -> BinaryIO:
+        return open(self.path / name, "rb")
+
     def zarr_store(self) -> Any:
         from zarr.storage import LocalStore
 
@@ -69,15 +80,26 @@ class ZipFiles:
                 "else: copy or download it again"
             ) from error
         self._entries = {entry.filename: entry for entry in self._zip.infolist()}
+        self._raw = open(path, "rb")  # noqa: SIM115  as long as this object
+        self._starts: dict[str, int] = {}
 
     def size(self, name: str) -> int | None:
         entry = self._entries.get(name)
         return None if entry is None else entry.file_size
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        with self._zip.open(name) as file:
-            file.seek(offset)
-            return file.read(length)
+        entry = self._entries[name]
+        whole = offset == 0 and length >= entry.file_size
+        if whole or entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+            with self._zip.open(name) as file:  # the whole file is checked against its CRC-32
+                file.seek(offset)
+                return file.read(length)
+        # zipfile would read, and check, everything before the offset.
+        length = max(min(length, entry.file_size - offset), 0)
+        return os.pread(self._raw.fileno(), length, self._start(entry) + offset)
+
+    def open(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(_Member(self, name)))
 
     def folders(self, name: str) -> list[str]:
         prefix = f"{name}/" if name else ""
@@ -88,6 +110,41 @@ class ZipFiles:
         from zarr.storage import ZipStore
 
         return ZipStore(self.path, mode="r")
+
+    def _start(self, entry: zipfile.ZipInfo) -> int:
+        """Where an entry's bytes begin: behind its own header, whose length only it says."""
+        if entry.filename not in self._starts:
+            header = os.pread(self._raw.fileno(), _HEADER, entry.header_offset)
+            if len(header) < _HEADER or not header.startswith(b"PK\x03\x04"):
+                raise zipfile.BadZipFile(f"no local header for {entry.filename}")
+            name, extra = struct.unpack("<HH", header[26:30])
+            self._starts[entry.filename] = entry.header_offset + _HEADER + name + extra
+        return self._starts[entry.filename]
+
+
+class _Member(io.RawIOBase):
+    """One file of a zip, to seek in."""
+
+    def __init__(self, files: ZipFiles, name: str) -> None:
+        self._files, self._name, self._at = files, name, 0
+        self._size = files.size(name) or 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._files.read(self._name, self._at, len(buffer))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
 
 
 def open_files(path: Path) -> Files:

@@ -22,6 +22,7 @@ SAFE_CODECS = frozenset(
     {"blosc", "zstd", "gzip", "zlib", "bz2", "lzma", "lz4", "packbits", "sharding_indexed"}
     | {"bytes", "endian", "transpose", "delta", "shuffle", "bitround", "quantize"}
     | {"crc32c", "crc32", "adler32", "fletcher32", "fixedscaleoffset"}
+    | {"dipole_jxl", "dipole_jpeg"}  # pictures, image_codec.py
 )
 _V3_DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64"}
@@ -35,7 +36,8 @@ class ArrayLayout:
 
     chunk: shape of the pieces that are compressed; shard: shape of the pieces that are files, equal
     to chunk where the array has no shards. index_bytes: size of a shard's index, 0 without shards.
-    blosc: whether a file is one Blosc frame and nothing else.
+    codecs: what a chunk went through, name and settings, in that order; index_checked: whether a
+    crc32c ends a shard's index; c_order: whether the last axis varies fastest (version 2).
     """
 
     name: str
@@ -48,7 +50,14 @@ class ArrayLayout:
     prefix: str
     index_at_end: bool = True
     index_bytes: int = 0
-    blosc: bool = False
+    index_checked: bool = False
+    codecs: tuple[tuple[str, dict[str, Any]], ...] = ()
+    c_order: bool = True
+
+    @property
+    def blosc(self) -> bool:
+        """Whether a file is one Blosc frame and nothing else."""
+        return self.zarr_format == 2 and [name for name, _ in self.codecs] == ["blosc"]
 
     @property
     def frame_bytes(self) -> int:
@@ -92,13 +101,16 @@ def read_layout(files: Files, name: str) -> ArrayLayout | None:
 
 def _parse_v2(name: str, metadata: dict[str, Any]) -> ArrayLayout:
     dtype = _numeric(metadata["dtype"])
-    codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
-    _check_codecs([codec["id"] for codec in codecs if codec is not None])
+    stored = [*(metadata.get("filters") or []), metadata.get("compressor")]
+    codecs = tuple((str(codec["id"]), dict(codec)) for codec in stored if codec is not None)
+    _check_codecs([name for name, _ in codecs])
     chunk = _sizes(metadata["chunks"], at_least=1)
     separator = metadata.get("dimension_separator", ".")
     shape = _sizes(metadata["shape"])
-    blosc = [codec["id"] for codec in codecs if codec is not None] == ["blosc"]
-    return ArrayLayout(name, 2, shape, dtype, chunk, chunk, separator, "", blosc=blosc)
+    c_order = metadata.get("order", "C") == "C"
+    return ArrayLayout(
+        name, 2, shape, dtype, chunk, chunk, separator, "", codecs=codecs, c_order=c_order
+    )
 
 
 def _parse_v3(name: str, metadata: dict[str, Any]) -> ArrayLayout:
@@ -110,7 +122,7 @@ def _parse_v3(name: str, metadata: dict[str, Any]) -> ArrayLayout:
     separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
     codecs = metadata["codecs"]
     _check_codecs(_codec_names(codecs))
-    index_bytes, at_end = 0, True
+    index_bytes, at_end, checked = 0, True, False
     if any(codec["name"] == "sharding_indexed" for codec in codecs):
         if len(codecs) != 1:
             raise DataError("codecs around the shards are not supported: write the dataset again")
@@ -122,9 +134,13 @@ def _parse_v3(name: str, metadata: dict[str, Any]) -> ArrayLayout:
         checked = "crc32c" in _codec_names(sharding["index_codecs"])
         index_bytes = 16 * entries + (4 if checked else 0)
         at_end = sharding.get("index_location", "end") == "end"
+        codecs = sharding["codecs"]
     shape = _sizes(metadata["shape"])
     prefix = "c" if default else ""
-    return ArrayLayout(name, 3, shape, dtype, chunk, shard, separator, prefix, at_end, index_bytes)
+    chain = tuple((str(codec["name"]), dict(codec.get("configuration", {}))) for codec in codecs)
+    return ArrayLayout(
+        name, 3, shape, dtype, chunk, shard, separator, prefix, at_end, index_bytes, checked, chain
+    )
 
 
 def _codec_names(codecs: list[dict[str, Any]]) -> list[str]:

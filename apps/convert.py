@@ -1,0 +1,65 @@
+"""`dipole data convert`: other people's datasets in."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dipole.apps.errors import UsageError
+from dipole.data.convert import Selection, convert
+from dipole.data.formats.source import open_source
+from dipole.data.registry import nearest
+
+WORDS = """words:
+  keys=A,B         what is taken, cameras too; "action" must be among them [all]
+  episodes=1,4-7   which episodes, by the source's own numbers [all]
+  images=HOW       keep: video stays video, other pictures are stored losslessly (zstd)
+                   zstd, jxl: all pictures losslessly; jpeg: smaller, and not the same [keep]"""
+
+
+def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
+    """Convert; returns 0. Raises UsageError for words that say nothing."""
+    said = _words(words)
+    selection = Selection(
+        keys=tuple(said["keys"].split(",")) if "keys" in said else None,
+        episodes=episode_numbers(said["episodes"]) if "episodes" in said else None,
+        images=said.get("images", "keep"),
+    )
+    console = Console(stderr=True)
+    opened = open_source(source)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        path = Path(destination).expanduser()
+        convert(opened, path, selection, progress)
+    print(f"{opened.about.format} at {source} is now at {destination}")
+    return 0
+
+
+def episode_numbers(text: str) -> tuple[int, ...]:
+    """ "1,4-7" → 1, 4, 5, 6, 7; raises UsageError for anything else."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if match is None:
+            raise UsageError(f"episodes={text}: numbers and ranges are needed, such as 1,4-7")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+def _words(words: Sequence[str]) -> dict[str, str]:
+    known = ("keys", "episodes", "images")
+    said = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value or name not in known:
+            hint = nearest(name, known)
+            raise UsageError(f"{word!r}{hint or ':'} Words are {', '.join(f'{k}=' for k in known)}")
+        said[name] = value
+    return said
