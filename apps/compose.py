@@ -99,6 +99,8 @@ def _jobs(config_name: str, options: argparse.Namespace) -> list[Config]:
         sweep = table.jobs(options.overrides, options.multirun)
         jobs = [_resolve(config_name, table.compose(words), words, table) for words in sweep]
     if options.multirun:
+        if "output" not in jobs[0]:
+            raise UsageError(f"dipole {config_name} runs one job at a time: leave out --multirun")
         shared = jobs[0]["output"]  # one folder for the sweep, unless the user names several
         for number, config in enumerate(jobs):
             parent = config["output"] if "output" in config["overrides"] else shared

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a policy on demonstrations, or resume a run",
     "evaluate": "score a checkpoint in its simulator, with a video and a picture",
     "deploy": "move a robot by a policy, in real time and within limits",
+    "serve": "offer a policy to robots on other computers",
     "export": "write a policy for another runtime: OpenVINO, ONNX, AOTInductor",
     "replay": "check a recording of the robot, or make demonstrations of it",
     "record": "make demonstrations: by hand in a window, or by the expert",

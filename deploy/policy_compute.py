@@ -1,6 +1,7 @@
 """A policy as the control loop's supplier of chunks. The only file of this room with torch."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ from dipole.deploy.inference import Arrays, PolicySpec
 from dipole.deploy.known import Known as KnownArrays
 from dipole.deploy.known import check_known
 from dipole.deploy.plan import Ticket
+from dipole.deploy.protocol import Schema
+from dipole.deploy.served import ServedPolicy
+from dipole.policy.checkpoint import export_terms, find_checkpoint
 from dipole.policy.executor import ChunkPolicy, predict_group
+from dipole.policy.exported import ExportedPolicy
 from dipole.policy.runnable import load_runnable
 from dipole.policy.solvers import Known
+
+WARM_UP_CALLS = 3
 
 
 class PolicyCompute:
@@ -103,3 +110,28 @@ def checkpoint_compute(
         path, runtime=runtime, device=device, weights=weights, solver=solver, batch_size=1
     )
     return spec_of(policy), PolicyCompute(policy, seed)
+
+
+def served_checkpoint(
+    checkpoint: str, *, weights: str = "ema", seed: int = 0, forget_after: float, **options: Any
+) -> ServedPolicy:
+    """What a server offers of a checkpoint; options: of checkpoint_compute. It is warmed up."""
+    spec, compute = checkpoint_compute(checkpoint, weights=weights, seed=seed, **options)
+    policy: Any = compute.policy
+    for _ in range(WARM_UP_CALLS):
+        seen = policy.fake_observation(1)
+        compute(WARM_UP, {name: value[0].cpu().numpy() for name, value in seen.items()})
+    features = policy.features.observation
+    schema = Schema(
+        spec,
+        {name: str(feature.dtype) for name, feature in features.items()},
+        _fingerprint(Path(checkpoint), policy, weights),
+    )
+    return ServedPolicy(schema, partial(PolicyCompute, policy, seed), forget_after)
+
+
+def _fingerprint(path: Path, policy: Any, weights: str) -> str:
+    """Of the weights: the same wherever, and in whatever runtime, they are computed."""
+    if isinstance(policy, ExportedPolicy):
+        return str(policy.schema.get("source", {}).get("sha256") or "")
+    return str(export_terms(find_checkpoint(path), weights)["source"]["sha256"] or "")

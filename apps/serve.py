@@ -1,0 +1,65 @@
+"""`dipole serve`: offer a policy's chunks to robots on other computers."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+from dipole.apps.compose import run
+from dipole.data.errors import ConfigError
+from dipole.deploy.served import ServedPolicy
+from dipole.deploy.server import PolicyServer
+from dipole.deploy.server_config import ServerConfig
+
+Config = dict[str, Any]
+NOT_ENCRYPTED = (
+    "not encrypted: whoever is on the way can read the token and what the robot sees. Put a proxy "
+    "with TLS before it (docs/deploy.md), or use a network that is yours alone"
+)
+
+
+def main(argv: list[str]) -> int:
+    return run("serve", argv, serve)
+
+
+def serve(config: Config) -> int:
+    """Load, warm up, listen until Ctrl-C."""
+    server_config = ServerConfig(**config["server"], **{k: config[k] for k in ("host", "port")},
+                                 token=config["token"] or None)  # fmt: skip
+    served = _policy(config)
+    server = PolicyServer(served, server_config, log=lambda line: print(line, flush=True))
+    if not server_config.is_local:
+        print(NOT_ENCRYPTED)
+    try:
+        asyncio.run(_until_stopped(server))
+    except OSError as error:
+        where = f"{server_config.host}:{server_config.port}"
+        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
+    return 0
+
+
+def _policy(config: Config) -> ServedPolicy:
+    from dipole.deploy.policy_compute import served_checkpoint
+
+    return served_checkpoint(
+        str(Path(config["checkpoint"]).expanduser()),
+        weights=config["weights"],
+        seed=config["seed"],
+        forget_after=config["forget_after"],
+        device=config["device"],
+        solver=config["solver"],
+        runtime=config["runtime"],
+        threads=config["threads"],
+    )
+
+
+async def _until_stopped(server: PolicyServer) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+
+    def ready(port: int) -> None:
+        token = "with" if server.config.token else "without"
+        print(f"serving on ws://{server.config.host}:{port}, {token} a token", flush=True)
+
+    await server.run(ready)

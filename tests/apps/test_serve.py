@@ -1,0 +1,43 @@
+"""`dipole serve`: what is refused before anything is loaded."""
+
+import pytest
+
+from dipole.apps.compose import compose
+from dipole.apps.main import main
+from dipole.deploy.server_config import ServerConfig
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch):
+    monkeypatch.delenv("DIPOLE_TOKEN", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["host=0.0.0.0"], "there is no token"),
+        (["token=short"], "at least 16 are needed"),
+        (["server.max_clients=0"], "max_clients is 0"),
+        ([], "nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_served_is_answered(words, message, tmp_path, capsys):
+    assert main(["serve", f"checkpoint={tmp_path / 'nowhere'}", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_token_comes_from_the_environment(monkeypatch):
+    assert compose("serve", ["checkpoint=x"])["token"] is None
+    monkeypatch.setenv("DIPOLE_TOKEN", "a secret of some length")
+    assert compose("serve", ["checkpoint=x"])["token"] == "a secret of some length"
+
+
+def test_the_configuration_is_the_servers_own():
+    config = compose("serve", ["checkpoint=x"])
+    named = {name: config[name] for name in ("host", "port", "token")}
+    assert ServerConfig(**config["server"], **named) == ServerConfig()
+
+
+def test_serving_is_one_job(capsys):
+    assert main(["serve", "checkpoint=x", "port=1,2", "--multirun"]) == 2
+    assert "one job at a time" in capsys.readouterr().err

@@ -1,0 +1,389 @@
+"""The policy server on real sockets: what it answers, whom it refuses, what it survives."""
+
+import http.client
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from dipole.data.errors import ConfigError
+from dipole.deploy.inference import PolicySpec
+from dipole.deploy.messages import pack, unpack
+from dipole.deploy.server_config import ServerConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
+from real_server import a_request, ask, plain_client, running, served
+from virtual_robot import WINDOW, counting
+
+TOKEN = "a token of some length"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with running() as server:
+        yield server
+
+
+def wait_until(true, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.005)
+
+
+def refusal(address, **options):
+    """The status and the words with which a connection is refused."""
+    with pytest.raises(InvalidStatus) as caught, plain_client(address, **options):
+        pass
+    response = caught.value.response
+    return response.status_code, response.body.decode()
+
+
+# Requests and answers -----------------------------------------------------------------------------
+
+
+def test_the_greeting_says_what_the_policy_sees_and_does(server):
+    with plain_client(server.address) as client:
+        said = client.greeting
+    assert said["dipole"]["protocol"] == 1
+    assert said["policy"]["observation"] == {"x": {"shape": [2], "dtype": "float32"}}
+    assert said["policy"]["window"] == {"n_obs_steps": 2, "horizon": 16, "n_action_steps": 8}
+    assert said["policy"]["action_size"] == 2
+
+
+def test_a_window_with_a_ticket_is_answered_with_the_whole_chunk_and_the_ticket(server):
+    with plain_client(server.address) as client:
+        answer = ask(client, a_request(3))
+    assert answer["ticket"] == {"chunk_id": 3, "epoch": 0, "observation_time": 0.0, "consumed": 0}
+    assert answer["actions"].shape == (16, 2)
+    assert answer["actions"][1, 0] == 300.0
+    assert answer["server_timing"]["infer_ms"] >= 0
+
+
+@pytest.mark.parametrize("name", ["x", "observation/x"])
+def test_an_openpi_client_gets_the_actions_from_the_current_one_on(server, name):
+    with plain_client(server.address) as client:
+        answer = ask(client, {name: np.zeros(2), "prompt": "push the T", "camera": np.zeros(3)})
+    assert answer["actions"].shape == (15, 2)
+    assert answer["actions"][0, 0] == 100.0
+
+
+def remembering(shown):
+    def compute(ticket, observation):
+        shown.append((ticket.epoch, observation["x"][:, 0].tolist()))
+        return counting()(ticket, observation)
+
+    return compute
+
+
+def test_single_observations_become_windows_and_a_gap_or_a_reset_begins_anew():
+    shown, now = [], [0.0]
+    policy = served(remembering(shown), forget_after=0.5, clock=lambda: now[0])
+    with running(policy) as server, plain_client(server.address) as client:
+        for value, seconds, more in [
+            (1, 0.0, {}), (2, 0.1, {}), (3, 0.1, {}), (4, 0.6, {}), (5, 0.1, {"reset": True}),
+        ]:  # fmt: skip
+            now[0] += seconds
+            ask(client, {"x": np.full(2, value), **more})
+        ask(client, {"x": np.array([[8, 8], [9, 9]])})
+    assert shown == [
+        (1, [1, 1]), (1, [1, 2]), (1, [2, 3]), (2, [4, 4]), (3, [5, 5]), (3, [8, 9]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("observation", "said"),
+    [
+        ({}, "no 'x'; the policy needs x"),
+        ({"xx": np.zeros(2)}, "no 'x', did you mean 'xx'"),
+        ({"x": np.zeros(3)}, "shape [3]; [2] is needed, or a window of 2"),
+        ({"x": np.array([0, np.nan])}, "not finite"),
+        ({"x": "far"}, "observation 'x' has shape []"),
+        ({"x": np.zeros((3, 2))}, "shape [3, 2]"),
+    ],
+)
+def test_a_client_learns_what_was_wrong_and_may_go_on(server, observation, said):
+    with plain_client(server.address) as client:
+        assert said in ask(client, observation)
+        answer = ask(client, a_request(1, observation))
+        assert said in answer["error"]
+        assert answer["ticket"]["chunk_id"] == 1
+        assert ask(client, a_request(2))["actions"].shape == (16, 2)
+
+
+def test_a_message_that_is_no_request_is_answered(server):
+    with plain_client(server.address) as client:
+        assert ask(client, [1, 2]) == "a request is a map, not list"
+        assert "the ticket" in ask(client, {"ticket": {"chunk_id": "x"}, "observation": {}})
+        assert "no 'observation'" in ask(client, {"ticket": {}})
+
+
+def test_what_is_known_of_a_chunk_reaches_the_policy():
+    def compute(ticket, observation, known=None):
+        return {"action": np.full((16, 2), -1.0 if known is None else known["values"][0, 0])}
+
+    policy = served(compute, PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True))
+    with running(policy) as server, plain_client(server.address) as client:
+        assert client.greeting["policy"]["inpaints"] is True
+        known = {"values": np.full((16, 2), 7.0), "delay": 3}
+        assert ask(client, {**a_request(1), "known": known})["actions"][0, 0] == 7.0
+        assert ask(client, a_request(2))["actions"][0, 0] == -1.0
+
+
+def test_pixels_are_not_taken_for_anything_else():
+    policy = served()
+    policy.schema.dtypes["x"] = "uint8"
+    with running(policy) as server, plain_client(server.address) as client:
+        assert "dtype float32; uint8 is needed" in ask(client, {"x": np.zeros(2, "f4")})
+        assert ask(client, {"x": np.zeros(2, "u1")})["actions"].shape == (15, 2)
+
+
+def test_what_a_policy_raises_is_not_for_clients_and_not_the_servers_end():
+    def compute(ticket, observation):
+        if ticket.chunk_id == 1:
+            raise ValueError("/secret/path")
+        return counting()(ticket, observation)
+
+    with running(served(compute)) as server, plain_client(server.address) as client:
+        answer = ask(client, a_request(1))
+        assert answer["error"] == "the policy failed; the server's output says why"
+        assert ask(client, a_request(2))["actions"].shape == (16, 2)
+        assert any("/secret/path" in line for line in server.log)
+
+
+# Who may come -------------------------------------------------------------------------------------
+
+
+def test_a_wrong_token_is_refused_and_the_right_one_in_both_schemes_is_not():
+    with running(token=TOKEN) as server:
+        for header in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": TOKEN},
+                       {"Authorization": "Bearer "}, {"Authorization": "Bearer käse"}):  # fmt: skip
+            status, said = refusal(server.address, additional_headers=header)
+            assert (status, said) == (401, "wrong token, or none\n")
+        for scheme in ("Bearer", "Api-Key"):
+            headers = {"Authorization": f"{scheme} {TOKEN}"}
+            with plain_client(server.address, additional_headers=headers) as client:
+                assert ask(client, a_request())["actions"].shape == (16, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"host": "0.0.0.0"}, "there is no token"),
+        ({"host": "gpu.example"}, "there is no token"),
+        ({"token": "short"}, "at least 16 are needed"),
+        ({"compute_timeout": 0}, "compute_timeout is 0"),
+        ({"max_clients": -1}, "max_clients is -1"),
+    ],
+)
+def test_a_server_that_would_be_open_to_all_is_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        ServerConfig(**settings)
+
+
+def test_a_second_client_for_one_robot_is_refused_and_one_for_another_is_not():
+    with running() as server, plain_client(server.address + "/left") as first:
+        status, said = refusal(server.address + "/left")
+        assert status == 409
+        assert said.startswith("robot 'left' has a client already (127.0.0.1:")
+        with plain_client(server.address + "/right") as other:
+            assert ask(other, a_request())["actions"].shape == (16, 2)
+        assert ask(first, a_request())["actions"].shape == (16, 2)
+
+
+def test_a_robot_is_free_again_when_its_client_is_gone():
+    with running() as server:
+        for _ in range(3):
+            with plain_client(server.address + "/left") as client:
+                ask(client, a_request())
+            wait_until(lambda: not len(server.server.clients))
+
+
+def test_a_client_takes_over_its_own_connection_and_nobody_elses():
+    mine, yours = ({"Dipole-Session": name * 8} for name in "ab")
+    with running() as server, plain_client(server.address, additional_headers=mine) as old:
+        assert refusal(server.address, additional_headers=yours)[0] == 409
+        assert refusal(server.address, additional_headers={"Dipole-Session": ""})[0] == 409
+        with plain_client(server.address, additional_headers=mine) as new:
+            with pytest.raises(ConnectionClosed):
+                ask(old, a_request())
+            assert ask(new, a_request())["actions"].shape == (16, 2)
+
+
+def test_more_clients_than_allowed_are_refused():
+    with running(max_clients=1) as server, plain_client(server.address + "/a"):
+        assert "1 clients are connected" in refusal(server.address + "/b")[1]
+
+
+def test_a_web_page_cannot_reach_into_this_computer(server):
+    assert refusal(server.address, origin="http://evil.example")[0] == 403
+
+
+def test_a_health_check_is_answered(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+# What it survives ---------------------------------------------------------------------------------
+
+
+def test_a_message_that_is_too_large_ends_its_connection_only():
+    with running(max_message=10_000) as small, plain_client(small.address) as client:
+        assert ask(client, a_request())["actions"].shape == (16, 2)
+        with pytest.raises(ConnectionClosed) as caught:
+            ask(client, {"x": np.zeros(20_000, np.uint8)})
+        assert caught.value.rcvd.code == 1009
+        wait_until(lambda: not len(small.server.clients))
+        with plain_client(small.address) as another:
+            assert ask(another, a_request())["actions"].shape == (16, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [
+        (b"\x91" * 5000, 1007, "nested more than 8 deep"),
+        (b"\xc1", 1007, "not readable as msgpack"),
+        (pack({"x": np.zeros(2)})[:-3], 1007, "not readable"),
+        ("text", 1003, "the message is text"),
+        ([b"\0"] * 1001, 1008, "too many fragments"),
+    ],
+)
+def test_a_malformed_message_ends_its_connection_with_the_reason(server, data, code, said):
+    with plain_client(server.address) as client:
+        with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012
+            client.send(data)
+            assert said in client.recv(timeout=20)
+            client.recv(timeout=20)
+        assert caught.value.rcvd.code == code
+    wait_until(lambda: not len(server.server.clients))
+
+
+def test_while_one_client_waits_for_its_chunk_others_are_greeted_and_pings_answered():
+    go_on = threading.Event()
+
+    def compute(ticket, observation):
+        go_on.wait(20)
+        return counting()(ticket, observation)
+
+    with running(served(compute)) as server, plain_client(server.address + "/a") as first:
+        first.send(pack(a_request()))
+        assert first.ping().wait(10)
+        with plain_client(server.address + "/b") as second:
+            assert second.greeting["dipole"]["protocol"] == 1
+        go_on.set()
+        assert first.recv(timeout=20)
+
+
+def test_requests_in_a_row_are_computed_one_after_the_other_and_in_order():
+    working, most = [], []
+
+    def compute(ticket, observation):
+        working.append(1)
+        most.append(len(working))
+        time.sleep(0.01)
+        working.pop()
+        return counting()(ticket, observation)
+
+    with running(served(compute)) as server, plain_client(server.address) as client:
+        for number in range(1, 9):
+            client.send(pack(a_request(number)))
+        ids = [unpack(client.recv(timeout=20))["ticket"]["chunk_id"] for _ in range(8)]
+    assert ids == list(range(1, 9))
+    assert max(most) == 1
+
+
+def test_a_chunk_that_takes_too_long_is_an_error_and_not_the_end():
+    go_on = threading.Event()
+
+    def compute(ticket, observation):
+        if ticket.chunk_id == 1:
+            go_on.wait(20)
+        return counting()(ticket, observation)
+
+    patient = running(served(compute), compute_timeout=0.2)
+    with patient as server, plain_client(server.address) as client:
+        assert "within 0.2 s" in ask(client, a_request(1))["error"]
+        go_on.set()
+        wait_until(lambda: "actions" in ask(client, a_request(2)))
+
+
+def test_a_client_that_leaves_during_its_chunk_makes_room_at_once():
+    go_on = threading.Event()
+
+    def compute(ticket, observation):
+        go_on.wait(20)
+        return counting()(ticket, observation)
+
+    with running(served(compute)) as server:
+        with plain_client(server.address) as client:
+            client.send(pack(a_request()))
+        wait_until(lambda: not len(server.server.clients), 5)
+        go_on.set()
+
+
+def raw_client(port, robot=""):
+    """A socket on which a WebSocket was opened by hand."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(
+        f"GET /{robot} HTTP/1.1\r\nHost: x\r\n".encode()
+        + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert b"101" in connection.recv(4096)
+    return connection
+
+
+def frame_of(length, opcode=0x82):
+    """The head of a masked frame: whole message, `length` bytes."""
+    return bytes([opcode, 0xFF]) + length.to_bytes(8, "big") + b"\0\0\0\0"
+
+
+def test_a_slow_client_is_closed_in_the_middle_of_its_frame():
+    with running(ping_interval=0.2, ping_timeout=0.3) as server:
+        slow = raw_client(server.port)
+        slow.sendall(frame_of(1000) + b"\0" * 10)
+        wait_until(lambda: len(server.server.clients) == 1)
+        wait_until(lambda: not len(server.server.clients))
+        slow.close()
+
+
+def test_a_slow_client_is_closed_between_its_fragments():
+    with running(receive_timeout=0.3) as server, plain_client(server.address) as client:
+
+        def slowly():
+            for _ in range(100):
+                yield b"\0"
+                time.sleep(0.05)
+
+        with pytest.raises(ConnectionClosed) as caught:
+            client.send(slowly())
+        assert "too slowly" in caught.value.rcvd.reason
+
+
+def test_a_client_that_does_not_take_its_answer_is_closed():
+    def compute(ticket, observation):
+        return {"action": np.zeros((2_000_000, 2))}
+
+    settings = {"send_timeout": 0.5, "ping_interval": 30.0}
+    with running(served(compute), **settings) as server:
+        lazy = raw_client(server.port)
+        body = pack(a_request())
+        lazy.sendall(frame_of(len(body)) + body)
+        wait_until(lambda: any("does not take its answers" in line for line in server.log))
+        assert not len(server.server.clients)
+        lazy.close()
+
+
+def test_a_client_that_never_says_who_it_is_is_closed():
+    with running(open_timeout=0.3) as server:
+        silent = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        silent.sendall(b"GET / HT")
+        assert silent.recv(4096) == b""
+        silent.close()
