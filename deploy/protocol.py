@@ -91,11 +91,8 @@ def request_message(request: Request) -> dict[str, Any]:
 
 def read_request(message: Mapping[str, Any]) -> Request:
     """A request that was received. Raises MessageError; what is in its entries is not checked."""
-    observation, known = message.get("observation"), message.get("known", {})
-    for name, value in (("observation", observation), ("known", known)):
-        if not isinstance(value, Mapping):
-            raise MessageError(f"the request has no {name!r} that is a map")
-    return Request(_ticket(message.get("ticket")), observation, known)
+    ticket = _ticket(message.get("ticket"))
+    return Request(ticket, _map(message, "observation"), _map({"known": {}, **message}, "known"))
 
 
 def answer_message(request: Request, answer: Any, seconds: float) -> dict[str, Any]:
@@ -137,6 +134,13 @@ def installed_version() -> str:
         except PackageNotFoundError:
             continue
     return "unknown"
+
+
+def _map(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = message.get(name)
+    if not isinstance(value, Mapping):
+        raise MessageError(f"the request has no {name!r} that is a map")
+    return value
 
 
 def _ticket(values: Any) -> Ticket:

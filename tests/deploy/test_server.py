@@ -120,7 +120,9 @@ def test_a_message_that_is_no_request_is_answered(server):
     with plain_client(server.address) as client:
         assert ask(client, [1, 2]) == "a request is a map, not list"
         assert "the ticket" in ask(client, {"ticket": {"chunk_id": "x"}, "observation": {}})
-        assert "no 'observation'" in ask(client, {"ticket": {}})
+        without = {"ticket": a_request()["ticket"]}
+        assert "no 'observation'" in ask(client, without)
+        assert "no 'known'" in ask(client, {**a_request(), "known": 3})
 
 
 def test_what_is_known_of_a_chunk_reaches_the_policy():
