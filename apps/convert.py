@@ -1,4 +1,4 @@
-"""`dipole data convert`: other people's datasets in."""
+"""`dipole data convert`: other people's datasets in, and LeRobot out."""
 
 import re
 from collections.abc import Sequence
@@ -16,12 +16,16 @@ WORDS = """words:
   keys=A,B         what is taken, cameras too; "action" must be among them [all]
   episodes=1,4-7   which episodes, by the source's own numbers [all]
   images=HOW       keep: video stays video, other pictures are stored losslessly (zstd)
-                   zstd, jxl: all pictures losslessly; jpeg: smaller, and not the same [keep]"""
+                   zstd, jxl: all pictures losslessly; jpeg: smaller, and not the same [keep]
+  to=FORMAT        store, or lerobot: LeRobot v3.0 [store]"""
 
 
 def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
     """Convert; returns 0. Raises UsageError for words that say nothing."""
     said = _words(words)
+    to = said.pop("to", "store")
+    if to not in ("store", "lerobot"):
+        raise UsageError(f"to={to}{nearest(to, ('store', 'lerobot'))} Known: store, lerobot")
     selection = Selection(
         keys=tuple(said["keys"].split(",")) if "keys" in said else None,
         episodes=episode_numbers(said["episodes"]) if "episodes" in said else None,
@@ -37,7 +41,12 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
             bar.update(task, completed=done, total=total, description=what)
 
         path = Path(destination).expanduser()
-        convert(opened, path, selection, progress)
+        if to == "lerobot":
+            from dipole.data.formats.lerobot_export import export_lerobot
+
+            export_lerobot(opened, path, selection, progress)
+        else:
+            convert(opened, path, selection, progress)
     print(f"{opened.about.format} at {source} is now at {destination}")
     return 0
 
@@ -54,7 +63,7 @@ def episode_numbers(text: str) -> tuple[int, ...]:
 
 
 def _words(words: Sequence[str]) -> dict[str, str]:
-    known = ("keys", "episodes", "images")
+    known = ("keys", "episodes", "images", "to")
     said = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -1,0 +1,185 @@
+"""The files of a LeRobot v3.0 dataset as tables: columns and their types, statistics, tasks.
+
+What readers trip over, and is therefore so: `tasks.parquet` carries pandas' description of its
+index, or every task silently reads as the first; its row i is task i; vectors are lists of a fixed
+size; a picture is a struct of bytes and path, declared as such for `datasets`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dipole.data.episode_schema import FrameSchema
+from dipole.data.formats.image_codec import encode_picture
+
+COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
+def lerobot_key(key: str, schema: FrameSchema) -> str:
+    """A key by LeRobot's convention: `state` → `observation.state`, a camera among the images."""
+    if key == "action" or key.startswith(("observation.", "next.", "action.")):
+        return key
+    return f"observation.images.{key}" if schema.kind == "image" else f"observation.{key}"
+
+
+def is_picture(schema: FrameSchema) -> bool:
+    return schema.kind == "image" and schema.dtype == np.uint8 and len(schema.shape or ()) == 3
+
+
+def features(frames: Mapping[str, FrameSchema], videos: Mapping[str, Any]) -> dict[str, Any]:
+    """`features` of info.json. videos: for each key stored as video, its `info`."""
+    said = {}
+    for key, schema in frames.items():
+        shape = list(schema.shape or ()) or [1]
+        entry: dict[str, Any] = {"dtype": np.dtype(schema.dtype).name, "shape": shape}
+        entry["names"] = list(schema.names) or None
+        if is_picture(schema):
+            entry["dtype"] = "video" if key in videos else "image"
+            entry["names"] = ["height", "width", "channels"]
+        if key in videos:
+            entry["info"] = videos[key]
+        said[lerobot_key(key, schema)] = entry
+    counter = {"shape": [1], "names": None}
+    said["timestamp"] = {"dtype": "float32", **counter}
+    return said | {name: {"dtype": "int64", **counter} for name in COUNTERS[1:]}
+
+
+def data_schema(said: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The arrow schema of data/, with what `datasets` reads of it. said: `features`."""
+    import pyarrow as pa
+
+    stored = {key: entry for key, entry in said.items() if entry["dtype"] != "video"}
+    fields = [pa.field(key, _type(entry)) for key, entry in stored.items()]
+    declared = {"info": {"features": {key: _declared(entry) for key, entry in stored.items()}}}
+    return pa.schema(fields, {"huggingface": json.dumps(declared)})
+
+
+def column(values: np.ndarray, entry: Mapping[str, Any]) -> Any:
+    """Frames of one key as an arrow array of the type that `data_schema` gives it."""
+    import pyarrow as pa
+
+    if entry["dtype"] == "image":
+        rows = [{"bytes": encode_picture(frame, "PNG"), "path": None} for frame in values]
+        return pa.array(rows, _type(entry))
+    kind, shape = _type(entry), tuple(entry["shape"])
+    flat = pa.array(values.reshape(-1))
+    if shape == (1,):
+        return flat.cast(kind)
+    if len(shape) == 1:
+        return pa.FixedSizeListArray.from_arrays(flat, shape[0])
+    return pa.array(values.tolist(), kind)
+
+
+def _type(entry: Mapping[str, Any]) -> Any:
+    import pyarrow as pa
+
+    if entry["dtype"] == "image":
+        return pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    kind = pa.from_numpy_dtype(np.dtype(entry["dtype"]))
+    shape = entry["shape"]
+    if shape == [1]:
+        return kind
+    if len(shape) == 1:
+        return pa.list_(kind, shape[0])
+    for _ in shape:
+        kind = pa.list_(kind)
+    return kind
+
+
+def _declared(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A feature as the library `datasets` writes it down."""
+    if entry["dtype"] == "image":
+        return {"_type": "Image"}
+    value, shape = {"dtype": entry["dtype"], "_type": "Value"}, entry["shape"]
+    if shape == [1]:
+        return value
+    if len(shape) == 1:
+        return {"feature": value, "length": shape[0], "_type": "Sequence"}
+    return {"shape": shape, "dtype": entry["dtype"], "_type": f"Array{len(shape)}D"}
+
+
+def tasks_table(words: Sequence[str]) -> Any:
+    """meta/tasks.parquet: row i is task i, and the words are the index of pandas."""
+    import pyarrow as pa
+
+    described = [
+        _described("task_index", "int64", "int64"),
+        _described("task", "unicode", "object"),
+    ]
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [
+            {**_described(None, "unicode", "object"), "metadata": {"encoding": "UTF-8"}}
+        ],
+        "columns": described,
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.2.0",
+    }
+    table = pa.table({"task_index": pa.array(range(len(words)), pa.int64()), "task": [*words]})
+    return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
+
+
+def _described(name: str | None, pandas: str, numpy: str) -> dict[str, Any]:
+    kinds = {"pandas_type": pandas, "numpy_type": numpy}
+    return {"name": name, "field_name": name, **kinds, "metadata": None}
+
+
+class FrameStatistics:
+    """min, max, mean, std (of the population) and count, as LeRobot has them.
+
+    Of pictures they are per channel, over [0, 1], shape [channels, 1, 1].
+    """
+
+    def __init__(self, picture: bool) -> None:
+        self._picture = picture
+        self._count = 0
+        self._sum = self._squares = np.zeros(())
+        self._min, self._max = np.array(np.inf), np.array(-np.inf)
+        self._shift: np.ndarray | None = None
+        self._frames = 0
+
+    def add(self, frames: np.ndarray) -> None:
+        """frames: [N, *shape], N above 0."""
+        self._frames += len(frames)
+        values = frames.reshape(len(frames), -1) if frames.ndim < 2 else frames
+        if self._picture:
+            values = values.reshape(-1, values.shape[-1])
+        values = values.astype(np.float64)
+        if self._shift is None:  # near the mean, so that squares do not cancel
+            self._shift = values[0].copy()
+        self._min = np.minimum(self._min, values.min(0))
+        self._max = np.maximum(self._max, values.max(0))
+        values -= self._shift
+        self._sum = self._sum + values.sum(0)
+        self._squares = self._squares + (values**2).sum(0)
+        self._count += len(values)
+
+    def result(self) -> dict[str, Any]:
+        """Plain lists, as they go into files."""
+        shift = np.zeros(()) if self._shift is None else self._shift
+        mean = self._sum / self._count
+        std = np.sqrt(np.maximum(self._squares / self._count - mean**2, 0))
+        made = {"min": self._min, "max": self._max, "mean": mean + shift, "std": std}
+        if self._picture:
+            made = {name: value[:, None, None] / 255 for name, value in made.items()}
+        return {**{name: v.tolist() for name, v in made.items()}, "count": [self._frames]}
+
+
+def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Statistics of all frames from those of their episodes."""
+    count = np.array([part["count"][0] for part in parts], np.float64)
+    low, high, mean, std = (
+        np.array([part[name] for part in parts]) for name in ("min", "max", "mean", "std")
+    )
+    weight = (count / count.sum()).reshape(-1, *[1] * (mean.ndim - 1))
+    overall = (weight * mean).sum(0)
+    variance = (weight * (std**2 + (mean - overall) ** 2)).sum(0)
+    return {
+        "min": low.min(0).tolist(),
+        "max": high.max(0).tolist(),
+        "mean": overall.tolist(),
+        "std": np.sqrt(variance).tolist(),
+        "count": [int(count.sum())],
+    }
