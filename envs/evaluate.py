@@ -52,7 +52,8 @@ def evaluate(
         processes cost more than they hide. They pay for simulators of milliseconds a step.
     n_envs: simulators; by default as many as one inference call has rows, or twice that where
         workers simulate while this process infers.
-    group_size: rows of each inference call, 1 or even; a part of the result, unlike the two above.
+    group_size: rows of each inference call, 1 or a multiple of 16; a part of the result, unlike the
+        two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture.
     picture: whether to draw predicted chunks over the scenes of filmed episodes.
     n_action_steps: how much of each chunk is executed, instead of what the policy says.

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+ROWS = 16  # whose results do not depend on their order, see Executor
+
+
 class NotFiniteError(DipoleError):
     """The policy predicted NaN or an infinity for a row."""
 
@@ -72,8 +75,9 @@ class Executor:
     A row's chunk depends on its own observations and its own seed, bit for bit, and not on the rows
     beside it. Matrix products round differently for different batch sizes, and contacts amplify
     that, so the policy is always called with exactly `group_size` rows, the last one repeated where
-    fewer need a chunk. It is 1 or even: the last row of an odd batch is computed by other code and
-    rounds differently (measured with MKL). A row's noise comes from its own generator, on the CPU
+    fewer need a chunk. It is 1 or a multiple of 16: what is left beside whole registers is computed
+    by other code and rounds differently (measured with MKL: odd numbers of rows with AVX2, all that
+    are not a multiple of 16 with AVX-512). A row's noise comes from its own generator, on the CPU
     whatever the policy's device.
 
     `calls` holds the duration of every inference, results on the host included.
@@ -87,10 +91,10 @@ class Executor:
         group_size: int = 16,
         n_action_steps: int | None = None,
     ) -> None:
-        if group_size < 1 or (group_size > 1 and group_size % 2):
+        if group_size != 1 and (group_size < 1 or group_size % ROWS):
             raise ConfigError(
-                f"group_size is {group_size}; it must be 1 or even, or a row's actions would "
-                "depend on its place in the group"
+                f"group_size is {group_size}; it must be 1 or a multiple of {ROWS}, or a row's "
+                "actions would depend on its place in the group"
             )
         self.policy = policy
         self.group_size = group_size
