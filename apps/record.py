@@ -23,6 +23,8 @@ USAGE = """usage: dipole record task=pusht_state expert=pusht episodes=200 outpu
   seed=N          start of the first episode; the next have seed + 1, seed + 2, ... [0]
   drift=PIXELS    an expert's executed actions wander by this much; its own are recorded [3]
   shoves=P        probability that a shove begins, at each step [0.03]
+  takeover=RUN    a policy acts first, and the expert takes over: only its own part is kept [nobody]
+  takeover_steps=N  the policy acts for 0 to N steps [200]
   minimum=FRAMES  shorter episodes are left out [16]
   workers=N       processes for an expert's episodes; the dataset is the same for any number [0]
   output=PATH     the dataset: a folder, or a zip where it ends in .zip"""
@@ -39,6 +41,8 @@ class RecordSettings:
     seed: int = 0
     drift: float = 3.0
     shoves: float = 0.03
+    takeover: str | None = None
+    takeover_steps: int = 200
     minimum: int = 16
     workers: int = 0
     output: str = ""
@@ -46,12 +50,13 @@ class RecordSettings:
     def __post_init__(self) -> None:
         if not self.output:
             raise UsageError("where to? Give output=PATH, a folder or a name that ends in .zip")
-        if self.mouse and self.expert:
-            raise UsageError("expert=... and mouse=true exclude each other: choose who acts")
+        if self.mouse and (self.expert or self.takeover):
+            raise UsageError("mouse=true excludes expert=... and takeover=...: choose who acts")
         for name, least in (
             ("episodes", 1),
             ("seed", 0),
             ("drift", 0),
+            ("takeover_steps", 1),
             ("minimum", 1),
             ("workers", 0),
         ):
@@ -92,7 +97,7 @@ def parse(argv: Sequence[str]) -> RecordSettings:
 
 def _read(key: str, text: str) -> Any:
     kind = {"mouse": "bool", "drift": "float", "shoves": "float"}.get(key, "int")
-    if key in ("task", "expert", "output"):
+    if key in ("task", "expert", "takeover", "output"):
         return text
     try:
         if kind == "bool":
@@ -147,6 +152,8 @@ def _by_expert(settings: RecordSettings, environment: str) -> Iterator[Demonstra
     from dipole.envs.experts import EXPERTS
     from dipole.envs.experts.demonstrate import demonstrations
     from dipole.envs.experts.disturbance import DisturbanceSpec
+    from dipole.envs.experts.takeover import TakeoverSpec
+    from dipole.policy.checkpoint import find_checkpoint
 
     expert = settings.expert or environment
     if EXPERTS[expert].environment != environment:
@@ -155,7 +162,10 @@ def _by_expert(settings: RecordSettings, environment: str) -> Iterator[Demonstra
             f"the environment of task {settings.task!r}"
         )
     disturbance = DisturbanceSpec(drift=settings.drift, shove_probability=settings.shoves)
-    every = demonstrations(expert, settings.seed, disturbance, settings.workers)
+    takeover = None
+    if settings.takeover is not None:
+        takeover = TakeoverSpec(str(find_checkpoint(settings.takeover)), settings.takeover_steps)
+    every = demonstrations(expert, settings.seed, disturbance, settings.workers, takeover)
     return successful(every, settings.episodes or 200, settings.minimum)
 
 

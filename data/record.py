@@ -3,13 +3,14 @@
 The environment and whoever acts in it are given; this file knows neither.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 Observation = Mapping[str, np.ndarray]
+Prelude = Callable[[Observation], np.ndarray | None]
 Disturb = Callable[[np.ndarray], np.ndarray]
 
 
@@ -42,7 +43,7 @@ class Demonstration:
     max_reward: float
 
     def __len__(self) -> int:
-        return len(self.frames["action"])
+        return len(self.frames["action"])  # 0 where the prelude ended the episode
 
 
 def record_episode(
@@ -50,8 +51,13 @@ def record_episode(
     demonstrator: Demonstrator,
     seed: int,
     disturb: Disturb | None = None,
+    prelude: Prelude | None = None,
+    keys: Sequence[str] | None = None,
 ) -> Demonstration:
     """One episode, to its end.
+
+    prelude: acts first, unrecorded, until it returns None: the demonstration begins where it leads.
+    keys: which entries of an observation are recorded; None for all.
 
     disturb: turns an action [A] into the one that is executed; what is recorded is the
     demonstrator's own, so that the data shows how to get back (Laskey et al., 2017, "DART").
@@ -60,17 +66,20 @@ def record_episode(
     demonstrator.reset(seed)
     frames: dict[str, list[np.ndarray]] = {"action": []}
     best, success, over = 0.0, False, False
+    while prelude is not None and not over and (action := prelude(observation)) is not None:
+        observation, _, terminated, truncated, _ = environment.step(action)
+        over = terminated or truncated
     while not over:
         action = np.asarray(demonstrator.act(observation), dtype=np.float32)
-        for key, value in observation.items():
-            frames.setdefault(key, []).append(np.array(value))
+        for key in observation if keys is None else keys:
+            frames.setdefault(key, []).append(np.array(observation[key]))
         frames["action"].append(action)
         executed = action if disturb is None else disturb(action)
         observation, reward, terminated, truncated, info = environment.step(executed)
         best = max(best, float(reward))
         success |= bool(info.get("is_success", False))
         over = terminated or truncated
-    return Demonstration(seed, {k: np.stack(v) for k, v in frames.items()}, success, best)
+    return Demonstration(seed, {k: np.array(v) for k, v in frames.items()}, success, best)
 
 
 def successful(

@@ -26,7 +26,7 @@ def test_words_become_settings():
         (["output"], "key=value"),
         (["seed=1", "seed=2", "output=x"], "twice"),
         (["episodes=1"], "output=PATH"),
-        (["expert=pusht", "mouse=true", "output=x"], "exclude each other"),
+        (["expert=pusht", "mouse=true", "output=x"], "choose who acts"),
     ],
 )
 def test_a_word_that_cannot_be_read_is_answered(words, said):

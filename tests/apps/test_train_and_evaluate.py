@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dipole.apps.main import main
-from dipole.data import EpisodeWriter
+from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
 from dipole.policy.training.logs import read_log
 
@@ -168,3 +168,23 @@ def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):
         for job in (0, 1)
     ]
     assert seeds == [0, 1]
+
+
+def test_an_expert_takes_over_from_a_policy_and_only_its_part_is_recorded(run, tmp_path):
+    from dipole.envs import make_env
+    from dipole.envs.experts.takeover import PolicyActs, TakeoverSpec
+
+    path = tmp_path / "takeover.zarr.zip"
+    words = ["expert=pusht", "episodes=1", "seed=1000004", "takeover_steps=30", f"takeover={run}"]
+    assert main(["record", *words, f"output={path}"]) == 0
+    store = EpisodeStore.open(path)
+    assert sorted(store.keys()) == ["action", "state"]
+
+    environment = make_env("pusht", observation=("state", "keypoint", "agent_pos"))
+    observation, _ = environment.reset(seed=1000004)
+    policy, steps = PolicyActs(TakeoverSpec(str(checkpoints_of(run)[-1]), 30), 1000004), 0
+    while (action := policy(observation)) is not None:
+        observation, *_ = environment.step(action)
+        steps += 1
+    assert 0 < steps <= 30
+    np.testing.assert_array_equal(store["state"][0], observation["state"])
