@@ -141,7 +141,7 @@ class _Export:
             else:
                 columns[self._names[key]] = self._column(episode, key, schema, statistics)
             row |= _named(self._names[key], statistics)
-        counters = {
+        counters: dict[str, np.ndarray] = {
             "timestamp": (np.arange(n) / self._fps).astype(np.float32),
             "frame_index": np.arange(n),
             "episode_index": np.full(n, number),
