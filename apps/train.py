@@ -15,6 +15,7 @@ from dipole.data import make_loader
 from dipole.data.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import checkpoints_of, read_config
+from dipole.policy.encoders.pretrained import with_architecture
 from dipole.policy.files import write_json
 from dipole.policy.training import TrainConfig, Trainer, TrainState, Validation
 from dipole.policy.training.loop import Evaluate
@@ -83,10 +84,13 @@ def make_trainer(config: Config, output: Path) -> Trainer:
     device = choose_device(settings.device)
     data = TaskData.open(config["task"], config["dataset"])
     torch.manual_seed(settings.seed)
+    config = {**config, "policy": with_architecture(config["policy"])}
     policy = Policy(PolicyConfig.from_dict(config["policy"]), data.features, data.train.spec)
     constant = policy.fit(data.train.statistics())
-    state = TrainState.new(policy.to(device), settings)
     done = checkpoints_of(output)
+    if not done and hasattr(policy.encoder, "load_weights"):
+        policy.encoder.load_weights()
+    state = TrainState.new(policy.to(device), settings)
     if done:
         _check_data(data, done[-1])
         state.load(done[-1])

@@ -8,21 +8,30 @@ from torch import Tensor, nn
 
 from dipole.policy.components import BACKBONES, READOUTS, build
 from dipole.policy.encoders.backbone import Seen
+from dipole.policy.encoders.pretrained import Pretrained
 
 
 class Eye(nn.Module):
     """Pictures [N, 3, h, w] in [0, 1] -> vectors [N, dim]. Here, once, they are normalised by the
     statistics that the backbone was made for.
 
-    backbone, readout: which, by name, with their options.
+    backbone, readout: which, by name, with their options. frozen: the backbone's weights stay as
+    they are, and it is in eval mode always.
     """
 
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, backbone: Mapping[str, Any], readout: Mapping[str, Any], dim: int) -> None:
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        readout: Mapping[str, Any],
+        dim: int,
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
-        self.backbone = build(BACKBONES, backbone)
+        self.backbone = build(BACKBONES, backbone).requires_grad_(not frozen)
+        self.frozen = frozen
         self.readout = build(READOUTS, readout, channels=self.backbone.channels)
         self.project = nn.Linear(self.readout.dim, dim)
         mean, std = (torch.tensor(value) for value in (self.backbone.mean, self.backbone.std))
@@ -31,8 +40,24 @@ class Eye(nn.Module):
 
     def see(self, images: Tensor) -> Seen:
         """The backbone's features of pictures [N, 3, h, w] in [0, 1]."""
-        seen: Seen = self.backbone(torch.addcmul(self.offset, images, self.scale))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            seen: Seen = self.backbone(torch.addcmul(self.offset, images, self.scale))
         return seen
+
+    def check_size(self, size: tuple[int, int], camera: str) -> None:
+        """Refuse pictures that the backbone cannot see."""
+        if isinstance(self.backbone, Pretrained):
+            self.backbone.check_size(size, camera)
+
+    def load_weights(self) -> None:
+        """Take the backbone's weights, where its configuration names some."""
+        if isinstance(self.backbone, Pretrained):
+            self.backbone.load_weights()
+
+    def train(self, mode: bool = True) -> "Eye":
+        super().train(mode)
+        self.backbone.train(mode and not self.frozen)
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         vectors: Tensor = self.project(self.readout(self.see(images)))

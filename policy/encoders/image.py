@@ -21,10 +21,10 @@ SHARED = "shared"
 class ImageEncoder(nn.Module):
     """Any number of cameras, each with its own resolution, beside state.
 
-    backbone, readout: of the eyes, by name. dim: numbers that an eye says about a picture. share:
-    one eye for all cameras instead of one each; then all pictures of one size go through it in one
-    batch. resize, crop: see ViewConfig; one for all, or a table by camera. augment: see
-    Augmentation; in training only.
+    backbone, readout: of the eyes, by name. dim: numbers that an eye says about a picture. frozen:
+    backbones stay as they are. share: one eye for all cameras instead of one each; then all
+    pictures of one size go through it in one batch. resize, crop: see ViewConfig; one for all, or a
+    table by camera. augment: see Augmentation; in training only.
 
     The context's vector is time-major: [frame 0's cameras, frame 0's state, frame 1's cameras, ...]
     each in the order of the features. context_dim: To (cameras * dim + sum of the states' sizes).
@@ -37,6 +37,7 @@ class ImageEncoder(nn.Module):
         backbone: Mapping[str, Any],
         readout: Mapping[str, Any] | None = None,
         dim: int = 64,
+        frozen: bool = False,
         share: bool = False,
         resize: Any = None,
         crop: Any = None,
@@ -54,18 +55,19 @@ class ImageEncoder(nn.Module):
         augmentation = Augmentation(**(augment or {}))
         sizes = per_camera(resize, self.cameras, "resize")
         crops = per_camera(crop, self.cameras, "crop")
-        self.views = nn.ModuleDict(
-            {
-                name: View(
-                    observed[name].shape, ViewConfig(sizes[name], crops[name]), augmentation, name
-                )
-                for name in self.cameras
-            }
-        )
+        views = {
+            name: View(
+                observed[name].shape, ViewConfig(sizes[name], crops[name]), augmentation, name
+            )
+            for name in self.cameras
+        }
+        self.views = nn.ModuleDict(views)
         eyes = [SHARED] if share else self.cameras
         read = readout or {"name": "spatial_softmax"}
-        self.eyes = nn.ModuleDict({name: Eye(backbone, read, dim) for name in eyes})
+        self.eyes = nn.ModuleDict({name: Eye(backbone, read, dim, frozen) for name in eyes})
         self.share, self.dim = share, dim
+        for name, view in views.items():
+            self.eye(name).check_size(view.size, name)
         of_state = sum(observed[name].size for name in self.states)
         self.context_dim = window.n_obs_steps * (dim * len(self.cameras) + of_state)
 
@@ -85,6 +87,11 @@ class ImageEncoder(nn.Module):
         eye = self.eyes[SHARED if self.share else camera]
         assert isinstance(eye, Eye)
         return eye
+
+    def load_weights(self) -> None:
+        """Take the weights that the configuration names, where it names some; for a new run."""
+        for camera in self.cameras[: len(self.eyes)]:
+            self.eye(camera).load_weights()
 
     def _look(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{camera: [B * To, 3, h, w]} -> {camera: [B * To, dim]}; see `share`."""

@@ -20,7 +20,9 @@ class EMAConfig:
 class TrainConfig:
     """A step is one update of the optimiser, over `accumulate` batches of `batch_size` windows.
 
-    The defaults are the recipe of Chi et al., 2023. amp: bf16 autocast. compile: torch.compile.
+    The defaults are the recipe of Chi et al., 2023. learning_rates: of parts of the policy, by the
+    beginning of their parameters' names ("encoder.eyes.*.backbone"), instead of learning_rate; the
+    first that fits counts, and all follow one schedule. amp: bf16 autocast. compile: torch.compile.
     deterministic: bit-for-bit the same result on the same machine, also after resuming. threads: on
     a processor, dividing a batch's rows where the denoiser allows it; None: whatever is fastest,
     tried out, or as many as torch says where deterministic.
@@ -31,6 +33,7 @@ class TrainConfig:
     batch_size: int = 256
     accumulate: int = 1
     learning_rate: float = 1e-4
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.95, 0.999)
     eps: float = 1e-8
     weight_decay: float = 1e-6
@@ -63,6 +66,12 @@ class TrainConfig:
             raise ConfigError(f"train.threads is {self.threads}: it must be at least 1, or null")
         if self.learning_rate <= 0:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
+        for part, rate in self.learning_rates.items():
+            if not rate > 0:
+                raise ConfigError(
+                    f"train.learning_rates: {part} has {rate}: it must be positive; to leave a "
+                    "backbone as it is, set policy.encoder.frozen=true"
+                )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":

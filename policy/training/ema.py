@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from dipole.policy.encoders.batchnorm import refuse_batchnorm
 from dipole.policy.training.config import EMAConfig
 
 
@@ -17,10 +18,12 @@ def ema_decay(update: int, config: EMAConfig) -> float:
 class EMA:
     """model: a copy of the policy whose parameters follow it slowly and whose buffers equal its.
 
-    updates: how many updates were made; saved, since the decay depends on it.
+    updates: how many updates were made; saved, since the decay depends on it. Raises ConfigError
+    for a model with BatchNorm.
     """
 
     def __init__(self, model: nn.Module, config: EMAConfig) -> None:
+        refuse_batchnorm(model)
         self.config = config
         self.updates = 0
         self.model = copy.deepcopy(model).eval().requires_grad_(False)

@@ -1,23 +1,49 @@
 """The optimiser, its learning rate, and its state by name."""
 
 import math
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dipole.data.errors import CheckpointError
+from dipole.data.errors import CheckpointError, ConfigError
+from dipole.data.registry import nearest
 from dipole.policy.training.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(
-        (p for p in model.parameters() if p.requires_grad),
+        _groups(model, config),
         lr=config.learning_rate,
         betas=config.betas,
         eps=config.eps,
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """One for each learning rate; `ratio` is its share of the run's own."""
+    found: dict[str, list[nn.Parameter]] = {part: [] for part in ("", *config.learning_rates)}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parts = (p for p in config.learning_rates if fnmatchcase(f"{name}.", f"{p}.*"))
+            found[next(parts, "")].append(parameter)
+    for part in config.learning_rates:
+        if not found[part]:
+            modules = [name for name, _ in model.named_modules() if name]
+            raise ConfigError(
+                f"train.learning_rates: no parameter that is trained begins with {part!r}"
+                f"{nearest(part, modules) or ';'} the policy consists of "
+                f"{', '.join(name for name, _ in model.named_children())}"
+            )
+    rates = {"": config.learning_rate, **config.learning_rates}
+    return [
+        {"params": parameters, "ratio": rates[part] / config.learning_rate}
+        for part, parameters in found.items()
+        if parameters
+    ]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -30,7 +56,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group["ratio"]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
