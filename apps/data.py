@@ -1,4 +1,4 @@
-"""`dipole data`: look into a dataset, validate it, and convert others' into one."""
+"""`dipole data`: look into a dataset, view it, validate it, and convert others' into one."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dipole.apps import data_view
 from dipole.data.info import Info, dataset_info
 from dipole.data.memory import readable
 from dipole.data.store import EpisodeStore
@@ -23,6 +24,8 @@ def main(argv: list[str]) -> int:
         return run_convert(arguments.source, arguments.destination, arguments.words)
     if arguments.command == "info":
         return _info(arguments.path, arguments.json)
+    if arguments.command == "view":
+        return data_view.view(arguments)
     return _validate(arguments.path, arguments.json)
 
 
@@ -39,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=does, description=does)
         command.add_argument("path", help="a folder or zip, or bundled:NAME such as bundled:pusht")
         command.add_argument("--json", action="store_true", help="print JSON, for scripts and CI")
+    data_view.add_parser(commands)
     _add_convert(commands)
     return parser
 

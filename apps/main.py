@@ -21,7 +21,7 @@ COMMANDS = {
     "export": "write a policy for another runtime: OpenVINO, ONNX, AOTInductor",
     "replay": "check a recording of the robot, or make demonstrations of it",
     "record": "make demonstrations: by hand in a window, or by the expert",
-    "data": "look into a dataset, and validate it",
+    "data": "look into a dataset, view it, validate it, convert others' into one",
     "doctor": "what this machine offers, and what is missing",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it

@@ -47,10 +47,13 @@ class Info:
         return asdict(self)
 
 
-def dataset_info(store: EpisodeStore, spec: WindowSpec | None = None) -> Info:
+def dataset_info(
+    store: EpisodeStore, spec: WindowSpec | None = None, fingerprint: str | None = None
+) -> Info:
     """What the store holds, with the number of windows at `spec`, by default 16/2/8.
 
-    Reads three frames of each key, for the fingerprint.
+    Reads three frames of each key for the fingerprint, unless it is given. Raises DataError where
+    they cannot be read.
     """
     spec = spec or WindowSpec()
     lengths = np.diff(store.episode_ends, prepend=0)
@@ -68,7 +71,7 @@ def dataset_info(store: EpisodeStore, spec: WindowSpec | None = None) -> Info:
         environment=store.environment,
         arrays=[_array_info(store, key) for key in sorted(store.arrays)],
         windows={named: int(spec.count(lengths).sum())},
-        fingerprint=store.fingerprint(),
+        fingerprint=store.fingerprint() if fingerprint is None else fingerprint,
         tasks=list(dict.fromkeys(store.tasks)),
     )
 

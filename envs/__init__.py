@@ -3,6 +3,7 @@
 Importing this room imports no simulator; it registers what datasets of the simulators need.
 """
 
+import dipole.envs.pusht_scene  # noqa: F401  registers how the state is drawn
 from dipole.envs.pusht_geometry import pusht_keypoints
 from dipole.envs.registry import ENVIRONMENTS, environment_version, make_env
 

@@ -79,7 +79,9 @@ def test_the_wheel_holds_every_module_config_and_demonstration(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     committed = run("git", "ls-files", *ROOMS, cwd=ROOT).splitlines()
     for name in committed:
-        if (ROOT / name).exists() and name.endswith((".py", ".typed", ".yaml", ".zip")):
+        if (ROOT / name).exists() and name.endswith(
+            (".py", ".typed", ".yaml", ".zip", ".html", ".css", ".js")
+        ):
             assert f"dipole/{name.removeprefix('policy/_root/')}" in held
 
 
