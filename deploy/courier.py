@@ -42,7 +42,7 @@ class Courier:
     def warm_up(self, observation: Arrays, calls: int) -> None:
         """Have some chunks computed that nobody uses. Raises InferenceDied."""
         deadline = time.monotonic() + WARM_UP_SECONDS
-        for _ in range(calls):
+        while calls:
             self.submit(Request(WARM_UP, observation))
             while (result := self.poll()) is None:
                 if time.monotonic() > deadline:
@@ -50,6 +50,7 @@ class Courier:
                 time.sleep(0.001)
             if result.error:
                 raise InferenceDied(f"warming up failed: {result.error}")
+            calls -= not result.lost
 
     def submit(self, request: Request) -> None:
         """Leave a request; one that still waits is replaced by it."""

@@ -70,12 +70,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """An answer: {"action": [H, A]}, unchecked, and how long it took to compute; or an error."""
+    """An answer: {"action": [H, A]}, unchecked, and how long it took; or an error.
+
+    lost: there will be no answer to this request, and nobody is to blame; ask again.
+    """
 
     ticket: Ticket
     answer: Any
     seconds: float
     error: str = ""
+    lost: bool = False
 
 
 class Inference(Protocol):

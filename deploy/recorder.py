@@ -99,6 +99,7 @@ class FlightRecorder:
     def result(self, result: Result) -> None:
         """An answer of inference, whatever it is."""
         values = {"ticket": asdict(result.ticket), "error": result.error, "seconds": result.seconds}
+        values |= {"lost": result.lost}
         self._note(Record("result", values, _arrays(result.answer)))
 
     def close(self, timeout: float = 5.0) -> None:

@@ -101,7 +101,8 @@ class _RecordedAnswers:
     def hear(self, record: Record) -> None:
         values = record.values
         ticket = Ticket(**values["ticket"])
-        self._heard.append(Result(ticket, dict(record.arrays), values["seconds"], values["error"]))
+        answer, lost = dict(record.arrays), values.get("lost", False)
+        self._heard.append(Result(ticket, answer, values["seconds"], values["error"], lost))
 
     def warm_up(self, observation: Arrays, calls: int) -> None:
         pass

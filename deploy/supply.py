@@ -68,8 +68,15 @@ class ChunkSupply:
     def receive(self, now: float) -> None:
         """Take in all answers that are there. Raises InferenceDied."""
         while (result := self._inference.poll()) is not None:
-            if result.ticket == self._waiting:
+            awaited = result.ticket == self._waiting
+            if awaited:
                 self._waiting = None
+            if result.lost:
+                self._report.counts["requests_lost"] += 1
+                if awaited:  # the plan goes on; another request is due, which sees what is then
+                    self._asked_at = self._plan.consumed - self._replan
+                continue
+            if awaited:
                 self._delays.append(round((now - self._asked) / self._config.dt))
             self._report.sample("inference", result.seconds)
             self._consider(result, now)

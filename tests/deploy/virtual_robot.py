@@ -17,6 +17,7 @@ from dipole.deploy import (
 from dipole.deploy.inference import PolicySpec, VirtualInference
 
 WINDOW = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
+SPEC_OF_X = PolicySpec({"x": (2,)}, 2, WINDOW)
 GENEROUS = Limits(low=(-1e4,) * 2, high=(1e4,) * 2, velocity=(1e6,) * 2, acceleration=(1e7,) * 2)
 
 

@@ -1,0 +1,375 @@
+"""The client on real sockets: a server that dies, comes back, is slow, lies, or goes silent."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dipole.data.errors import ConfigError
+from dipole.deploy import ControlLoop, LoopConfig, State
+from dipole.deploy.client import RemoteInference
+from dipole.deploy.client_config import ClientConfig, OpenpiTerms
+from dipole.deploy.inference import InferenceDied, PolicySpec, Request
+from dipole.deploy.messages import pack
+from dipole.deploy.plan import Ticket
+from dipole.deploy.protocol import ProtocolError, Schema, greeting
+from dipole.deploy.session import run_watched
+from dipole.deploy.thread_inference import ThreadInference
+
+sys.path.insert(0, str(Path(__file__).parent))
+from faulty_server import FaultyServer, Proxy
+from real_processes import RealRobot
+from real_server import OBSERVATION, SPEC, Running, running, served
+from test_server import TOKEN, wait_until
+from virtual_robot import WINDOW, counting
+
+IMPATIENT = ClientConfig(start_timeout=0.5, ping_interval=0.2, ping_timeout=0.3, open_timeout=1.0)
+
+
+def request(number, epoch=0):
+    return Request(Ticket(number, epoch, 0.0, 0), OBSERVATION)
+
+
+def answer(inference, seconds=20.0):
+    found = []
+    wait_until(lambda: found.append(inference.poll()) or found[-1] is not None, seconds)
+    return found[-1]
+
+
+@pytest.fixture
+def client():
+    made = []
+
+    def make(address, *more, **options):
+        made.append(RemoteInference(address, *more, **{"config": IMPATIENT} | options))
+        return made[-1]
+
+    yield make
+    for inference in made:
+        inference.close()
+
+
+# Chunks -------------------------------------------------------------------------------------------
+
+
+def test_a_server_is_one_more_inference(client):
+    with running() as server:
+        remote, local = client(server.address), ThreadInference(SPEC, counting())
+        assert remote.spec == SPEC
+        for inference in (remote, local):
+            inference.warm_up(OBSERVATION, 2)
+            inference.submit(request(3))
+        far, near = answer(remote), answer(local)
+        assert far.ticket == near.ticket
+        assert far.answer["action"].tolist() == near.answer["action"].tolist()
+        assert far.seconds > 0
+        assert remote.round_trips.count == 3
+        assert "round trip p50" in remote.notes[0]
+        local.close()
+
+
+def test_what_is_known_of_a_chunk_is_sent_with_the_request(client):
+    def compute(ticket, observation, known=None):
+        return {"action": np.asarray(known["values"]) + known["delay"]}
+
+    policy = served(compute, PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True))
+    with running(policy) as server:
+        inference = client(server.address)
+        assert inference.spec.inpaints
+        known = {"values": np.ones((16, 2)), "delay": 3}
+        inference.submit(Request(Ticket(1, 0, 0.0, 0), OBSERVATION, known))
+        assert answer(inference).answer["action"][0, 0] == 4.0
+
+
+def test_what_is_wrong_with_a_request_is_an_answer(client):
+    with running() as server:
+        inference = client(server.address)
+        inference.submit(Request(Ticket(1, 0, 0.0, 0), {"y": np.zeros((2, 2))}))
+        assert "the server: the observation has no 'x'" in answer(inference).error
+        inference.submit(request(2))
+        assert answer(inference).error == ""
+
+
+# Who is refused -----------------------------------------------------------------------------------
+
+
+def test_a_server_that_never_starts_is_said(client):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InferenceDied, match=r"no policy server at .* within 0.5 s"):
+            client(address)
+
+
+def test_a_server_that_starts_late_is_waited_for(client):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    late = []
+    timer = threading.Timer(0.5, lambda: late.append(Running(port=port)))
+    timer.start()
+    inference = client(f"ws://127.0.0.1:{port}", config=ClientConfig(start_timeout=20.0))
+    assert inference.spec == SPEC
+    timer.join()
+    late[0].stop()
+
+
+def test_a_wrong_token_is_said_at_once(client):
+    with running(token=TOKEN) as server:
+        patient = ClientConfig(start_timeout=60.0)
+        with pytest.raises(InferenceDied, match=r"HTTP 401\): wrong token, or none"):
+            client(server.address, "wrong", config=patient)
+        assert client(server.address, TOKEN).spec == SPEC
+
+
+def test_a_second_client_for_one_robot_is_refused_with_the_servers_words(client):
+    with running() as server:
+        client(server.address + "/left")
+        with pytest.raises(InferenceDied, match="robot 'left' has a client already"):
+            client(server.address + "/left")
+        client(server.address + "/right")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "http://127.0.0.1:8000", "ws://"])
+def test_an_address_that_is_none_is_said(client, address):
+    with pytest.raises(ConfigError, match="server="):
+        client(address)
+
+
+# A network that fails -----------------------------------------------------------------------------
+
+
+def test_a_request_that_went_with_its_connection_is_lost_and_the_next_is_answered(client):
+    go_on = threading.Event()
+
+    def compute(ticket, observation):
+        if ticket.chunk_id == 1:
+            go_on.wait(20)
+        return counting()(ticket, observation)
+
+    with running(served(compute)) as server, Proxy(server.port) as proxy:
+        inference = client(proxy.address)
+        inference.submit(request(1))
+        wait_until(lambda: proxy.passed > 1)
+        proxy.cut()
+        assert answer(inference).lost
+        go_on.set()
+        inference.submit(request(2))  # asked on the old connection: lost with it
+        inference.submit(request(2))
+        while (result := answer(inference)).lost:
+            inference.submit(request(3))
+        assert result.answer["action"][1, 0] in (200.0, 300.0)
+        assert inference.reconnections == 1
+
+
+def test_a_half_open_connection_is_noticed_and_replaced(client):
+    with running(ping_interval=20.0) as server, Proxy(server.port) as proxy:
+        inference = client(proxy.address + "/left")
+        proxy.freeze()  # what is sent goes nowhere, and no end is seen
+        inference.submit(request(1))
+        assert answer(inference, 5.0).lost
+        inference.submit(request(2))
+        assert inference.poll() is None
+        proxy.thaw()  # for new connections; the server still believes in the old one
+        while (result := answer(inference)).lost:
+            inference.submit(request(3))
+        assert result.error == ""
+        assert len(server.server.clients) == 1
+
+
+def test_answers_nobody_waits_for_are_dropped_and_counted(client):
+    def answers(number, good):
+        old = {**good, "ticket": {**good["ticket"], "chunk_id": number - 1}}
+        return [old, good, good, old]  # from before, right, doubled, from before
+
+    with FaultyServer(greeting(Schema(SPEC)), answers) as server:
+        inference = client(server.address)
+        for number in range(1, 6):
+            inference.submit(request(number))
+            result = answer(inference)
+            assert result.ticket.chunk_id == number
+            assert result.answer["action"][1, 0] == 100.0 * number
+        assert inference.stale >= 5
+
+
+@pytest.mark.parametrize("garbage", [b"\xc1", b"\x91" * 3000, b"\x90", pack({"ticket": 1}), b""])
+def test_a_servers_garbage_is_an_error_and_never_a_chunk(client, garbage):
+    with FaultyServer(greeting(Schema(SPEC)), lambda number, good: [garbage]) as server:
+        inference = client(server.address)
+        inference.submit(request(1))
+        result = answer(inference)
+        assert result.error.startswith("the server's answer: ")
+        assert result.answer is None
+
+
+def test_a_server_that_comes_back_with_another_policy_is_a_death(client):
+    first = Running(served(fingerprint="a"))
+    inference = client(first.address)
+    first.stop()
+    with running(served(fingerprint="b"), port=first.port):
+        inference.submit(request(1))
+        with pytest.raises(InferenceDied, match="came back with another policy"):
+            answer(inference)
+
+
+def test_a_protocol_of_another_version_is_said(client):
+    told = greeting(Schema(SPEC))
+    told["dipole"]["protocol"] = 2
+    with (
+        FaultyServer(told, None) as server,
+        pytest.raises(ProtocolError, match="speaks protocol 2"),
+    ):
+        client(server.address)
+
+
+def test_closing_ends_it_whatever_it_waits_for(client):
+    with FaultyServer(greeting(Schema(SPEC)), lambda number, good: []) as server:
+        inference = client(server.address)
+        inference.submit(request(1))
+        started = time.monotonic()
+        inference.close()
+        assert time.monotonic() - started < 5.0
+
+
+# openpi -------------------------------------------------------------------------------------------
+
+
+def test_a_server_of_openpi_is_spoken_to_in_its_own_words(client, tmp_path):
+    seen = []
+
+    def answers(number, observation):
+        seen.append(observation)
+        return [{"actions": np.full((10, 2), float(number)), "server_timing": {"infer_ms": 2.0}}]
+
+    with FaultyServer({"anything": 1}, answers, openpi=True) as server:
+        terms = OpenpiTerms({"observation/state": "x"}, prompt="push")
+        inference = client(server.address, robot=RealRobot(tmp_path).spec, openpi=terms)
+        assert inference.spec.window.horizon == 10
+        assert inference.spec.window.n_obs_steps == 1
+        assert inference.spec.window.n_action_steps == 5
+        inference.submit(Request(Ticket(1, 0, 0.0, 0), {"x": np.array([[3.0, 4.0]])}))
+        assert answer(inference).answer["action"].tolist() == [[2.0, 2.0]] * 10
+    assert seen[-1]["prompt"] == "push"
+    assert seen[-1]["observation/state"].tolist() == [3.0, 4.0]
+
+
+def test_an_openpi_servers_traceback_is_its_last_line(client, tmp_path):
+    def answers(number, observation):
+        good = {"actions": np.zeros((4, 2))}
+        return [good] if number == 1 else ["Traceback ...\n  File x.py\nKeyError: 'image'\n"]
+
+    with FaultyServer({}, answers, openpi=True) as server:
+        inference = client(server.address, robot=RealRobot(tmp_path).spec)
+        inference.submit(Request(Ticket(1, 0, 0.0, 0), {"x": np.zeros((1, 2))}))
+        assert answer(inference).error == "the server's answer: it says KeyError: 'image'"
+
+
+def test_what_an_openpi_server_is_asked_has_to_be_the_robots(client, tmp_path):
+    with FaultyServer({}, None, openpi=True) as server:
+        with pytest.raises(ConfigError, match="is 'y'"):
+            client(server.address, robot=RealRobot(tmp_path).spec, openpi=OpenpiTerms({"s": "y"}))
+        with pytest.raises(ConfigError, match="none of dipole's"):
+            client(server.address)
+
+
+# The loop -----------------------------------------------------------------------------------------
+
+
+def start_loop(folder, inference, **settings):
+    patient = {"max_clamps": 10**6, "max_observation_age": 2.0, "call_timeout": 2.0}
+    loop = ControlLoop(RealRobot(folder), inference, LoopConfig(**patient | settings),
+                       log=lambda line: None)  # fmt: skip
+    loop.prepare()
+    loop.arm()
+    return loop
+
+
+def in_background(loop, seconds):
+    thread = threading.Thread(target=loop.run, args=(seconds,))
+    thread.start()
+    wait_until(lambda: loop.states.state is State.RUN)
+    return thread
+
+
+def test_a_server_that_dies_is_held_through_and_nothing_old_is_replayed(client, tmp_path):
+    first = Running()
+    loop = start_loop(tmp_path, client(first.address), max_hold=None)
+    thread = in_background(loop, 60.0)
+    first.stop()
+    wait_until(lambda: loop.states.state is State.HOLD)
+    robot = loop.guard._robot
+    count, newest = len(robot.sent), robot.sent[-1][1][0] // 100
+    time.sleep(0.3)
+    assert len(robot.sent) == count  # it holds
+    with running(port=first.port):
+        wait_until(lambda: len(robot.sent) > count + 20)
+    loop.request_stop("done")
+    thread.join(20)
+    assert loop.report.counts["requests_lost"] >= 1
+    chunks = [(action[0] + 1) // 100 for _, action in robot.sent]
+    assert chunks == sorted(chunks)
+    assert chunks[count + 10] > newest  # and moves on by a chunk that was asked for later
+    loop.close()
+
+
+def test_a_server_that_stays_away_ends_in_a_stop_within_the_holds_bound(client, tmp_path):
+    server = Running()
+    loop = start_loop(tmp_path, client(server.address), max_hold=0.5)
+    thread = in_background(loop, 60.0)
+    server.stop()
+    thread.join(30)
+    assert loop.states.state is State.STOPPED
+    assert loop.states.reason.startswith("held for 0.5 s")
+    assert loop.report.stopped is True
+    loop.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_process_that_is_killed_or_stopped_blocks_no_slot(fault, client, tmp_path):
+    command = [sys.executable, str(Path(__file__).parent / "serve_counting.py"), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        inference = client(f"ws://127.0.0.1:{process.stdout.readline().strip()}",
+                           config=ClientConfig(ping_interval=0.2, ping_timeout=0.3))  # fmt: skip
+        loop = start_loop(tmp_path, inference)
+        threading.Timer(1.0, os.kill, (process.pid, fault)).start()
+        report = run_watched(loop, 4.0)
+        process.kill()
+    assert "HOLD" in [str(t.state) for t in report.transitions]
+    assert report.counts["slots"] + report.counts["missed_slots"] in range(398, 420)
+    assert report.stopped is True
+    assert json.loads(report.to_json())["state"] == "STOPPED"
+    loop.close()
+
+
+@pytest.mark.slow
+def test_delay_jitter_reordering_and_duplicates_on_the_wire_bring_no_old_chunk_back(
+    client, tmp_path
+):
+    rng = np.random.default_rng(0)
+    held_back = []
+
+    def answers(number, good):
+        time.sleep(float(rng.uniform(0, 0.5) if rng.random() < 0.8 else rng.uniform(1, 2.5)))
+        held_back.append(good)
+        order = [held_back[i] for i in rng.permutation(len(held_back))[:3]]
+        return [*order, good, good] if rng.random() < 0.9 else order[:1]
+
+    with FaultyServer(greeting(Schema(SPEC)), answers) as server:
+        quick = ClientConfig(answer_timeout=1.0, ping_interval=5.0, ping_timeout=5.0)
+        loop = start_loop(tmp_path, client(server.address, config=quick), inference_timeout=1.0)
+        report = run_watched(loop, 5.0)
+    chunks = [round(action[0] // 100) for _, action in loop.guard._robot.sent]
+    assert chunks == sorted(chunks)
+    assert len(set(chunks)) >= 3
+    assert report.counts["slots"] + report.counts["missed_slots"] in range(498, 520)
+    assert report.samples["section_plan"].summary()["p99"] < 0.5
+    loop.close()

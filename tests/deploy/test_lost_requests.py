@@ -1,0 +1,97 @@
+"""A server that comes and goes, on the virtual clock: what the loop does with what is lost."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from virtual_robot import SPEC_OF_X, VirtualRobot, counting
+
+from dipole.deploy import ControlLoop, LoopConfig, VirtualClock
+from dipole.deploy.inference import Result, VirtualInference
+
+
+class OnAndOff(VirtualInference):
+    """A server that is up while `up(t)`: what is asked when it is down, or is on its way when it
+    goes, is lost, and that is noticed when it is up again."""
+
+    def __init__(self, clock, delay, up, **options):
+        super().__init__(SPEC_OF_X, counting(), clock, delay)
+        self._up = up
+        self._waiting = []
+        self._watch()
+
+    def _watch(self):
+        now = self._clock.now()
+        if self._up(now):
+            for ticket in self._waiting:
+                self._answers.append(Result(ticket, None, 0.0, lost=True))
+            self._waiting.clear()
+        self._clock.call_at(now + 0.05, self._watch)
+
+    def submit(self, request):
+        asked = self._clock.now()
+        arrives = asked + self._delay(request.ticket)
+        if all(self._up(t) for t in np.arange(asked, arrives + 1e-9, 0.01)):
+            super().submit(request)
+        else:
+            self._waiting.append(request.ticket)
+
+
+def run(up, delay=0.15, seconds=6.0, **settings):
+    clock = VirtualClock()
+    robot = VirtualRobot(clock)
+    inference = OnAndOff(clock, lambda ticket: delay, up)
+    config = LoopConfig(control_hz=10.0, max_clamps=10**6, **settings)
+    loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None)
+    loop.prepare()
+    loop.arm()
+    return loop.run(seconds), robot
+
+
+def state_at(report, moment):
+    return str([t.state for t in report.transitions if t.time <= moment][-1])
+
+
+def test_a_server_killed_in_the_middle_of_a_chunk_lets_the_chunk_end_and_then_holds():
+    report, robot = run(lambda t: t < 0.5)
+    assert robot.actions == list(range(100, 115))  # all of the only chunk, and nothing after
+    assert report.transitions[-2].state == "HOLD"
+    assert report.transitions[-2].time == pytest.approx(robot.sent[-1][0] + 0.1)
+    assert report.counts["slots"] == 60
+
+
+def test_a_server_that_never_answers_moves_nothing_and_ends_in_a_stop():
+    report, robot = run(lambda t: False, max_hold=2.0)
+    assert robot.sent == []
+    assert report.transitions[-1].reason.startswith("held for 2 s")
+
+
+def test_after_a_restart_a_new_chunk_is_asked_for_and_no_old_one_is_replayed():
+    report, robot = run(lambda t: not 0.5 <= t < 3.0)
+    chunks = [int(action // 100) for action in robot.actions]
+    assert chunks == sorted(chunks)
+    resumed = next(moment for moment, action in robot.sent if moment > 2.5)
+    assert 3.0 <= resumed <= 3.0 + 0.05 + 0.1 + 0.15 + 0.1  # noticed, asked, computed, next slot
+    assert report.counts["requests_lost"] >= 1
+    assert state_at(report, 2.5) == "HOLD"
+
+
+def test_a_short_outage_costs_no_hold():
+    report, robot = run(lambda t: not 1.0 <= t < 1.3)
+    assert [str(t.state) for t in report.transitions].count("HOLD") == 1  # before the first chunk
+    assert report.counts["requests_lost"] >= 1
+    assert report.counts["starved"] == 0
+    assert len({action // 100 for action in robot.actions}) > 3
+
+
+def test_an_outage_now_and_then_is_the_same_run_for_the_same_seed():
+    def once():
+        down = np.random.default_rng(3).uniform(0, 20, 12)
+        up = lambda t: not ((t >= down) & (t < down + 0.7)).any()  # noqa: E731
+        report, robot = run(up, seconds=20.0)
+        return report.to_json(), robot.actions
+
+    assert once() == once()
