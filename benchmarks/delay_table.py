@@ -1,0 +1,168 @@
+"""Inference delay x merger: what a delay costs a policy in Push-T, and what each merger saves.
+
+    python benchmarks/delay_table.py CHECKPOINT --output runs/delay    # 20 cells of 50 episodes
+    python benchmarks/delay_table.py CHECKPOINT --output runs/delay --episodes 100
+
+Every chunk arrives that many control steps (of 0.1 s) after it was asked for; episode i starts from
+seed i in every cell, so that cells are compared episode by episode. A cell that is in the output
+folder is not computed again: an interrupted table goes on where it was. Prints Markdown, and draws
+delay.png beside the cells.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from plot import Curve, Panel, draw_panels
+
+from dipole.deploy.delayed import evaluate_delayed
+from dipole.envs.metrics import mean_interval
+from dipole.policy.runnable import Runnable, load_runnable
+
+MERGERS = ("switch", "cross_fade", "ensemble", "rtc")
+DELAYS = (0, 1, 2, 4, 8)
+COLOURS = {"switch": "#777777", "cross_fade": "#d9822b", "ensemble": "#7b4fb5", "rtc": "#1769aa"}
+BASELINE = "switch"
+Cell = Mapping[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", type=Path, help="a run, a checkpoint, or an export")
+    parser.add_argument("--output", type=Path, required=True, help="where the cells are kept")
+    parser.add_argument("--episodes", type=int, default=50, help="of each cell [50]")
+    parser.add_argument("--delays", type=int, nargs="+", default=DELAYS)
+    parser.add_argument("--mergers", nargs="+", default=MERGERS)
+    parser.add_argument("--n-action-steps", type=int, help="before the next chunk is asked for")
+    parser.add_argument("--solver-steps", type=int, default=10, help="DDIM steps [10]")
+    parser.add_argument("--merger-options", type=json.loads, default={}, help='{"rtc": {...}}')
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(chosen.threads)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    cells = table(chosen)
+    print("\n".join(markdown(cells, chosen.delays, chosen.mergers)))
+    draw(cells, chosen.delays, chosen.mergers, chosen.output / "delay.png")
+    print(chosen.output / "delay.png")
+
+
+def table(chosen: argparse.Namespace) -> dict[tuple[str, int], Cell]:
+    """All cells by merger and delay: read, or computed and kept."""
+    terms = {
+        "checkpoint": str(chosen.checkpoint),
+        "episodes": chosen.episodes,
+        "n_action_steps": chosen.n_action_steps,
+        "solver_steps": chosen.solver_steps,
+    }
+    policy: Runnable | None = None
+    cells = {}
+    for delay in chosen.delays:
+        for merger in chosen.mergers:
+            options = chosen.merger_options.get(merger, {})
+            path = chosen.output / f"{merger}_{delay}.json"
+            cell = _kept(path, terms | {"options": options})
+            if cell is None:
+                if policy is None:
+                    solver = {"name": "ddim", "steps": chosen.solver_steps}
+                    policy = load_runnable(chosen.checkpoint, solver=solver)
+                cell = _compute(policy, merger, delay, options, chosen)
+                path.write_text(json.dumps({"terms": terms | {"options": options}, **cell}) + "\n")
+            cells[merger, delay] = cell
+            print(f"{merger} {delay}: {cell['max_reward_mean']:.3f}", flush=True)
+    return cells
+
+
+def _kept(path: Path, terms: Cell) -> Cell | None:
+    """A cell that was computed before, on the same terms."""
+    if not path.is_file():
+        return None
+    cell: Cell = json.loads(path.read_text())
+    if cell["terms"] != terms:
+        raise SystemExit(f"{path} was computed with {cell['terms']}: give another --output")
+    return cell
+
+
+def _compute(
+    policy: Runnable, merger: str, delay: int, options: Cell, chosen: argparse.Namespace
+) -> Cell:
+    return evaluate_delayed(
+        policy,
+        delay=delay,
+        episodes=chosen.episodes,
+        merger=merger,
+        merger_options=options,
+        n_action_steps=chosen.n_action_steps,
+    ).metrics
+
+
+def markdown(
+    cells: Mapping[tuple[str, int], Cell], delays: Sequence[int], mergers: Sequence[str]
+) -> list[str]:
+    """The table, one row a cell, with the difference to switching over the same episodes."""
+    lines = [
+        "| delay | merger | mean max reward | minus switching | success | seam jump, px "
+        "| jerk, px/s³ | starved steps |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for delay in delays:
+        for merger in mergers:
+            cell = cells[merger, delay]
+            low, high = cell["max_reward_ci95"]
+            difference = "" if merger == BASELINE else _difference(cells, merger, delay)
+            lines.append(
+                f"| {delay} | {merger} | {cell['max_reward_mean']:.3f} ({low:.3f} to {high:.3f}) "
+                f"| {difference} | {cell['success_rate']:.0%} | {cell['seam_jump']:.1f} "
+                f"| {cell['jerk']:,.0f} | {cell['starved_steps']} |"
+            )
+    return lines
+
+
+def rewards(cell: Cell) -> np.ndarray:
+    return np.array([episode["max_reward"] for episode in cell["per_episode"]])
+
+
+def _difference(cells: Mapping[tuple[str, int], Cell], merger: str, delay: int) -> str:
+    if (BASELINE, delay) not in cells:
+        return ""
+    apart = rewards(cells[merger, delay]) - rewards(cells[BASELINE, delay])
+    low, high = mean_interval(apart.tolist())
+    return f"{apart.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def draw(
+    cells: Mapping[tuple[str, int], Cell],
+    delays: Sequence[int],
+    mergers: Sequence[str],
+    path: Path,
+) -> None:
+    """Mean max reward with its interval, seam jump and jerk, over delay."""
+
+    def curves(value: str, interval: str | None = None, scale: float = 1.0) -> list[Curve]:
+        return [
+            Curve(
+                merger,
+                COLOURS.get(merger, "#000000"),
+                [scale * cells[merger, delay][value] for delay in delays],
+                [cells[merger, delay][interval] for delay in delays] if interval else None,
+            )
+            for merger in mergers
+        ]
+
+    draw_panels(
+        [
+            Panel("mean max reward, 95 % interval", curves("max_reward_mean", "max_reward_ci95")),
+            Panel("jump at seams, px", curves("seam_jump"), from_zero=True),
+            Panel("jerk, 1,000 px/s³", curves("jerk", scale=1e-3), from_zero=True),
+        ],
+        [str(delay) for delay in delays],
+        "inference delay, control steps of 0.1 s",
+        path,
+    )
+
+
+if __name__ == "__main__":
+    main()

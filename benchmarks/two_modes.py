@@ -1,0 +1,101 @@
+"""Does the next chunk stay with the way that the present one took? In closed form, without network.
+
+    python benchmarks/two_modes.py
+
+There are two ways round an obstacle, +arc and -arc, each with a spread of 0.1 in normalised units,
+and the chunk's distribution is known: the denoiser is exact, and so is its Jacobian. The present
+chunk took the upper way; it has run so far that 4 of its 12 actions left will have run before the
+next chunk arrives, and both ways begin alike. Printed, as Markdown, is how often the next chunk
+keeps to the upper way, how far the frozen prefix is from what ran, and how far it jumps where it
+takes over.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from dipole.policy.guidance import Guidance, prefix_weights
+from dipole.policy.schedules import ScheduleConfig, cumulative_alphas
+from dipole.policy.solvers import Known, SolverConfig, SolverStep, denoise, solver_table
+
+HORIZON, DELAY, LEFT = 16, 4, 12
+HEIGHT, SPREAD = 0.5, 0.1
+WAY = HEIGHT * torch.sin(torch.pi * torch.arange(HORIZON) / (HORIZON - 1))[:, None]  # [H, 1]
+EXACT = ScheduleConfig(prediction="sample", clip_sample=False)
+WAYS: list[tuple[str, Guidance | None]] = [
+    ("none", None),
+    ("replacement of the frozen prefix", Guidance("replace")),
+    ("Jacobian, clip 5, data scale 1: the paper's", Guidance("jacobian", 5.0, 1.0)),
+    ("Jacobian, clip 10, data scale 1", Guidance("jacobian", 10.0, 1.0)),
+    ("Jacobian, clip 10, data scale 0.2", Guidance("jacobian", 10.0, 0.2)),
+    ("Jacobian, the solver's own clip, data scale 0.2", Guidance("jacobian", None, 0.2)),
+    ("identity, clip 5, data scale 1", Guidance("identity", 5.0, 1.0)),
+    ("identity, clip 10, data scale 0.2", Guidance("identity", 10.0, 0.2)),
+    ("identity, the solver's own clip, data scale 0.2: the default", Guidance()),
+]
+
+
+def flow_table(steps: int) -> list[SolverStep]:
+    """Euler steps of a rectified flow, as a solver's table: signal tau, noise 1 - tau."""
+    times = [step / steps for step in range(steps + 1)]
+    return [
+        SolverStep(i, t, 1 - t, u, 1 - u, from_clean=u, from_sample=0, from_noise=1 - u, fresh=0)
+        for i, (t, u) in enumerate(pairwise(times))
+    ]
+
+
+def exact_denoiser(step: SolverStep) -> Callable[[Tensor], Tensor]:
+    """x [B, H, 1] -> the mean of the clean chunk, given x, of two Gaussians about +way and -way."""
+    variance = (step.alpha * SPREAD) ** 2 + step.sigma**2
+
+    def predict(x: Tensor) -> Tensor:
+        side = torch.tanh(step.alpha * (x * WAY).sum((1, 2), keepdim=True) / variance)
+        return side * WAY + step.alpha * SPREAD**2 / variance * (x - step.alpha * side * WAY)
+
+    return predict
+
+
+def measure(
+    table: Sequence[SolverStep], guidance: Guidance | None, rows: int
+) -> tuple[float, float, float]:
+    """(share that kept the way, rms difference of the frozen prefix, mean jump behind it)."""
+    generator = torch.Generator().manual_seed(0)
+    old = WAY + SPREAD * torch.randn(rows, HORIZON, 1, generator=generator)
+    noise = torch.randn(rows, HORIZON, 1, generator=generator)
+    weights = torch.tensor(prefix_weights(DELAY, LEFT, HORIZON), dtype=torch.float32)
+    mask = weights[None, :, None].expand_as(old)
+    known = None if guidance is None else Known(old, mask, guidance)
+    predictors = [exact_denoiser(step) for step in table]
+    chunk = denoise(predictors, noise, table, EXACT, lambda: noise, known)
+    kept = ((chunk * WAY).sum((1, 2)) > 0).float().mean()
+    apart = chunk - old
+    return (
+        float(kept),
+        float(apart[:, :DELAY].square().mean().sqrt()),
+        float(apart[:, DELAY].abs().mean()),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, default=20_000, help="chunks of each cell [20000]")
+    rows = parser.parse_args().rows
+    alphas = cumulative_alphas(EXACT)
+    tables = {
+        "flow, 5 steps": flow_table(5),
+        "flow, 10 steps": flow_table(10),
+        "DDIM, 10 steps": solver_table(SolverConfig("ddim", 10), alphas),
+    }
+    names = [f"{name}: kept / prefix / jump" for name in tables]
+    print(f"| guidance | {' | '.join(names)} |\n|---|{'---|' * len(tables)}")
+    for name, guidance in WAYS:
+        found = [measure(table, guidance, rows) for table in tables.values()]
+        cells = [f"{kept:.1%} / {prefix:.3f} / {jump:.3f}" for kept, prefix, jump in found]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
