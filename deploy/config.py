@@ -27,7 +27,7 @@ class LoopConfig:
     refuse_beyond: see safety.check_chunk.
     call_timeout: a call of the robot that takes longer is a fault; stop_timeout: how long stop()
         is waited for.
-    sensor_latency: see Observations. warmup_calls: chunks computed before motion.
+    sensor_latency, align_to: see Observations. warmup_calls: chunks computed before motion.
     late: a slot that starts later than this after its time counts as late.
     """
 
@@ -45,7 +45,8 @@ class LoopConfig:
     refuse_beyond: float = 1.0
     call_timeout: float = 0.1
     stop_timeout: float = 1.0
-    sensor_latency: float = 0.0
+    sensor_latency: float | Mapping[str, float] = 0.0
+    align_to: str | None = None
     warmup_calls: int = 3
     late: float = 0.002
 
@@ -62,7 +63,9 @@ class LoopConfig:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number")
-        if self.sensor_latency < 0 or self.warmup_calls < 0:
+        latencies = self.sensor_latency
+        latencies = latencies.values() if isinstance(latencies, Mapping) else [latencies]
+        if not all(0 <= latency < math.inf for latency in latencies) or self.warmup_calls < 0:
             raise ConfigError(
                 f"sensor_latency is {self.sensor_latency}, warmup_calls {self.warmup_calls}; "
                 "neither can be negative"

@@ -60,7 +60,12 @@ class Pilot:
         lateness = config.max_action_lateness
         self.plan = Plan(inference.spec.window, merger, dt=config.dt, max_lateness=lateness)
         self._supply = ChunkSupply(inference, self.plan, robot, config, report, log)
-        self.observations = Observations(inference.spec, config.sensor_latency)
+        self.observations = Observations(
+            inference.spec,
+            config.sensor_latency,
+            align_to=config.align_to,
+            channels=robot.observation,
+        )
         self._filter = ActionFilter(robot.action, robot.limits, config.dt)
 
     def reset(self) -> None:
@@ -102,8 +107,7 @@ class Pilot:
 
     def _limited(self, wanted: Floats, last: Floats | None) -> Decision:
         if last is None:  # limits are relative to where the robot is seen to rest
-            assert self.observations.latest is not None
-            last = self._robot.still(self.observations.latest.values)
+            last = self._robot.still(self.observations.newest)
             self._filter.reset(last)
         self._filter.commanded(last)
         filtered = self._filter(wanted)

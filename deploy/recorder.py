@@ -80,11 +80,11 @@ class FlightRecorder:
     def act(
         self, now: float, reading: Reading | None, last: Floats | None, decision: Decision
     ) -> None:
-        values = {"now": now, "hold": decision.hold, "clamps": decision.clamps}
+        values: dict[str, Any] = {"now": now, "hold": decision.hold, "clamps": decision.clamps}
         arrays: dict[str, Any] = {"last": last, "wanted": decision.wanted}
         arrays |= {"action": decision.action}
         if reading is not None:
-            values["captured"] = reading.time
+            values |= {"captured": reading.time, "captured_times": dict(reading.times)}
             # Copied: a driver may reuse its memory before this is written.
             arrays |= {f"seen.{name}": np.array(value) for name, value in reading.values.items()}
         given = {name: array for name, array in arrays.items() if array is not None}

@@ -130,12 +130,12 @@ def _reading(record: Record) -> Reading | None:
     if "captured" not in record.values:
         return None
     seen = {k.removeprefix("seen."): v for k, v in record.arrays.items() if k.startswith("seen.")}
-    return Reading(record.values["captured"], seen)
+    return Reading(record.values["captured"], seen, record.values.get("captured_times", {}))
 
 
 def _robot_spec(values: Mapping[str, Any]) -> RobotSpec:
     channels = {
-        name: Channel(tuple(c["shape"]), c["dtype"], c["unit"])
+        name: Channel(tuple(c["shape"]), c["dtype"], c["unit"], tuple(c.get("quaternions", ())))
         for name, c in values["observation"].items()
     }
     action = values["action"]

@@ -35,7 +35,7 @@ charge.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,22 @@ from dipole.deploy.limits import Floats, Limits
 
 @dataclass(frozen=True)
 class Channel:
-    """One entry of an observation: its shape, dtype and unit."""
+    """One entry of an observation: its shape, dtype and unit.
+
+    quaternions: where each unit quaternion begins in the last axis.
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     unit: str = ""
+    quaternions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for start in self.quaternions:
+            if not self.shape or not 0 <= start <= self.shape[-1] - 4:
+                raise ConfigError(
+                    f"the quaternion at {start} does not fit a reading of shape {self.shape}"
+                )
 
 
 @dataclass(frozen=True)
@@ -112,10 +123,14 @@ class RobotSpec:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the sensors saw, {name: [*shape]}, and when: monotonic seconds at capture."""
+    """What the sensors saw, {name: [*shape]}, and when: monotonic seconds at capture.
+
+    times: of entries that were captured at another time than `time`, by name.
+    """
 
     time: float
     values: Mapping[str, NDArray[Any]]
+    times: Mapping[str, float] = field(default_factory=dict)
 
 
 class Robot(ABC):
