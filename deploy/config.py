@@ -63,9 +63,9 @@ class LoopConfig:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number")
-        latencies = self.sensor_latency
-        latencies = latencies.values() if isinstance(latencies, Mapping) else [latencies]
-        if not all(0 <= latency < math.inf for latency in latencies) or self.warmup_calls < 0:
+        latency = self.sensor_latency
+        latencies = list(latency.values()) if isinstance(latency, Mapping) else [latency]
+        if not all(0 <= each < math.inf for each in latencies) or self.warmup_calls < 0:
             raise ConfigError(
                 f"sensor_latency is {self.sensor_latency}, warmup_calls {self.warmup_calls}; "
                 "neither can be negative"
