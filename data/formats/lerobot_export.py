@@ -21,6 +21,7 @@ from dipole.data.errors import DataError
 from dipole.data.formats.lerobot import LeRobotSource
 from dipole.data.formats.lerobot_tables import (
     FrameStatistics,
+    PictureStatistics,
     column,
     data_schema,
     features,
@@ -35,6 +36,7 @@ from dipole.data.formats.video import PacketTable, VideoError, VideoReader, cut,
 
 FILE_BYTES = 100 * 2**20  # of frames in memory that one data file holds at most; PNG is smaller
 FILES_PER_CHUNK = 1000
+Statistics = FrameStatistics | PictureStatistics
 SAMPLED = 100  # pictures of an episode whose statistics are taken, evenly
 
 
@@ -135,7 +137,9 @@ class _Export:
         }
         columns: dict[str, Any] = {}
         for key, schema in self._about.frames.items():
-            statistics = FrameStatistics(is_picture(schema))
+            statistics: Statistics = (
+                PictureStatistics() if is_picture(schema) else FrameStatistics()
+            )
             if key in self._videos:
                 row |= self._video(episode, number, key, statistics)
             else:
@@ -149,15 +153,15 @@ class _Export:
             "task_index": np.full(n, self._words.index(episode.task)),
         }
         for name, values in counters.items():
-            statistics = FrameStatistics(picture=False)
-            statistics.add(values)
-            row |= _named(name, statistics)
+            counted = FrameStatistics()
+            counted.add(values)
+            row |= _named(name, counted)
             columns[name] = column(values, self._features[name])
         schema = data_schema(self._features)
         return row, pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _column(
-        self, episode: SourceEpisode, key: str, schema: FrameSchema, statistics: FrameStatistics
+        self, episode: SourceEpisode, key: str, schema: FrameSchema, statistics: Statistics
     ) -> Any:
         import pyarrow as pa
 
@@ -170,7 +174,7 @@ class _Export:
         return pa.chunked_array(parts)
 
     def _video(
-        self, episode: SourceEpisode, number: int, key: str, statistics: FrameStatistics
+        self, episode: SourceEpisode, number: int, key: str, statistics: Statistics
     ) -> dict[str, Any]:
         """Copy an episode's video; what its row says of it."""
         clip = self._source.clip(episode, key)
@@ -292,7 +296,7 @@ def _where(prefix: str, number: int) -> dict[str, int]:
     return {f"{prefix}/chunk_index": chunk, f"{prefix}/file_index": file}
 
 
-def _named(name: str, statistics: FrameStatistics) -> dict[str, Any]:
+def _named(name: str, statistics: Statistics) -> dict[str, Any]:
     return {f"stats/{name}/{stat}": value for stat, value in statistics.result().items()}
 
 

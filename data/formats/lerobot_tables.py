@@ -127,44 +127,51 @@ def _described(name: str | None, pandas: str, numpy: str) -> dict[str, Any]:
 
 
 class FrameStatistics:
-    """min, max, mean, std (of the population) and count, as LeRobot has them.
+    """min, max, mean, std (of the population) and count of numbers, as LeRobot has them."""
 
-    Of pictures they are per channel, over [0, 1], shape [channels, 1, 1].
-    """
-
-    def __init__(self, picture: bool) -> None:
-        self._picture = picture
-        self._count = 0
-        self._sum = self._squares = np.zeros(())
-        self._min, self._max = np.array(np.inf), np.array(-np.inf)
-        self._shift: np.ndarray | None = None
-        self._frames = 0
+    def __init__(self) -> None:
+        self._parts: list[dict[str, Any]] = []
 
     def add(self, frames: np.ndarray) -> None:
         """frames: [N, *shape], N above 0."""
-        self._frames += len(frames)
         values = frames.reshape(len(frames), -1) if frames.ndim < 2 else frames
-        if self._picture:
-            values = values.reshape(-1, values.shape[-1])
         values = values.astype(np.float64)
-        if self._shift is None:  # near the mean, so that squares do not cancel
-            self._shift = values[0].copy()
-        self._min = np.minimum(self._min, values.min(0))
-        self._max = np.maximum(self._max, values.max(0))
-        values -= self._shift
-        self._sum = self._sum + values.sum(0)
-        self._squares = self._squares + (values**2).sum(0)
-        self._count += len(values)
+        made = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0)}
+        self._parts.append({**made, "std": values.std(0), "count": [len(frames)]})
 
     def result(self) -> dict[str, Any]:
         """Plain lists, as they go into files."""
-        shift = np.zeros(()) if self._shift is None else self._shift
-        mean = self._sum / self._count
-        std = np.sqrt(np.maximum(self._squares / self._count - mean**2, 0))
-        made = {"min": self._min, "max": self._max, "mean": mean + shift, "std": std}
-        if self._picture:
-            made = {name: value[:, None, None] / 255 for name, value in made.items()}
-        return {**{name: v.tolist() for name, v in made.items()}, "count": [self._frames]}
+        return together(self._parts)
+
+
+class PictureStatistics:
+    """The same of pictures: per channel, over [0, 1], [channels, 1, 1]; exact, by counting."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._counts: np.ndarray = np.zeros((0, 256))
+
+    def add(self, frames: np.ndarray) -> None:
+        """frames: uint8 [N, height, width, channels], N above 0."""
+        self._frames += len(frames)
+        channels = np.moveaxis(frames, -1, 0)
+        counts = [np.bincount(channel.ravel(), minlength=256) for channel in channels]
+        self._counts = np.stack(counts) + (self._counts if len(self._counts) else 0)
+
+    def result(self) -> dict[str, Any]:
+        """Plain lists, as they go into files."""
+        share = self._counts / self._counts.sum(1, keepdims=True)
+        level = np.arange(256) / 255
+        mean = share @ level
+        seen = [np.flatnonzero(counts) for counts in self._counts]
+        made = {
+            "min": level[[values[0] for values in seen]],
+            "max": level[[values[-1] for values in seen]],
+            "mean": mean,
+            "std": np.sqrt((share * (level - mean[:, None]) ** 2).sum(1)),
+        }
+        lists = {name: value[:, None, None].tolist() for name, value in made.items()}
+        return {**lists, "count": [self._frames]}
 
 
 def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
