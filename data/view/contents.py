@@ -82,7 +82,7 @@ def fill(
     room.left -= before - free.left
     if not contents.episodes:
         raise DataError(
-            f"{store.path}: a page of this size has no room for one episode; give a larger --size"
+            f"{store.path}: a page of this size has no room for one episode; give a larger size="
         )
     if cameras:
         _add_pictures(store, contents, chosen, cameras, room, log)

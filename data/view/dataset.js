@@ -117,6 +117,6 @@ function inThisPage() {
     const { stride, quality } = pictures[cameras[0]];
     text.push(`, the pictures of ${whole(seen)} (${sizes}; ${stride > 1 ? `every ${ordinal(stride)} frame` : "every frame"}, WebP at quality ${quality})`);
   }
-  const command = element("code", {}, "dipole data view PATH --episodes 0,7,20-24 --size 50");
+  const command = element("code", {}, "dipole data view PATH episodes=0,7,20-24 size=50");
   return element("p", {}, `${text.join("")}. `, command, " chooses others.");
 }

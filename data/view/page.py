@@ -83,11 +83,11 @@ def write_page(
 def check_output(path: Path) -> None:
     """Raise DataError where `path` cannot become a page: only a page of ours is written anew."""
     if path.is_dir() or not path.parent.is_dir():
-        raise DataError(f"{path}: a page is a file in a folder that exists; give --output FILE")
+        raise DataError(f"{path}: a page is a file in a folder that exists; give output=FILE")
     if path.exists():
         with path.open("rb") as file:
             if file.read(len(MARK)) != MARK.encode():
-                raise DataError(f"{path} exists and is no page of dipole's; give another --output")
+                raise DataError(f"{path} exists and is no page of dipole's; give another output=")
 
 
 def make_page(

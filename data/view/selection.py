@@ -20,12 +20,12 @@ def parse_episodes(text: str, n_episodes: int) -> list[int]:
 def _range(part: str, n_episodes: int) -> range:
     first, dash, last = part.partition("-")
     if not (first.isdecimal() and (last.isdecimal() or not dash)):
-        raise ConfigError(f"episodes {part!r}: numbers and ranges are wanted, such as 0,7,20-24")
+        raise ConfigError(f"episodes={part}: numbers and ranges are wanted, such as 0,7,20-24")
     start, stop = int(first), int(last or first) + 1
     if start >= stop:
-        raise ConfigError(f"episodes {part!r}: the first comes before the last")
+        raise ConfigError(f"episodes={part}: the first comes before the last")
     if stop > n_episodes:
-        raise ConfigError(f"episodes {part!r}: there are {n_episodes}, numbered from 0")
+        raise ConfigError(f"episodes={part}: there are {n_episodes}, numbered from 0")
     return range(start, stop)
 
 
