@@ -1,6 +1,9 @@
 """`dipole deploy`: a checkpoint moves the simulated robot, and only when it may."""
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -87,12 +90,31 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
         (["module=nowhere.py"], "there is no such file"),
         (["robot.options.noise=-1"], "cannot be negative"),
         (["inference=cloud"], "inference=cloud: process, or thread"),
+        (["server=ws://127.0.0.1:1"], "either checkpoint=RUN, to compute here, or server="),
         (["runtime=fast", "inference=thread"], "unknown runtime 'fast'"),
     ],
 )
 def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, words, message):
     assert deploy(checkpoint, tmp_path, *words) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_served_checkpoint_moves_the_simulated_robot(checkpoint, tmp_path, capsys):
+    """Two processes: `dipole serve` with torch, and the loop here, which asks it for chunks."""
+    words = ["port=0", "device=cpu", "solver=ddim", "solver.steps=2", "token=a token for the test"]
+    command = [sys.executable, "-m", "dipole.apps.main", "serve", f"checkpoint={checkpoint}"]
+    with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as server:
+        line = server.stdout.readline()
+        address = re.match(r"serving on (ws://127.0.0.1:\d+), with a token", line)[1]
+        remote = ["checkpoint=null", f"server={address}", "token=a token for the test"]
+        ours = ["arm=now", "seconds=2", "deploy.max_clamps=1000", *remote]
+        assert deploy(checkpoint, tmp_path, *ours) == 0
+        server.terminate()
+        assert server.wait(20) == 0
+    assert f"server {address}: reconnected 0 times, round trip p50 " in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["counts"]["actions"] > 3
 
 
 def test_every_choice_of_the_loop_is_a_configuration_of_it():
