@@ -26,7 +26,13 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     if "name" not in config:
         raise ConfigError(f"the {table.what} has no name; known: {', '.join(table.names())}")
     component = table[config["name"]]
-    known = [name for name in inspect.signature(component).parameters if name not in given]
+    parameters = inspect.signature(component).parameters
+    known = [name for name in parameters if name not in given]
+    if "token_dim" in given and "token_dim" not in parameters:
+        raise ConfigError(
+            f"the encoder gives tokens, but {table.what} {config['name']!r} attends to none: set "
+            "the encoder's token_dim to null, or choose one that does"
+        )
     for option in options:
         if option not in known:
             raise ConfigError(

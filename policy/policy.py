@@ -61,6 +61,8 @@ class Policy(nn.Module):
         )
         self.encoder = build(ENCODERS, config.encoder, features=features, window=window)
         given: dict[str, Any] = {} if config.denoiser is None else {"denoiser": config.denoiser}
+        if getattr(self.encoder, "token_dim", None) is not None:
+            given["token_dim"] = self.encoder.token_dim
         self.head = build(
             HEADS,
             config.head,
@@ -99,9 +101,10 @@ class Policy(nn.Module):
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
         """The Context of an observation in the robot's units, on the policy's device."""
+        present = [name for name in self.features.observation if name in observation]
         normalised = {
             name: self._normalizer(name).normalize(value) if name in self.normalizers else value
-            for name, value in ((name, observation[name]) for name in self.features.observation)
+            for name, value in ((name, observation[name]) for name in present)
         }
         return self.encoder(normalised)
 
@@ -187,6 +190,8 @@ class Policy(nn.Module):
         checked = {}
         for name, feature in self.features.observation.items():
             if name not in observation:
+                if name in getattr(self.encoder, "optional", ()):
+                    continue
                 raise ConfigError(
                     f"the observation has no {name!r}{nearest(name, observation) or ';'} "
                     f"it has {', '.join(observation) or 'nothing'}; "

@@ -15,7 +15,7 @@ Inside, everything is [T, B, C]: see temporal.py.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dipole.data.errors import ConfigError
 from dipole.policy.components import DENOISERS
 from dipole.policy.context import Context
+from dipole.policy.denoisers.attention import Attend, attends, attention_layers, identity
 from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
 
 Predictor = Callable[[Tensor], Tensor]
@@ -104,7 +105,9 @@ class Stage(nn.Module):
 class ConditionalUnet1D(nn.Module):
     """(chunk [B, H, A], time [B], Context) -> prediction [B, H, A].
 
-    context_dim: size G of the context's vector. H must be a multiple of 2^(stages - 1).
+    context_dim: size G of the context's vector. token_dim: size E of its tokens, where it has some:
+    after each stage and in the middle the chunk attends to them (attention.py), with
+    attention_heads. H must be a multiple of 2^(stages - 1).
     """
 
     rows_are_independent = True  # training may divide a batch among threads
@@ -117,6 +120,8 @@ class ConditionalUnet1D(nn.Module):
         kernel_size: int = 5,
         n_groups: int = 8,
         time_embed_dim: int = 256,
+        token_dim: int | None = None,
+        attention_heads: int = 4,
     ) -> None:
         super().__init__()
         _check_dims(down_dims, kernel_size, n_groups)
@@ -153,6 +158,9 @@ class ConditionalUnet1D(nn.Module):
             TemporalConv(down_dims[0], action_dim, 1),
         )
 
+        attending = [*down_dims, top, *(c_in for c_in, _ in reversed(pairs[1:]))]
+        self.attention = attention_layers(attending, token_dim, attention_heads)
+
     def check_horizon(self, horizon: int) -> None:
         """Refuse a horizon that cannot be halved once per resolution."""
         multiple = 2 ** (len(self.down_dims) - 1)
@@ -167,7 +175,8 @@ class ConditionalUnet1D(nn.Module):
         time = torch.as_tensor(time, device=chunk.device).expand(chunk.shape[0])
         condition = torch.cat([self.time_embedding(time), _vector(context)], dim=1)  # [B, D]
         condition = self.activation(condition)
-        return self._denoise(chunk, [block.film(condition) for block in self._blocks()])
+        films = [block.film(condition) for block in self._blocks()]
+        return self._denoise(chunk, films, attends(self.attention, context))
 
     def time_table(self, times: Tensor) -> list[Tensor]:
         """The half of every block's FiLM that depends on time alone: times [S] -> each [S, 2C]."""
@@ -192,23 +201,29 @@ class ConditionalUnet1D(nn.Module):
         ]
         halves = [zip(step, of_context, strict=True) for step in zip(*time_table, strict=True)]
         films = [[of_time + of_row for of_time, of_row in step] for step in halves]
-        return [partial(self._denoise, films=step) for step in films]
+        attending = attends(self.attention, context)
+        return [partial(self._denoise, films=step, attending=attending) for step in films]
 
     def _blocks(self) -> Iterator[ResidualBlock]:
         """In the order in which they run."""
         return (module for module in self.modules() if isinstance(module, ResidualBlock))
 
-    def _denoise(self, chunk: Tensor, films: Iterable[Tensor]) -> Tensor:
-        films = iter(films)
+    def _denoise(
+        self, chunk: Tensor, films: Iterable[Tensor], attending: Iterable[Attend] = ()
+    ) -> Tensor:
+        films, attend = iter(films), chain(attending, repeat(identity))
         x = chunk.transpose(0, 1)  # [H, B, A]
         skips = []
         for stage in self.down:
             x, skip = stage(x, films)
+            x = next(attend)(x)
             skips.append(skip)
         for block in self.middle:
             x = block(x, next(films))  # [H / 2^(stages-1), B, top]
+        x = next(attend)(x)
         for stage in self.up:
             x, _ = stage(torch.cat([x, skips.pop()], dim=2), films)
+            x = next(attend)(x)
         prediction: Tensor = self.final(x).transpose(0, 1)  # [B, H, A]
         return prediction
 

@@ -15,6 +15,11 @@ class Seen:
     features: Tensor
     summary: Tensor | None = None
 
+    def chunk(self, count: int) -> "list[Seen]":
+        """Cut into equal parts, in order."""
+        summaries = [None] * count if self.summary is None else self.summary.chunk(count)
+        return [Seen(f, s) for f, s in zip(self.features.chunk(count), summaries, strict=True)]
+
 
 class Backbone(Protocol):
     """A module whose input are pictures [N, 3, h, w] normalised by its own mean and std [3].

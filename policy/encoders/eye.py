@@ -59,6 +59,15 @@ class Eye(nn.Module):
         self.backbone.train(mode and not self.frozen)
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        vectors: Tensor = self.project(self.readout(self.see(images)))
+    def say(self, seen: Seen) -> Tensor:
+        """A vector for each picture [N, dim] of what was seen in it."""
+        vectors: Tensor = self.project(self.readout(seen))
         return vectors
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.say(self.see(images))
+
+    @property
+    def channels(self) -> int:
+        """C of what it sees."""
+        return int(self.backbone.channels)

@@ -10,8 +10,11 @@ from dipole.data import Features, WindowSpec
 from dipole.data.errors import ConfigError
 from dipole.policy.components import ENCODERS
 from dipole.policy.context import Context
+from dipole.policy.encoders.absence import AbsentCameras
 from dipole.policy.encoders.augment import Augmentation
+from dipole.policy.encoders.backbone import Seen
 from dipole.policy.encoders.eye import Eye
+from dipole.policy.encoders.tokens import PictureTokens
 from dipole.policy.encoders.views import View, ViewConfig, per_camera
 
 SHARED = "shared"
@@ -24,7 +27,9 @@ class ImageEncoder(nn.Module):
     backbone, readout: of the eyes, by name. dim: numbers that an eye says about a picture. frozen:
     backbones stay as they are. share: one eye for all cameras instead of one each; then all
     pictures of one size go through it in one batch. resize, crop: see ViewConfig; one for all, or a
-    table by camera. augment: see Augmentation; in training only.
+    table by camera. augment: see Augmentation; in training only. token_dim: None, or the size E of
+    tokens, one for each cell of each picture's features, for denoisers that attend to them.
+    drop_camera: how often each camera is taken away in training; above 0, cameras may be missing.
 
     The context's vector is time-major: [frame 0's cameras, frame 0's state, frame 1's cameras, ...]
     each in the order of the features. context_dim: To (cameras * dim + sum of the states' sizes).
@@ -42,6 +47,8 @@ class ImageEncoder(nn.Module):
         resize: Any = None,
         crop: Any = None,
         augment: Mapping[str, Any] | None = None,
+        token_dim: int | None = None,
+        drop_camera: float = 0.0,
     ) -> None:
         super().__init__()
         observed = features.observation
@@ -52,35 +59,47 @@ class ImageEncoder(nn.Module):
                 f"the image encoder has nothing to look at: {', '.join(observed)} are no images. "
                 "Choose the encoder state, or a task with a feature of kind image"
             )
-        augmentation = Augmentation(**(augment or {}))
-        sizes = per_camera(resize, self.cameras, "resize")
-        crops = per_camera(crop, self.cameras, "crop")
-        views = {
-            name: View(
-                observed[name].shape, ViewConfig(sizes[name], crops[name]), augmentation, name
-            )
-            for name in self.cameras
-        }
-        self.views = nn.ModuleDict(views)
-        eyes = [SHARED] if share else self.cameras
+        shapes = {name: observed[name].shape for name in self.cameras}
+        self.views = _views(shapes, resize, crop, Augmentation(**(augment or {})))
         read = readout or {"name": "spatial_softmax"}
+        eyes = [SHARED] if share else self.cameras
         self.eyes = nn.ModuleDict({name: Eye(backbone, read, dim, frozen) for name in eyes})
-        self.share, self.dim = share, dim
-        for name, view in views.items():
-            self.eye(name).check_size(view.size, name)
+        self.share, self.dim, self.token_dim = share, dim, token_dim
+        for name in self.cameras:
+            self.eye(name).check_size(self.view(name).size, name)
+        self.absent = AbsentCameras(self.cameras, dim, drop_camera)
+        self.tokens: PictureTokens | None = None
+        if token_dim is not None:
+            channels = self.eye(self.cameras[0]).channels
+            self.tokens = PictureTokens(channels, token_dim, self.cameras, window.n_obs_steps)
         of_state = sum(observed[name].size for name in self.states)
+        self.n_obs_steps = window.n_obs_steps
         self.context_dim = window.n_obs_steps * (dim * len(self.cameras) + of_state)
 
+    @property
+    def optional(self) -> list[str]:
+        """The cameras that may be missing from an observation."""
+        return self.cameras if self.absent.allowed else []
+
     def forward(self, observation: Mapping[str, Tensor]) -> Context:
-        """observation: {name: [B, To, *shape]}, images uint8, states normalised."""
-        rows = observation[self.cameras[0]].shape[0]
-        views = {name: self.views[name](observation[name]) for name in self.cameras}
-        vectors = self._look(views)
-        parts = [
-            vectors[name].view(rows, -1, self.dim) for name in self.cameras
-        ]  # each [B, To, dim]
+        """observation: {name: [B, To, *shape]}, images uint8, states normalised. A camera may be
+        missing where the encoder was trained for that."""
+        present = [name for name in self.cameras if name in observation]
+        views = {name: self.views[name](observation[name]) for name in present}
+        seen = self._see(views)
+        rows = next(iter(observation.values())).shape[0]
+        there = self.absent.draw(present, rows, self.training)  # {camera: [B] or None}
+        said = {}
+        for name in self.cameras:
+            vector = self.eye(name).say(seen[name]) if name in seen else None
+            said[name] = self.absent.fill(name, vector, there[name], (rows, self.n_obs_steps))
+        parts = [said[name] for name in self.cameras]  # each [B, To, dim]
         parts += [observation[name].flatten(2) for name in self.states]  # each [B, To, F]
-        return Context(vector=torch.cat(parts, dim=2).flatten(1))
+        vector = torch.cat(parts, dim=2).flatten(1)
+        if self.tokens is None:
+            return Context(vector)
+        features = {name: found.features for name, found in seen.items()}
+        return Context(vector, *self.tokens(features, there, rows))
 
     def eye(self, camera: str) -> Eye:
         """The eye that looks through this camera."""
@@ -88,20 +107,41 @@ class ImageEncoder(nn.Module):
         assert isinstance(eye, Eye)
         return eye
 
+    def view(self, camera: str) -> View:
+        """What that eye sees of its pictures."""
+        view = self.views[camera]
+        assert isinstance(view, View)
+        return view
+
     def load_weights(self) -> None:
         """Take the weights that the configuration names, where it names some; for a new run."""
         for camera in self.cameras[: len(self.eyes)]:
             self.eye(camera).load_weights()
 
-    def _look(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{camera: [B * To, 3, h, w]} -> {camera: [B * To, dim]}; see `share`."""
+    def _see(self, views: Mapping[str, Tensor]) -> dict[str, Seen]:
+        """Pictures {camera: [B * To, 3, h, w]} -> what eyes see in them; see `share`."""
         if not self.share:
-            return {name: self.eye(name)(images) for name, images in views.items()}
+            return {name: self.eye(name).see(images) for name, images in views.items()}
         groups: dict[tuple[int, ...], list[str]] = {}
         for name, images in views.items():
             groups.setdefault(tuple(images.shape[2:]), []).append(name)
-        vectors: dict[str, Tensor] = {}
+        seen: dict[str, Seen] = {}
         for names in groups.values():
-            together = self.eye(SHARED)(torch.cat([views[name] for name in names]))
-            vectors |= dict(zip(names, together.chunk(len(names)), strict=True))
-        return vectors
+            together = self.eye(SHARED).see(torch.cat([views[name] for name in names]))
+            seen |= dict(zip(names, together.chunk(len(names)), strict=True))
+        return seen
+
+
+def _views(
+    shapes: Mapping[str, tuple[int, ...]], resize: Any, crop: Any, augmentation: Augmentation
+) -> nn.ModuleDict:
+    cameras = list(shapes)
+    sizes, crops = (
+        per_camera(value, cameras, what) for value, what in ((resize, "resize"), (crop, "crop"))
+    )
+    return nn.ModuleDict(
+        {
+            name: View(shape, ViewConfig(sizes[name], crops[name]), augmentation, name)
+            for name, shape in shapes.items()
+        }
+    )

@@ -41,6 +41,7 @@ class DiffusionHead(nn.Module):
         denoiser: Mapping[str, Any],
         schedule: Mapping[str, Any] | None = None,
         solver: Mapping[str, Any] | None = None,
+        token_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.schedule = ScheduleConfig(**(schedule or {}))
@@ -51,8 +52,9 @@ class DiffusionHead(nn.Module):
                 f"{action.normalize!r}: set action.normalize to limits, or clip_sample to false"
             )
         self.horizon, self.action_dim = horizon, torch.Size(action.shape).numel()
+        tokens = {} if token_dim is None else {"token_dim": token_dim}
         self.denoiser = build(
-            DENOISERS, denoiser, action_dim=self.action_dim, context_dim=context_dim
+            DENOISERS, denoiser, action_dim=self.action_dim, context_dim=context_dim, **tokens
         )
         if hasattr(self.denoiser, "check_horizon"):
             self.denoiser.check_horizon(horizon)

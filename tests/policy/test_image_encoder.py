@@ -214,7 +214,7 @@ def test_each_camera_has_its_own_eye_unless_it_is_shared():
 def test_pictures_of_one_size_go_through_a_shared_eye_in_one_batch():
     policy = make_policy(features(front=(32, 32), wrist=(16, 24), back=(32, 32)), share=True).eval()
     batches = []
-    policy.encoder.eye("front").register_forward_pre_hook(
+    policy.encoder.eye("front").backbone.register_forward_pre_hook(
         lambda _, given: batches.append(tuple(given[0].shape))
     )
     observation = policy.fake_observation(3)
@@ -275,3 +275,34 @@ def test_gradients_reach_every_parameter():
     policy = make_policy(crop=24)
     policy.loss(policy.fake_batch(4)).backward()
     assert [n for n, p in policy.named_parameters() if p.grad is None] == []
+
+
+def without(observation, *cameras):
+    return {name: value for name, value in observation.items() if name not in cameras}
+
+
+def test_a_policy_trained_without_some_cameras_does_without_them():
+    policy = make_policy(features(front=(32, 32), wrist=(16, 24)), drop_camera=0.5)
+    torch.nn.init.constant_(policy.encoder.absent.vectors["wrist"], 7.0)
+    policy.loss(policy.fake_batch(16)).backward()
+    assert policy.encoder.absent.vectors["front"].grad is not None
+    policy.eval()
+    observation = policy.fake_observation(2)
+    vector = policy.encode(observation).vector.unflatten(1, (2, 14))
+    blind = policy.encode(without(observation, "wrist")).vector.unflatten(1, (2, 14))
+    assert torch.equal(blind[:, :, :6], vector[:, :, :6])
+    assert (blind[:, :, 6:12] == 7.0).all()
+    assert (vector[:, :, 6:12] != 7.0).any()
+    assert policy.predict(without(observation, "wrist", "front")).shape == (2, 8, 2)
+    with pytest.raises(ConfigError, match="no 'agent_pos'"):
+        policy.predict(without(observation, "agent_pos"))
+
+
+def test_in_training_cameras_are_taken_from_whole_samples():
+    torch.manual_seed(0)
+    policy = make_policy(drop_camera=0.3)
+    torch.nn.init.constant_(policy.encoder.absent.vectors["front"], 7.0)
+    vector = policy.encode(policy.fake_observation(400)).vector.unflatten(1, (2, 8))
+    taken = (vector[:, :, :6] == 7.0).all(2)
+    assert torch.equal(taken[:, 0], taken[:, 1])
+    assert 0.2 < taken[:, 0].float().mean() < 0.4
