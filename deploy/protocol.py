@@ -12,9 +12,9 @@ on, or a text that says what was wrong (served.py). Its own servers greet with o
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from dipole import __version__
 from dipole.data.errors import DipoleError
 from dipole.data.window_spec import WindowSpec
 from dipole.deploy.inference import PolicySpec, Request, Result
@@ -47,7 +47,7 @@ def greeting(schema: Schema) -> dict[str, Any]:
         for name, shape in spec.observation.items()
     }
     return {
-        "dipole": {"protocol": PROTOCOL, "version": installed_version()},
+        "dipole": {"protocol": PROTOCOL, "version": __version__},
         "policy": {
             "observation": observation,
             "action_size": spec.action_size,
@@ -124,16 +124,6 @@ def computing_seconds(message: Any) -> float | None:
     timing = message.get("server_timing") if isinstance(message, Mapping) else None
     spent = timing.get("infer_ms") if isinstance(timing, Mapping) else None
     return float(spent) / 1000.0 if isinstance(spent, int | float) else None
-
-
-def installed_version() -> str:
-    """Of dipole, or of its client side where that alone is installed."""
-    for name in ("dipole", "dipole-client"):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
 
 
 def _map(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:

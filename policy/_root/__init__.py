@@ -4,6 +4,17 @@ The package's rooms are folders at the root of the repository (`policy/` is `dip
 on); this file is the root of the import name. See docs/architecture.md.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("dipole")
+
+def _installed_version() -> str:
+    """Of dipole, or of its client side where a robot's computer has that alone."""
+    for name in ("dipole", "dipole-client"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+__version__ = _installed_version()
