@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dipole import __version__
 from dipole.data.errors import DipoleError
 from dipole.data.window_spec import WindowSpec
@@ -123,7 +125,7 @@ def computing_seconds(message: Any) -> float | None:
     """How long the server says that it computed, where it says so."""
     timing = message.get("server_timing") if isinstance(message, Mapping) else None
     spent = timing.get("infer_ms") if isinstance(timing, Mapping) else None
-    return float(spent) / 1000.0 if isinstance(spent, int | float) else None
+    return float(spent) / 1000.0 if isinstance(spent, int | float | np.floating) else None
 
 
 def _map(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:

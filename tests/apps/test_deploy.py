@@ -4,29 +4,19 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from dipole.apps.main import main
-from dipole.data import Feature, Features, WindowSpec
-from dipole.policy import Policy, PolicyConfig
-from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_checkpoint import save_tiny
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A tiny policy that was never trained: it wanders about the middle of its normalised space."""
-    features = Features(
-        {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))}, Feature((2,), kind="action")
-    )
-    denoiser = {"name": "unet1d", "down_dims": [8, 16], "time_embed_dim": 8}
-    policy = Policy(PolicyConfig(denoiser=denoiser), features, WindowSpec())
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    weights = policy.state_dict()
-    save_checkpoint(folder, Checkpoint(policy_config(policy), {"ema": weights}, {}))
-    assert asdict(policy.window)["horizon"] == 16
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("runs") / "tiny")
 
 
 def deploy(checkpoint, output, *words):

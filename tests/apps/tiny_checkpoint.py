@@ -1,0 +1,15 @@
+"""A policy for Push-T that was never trained: it wanders about its normalised space."""
+
+from dipole.data import Feature, Features, WindowSpec
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
+
+
+def save_tiny(folder):
+    features = Features(
+        {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))}, Feature((2,), kind="action")
+    )
+    denoiser = {"name": "unet1d", "down_dims": [8, 16], "time_embed_dim": 8}
+    policy = Policy(PolicyConfig(denoiser=denoiser), features, WindowSpec())
+    save_checkpoint(folder, Checkpoint(policy_config(policy), {"ema": policy.state_dict()}, {}))
+    return folder
