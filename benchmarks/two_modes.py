@@ -28,13 +28,13 @@ EXACT = ScheduleConfig(prediction="sample", clip_sample=False)
 WAYS: list[tuple[str, Guidance | None]] = [
     ("none", None),
     ("replacement of the frozen prefix", Guidance("replace")),
-    ("Jacobian, clip 5, data scale 1: the paper's", Guidance("jacobian", 5.0, 1.0)),
+    ("Jacobian, clip 5, data scale 1: the paper's and the default", Guidance()),
     ("Jacobian, clip 10, data scale 1", Guidance("jacobian", 10.0, 1.0)),
     ("Jacobian, clip 10, data scale 0.2", Guidance("jacobian", 10.0, 0.2)),
     ("Jacobian, the solver's own clip, data scale 0.2", Guidance("jacobian", None, 0.2)),
     ("identity, clip 5, data scale 1", Guidance("identity", 5.0, 1.0)),
     ("identity, clip 10, data scale 0.2", Guidance("identity", 10.0, 0.2)),
-    ("identity, the solver's own clip, data scale 0.2: the default", Guidance()),
+    ("identity, the solver's own clip, data scale 0.2", Guidance("identity", None, 0.2)),
 ]
 
 

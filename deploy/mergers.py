@@ -139,9 +139,9 @@ class RealTimeChunking(Switch):
     def __init__(
         self,
         spec: ActionSpec,
-        form: str = "identity",
-        clip: float | None = None,
-        data_scale: float = 0.2,
+        form: str = "jacobian",
+        clip: float | None = 5.0,
+        data_scale: float = 1.0,
         decay: str = "exponential",
         keep: int | None = None,
     ) -> None:

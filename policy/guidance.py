@@ -26,18 +26,21 @@ DECAYS = ("exponential", "linear", "none", "hard")
 class Guidance:
     """What is done about known parts at every denoising step.
 
-    form: "replace" sets the parts of weight 1 to their noised values (Lugmayr et al., 2022);
-        "identity" moves the predicted clean chunk towards the known values; "jacobian" does so
-        through the network's Jacobian, as the paper does, at the price of a backward pass a step.
+    form: "jacobian" moves the predicted clean chunk towards the known values through the network's
+        derivative, as the paper does, at the price of a backward pass a step; "identity" takes the
+        derivative for 1, which costs nothing and holds harder; "replace" sets the parts of weight 1
+        to their noised values (Lugmayr et al., 2022).
     clip: the largest guidance weight, the paper's beta. None: as much as moves the sample by the
         whole difference in one step, which of n equal steps is n.
     data_scale: the standard deviation of chunks given what was observed, in normalised units; the
-        smaller, the more a known part counts at high noise. The paper's is 1.
+        smaller, the more a known part counts at high noise.
+
+    The defaults are the paper's. docs/results.md has what each form was measured to do.
     """
 
-    form: str = "identity"
-    clip: float | None = None
-    data_scale: float = 0.2
+    form: str = "jacobian"
+    clip: float | None = 5.0
+    data_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:

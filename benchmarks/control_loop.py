@@ -1,0 +1,199 @@
+"""The control loop's lateness: inference in its own process, in a thread, on the control thread.
+
+    python benchmarks/control_loop.py --minutes 10 --json control_loop.json
+    python benchmarks/control_loop.py --minutes 0.3                          # to see that it works
+
+100 commands a second to a robot that only remembers them; chunks come from a network of the size of
+unet_small that was never trained (or from --checkpoint), on one thread of the processor. A slot is
+late by the time between when it was due and when it began; one missed altogether is skipped.
+"""
+
+import argparse
+import json
+import platform
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipole.deploy import (
+    ActionSpec,
+    Channel,
+    ControlLoop,
+    Limits,
+    LoopConfig,
+    Reading,
+    RealClock,
+    Robot,
+    RobotSpec,
+)
+from dipole.deploy.from_checkpoint import FromCheckpoint
+from dipole.deploy.inference import (
+    Arrays,
+    Compute,
+    Inference,
+    PolicySpec,
+    Request,
+    Result,
+    compute_chunk,
+)
+from dipole.deploy.process_inference import ProcessInference
+from dipole.deploy.report import Report
+from dipole.deploy.session import run_watched
+from dipole.deploy.thread_inference import ThreadInference
+
+Factory = Callable[[], tuple[PolicySpec, Compute]]
+
+
+class OnControlThread:
+    """What not to do: computes where the loop asks, while the loop waits."""
+
+    def __init__(self, spec: PolicySpec, compute: Compute, clock: RealClock) -> None:
+        self.spec = spec
+        self._compute, self._clock = compute, clock
+        self._answer: Result | None = None
+
+    def warm_up(self, observation: Arrays, calls: int) -> None:
+        from dipole.deploy.courier import WARM_UP
+
+        for _ in range(calls):
+            compute_chunk(self._compute, Request(WARM_UP, observation))
+
+    def submit(self, request: Request) -> None:
+        started = self._clock.now()
+        answer = compute_chunk(self._compute, request)
+        self._answer = Result(request.ticket, answer, self._clock.now() - started)
+
+    def poll(self) -> Result | None:
+        answer, self._answer = self._answer, None
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+class Remembering(Robot):
+    """It sees whatever the policy observes, all zeros, and remembers its last command."""
+
+    def __init__(self, policy: PolicySpec) -> None:
+        size = policy.action_size
+        shapes = policy.observation
+        self._zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        wide = Limits((-1e6,) * size, (1e6,) * size, (1e9,) * size, (1e12,) * size)
+        names = tuple(f"a{i}" for i in range(size))
+        channels = {name: Channel(shape) for name, shape in shapes.items()}
+        self.spec = RobotSpec(channels, ActionSpec(names), wide)
+        self._clock = RealClock()
+
+    def connect(self) -> None:
+        pass
+
+    def observe(self) -> Reading:
+        return Reading(self._clock.now(), self._zeros)
+
+    def command(self, action: np.ndarray) -> None:
+        self.last = action
+
+    def hold(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def untrained(steps: int) -> tuple[PolicySpec, Compute]:
+    """A network of unet_small's size, made where it computes."""
+    import torch
+
+    from dipole.data import Feature, Features, WindowSpec
+    from dipole.deploy.policy_compute import PolicyCompute, spec_of
+    from dipole.policy import Policy, PolicyConfig
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    denoiser = {"name": "unet1d", "down_dims": [64, 128, 256], "time_embed_dim": 128}
+    head = {"name": "diffusion", "solver": {"name": "ddim", "steps": steps}}
+    features = Features({"state": Feature((20,))}, Feature((2,), kind="action"))
+    policy = Policy(PolicyConfig(denoiser=denoiser, head=head), features, WindowSpec()).eval()
+    return spec_of(policy), PolicyCompute(policy)
+
+
+def measure(where: str, factory: Factory, seconds: float) -> Report:
+    """One run of the loop, with inference `where`."""
+    inference: Inference
+    if where == "process":
+        inference = ProcessInference(factory)
+    elif where == "thread":
+        inference = ThreadInference(*factory())
+    else:
+        inference = OnControlThread(*factory(), RealClock())
+    # Nothing but lateness shall end a run: not an old reading, not a slow machine's slow call.
+    config = LoopConfig(
+        max_clamps=10**9, max_observation_age=10.0, call_timeout=10.0, max_hold=None
+    )
+    loop = ControlLoop(Remembering(inference.spec), inference, config, log=lambda line: None)
+    try:
+        loop.prepare()
+        loop.arm()
+        return run_watched(loop, seconds)
+    finally:
+        loop.close()
+
+
+def row(report: Report) -> dict[str, Any]:
+    """What the table shows of a run; times in milliseconds."""
+    late = report.samples["lateness"].summary(1000.0)
+    counts = report.counts
+    return {
+        "slots": counts["slots"],
+        "missed": counts["missed_slots"],
+        "late_p50_ms": late["p50"],
+        "late_p99_ms": late["p99"],
+        "late_max_ms": late["max"],
+        "over_2_ms": counts["late_slots"],
+        "holds": counts["holds"],
+        "starved": counts["starved"],
+        "chunk_p50_ms": report.samples["inference"].summary(1000.0)["p50"],
+        "ended": str(report.transitions[-1].state),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each run [10]")
+    parser.add_argument("--where", nargs="+", default=["process", "thread", "control thread"])
+    parser.add_argument("--checkpoint", help="whose policy computes; default: an untrained network")
+    parser.add_argument("--steps", type=int, default=10, help="DDIM steps of a chunk [10]")
+    parser.add_argument("--json", type=Path, help="write the figures and the reports here")
+    chosen = parser.parse_args(arguments)
+    solver = {"name": "ddim", "steps": chosen.steps}
+    factory: Factory = partial(untrained, chosen.steps)
+    if chosen.checkpoint:
+        factory = FromCheckpoint(chosen.checkpoint, solver=solver, threads=1)
+    print(f"{platform.processor() or platform.machine()}, {chosen.minutes:g} min each, 100 Hz\n")
+    print(
+        "| inference | slots | missed | late p50, ms | p99 | max | over 2 ms | HOLDs | chunk, ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    found = {}
+    for where in chosen.where:
+        report = measure(where, factory, 60 * chosen.minutes)
+        r = row(report)
+        found[where] = r | {"report": report.to_dict()}
+        print(
+            f"| {where} | {r['slots']:,} | {r['missed']:,} | {r['late_p50_ms']:.3f} "
+            f"| {r['late_p99_ms']:.3f} | {r['late_max_ms']:.1f} | {r['over_2_ms']:,} "
+            f"| {r['holds']} | {r['chunk_p50_ms']:.0f} |",
+            flush=True,
+        )
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

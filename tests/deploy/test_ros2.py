@@ -1,0 +1,229 @@
+"""The node in docs/ros2.md runs, against a stand-in for rclpy that refuses what rclpy has not."""
+
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from virtual_robot import WINDOW
+
+from dipole.deploy import ControlLoop, LoopConfig, RealClock
+from dipole.deploy.inference import PolicySpec
+from dipole.deploy.robots import import_robots, make_robot
+from dipole.deploy.session import run_watched
+from dipole.deploy.thread_inference import ThreadInference
+
+PAGE = (Path(__file__).parents[2] / "docs" / "ros2.md").read_text()
+OFFSET = 1e9  # seconds between the ROS clock and the monotonic one
+
+
+def message(kind, **fields):
+    """A message class: its fields, of their types, and no others, as the generated ones have."""
+
+    class Message:
+        __slots__ = tuple(fields)
+
+        def __init__(self):
+            for field, make in fields.items():
+                setattr(self, field, make())
+
+        def __setattr__(self, field, value):
+            wanted = fields[field]()  # KeyError: there is no such field
+            if isinstance(wanted, list):
+                assert isinstance(value, list), f"{kind}.{field} takes a list"
+                kinds = {type(entry) for entry in value}
+                assert kinds <= {float} or field not in ("positions",), f"{kind}.{field}: {kinds}"
+            else:
+                assert isinstance(value, type(wanted)), f"{kind}.{field} is {type(value)}"
+            object.__setattr__(self, field, value)
+
+    Message.__name__ = kind
+    return Message
+
+
+Time = message("Time", sec=int, nanosec=int)
+Header = message("Header", stamp=Time, frame_id=str)
+Duration = message("Duration", sec=int, nanosec=int)
+JointState = message(
+    "JointState", header=Header, name=list, position=list, velocity=list, effort=list
+)
+Image = message(
+    "Image", header=Header, height=int, width=int, encoding=str, is_bigendian=int, step=int,
+    data=bytes,
+)  # fmt: skip
+Point = message(
+    "JointTrajectoryPoint", positions=list, velocities=list, accelerations=list, effort=list,
+    time_from_start=Duration,
+)  # fmt: skip
+Trajectory = message("JointTrajectory", header=Header, joint_names=list, points=list)
+
+
+class Bus:
+    """Topics of the stand-in: what is published reaches who subscribed, by the executor."""
+
+    def __init__(self):
+        self.initialised, self.nodes, self.published, self.subscribed = False, [], {}, {}
+
+
+class FakeNode:
+    def __init__(self, name):
+        assert BUS.initialised, "rclpy.init() comes before the first node"
+        BUS.nodes.append(name)
+
+    def create_publisher(self, kind, topic, qos_profile):
+        def publish(sent):
+            assert isinstance(sent, kind)
+            BUS.published.setdefault(topic, []).append(sent)
+
+        return SimpleNamespace(publish=publish)
+
+    def create_subscription(self, kind, topic, callback, qos_profile):
+        BUS.subscribed[topic] = (kind, callback)
+
+    def get_clock(self):
+        now = SimpleNamespace(nanoseconds=int((time.monotonic() + OFFSET) * 1e9))
+        return SimpleNamespace(now=lambda: now)
+
+    def get_logger(self):
+        return SimpleNamespace(error=BUS.published.setdefault("log", []).append)
+
+    def destroy_node(self):
+        BUS.nodes.clear()
+
+
+class FakeExecutor:
+    """Spins until it is shut down; meanwhile the arm goes where it was told, and says so."""
+
+    def __init__(self):
+        self.over = threading.Event()
+
+    def add_node(self, node):
+        pass
+
+    def spin(self):
+        while not self.over.wait(0.005):
+            arm_says()
+
+    def shutdown(self, timeout_sec=None):
+        self.over.set()
+
+
+BUS = Bus()
+ARM = SimpleNamespace(positions=[0.0] * 6)
+COMMANDS = "/joint_trajectory_controller/joint_trajectory"
+
+
+def stamp(age=0.0):
+    header = Header()
+    nanoseconds = int((time.monotonic() + OFFSET - age) * 1e9)
+    header.stamp.sec, header.stamp.nanosec = divmod(nanoseconds, 10**9)
+    return header
+
+
+def arm_says():
+    """Joint states in another order than the policy's, with a gripper among them; a picture."""
+    if sent := BUS.published.get(COMMANDS):
+        ARM.positions = sent[-1].points[0].positions
+    names = ["shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3"]
+    joints = JointState()
+    joints.header = stamp()
+    joints.name = [*reversed(names), "gripper"]
+    joints.position = [*reversed(ARM.positions), 0.04]
+    BUS.subscribed["/joint_states"][1](joints)
+    picture = Image()
+    picture.header = stamp(age=0.05)
+    picture.height, picture.width, picture.step, picture.encoding = 200, 192, 580, "rgb8"
+    picture.data = np.full((200, 580), 7, np.uint8).tobytes()  # rows are padded to 580 bytes
+    BUS.subscribed["/camera/image_raw"][1](picture)
+
+
+def modules():
+    def start(args=None, *, context=None, domain_id=None, signal_handler_options=None):
+        assert signal_handler_options == "NO", "the loop answers Ctrl-C, not rclpy"
+        BUS.initialised = True
+
+    def end():
+        BUS.initialised = False
+
+    contents = {
+        "rclpy": {"init": start, "shutdown": end},
+        "rclpy.executors": {"SingleThreadedExecutor": FakeExecutor},
+        "rclpy.node": {"Node": FakeNode},
+        "rclpy.signals": {"SignalHandlerOptions": SimpleNamespace(NO="NO")},
+        "rclpy.qos": {"qos_profile_sensor_data": object()},
+        "sensor_msgs": {},
+        "sensor_msgs.msg": {"Image": Image, "JointState": JointState},
+        "trajectory_msgs": {},
+        "trajectory_msgs.msg": {"JointTrajectory": Trajectory, "JointTrajectoryPoint": Point},
+    }
+    for name, held in contents.items():
+        module = ModuleType(name)
+        vars(module).update(held)
+        yield name, module
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    example = re.search(r'```python\n("""ros2_arm.*?)```', PAGE, re.DOTALL)[1]
+    path = tmp_path_factory.mktemp("docs") / "ros2_arm.py"
+    path.write_text(example)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in modules():
+            patch.setitem(sys.modules, name, module)
+        import_robots(path)
+        yield make_robot("ros2_arm")
+
+
+def reach(ticket, observation):
+    """Every joint towards 1 rad; the picture has to be the camera's."""
+    assert observation["camera"].max() == 7
+    here = observation["joints"][-1]
+    steps = np.linspace(0.0, 0.4, WINDOW.horizon)[:, None]
+    return {"action": here + steps * (1.0 - here)}
+
+
+def test_the_node_moves_the_arm_within_its_limits_and_stops_it(arm):
+    policy = PolicySpec({"joints": (6,), "camera": (96, 96, 3)}, 6, WINDOW)
+    config = LoopConfig(max_observation_age=2.0, call_timeout=2.0, align_to="camera")
+    inference = ThreadInference(policy, reach)
+    loop = ControlLoop(arm, inference, config, clock=RealClock(), log=lambda line: None)
+    loop.prepare()
+    loop.arm()
+    report = run_watched(loop, 1.5)
+    sent = BUS.published[COMMANDS]
+    loop.close()
+    assert report.stopped is True
+    assert report.counts["actions"] > 5
+    assert sent[0].joint_names[0] == "shoulder_pan"
+    assert all(0.02 < position < 1.6 for position in sent[-1].points[0].positions)
+    assert sent[-1].points[0].time_from_start.nanosec == 20_000_000
+    assert 0.05 <= report.samples["observation_age"].summary()["p50"] < 1.0  # the camera's
+    assert not BUS.initialised
+    assert BUS.nodes == []
+
+
+def test_a_picture_of_another_kind_is_said_and_not_used(arm):
+    arm.connect()
+    arm.camera, picture = None, Image()
+    picture.encoding = "bgr8"
+    arm.on_image(picture)
+    arm.close()
+    assert "bgr8; rgb8 is needed" in BUS.published["log"][-1]
+
+
+def test_a_hold_stays_where_it_began(arm):
+    arm.connect()
+    arm.joints = 0.0, np.full(6, 0.5, np.float32)
+    arm.command(np.full(6, 0.6))
+    arm.hold()
+    first = BUS.published[COMMANDS][-1].points[0].positions
+    arm.joints = 0.0, np.full(6, 0.4, np.float32)  # it sags
+    arm.hold()
+    arm.close()
+    assert BUS.published[COMMANDS][-1].points[0].positions == first
