@@ -9,10 +9,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dipole.apps.errors import UsageError
 from dipole.data.convert import Selection, convert
-from dipole.data.formats.source import open_source
+from dipole.data.formats.joined import open_joined
+from dipole.data.formats.source import Source, open_source
 from dipole.data.registry import nearest
 
 WORDS = """words:
+  also=A,B         further datasets with the same keys, whose episodes follow [none]
   keys=A,B         what is taken, cameras too; "action" must be among them [all]
   episodes=1,4-7   which episodes, by the source's own numbers [all]
   images=HOW       keep: video stays video, other pictures are stored losslessly (zstd)
@@ -32,7 +34,8 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
         images=said.get("images", "keep"),
     )
     console = Console(stderr=True)
-    opened = open_source(source)
+    others = said["also"].split(",") if "also" in said else []
+    opened: Source = open_joined([source, *others]) if others else open_source(source)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)
@@ -47,7 +50,8 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
             export_lerobot(opened, path, selection, progress)
         else:
             convert(opened, path, selection, progress)
-    print(f"{opened.about.format} at {source} is now at {destination}")
+    came = " and ".join([source, *others])
+    print(f"{opened.about.format} at {came} is now at {destination}")
     return 0
 
 
@@ -63,7 +67,7 @@ def episode_numbers(text: str) -> tuple[int, ...]:
 
 
 def _words(words: Sequence[str]) -> dict[str, str]:
-    known = ("keys", "episodes", "images", "to")
+    known = ("also", "keys", "episodes", "images", "to")
     said = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -31,7 +31,10 @@ class SourceEpisode:
 
 @dataclass(frozen=True)
 class About:
-    """What a source is. format: for people; frames: schema by key; absent: key → numbers."""
+    """What a source is.
+
+    format: for people; frames: schema by key; absent: key → numbers; also: further datasets in it.
+    """
 
     path: Path
     format: str
@@ -40,6 +43,7 @@ class About:
     fps: float | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, list[int]] = field(default_factory=dict)
+    also: tuple[Path, ...] = ()
 
 
 class Source(Protocol):
