@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dipole.policy.runtimes.runtime import RUNTIMES, Run, batch_size_of
+from dipole.policy.runtimes.signal_stack import kept_signal_stack
 from dipole.policy.sampling_loop import BATCH, Port, SamplingLoop
 
 MODEL = "model.xml"
@@ -50,7 +51,8 @@ class _Requests:
     def __call__(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         batch_size = batch_size_of(arrays, self._inputs)
         if batch_size not in self._by_batch_size:
-            self._by_batch_size[batch_size] = self._request(batch_size)
+            with kept_signal_stack():
+                self._by_batch_size[batch_size] = self._request(batch_size)
         request = self._by_batch_size[batch_size]
         return np.array(request.infer(list(arrays))[0])
 

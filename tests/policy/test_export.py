@@ -1,5 +1,6 @@
 """Exported policies: the same chunks in every runtime, and an artefact that can be trusted."""
 
+import gc
 import json
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from dipole.policy.denoisers.plain import plain
 from dipole.policy.export import ParityError, export_policy
 from dipole.policy.exported import load_exported
 from dipole.policy.runtimes import RUNTIMES, Onnx
+from dipole.policy.runtimes.signal_stack import signal_stack
 from dipole.policy.sampling_loop import SamplingLoop
 from dipole.policy.solvers import SolverConfig, denoise
 
@@ -97,6 +99,18 @@ def test_any_batch_size_runs(exports, runtime):
         ours = policy.predict(observation, noise=noise)
         theirs = exported.predict(observation, noise=noise)
         assert normalised_difference(policy, ours, theirs) < 1e-4
+
+
+def test_signals_are_still_handled_on_a_stack_that_exists(exports):
+    """OpenVINO's own went with its model: the next child that ended took the process along."""
+    before = signal_stack()
+    exported = load_exported(exports("openvino", DDIM))
+    for batch_size in (3, 7):
+        exported.warm_up(batch_size)
+        assert signal_stack() == before
+    del exported
+    gc.collect()
+    assert signal_stack() == before
 
 
 def test_the_same_seed_gives_the_same_chunk_bit_for_bit(exports):
