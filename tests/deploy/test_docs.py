@@ -7,15 +7,21 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from real_server import running, served
+from test_server import TOKEN
 from virtual_robot import WINDOW
 
 from dipole.deploy import ControlLoop, LoopConfig, RealClock
+from dipole.deploy.client_config import ClientConfig, OpenpiTerms
 from dipole.deploy.inference import PolicySpec
 from dipole.deploy.robots import import_robots, make_robot
+from dipole.deploy.server_config import ServerConfig
 from dipole.deploy.session import run_watched
 from dipole.deploy.thread_inference import ThreadInference
 
-PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "deploy.md").read_text()
+SERVED = (DOCS / "serve.md").read_text()
 
 
 def reach(ticket, observation):
@@ -50,3 +56,35 @@ def test_every_setting_the_page_names_exists():
     settings = set(re.findall(r"`deploy\.(\w+)", PAGE))
     assert {"max_hold", "max_clamps", "call_timeout"} <= settings
     assert settings <= set(LoopConfig.__dataclass_fields__)
+
+
+def test_the_program_for_a_robots_computer_runs_as_it_stands(arm, tmp_path, monkeypatch, capsys):
+    program = re.search(r'```python\n("""run_arm.*?)```', SERVED, re.DOTALL)[1]
+    example = re.search(r'```python\n("""my_arm.*?)```', PAGE, re.DOTALL)[1]
+    (tmp_path / "my_arm.py").write_text(example.replace('@ROBOTS.add("my_arm")\n', ""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DIPOLE_TOKEN", TOKEN)
+    monkeypatch.delitem(sys.modules, "my_arm", raising=False)
+    policy = served(reach, PolicySpec({"joints": (2,)}, 2, WINDOW))
+    with running(policy, token=TOKEN) as server:
+        here = program.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+        here = here.replace("seconds=30.0", "seconds=1.0")
+        here = here.replace("LoopConfig()", "LoopConfig(max_observation_age=1.0, call_timeout=1.0)")
+        exec(compile(here, "run_arm.py", "exec"), {"__name__": "__main__"})
+    said = capsys.readouterr().out
+    assert "dry run: would send shoulder" in said
+    assert "ended STOPPED: the time is up" in said
+    assert (tmp_path / "runs" / "arm" / "flight.rec").exists()
+
+
+def test_every_setting_of_the_servers_page_exists():
+    for prefix, config in (
+        ("server", ServerConfig),
+        ("client", ClientConfig),
+        ("deploy", LoopConfig),
+    ):
+        named = set(re.findall(rf"`{prefix}\.(\w+)`", SERVED))
+        assert named
+        assert named <= set(config.__dataclass_fields__)
+    assert {"prompt", "observation", "n_action_steps"} <= set(OpenpiTerms.__dataclass_fields__)
