@@ -1,7 +1,7 @@
 """Batches read from the store as they are needed, for datasets larger than memory."""
 
-import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -31,6 +31,22 @@ class BatchDataset(torch.utils.data.Dataset[Any]):
         return _apply(torch.from_numpy, batch)
 
 
+class _Numbers:
+    """Numbers of batches from `start` until `stop`; what a DataLoader calls a sampler."""
+
+    def __init__(self, start: int) -> None:
+        self._next = start
+        self._stopped = False
+
+    def __iter__(self) -> Iterator[int]:
+        while not self._stopped:
+            yield self._next
+            self._next += 1
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
 class StreamingSource:
     """Batches from the store, read here or in `workers` spawned processes.
 
@@ -45,10 +61,11 @@ class StreamingSource:
         self._workers = workers
 
     def batches(self, start: int) -> Iterator[Batch]:
+        numbers = _Numbers(start)
         loading = torch.utils.data.DataLoader(
             self._dataset,
             batch_size=None,
-            sampler=itertools.count(start),
+            sampler=numbers,
             num_workers=self._workers,
             multiprocessing_context="spawn" if self._workers else None,
             pin_memory=self._device.type == "cuda",
@@ -61,9 +78,9 @@ class StreamingSource:
             while True:
                 yield self._next(iterator)
         finally:
-            # Here and not when the iterator is collected: a traceback may keep it alive, and when
-            # collected in a cycle it loses the queue that tells its workers to end.
-            getattr(iterator, "_shutdown_workers", lambda: None)()
+            numbers.stop()
+            if self._workers:
+                _end(iterator)
 
     def _next(self, iterator: Iterator[Batch | DipoleError]) -> Batch:
         try:
@@ -81,6 +98,20 @@ class StreamingSource:
         if isinstance(batch, DipoleError):
             raise batch
         return _apply(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
+
+
+def _end(iterator: Iterator[Any]) -> None:
+    """End the workers of a DataLoader's iterator.
+
+    Here and not when the iterator is collected: a traceback may keep it alive, and when collected
+    in a cycle it loses the queue that tells its workers to end. What they have begun is taken from
+    them first: a worker that ends while a large batch is under way aborts.
+    """
+    with suppress(RuntimeError, OSError, EOFError, AssertionError):  # a worker may be dead already
+        for _ in iterator:
+            pass
+    with suppress(RuntimeError):
+        getattr(iterator, "_shutdown_workers", lambda: None)()
 
 
 def _apply(function: Any, batch: Batch) -> Batch:

@@ -1,5 +1,6 @@
 """A dataset ten times the memory allowed is streamed, and a window costs its own frames only."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -70,3 +71,13 @@ def test_a_window_costs_its_own_pictures_only(large, monkeypatch):
     seen = sorted({int(frame) for frame in batch["observation"]["state"][0, :, 0]})
     assert decoded == [(frame, frame + 1) for frame in seen]  # two pictures, not sixteen
     assert len(seen) == 2
+
+
+def test_workers_with_large_batches_under_way_end_without_an_error(large):
+    """torch's own way of ending them aborts a worker that is handing over a batch."""
+    windows = Windows(EpisodeStore.open(large), WindowSpec(2, 16, 8))
+    options = {"batch_size": 16, "seed": 0, "memory_limit_bytes": 0, "log": lambda _: None}
+    with make_loader(windows, workers=2, **options) as loader:
+        batches = loader.batches(0)
+        assert next(batches)["observation"]["camera"].shape == (16, 2, HEIGHT, WIDTH, 3)
+    assert multiprocessing.active_children() == []
