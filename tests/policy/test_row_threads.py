@@ -37,7 +37,7 @@ def loss_and_gradients(policy, threads, rows, **autocast):
         with torch.autocast("cpu", torch.bfloat16, **autocast):
             loss = policy.loss(batch)
         loss.backward()
-    return float(loss), {name: p.grad for name, p in policy.named_parameters()}
+    return float(loss.detach()), {name: p.grad for name, p in policy.named_parameters()}
 
 
 @pytest.mark.parametrize(("threads", "rows"), [(2, 16), (2, 33), (3, 64), (4, 3)])
