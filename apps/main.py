@@ -22,6 +22,7 @@ COMMANDS = {
     "replay": "check a recording of the robot, or make demonstrations of it",
     "record": "make demonstrations: by hand in a window, or by the expert",
     "data": "look into a dataset, view it, validate it, convert others' into one",
+    "bench": "time it on this machine, beside the plain way and the limits",
     "doctor": "what this machine offers, and what is missing",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it

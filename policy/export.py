@@ -16,7 +16,6 @@ from dipole.policy.runtimes import Runtime
 from dipole.policy.runtimes.runtime import require
 from dipole.policy.sampling_loop import SamplingLoop
 
-TOLERANCE = 1e-4  # of a normalised action
 BATCH_SIZES = (1, 16)
 
 
@@ -36,7 +35,8 @@ def export_policy(
 
     terms: what else the schema should say (source, environment). batch_sizes: for aotinductor,
     which is compiled for these alone; the others take any. Raises ConfigError where `folder` exists
-    or the runtime is not installed, ParityError where its chunks differ by more than 1e-4.
+    or the runtime is not installed, ParityError where its chunks differ by more than the
+    runtime's tolerance.
     """
     writer = require(runtime)
     if folder.exists():
@@ -77,9 +77,13 @@ def _parity(
     theirs = exported.predict(observation, seeds[1])
     apart = policy.normalize_action(ours) - policy.normalize_action(theirs)
     difference = float(apart.abs().max())
-    if not difference <= TOLERANCE:
+    if not difference <= writer.tolerance:
         raise ParityError(
             f"the {schema['runtime']} export differs by {difference:.1e} of a normalised action "
-            f"from the policy itself, more than {TOLERANCE:.0e}: nothing was written"
+            f"from the policy itself, more than {writer.tolerance:.0e}: nothing was written"
         )
-    return {"batch_size": batch_size, "largest_difference": difference, "tolerance": TOLERANCE}
+    return {
+        "batch_size": batch_size,
+        "largest_difference": difference,
+        "tolerance": writer.tolerance,
+    }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dipole.data.errors import ConfigError
-from dipole.policy.runtimes.runtime import RUNTIMES, Run, batch_size_of
+from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
 from dipole.policy.sampling_loop import Port, SamplingLoop
 
 
@@ -22,6 +22,7 @@ class AOTInductor:
     library: str = "torch"
     extra: str | None = None
     native: bool = True
+    tolerance: float = PARITY
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         from torch._inductor import aoti_compile_and_package

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dipole.policy.runtimes.runtime import RUNTIMES, Run
+from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run
 from dipole.policy.sampling_loop import Port, SamplingLoop
 
 MODEL = "model.onnx"
@@ -20,6 +20,7 @@ class Onnx:
     library: str = "onnxruntime"
     extra: str | None = "onnx"
     native: bool = False
+    tolerance: float = PARITY
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         import onnx  # noqa: F401  torch's exporter needs it

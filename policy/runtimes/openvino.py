@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dipole.policy.runtimes.runtime import RUNTIMES, Run, batch_size_of
+from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
 from dipole.policy.runtimes.signal_stack import kept_signal_stack
 from dipole.policy.sampling_loop import BATCH, Port, SamplingLoop
 
@@ -21,6 +21,9 @@ class OpenVino:
     library: str = "openvino"
     extra: str | None = "openvino"
     native: bool = False
+
+    def __init__(self, precision: str = "f32", tolerance: float = PARITY) -> None:
+        self.precision, self.tolerance = precision, tolerance
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         import openvino
@@ -38,14 +41,15 @@ class OpenVino:
         openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
 
     def load(self, folder: Path, inputs: Sequence[Port], threads: int) -> Run:
-        return _Requests(folder / MODEL, inputs, threads)
+        return _Requests(folder / MODEL, inputs, threads, self.precision)
 
 
 class _Requests:
     """One compiled model and inference request for each batch size seen so far."""
 
-    def __init__(self, path: Path, inputs: Sequence[Port], threads: int) -> None:
-        self._path, self._inputs, self._threads = path, inputs, threads
+    def __init__(self, path: Path, inputs: Sequence[Port], threads: int, precision: str) -> None:
+        self._path, self._inputs = path, inputs
+        self._threads, self._precision = threads, precision
         self._by_batch_size: dict[int, Any] = {}
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -71,10 +75,13 @@ class _Requests:
             {
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": self._threads,
-                "INFERENCE_PRECISION_HINT": "f32",  # else bf16, where the processor has it
+                "INFERENCE_PRECISION_HINT": self._precision,
             },
         )
         return compiled.create_infer_request()
 
 
 RUNTIMES.add("openvino")(OpenVino())
+# Weights and products of 8 bits of mantissa, where the processor has them; elsewhere as above. Its
+# chunks are apart from the policy's by a few hundredths: compare the scores (docs/performance.md).
+RUNTIMES.add("openvino_bf16")(OpenVino("bf16", tolerance=0.3))

@@ -17,11 +17,13 @@ Run = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 class Runtime(Protocol):
     """library: the module it needs; extra: which extra of dipole brings that, if any; native:
-    whether its files are machine code, which loading them runs."""
+    whether its files are machine code, which loading them runs; tolerance: how far its chunks may
+    be from the policy's, in normalised actions."""
 
     library: str
     extra: str | None
     native: bool
+    tolerance: float
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         """Write the loop into `folder`. batch_sizes: for runtimes that have to know them."""
@@ -31,6 +33,8 @@ class Runtime(Protocol):
         """What `write` wrote, ready to run on `threads` cores."""
         ...
 
+
+PARITY = 1e-4  # of a normalised action
 
 RUNTIMES: Registry[Runtime] = Registry("runtime")
 

@@ -20,7 +20,7 @@ from dipole.policy.training.memory import keep_freed_memory
 from dipole.policy.training.optimizer import learning_rate, set_learning_rate
 from dipole.policy.training.progress import TrainingProgress
 from dipole.policy.training.randomness import seed_step, set_deterministic
-from dipole.policy.training.row_threads import is_divisible, rows_in_threads
+from dipole.policy.training.row_threads import is_divisible, rows_in_threads, thread_choices
 from dipole.policy.training.signals import StopRequest
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
@@ -109,11 +109,7 @@ class Trainer:
             return chosen
         if everything == 1:
             return Threads()
-        choices = [Threads(1), Threads(everything)]
-        if divisible:
-            choices.append(Threads(1, rows=everything))
-            if any(p.requires_grad for p in policy.encoder.parameters()):
-                choices.append(Threads(everything, rows=everything))
+        choices = thread_choices(policy, everything, divide=divisible)
         chosen, found = fastest_threads(choices, self._trial)
         print(f"threads: {found}")
         return chosen

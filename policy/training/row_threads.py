@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.policy.context import Context
+from dipole.policy.threads import Threads
 
 Tensors = Sequence[Tensor | None]
 LEAST_ROWS = 8  # of a thread; a smaller batch is not divided
@@ -48,6 +49,17 @@ def rows_in_threads(policy: nn.Module, threads: int) -> Iterator[None]:
 def is_divisible(policy: nn.Module) -> bool:
     """Whether it has a denoiser whose rows threads can share."""
     return bool(_divisible(policy))
+
+
+def thread_choices(policy: nn.Module, cores: int, divide: bool = True) -> list[Threads]:
+    """The ways to use a processor's cores that are worth trying."""
+    choices = [Threads(1), Threads(cores)]
+    if divide and is_divisible(policy):
+        choices.append(Threads(1, rows=cores))
+        inside = {id(p) for denoiser in _divisible(policy) for p in denoiser.parameters()}
+        if any(p.requires_grad and id(p) not in inside for p in policy.parameters()):
+            choices.append(Threads(cores, rows=cores))  # for the encoder, which is not divided
+    return list(dict.fromkeys(choices))
 
 
 def _divisible(policy: nn.Module) -> list[nn.Module]:

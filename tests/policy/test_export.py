@@ -235,6 +235,17 @@ def test_observations_that_do_not_fit_are_refused(exports, change, message):
         exported.predict(observation)
 
 
+def test_bf16_is_near_the_policy_and_says_how_near(tmp_path):
+    policy, folder = make_policy(), tmp_path / "export"
+    schema = export_policy(policy, "openvino_bf16", folder)
+    exported = load_exported(folder)
+    assert exported.runtime == "openvino_bf16"
+    assert schema["parity"]["largest_difference"] <= schema["parity"]["tolerance"]
+    observation, noise = policy.fake_observation(2), torch.randn(2, 8, 2)
+    ours = policy.predict(observation, noise=noise)
+    assert normalised_difference(policy, ours, exported.predict(observation, noise=noise)) < 0.3
+
+
 @pytest.mark.slow
 def test_compiled_code_gives_the_chunks_of_its_policy_and_is_loaded_by_name_alone(tmp_path):
     policy, folder = make_policy(SolverConfig("ddim", steps=1)), tmp_path / "compiled"

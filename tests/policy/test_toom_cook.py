@@ -1,21 +1,16 @@
 """Convolutions in fewer products: the same function, the same gradients, how many products."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dipole.apps.benchmarks.plain import PlainUnet1D
 from dipole.policy.denoisers import ConditionalUnet1D, products
 from dipole.policy.denoisers.products import convolution, transformed_products
 from dipole.policy.denoisers.published import from_published
 from dipole.policy.denoisers.toom_cook import transform
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from plain import PlainUnet1D
 
 
 @pytest.mark.parametrize(

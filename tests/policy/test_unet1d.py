@@ -1,8 +1,5 @@
 """The U-Net, held to the published parameter counts and to a plain one with Conv1d."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,15 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dipole.apps.benchmarks.plain import PlainUnet1D
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.published import from_published
 from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
 from dipole.policy.denoisers.unet1d import StepEmbedding
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from plain import PlainUnet1D
 
 
 @pytest.mark.parametrize(

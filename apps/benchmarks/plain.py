@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (the published code iterates over lists of modules of several types, as people write it)
 """The plain way, kept honest and simple: what every figure is compared with.
 
 The U-Net with torch's own layers and the published names of its parameters, the diffusers
@@ -7,6 +9,7 @@ scheduler's `step` in a Python loop, everything recomputed in every step.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,3 +140,23 @@ class PlainUnet1D(nn.Module):
             x = torch.cat([x, skips.pop()], dim=1)
             x = resample(second(first(x, condition), condition))
         return self.final_conv(x).transpose(1, 2)
+
+
+def plain_scheduler(steps: int) -> Any:
+    """diffusers' DDIM, ready for so many steps."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", num_train_timesteps=100)
+    scheduler.config.steps_offset = 0
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+@torch.inference_mode()
+def plain_chunk(network: PlainUnet1D, scheduler: Any, vector: Tensor, noise: Tensor) -> Tensor:
+    """The published loop: everything anew in every step."""
+    x = noise
+    for time_step in scheduler.timesteps:
+        prediction = network(x, time_step.expand(len(x)), vector)
+        x = scheduler.step(prediction, time_step, x).prev_sample
+    return x

@@ -1,0 +1,64 @@
+"""`dipole bench`: what takes how long here, beside the plain way and the machine's limits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dipole.apps.compose import run
+from dipole.data.errors import ConfigError
+from dipole.data.registry import nearest
+
+Config = dict[str, Any]
+
+
+def main(argv: list[str]) -> int:
+    return run("bench", argv, bench)
+
+
+def bench(config: Config) -> int:
+    """Measure, print a table per figure as it is ready, and write all of them to output."""
+    from dipole.apps.benchmarks.figures import all_figures
+    from dipole.apps.benchmarks.limits import measure_limits
+    from dipole.apps.benchmarks.report import describe, limits_table, machine, show, table
+    from dipole.apps.benchmarks.turns import take_turns
+
+    _check(config)
+    threads = config["threads"] or torch.get_num_threads()
+    limits = measure_limits(threads)
+    show(limits_table(limits))
+    report: Config = {"machine": machine(), "threads": threads, "limits": limits, "figures": []}
+    for figure in all_figures(config, threads, limits):
+        measured = describe(figure, take_turns(figure.contestants, config["seconds"]))
+        report["figures"].append(measured)
+        show(table(measured))
+    report["limits_afterwards"] = measure_limits(threads)
+    output = Path(config["output"]).expanduser()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=2) + "\n")
+    print(output)
+    return 0
+
+
+def _check(config: Config) -> None:
+    from dipole.apps.benchmarks.figures import FIGURES
+    from dipole.apps.benchmarks.networks import NETWORKS
+    from dipole.policy.runtimes import RUNTIMES
+
+    known = {
+        "figures": FIGURES,
+        "networks": tuple(NETWORKS),
+        "runtimes": ("eager", *RUNTIMES.names()),
+    }
+    for key, names in known.items():
+        for name in config[key]:
+            if name not in names:
+                raise ConfigError(
+                    f"{key} has no {name!r}{nearest(name, names)} Known: {', '.join(names)}"
+                )
+    for key in ("seconds", "episodes", "episode_steps"):
+        if config[key] <= 0:
+            raise ConfigError(f"{key} is {config[key]}: it must be positive")
+    if config["threads"] is not None and config["threads"] < 1:
+        raise ConfigError(f"threads is {config['threads']}: it must be at least 1, or null")

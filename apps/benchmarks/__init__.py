@@ -1,0 +1,1 @@
+"""What `dipole bench` measures: the plain way, ours, and what the machine can do at most."""

@@ -1,0 +1,120 @@
+"""The figures of `dipole bench`: who takes part, and what the limit is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from dipole.apps.benchmarks import chunks, pusht, training
+from dipole.apps.benchmarks.networks import (
+    BATCH_SIZES,
+    STEPS,
+    loop_weight_bytes,
+    training_flops,
+)
+from dipole.apps.benchmarks.turns import Contestant
+from dipole.policy.runtimes import RUNTIMES
+from dipole.policy.runtimes.runtime import is_installed
+
+Limits = Mapping[str, Any]
+PLAIN = "plain"
+
+
+@dataclass
+class Figure:
+    """One block of the table. The first contestant is the plain way. limits: milliseconds, by the
+    contestants' names; limit: what they are."""
+
+    name: str
+    contestants: dict[str, Contestant]
+    limits: dict[str, float] = field(default_factory=dict)
+    limit: str = ""
+
+
+def all_figures(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    """Those that the configuration names, in its order."""
+    makers = {
+        "training": _training,
+        "chunk": _chunk,
+        "evaluation": _evaluation,
+        "pusht": _pusht,
+    }
+    for name in config["figures"]:
+        yield from makers[name](config, threads, limits[str(threads)])
+
+
+FIGURES = ("training", "chunk", "evaluation", "pusht")
+
+
+def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    for network in config["networks"]:
+        batch, steps = BATCH_SIZES[network], 4 if network == "unet_small" else 1
+        options = {"network": network, "batch": batch, "threads": threads, "steps": steps}
+        ways = {
+            PLAIN: Contestant(training.plain_step, options, steps),
+            "dipole": Contestant(training.our_step, options, steps),
+            "dipole bf16": Contestant(training.our_step, options | {"bf16": True}, steps),
+        }
+        flops, rates = training_flops(network, batch), limits["gemm_gflops"]
+        dtypes = {PLAIN: "float32", "dipole": "float32", "dipole bf16": "bfloat16"}
+        yield Figure(
+            f"training step, {network}, batch {batch}",
+            ways,
+            {way: 1e-6 * flops / rates[dtype] for way, dtype in dtypes.items()},
+            f"{1e-9 * flops:.1f} GFLOP as the definition counts at the GEMM rate of the dtype",
+        )
+
+
+def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    for network in config["networks"]:
+        options = {"network": network, "batch": 1, "threads": threads}
+        ways = {PLAIN: Contestant(chunks.plain, options)}
+        loop, once = loop_weight_bytes(network)
+        milliseconds = 1e-6 * (STEPS * loop + once) / limits["read_gb_s"]
+        bounds = {PLAIN: 4 * milliseconds}
+        for runtime in _runtimes(config):
+            way = "dipole" if runtime == "eager" else f"dipole {runtime}"
+            ways[way] = Contestant(chunks.ours, options | {"runtime": runtime})
+            bounds[way] = (2 if "bf16" in runtime else 4) * milliseconds
+        yield Figure(
+            f"chunk, {network}, batch 1, {STEPS} steps",
+            ways,
+            bounds,
+            f"the loop's {1e-6 * loop:.1f} M weights read {STEPS} times from memory",
+        )
+
+
+def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    if find_spec("gym_pusht") is None:
+        return
+    episodes, length = config["episodes"], config["episode_steps"]
+    options = {"network": "unet_small", "max_steps": length}
+    ways = {PLAIN: Contestant(pusht.plain_evaluation, options | {"episodes": 1})}
+    for runtime in _runtimes(config):
+        if runtime != "openvino_bf16":
+            way = "dipole" if runtime == "eager" else f"dipole {runtime}"
+            ours = {"episodes": episodes, "threads": threads, "runtime": runtime}
+            ways[way] = Contestant(pusht.our_evaluation, options | ours, episodes)
+    yield Figure(f"evaluation, Push-T state, unet_small, an episode of {length} steps", ways)
+
+
+def _pusht(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    if find_spec("gym_pusht") is None:
+        return
+    pairs = {"state": ("state", 400), "pixels": ("image", 60)}
+    for kind, (observation, steps) in pairs.items():
+        ours = {"observation": (observation,), "steps": steps}
+        ways = {
+            PLAIN: Contestant(pusht.gym_steps, {"kind": kind, "steps": steps}, steps),
+            "dipole": Contestant(pusht.our_steps, ours, steps),
+        }
+        yield Figure(f"Push-T step, {kind}", ways)
+
+
+def _runtimes(config: Mapping[str, Any]) -> list[str]:
+    """Those asked for that are installed."""
+    return [
+        name
+        for name in config["runtimes"]
+        if name == "eager" or (name in RUNTIMES.names() and is_installed(name))
+    ]

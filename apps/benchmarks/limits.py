@@ -1,0 +1,54 @@
+"""What the machine can do at most, measured beside everything else."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+SIZE = 1024  # of the matrices: all three fit into a core's share of cache
+FLOATS = 2**26  # 256 MiB, far more than any cache
+
+
+def measure_limits(threads: int, repeats: int = 8) -> dict[str, Any]:
+    """Each by one thread and by all of them; the best of some trials.
+
+    gemm_gflops: multiplications and additions a second, by dtype. read_gb_s: reading from memory.
+    launch_us: an operation on one number, as PyTorch calls it.
+    """
+    found: dict[str, Any] = {}
+    before = torch.get_num_threads()
+    for count in dict.fromkeys((1, threads)):
+        torch.set_num_threads(count)
+        numbers = torch.ones(FLOATS)
+        found[str(count)] = {
+            "gemm_gflops": {
+                str(dtype).removeprefix("torch."): _gemm(dtype, repeats)
+                for dtype in (torch.float32, torch.bfloat16)
+            },
+            "read_gb_s": 4e-9 * FLOATS / _least(numbers.sum, repeats),
+            "launch_us": 1e3 * _least(_thousand_additions, repeats),
+        }
+    torch.set_num_threads(before)
+    return found
+
+
+def _gemm(dtype: torch.dtype, repeats: int) -> float:
+    a, b = (torch.randn(SIZE, SIZE).to(dtype) for _ in range(2))
+    return 2e-9 * SIZE**3 / _least(lambda: torch.mm(a, b), repeats)
+
+
+def _thousand_additions() -> None:
+    one = torch.ones(1)
+    for _ in range(1000):
+        one.add(1)
+
+
+def _least(work: Callable[[], object], repeats: int) -> float:
+    work()
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken)

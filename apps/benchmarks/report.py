@@ -1,0 +1,89 @@
+"""The figures as a table for a person and as JSON for a program."""
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dipole.apps.benchmarks.figures import PLAIN, Figure
+from dipole.apps.benchmarks.turns import Times, ratios, spread
+
+
+def describe(figure: Figure, times: Mapping[str, Times]) -> dict[str, Any]:
+    """Milliseconds, how many times faster than the plain way, and the share of the limit."""
+    plain = times[PLAIN]
+    ways = {}
+    for name, own in times.items():
+        ways[name] = {
+            "ms": {key: 1e3 * value for key, value in spread(own.clock).items()},
+            "processor_ms": {key: 1e3 * value for key, value in spread(own.processor).items()},
+            "times_plain": ratios(plain.clock, own.clock),
+            "times_plain_in_processor_time": ratios(plain.processor, own.processor),
+            "limit_ms": figure.limits.get(name),
+            "threads": own.facts.get("threads"),
+        }
+    return {"name": figure.name, "rounds": len(plain.clock), "limit": figure.limit, "ways": ways}
+
+
+def table(figure: Mapping[str, Any]) -> Table:
+    """One figure, a line per way."""
+    bounded = any(way["limit_ms"] for way in figure["ways"].values())
+    shown = Table(title=figure["name"], title_justify="left", caption=figure["limit"] or None)
+    shown.add_column("")
+    for heading in ("ms", "× plain", "p10-p90", "× in CPU time"):
+        shown.add_column(heading, justify="right", no_wrap=heading != "× in CPU time")
+    if bounded:
+        shown.add_column("limit ms", justify="right")
+        shown.add_column("reached", justify="right")
+    shown.add_column("threads", max_width=10)
+    for name, way in figure["ways"].items():
+        median, times = way["ms"]["median"], way["times_plain"]
+        cells = [
+            name,
+            f"{median:.3g}" if median < 1 else f"{median:,.1f}",
+            f"{times['median']:.2f}",
+            f"{times['p10']:.1f}-{times['p90']:.1f}",
+            f"{way['times_plain_in_processor_time']['median']:.2f}",
+        ]
+        if bounded:
+            cells += [f"{way['limit_ms']:,.1f}", f"{way['limit_ms'] / median:.0%}"]
+        shown.add_row(*cells, str(way["threads"] or "").split(" (")[0])
+    return shown
+
+
+def limits_table(limits: Mapping[str, Any]) -> Table:
+    """What the machine can do, by the number of threads."""
+    shown = Table(title="limits of this machine", title_justify="left")
+    for heading in ("threads", "GEMM fp32", "GEMM bf16", "memory read", "an operation"):
+        shown.add_column(heading, justify="right")
+    for threads, found in limits.items():
+        rates = found["gemm_gflops"]
+        shown.add_row(
+            threads,
+            f"{rates['float32']:.0f} GFLOP/s",
+            f"{rates['bfloat16']:.0f} GFLOP/s",
+            f"{found['read_gb_s']:.1f} GB/s",
+            f"{found['launch_us']:.2f} µs",
+        )
+    return shown
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+    }
+
+
+def show(*tables: Table) -> None:
+    console = Console(highlight=False)
+    for each in tables:
+        console.print(each)

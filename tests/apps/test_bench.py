@@ -1,0 +1,107 @@
+"""`dipole bench`: contestants in turns, ratios within rounds, a table and JSON."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from dipole.apps.bench import bench
+from dipole.apps.benchmarks import chunks, pusht, training
+from dipole.apps.benchmarks.figures import PLAIN, Figure
+from dipole.apps.benchmarks.networks import our_policy, training_flops
+from dipole.apps.benchmarks.report import describe, show, table
+from dipole.apps.benchmarks.turns import (
+    LEAST_ROUNDS,
+    Contestant,
+    ContestantError,
+    Times,
+    ratios,
+    take_turns,
+)
+from dipole.apps.compose import compose
+from dipole.data import ConfigError
+
+NOISY = [2.0, 20.0, 4.0]  # a round in which the machine was busy
+
+
+def test_a_busy_moment_slows_both_and_leaves_their_ratio():
+    found = ratios(NOISY, [each / 2 for each in NOISY])
+    assert found == {"median": 2, "p10": 2, "p90": 2, "least": 2}
+
+
+def test_a_figure_says_how_much_of_the_limit_is_reached(capsys):
+    figure = Figure("a step", {}, {PLAIN: 500.0, "dipole": 500.0}, "half a second")
+    times = {
+        PLAIN: Times(NOISY, NOISY, {"threads": "1 (1: 2000 ms)"}),
+        "dipole": Times([1.0, 10.0, 2.0], [1.0, 10.0, 2.0]),
+    }
+    described = describe(figure, times)
+    assert described["ways"]["dipole"]["ms"]["median"] == 2000
+    assert described["ways"]["dipole"]["times_plain"]["median"] == 2
+    show(table(described))
+    printed = capsys.readouterr().out
+    assert "2,000.0" in printed
+    assert "25%" in printed
+
+
+def test_turns_are_counted_per_thing_measured():
+    steps = {"observation": ("state",), "steps": 40}
+    times = take_turns({"ours": Contestant(pusht.our_steps, steps, per_turn=40)}, seconds=0)
+    assert len(times["ours"].clock) == LEAST_ROUNDS
+    assert all(0 < second < 0.1 for second in times["ours"].processor)
+
+
+def test_a_contestant_that_fails_is_named():
+    wrong = Contestant(pusht.our_steps, {"observation": ("sound",), "steps": 1})
+    with pytest.raises(ContestantError, match=r"ours: ConfigError: pusht has no .*'sound'"):
+        take_turns({"ours": wrong}, seconds=0)
+
+
+def test_plain_and_ours_predict_the_same_chunk():
+    options = {"network": "unet_small", "batch": 1, "threads": 1, "steps": 2}
+    _, plain = chunks.plain(**options)
+    _, ours = chunks.ours(**options, runtime="eager")
+    assert torch.allclose(torch.tensor(ours["chunk"]), torch.tensor(plain["chunk"]), atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [training.plain_step, partial(training.our_step, bf16=True)])
+def test_a_training_step_runs(make):
+    work, facts = make("unet_small", batch=2, threads=1)
+    work()
+    assert facts["threads"].startswith("1 (1: ")
+
+
+def test_operations_are_counted_as_the_published_network_has_them():
+    policy = our_policy("unet_small")
+    parameters = sum(p.numel() for p in policy.head.denoiser.parameters())
+    # A weight is used at least once per row, and at most at each of 16 frames.
+    assert 6 * parameters < training_flops("unet_small", batch=1) < 6 * 16 * parameters
+
+
+@pytest.mark.slow
+def test_the_command_prints_tables_and_writes_json(tmp_path, capsys):
+    output = tmp_path / "deep" / "bench.json"
+    arguments = ["figures=[pusht]", "seconds=0.01", "threads=1", f"output={output}"]
+    assert bench(compose("bench", arguments)) == 0
+    report = json.loads(output.read_text())
+    assert [figure["name"] for figure in report["figures"]] == [
+        "Push-T step, state",
+        "Push-T step, pixels",
+    ]
+    assert report["limits"]["1"]["gemm_gflops"]["float32"] > 0
+    assert "Push-T step, state" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("figures=[chunks]", "figures has no 'chunks', did you mean 'chunk'"),
+        ("runtimes=[openvimo]", "did you mean 'openvino'"),
+        ("seconds=0", "seconds is 0"),
+        ("threads=0", "threads is 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        bench(compose("bench", [override]))
