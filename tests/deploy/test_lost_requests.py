@@ -95,3 +95,27 @@ def test_an_outage_now_and_then_is_the_same_run_for_the_same_seed():
         return report.to_json(), robot.actions
 
     assert once() == once()
+
+
+def test_delays_of_up_to_five_seconds_and_outages_block_no_slot_and_bring_nothing_old_back():
+    rng = np.random.default_rng(11)
+    down = rng.uniform(0, 60, 8)
+    clock = VirtualClock()
+    robot = VirtualRobot(clock)
+
+    def up(moment):
+        return not ((moment >= down) & (moment < down + 1.5)).any()
+
+    inference = OnAndOff(clock, lambda ticket: float(rng.choice([0.05, 0.3, 1.2, 5.0])), up)
+    config = LoopConfig(control_hz=10.0, max_clamps=10**6, max_hold=None, inference_timeout=1.0)
+    loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None)
+    loop.prepare()
+    loop.arm()
+    report = loop.run(60.0)
+    chunks = [int(action // 100) for action in robot.actions]
+    assert chunks == sorted(chunks)
+    assert report.counts["slots"] == 600
+    assert report.counts["missed_slots"] == 0
+    assert report.counts["requests_lost"] > 0
+    assert report.counts["chunks_late"] + report.counts["chunks_out_of_order"] > 3
+    assert report.counts["chunks_accepted"] > 10

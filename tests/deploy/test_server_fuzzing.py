@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import socket
 import sys
 from pathlib import Path
 
@@ -90,5 +91,32 @@ def test_frames_that_break_the_protocol_end_their_connections_only():
         wait_until(lambda: len(server.log) >= 2 * len(clients))  # they came and went
         for client in clients:
             client.close()
+        with plain_client(server.address) as another:
+            assert ask(another, a_request())["actions"].shape == (16, 2)
+
+
+def test_what_is_no_websocket_at_all_is_answered_without_a_traceback():
+    rng = np.random.default_rng(2)
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    opening = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        head + b"\r\n",
+        head + b"Sec-WebSocket-Version: 99\r\nSec-WebSocket-Key: x\r\n\r\n",
+        head + b"Authorization: \xff\xfe\r\nAuthorization: twice\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+        head + b"X: y\r\n" * 500 + b"\r\n",
+        *(rng.bytes(int(rng.integers(1, 300))) + b"\r\n\r\n" for _ in range(100)),
+    ]
+    with running(open_timeout=0.5) as server:
+        for sent in opening:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+                client.sendall(sent)
+                said = b""
+                with contextlib.suppress(OSError):
+                    while received := client.recv(65536):
+                        said += received
+                assert b"Traceback" not in said
+                assert b".py" not in said
         with plain_client(server.address) as another:
             assert ask(another, a_request())["actions"].shape == (16, 2)
