@@ -19,7 +19,7 @@ from dipole.deploy.served import ServedPolicy
 from dipole.policy.checkpoint import export_terms, find_checkpoint
 from dipole.policy.executor import ChunkPolicy, predict_group
 from dipole.policy.exported import ExportedPolicy
-from dipole.policy.runnable import load_runnable
+from dipole.policy.runnable import AUTO, EAGER, load_runnable
 from dipole.policy.solvers import Known
 
 WARM_UP_CALLS = 3
@@ -103,8 +103,9 @@ def checkpoint_compute(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":  # exports run on the processor
+        accelerated = torch.cuda.is_available() and runtime in (None, EAGER, AUTO)
+        device = "cuda" if accelerated else "cpu"
     path = Path(checkpoint)
     policy = load_runnable(
         path, runtime=runtime, device=device, weights=weights, solver=solver, batch_size=1

@@ -28,7 +28,7 @@ from dipole.deploy.served import ServedPolicy, Session
 from dipole.deploy.server_config import ServerConfig
 
 FRAGMENTS = 1000  # of one message: each costs memory, however small
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
 SILENT = logging.getLogger("dipole.server.websockets")
 SILENT.disabled = True  # what clients do wrong is said by `log`, in one line
 
