@@ -156,7 +156,7 @@ def draw(
         [
             Panel("mean max reward, 95 % interval", curves("max_reward_mean", "max_reward_ci95")),
             Panel("jump at seams, px", curves("seam_jump"), from_zero=True),
-            Panel("jerk, 1,000 px/s³", curves("jerk", scale=1e-3), from_zero=True),
+            Panel("jerk, 1,000 px per s^3", curves("jerk", scale=1e-3), from_zero=True),
         ],
         [str(delay) for delay in delays],
         "inference delay, control steps of 0.1 s",

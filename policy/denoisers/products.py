@@ -31,7 +31,7 @@ LARGE_BATCH = 48
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Stride 1, as many frames as before: [T, B, C], [K, C, C'], [C'] -> [T, B, C']."""
-    if is_small_inference(x):
+    if is_small_inference(x, weight):
         return gathered_product(x, weight, bias)
     frames, rows, _ = x.shape
     if rows >= LARGE_BATCH and not torch.is_autocast_enabled(x.device.type):
@@ -177,6 +177,8 @@ def transformed_products(x: Tensor, weight: Tensor, bias: Tensor, basis: Transfo
     return out
 
 
-def is_small_inference(x: Tensor) -> bool:
-    """Whether x [T, B, C] costs more in calls than in arithmetic, as on a robot: measured."""
-    return x.shape[1] <= SMALL_BATCH and not torch.is_grad_enabled()
+def is_small_inference(x: Tensor, weight: Tensor) -> bool:
+    """Whether x [T, B, C] costs more in calls than in arithmetic, as on a robot: measured. Guidance
+    may ask for the derivative by x there; that by the weights is training."""
+    trains = torch.is_grad_enabled() and weight.requires_grad
+    return x.shape[1] <= SMALL_BATCH and not trains

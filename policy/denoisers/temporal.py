@@ -125,7 +125,7 @@ class TemporalNorm(nn.GroupNorm):
     """GroupNorm, then Mish: [T, B, C] -> [T, B, C], statistics over time and a group's channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if is_small_inference(x):
+        if is_small_inference(x, self.weight):
             turned = x.to(self.weight.dtype).permute(1, 2, 0)  # [B, C, T]
             return F.mish(super().forward(turned)).permute(2, 0, 1)
         out: Tensor = _GroupNormMish.apply(  # type: ignore[no-untyped-call]
