@@ -2,6 +2,9 @@
 
 import importlib.util
 import shutil
+import signal
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -262,6 +265,36 @@ def test_an_interrupted_conversion_goes_on_and_gives_the_same(tmp_path, monkeypa
     assert store.fingerprint() == whole.fingerprint()
     pictures = [(episode, start) for episode, key, start in asked if key == CAMERA]
     assert pictures == [(1, 1), (2, 0)]  # the first eight frames were whole shards
+
+
+KILLED = """
+import os, signal, sys
+from dipole.data.convert import convert
+from dipole.data.formats.source import open_source
+
+source = open_source(sys.argv[1])
+read = source.read
+
+def read_and_be_killed(episode, key, start, stop):
+    if (episode.number, key) == (1, sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(episode, key, start, stop)
+
+source.read = read_and_be_killed
+convert(source, __import__("pathlib").Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_conversion_leaves_nothing_at_its_place_and_goes_on(tmp_path):
+    source, path = corpus.write_v21(tmp_path / "theirs", LENGTHS, "image"), tmp_path / "ours.zarr"
+    command = [sys.executable, "-c", KILLED, str(source), str(path), CAMERA]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert left_behind(tmp_path) == [".ours.zarr.partial", "theirs"]
+    store = converted(source, path)
+    check_numbers(store)
+    expected = np.stack([corpus.picture(n) for n in range(sum(LENGTHS))])
+    assert np.array_equal(store[CAMERA][:], expected)
+    assert left_behind(tmp_path) == ["ours.zarr", "theirs"]
 
 
 def test_other_words_begin_an_unfinished_conversion_anew(tmp_path):
