@@ -116,6 +116,7 @@ class _Copy:
         self._work, self._keep_video, self._progress = work, keep_video, progress
         self._total = len(about.frames) * sum(e.n_frames for e in about.episodes)
         self._done = 0
+        self._reader: VideoReader | None = None  # of the clip that is decoded now
         self._videos = [
             key
             for key, schema in about.frames.items()
@@ -173,12 +174,14 @@ class _Copy:
                 where = f"{place}, frame {start + len(frames)} of {clip.n_frames}"
                 raise video_error(where, error) from error
 
+        if self._reader is not None:
+            self._reader.close()
         try:
             table = PacketTable.of(clip.path)
             offset = clip.first - table.span(clip)[0]
             target.unlink(missing_ok=True)
             cut(clip, target, self._about.fps or 1.0, table)
-            reader = VideoReader(open(target, "rb"))  # noqa: SIM115  the reader closes it
+            self._reader = reader = VideoReader(open(target, "rb"))  # noqa: SIM115  closed by it
         except VideoError as error:
             raise video_error(place, error) from error
         return read

@@ -143,7 +143,7 @@ def write_v21(root, lengths, camera=None, fixed=True):
     return root
 
 
-def write_v30(root, lengths, camera=None, index_name="task", codec="h264", fixed=True):
+def write_v30(root, lengths, camera=None, index_name="task", codec="h264", fixed=True, **options):
     """All episodes in one data file and one video file, as the format asks for."""
     (root / "meta/episodes/chunk-000").mkdir(parents=True)
     (root / "data/chunk-000").mkdir(parents=True)
@@ -173,7 +173,9 @@ def write_v30(root, lengths, camera=None, index_name="task", codec="h264", fixed
         rows[f"{key}/from_timestamp"] = ((ends - lengths) / 10).tolist()
         rows[f"{key}/to_timestamp"] = (ends / 10).tolist()
         path = root / f"videos/{CAMERA}/chunk-000/file-000.mp4"
-        encode_video(path, [smooth_picture(n) for n in range(int(ends[-1]))], codec=codec)
+        encode_video(
+            path, [smooth_picture(n) for n in range(int(ends[-1]))], codec=codec, **options
+        )
     pq.write_table(pa.table(rows), root / "meta/episodes/chunk-000/file-000.parquet")
     tables = []
     for columns in numbers(lengths):

@@ -5,14 +5,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
+import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
 
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore
@@ -109,6 +112,27 @@ def test_video_of_any_codec_is_cut_where_episodes_begin(tmp_path, codec):
     expected = corpus.decoded(next((source / "videos").rglob("*.mp4")))
     store = converted(source, tmp_path / "ours.zarr", episodes=(1, 2))
     assert np.array_equal(store[CAMERA][:], expected[7:])
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 15), min_size=1, max_size=4),
+    key_frames=st.integers(1, 20),
+    b_frames=st.integers(0, 3),
+    data=st.data(),
+)
+def test_any_episodes_of_any_video_come_out_as_they_are(lengths, key_frames, b_frames, data):
+    chosen = data.draw(st.sets(st.integers(0, len(lengths) - 1), min_size=1))
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"g": str(key_frames), "bf": str(b_frames)}
+        source = corpus.write_v30(Path(folder) / "theirs", lengths, "video", **options)
+        expected = corpus.decoded(next((source / "videos").rglob("*.mp4")))
+        store = converted(source, Path(folder) / "ours.zarr", episodes=tuple(chosen))
+        ends = np.cumsum(lengths)
+        frames = [n for e in sorted(chosen) for n in range(ends[e] - lengths[e], ends[e])]
+        assert np.array_equal(store[CAMERA][:], expected[frames])
+        backwards = np.arange(len(frames))[::-1]
+        assert np.array_equal(store[CAMERA].take(backwards), expected[frames[::-1]])
 
 
 def test_keys_and_episodes_are_chosen(tmp_path):
