@@ -81,7 +81,7 @@ def denoising_times(config: SolverConfig, n_levels: int) -> list[int]:
         return [i * (n_levels // config.steps) for i in reversed(range(config.steps))]
     # Rounded as diffusers rounds it: levels half-way between two depend on arange's own error.
     levels = np.round(np.arange(n_levels, 0, -n_levels / config.steps)).astype(np.int64) - 1
-    return [int(level) for level in levels]
+    return [int(level) for level in levels if level >= 0]  # arange may overshoot by one: 100 / 29
 
 
 @SOLVERS.add("ddpm")

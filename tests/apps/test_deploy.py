@@ -124,9 +124,11 @@ def test_every_choice_of_the_loop_is_a_configuration_of_it():
 @pytest.mark.slow
 def test_evaluation_charges_a_delay(checkpoint, tmp_path):
     words = ["environment=pusht", "episodes=1", "delay=3", "merger=cross_fade", "device=cpu"]
+    words += ["+merger_options.steps=2"]
     settings = [f"checkpoint={checkpoint}", f"output={tmp_path}", "solver=ddim", "solver.steps=2"]
     assert main(["evaluate", *settings, *words]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["delay"], metrics["merger"]) == (3, "cross_fade")
+    assert metrics["merger_options"] == {"steps": 2}
     assert metrics["seam_jump"] > 0
     assert main(["evaluate", *settings, "environment=pusht", "delay=-1"]) == 1

@@ -62,6 +62,15 @@ def test_times_are_those_of_diffusers(scheduler, spacing, steps):
     assert ours == theirs.timesteps.tolist()
 
 
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_there_are_as_many_levels_as_steps_and_none_below_0(spacing):
+    for steps in range(1, 101):
+        times = denoising_times(SolverConfig("ddim", steps, spacing), 100)
+        assert len(times) == steps
+        assert times == sorted(set(times), reverse=True)
+        assert times[-1] >= 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(["ddpm", "ddim"]),
