@@ -55,6 +55,7 @@ def _evaluate(policy: Runnable, name: str, options: Config | None, config: Confi
         episodes=config["episodes"],
         seed=config["seed"],
         workers=config["workers"],
+        threads=config["threads"],
         n_envs=config["n_envs"],
         n_action_steps=config["n_action_steps"],
         video_episodes=config["video_episodes"],

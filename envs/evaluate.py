@@ -36,6 +36,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 0,
     n_envs: int | None = None,
+    threads: int | None = None,
     video_episodes: int = 0,
     picture: bool = True,
     group_size: int = 16,
@@ -52,6 +53,8 @@ def evaluate(
         processes cost more than they hide. They pay for simulators of milliseconds a step.
     n_envs: simulators; by default as many as one inference call has rows, or twice that where
         workers simulate while this process infers.
+    threads: how many groups of rows a policy on the processor infers for at once, each on one core;
+        by default as many as torch would use for one. Like n_envs it changes no result.
     group_size: rows of each inference call, 1 or a multiple of 16; a part of the result, unlike the
         two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture.
@@ -63,20 +66,25 @@ def evaluate(
     """
     from dipole.envs.episodes import EpisodeRun
     from dipole.policy.executor import Executor
+    from dipole.policy.threads import one_thread_each
 
     _at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     _at_least(0, seed=seed, workers=workers, video_episodes=video_episodes)
-    n_slots = min(episodes, n_envs or group_size * (2 if workers else 1))
+    threads = _threads(policy, threads)
+    n_slots = min(episodes, n_envs or group_size * threads * (2 if workers else 1))
     options = dict(environment_options or {})
     make, version = _environment(environment, tuple(policy.features.observation), options)
-    executor = Executor(policy, n_slots, group_size=group_size, n_action_steps=n_action_steps)
-    started = time.perf_counter()
     slots = _slots(policy, make, min(workers, n_slots))
-    run = EpisodeRun(executor, slots, progress)
-    try:
-        results = run.finish(range(seed, seed + episodes), n_slots, filmed=video_episodes)
-    finally:
-        slots.close()
+    with one_thread_each(threads) as pool:
+        executor = Executor(
+            policy, n_slots, group_size=group_size, n_action_steps=n_action_steps, pool=pool
+        )
+        started = time.perf_counter()
+        run = EpisodeRun(executor, slots, progress)
+        try:
+            results = run.finish(range(seed, seed + episodes), n_slots, filmed=video_episodes)
+        finally:
+            slots.close()
     seconds = time.perf_counter() - started
     metrics = summarize(results) | {
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
@@ -98,6 +106,18 @@ def _at_least(smallest: int, **values: int) -> None:
     for name, value in values.items():
         if value < smallest:
             raise ConfigError(f"{name} is {value}; it must be at least {smallest}")
+
+
+def _threads(policy: Any, wanted: int | None) -> int:
+    """Groups inferred for at once. An export's runtime has threads of its own, a GPU needs none."""
+    import torch
+
+    if wanted is not None:
+        _at_least(1, threads=wanted)
+    on_processor = getattr(policy, "device", None) == torch.device("cpu")
+    if not isinstance(policy, torch.nn.Module) or not on_processor:
+        return 1
+    return wanted or torch.get_num_threads()
 
 
 def _environment(

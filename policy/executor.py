@@ -12,6 +12,7 @@ is a network or keeps a clock: simulation and the real-time loop share history.p
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -80,6 +81,9 @@ class Executor:
     are not a multiple of 16 with AVX-512). A row's noise comes from its own generator, on the CPU
     whatever the policy's device.
 
+    pool: threads that infer for several groups beside each other, which changes no result; for
+    policies that may be called by several threads at once.
+
     `calls` holds the duration of every inference, results on the host included.
     """
 
@@ -90,6 +94,7 @@ class Executor:
         *,
         group_size: int = 16,
         n_action_steps: int | None = None,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         if group_size != 1 and (group_size < 1 or group_size % ROWS):
             raise ConfigError(
@@ -99,6 +104,7 @@ class Executor:
         self.policy = policy
         self.group_size = group_size
         self.executed = executed_slice(policy.window, n_action_steps)
+        self.pool = pool
         self.calls: list[InferenceCall] = []
         self._history = ObservationHistory(n_rows, policy.window.n_obs_steps)
         self._queue = ActionQueue(n_rows)
@@ -128,7 +134,9 @@ class Executor:
         Raises NotFiniteError where the policy predicts NaN or an infinity.
         """
         groups = [rows[i : i + self.group_size] for i in range(0, len(rows), self.group_size)]
-        return np.concatenate([self._plan_group(group) for group in groups])
+        if self.pool is None or len(groups) == 1:
+            return np.concatenate([self._plan_group(group) for group in groups])
+        return np.concatenate(list(self.pool.map(self._plan_group, groups)))
 
     def act(self, rows: Sequence[int]) -> np.ndarray:
         """The next action of each of these rows, planned where a row has none: [len(rows), A]."""

@@ -5,7 +5,9 @@ up, and beside other busy processes every barrier waits for one that is not runn
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +51,21 @@ def use_fastest_threads(work: Callable[[], object], repeats: int = 3) -> str:
     choices = [Threads(count) for count in sorted({1, everything})]
     best, found = fastest_threads(choices, lambda _: work(), repeats)
     return found.replace(str(best), f"{best} of {everything}", 1)
+
+
+@contextmanager
+def one_thread_each(count: int) -> Iterator[ThreadPoolExecutor | None]:
+    """So many threads whose operations use one core each; None, and nothing changed, for one."""
+    if count == 1:
+        yield None
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, "infer", torch.set_num_threads, (1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
 
 
 def _shortest(work: Callable[[Threads], object], choice: Threads, repeats: int) -> float:

@@ -77,3 +77,22 @@ def test_the_picture_places_an_action_where_the_agent_goes(policy):
     env.target = None  # the cross would hide the agent
     red, _, blue = env.render()[int(row), int(column)].astype(int)
     assert blue - red > 80  # the agent is royal blue
+
+
+def test_threads_that_infer_beside_each_other_change_no_episode(policy):
+    options = {"max_steps": 18, "render_size": 96}
+    before = torch.get_num_threads()
+    alone, together = (
+        evaluate(
+            policy,
+            "pusht",
+            episodes=5,
+            group_size=1,
+            n_envs=4,
+            threads=threads,
+            environment_options=options,
+        )
+        for threads in (1, 3)
+    )
+    assert together.episodes == alone.episodes
+    assert torch.get_num_threads() == before
