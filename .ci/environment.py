@@ -27,7 +27,10 @@ def main(folder):
     constraints = folder / "constraints.txt"
     constraints.write_text("".join(line for line in lock if not (version and is_torch(line))))
     print(
-        f"installing dipole[{EXTRAS}]" + (f" beside torch {version}" if version else ""), flush=True
+        f"installing dipole[{EXTRAS}]"
+        + (f" beside torch {version}" if version else "")
+        + " into .venv: some minutes the first time, and again when its requirements changed",
+        flush=True,
     )
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run(*install, "--constraint", str(constraints), "--editable", f"{ROOT}[{EXTRAS}]")
