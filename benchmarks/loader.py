@@ -46,22 +46,24 @@ def main() -> None:
     parser.add_argument("--pusht", type=Path, help="the public Push-T recordings")
     parser.add_argument("--lerobot", type=Path, help="a LeRobot folder with 480×640 video")
     parser.add_argument("--episodes", default="1,2", help="of the LeRobot folder, with video")
+    parser.add_argument("--images", default="zstd,jxl,jpeg", help="how pictures are stored")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processor-time", action="store_true", help="for a busy machine")
     arguments = parser.parse_args()
     clock = processor_seconds if arguments.processor_time else time.perf_counter
+    encodings = arguments.images.split(",")
     with tempfile.TemporaryDirectory() as folder:
         cases = []
         if arguments.pusht:
-            cases += pusht_cases(arguments.pusht, Path(folder))
+            cases += pusht_cases(arguments.pusht, Path(folder), encodings)
         if arguments.lerobot:
             episodes = tuple(int(number) for number in arguments.episodes.split(","))
-            cases += video_cases(arguments.lerobot, episodes, Path(folder))
+            cases += video_cases(arguments.lerobot, episodes, Path(folder), encodings)
         report(cases, measured(cases, arguments.seconds, arguments.rounds, clock))
 
 
-def pusht_cases(source: Path, folder: Path) -> list[Case]:
+def pusht_cases(source: Path, folder: Path, encodings: list[str]) -> list[Case]:
     features = Features(
         {
             "image": Feature((96, 96, 3), kind="image", source="img", normalize="image"),
@@ -70,7 +72,7 @@ def pusht_cases(source: Path, folder: Path) -> list[Case]:
         Feature((2,), kind="action"),
     )
     cases = []
-    for images in ("zstd", "jxl", "jpeg"):
+    for images in encodings:
         path = folder / f"pusht_{images}.zarr"
         convert(open_source(source), path, Selection(("img", "state", "action"), None, images))
         if images == "zstd":
@@ -79,7 +81,9 @@ def pusht_cases(source: Path, folder: Path) -> list[Case]:
     return cases
 
 
-def video_cases(source: Path, episodes: tuple[int, ...], folder: Path) -> list[Case]:
+def video_cases(
+    source: Path, episodes: tuple[int, ...], folder: Path, encodings: list[str]
+) -> list[Case]:
     opened = open_source(source)
     frames = opened.about.frames
     camera = next(key for key, frame in frames.items() if frame.kind == "image")
@@ -88,7 +92,7 @@ def video_cases(source: Path, episodes: tuple[int, ...], folder: Path) -> list[C
         Feature(frames["action"].shape or (), kind="action"),
     )
     cases = []
-    for images in ("keep", "zstd", "jxl", "jpeg"):
+    for images in ["keep", *encodings]:
         path = folder / f"video_{images}.zarr"
         convert(opened, path, Selection((camera, "action"), episodes, images))
         name = "480×640, video" if images == "keep" else f"480×640, {images}"
