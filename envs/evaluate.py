@@ -58,7 +58,8 @@ def evaluate(
     group_size: rows of each inference call, 1 or a multiple of 16; a part of the result, unlike the
         two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture.
-    picture: whether to draw predicted chunks over the scenes of filmed episodes.
+    picture: whether to draw predicted chunks over the scenes of filmed episodes, and what an image
+        policy looks at.
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
     progress: called with each result as its episode ends.
 
@@ -144,6 +145,7 @@ def _illustrate(
     evaluation: Evaluation, run: "EpisodeRun", make: EnvironmentFactory, picture: bool
 ) -> None:
     """Add recordings and picture; an environment has to say where in the scene its actions lie."""
+    from dipole.envs.looks import looks_picture
     from dipole.envs.picture import action_projection, chunk_picture
 
     environment = make()
@@ -151,8 +153,10 @@ def _illustrate(
         evaluation.recordings = run.recordings
         evaluation.fps = float(environment.metadata.get("render_fps") or DEFAULT_FPS)
         projection, executor = action_projection(environment), run.executor
+        moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
+        if picture:
+            evaluation.looks = looks_picture(moments, executor.policy)
         if picture and projection is not None:
-            moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
             evaluation.picture = chunk_picture(
                 moments, executor.policy, projection, executor.executed
             )

@@ -50,17 +50,19 @@ class Evaluation:
     """metrics: the content of `metrics.json`. episodes: in the order of their seeds.
 
     recordings: the filmed episodes. picture: chunks over scenes, [height, width, 3] uint8; None
-    where nothing was filmed or actions have no place in the scene.
+    where nothing was filmed or actions have no place in the scene. looks: what an image policy
+    looks at, [height, width, 3] uint8.
     """
 
     metrics: dict[str, Any]
     episodes: list[EpisodeResult]
     recordings: list[Recording] = field(default_factory=list)
     picture: np.ndarray | None = None
+    looks: np.ndarray | None = None
     fps: float = 10.0
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write metrics.json, and episodes.mp4 and chunks.png where there are any: their paths.
+        """Write metrics.json, and episodes.mp4, chunks.png, looks.png where there are any: paths.
 
         Each file appears whole or not at all, and replaces one of the same name.
         """
@@ -72,7 +74,8 @@ class Evaluation:
         if self.recordings:
             written.append(folder / "episodes.mp4")
             write_video(written[-1], video_grid(self.recordings), self.fps)
-        if self.picture is not None:
-            written.append(folder / "chunks.png")
-            write_png(written[-1], self.picture)
+        for name, picture in (("chunks.png", self.picture), ("looks.png", self.looks)):
+            if picture is not None:
+                written.append(folder / name)
+                write_png(written[-1], picture)
         return written

@@ -162,6 +162,15 @@ class Policy(nn.Module):
         given = {name: option for name, option in options.items() if option is not None}
         return self.unnormalize_action(self.head.sample(self.encode(checked), generator, **given))
 
+    def looks(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        """What the policy looks at, by camera: see `dipole.policy.encoders.looks`. Nothing for
+        policies without cameras. observation: of one row, {name: [To, *shape]}."""
+        from dipole.policy.encoders.looks import looks
+
+        if not isinstance(self.encoder, encoders.ImageEncoder):
+            return {}
+        return looks(self.encoder, self._check({n: v[None] for n, v in observation.items()}))
+
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation of the right shapes, to try a policy without data."""
         return {

@@ -8,6 +8,7 @@ weights and in the same places.
 import copy
 from typing import TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,6 +29,19 @@ class _TimeMajor(nn.Module):
         return out
 
 
+class _GroupNormInSteps(nn.GroupNorm):
+    """Over pictures [N, C, h, w]. OpenVINO 2026.4 ends the process when it fuses a group norm's own
+    operation with the residual sum that its input also goes to; it does not with these."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.reshape(x.shape[0], self.num_groups, -1)  # [N, G, C/G h w]
+        centred = grouped - grouped.mean(2, keepdim=True)
+        variance = centred.square().mean(2, keepdim=True)
+        normal = (centred * torch.rsqrt(variance + self.eps)).view_as(x)
+        out: Tensor = normal * self.weight[:, None, None] + self.bias[:, None, None]
+        return out
+
+
 class _GroupNormMish(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         return F.mish(super().forward(x))
@@ -41,7 +55,15 @@ def plain(network: Module) -> Module:
         for name, layer in parent.named_children():
             if isinstance(layer, (TemporalConv, TemporalNorm)):
                 setattr(parent, name, _TimeMajor(_plain_layer(layer)))
+            elif type(layer) is nn.GroupNorm:
+                setattr(parent, name, _in_steps(layer))
     return network
+
+
+def _in_steps(layer: nn.GroupNorm) -> nn.Module:
+    norm = _GroupNormInSteps(layer.num_groups, layer.num_channels, layer.eps)
+    norm.weight, norm.bias = layer.weight, layer.bias
+    return norm
 
 
 def _plain_layer(layer: TemporalConv | TemporalNorm) -> nn.Module:

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dipole.data.errors import ConfigError
 from dipole.policy.encoders.augment import Augmentation, jitter_colours
-
-Size = tuple[int, int]  # height, width
+from dipole.policy.encoders.resize import Size, resize
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,7 @@ class View(nn.Module):
 
 def _resize(flat: Tensor, size: Size) -> Tensor:
     """[N, H, W, 3] -> [N, h, w, 3], each new pixel an average of the old ones it covers."""
-    planes = flat.permute(0, 3, 1, 2).float()
-    resized = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
-    return resized.permute(0, 2, 3, 1)
+    return resize(flat.permute(0, 3, 1, 2).float(), size).permute(0, 2, 3, 1)
 
 
 def _centre_crop(flat: Tensor, size: Size) -> Tensor:

@@ -1,0 +1,59 @@
+"""The picture of what an image policy looks at."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "policy"))
+from eyes_fixture import features, make_policy
+
+from dipole.envs.looks import looks_picture
+from dipole.envs.picture import Moment
+from dipole.envs.video import pack_frame
+from dipole.policy.encoders.backbone import Seen
+
+
+def moment(policy) -> Moment:
+    observation = {name: value[0].numpy() for name, value in policy.fake_observation(1).items()}
+    return Moment(0, 3, observation, pack_frame(np.zeros((8, 8, 3), np.uint8)))
+
+
+def test_a_keypoint_is_drawn_where_its_feature_is():
+    policy = make_policy(readout={"name": "spatial_softmax", "n_keypoints": 1}).eval()
+    eye = policy.encoder.eye("front")
+    cells = torch.zeros(1, 32, 4, 4)
+    cells[0, :, 1, 3] = 1  # of 4 x 4 cells of 8 pixels each: centred at (28, 12)
+    eye.backbone.forward = lambda _: Seen(cells)
+    torch.nn.init.constant_(eye.readout.logits.weight, 50.0)
+    (look,) = policy.looks(moment(policy).observation).values()
+    assert look.keypoints.tolist() == [pytest.approx([28, 12], abs=1e-3)]
+    assert look.sharpness.tolist() == [pytest.approx(1)]
+    assert look.strength[1, 3] == 1
+    assert look.strength.sum() == 1
+
+
+def test_the_picture_is_what_the_network_sees():
+    policy = make_policy(crop=24).eval()
+    seen = moment(policy)
+    (look,) = policy.looks(seen.observation).values()
+    assert np.array_equal(look.picture, seen.observation["front"][-1, 4:28, 4:28])
+
+
+@pytest.mark.parametrize("readout", ["spatial_softmax", "mean"])
+def test_every_camera_of_every_moment_is_drawn(readout):
+    policy = make_policy(features(front=(32, 32), wrist=(16, 24)), readout={"name": readout}).eval()
+    one = looks_picture([moment(policy)], policy)
+    assert one.dtype == np.uint8
+    assert one.shape[1] >= 2 * 320
+    assert one.std() > 0
+
+
+def test_policies_without_cameras_have_no_such_picture():
+    class Blind:
+        pass
+
+    assert looks_picture([moment(make_policy().eval())], Blind()) is None
+    assert looks_picture([], make_policy().eval()) is None
