@@ -270,7 +270,7 @@ def test_the_command_draws_the_scene_of_the_datasets_environment(tmp_path, monke
     assert main(["view", "bundled:pusht", "episodes=0-2"]) == 0
     html = (tmp_path / "pusht_view.html").read_text()
     assert len(data_of(html)["scene"]["shapes"]) == 4
-    assert "of at most 16), 3 of 300 episodes" in capsys.readouterr().out
+    assert "of at most 16), 3 of 750 episodes" in capsys.readouterr().out
     assert main(["view", "bundled:pusht", "episodes=0", "scene=none"]) == 0
     assert data_of((tmp_path / "pusht_view.html").read_text())["scene"] is None
 
