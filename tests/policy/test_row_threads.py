@@ -68,8 +68,8 @@ def test_autocast_reaches_the_threads(policy):
 def test_each_thread_gets_its_rows_and_small_batches_are_not_divided(policy):
     seen = []
     denoise = policy.head.denoiser._denoise
-    policy.head.denoiser._denoise = lambda chunk, films: (
-        seen.append(len(chunk)) or denoise(chunk, films)
+    policy.head.denoiser._denoise = lambda chunk, *conditions: (
+        seen.append(len(chunk)) or denoise(chunk, *conditions)
     )
     for rows in (2 * LEAST_ROWS - 1, 2 * LEAST_ROWS + 1):
         loss_and_gradients(policy, 2, rows, enabled=False)
@@ -83,7 +83,7 @@ def test_afterwards_the_denoiser_is_as_before(policy):
 
 
 def test_an_error_in_a_thread_is_the_callers_error(policy):
-    def fail(chunk, films):
+    def fail(chunk, *conditions):
         raise RuntimeError("out of paper")
 
     policy.head.denoiser._denoise = fail
