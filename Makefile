@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml setup.py requirements.lock .ci/environment.py
 
 demo: setup ## train on the bundled demonstrations, evaluate, and say where the video is
 	$(BIN)/dipole train task=pusht_state policy=unet_small $(RECIPE) output=$(DEMO)/train
-	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 output=$(DEMO)/evaluation
+	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 n_action_steps=4 output=$(DEMO)/evaluation
 
 test: setup ## run the tests (ARGS='-m "not slow"' for the quick ones)
 	@$(BIN)/pytest $(ARGS)
