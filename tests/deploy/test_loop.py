@@ -1,5 +1,6 @@
 """The control loop on the virtual clock: nothing sleeps, everything is deterministic."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,27 @@ def test_missed_slots_are_skipped_and_counted_and_never_caught_up():
     assert times[10:14] == [0.135, 0.135, 0.14, 0.15]  # slot 11, late; slots 12 and 13 are past
     assert len(times) == 30 - 2
     assert report.samples["lateness"].maximum == pytest.approx(0.025)
+
+
+def test_a_long_garbage_collection_is_missed_slots_and_no_burst():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock, fault=lambda n: gc.collect() if n == 10 else None)
+    loop, _ = make_loop(robot=robot, clock=clock, control_hz=100.0)
+
+    def takes_long(phase, _info):
+        clock.advance(0.055 if phase == "start" else 0.0)
+
+    gc.disable()  # no collection but the one that is injected
+    gc.callbacks.append(takes_long)
+    try:
+        report = run(loop, 0.3)
+    finally:
+        gc.callbacks.remove(takes_long)
+        gc.enable()
+    times = [round(moment, 6) for moment, _ in robot.sent]
+    assert times[10:13] == [0.155, 0.155, 0.16]
+    assert report.counts["missed_slots"] == 4
+    assert len(times) == 30 - 4
 
 
 def test_a_stopped_process_is_no_burst_of_commands():
