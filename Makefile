@@ -7,7 +7,7 @@ STAMP := $(VENV)/.complete
 DEMO := $(or $(DEMO),demo/$(shell date +%Y-%m-%d_%H-%M-%S))
 ARGS ?=
 # What two CPU cores can do in ten minutes.
-RECIPE := train.steps=4200 train.warmup_steps=200
+RECIPE := train.steps=4000 train.warmup_steps=200
 # The folders at the root that make up the package, as in setup.py.
 ROOMS := policy envs data configs deploy apps
 
