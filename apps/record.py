@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,6 +13,8 @@ from dipole.data.errors import ConfigError
 from dipole.data.record import Demonstration
 from dipole.data.registry import nearest
 from dipole.data.writer import EpisodeWriter
+
+TAKEOVER_STEPS = 200
 
 USAGE = """usage: dipole record task=pusht_state expert=pusht episodes=200 output=PATH workers=2
        dipole record task=pusht_state mouse=true output=PATH
@@ -42,7 +45,7 @@ class RecordSettings:
     drift: float = 3.0
     shoves: float = 0.03
     takeover: str | None = None
-    takeover_steps: int = 200
+    takeover_steps: int | None = None
     minimum: int = 16
     workers: int = 0
     output: str = ""
@@ -52,6 +55,10 @@ class RecordSettings:
             raise UsageError("where to? Give output=PATH, a folder or a name that ends in .zip")
         if self.mouse and (self.expert or self.takeover):
             raise UsageError("mouse=true excludes expert=... and takeover=...: choose who acts")
+        if self.takeover_steps is not None and self.takeover is None:
+            raise UsageError(
+                f"takeover_steps={self.takeover_steps}, but nobody acts before: give takeover=RUN"
+            )
         for name, least in (
             ("episodes", 1),
             ("seed", 0),
@@ -164,7 +171,8 @@ def _by_expert(settings: RecordSettings, environment: str) -> Iterator[Demonstra
     disturbance = DisturbanceSpec(drift=settings.drift, shove_probability=settings.shoves)
     takeover = None
     if settings.takeover is not None:
-        takeover = TakeoverSpec(str(find_checkpoint(settings.takeover)), settings.takeover_steps)
+        run = find_checkpoint(Path(settings.takeover).expanduser())
+        takeover = TakeoverSpec(str(run), settings.takeover_steps or TAKEOVER_STEPS)
     every = demonstrations(expert, settings.seed, disturbance, settings.workers, takeover)
     return successful(every, settings.episodes or 200, settings.minimum)
 

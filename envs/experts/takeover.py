@@ -23,7 +23,7 @@ class TakeoverSpec:
     """policy: a run or checkpoint; steps: it acts for 0 to so many, a function of the seed."""
 
     policy: str
-    steps: int = 200
+    steps: int
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -25,6 +25,8 @@ def test_words_become_settings():
         (["shoves=2", "output=x"], "between 0 and 1"),
         (["output"], "key=value"),
         (["seed=1", "seed=2", "output=x"], "twice"),
+        (["takeover_steps=30", "output=x"], "give takeover=RUN"),
+        (["takeover=run", "takeover_steps=0", "output=x"], "at least 1"),
         (["episodes=1"], "output=PATH"),
         (["expert=pusht", "mouse=true", "output=x"], "choose who acts"),
     ],
