@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 GIB = 2**30
 # Where the name to import differs from the name to install.
-MODULES = {"hydra-core": "hydra", "pillow": "PIL", "gym-pusht": "gym_pusht"}
+MODULES = {"hydra-core": "hydra", "pillow": "PIL", "pillow-jxl-plugin": "pillow_jxl"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _library(requirement: Requirement) -> Library:
     if not requirement.specifier.contains(version, prereleases=True):
         return Library(name, wanted, f"{version}, needed {requirement.specifier}", False)
     try:
-        importlib.import_module(MODULES.get(name, name))
+        importlib.import_module(MODULES.get(name, name.replace("-", "_")))
     except Exception as error:
         return Library(name, wanted, f"{version} does not load: {_first_line(error)}", False)
     return Library(name, wanted, version, True)

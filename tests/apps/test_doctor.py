@@ -21,6 +21,13 @@ def test_it_reports_every_library_that_dipole_needs(findings):
         assert reported[name].ok
 
 
+def test_what_is_installed_is_loaded_by_its_module_s_name(findings):
+    """google-crc32c is google_crc32c: a sound library was once called broken."""
+    libraries = [library for e in (None, *machine.extras()) for library in machine.libraries(e)]
+    assert {"google-crc32c", "pillow-jxl-plugin"} <= {library.name for library in libraries}
+    assert [x.detail for x in libraries if "does not load" in x.detail] == []
+
+
 def test_it_reports_every_extra(findings):
     declared = metadata.metadata("dipole").get_all("Provides-Extra")
     assert [f.name for f in findings if f.topic == "extras"] == declared
