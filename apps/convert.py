@@ -10,11 +10,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from dipole.apps.errors import UsageError
 from dipole.data.convert import Selection, convert
 from dipole.data.formats.joined import open_joined
+from dipole.data.formats.mirrored import with_mirror_image
 from dipole.data.formats.source import Source, open_source
 from dipole.data.registry import nearest
+from dipole.envs import pusht_geometry  # noqa: F401  registers its mirror
 
 WORDS = """words:
   also=A,B         further datasets with the same keys, whose episodes follow [none]
+  mirror=pusht     after them the same episodes in a mirror: twice the demonstrations [none]
   keys=A,B         what is taken, cameras too; "action" must be among them [all]
   episodes=1,4-7   which episodes, by the source's own numbers [all]
   images=HOW       keep: video stays video, other pictures are stored losslessly (zstd)
@@ -36,6 +39,9 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
     console = Console(stderr=True)
     others = said["also"].split(",") if "also" in said else []
     opened: Source = open_joined([source, *others]) if others else open_source(source)
+    if "mirror" in said:
+        opened = with_mirror_image(opened, said["mirror"], selection.of(opened.about))
+        selection = Selection(images=selection.images)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)
@@ -67,7 +73,7 @@ def episode_numbers(text: str) -> tuple[int, ...]:
 
 
 def _words(words: Sequence[str]) -> dict[str, str]:
-    known = ("also", "keys", "episodes", "images", "to")
+    known = ("also", "mirror", "keys", "episodes", "images", "to")
     said = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -236,6 +236,7 @@ def request(about: About, selection: Selection) -> dict[str, Any]:
         "source": str(about.path.resolve()),
         "changed": _newest(about.path),
         "also": [[str(path.resolve()), _newest(path)] for path in about.also],
+        "mirror": about.mirror,
         "episodes": [[e.number, e.n_frames, e.task] for e in about.episodes],
         "keys": {key: frame.to_dict() for key, frame in about.frames.items()},
         "images": selection.images,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dipole.data.features import TRANSFORMS
+from dipole.data.formats.mirrored import MIRRORS
 
 Floats = NDArray[np.float64]
 Pose = Sequence[float] | Floats  # x, y of the block's origin in pixels (y down), angle in radians
@@ -66,3 +67,40 @@ def pusht_keypoints(state: NDArray[Any]) -> NDArray[Any]:
     keypoints[:, :, 0] = cosine * x - sine * y + state[:, 2, None]
     keypoints[:, :, 1] = sine * x + cosine * y + state[:, 3, None]
     return keypoints
+
+
+def mirrored_points(points: NDArray[Any]) -> NDArray[Any]:
+    """Points [..., 2] reflected in the goal's axis, the diagonal on which x + y = 512.
+
+    Push-T looks the same from both sides of it: the T along its stem, the goal, the four walls (to
+    a pixel). Whoever pushes the mirrored block with mirrored actions sees the mirrored outcome.
+    """
+    return WORLD_SIZE - points[..., ::-1]
+
+
+def mirrored_state(state: NDArray[Any]) -> NDArray[Any]:
+    """States [..., 5] (agent x, y, block x, y, angle) in the same mirror, angles in [0, 2 pi)."""
+    angle = np.mod(np.pi / 2 - state[..., 4:].astype(np.float64), 2 * np.pi)
+    halves = [mirrored_points(state[..., :2]), mirrored_points(state[..., 2:4])]
+    return np.concatenate([*halves, angle.astype(state.dtype)], axis=-1)
+
+
+def mirrored_image(image: NDArray[Any]) -> NDArray[Any]:
+    """Square images [..., S, S, C] in the same mirror."""
+    return np.swapaxes(image, -3, -2)[..., ::-1, ::-1, :]
+
+
+def _as_it_is(frames: NDArray[Any]) -> NDArray[Any]:
+    return frames
+
+
+MIRRORS.add("pusht")(
+    {
+        "state": mirrored_state,
+        "agent_pos": mirrored_points,
+        "action": mirrored_points,
+        "img": mirrored_image,
+        "image": mirrored_image,
+        "n_contacts": _as_it_is,
+    }
+)

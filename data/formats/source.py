@@ -33,7 +33,8 @@ class SourceEpisode:
 class About:
     """What a source is.
 
-    format: for people; frames: schema by key; absent: key → numbers; also: further datasets in it.
+    format: for people; frames: schema by key; absent: key → numbers; also: further datasets in it;
+    mirror: in which mirror its second half is its first.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class About:
     environment: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, list[int]] = field(default_factory=dict)
     also: tuple[Path, ...] = ()
+    mirror: str = ""
 
 
 class Source(Protocol):

@@ -1,0 +1,81 @@
+"""A dataset and its mirror image: twice the demonstrations, where a task has a mirror symmetry.
+
+A table left and right of which the same happens is worth as much as a second hand at teaching: each
+episode is followed by nothing it did not show, but what it shows is shown for the other side too.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from dipole.data.errors import DataError
+from dipole.data.formats.joined import JoinedSource
+from dipole.data.formats.source import About, Source, SourceEpisode
+from dipole.data.formats.video import Clip
+from dipole.data.registry import Registry, nearest
+
+Reflect = Callable[[np.ndarray], np.ndarray]  # frames [N, *shape] -> the same, in the mirror
+Mirror = Mapping[str, Reflect]  # by the key that holds the frames
+# Whoever knows what a key means registers here, e.g. dipole.envs.
+MIRRORS: Registry[Mirror] = Registry("mirror")
+
+
+def with_mirror_image(source: Source, name: str, about: About | None = None) -> JoinedSource:
+    """All episodes of `source`, and after them each of them in the mirror `name`.
+
+    about: what to take of the source, as `Selection.of` gives it; None for everything. Raises
+    DataError for keys that this mirror does not know, and for video, which is not drawn anew;
+    ConfigError for a mirror that is not known.
+    """
+    about = about or source.about
+    joined = JoinedSource([_Part(source, about), _InMirror(source, about, name)])
+    joined.about = replace(joined.about, also=about.also, mirror=name)
+    return joined
+
+
+class _Part:
+    """What `about` says of `source`; see `Source`."""
+
+    def __init__(self, source: Source, about: About) -> None:
+        self._source, self.about = source, about
+
+    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
+        return self._source.read(episode, key, start, stop)
+
+    def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
+        return self._source.clip(episode, key)
+
+
+class _InMirror(_Part):
+    """The same as it looks in a mirror."""
+
+    def __init__(self, source: Source, about: About, name: str) -> None:
+        super().__init__(source, about)
+        self._mirror = MIRRORS[name]
+        _check_keys(about, self._mirror, name)
+
+    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
+        frames = super().read(episode, key, start, stop)
+        reflected = self._mirror[key](frames)
+        if reflected.shape != frames.shape:
+            raise DataError(
+                f"{self.about.path}: {key!r}, episode {episode.number}: in the mirror frames of "
+                f"shape {list(frames.shape[1:])} become {list(reflected.shape[1:])}"
+            )
+        return reflected.astype(frames.dtype, copy=False)
+
+
+def _check_keys(about: About, mirror: Mirror, name: str) -> None:
+    known = [key for key in about.frames if key in mirror]
+    for key, schema in about.frames.items():
+        if key not in mirror:
+            raise DataError(
+                f"{about.path}: mirror={name} does not know {key!r}{nearest(key, mirror)}; take "
+                f"what it knows: keys={','.join(known) or '...'}"
+            )
+        if schema.storage == "video":
+            raise DataError(
+                f"{about.path}: {key!r} is video, which has no mirror image yet: convert it with "
+                "images=zstd first, and mirror what comes out"
+            )
