@@ -19,6 +19,7 @@ from dipole.policy.encoders.pretrained import with_architecture
 from dipole.policy.files import write_json
 from dipole.policy.training import TrainConfig, Trainer, TrainState, Validation
 from dipole.policy.training.loop import Evaluate
+from dipole.policy.training.precision import precision_note
 
 Config = dict[str, Any]
 
@@ -144,6 +145,8 @@ def _summary(
         f"data: {len(data.train.episodes)} of {data.store.n_episodes} episodes, "
         f"{len(data.train):,} windows, effective batch {effective}",
     ]
+    precision = precision_note(settings.amp, state.policy.device)
+    lines += [precision] if precision else []
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
     return lines
 

@@ -22,10 +22,11 @@ class TrainConfig:
 
     The defaults are the recipe of Chi et al., 2023. learning_rates: of parts of the policy, by the
     beginning of their parameters' names ("encoder.eyes.*.backbone"), instead of learning_rate; the
-    first that fits counts, and all follow one schedule. amp: bf16 autocast. compile: torch.compile.
-    deterministic: bit-for-bit the same result on the same machine, also after resuming. threads: on
-    a processor, dividing a batch's rows where the denoiser allows it; None: whatever is fastest,
-    tried out, or as many as torch says where deterministic.
+    first that fits counts, and all follow one schedule. amp: bf16 autocast; None: where the
+    device multiplies bf16. compile: torch.compile. deterministic: bit-for-bit the same result on
+    the same machine, also after resuming. threads: on a processor, dividing a batch's rows where
+    the denoiser allows it; None: whatever is fastest, tried out, or as many as torch says where
+    deterministic.
     A period of 0 switches off what it is the period of.
     """
 
@@ -43,7 +44,7 @@ class TrainConfig:
     seed: int = 42
     device: str = "auto"
     threads: int | None = None
-    amp: bool = False
+    amp: bool | None = False
     compile: bool = False
     deterministic: bool = False
     workers: int = 0

@@ -18,6 +18,7 @@ from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.logs import RunLog
 from dipole.policy.training.memory import keep_freed_memory
 from dipole.policy.training.optimizer import learning_rate, set_learning_rate
+from dipole.policy.training.precision import use_autocast
 from dipole.policy.training.progress import TrainingProgress
 from dipole.policy.training.randomness import seed_step, set_deterministic
 from dipole.policy.training.row_threads import is_divisible, rows_in_threads, thread_choices
@@ -62,6 +63,7 @@ class Trainer:
         self.bad_step: Tensor
         self.loss_sum: Tensor
         self.device = self.state.policy.device
+        self.amp = use_autocast(self.config.amp, self.device)
         loss = self.state.policy.loss
         self.loss: Callable[[Batch], Tensor] = torch.compile(loss) if self.config.compile else loss
         self._reset_meter()
@@ -118,7 +120,7 @@ class Trainer:
         """A step's computation, on made-up data."""
         policy = self.state.policy
         parameters = [p for p in policy.parameters() if p.requires_grad]
-        amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp)
+        amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
         with rows_in_threads(policy, threads.rows):
             with amp:
                 loss = policy.loss(policy.fake_batch(self.config.batch_size))
@@ -133,7 +135,7 @@ class Trainer:
             batch = next(batches)
             self.data_seconds += time.perf_counter() - started
             seed_step(config.seed, state.step, micro)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.amp):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
                 loss = self.loss(batch) / config.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             self._note_loss(loss.detach())

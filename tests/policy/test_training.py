@@ -31,6 +31,7 @@ from dipole.policy.training.optimizer import (
     make_optimizer,
     optimizer_tensors,
 )
+from dipole.policy.training.precision import precision_note
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +308,18 @@ def test_bf16_autocast_trains(tmp_path, dataset):
     assert logged[0] != logged[1]
     assert logged[0] == pytest.approx(logged[1], rel=0.05)
     assert trainer.state.policy.head.denoiser.final[1].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_chosen_where_the_processor_multiplies_it(tmp_path, dataset, monkeypatch, has):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    assert make_trainer(tmp_path, dataset, amp=None).amp is has
+    assert make_trainer(tmp_path, dataset, amp=True).amp
+    assert not make_trainer(tmp_path, dataset, amp=False).amp
+    said = [precision_note(amp, torch.device("cpu")) for amp in (None, True, False)]
+    assert ("fp32" in said[0]) is not has
+    assert ("train.amp=false" in said[1]) is not has
+    assert said[2] == ""
 
 
 @pytest.mark.parametrize(
