@@ -1,4 +1,4 @@
-"""Whether to train in bf16: a gift where the hardware multiplies it, a disaster where it does not."""
+"""Whether to train in bf16: quick where the hardware multiplies it, and hopeless elsewhere."""
 
 import torch
 

@@ -98,7 +98,7 @@ def test_the_mirrored_block_moves_like_the_block_in_the_mirror(seed, actions):
     # Where a start puts the agent into the block, rounding decides which way it is thrown out; the
     # walls, at 5 and 506, are each other's mirror image to a pixel only.
     assume(np.linalg.norm(env.state[:2] - env.state[2:4]) > 140)
-    assume(130 < min(env.state[2:4]) and max(env.state[2:4]) < 380)
+    assume(min(env.state[2:4]) > 130 and max(env.state[2:4]) < 380)
     mirrored.reset(seed=0, options={"state": mirrored_state(env.state)})
     for action in np.array(actions):
         reward, *_ = env.advance(action)
