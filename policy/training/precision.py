@@ -6,10 +6,11 @@ import torch
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether this device has bf16 products of its own; others imitate them, many times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    has = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
+    tell = getattr(torch.cpu, "get_capabilities", None)
+    has = tell() if tell is not None else {}  # an older torch cannot tell
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
