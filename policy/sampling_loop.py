@@ -2,21 +2,28 @@
 
 observations ─ normalise ─> encoder ─> denoising steps, one after another ─> chunk, unnormalised
 noise ─────────────────────────────────┘
+
+A runtime takes it whole, the steps unrolled, or in parts: what comes before the steps, one step,
+and what comes after them, for a loop of its own around the one step.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dipole.data.errors import ConfigError
+from dipole.policy.context import Context
 from dipole.policy.denoisers.plain import plain
 from dipole.policy.heads.diffusion import DiffusionHead
 from dipole.policy.policy import Policy
-from dipole.policy.solvers import denoise, solver_table
+from dipole.policy.solvers import SolverStep, denoise, solver_step, solver_table
 
 BATCH = "B"  # an axis of any size in the shapes below
+NOISE, FRESH_NOISE = "noise", "fresh_noise"  # names of inputs
 OBSERVATION = "observation."  # prefix of inputs, so that none can be taken for the noise
 
 
@@ -72,22 +79,91 @@ class SamplingLoop(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         given = dict(zip([port.name for port in self.inputs], tensors, strict=True))
         head: DiffusionHead = self.policy.head
-        context = self.policy.encode(
-            {name: given[OBSERVATION + name] for name in self.policy.features.observation}
-        )
-        time_table = [half for name, half in self.named_buffers(recurse=False)]
+        context = self.encode(given)
         chunk = denoise(
-            head.denoiser.predictors(time_table, context),
-            given["noise"],
+            head.denoiser.predictors(self.time_table, context),
+            given[NOISE],
             self.table,
             head.schedule,
-            draw=iter(given["fresh_noise"].unbind(0) if self.n_fresh else ()).__next__,
+            draw=iter(given[FRESH_NOISE].unbind(0) if self.n_fresh else ()).__next__,
         )
         return self.policy.unnormalize_action(chunk)
+
+    @property
+    def time_table(self) -> list[Tensor]:
+        """What the denoiser makes of the steps' times, each [S, 2C]."""
+        return [half for _, half in self.named_buffers(recurse=False)]
+
+    def encode(self, given: Mapping[str, Tensor]) -> Context:
+        """The context of the observations among the inputs."""
+        names = self.policy.features.observation
+        context: Context = self.policy.encode({name: given[OBSERVATION + name] for name in names})
+        return context
 
     def examples(self, batch_size: int) -> tuple[Tensor, ...]:
         """Random inputs."""
         return tuple(port.example(batch_size) for port in self.inputs)
+
+
+class BeforeSteps(nn.Module):
+    """All inputs but the noise -> what the steps need of them: where the solver adds fresh noise,
+    [S, B, H, A] with zeros for the steps that add none; then the denoiser's context table."""
+
+    def __init__(self, loop: SamplingLoop) -> None:
+        super().__init__()
+        self.loop = loop
+        self.inputs = [port for port in loop.inputs if port.name != NOISE]
+        drawn = itertools.count()
+        adds = [step.fresh > 0 for step in loop.table]
+        self.entry = torch.tensor([next(drawn) if a else loop.n_fresh for a in adds])
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip([port.name for port in self.inputs], tensors, strict=True))
+        head: DiffusionHead = self.loop.policy.head
+        table = head.denoiser.context_table(self.loop.encode(given))
+        if not self.loop.n_fresh:
+            return tuple(table)
+        fresh = given[FRESH_NOISE]
+        with_none = torch.cat([fresh, torch.zeros_like(fresh[:1])])
+        return (with_none[self.entry], *table)
+
+
+class OneStep(nn.Module):
+    """x [B, H, A] at one row of the solver's table -> x at the next.
+
+    Then come, each with an axis of one before: the row's numbers [1, 8]; fresh noise [1, B, H, A],
+    where the solver adds some; the row's entries of the time table [1, 2C]. And last, as it is, the
+    context table.
+    """
+
+    def __init__(self, loop: SamplingLoop) -> None:
+        super().__init__()
+        self.policy, self.adds_noise = loop.policy, loop.n_fresh > 0
+        self.n_times = len(loop.time_table)
+
+    def forward(self, x: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
+        head: DiffusionHead = self.policy.head
+        z, rest = (rest[0][0], rest[1:]) if self.adds_noise else (None, rest)
+        of_time, of_context = rest[: self.n_times], rest[self.n_times :]
+        prediction = head.denoiser.predict(x, of_time, of_context)
+        numbers: Any = row[0].unbind()
+        return solver_step(x, prediction, SolverStep(0, *numbers), head.schedule, z)
+
+
+class AfterSteps(nn.Module):
+    """The last x [B, H, A] -> chunk, in the robot's units."""
+
+    def __init__(self, loop: SamplingLoop) -> None:
+        super().__init__()
+        self.policy = loop.policy
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.policy.unnormalize_action(x)
+
+
+def step_rows(table: Sequence[SolverStep]) -> Tensor:
+    """The numbers of each row of a solver's table, in the order of `SolverStep`: [S, 8]."""
+    return torch.tensor([astuple(step)[1:] for step in table])
 
 
 def _inputs(policy: Policy, n_fresh: int) -> Sequence[Port]:
@@ -101,8 +177,8 @@ def _inputs(policy: Policy, n_fresh: int) -> Sequence[Port]:
         )
         for name, feature in policy.features.observation.items()
     ]
-    ports.append(Port("noise", (BATCH, *chunk), "float32", "standard normal"))
+    ports.append(Port(NOISE, (BATCH, *chunk), "float32", "standard normal"))
     if n_fresh:
         fresh: tuple[int | str, ...] = (n_fresh, BATCH, *chunk)
-        ports.append(Port("fresh_noise", fresh, "float32", "standard normal, one entry a step"))
+        ports.append(Port(FRESH_NOISE, fresh, "float32", "standard normal, one entry a step"))
     return ports

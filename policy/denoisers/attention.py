@@ -4,7 +4,7 @@ The frames ask and the tokens answer: tokens are keys and values alone, so that 
 length. Their keys and values do not depend on the chunk and are computed once per chunk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -66,15 +66,25 @@ class CrossAttention(nn.Module):
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-def attends(layers: nn.ModuleList, context: Context | Tensor) -> list[Attend]:
-    """Each layer as a function of x alone, its keys and values computed. Raises ConfigError for a
-    context without tokens."""
+def answers(layers: nn.ModuleList, context: Context | Tensor) -> list[Tensor]:
+    """Keys and values, and the mask where there is one, for each layer, one after another. Raises
+    ConfigError for a context without tokens."""
     if not len(layers):
         return []
     if not isinstance(context, Context) or context.tokens is None:
         raise ConfigError("the denoiser attends to tokens, but the context has none")
-    tokens, mask = context.tokens, context.token_mask
-    return [partial(layer, said=layer.keys_values(tokens, mask)) for layer in _typed(layers)]
+    said = [layer.keys_values(context.tokens, context.token_mask) for layer in _typed(layers)]
+    return [tensor for layer in said for tensor in layer if tensor is not None]
+
+
+def attends(layers: nn.ModuleList, said: Sequence[Tensor]) -> list[Attend]:
+    """Each layer as a function of x alone, given what `answers` says."""
+    each = len(said) // len(layers) if len(layers) else 0
+    own = [said[i * each : (i + 1) * each] for i in range(len(layers))]
+    return [
+        partial(layer, said=KeysValues(keys, values, mask[0] if mask else None))
+        for layer, (keys, values, *mask) in zip(_typed(layers), own, strict=True)
+    ]
 
 
 def _typed(layers: nn.ModuleList) -> list[CrossAttention]:

@@ -30,19 +30,21 @@ class _TimeMajor(nn.Module):
 
 
 class _GroupNormInSteps(nn.GroupNorm):
-    """Over pictures [N, C, h, w]. OpenVINO 2026.4 ends the process when it fuses a group norm's own
-    operation with the residual sum that its input also goes to; it does not with these."""
+    """Over [N, C, ...]. OpenVINO 2026.4 knows no group norm inside of a loop, and outside it ends
+    the process when it fuses one with the residual sum that its input also goes to; it does neither
+    with these operations, in which it recognises a normalisation of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(x.shape[0], self.num_groups, -1)  # [N, G, C/G h w]
+        grouped = x.reshape(x.shape[0], self.num_groups, -1)  # [N, G, C/G ...]
         centred = grouped - grouped.mean(2, keepdim=True)
         variance = centred.square().mean(2, keepdim=True)
         normal = (centred * torch.rsqrt(variance + self.eps)).view_as(x)
-        out: Tensor = normal * self.weight[:, None, None] + self.bias[:, None, None]
+        by_channel = (-1, *[1] * (x.dim() - 2))
+        out: Tensor = normal * self.weight.view(by_channel) + self.bias.view(by_channel)
         return out
 
 
-class _GroupNormMish(nn.GroupNorm):
+class _GroupNormMish(_GroupNormInSteps):
     def forward(self, x: Tensor) -> Tensor:
         return F.mish(super().forward(x))
 

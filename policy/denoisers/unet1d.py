@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from dipole.data.errors import ConfigError
 from dipole.policy.components import DENOISERS
 from dipole.policy.context import Context
-from dipole.policy.denoisers.attention import Attend, attends, attention_layers, identity
+from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
 from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
 
 Predictor = Callable[[Tensor], Tensor]
@@ -176,7 +176,8 @@ class ConditionalUnet1D(nn.Module):
         condition = torch.cat([self.time_embedding(time), _vector(context)], dim=1)  # [B, D]
         condition = self.activation(condition)
         films = [block.film(condition) for block in self._blocks()]
-        return self._denoise(chunk, films, attends(self.attention, context))
+        heard = attends(self.attention, answers(self.attention, context))
+        return self._denoise(chunk, films, heard)
 
     def time_table(self, times: Tensor) -> list[Tensor]:
         """The half of every block's FiLM that depends on time alone: times [S] -> each [S, 2C]."""
@@ -186,23 +187,38 @@ class ConditionalUnet1D(nn.Module):
             for block in self._blocks()
         ]
 
+    def context_table(self, context: Context | Tensor) -> list[Tensor]:
+        """What depends on the context alone, computed once per chunk: the other half of every
+        block's FiLM, each [B, 2C], and the keys and values of every attention."""
+        condition = self.activation(_vector(context))  # [B, G]
+        context_dim = condition.shape[1]
+        films = [
+            F.linear(condition, block.film.weight[:, -context_dim:]) for block in self._blocks()
+        ]
+        return films + answers(self.attention, context)
+
+    def predict(
+        self, chunk: Tensor, of_time: Sequence[Tensor], of_context: Sequence[Tensor]
+    ) -> Tensor:
+        """chunk [B, H, A] -> prediction [B, H, A], at one row of the time table.
+
+        Mish acts on each entry and FiLM is linear, so that it is the sum of a half from the time
+        and a half from the context.
+        """
+        n_blocks = len(of_time)
+        halves = zip(of_time, of_context[:n_blocks], strict=True)
+        films = [of_one + of_row for of_one, of_row in halves]
+        return self._denoise(chunk, films, attends(self.attention, of_context[n_blocks:]))
+
     def predictors(
         self, time_table: Sequence[Tensor], context: Context | Tensor
     ) -> list[Predictor]:
-        """For each time of the table: chunk [B, H, A] -> prediction [B, H, A].
-
-        What does not depend on the chunk is computed here, once: Mish acts on each entry and FiLM
-        is linear, so that it is the sum of a half from the time and a half from the context.
-        """
-        condition = self.activation(_vector(context))  # [B, G]
-        context_dim = condition.shape[1]
-        of_context = [
-            F.linear(condition, block.film.weight[:, -context_dim:]) for block in self._blocks()
+        """For each time of the table: chunk [B, H, A] -> prediction [B, H, A]."""
+        of_context = self.context_table(context)
+        return [
+            partial(self.predict, of_time=of_time, of_context=of_context)
+            for of_time in zip(*time_table, strict=True)
         ]
-        halves = [zip(step, of_context, strict=True) for step in zip(*time_table, strict=True)]
-        films = [[of_time + of_row for of_time, of_row in step] for step in halves]
-        attending = attends(self.attention, context)
-        return [partial(self._denoise, films=step, attending=attending) for step in films]
 
     def _blocks(self) -> Iterator[ResidualBlock]:
         """In the order in which they run."""

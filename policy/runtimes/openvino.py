@@ -1,12 +1,10 @@
 """OpenVINO, on CPUs: converted straight from PyTorch, without a compiler where it runs."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
 from dipole.policy.runtimes.signal_stack import kept_signal_stack
@@ -28,14 +26,9 @@ class OpenVino:
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         import openvino
 
-        examples = loop.examples(batch_size=2)
-        shapes = [[-1 if size == BATCH else size for size in port.shape] for port in loop.inputs]
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's, about its own deprecation
-            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                loop, examples, check_trace=False
-            )
-            model = openvino.convert_model(traced, example_input=examples, input=shapes)
+        from dipole.policy.runtimes.openvino_loop import as_model
+
+        model = as_model(loop)
         for port, node in zip(loop.inputs, model.inputs, strict=True):
             node.get_tensor().set_names({port.name})
         openvino.save_model(model, folder / MODEL, compress_to_fp16=False)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -163,6 +164,18 @@ def test_the_plain_network_is_the_same(rows, quarters, widths, kernel_size):
     inputs = torch.randn(rows, 4 * quarters, 2), torch.randint(100, (rows,)), torch.randn(rows, 5)
     assert torch.allclose(plain(unet)(*inputs), unet(*inputs), atol=1e-5)
     assert unet.down[0].first.film.weight.requires_grad  # the original is untouched
+
+
+def test_converting_tells_nobody(tmp_path, monkeypatch):
+    from openvino_telemetry.utils import sender
+
+    def send(*_):
+        raise AssertionError("something was sent")
+
+    monkeypatch.setattr(sender.TelemetrySender, "send", send)
+    monkeypatch.delenv("CI", raising=False)
+    export_policy(make_policy(SolverConfig("ddim", steps=1)), "openvino", tmp_path / "export")
+    assert "CI" not in os.environ
 
 
 def test_the_sampling_loop_is_predict_in_tensors():
