@@ -13,6 +13,7 @@ from dipole.policy.exported import is_export
 from dipole.policy.runnable import Runnable, load_runnable
 
 Config = dict[str, Any]
+MOST_CHUNKS, GROUP = 40, 16  # of an episode of usual length; episodes inferred for at once
 
 
 def main(argv: list[str]) -> int:
@@ -28,6 +29,7 @@ def evaluate_checkpoint(config: Config) -> int:
         device=choose_device(config["device"]),
         weights=config["weights"],
         solver=config["solver"],
+        calls=config["episodes"] * MOST_CHUNKS / GROUP,
     )
     checkpoint, environment, terms = _origin(path, policy, config["weights"])
     name = config["environment"] or environment.get("name")

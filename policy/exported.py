@@ -20,9 +20,10 @@ from dipole.data.errors import CheckpointError, ConfigError
 from dipole.data.registry import nearest
 from dipole.policy.files import check_manifest, read_json
 from dipole.policy.noise import Generators, draw_noise
+from dipole.policy.policy import Policy
 from dipole.policy.runtimes.runtime import Run, require
 from dipole.policy.sampling_loop import OBSERVATION, Port
-from dipole.policy.solvers import SolverConfig
+from dipole.policy.solvers import Known, SolverConfig
 
 FORMAT = {"format": "dipole export", "version": 1}
 
@@ -35,6 +36,8 @@ class ExportedPolicy:
     """
 
     device = torch.device("cpu")
+    # What it was made of, where that is at hand: for what an artefact cannot do.
+    original: Policy | None = None
 
     def __init__(self, folder: Path, schema: Mapping[str, Any], run: Run) -> None:
         self.folder, self.schema, self._run = folder, schema, run
@@ -42,6 +45,11 @@ class ExportedPolicy:
         self.window = WindowSpec(**schema["window"])
         self.solver = SolverConfig(**schema["solver"])
         self.inputs = ports(schema)
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether `predict` takes known parts of a chunk: the original does, an artefact cannot."""
+        return self.original is not None and self.original.inpaints
 
     @property
     def runtime(self) -> str:
@@ -54,13 +62,22 @@ class ExportedPolicy:
         *,
         noise: Tensor | None = None,
         fresh_noise: Tensor | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """An action chunk [B, H, A], in the robot's units, for each row of the observation.
 
         observation: {name: [B, To, *shape]}, in the robot's units. Noise is drawn in the same order
         as `Policy.predict` draws it, or given: noise [B, H, A]; fresh_noise [N, B, H, A], where the
-        solver adds some. Raises ConfigError for a key that is missing or of another shape.
+        solver adds some. known: parts of the chunks that are given; the original computes these,
+        eagerly. Raises ConfigError for a key that is missing or of another shape, and for known
+        parts where there is no original.
         """
+        if known is not None:
+            if self.original is None:
+                raise ConfigError(
+                    f"{self.folder}: an export takes no known parts of a chunk: give the checkpoint"
+                )
+            return self.original.predict(observation, generator, noise=noise, known=known)
         arrays = [
             self._array(observation, name, feature)
             for name, feature in self.features.observation.items()

@@ -1,5 +1,6 @@
 """One way to load whatever predicts chunks: a checkpoint, or an export, in a chosen runtime."""
 
+import math
 import shutil
 import tempfile
 import time
@@ -21,6 +22,10 @@ from dipole.policy.runtimes.runtime import is_installed
 EAGER, AUTO = "eager", "auto"
 FASTEST = "openvino"  # what "auto" compares with eager: the fastest on every CPU measured
 ROUNDS = 5
+# When "auto" exports: exporting takes some seconds, and a chunk in less time than a camera's
+# picture takes to arrive is fast enough.
+WORTH_SECONDS = 20.0
+FAST_ENOUGH = 0.005
 
 Runnable = Policy | ExportedPolicy
 
@@ -33,13 +38,15 @@ def load_runnable(
     weights: str = "ema",
     solver: Mapping[str, Any] | None = None,
     batch_size: int = 16,
+    calls: float = math.inf,
     log: Callable[[str], None] = print,
 ) -> Runnable:
     """The policy of a checkpoint, run or export, ready to predict batches of `batch_size`.
 
     runtime: None runs an export as what it is and a checkpoint eagerly; a runtime's name exports
     the checkpoint for it first, to a temporary folder; "auto" does so on a CPU where OpenVINO is
-    installed, measures both, and takes the faster. All agree to 1e-4 of a normalised action.
+    installed and there is time to be saved, measures both, and takes the faster. All agree to 1e-4
+    of a normalised action. calls: how many batches will be asked for, as far as is known.
     solver: entries that replace those of the checkpoint; None entries do not.
     """
     solver = solver or {}
@@ -59,6 +66,9 @@ def load_runnable(
         return _exported_aside(policy, checkpoint, weights, str(runtime), batch_size)
     if torch.device(device).type != "cpu" or not is_installed(FASTEST):
         return policy
+    seconds = least_seconds(policy, batch_size)
+    if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:
+        return policy
     exported = _exported_aside(policy, checkpoint, weights, FASTEST, batch_size)
     return faster(policy, exported, batch_size, log)
 
@@ -76,6 +86,18 @@ def set_solver(policy: Policy, values: Mapping[str, Any]) -> None:
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
+
+
+def least_seconds(policy: Runnable, batch_size: int) -> float:
+    """The least time that a batch takes, of a few."""
+    observation = policy.fake_observation(batch_size)
+    policy.predict(observation)
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        policy.predict(observation)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def faster(
@@ -128,4 +150,5 @@ def _exported_aside(
         shutil.rmtree(parent, ignore_errors=True)
         raise
     weakref.finalize(exported, shutil.rmtree, parent, True)
+    exported.original = policy
     return exported

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from dipole.apps.main import main
-from dipole.data import EpisodeWriter
+from dipole.data import ConfigError, EpisodeWriter
+from dipole.policy import Policy, runnable
 from dipole.policy.exported import load_exported
+from dipole.policy.solvers import Known
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +70,33 @@ def test_an_export_is_evaluated_as_its_checkpoint_is(run, export, tmp_path):
     assert ours == pytest.approx(theirs, abs=0.05)  # contacts amplify the rounding
 
 
-def test_auto_takes_the_faster_and_says_so(run, tmp_path, capsys):
-    words = ["runtime=auto", "device=cpu", "solver=ddim", "solver.steps=2"]
-    assert evaluate(run, tmp_path, *words) == 0
+def test_auto_takes_the_faster_and_says_so(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runnable, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(runnable, "FAST_ENOUGH", 0.0)
+    assert evaluate(run, tmp_path, "device=cpu", "solver=ddim", "solver.steps=2") == 0
     printed = capsys.readouterr().out
     metrics, _ = rewards(tmp_path)
     assert f"runtime: {metrics['runtime']} (eager " in printed
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.004, 1e9), (0.1, 100)])
+def test_auto_converts_nothing_where_little_is_to_be_saved(run, monkeypatch, seconds, calls):
+    monkeypatch.setattr(runnable, "least_seconds", lambda *_: seconds)
+    monkeypatch.setattr(runnable, "_exported_aside", lambda *_: pytest.fail("converted"))
+    assert isinstance(runnable.load_runnable(run, runtime="auto", calls=calls), Policy)
+
+
+def test_what_is_known_of_a_chunk_goes_to_the_policy_that_was_exported(run, export):
+    ours = runnable.load_runnable(run, runtime="openvino")
+    observation, noise = ours.fake_observation(1), torch.randn(1, 16, 2)
+    values = ours.predict(observation, noise=noise) + 30
+    known = Known(values, torch.ones_like(values))
+    assert ours.inpaints
+    assert torch.allclose(ours.predict(observation, noise=noise, known=known), values, atol=0.5)
+    artefact = load_exported(export)
+    assert not artefact.inpaints
+    with pytest.raises(ConfigError, match="takes no known parts of a chunk: give the checkpoint"):
+        artefact.predict(observation, noise=noise, known=known)
 
 
 @pytest.mark.parametrize(
