@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+import torch
+
 from dipole.apps.benchmarks import chunks, pusht, training
 from dipole.apps.benchmarks.networks import (
     BATCH_SIZES,
@@ -15,8 +17,10 @@ from dipole.apps.benchmarks.networks import (
 from dipole.apps.benchmarks.turns import Contestant
 from dipole.policy.runtimes import RUNTIMES
 from dipole.policy.runtimes.runtime import is_installed
+from dipole.policy.training.precision import multiplies_bf16
 
 Limits = Mapping[str, Any]
+HAS_BF16 = multiplies_bf16(torch.device("cpu"))  # elsewhere a step of `unet` takes ten minutes
 PLAIN = "plain"
 
 
@@ -53,10 +57,12 @@ def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterat
         ways = {
             PLAIN: Contestant(training.plain_step, options, steps),
             "dipole": Contestant(training.our_step, options, steps),
-            "dipole bf16": Contestant(training.our_step, options | {"bf16": True}, steps),
         }
         flops, rates = training_flops(network, batch), limits["gemm_gflops"]
-        dtypes = {PLAIN: "float32", "dipole": "float32", "dipole bf16": "bfloat16"}
+        dtypes = {PLAIN: "float32", "dipole": "float32"}
+        if HAS_BF16:
+            ways["dipole bf16"] = Contestant(training.our_step, options | {"bf16": True}, steps)
+            dtypes["dipole bf16"] = "bfloat16"
         yield Figure(
             f"training step, {network}, batch {batch}",
             ways,
@@ -112,9 +118,10 @@ def _pusht(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[
 
 
 def _runtimes(config: Mapping[str, Any]) -> list[str]:
-    """Those asked for that are installed."""
-    return [
+    """Those asked for that are installed, and that compute what their name says here."""
+    installed = [
         name
         for name in config["runtimes"]
         if name == "eager" or (name in RUNTIMES.names() and is_installed(name))
     ]
+    return [name for name in installed if HAS_BF16 or not name.endswith("bf16")]

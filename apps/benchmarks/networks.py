@@ -49,6 +49,11 @@ def our_policy(name: str, horizon: int = 16, steps: int = STEPS) -> Policy:
 def training_flops(name: str, batch: int, horizon: int = 16) -> float:
     """Multiplications and additions of a training step as the definition counts them: the forward
     pass's products, and twice as many backward."""
+    return 3.0 * forward_flops(name, horizon) * batch
+
+
+def forward_flops(name: str, horizon: int = 16) -> float:
+    """Multiplications and additions of the denoiser's products over one chunk."""
     network, total = plain_network(name), 0
 
     def count(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -65,7 +70,7 @@ def training_flops(name: str, batch: int, horizon: int = 16) -> float:
             module.register_forward_hook(count)
     with torch.no_grad():
         network(torch.zeros(1, horizon, 2), torch.zeros(1), torch.zeros(1, 40))
-    return 3.0 * total * batch
+    return float(total)
 
 
 def loop_weight_bytes(name: str) -> tuple[int, int]:

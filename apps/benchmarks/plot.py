@@ -57,6 +57,20 @@ def plot(
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def beside(pictures: Sequence[str], columns: int) -> str:
+    """Pictures of `plot` as one, row by row. Raises ValueError where there are none."""
+    if not pictures:
+        raise ValueError("there are no pictures to put beside each other")
+    rows = math.ceil(len(pictures) / columns)
+    head = '<svg xmlns="http://www.w3.org/2000/svg" '
+    parts = [f'{head}viewBox="0 0 {WIDTH * columns} {HEIGHT * rows}">']
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, columns)
+        place = f'x="{column * WIDTH}" y="{row * HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        parts.append(picture.replace(head, head + place, 1).rstrip("\n"))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
 def _axis(
     values: Sequence[float], start: float, stop: float, log: bool
 ) -> tuple[Scale, list[float]]:

@@ -65,7 +65,7 @@ def limits_table(limits: Mapping[str, Any]) -> Table:
         shown.add_row(
             threads,
             f"{rates['float32']:.0f} GFLOP/s",
-            f"{rates['bfloat16']:.0f} GFLOP/s",
+            f"{rates['bfloat16']:.0f} GFLOP/s" if "bfloat16" in rates else "none",
             f"{found['read_gb_s']:.1f} GB/s",
             f"{found['launch_us']:.2f} µs",
         )

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dipole.apps.benchmarks.plot import Point, Series, plot
+from dipole.apps.benchmarks.plot import HEIGHT, WIDTH, Point, Series, beside, plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -45,3 +45,13 @@ def test_a_limit_is_a_dashed_line_without_points():
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match="no points"):
         plot([Series("empty", [])], "x", "y")
+
+
+def test_pictures_are_put_beside_each_other_row_by_row():
+    pictures = [plot([Series(name, [Point(1, 2)])], "x", "y") for name in "abc"]
+    whole = ElementTree.fromstring(beside(pictures, columns=2))
+    inner = [(int(each.get("x")), int(each.get("y"))) for each in whole.findall(f"{SVG}svg")]
+    assert inner == [(0, 0), (WIDTH, 0), (0, HEIGHT)]
+    assert whole.get("viewBox") == f"0 0 {2 * WIDTH} {2 * HEIGHT}"
+    with pytest.raises(ValueError, match="no pictures"):
+        beside([], columns=2)
