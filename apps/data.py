@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dipole data",
-        description="Look into a dataset of demonstrations, or check that it can be trusted.",
+        description="Look into a dataset of demonstrations, check it, or bring in one of others.",
+        epilog="for example: dipole data info bundled:pusht",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, does in (

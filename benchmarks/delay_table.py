@@ -6,7 +6,7 @@
 Every chunk arrives that many control steps (of 0.1 s) after it was asked for; episode i starts from
 seed i in every cell, so that cells are compared episode by episode. A cell that is in the output
 folder is not computed again: an interrupted table goes on where it was. Prints Markdown, and draws
-delay.png beside the cells.
+delay.svg beside the cells.
 """
 
 import argparse
@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from plot import Curve, Panel, draw_panels
 
+from dipole.apps.benchmarks.plot import Point, Series, beside, plot
 from dipole.deploy.delayed import evaluate_delayed
 from dipole.envs.metrics import mean_interval
 from dipole.policy.runnable import Runnable, load_runnable
 
 MERGERS = ("switch", "cross_fade", "ensemble", "rtc")
 DELAYS = (0, 1, 2, 4, 8)
-COLOURS = {"switch": "#777777", "cross_fade": "#d9822b", "ensemble": "#7b4fb5", "rtc": "#1769aa"}
 BASELINE = "switch"
 Cell = Mapping[str, Any]
 
@@ -46,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.output.mkdir(parents=True, exist_ok=True)
     cells = table(chosen)
     print("\n".join(markdown(cells, chosen.delays, chosen.mergers)))
-    draw(cells, chosen.delays, chosen.mergers, chosen.output / "delay.png")
-    print(chosen.output / "delay.png")
+    picture = chosen.output / "delay.svg"
+    picture.write_text(draw(cells, chosen.delays, chosen.mergers))
+    print(picture)
 
 
 def table(chosen: argparse.Namespace) -> dict[tuple[str, int], Cell]:
@@ -134,34 +134,27 @@ def _difference(cells: Mapping[tuple[str, int], Cell], merger: str, delay: int) 
 
 
 def draw(
-    cells: Mapping[tuple[str, int], Cell],
-    delays: Sequence[int],
-    mergers: Sequence[str],
-    path: Path,
-) -> None:
-    """Mean max reward with its interval, seam jump and jerk, over delay."""
+    cells: Mapping[tuple[str, int], Cell], delays: Sequence[int], mergers: Sequence[str]
+) -> str:
+    """An SVG picture: mean max reward with its interval, seam jump and jerk, over delay."""
 
-    def curves(value: str, interval: str | None = None, scale: float = 1.0) -> list[Curve]:
-        return [
-            Curve(
-                merger,
-                COLOURS.get(merger, "#000000"),
-                [scale * cells[merger, delay][value] for delay in delays],
-                [cells[merger, delay][interval] for delay in delays] if interval else None,
-            )
-            for merger in mergers
-        ]
+    def panel(label: str, value: str, interval: str | None = None, scale: float = 1.0) -> str:
+        series = []
+        for merger in mergers:
+            own = [(delay, cells[merger, delay]) for delay in delays]
+            points = [
+                Point(delay, scale * cell[value], tuple(cell[interval]) if interval else ())
+                for delay, cell in own
+            ]
+            series.append(Series(merger, points))
+        return plot(series, "inference delay, control steps of 0.1 s", label)
 
-    draw_panels(
-        [
-            Panel("mean max reward, 95 % interval", curves("max_reward_mean", "max_reward_ci95")),
-            Panel("jump at seams, px", curves("seam_jump"), from_zero=True),
-            Panel("jerk, 1,000 px per s^3", curves("jerk", scale=1e-3), from_zero=True),
-        ],
-        [str(delay) for delay in delays],
-        "inference delay, control steps of 0.1 s",
-        path,
-    )
+    panels = [
+        panel("mean max reward, 95 % interval", "max_reward_mean", "max_reward_ci95"),
+        panel("jump at seams, px", "seam_jump"),
+        panel("jerk, 1,000 px/s³", "jerk", scale=1e-3),
+    ]
+    return beside(panels, columns=len(panels))
 
 
 if __name__ == "__main__":

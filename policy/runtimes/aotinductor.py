@@ -40,7 +40,8 @@ class AOTInductor:
             batch_size = batch_size_of(arrays, inputs)
             if batch_size not in compiled:
                 compiled[batch_size] = _load(folder, batch_size)
-            return np.array(compiled[batch_size](*map(torch.from_numpy, arrays)))
+            chunk: torch.Tensor = compiled[batch_size](*map(torch.from_numpy, arrays))
+            return chunk.numpy().copy()
 
         return run
 
