@@ -11,29 +11,34 @@ TRIES = 1000
 
 
 class SharedSlot:
-    """A row of `size` numbers, written whole and read whole, or not at all.
+    """A row of `size` numbers, always read whole.
 
-    A counter is odd while the row is being written and is compared before and after reading. It can
-    be sent to a process when that is spawned. One process at a time may write.
+    There are two rows. The counter says how many were written, and the newest lies where it is even
+    or odd; the next is written over the other, so that a writer who is slow, or was killed in the
+    middle, leaves the newest as it is. It can be sent to a process when that is spawned. One
+    process at a time may write.
     """
 
     def __init__(self, size: int, context: SpawnContext | None = None) -> None:
         context = context or multiprocessing.get_context("spawn")
         self._version = context.RawValue("Q", 0)
-        self._row = context.RawArray("d", size)
+        self._rows = (context.RawArray("d", size), context.RawArray("d", size))
 
     def write(self, row: Floats) -> None:
-        self._version.value += 1
-        np.frombuffer(self._row, np.float64)[:] = row
-        self._version.value += 1
+        following = int(self._version.value) + 1
+        self._row(following)[:] = row
+        self._version.value = following
 
     def read(self) -> tuple[int, Floats] | None:
-        """(version, row), the same version for the same row; None before the first, or where the
-        writer stopped in the middle of a row."""
+        """(version, row), the same version for the same row; None before the first."""
         for _ in range(TRIES):
             version = int(self._version.value)
-            if version % 2 == 0:
-                row = np.array(np.frombuffer(self._row, np.float64))
-                if self._version.value == version:
-                    return (version, row) if version else None
+            if not version:
+                return None
+            row = self._row(version).copy()
+            if self._version.value == version:  # or its place may be written to by now
+                return version, row
         return None
+
+    def _row(self, version: int) -> Floats:
+        return np.frombuffer(self._rows[version % 2], np.float64)

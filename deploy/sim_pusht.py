@@ -69,9 +69,9 @@ class SimPushT(Robot):
 
     def observe(self) -> Reading | None:
         found = self._readings.read()
-        if found is None or not self._process.is_alive():
+        if not self._process.is_alive():
             raise DipoleError("the simulated Push-T has ended")
-        return self._layout.unpack(found[1])
+        return None if found is None else self._layout.unpack(found[1])
 
     def command(self, action: Floats) -> None:
         self._commands.write(np.array([COMMAND, *action]))

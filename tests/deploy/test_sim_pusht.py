@@ -1,5 +1,6 @@
 """The simulated robot: its world goes on by itself, and is gym-pusht's."""
 
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,15 @@ from dipole.envs.pusht import PushT
 
 sys.path.insert(0, str(Path(__file__).parent))
 from real_processes import ProcessInference, wander
+
+
+def write_rows(slot, over):
+    """Row n holds n, as fast as it goes."""
+    number = 0
+    while not over.value:
+        number += 1
+        slot.write(np.full(30_000, float(number)))
+
 
 WIDE = Limits((0.0,) * 2, (512.0,) * 2, (1e6,) * 2, (1e8,) * 2)
 WINDOW = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
@@ -101,8 +111,30 @@ def test_a_shared_slot_gives_whole_rows_only():
     version, row = slot.read()
     assert row.tolist() == [1, 2, 3]
     assert slot.read()[0] == version
-    slot._version.value += 1  # a writer that was killed in the middle
-    assert slot.read() is None
+
+
+def test_a_row_that_is_being_written_leaves_the_newest_readable():
+    slot = SharedSlot(3)
+    for number in range(1, 6):
+        slot.write(np.full(3, float(number)))
+        slot._row(number + 1)[:2] = 99.0  # the next writer was held up, or killed, in the middle
+        version, row = slot.read()
+        assert (version, row.tolist()) == (number, [number] * 3)
+
+
+def test_large_rows_are_whole_while_another_process_writes():
+    context = multiprocessing.get_context("spawn")
+    slot, over = SharedSlot(30_000, context), context.RawValue("b", 0)
+    writer = context.Process(target=write_rows, args=(slot, over), daemon=True)
+    writer.start()
+    while slot.read() is None:
+        assert writer.is_alive()
+    seen = [slot.read() for _ in range(500)]
+    over.value = 1
+    writer.join()
+    found = [read for read in seen if read is not None]
+    assert len(found) > 400
+    assert all((row == version).all() for version, row in found)
 
 
 def test_without_delay_the_loop_acts_in_push_t_exactly_as_evaluation_does():
