@@ -18,9 +18,8 @@ import torch
 
 from dipole.apps.benchmarks.plot import Point, Series, plot
 from dipole.envs import evaluate
-from dipole.policy import load_policy
 from dipole.policy.checkpoint import find_checkpoint
-from dipole.policy.runnable import set_solver
+from dipole.policy.runnable import load_runnable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--solver", default="ddim")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runtime", default="eager", help="as in `dipole evaluate` [eager]")
     parser.add_argument("--output", type=Path, default=Path("solver_study.json"))
     parser.add_argument("--svg", type=Path)
     chosen = parser.parse_args(arguments)
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for spacing in chosen.spacings:
             solver = {"name": chosen.solver, "steps": steps, "spacing": spacing}
             terms = {"solver": solver, "episodes": chosen.episodes, "seed": chosen.seed}
+            terms["runtime"] = chosen.runtime
             if not any(terms.items() <= result.items() for result in results):
                 results.append(study(chosen.checkpoint, terms))
                 chosen.output.write_text(json.dumps(results, indent=1) + "\n")
@@ -50,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def study(checkpoint: Path, terms: dict[str, Any]) -> dict[str, Any]:
     """Score over the episodes, and the processor's milliseconds of a chunk of one row."""
-    policy = load_policy(checkpoint)
-    set_solver(policy, terms["solver"])
+    policy = load_runnable(checkpoint, runtime=terms["runtime"], solver=terms["solver"])
     metrics = evaluate(policy, "pusht", episodes=terms["episodes"], seed=terms["seed"]).metrics
     names = ("max_reward_mean", "max_reward_ci95", "success_rate", "success_ci95")
     return {
