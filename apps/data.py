@@ -101,7 +101,11 @@ def _print_info(info: Info, console: Console) -> None:
     ):
         facts.add_row(name, escape(value))
     console.print(facts)
-    keys = Table("key", "kind", "shape", "dtype", "units", "in memory", "frames per chunk")
+    keys = Table()
+    longest = max(len(array.key) for array in info.arrays)
+    keys.add_column("key", no_wrap=True, min_width=longest)  # task files need it whole
+    for heading in ("kind", "shape", "dtype", "units", "in memory", "frames per chunk"):
+        keys.add_column(heading, overflow="fold")
     for array in info.arrays:
         shape = "×".join(map(str, array.shape)) or "1"
         sizes = [readable(array.n_bytes), f"{array.chunk_frames:,}"]

@@ -9,7 +9,7 @@ from dipole.data.errors import ConfigError
 from dipole.envs import Evaluation
 from dipole.policy import Policy
 from dipole.policy.checkpoint import find_checkpoint, read_config
-from dipole.policy.exported import is_export
+from dipole.policy.exported import is_export, read_schema
 from dipole.policy.runnable import Runnable, load_runnable
 
 Config = dict[str, Any]
@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
 def evaluate_checkpoint(config: Config) -> int:
     """Evaluate, write metrics.json, video and picture to the output folder, print the score."""
     path = Path(config["checkpoint"]).expanduser()
+    name, options = _environment(path, config["environment"])
     policy = load_runnable(
         path,
         runtime=config["runtime"],
@@ -31,11 +32,7 @@ def evaluate_checkpoint(config: Config) -> int:
         solver=config["solver"],
         calls=config["episodes"] * MOST_CHUNKS / GROUP,
     )
-    checkpoint, environment, terms = _origin(path, policy, config["weights"])
-    name = config["environment"] or environment.get("name")
-    if name is None:
-        raise ConfigError(f"{checkpoint} names no environment: give environment=NAME")
-    options = environment.get("options")
+    checkpoint, terms = _origin(path, policy, config["weights"])
     if config["delay"] is None:
         evaluation = _evaluate(policy, name, options, config)
     else:
@@ -84,16 +81,29 @@ def _evaluate_delayed(
     )
 
 
-def _origin(path: Path, policy: Runnable, weights: str) -> tuple[Path, Config, Config]:
-    """What is evaluated: its folder, its environment, and how the result should name it."""
+def _environment(path: Path, given: str | None) -> tuple[str, Config | None]:
+    """The simulator's name and options, before anything takes long. Raises ConfigError for none."""
+    where = path if is_export(path) else find_checkpoint(path)
+    said = read_schema(path) if is_export(path) else read_config(where)
+    environment = said.get("environment") or {}
+    name = given or environment.get("name")
+    if name is None:
+        raise ConfigError(
+            f"{where} is of a task without a simulator: give environment=NAME to evaluate it in "
+            "one, or try it on the robot with `dipole deploy checkpoint=... robot=YOURS "
+            "dry_run=true`"
+        )
+    return name, environment.get("options")
+
+
+def _origin(path: Path, policy: Runnable, weights: str) -> tuple[Path, Config]:
+    """What is evaluated: its folder, and how the result should name it."""
     if isinstance(policy, Policy):
-        checkpoint = find_checkpoint(path)
-        environment = read_config(checkpoint).get("environment")
-        return checkpoint, environment or {}, {"weights": weights, "runtime": "eager"}
-    source, environment = policy.schema.get("source", {}), policy.schema.get("environment")
+        return find_checkpoint(path), {"weights": weights, "runtime": "eager"}
+    source = policy.schema.get("source", {})
     folder = path if is_export(path) else find_checkpoint(path)
     terms = {"weights": source.get("weights"), "runtime": policy.runtime, "source": source}
-    return folder, environment or {}, terms
+    return folder, terms
 
 
 def describe(metrics: Config) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,17 @@ def train(config: Config) -> int:
     step, steps = trainer.state.step, trainer.config.steps
     if stopped is None:
         print(f"trained {steps} steps: {output}")
-        print(f"evaluate with: dipole evaluate checkpoint={output}")
+        print(_next(config, output))
         return 0
     print(f"{stopped} after step {step} of {steps}; go on with: dipole train resume={output}")
     return 128 + signal.Signals[stopped]
+
+
+def _next(config: Config, output: Path) -> str:
+    """What a person does with a trained policy."""
+    if config["task"].get("environment") is None:
+        return f"try it with: dipole deploy checkpoint={output} robot=YOURS dry_run=true"
+    return f"evaluate with: dipole evaluate checkpoint={output}"
 
 
 def _new(config: Config, output: Path) -> Config:
@@ -147,8 +154,16 @@ def _summary(
     ]
     precision = precision_note(settings.amp, state.policy.device)
     lines += [precision] if precision else []
+    lines += [
+        f"camera {name}: {_by(view.shape)}, resized to {_by(view.resized)}, seen {_by(view.size)}"
+        for name, view in getattr(state.policy.encoder, "views", {}).items()
+    ]
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
     return lines
+
+
+def _by(size: Sequence[int]) -> str:
+    return "×".join(map(str, size[:2]))
 
 
 def _evaluation(config: Config) -> Evaluate:

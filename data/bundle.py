@@ -20,7 +20,7 @@ def bundled(name: str) -> Path:
         return path
     names = bundled_names()
     raise DataError(
-        f"no bundled dataset {name!r}{nearest(name, names)}. "
+        f"no bundled dataset {name!r}{nearest(name, names) or '.'} "
         f"Bundled: {', '.join(names) or 'none'}; for your own give its path"
     )
 

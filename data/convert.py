@@ -51,7 +51,7 @@ class Selection:
             if key not in about.frames:
                 hint = nearest(key, about.frames)
                 raise DataError(
-                    f"{about.path}: no key {key!r}{hint}. It has: {', '.join(about.frames)}"
+                    f"{about.path}: no key {key!r}{hint or '.'} It has: {', '.join(about.frames)}"
                 )
         numbers = {episode.number for episode in about.episodes}
         for number in self.episodes or ():

@@ -37,10 +37,12 @@ class FrameSchema:
         for name in entry:
             if name not in _FIELDS:
                 hint = nearest(name, _FIELDS)
-                raise DataError(f"{where} has no field {name!r}{hint}. Known: {', '.join(_FIELDS)}")
+                raise DataError(
+                    f"{where} has no field {name!r}{hint or '.'} Known: {', '.join(_FIELDS)}"
+                )
         kind = entry.get("kind", "")
         if kind and kind not in _KINDS:
-            raise DataError(f"{where}: kind {kind!r}{nearest(kind, _KINDS)}. Known: {_KINDS}")
+            raise DataError(f"{where}: kind {kind!r}{nearest(kind, _KINDS) or '.'} Known: {_KINDS}")
         try:
             shape = tuple(int(n) for n in entry["shape"]) if "shape" in entry else None
             dtype = np.dtype(entry["dtype"]) if "dtype" in entry else None

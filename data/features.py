@@ -60,7 +60,9 @@ class Feature:
         ):
             if value not in known:
                 hint = nearest(str(value), known)
-                raise ConfigError(f"feature {name} {value!r}{hint}. Known: {', '.join(known)}")
+                raise ConfigError(
+                    f"feature {name} {value!r}{hint or '.'} Known: {', '.join(known)}"
+                )
         if (self.kind == "image") != (self.normalize == "image"):
             raise ConfigError(
                 f"a feature of kind {self.kind!r} normalised by {self.normalize!r}: images, and "

@@ -117,7 +117,7 @@ class EpisodeStore:
     def __getitem__(self, key: str) -> FrameArray:
         if key not in self.arrays:
             raise DataError(
-                f"{self.path}: no array {key!r}{nearest(key, self.arrays)}. "
+                f"{self.path}: no array {key!r}{nearest(key, self.arrays) or '.'} "
                 f"It has: {', '.join(self.keys())}"
             )
         return self.arrays[key]

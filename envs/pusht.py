@@ -59,7 +59,8 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
             if name not in OBSERVATIONS:
                 hint = nearest(name, OBSERVATIONS)
                 raise ConfigError(
-                    f"pusht has no observation {name!r}{hint}. Known: {', '.join(OBSERVATIONS)}"
+                    f"pusht has no observation {name!r}{hint or '.'} "
+                    f"Known: {', '.join(OBSERVATIONS)}"
                 )
         if not self.observation:
             raise ConfigError(f"observation is empty: choose from {', '.join(OBSERVATIONS)}")

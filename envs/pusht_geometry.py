@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dipole.data.features import TRANSFORMS
-from dipole.data.formats.mirrored import MIRRORS
+from dipole.data.formats.mirrored import MIRRORS, Mirror, Reflection
 
 Floats = NDArray[np.float64]
 Pose = Sequence[float] | Floats  # x, y of the block's origin in pixels (y down), angle in radians
@@ -94,13 +94,18 @@ def _as_it_is(frames: NDArray[Any]) -> NDArray[Any]:
     return frames
 
 
+PICTURE = (96, 96, 3)
+
 MIRRORS.add("pusht")(
-    {
-        "state": mirrored_state,
-        "agent_pos": mirrored_points,
-        "action": mirrored_points,
-        "img": mirrored_image,
-        "image": mirrored_image,
-        "n_contacts": _as_it_is,
-    }
+    Mirror(
+        {
+            "state": Reflection(mirrored_state, (5,)),
+            "agent_pos": Reflection(mirrored_points, (2,)),
+            "action": Reflection(mirrored_points, (2,)),
+            "img": Reflection(mirrored_image, PICTURE),
+            "image": Reflection(mirrored_image, PICTURE),
+            "n_contacts": Reflection(_as_it_is),
+        },
+        environment="pusht",
+    )
 )

@@ -68,7 +68,8 @@ def _pusht(**options: Any) -> "gymnasium.Env[Any, Any]":
         if option not in known:
             hint = nearest(option, known)
             raise ConfigError(
-                f"environment 'pusht' has no option {option!r}{hint}. Known: {', '.join(known)}"
+                f"environment 'pusht' has no option {option!r}{hint or '.'} "
+                f"Known: {', '.join(known)}"
             )
     return PushT(**options)
 

@@ -140,6 +140,18 @@ def is_export(path: Path) -> bool:
     return (path / "schema.json").is_file()
 
 
+def read_schema(folder: Path) -> dict[str, Any]:
+    """What an artefact says of itself. Raises CheckpointError for one of another version."""
+    schema = read_json(folder / "schema.json")
+    if {key: schema.get(key) for key in FORMAT} != FORMAT:
+        raise CheckpointError(
+            f"{folder / 'schema.json'}: {schema.get('format')!r} version "
+            f"{schema.get('version')!r}; this dipole reads {FORMAT['format']!r} version "
+            f"{FORMAT['version']}: export the checkpoint again"
+        )
+    return schema
+
+
 def load_exported(
     path: str | Path, runtime: str | None = None, threads: int | None = None
 ) -> ExportedPolicy:
@@ -150,13 +162,7 @@ def load_exported(
     damaged or of another version, ConfigError where the runtime is another or not installed.
     """
     folder = Path(path)
-    schema = read_json(folder / "schema.json")
-    if {key: schema.get(key) for key in FORMAT} != FORMAT:
-        raise CheckpointError(
-            f"{folder / 'schema.json'}: {schema.get('format')!r} version "
-            f"{schema.get('version')!r}; this dipole reads {FORMAT['format']!r} version "
-            f"{FORMAT['version']}: export the checkpoint again"
-        )
+    schema = read_schema(folder)
     name = str(schema["runtime"])
     loader = require(name)
     if runtime not in (None, name):

@@ -67,14 +67,15 @@ def _size(value: Any, camera: str, what: str) -> Size | None:
 class View(nn.Module):
     """One camera's pictures as the network sees them; in eval mode the same every time.
 
-    size: height and width of what comes out.
+    shape: of a picture that is given [H, W, 3]; resized: its size after that; size: height and
+    width of what comes out.
     """
 
     def __init__(
         self, shape: tuple[int, ...], config: ViewConfig, augmentation: Augmentation, camera: str
     ) -> None:
         super().__init__()
-        self.augmentation = augmentation
+        self.augmentation, self.shape = augmentation, shape
         self.resized, self.size = config.sizes(shape, camera)
         self._resizes = self.resized != tuple(shape[:2])
 

@@ -55,16 +55,22 @@ def test_keys_and_episodes_are_chosen_before_the_mirror(tmp_path):
 
 def test_what_the_mirror_does_not_know_is_named_with_what_it_does(tmp_path):
     a = write(tmp_path / "a.zarr", joint=lambda n: np.zeros((n, 1), np.float32))
-    with pytest.raises(DataError, match=r"does not know 'joint'.*keys=action,state"):
+    with pytest.raises(DataError, match=r"does not know 'joint'.*keys=action,state.*of your own"):
         with_mirror_image(open_source(a), "pusht")
 
 
-def test_an_oblong_picture_is_refused(tmp_path):
+def test_a_robot_that_is_not_push_t_is_refused(tmp_path):
     a = write(tmp_path / "a.zarr", img=lambda n: np.zeros((n, 4, 6, 3), np.uint8))
-    source = open_source(a)
-    joined = with_mirror_image(source, "pusht", Selection().of(source.about))
-    with pytest.raises(DataError, match=r"'img', episode 0.*\[4, 6, 3\] become \[6, 4, 3\]"):
-        joined.read(joined.about.episodes[2], "img", 0, 3)
+    with pytest.raises(DataError, match=r"'img' has .*\[4, 6, 3\].* understands \[96, 96, 3\]"):
+        with_mirror_image(open_source(a), "pusht")
+    with EpisodeWriter(tmp_path / "arm.zarr", environment={"id": "arm", "version": "1"}) as writer:
+        writer.add_episode({"state": np.zeros((3, 5)), "action": np.zeros((3, 2))})
+    with pytest.raises(DataError, match=r"recorded in 'arm', and mirror=pusht is that of 'pusht'"):
+        with_mirror_image(open_source(tmp_path / "arm.zarr"), "pusht")
+    with EpisodeWriter(tmp_path / "joints.zarr") as writer:
+        writer.add_episode({"joints": np.zeros((3, 26)), "action": np.zeros((3, 26))})
+    with pytest.raises(DataError, match=r"'action' .*\[26\].*of your own"):
+        with_mirror_image(open_source(tmp_path / "joints.zarr"), "pusht")
 
 
 def test_a_half_done_conversion_without_the_mirror_is_not_gone_on_with(tmp_path):
