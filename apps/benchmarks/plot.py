@@ -7,7 +7,8 @@ from html import escape
 
 WIDTH, HEIGHT = 720, 440
 LEFT, RIGHT, TOP, BOTTOM = 72, 150, 24, 56
-COLOURS = ("#1f6fb4", "#d1571b", "#2e8b57", "#8a4fb0", "#666666")
+COLOURS = ("#1f6fb4", "#d1571b", "#2e8b57", "#8a4fb0")
+LIMIT = "#666666"
 Scale = Callable[[float], float]
 
 
@@ -50,9 +51,9 @@ def plot(
         f"{_text(18, HEIGHT / 2, y_label, 'middle')}</g>",
     ]
     for number, each in enumerate(series):
-        parts += _line(each, COLOURS[number % len(COLOURS)], x, y)
+        colour = LIMIT if each.dashed else COLOURS[number % len(COLOURS)]
+        parts += _line(each, colour, x, y)
         place = TOP + 16 + 20 * number
-        colour = COLOURS[number % len(COLOURS)]
         parts.append(_text(WIDTH - RIGHT + 12, place, each.name, "start", colour))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
