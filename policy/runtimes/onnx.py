@@ -48,7 +48,11 @@ class Onnx:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only
         session = onnxruntime.InferenceSession(
-            str(folder / MODEL), options, providers=["CPUExecutionProvider"]
+            str(folder / MODEL),
+            options,
+            providers=["CPUExecutionProvider"],
+            # ONNX Runtime 1.32 pushes the turned axes of attention to and fro for ever.
+            disabled_optimizers=["TransposeOptimizer"],
         )
 
         def run(arrays: Sequence[np.ndarray]) -> np.ndarray:
