@@ -22,6 +22,14 @@ from dipole.deploy.watchdog import Watchdog
 SPEC = PolicySpec({"x": (2,)}, 2, WINDOW)
 
 
+def write_rows(slot, over):
+    """Row n holds n, as fast as it goes."""
+    number = 0
+    while not over.value:
+        number += 1
+        slot.write(np.full(30_000, float(number)))
+
+
 def quick():
     return SPEC, counting()
 

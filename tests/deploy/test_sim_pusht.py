@@ -20,16 +20,7 @@ from dipole.deploy.sim_pusht import SimPushT, VirtualPushT
 from dipole.envs.pusht import PushT
 
 sys.path.insert(0, str(Path(__file__).parent))
-from real_processes import ProcessInference, wander
-
-
-def write_rows(slot, over):
-    """Row n holds n, as fast as it goes."""
-    number = 0
-    while not over.value:
-        number += 1
-        slot.write(np.full(30_000, float(number)))
-
+from real_processes import ProcessInference, wander, write_rows
 
 WIDE = Limits((0.0,) * 2, (512.0,) * 2, (1e6,) * 2, (1e8,) * 2)
 WINDOW = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
