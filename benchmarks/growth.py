@@ -11,7 +11,7 @@ whichever takes longer. What the output file already holds is not measured again
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,18 @@ from dipole.apps.benchmarks.plot import Point, Series, beside, plot
 from dipole.apps.benchmarks.turns import Contestant, take_turns
 
 HORIZON = 16
+TRAINING = "training batch"
 VALUES = {
     "batch": (1, 4, 16, 64, 256),
     "horizon": (16, 32, 64, 128),
     "steps": (4, 10, 20, 50, 100),
-    "training batch": (16, 32, 64, 128, 256),
+    TRAINING: (16, 32, 64, 128, 256),
 }
 LABELS = {
     "batch": "batch, 10 steps, horizon 16",
     "horizon": "horizon, batch 1, 10 steps",
     "steps": "solver steps, batch 1, horizon 16",
-    "training batch": "batch of a training step",
+    TRAINING: "batch of a training step",
 }
 WAYS = ("plain", "dipole", "dipole openvino")
 Limits = Mapping[str, Any]
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(terms: Mapping[str, Any], limits: Limits, seconds: float) -> dict[str, Any]:
     """Milliseconds of each way, the median by the clock; and the limit's."""
-    contestants, limit = CASES[terms["axis"] == "training batch"](terms, limits)
+    case = _training if terms["axis"] == TRAINING else _chunk
+    contestants, limit = case(terms, limits)
     times = take_turns(contestants, seconds)
     return {
         "ms": {way: 1e3 * statistics.median(own.clock) for way, own in times.items()},
@@ -104,12 +106,6 @@ def _training(terms: Mapping[str, Any], limits: Limits) -> tuple[dict[str, Conte
     }
     flops = training_flops(terms["network"], batch)
     return contestants, 1e-6 * flops / limits["gemm_gflops"]["float32"]
-
-
-CASES: dict[bool, Callable[..., tuple[dict[str, Contestant], float]]] = {
-    False: _chunk,
-    True: _training,
-}
 
 
 def line(result: Mapping[str, Any]) -> str:

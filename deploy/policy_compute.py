@@ -1,5 +1,6 @@
 """A policy as the control loop's supplier of chunks. The only file of this room with torch."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -108,7 +109,13 @@ def checkpoint_compute(
         device = "cuda" if accelerated else "cpu"
     path = Path(checkpoint)
     policy = load_runnable(
-        path, runtime=runtime, device=device, weights=weights, solver=solver, batch_size=1
+        path,
+        runtime=runtime,
+        device=device,
+        weights=weights,
+        solver=solver,
+        batch_size=1,
+        log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
     )
     return spec_of(policy), PolicyCompute(policy, seed)
 

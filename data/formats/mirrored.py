@@ -1,7 +1,7 @@
 """A dataset and its mirror image: twice the demonstrations, where a task has a mirror symmetry.
 
-A table left and right of which the same happens is worth as much as a second hand at teaching: each
-episode is followed by nothing it did not show, but what it shows is shown for the other side too.
+Where a scene and its mirror image obey the same laws, a demonstration on the left is one on the
+right too. Which numbers change, and how, is known by whoever knows the task.
 """
 
 from collections.abc import Callable, Mapping

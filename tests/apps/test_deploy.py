@@ -93,7 +93,6 @@ def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, wo
 def test_a_served_checkpoint_moves_the_simulated_robot(checkpoint, tmp_path, capsys):
     """Two processes: `dipole serve` with torch, and the loop here, which asks it for chunks."""
     words = ["port=0", "device=cpu", "solver=ddim", "solver.steps=2", "token=a token for the test"]
-    words += ["runtime=eager"]  # which says nothing before it serves
     command = [sys.executable, "-m", "dipole.apps.main", "serve", f"checkpoint={checkpoint}"]
     with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as server:
         line = server.stdout.readline()

@@ -90,7 +90,6 @@ def their_python(tmp_path_factory):
 def test_the_openpi_client_gets_chunks_from_dipole_serve(their_python, tmp_path):
     checkpoint = save_tiny(tmp_path / "tiny")
     words = ["port=0", "device=cpu", "solver=ddim", "solver.steps=2", f"token={TOKEN}"]
-    words += ["runtime=eager"]  # which says nothing before it serves
     command = [sys.executable, "-m", "dipole.apps.main", "serve", f"checkpoint={checkpoint}"]
     with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as server:
         address = re.match(r"serving on (ws://\S+),", server.stdout.readline())[1]
