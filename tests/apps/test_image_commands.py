@@ -82,6 +82,13 @@ def test_evaluating_renders_only_what_the_policy_looks_at(run, tmp_path, monkeyp
     assert drawn == [96] * (1 + 2 * (chunks - 1))  # To = 2 before every chunk after the first
 
 
+def test_training_says_what_is_seen_of_a_camera(dataset, tmp_path, capsys):
+    words = ["policy.encoder.resize=[72,80]", "policy.encoder.crop=64", "train.steps=1"]
+    assert train(dataset, tmp_path / "run", *words) == 0
+    said = "camera image: 96×96, resized to 72×80, seen 64×64"
+    assert said in capsys.readouterr().out
+
+
 def test_a_loaded_policy_is_what_was_trained(run):
     policy = load_policy(run)
     assert policy.encoder.views["image"].size == (84, 84)

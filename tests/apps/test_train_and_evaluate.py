@@ -160,6 +160,17 @@ def test_evaluating_with_too_many_steps_is_refused(run, capsys):
     assert "the policy knows 100 noise levels" in capsys.readouterr().err
 
 
+def test_without_a_simulator_the_robot_comes_next(dataset, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "robot"
+    assert train(dataset, output, "task.environment=null", "train.steps=1") == 0
+    assert f"try it with: dipole deploy checkpoint={output}" in capsys.readouterr().out
+    monkeypatch.setattr(
+        "dipole.apps.evaluate.load_runnable", lambda *_, **__: pytest.fail("loaded")
+    )
+    assert main(["evaluate", f"checkpoint={output}"]) == 1
+    assert "of a task without a simulator: give environment=NAME" in capsys.readouterr().err
+
+
 def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):
     words = ["train.steps=1", "train.seed=0,1", "--multirun"]
     assert train(dataset, tmp_path / "sweep", *words) == 0

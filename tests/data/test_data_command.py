@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dipole.apps.data import main
-from dipole.data import DataError, EpisodeStore, Windows, WindowSpec
+from dipole.data import DataError, EpisodeStore, EpisodeWriter, Windows, WindowSpec
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "data-format.md"
 
@@ -30,6 +31,16 @@ def test_info_prints_what_is_in_a_dataset(path, capsys):
         "uint8",
     ):
         assert text in printed
+
+
+def test_info_never_cuts_a_key(tmp_path, capsys, monkeypatch):
+    """Task files name keys as they are printed here."""
+    key = "observation.images.cam_high_left_wrist"
+    with EpisodeWriter(tmp_path / "arm.zarr") as writer:
+        writer.add_episode({key: np.zeros((3, 4, 4, 3), np.uint8), "action": np.zeros((3, 2))})
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["info", str(tmp_path / "arm.zarr")]) == 0
+    assert key in capsys.readouterr().out
 
 
 def test_info_as_json(path, capsys):
