@@ -11,15 +11,17 @@ from dipole.apps.errors import UsageError
 from dipole.data.convert import Selection, convert
 from dipole.data.formats.joined import open_joined
 from dipole.data.formats.mirrored import with_mirror_image
-from dipole.data.formats.source import Source, open_source
+from dipole.data.formats.source import Source, open_source, positive_number, state_unrecorded
 from dipole.data.registry import nearest
 from dipole.envs import pusht_geometry  # noqa: F401  registers its mirror
 
 WORDS = """words:
-  also=A,B         further datasets with the same keys, whose episodes follow [none]
+  also=A,B         further datasets with these keys, whose episodes follow [none]
   mirror=pusht     after them the same episodes in a mirror: twice the demonstrations [none]
   keys=A,B         what is taken, cameras too; "action" must be among them [all]
   episodes=1,4-7   which episodes, by the source's own numbers [all]
+  fps=N            frames a second of datasets that record none
+  environment=NAME where those were recorded that do not say it, such as pusht
   images=HOW       keep: video stays video, other pictures are stored losslessly (zstd)
                    zstd, jxl: all pictures losslessly; jpeg: smaller, and not the same [keep]
   to=FORMAT        store, or lerobot: LeRobot v3.0 [store]"""
@@ -38,7 +40,13 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
     )
     console = Console(stderr=True)
     others = said["also"].split(",") if "also" in said else []
-    opened: Source = open_joined([source, *others]) if others else open_source(source)
+    fps, environment = frame_rate(said.get("fps")), said.get("environment", "")
+    opened: Source
+    if others:
+        opened = open_joined([source, *others], selection.keys, fps, environment)
+    else:
+        opened = open_source(source)
+        state_unrecorded(opened, fps, environment)
     if "mirror" in said:
         opened = with_mirror_image(opened, said["mirror"], selection.of(opened.about))
         selection = Selection(images=selection.images)
@@ -72,8 +80,19 @@ def episode_numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
+def frame_rate(text: str | None) -> float | None:
+    """Frames a second from a word; raises UsageError where it is no positive number."""
+    try:
+        value = None if text is None else positive_number(float(text))
+    except ValueError:
+        value = None
+    if text is not None and value is None:
+        raise UsageError(f"fps={text}: a positive number of frames a second is needed")
+    return value
+
+
 def _words(words: Sequence[str]) -> dict[str, str]:
-    known = ("also", "mirror", "keys", "episodes", "images", "to")
+    known = ("also", "mirror", "keys", "episodes", "fps", "environment", "images", "to")
     said = {}
     for word in words:
         name, equals, value = word.partition("=")

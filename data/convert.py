@@ -18,9 +18,8 @@ import numpy as np
 
 from dipole.data.episode_schema import FrameSchema
 from dipole.data.errors import DataError
-from dipole.data.formats.source import About, Source, SourceEpisode, pieces
+from dipole.data.formats.source import About, Source, SourceEpisode, frames_of, pieces
 from dipole.data.formats.video import Clip, PacketTable, VideoError, VideoReader, cut, video_error
-from dipole.data.registry import nearest
 from dipole.data.store_builder import StoreBuilder
 from dipole.data.validate import validate
 from dipole.data.writer import place_store, refuse_existing
@@ -46,13 +45,7 @@ class Selection:
 
     def of(self, about: About) -> About:
         """The source with nothing but this; raises DataError for what it does not have."""
-        keys = list(about.frames) if self.keys is None else list(self.keys)
-        for key in keys:
-            if key not in about.frames:
-                hint = nearest(key, about.frames)
-                raise DataError(
-                    f"{about.path}: no key {key!r}{hint or '.'} It has: {', '.join(about.frames)}"
-                )
+        frames = frames_of(about, self.keys)
         numbers = {episode.number for episode in about.episodes}
         for number in self.episodes or ():
             if number not in numbers:
@@ -61,7 +54,6 @@ class Selection:
                     f"{min(numbers)} to {max(numbers)}"
                 )
         chosen = [e for e in about.episodes if self.episodes is None or e.number in self.episodes]
-        frames = {key: about.frames[key] for key in keys}
         _refuse_absent(about, frames, chosen)
         return replace(about, frames=frames, episodes=chosen)
 
@@ -237,6 +229,8 @@ def request(about: About, selection: Selection) -> dict[str, Any]:
         "changed": _newest(about.path),
         "also": [[str(path.resolve()), _newest(path)] for path in about.also],
         "mirror": about.mirror,
+        "fps": about.fps,
+        "environment": about.environment,
         "episodes": [[e.number, e.n_frames, e.task] for e in about.episodes],
         "keys": {key: frame.to_dict() for key, frame in about.frames.items()},
         "images": selection.images,

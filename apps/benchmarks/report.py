@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -32,32 +33,40 @@ def describe(figure: Figure, times: Mapping[str, Times]) -> dict[str, Any]:
 def table(figure: Mapping[str, Any]) -> Table:
     """One figure, a line per way."""
     bounded = any(way["limit_ms"] for way in figure["ways"].values())
-    shown = Table(title=figure["name"], title_justify="left", caption=figure["limit"] or None)
-    shown.add_column("")
-    for heading in ("ms", "× plain", "p10-p90", "× in CPU time"):
-        shown.add_column(heading, justify="right", no_wrap=heading != "× in CPU time")
-    if bounded:
-        shown.add_column("limit ms", justify="right")
-        shown.add_column("reached", justify="right")
+    shown = _narrow_table(title=figure["name"], caption=figure["limit"] or None)
+    shown.add_column("", no_wrap=True)
+    headings = ["ms", "× plain", "p10-p90", "× CPU"]  # by the clock; in the processor's time
+    for heading in headings + ["limit", "reached"] * bounded:
+        shown.add_column(heading, justify="right")
     shown.add_column("threads", max_width=10)
     for name, way in figure["ways"].items():
         median, times = way["ms"]["median"], way["times_plain"]
         cells = [
             name,
-            f"{median:.3g}" if median < 1 else f"{median:,.1f}",
+            _milliseconds(median),
             f"{times['median']:.2f}",
             f"{times['p10']:.1f}-{times['p90']:.1f}",
             f"{way['times_plain_in_processor_time']['median']:.2f}",
         ]
         if bounded:
-            cells += [f"{way['limit_ms']:,.1f}", f"{way['limit_ms'] / median:.0%}"]
+            cells += [_milliseconds(way["limit_ms"]), f"{way['limit_ms'] / median:.0%}"]
         shown.add_row(*cells, str(way["threads"] or "").split(" (")[0])
     return shown
 
 
+def _milliseconds(value: float) -> str:
+    """Three digits or more."""
+    return f"{value:.3g}" if value < 1 else f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _narrow_table(**options: Any) -> Table:
+    """Fits the names of all ways and figures into 80 columns."""
+    return Table(title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), **options)
+
+
 def limits_table(limits: Mapping[str, Any]) -> Table:
     """What the machine can do, by the number of threads."""
-    shown = Table(title="limits of this machine", title_justify="left")
+    shown = _narrow_table(title="limits of this machine")
     for heading in ("threads", "GEMM fp32", "GEMM bf16", "memory read", "an operation"):
         shown.add_column(heading, justify="right")
     for threads, found in limits.items():

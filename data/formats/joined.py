@@ -1,29 +1,38 @@
 """Several datasets as one source: their episodes one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dipole.data.errors import DataError
-from dipole.data.formats.source import About, Source, SourceEpisode, open_source
+from dipole.data.formats.source import (
+    About,
+    Source,
+    SourceEpisode,
+    frames_of,
+    open_source,
+    state_unrecorded,
+)
 from dipole.data.formats.video import Clip
 
 
 class JoinedSource:
-    """Reads from `sources`, whose keys, shapes and frame rates agree; see `Source`.
+    """Reads `keys` of `sources`, which agree in their shapes and frame rates; see `Source`.
 
-    Episodes are numbered anew, in the order of the sources. Raises DataError, naming both, where
-    two of them do not agree.
+    keys: None for all. Episodes are numbered anew, in the order of the sources. Raises DataError,
+    naming both, where two of them do not agree.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], keys: Sequence[str] | None = None) -> None:
         if not sources:
             raise DataError("nothing to join: name at least one dataset")
-        first = sources[0].about
-        for source in sources[1:]:
-            _check_alike(first, source.about)
+        abouts = [replace(s.about, frames=frames_of(s.about, keys)) for s in sources]
+        first = abouts[0]
+        for other in abouts[1:]:
+            _check_alike(first, other)
         self._episodes = [(source, e) for source in sources for e in source.about.episodes]
         starts = np.cumsum([0, *(len(source.about.episodes) for source in sources)]).tolist()
         absent: dict[str, list[int]] = {}
@@ -33,7 +42,10 @@ class JoinedSource:
                 absent.setdefault(key, []).extend(place[number] for number in numbers)
         episodes = [replace(e, number=k) for k, (_, e) in enumerate(self._episodes)]
         also = tuple(source.about.path for source in sources[1:])
-        self.about = replace(first, episodes=episodes, absent=absent, also=also)
+        environment = _in_common([about.environment for about in abouts])
+        self.about = replace(
+            first, episodes=episodes, absent=absent, also=also, environment=environment
+        )
 
     def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
         source, original = self._episodes[episode.number]
@@ -44,9 +56,26 @@ class JoinedSource:
         return source.clip(original, key)
 
 
-def open_joined(paths: Sequence[str | Path]) -> JoinedSource:
-    """The datasets at `paths`, of any format that is known, as one."""
-    return JoinedSource([open_source(path) for path in paths])
+def open_joined(
+    paths: Sequence[str | Path],
+    keys: Sequence[str] | None = None,
+    fps: float | None = None,
+    environment: str = "",
+) -> JoinedSource:
+    """The datasets at `paths`, of any format that is known, as one.
+
+    fps, environment: of those that do not record them; see `state_unrecorded`.
+    """
+    sources = [open_source(path) for path in paths]
+    for source in sources:
+        state_unrecorded(source, fps, environment)
+    return JoinedSource(sources, keys)
+
+
+def _in_common(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all say: a version that one of them does not know is not that of all."""
+    first, *others = environments
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
 def _check_alike(first: About, other: About) -> None:
@@ -54,7 +83,7 @@ def _check_alike(first: About, other: About) -> None:
     if set(here) != set(there):
         raise DataError(
             f"{other.path} has the keys {', '.join(sorted(there))}, but {first.path} has "
-            f"{', '.join(sorted(here))}: convert one of them with keys=... first"
+            f"{', '.join(sorted(here))}: take what both have by keys=..."
         )
     for key in here:
         for what in ("kind", "shape", "dtype", "units", "storage"):
@@ -65,10 +94,24 @@ def _check_alike(first: About, other: About) -> None:
                 )
     if first.fps != other.fps:
         raise DataError(
-            f"{other.path} has {other.fps} frames a second, but {first.path} has {first.fps}"
+            f"{other.path} {_rate(other)}, but {first.path} {_rate(first)}{_say(first, other)}"
         )
-    if first.environment != other.environment:
+    both = set(first.environment) & set(other.environment)
+    same = all(first.environment[word] == other.environment[word] for word in both)
+    if not same or bool(first.environment) != bool(other.environment):
         raise DataError(
-            f"{other.path} was recorded in {other.environment or 'an unknown environment'}, but "
-            f"{first.path} in {first.environment or 'an unknown one'}"
+            f"{other.path} was recorded in {_where(other)}, but {first.path} in {_where(first)}"
+            + ("" if both else ": say what is not recorded by environment=NAME")
         )
+
+
+def _rate(about: About) -> str:
+    return "records no frame rate" if about.fps is None else f"has {about.fps:g} frames a second"
+
+
+def _say(first: About, other: About) -> str:
+    return ": say what is not recorded by fps=N" if None in (first.fps, other.fps) else ""
+
+
+def _where(about: About) -> str:
+    return " ".join(map(str, about.environment.values())) or "an unknown environment"

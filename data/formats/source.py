@@ -5,8 +5,8 @@ is missing: `absent` holds, for each key, the episodes whose frames cannot be re
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from dipole.data.bundle import dataset_path
 from dipole.data.episode_schema import FrameSchema
 from dipole.data.errors import DataError
 from dipole.data.formats.video import Clip
+from dipole.data.registry import nearest
 
 PIECE_BYTES = 16 * 2**20  # of frames that are read at once
 
@@ -58,6 +59,32 @@ class Source(Protocol):
 
     def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
         """Where the episode's frames lie in a video, or None where `read` gives them."""
+
+
+def frames_of(about: About, keys: Sequence[str] | None) -> dict[str, FrameSchema]:
+    """The schema of these keys, None for all; raises DataError for one that is not there."""
+    for key in keys or ():
+        if key not in about.frames:
+            hint = nearest(key, about.frames)
+            raise DataError(
+                f"{about.path}: no key {key!r}{hint or '.'} It has: {', '.join(about.frames)}"
+            )
+    return {key: about.frames[key] for key in (about.frames if keys is None else keys)}
+
+
+def state_unrecorded(source: Source, fps: float | None = None, environment: str = "") -> None:
+    """Say of a source what it does not say of itself: frames a second, the environment's name.
+
+    Raises DataError where it says something else.
+    """
+    about = source.about
+    if fps is not None and about.fps not in (None, fps):
+        raise DataError(f"{about.path}: recorded at {about.fps:g} frames a second, not {fps:g}")
+    recorded = about.environment.get("id")
+    if environment and recorded not in (None, environment):
+        raise DataError(f"{about.path}: recorded in {recorded!r}, not in {environment!r}")
+    named = about.environment or ({"id": environment} if environment else {})
+    source.about = replace(about, fps=about.fps or fps, environment=named)
 
 
 def pieces(schema: FrameSchema, n_frames: int, start: int = 0) -> Iterator[tuple[int, int]]:

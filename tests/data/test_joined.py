@@ -31,12 +31,50 @@ def test_episodes_follow_one_another_with_their_tasks(tmp_path):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"fps": 20.0}, "20.0 frames a second"),
+        ({"fps": 20.0}, "20 frames a second"),
+        ({"fps": None}, "records no frame rate"),
+        ({"environment": None}, "an unknown environment"),
+        ({"environment": ARM | {"version": "2"}}, "recorded in arm 2"),
         ({"keys": ("joints", "action")}, "keys action, joints"),
-        ({"environment": {"id": "leg", "version": "1"}}, "recorded in"),
+        ({"environment": {"id": "leg", "version": "1"}}, "recorded in leg 1"),
     ],
 )
 def test_datasets_that_do_not_agree_are_refused_by_name(tmp_path, other, said):
     a, b = write(tmp_path / "a.zarr", [3]), write(tmp_path / "b.zarr", [3], **other)
     with pytest.raises(DataError, match=rf"b\.zarr.*{said}.*a\.zarr"):
         open_joined([a, b])
+
+
+def test_what_a_dataset_does_not_record_can_be_said(tmp_path):
+    a = write(
+        tmp_path / "a.zarr", [3], fps=None, environment=None, keys=("state", "extra", "action")
+    )
+    b, out = write(tmp_path / "b.zarr", [4]), tmp_path / "c.zarr"
+    said = ["keys=state,action", "fps=10", "environment=arm"]
+    assert main(["data", "convert", str(a), str(out), f"also={b}", *said]) == 0
+    joined = EpisodeStore.open(out)
+    assert joined.episode_ends.tolist() == [3, 7]
+    assert set(joined.keys()) == {"state", "action"}
+    assert (joined.fps, joined.environment) == (10.0, {"id": "arm"})
+
+
+def test_it_can_be_said_of_one_dataset_alone(tmp_path):
+    a, out = write(tmp_path / "a.zarr", [3], fps=None, environment=None), tmp_path / "c.zarr"
+    assert main(["data", "convert", str(a), str(out), "fps=12.5", "environment=arm"]) == 0
+    assert (EpisodeStore.open(out).fps, EpisodeStore.open(out).environment) == (12.5, {"id": "arm"})
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("fps=20", "recorded at 10 frames a second, not 20"),
+        ("environment=leg", "recorded in 'arm', not in 'leg'"),
+        ("fps=fast", "positive number of frames a second"),
+        ("fps=-1", "positive number of frames a second"),
+        ("keys=joints,action", "a.zarr: no key 'joints'"),
+    ],
+)
+def test_what_is_said_may_not_contradict_what_is_recorded(tmp_path, capsys, word, answer):
+    a, b = write(tmp_path / "a.zarr", [3]), write(tmp_path / "b.zarr", [3])
+    assert main(["data", "convert", str(a), str(tmp_path / "c.zarr"), f"also={b}", word]) != 0
+    assert answer in capsys.readouterr().err
