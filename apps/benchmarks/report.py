@@ -37,8 +37,8 @@ def table(figure: Mapping[str, Any]) -> Table:
     shown.add_column("", no_wrap=True)
     headings = ["ms", "× plain", "p10-p90", "× CPU"]  # by the clock; in the processor's time
     for heading in headings + ["limit", "reached"] * bounded:
-        shown.add_column(heading, justify="right")
-    shown.add_column("threads", max_width=10)
+        shown.add_column(heading, justify="right", min_width=9 if "-" in heading else None)
+    shown.add_column("threads", max_width=9)
     for name, way in figure["ways"].items():
         median, times = way["ms"]["median"], way["times_plain"]
         cells = [

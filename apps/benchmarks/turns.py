@@ -48,11 +48,16 @@ class Times:
 def take_turns(contestants: Mapping[str, Contestant], seconds: float) -> dict[str, Times]:
     """Rounds of one turn each, for about so many seconds, after a turn that does not count.
 
-    Each contestant's seconds are those of one of its `per_turn`. Raises ContestantError.
+    They get ready one after another too: what they find out about themselves meanwhile, such as the
+    best number of threads, is found on a machine of their own. Each contestant's seconds are those
+    of one of its `per_turn`. Raises ContestantError.
     """
-    runners = {name: _Runner(name, each) for name, each in contestants.items()}
+    runners: dict[str, _Runner] = {}
+    times: dict[str, Times] = {}
     try:
-        times = {name: Times(facts=runner.ready()) for name, runner in runners.items()}
+        for name, contestant in contestants.items():
+            runners[name] = _Runner(name, contestant)
+            times[name] = Times(facts=runners[name].ready())
         began = time.perf_counter()
         rounds = 0
         while rounds < LEAST_ROUNDS or (

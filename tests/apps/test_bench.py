@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dipole.apps.bench import bench
-from dipole.apps.benchmarks import chunks, pusht, training
+from dipole.apps.benchmarks import chunks, pusht, training, turns
 from dipole.apps.benchmarks.figures import PLAIN, Figure
 from dipole.apps.benchmarks.networks import our_policy, training_flops
 from dipole.apps.benchmarks.report import describe, show, table
@@ -41,7 +41,7 @@ def test_a_figure_says_how_much_of_the_limit_is_reached(capsys):
     assert described["ways"]["dipole"]["times_plain"]["median"] == 2
     show(table(described))
     printed = capsys.readouterr().out
-    assert "2,000.0" in printed
+    assert "2,000" in printed
     assert "25%" in printed
 
 
@@ -50,6 +50,42 @@ def test_turns_are_counted_per_thing_measured():
     times = take_turns({"ours": Contestant(pusht.our_steps, steps, per_turn=40)}, seconds=0)
     assert len(times["ours"].clock) == LEAST_ROUNDS
     assert all(0 < second < 0.1 for second in times["ours"].processor)
+
+
+def test_contestants_get_ready_one_after_another(monkeypatch):
+    happened = []
+
+    class Runner:
+        def __init__(self, name, contestant):
+            self.name = name
+            happened.append(f"{name} starts")
+
+        def ready(self):
+            happened.append(f"{self.name} is ready")
+            return {}
+
+        def turn(self):
+            return 1.0, 1.0
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(turns, "_Runner", Runner)
+    take_turns({"a": Contestant(print), "b": Contestant(print)}, seconds=0)
+    assert happened == ["a starts", "a is ready", "b starts", "b is ready"]
+
+
+def test_the_longest_names_fit_into_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    longest = "dipole openvino_bf16"
+    figure = Figure("a chunk", {}, {PLAIN: 12345.0, longest: 12345.0}, "its weights")
+    facts = {"threads": "2 dividing rows (1: 2000 ms)"}
+    times = {PLAIN: Times([12.3] * 3, [12.3] * 3, facts), longest: Times([0.6] * 3, [0.6] * 3)}
+    show(table(describe(figure, times)))
+    printed = capsys.readouterr().out
+    assert longest in printed
+    assert "20.5-20.5" in printed
+    assert "…" not in printed
 
 
 def test_a_contestant_that_fails_is_named():
