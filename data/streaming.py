@@ -74,17 +74,23 @@ class StreamingSource:
             generator=torch.Generator(),
         )
         iterator = iter(loading)
+        answered = True
         try:
             while True:
-                yield self._next(iterator)
+                answered = False
+                batch = self._next(iterator)
+                answered = True
+                if isinstance(batch, DipoleError):
+                    raise batch
+                yield _apply(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
         finally:
             numbers.stop()
             if self._workers:
-                _end(iterator)
+                _end(iterator, take_begun=answered)
 
-    def _next(self, iterator: Iterator[Batch | DipoleError]) -> Batch:
+    def _next(self, iterator: Iterator[Batch | DipoleError]) -> Batch | DipoleError:
         try:
-            batch = next(iterator)
+            return next(iterator)
         except (RuntimeError, OSError, EOFError) as error:
             # torch says so in words; a connection to the dead process breaks in its own ways.
             if not self._workers or (
@@ -95,20 +101,21 @@ class StreamingSource:
                 f"{self._dataset.path}: a loading worker died ({error}). Too little memory or a "
                 "small /dev/shm are the usual reasons: use fewer workers or a smaller batch"
             ) from error
-        if isinstance(batch, DipoleError):
-            raise batch
-        return _apply(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
 
 
-def _end(iterator: Iterator[Any]) -> None:
+def _end(iterator: Iterator[Any], take_begun: bool) -> None:
     """End the workers of a DataLoader's iterator.
 
     Here and not when the iterator is collected: a traceback may keep it alive, and when collected
-    in a cycle it loses the queue that tells its workers to end. What they have begun is taken from
-    them first: a worker that ends while a large batch is under way aborts.
+    in a cycle it loses the queue that tells its workers to end.
+
+    take_begun: take from them what they have begun, first, since a worker that ends while a large
+    batch is under way aborts. Not after an exception in the middle of an answer: its traceback
+    keeps the conversation open that it broke off, a worker still waits there, and the next
+    conversation with it would wait for ever.
     """
     with suppress(RuntimeError, OSError, EOFError, AssertionError):  # a worker may be dead already
-        for _ in iterator:
+        for _ in iterator if take_begun else ():
             pass
     with suppress(RuntimeError):
         getattr(iterator, "_shutdown_workers", lambda: None)()

@@ -94,12 +94,12 @@ def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
     if find_spec("gym_pusht") is None:
         return
     episodes, length = config["episodes"], config["episode_steps"]
-    options = {"network": "unet_small", "max_steps": length}
+    options = {"network": "unet_small", "max_steps": length, "threads": threads}
     ways = {PLAIN: Contestant(pusht.plain_evaluation, options | {"episodes": 1})}
     for runtime in _runtimes(config):
         if runtime != "openvino_bf16":
             way = "dipole" if runtime == "eager" else f"dipole {runtime}"
-            ours = {"episodes": episodes, "threads": threads, "runtime": runtime}
+            ours = {"episodes": episodes, "runtime": runtime}
             ways[way] = Contestant(pusht.our_evaluation, options | ours, episodes)
     yield Figure(f"evaluation, Push-T state, unet_small, an episode of {length} steps", ways)
 

@@ -8,6 +8,7 @@ import torch
 from dipole.apps.benchmarks.networks import STEPS, our_policy, plain_network
 from dipole.apps.benchmarks.plain import plain_chunk, plain_scheduler
 from dipole.apps.benchmarks.turns import Work
+from dipole.policy.threads import Threads, fastest_threads
 
 EXECUTED = slice(1, 9)  # of a chunk of 16, with two observations
 
@@ -36,8 +37,11 @@ def _replay(env: Any, steps: int) -> tuple[Work, dict[str, Any]]:
     return work, {}
 
 
-def plain_evaluation(network: str, episodes: int, max_steps: int) -> tuple[Work, dict[str, Any]]:
-    """gym-pusht, one environment at a time, and the published network and loop."""
+def plain_evaluation(
+    network: str, episodes: int, max_steps: int, threads: int
+) -> tuple[Work, dict[str, Any]]:
+    """gym-pusht, one environment at a time, and the published network and loop; one thread or
+    all, whichever is faster."""
     from gym_pusht.envs.pusht import PushTEnv
 
     from dipole.envs.pusht_geometry import pusht_keypoints
@@ -48,6 +52,10 @@ def plain_evaluation(network: str, episodes: int, max_steps: int) -> tuple[Work,
     def look(state: np.ndarray) -> np.ndarray:
         keypoints = pusht_keypoints(state[None])[0].reshape(-1)
         return np.concatenate([keypoints, state[:2]]).astype(np.float32) / 256 - 1
+
+    choices = list(dict.fromkeys([Threads(1), Threads(threads)]))
+    vector, noise = torch.zeros(1, 40), torch.zeros(1, 16, 2)
+    _, found = fastest_threads(choices, lambda _: plain_chunk(model, scheduler, vector, noise))
 
     def work() -> None:
         for seed in range(episodes):
@@ -65,7 +73,7 @@ def plain_evaluation(network: str, episodes: int, max_steps: int) -> tuple[Work,
                     if done or steps >= max_steps:
                         break
 
-    return work, {}
+    return work, {"threads": found}
 
 
 def our_evaluation(

@@ -213,6 +213,27 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(windows):
     assert time.monotonic() - began < 30
 
 
+def test_after_a_death_nothing_more_is_asked_of_the_other_workers(windows, monkeypatch):
+    """Death interrupts a handshake with any worker, which then waits for its end for ever."""
+    asked = []
+
+    class Loading:
+        def __init__(self, *_, **__):
+            pass
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            asked.append(len(asked))
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(torch.utils.data, "DataLoader", Loading)
+    with pytest.raises(DataError, match="a loading worker died"):
+        next(streaming(windows, workers=2).batches(0))
+    assert asked == [0]
+
+
 def test_half_of_the_free_memory_is_the_default_limit():
     from dipole.data.memory import resident_limit
 
