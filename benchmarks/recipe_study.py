@@ -1,7 +1,7 @@
 """Which recipe learns Push-T best in so many minutes of one core.
 
     python benchmarks/recipe_study.py DATASET --minutes 10 --output recipes.json
-    python benchmarks/recipe_study.py DATASET --variants published wider --episodes 500
+    python benchmarks/recipe_study.py DATASET --variants "as it is" wider --episodes 500
 
 Every variant trains for as many updates as the minutes allow at the speed of a short trial, with
 `dipole train`, the learning rate falling to 0 at the end; then all are scored over the same
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("recipe_study.json"))
     chosen = parser.parse_args(arguments)
     results = json.loads(chosen.output.read_text()) if chosen.output.exists() else []
+    for each in chosen.variants:
+        if not any(name.startswith(each) for name in VARIANTS):
+            parser.error(f"no variant begins with {each!r}; there are: {'; '.join(VARIANTS)}")
     for name in VARIANTS:
         terms = {"variant": name, "minutes": chosen.minutes, "seed": chosen.seed}
         terms["episodes"] = chosen.episodes
