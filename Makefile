@@ -11,9 +11,6 @@ RECIPE := train.steps=4000 train.warmup_steps=200
 # The folders at the root that make up the package, as in setup.py.
 ROOMS := policy envs data configs deploy apps
 
-# Threads that spin while they wait make a shared machine many times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types check lock clean
 
@@ -30,6 +27,8 @@ demo: setup ## train on the bundled demonstrations, evaluate, and say where the 
 	$(BIN)/dipole train task=pusht_state policy=unet_small $(RECIPE) output=$(DEMO)/train
 	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 n_action_steps=4 output=$(DEMO)/evaluation
 
+# Tests start simulators, robots and servers beside inference: threads that wait have to sleep.
+test: export OMP_WAIT_POLICY ?= PASSIVE
 test: setup ## run the tests (ARGS='-m "not slow"' for the quick ones)
 	@$(BIN)/pytest $(ARGS)
 

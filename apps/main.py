@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 an error the message explains, 2 a mistyped command line, 
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -25,6 +26,7 @@ COMMANDS = {
     "bench": "time it on this machine, beside the plain way and the limits",
     "doctor": "what this machine offers, and what is missing",
 }
+STARTS_WORKERS = re.compile(r"\+*(train|evaluate)\.workers=0*[1-9].*")
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -32,9 +34,10 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dipole ARGV` and return its exit code; `argv` is sys.argv[1:] by default."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    # Threads that spin while they wait make a shared machine many times slower; torch's import
-    # reads it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not _computes_alone(argv):
+        # Threads that spin while they wait make a shared machine many times slower; torch's import
+        # reads it.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _dispatch(argv)
         sys.stdout.flush()  # a closed pipe is noticed here rather than at the interpreter's end
@@ -56,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_for_a_person(error):
             raise
         return _fail(argv, str(error), 1)
+
+
+def _computes_alone(argv: Sequence[str]) -> bool:
+    """Whether the command starts nothing that computes beside it. Then threads may spin, which
+    halves a small network's training step; training notices where others need the cores."""
+    return argv[:1] == ["train"] and not any(STARTS_WORKERS.fullmatch(word) for word in argv)
 
 
 def _dispatch(argv: list[str]) -> int:

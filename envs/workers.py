@@ -8,13 +8,13 @@ end when their pipe does, so none outlives it.
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from dipole.data.errors import DipoleError
+from dipole.data.variables import environment_variables
 from dipole.envs.rollout import Command, EnvironmentFactory, RolloutError, SimulatorPool, Turn
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.
@@ -121,19 +121,13 @@ def _starting_workers() -> Iterator[None]:
 
     Ctrl-C reaches the whole process group: only the main process may answer it.
     """
-    before = {name: os.environ.get(name) for name in WORKER_VARIABLES}
-    os.environ.update(WORKER_VARIABLES)
     maskable = hasattr(signal, "pthread_sigmask")
     if maskable:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with environment_variables(WORKER_VARIABLES):
+            yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
         if maskable:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -20,6 +20,9 @@ from dipole.policy.runtimes.runtime import is_installed
 from dipole.policy.training.precision import multiplies_bf16
 
 Limits = Mapping[str, Any]
+# OpenMP's threads wait as torch has them wait, or as `dipole train` does: it is the same. All other
+# commands have them sleep.
+AS_IT_COMES: dict[str, str | None] = {"OMP_WAIT_POLICY": None}
 HAS_BF16 = multiplies_bf16(torch.device("cpu"))  # elsewhere a step of `unet` takes ten minutes
 PLAIN = "plain"
 
@@ -55,13 +58,14 @@ def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterat
         batch, steps = BATCH_SIZES[network], 4 if network == "unet_small" else 1
         options = {"network": network, "batch": batch, "threads": threads, "steps": steps}
         ways = {
-            PLAIN: Contestant(training.plain_step, options, steps),
-            "dipole": Contestant(training.our_step, options, steps),
+            PLAIN: Contestant(training.plain_step, options, steps, AS_IT_COMES),
+            "dipole": Contestant(training.our_step, options, steps, AS_IT_COMES),
         }
         flops, rates = training_flops(network, batch), limits["gemm_gflops"]
         dtypes = {PLAIN: "float32", "dipole": "float32"}
         if HAS_BF16:
-            ways["dipole bf16"] = Contestant(training.our_step, options | {"bf16": True}, steps)
+            in_bf16 = options | {"bf16": True}
+            ways["dipole bf16"] = Contestant(training.our_step, in_bf16, steps, AS_IT_COMES)
             dtypes["dipole bf16"] = "bfloat16"
         yield Figure(
             f"training step, {network}, batch {batch}",
@@ -74,7 +78,7 @@ def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterat
 def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
     for network in config["networks"]:
         options = {"network": network, "batch": 1, "threads": threads}
-        ways = {PLAIN: Contestant(chunks.plain, options)}
+        ways = {PLAIN: Contestant(chunks.plain, options, environment=AS_IT_COMES)}
         loop, once = loop_weight_bytes(network)
         milliseconds = 1e-6 * (STEPS * loop + once) / limits["read_gb_s"]
         bounds = {PLAIN: 4 * milliseconds}
@@ -95,7 +99,8 @@ def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
         return
     episodes, length = config["episodes"], config["episode_steps"]
     options = {"network": "unet_small", "max_steps": length, "threads": threads}
-    ways = {PLAIN: Contestant(pusht.plain_evaluation, options | {"episodes": 1})}
+    one = options | {"episodes": 1}
+    ways = {PLAIN: Contestant(pusht.plain_evaluation, one, environment=AS_IT_COMES)}
     for runtime in _runtimes(config):
         if runtime != "openvino_bf16":
             way = "dipole" if runtime == "eager" else f"dipole {runtime}"

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from dipole.data.errors import DipoleError
+from dipole.data.variables import environment_variables
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 Work = Callable[[], object]
@@ -28,12 +29,14 @@ class ContestantError(DipoleError):
 class Contestant:
     """make(**options) gives the work of one turn, and facts about it; called in its own process.
 
-    per_turn: how many of the measured thing one turn does.
+    per_turn: how many of the measured thing one turn does. environment: variables that its process
+    begins with; None is one that it does not have.
     """
 
     make: Make
     options: Mapping[str, Any] = field(default_factory=dict)
     per_turn: float = 1.0
+    environment: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,7 +102,8 @@ class _Runner:
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, contestant.make, dict(contestant.options))
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
-        self.process.start()
+        with environment_variables(contestant.environment):
+            self.process.start()
         theirs.close()
 
     def ready(self) -> dict[str, Any]:

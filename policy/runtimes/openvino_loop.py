@@ -3,16 +3,16 @@
 Unrolled, ten steps took ten times as long to convert and to compile, to run 5 % faster.
 """
 
-import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dipole.data.variables import environment_variables
 from dipole.policy.sampling_loop import (
     NOISE,
     AfterSteps,
@@ -87,15 +87,6 @@ def _converted(module: nn.Module, examples: Sequence[Tensor], axes: Sequence[int
             return openvino.convert_model(traced, example_input=tuple(examples), input=shapes)
 
 
-@contextmanager
-def nothing_sent_home() -> Iterator[None]:
+def nothing_sent_home() -> AbstractContextManager[None]:
     """OpenVINO's converter tells its makers about every model, unasked, except in CI."""
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CI"]
-        else:
-            os.environ["CI"] = before
+    return environment_variables({"CI": "true"})

@@ -13,15 +13,16 @@ from dipole.data.errors import DipoleError
 from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.files import remove_leftovers
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.threads import Threads, fastest_threads
+from dipole.policy.threads import Threads
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.logs import RunLog
 from dipole.policy.training.memory import keep_freed_memory
 from dipole.policy.training.optimizer import learning_rate, set_learning_rate
 from dipole.policy.training.precision import use_autocast
+from dipole.policy.training.processor import Processor
 from dipole.policy.training.progress import TrainingProgress
 from dipole.policy.training.randomness import seed_step, set_deterministic
-from dipole.policy.training.row_threads import is_divisible, rows_in_threads, thread_choices
+from dipole.policy.training.row_threads import rows_in_threads
 from dipole.policy.training.signals import StopRequest
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
@@ -74,47 +75,45 @@ class Trainer:
         Raises TrainingDivergedError where the loss is not a number; the last good checkpoint stays.
         """
         set_deterministic(self.config.deterministic)
-        threads = self._prepare_processor()
+        processor = self._processor()
+        threads = processor.choose() if processor else Threads(torch.get_num_threads())
         remove_leftovers(self.run / "checkpoints")
         state, config = self.state, self.config
         self.log = RunLog(self.run, state.step, config.wandb, dict(self.origin))
         stop = StopRequest()
         try:
-            with (
-                TrainingProgress(config.steps, state.step) as self.progress,
-                rows_in_threads(state.policy, threads.rows),
-                stop,
-            ):
+            with TrainingProgress(config.steps, state.step) as self.progress, stop:
                 if state.step:
                     self._score(due=self._due(config.evaluate_every))
                 batches = self.loader.batches(state.step * config.accumulate)
                 while state.step < config.steps and not stop.requested:
-                    self._step(batches)
-                    self._report(last=state.step == config.steps or bool(stop.requested))
-                    self._keep(last=state.step == config.steps or bool(stop.requested))
+                    with rows_in_threads(state.policy, threads.rows):
+                        changed = self._steps(batches, stop, processor)
+                    if changed and processor:
+                        threads = processor.choose()
+                        self._reset_meter()
         finally:
             self.log.close()
         return stop.requested
 
-    def _prepare_processor(self) -> Threads:
-        """Memory and threads of a run on the CPU; the result's bits depend on the threads."""
-        config, policy = self.config, self.state.policy
+    def _processor(self) -> Processor | None:
+        """Of a run on the CPU."""
         if self.device.type != "cpu":
-            return Threads(torch.get_num_threads())
+            return None
         keep_freed_memory()
-        everything = torch.get_num_threads()
-        divisible = is_divisible(policy) and not config.compile
-        if config.threads is not None or config.deterministic:
-            count = everything if config.threads is None else config.threads
-            chosen = Threads(1, rows=count) if divisible else Threads(count)
-            torch.set_num_threads(chosen.operations)
-            return chosen
-        if everything == 1:
-            return Threads()
-        choices = thread_choices(policy, everything, divide=divisible)
-        chosen, found = fastest_threads(choices, self._trial)
-        print(f"threads: {found}")
-        return chosen
+        return Processor(self.state.policy, self.config, self._trial)
+
+    def _steps(self, batches: Any, stop: StopRequest, processor: Processor | None) -> bool:
+        """To the end, or until the processor should be used in another way: whether it should."""
+        state, config = self.state, self.config
+        while state.step < config.steps and not stop.requested:
+            self._step(batches)
+            last = state.step == config.steps or bool(stop.requested)
+            seconds = self._report(last)
+            self._keep(last)
+            if processor and seconds is not None and not last and processor.has_changed(seconds):
+                return True
+        return False
 
     def _trial(self, threads: Threads) -> None:
         """A step's computation, on made-up data."""
@@ -162,12 +161,12 @@ class Trainer:
                 "`dipole data validate`, lower train.learning_rate, or set train.grad_clip=1"
             )
 
-    def _report(self, last: bool) -> None:
-        """Log the means since the last report."""
+    def _report(self, last: bool) -> float | None:
+        """Log the means since the last report; the seconds that a step has computed, if it did."""
         state, config = self.state, self.config
         steps = state.step - self.metered_from
         if not steps or not (last or state.step % config.log_every == 0):
-            return
+            return None
         self._check_loss()
         loss = float(self.loss_sum) / steps
         elapsed = time.perf_counter() - self.metered_at
@@ -184,6 +183,7 @@ class Trainer:
         )
         self.progress.report(state.step, loss, data_ms, total_ms - data_ms)
         self._reset_meter()
+        return 1e-3 * (total_ms - data_ms)
 
     def _keep(self, last: bool) -> None:
         """Validate, save and score where it is time to."""

@@ -127,3 +127,19 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     command.main(["--version"])
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    ("words", "sleeping"),
+    [
+        (["train", "train.workers=0", "task=pusht_state"], False),
+        (["train", "train.workers=2"], True),
+        (["train", "evaluate.workers=1"], True),
+        (["evaluate", "checkpoint=x"], True),
+    ],
+)
+def test_training_alone_lets_threads_spin(monkeypatch, words, sleeping):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(command, "_dispatch", lambda argv: 0)
+    command.main(words)
+    assert os.environ.get("OMP_WAIT_POLICY") == ("PASSIVE" if sleeping else None)
