@@ -85,10 +85,11 @@ def devices() -> Iterator[tuple[str, str, str]]:
     policy = os.environ.get("OMP_WAIT_POLICY", "not set")
     remedy = "" if policy.upper() == "PASSIVE" else "export OMP_WAIT_POLICY=PASSIVE"
     yield "threads", f"torch uses {torch.get_num_threads()}; OMP_WAIT_POLICY is {policy}", remedy
-    from dipole.policy.training.precision import multiplies_bf16
+    from dipole.policy.training.precision import bf16_is_faster, multiplies_bf16
 
-    has = multiplies_bf16(torch.device("cpu"))
-    yield "bf16", "multiplied by the processor" if has else "not by this processor: fp32", ""
+    cpu = torch.device("cpu")
+    found = "multiplied by the processor" if multiplies_bf16(cpu) else "not by this processor"
+    yield "bf16", f"{found}, {'faster' if bf16_is_faster(cpu) else 'not faster'} than fp32", ""
     for number in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(number)
         yield f"cuda:{number}", f"{device.name}, {device.total_memory / GIB:.0f} GiB", ""

@@ -19,7 +19,7 @@ from dipole.policy.encoders.pretrained import with_architecture
 from dipole.policy.files import write_json
 from dipole.policy.training import TrainConfig, Trainer, TrainState, Validation
 from dipole.policy.training.loop import Evaluate
-from dipole.policy.training.precision import precision_note
+from dipole.policy.training.precision import precision_note, use_autocast
 
 Config = dict[str, Any]
 
@@ -58,7 +58,14 @@ def _new(config: Config, output: Path) -> Config:
             f"resume={output}`, or choose another output"
         )
     config = {key: value for key, value in config.items() if key not in ("overrides", "resume")}
-    TrainConfig.from_dict(config["train"])  # refuse before anything is written
+    settings = TrainConfig.from_dict(config["train"])  # refuse before anything is written
+    if settings.amp is None:
+        # Decided once: a run that is resumed goes on as it began.
+        device = choose_device(settings.device)
+        amp = use_autocast(None, device)
+        if not amp:
+            print(precision_note(None, device))
+        config["train"] = {**config["train"], "amp": amp}
     return config
 
 

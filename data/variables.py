@@ -1,5 +1,4 @@
-"""Environment variables for a while: libraries read them when they load, in this or a new process.
-"""
+"""Environment variables for a while: libraries read them when they load, in this or a new process."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -11,6 +11,7 @@ from PIL import Image
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
+from dipole.policy.training import precision
 from dipole.policy.training.logs import read_log
 
 TINY = [
@@ -169,6 +170,15 @@ def test_without_a_simulator_the_robot_comes_next(dataset, tmp_path, capsys, mon
     )
     assert main(["evaluate", f"checkpoint={output}"]) == 1
     assert "of a task without a simulator: give environment=NAME" in capsys.readouterr().err
+
+
+def test_whether_bf16_is_faster_is_decided_once(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "bf16_is_faster", lambda device: True)
+    output = tmp_path / "run"
+    assert train(dataset, output, "train.amp=null", "train.steps=1") == 0
+    monkeypatch.setattr(precision, "bf16_is_faster", lambda device: False)
+    assert main(["train", f"resume={output}", "train.steps=2"]) == 0
+    assert read_config(checkpoints_of(output)[-1])["train"]["amp"] is True
 
 
 def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):

@@ -23,7 +23,7 @@ from dipole.policy.checkpoint import (
     mark_best,
     read_tensors,
 )
-from dipole.policy.training import TrainConfig, TrainingDivergedError
+from dipole.policy.training import TrainConfig, TrainingDivergedError, precision
 from dipole.policy.training.logs import read_log
 from dipole.policy.training.optimizer import (
     learning_rate,
@@ -310,14 +310,17 @@ def test_bf16_autocast_trains(tmp_path, dataset):
     assert trainer.state.policy.head.denoiser.final[1].weight.dtype == torch.float32
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_bf16_is_chosen_where_the_processor_multiplies_it(tmp_path, dataset, monkeypatch, has):
+@pytest.mark.parametrize(
+    ("has", "times", "wanted"), [(True, 2.0, True), (True, 0.5, False), (False, 2.0, False)]
+)
+def test_bf16_is_chosen_where_it_is_faster(tmp_path, dataset, monkeypatch, has, times, wanted):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
-    assert make_trainer(tmp_path, dataset, amp=None).amp is has
+    monkeypatch.setattr(precision, "_times_faster", lambda: times)
+    assert make_trainer(tmp_path, dataset, amp=None).amp is wanted
     assert make_trainer(tmp_path, dataset, amp=True).amp
     assert not make_trainer(tmp_path, dataset, amp=False).amp
     said = [precision_note(amp, torch.device("cpu")) for amp in (None, True, False)]
-    assert ("fp32" in said[0]) is not has
+    assert ("fp32" in said[0]) is not wanted
     assert ("train.amp=false" in said[1]) is not has
     assert said[2] == ""
 
@@ -373,3 +376,8 @@ def test_the_optimiser_goes_on_alike_where_weights_lie_otherwise_in_memory():
         return conv.weight.detach()
 
     assert torch.equal(updated(True), updated(False))
+
+
+def test_how_much_faster_bf16_is_is_measured():
+    precision._times_faster.cache_clear()
+    assert 0 < precision._times_faster() < 100
