@@ -1,4 +1,6 @@
-"""Environment variables for a while: libraries read them when they load, in this or a new process."""
+"""Environment variables for a while: libraries read them when they load, in this process or a
+new one.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
