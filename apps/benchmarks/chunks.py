@@ -13,9 +13,6 @@ from dipole.apps.benchmarks.plain import plain_chunk, plain_scheduler
 from dipole.apps.benchmarks.turns import Work
 from dipole.policy.threads import Threads, fastest_threads
 
-# How far a chunk may be from the plain way's, or nothing is timed.
-TOLERANCE = {"openvino_bf16": 0.3}
-
 
 def inputs(batch: int, horizon: int) -> tuple[dict[str, Tensor], Tensor]:
     """An observation and a noise, the same for everybody."""

@@ -25,6 +25,7 @@ Limits = Mapping[str, Any]
 AS_IT_COMES: dict[str, str | None] = {"OMP_WAIT_POLICY": None}
 HAS_BF16 = multiplies_bf16(torch.device("cpu"))  # elsewhere a step of `unet` takes ten minutes
 PLAIN = "plain"
+WEIGHT_BYTES = {"openvino_bf16": 2, "openvino_int8": 1}  # all others have 4; left out of evaluation
 
 
 @dataclass
@@ -85,7 +86,7 @@ def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[
         for runtime in _runtimes(config):
             way = "dipole" if runtime == "eager" else f"dipole {runtime}"
             ways[way] = Contestant(chunks.ours, options | {"runtime": runtime})
-            bounds[way] = (2 if "bf16" in runtime else 4) * milliseconds
+            bounds[way] = WEIGHT_BYTES.get(runtime, 4) * milliseconds
         yield Figure(
             f"chunk, {network}, batch 1, {STEPS} steps",
             ways,
@@ -102,7 +103,7 @@ def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
     one = options | {"episodes": 1}
     ways = {PLAIN: Contestant(pusht.plain_evaluation, one, environment=AS_IT_COMES)}
     for runtime in _runtimes(config):
-        if runtime != "openvino_bf16":
+        if runtime not in WEIGHT_BYTES:
             way = "dipole" if runtime == "eager" else f"dipole {runtime}"
             ours = {"episodes": episodes, "runtime": runtime}
             ways[way] = Contestant(pusht.our_evaluation, options | ours, episodes)

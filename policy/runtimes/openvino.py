@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from dipole.policy.runtimes.int8_weights import with_int8_weights
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
 from dipole.policy.runtimes.signal_stack import kept_signal_stack
 from dipole.policy.sampling_loop import BATCH, Port, SamplingLoop
 
 MODEL = "model.xml"
+LOW_PRECISION = 0.3  # of a normalised action, between a policy and its chunks in eight bits
 
 
 class OpenVino:
@@ -20,8 +22,11 @@ class OpenVino:
     extra: str | None = "openvino"
     native: bool = False
 
-    def __init__(self, precision: str = "f32", tolerance: float = PARITY) -> None:
+    def __init__(
+        self, precision: str = "f32", tolerance: float = PARITY, int8_weights: bool = False
+    ) -> None:
         self.precision, self.tolerance = precision, tolerance
+        self.int8_weights = int8_weights
 
     def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
         import openvino
@@ -31,6 +36,8 @@ class OpenVino:
         model = as_model(loop)
         for port, node in zip(loop.inputs, model.inputs, strict=True):
             node.get_tensor().set_names({port.name})
+        if self.int8_weights:
+            with_int8_weights(model)
         openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
 
     def load(self, folder: Path, inputs: Sequence[Port], threads: int) -> Run:
@@ -75,6 +82,8 @@ class _Requests:
 
 
 RUNTIMES.add("openvino")(OpenVino())
-# Weights and products of 8 bits of mantissa, where the processor has them; elsewhere as above. Its
-# chunks are apart from the policy's by a few hundredths: compare the scores (docs/performance.md).
-RUNTIMES.add("openvino_bf16")(OpenVino("bf16", tolerance=0.3))
+# Chunks of these two are a few hundredths apart from the policy's: compare the scores
+# (docs/performance.md). Weights and products of 8 bits of mantissa, where the processor has them:
+RUNTIMES.add("openvino_bf16")(OpenVino("bf16", tolerance=LOW_PRECISION))
+# Weights of 8 bits, for networks that are larger than the processor's caches.
+RUNTIMES.add("openvino_int8")(OpenVino(tolerance=LOW_PRECISION, int8_weights=True))

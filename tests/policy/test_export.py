@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from dipole.policy.denoisers.plain import plain
 from dipole.policy.export import ParityError, export_policy
 from dipole.policy.exported import load_exported
 from dipole.policy.runtimes import RUNTIMES, Onnx
+from dipole.policy.runtimes.int8_weights import quantised
 from dipole.policy.runtimes.signal_stack import signal_stack
 from dipole.policy.sampling_loop import SamplingLoop
 from dipole.policy.solvers import SolverConfig, denoise
@@ -26,13 +28,13 @@ DDIM = SolverConfig("ddim", steps=3)
 DDPM = SolverConfig("ddpm", steps=3)
 
 
-def make_policy(solver: SolverConfig = DDIM) -> Policy:
+def make_policy(solver: SolverConfig = DDIM, down_dims: Sequence[int] = (8, 16)) -> Policy:
     torch.manual_seed(0)
     features = Features(
         observation={"agent_pos": Feature((2,)), "keypoint": Feature((3, 2))},
         action=Feature((2,), kind="action"),
     )
-    unet = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
+    unet = {"name": "unet1d", "down_dims": list(down_dims), "n_groups": 4, "time_embed_dim": 8}
     policy = Policy(PolicyConfig(denoiser=unet), features, WindowSpec(2, 8, 4))
     rng = np.random.default_rng(0)
     policy.fit(
@@ -248,11 +250,36 @@ def test_observations_that_do_not_fit_are_refused(exports, change, message):
         exported.predict(observation)
 
 
-def test_bf16_is_near_the_policy_and_says_how_near(tmp_path):
-    policy, folder = make_policy(), tmp_path / "export"
-    schema = export_policy(policy, "openvino_bf16", folder)
+def test_weights_of_eight_bits_are_within_half_a_scale():
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(5, 900)).astype(np.float32)
+    weight[3] = 0
+    numbers, scales = quantised(weight, axis=1)
+    assert numbers.dtype == np.int8
+    assert scales.shape == (5, 1)
+    assert np.all(np.abs(numbers * scales - weight) <= 0.501 * scales)
+    turned = quantised(weight.T, axis=0)
+    assert np.array_equal(turned[0], numbers.T)
+
+
+def test_int8_makes_a_smaller_file_of_the_large_matrices(tmp_path):
+    policy = make_policy(down_dims=[32, 64])
+    for runtime in ("openvino", "openvino_int8"):
+        export_policy(policy, runtime, tmp_path / runtime)
+    whole, small = (
+        (tmp_path / name / "model.bin").stat().st_size for name in ("openvino", "openvino_int8")
+    )
+    assert small < 0.5 * whole
+
+
+@pytest.mark.parametrize("runtime", ["openvino_bf16", "openvino_int8"])
+def test_low_precision_is_near_the_policy_and_says_how_near(tmp_path, runtime):
+    policy, folder = make_policy(down_dims=[32, 64]), tmp_path / "export"
+    schema = export_policy(policy, runtime, folder)
     exported = load_exported(folder)
-    assert exported.runtime == "openvino_bf16"
+    assert exported.runtime == runtime
+    if runtime == "openvino_int8":
+        assert schema["parity"]["largest_difference"] > 1e-4, "nothing was rounded"
     assert schema["parity"]["largest_difference"] <= schema["parity"]["tolerance"]
     observation, noise = policy.fake_observation(2), torch.randn(2, 8, 2)
     ours = policy.predict(observation, noise=noise)
