@@ -21,9 +21,11 @@ from dipole.policy.checkpoint import export_terms, find_checkpoint
 from dipole.policy.executor import ChunkPolicy, predict_group
 from dipole.policy.exported import ExportedPolicy
 from dipole.policy.runnable import AUTO, EAGER, load_runnable
+from dipole.policy.runtimes import cuda_graph
 from dipole.policy.solvers import Known
 
 WARM_UP_CALLS = 3
+ON_GPU = (None, EAGER, AUTO, cuda_graph.NAME)  # runtimes that use one where there is one
 
 
 class PolicyCompute:
@@ -105,7 +107,7 @@ def checkpoint_compute(
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "auto":  # exports run on the processor
-        accelerated = torch.cuda.is_available() and runtime in (None, EAGER, AUTO)
+        accelerated = torch.cuda.is_available() and runtime in ON_GPU
         device = "cuda" if accelerated else "cpu"
     path = Path(checkpoint)
     policy = load_runnable(

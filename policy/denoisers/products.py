@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dipole.policy.denoisers.toom_cook import Transform, transform
+from dipole.policy.denoisers.toom_cook import Transform, transform_for
 
 # Without gradients and up to so many rows, one product over gathered frames beats one per tap.
 SMALL_BATCH = 4
@@ -35,7 +35,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return gathered_product(x, weight, bias)
     frames, rows, _ = x.shape
     if rows >= LARGE_BATCH and not torch.is_autocast_enabled(x.device.type):
-        found = transform(frames, len(weight))
+        found = transform_for(frames, len(weight), x.dtype, x.device)
         if found is not None:
             return transformed_products(x, weight, bias, found)
     return tap_products(x, weight, bias, convolution_taps(frames, len(weight)), frames)
@@ -172,8 +172,11 @@ class _TransformedProducts(torch.autograd.Function):
 
 
 def transformed_products(x: Tensor, weight: Tensor, bias: Tensor, basis: Transform) -> Tensor:
-    """A convolution of stride 1 in another basis: [T, B, C], [K, C, C'], [C'] -> [T, B, C']."""
-    out: Tensor = _TransformedProducts.apply(x, weight, bias, basis.to(x))  # type: ignore[no-untyped-call]
+    """A convolution of stride 1 in another basis: [T, B, C], [K, C, C'], [C'] -> [T, B, C'].
+
+    basis: of the dtype of the others, and where they are.
+    """
+    out: Tensor = _TransformedProducts.apply(x, weight, bias, basis)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -48,9 +48,10 @@ class Transform:
         """Matrix products over one frame of all rows, P*n."""
         return len(self.inputs)
 
-    def to(self, like: Tensor) -> "Transform":
-        """In the dtype and on the device of another tensor."""
-        return Transform(*(m.to(like) for m in (self.inputs, self.weights, self.outputs)))
+    def to(self, dtype: torch.dtype, device: torch.device) -> "Transform":
+        """In another dtype, and there."""
+        found = (m.to(device, dtype) for m in (self.inputs, self.weights, self.outputs))
+        return Transform(*found)
 
 
 @cache
@@ -66,6 +67,15 @@ def transform(frames: int, kernel_size: int) -> Transform | None:
     found = list(_candidates(frames, kernel_size))
     best = min(found, key=lambda each: each.n_products, default=None)
     return best if best is not None and best.n_products < WORTH_IT * direct else None
+
+
+@cache
+def transform_for(
+    frames: int, kernel_size: int, dtype: torch.dtype, device: torch.device
+) -> Transform | None:
+    """See `transform`. Brought there once: on a GPU, which would wait for the copy."""
+    found = transform(frames, kernel_size)
+    return None if found is None else found.to(dtype, device)
 
 
 def _candidates(frames: int, kernel_size: int) -> Iterator[Transform]:

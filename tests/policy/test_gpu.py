@@ -1,0 +1,191 @@
+"""What runs on a GPU neither waits for the host nor has tensors elsewhere: tested without one.
+
+PyTorch's device "meta" has shapes and no numbers: whatever needs to know a number fails. That
+nothing of a computation lies on the processor, or comes from it, is seen operation by operation.
+"""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dipole.data import Feature, Features, WindowSpec
+from dipole.data.errors import ConfigError
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.export import ParityError, captured_policy
+from dipole.policy.runtimes import cuda_graph
+from dipole.policy.runtimes.cuda_graph import CudaGraphs
+from dipole.policy.sampling_loop import SamplingLoop
+from dipole.policy.solvers import SolverConfig
+from dipole.policy.training import TrainConfig, Trainer, TrainState, state
+
+FEATURES = Features(
+    {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
+)
+DENOISER = {"name": "unet1d", "down_dims": [16, 32], "n_groups": 4, "time_embed_dim": 8}
+SOLVERS = [SolverConfig("ddim", 3), SolverConfig("ddpm", 3)]
+
+
+def make_policy(solver: SolverConfig = SOLVERS[0]) -> Policy:
+    policy = Policy(PolicyConfig(denoiser=DENOISER), FEATURES, WindowSpec(2, 8, 4))
+    policy.head.solver = solver
+    return policy
+
+
+class ElsewhereError(RuntimeError):
+    pass
+
+
+class OnlyOn(TorchDispatchMode):
+    """Refuses operations whose tensors are not all on one device."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device, self.count = device, 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        for each in tree_leaves((args, kwargs, out)):
+            if isinstance(each, torch.Tensor) and each.device.type != self.device:
+                raise ElsewhereError(f"{operation} has a tensor on {each.device}")
+        self.count += 1
+        return out
+
+
+def test_what_a_gpu_would_not_do_is_noticed():
+    x, here = torch.randn(3, device="meta"), torch.randn(3)
+    with OnlyOn("meta"):
+        assert (x + 1).device.type == "meta"
+        with pytest.raises(ElsewhereError, match=r"_to_copy.* on cpu"):
+            here.to("meta")
+        with pytest.raises(ElsewhereError, match=r"ones.* on cpu"):
+            torch.ones(3)
+        with pytest.raises(RuntimeError, match="meta"):
+            x.sum().item()
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+def test_a_captured_loop_stays_on_the_device(solver):
+    loop = SamplingLoop(make_policy(solver)).to("meta")
+    inputs = [each.to("meta") for each in loop.examples(2)]
+    with OnlyOn("meta") as seen, torch.no_grad():
+        chunk = loop(*inputs)
+    assert chunk.shape == (2, 8, 2)
+    assert seen.count > 100
+
+
+class _NoLoader:
+    def batches(self, start):
+        return iter(())
+
+    def epoch(self, batch):
+        return 0.0
+
+
+@pytest.mark.parametrize("batch_size", [8, 64], ids=["by taps", "by fewer products"])
+def test_a_training_step_never_waits_for_the_device(tmp_path, monkeypatch, batch_size):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    # AdamW's fused update is torch's, of real GPUs alone.
+    monkeypatch.setattr(state, "make_optimizer", lambda model, _: torch.optim.SGD(_groups(model)))
+    config = TrainConfig(batch_size=batch_size, grad_clip=1.0, amp=False)
+    policy = make_policy().to("meta")
+    trainer = Trainer(TrainState.new(policy, config), _NoLoader(), config, tmp_path)
+    trainer.progress = _NoProgress()
+    batch = policy.fake_batch(batch_size)
+    trainer._step(iter([batch]))  # creates the optimiser's state
+    with OnlyOn("meta"):
+        trainer._step(iter([batch]))
+    assert trainer.state.step == 2
+    with pytest.raises(RuntimeError, match="meta"):
+        trainer._check_loss()  # only a report waits
+
+
+def _groups(model):
+    return [{"params": list(model.parameters()), "ratio": 1.0}]
+
+
+class _NoProgress:
+    def advance(self, step):
+        pass
+
+
+class _Graph:
+    """Stands in for a graph: what is captured is run again by `replay`."""
+
+    def __init__(self):
+        self.replays = 0
+
+    def replay(self):
+        self.replays += 1
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """CudaGraphs on the processor: `replay` computes what was captured."""
+
+    def capture(self, batch_size):
+        inputs = tuple(self._loop.examples(batch_size))
+        graph, output = _Graph(), torch.empty(batch_size, 8, 2)
+        made.append((batch_size, graph))
+
+        def replay():
+            graph.replays += 1
+            with torch.no_grad():
+                output.copy_(self._loop(*inputs))
+
+        graph.replay = replay
+        return cuda_graph._Captured(graph, inputs, output)
+
+    made = []
+    monkeypatch.setattr(CudaGraphs, "_capture", capture)
+    return made
+
+
+def test_each_batch_size_is_captured_once_and_new_inputs_are_read(captured):
+    policy = make_policy().eval()
+    graphs = CudaGraphs(SamplingLoop(policy), torch.device("cpu"))
+    for batch_size in (2, 3, 2):
+        observation, noise = policy.fake_observation(batch_size), torch.randn(batch_size, 8, 2)
+        chunk = graphs([observation["state"].numpy(), noise.numpy()])
+        ours = policy.predict(observation, noise=noise).numpy()
+        assert np.allclose(chunk, ours, atol=1e-5)
+    assert [(size, graph.replays) for size, graph in captured] == [(2, 2), (3, 1)]
+
+
+def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
+    policy = make_policy().eval()
+    with pytest.raises(ConfigError, match="captures a GPU's work, and the policy is on cpu"):
+        captured_policy(policy, 1)
+    monkeypatch.setattr(Policy, "device", torch.device("cuda"))
+    monkeypatch.setattr(CudaGraphs, "__init__", _on_processor)
+    monkeypatch.setattr(Policy, "_on_device", lambda self, value: torch.as_tensor(value))
+    monkeypatch.setattr(Policy, "fake_observation", None)
+    monkeypatch.setattr(Policy, "normalize_action", lambda self, chunk: chunk)
+    found = captured_policy(policy, 2)
+    assert found.runtime == "cuda_graph"
+    assert found.schema["parity"]["largest_difference"] < 1e-4
+    assert found.inpaints, "the policy goes on doing what a graph cannot"
+    with torch.no_grad():
+        policy.head.denoiser.final[1].bias += 1
+    monkeypatch.setattr("dipole.policy.export.SamplingLoop", lambda _: SamplingLoop(make_policy()))
+    with pytest.raises(ParityError, match="cuda_graph export differs"):
+        captured_policy(policy, 2)
+
+
+def _on_processor(self, loop, device):
+    self._loop, self._device, self._by_batch_size = loop, torch.device("cpu"), {}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+def test_a_graph_gives_the_chunks_of_its_policy(solver):
+    policy = make_policy(solver).cuda().eval()
+    captured = captured_policy(policy, 4)
+    observation = policy.fake_observation(4)
+    seeds = [torch.Generator().manual_seed(0) for _ in range(2)]
+    ours = policy.predict(observation, seeds[0]).cpu()
+    assert torch.allclose(captured.predict(observation, seeds[1]), ours, atol=1e-3)
