@@ -172,20 +172,28 @@ class Policy(nn.Module):
         return looks(self.encoder, self._check({n: v[None] for n, v in observation.items()}))
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
-        """A random observation of the right shapes, to try a policy without data."""
+        """A random observation, each number within what its normaliser takes to [-1, 1]: to try a
+        policy without data."""
         return {
-            name: _fake((batch_size, self.window.n_obs_steps), feature, self.device)
+            name: self._fake((batch_size, self.window.n_obs_steps), name, feature)
             for name, feature in self.features.observation.items()
         }
 
     def fake_batch(self, batch_size: int = 2) -> dict[str, Any]:
-        """A random training batch of the right shapes."""
+        """A random training batch; see `fake_observation`."""
         lead = (batch_size, self.window.horizon)
         return {
             "observation": self.fake_observation(batch_size),
-            "action": _fake(lead, self.features.action, self.device),
+            "action": self._fake(lead, "action", self.features.action),
             "action_is_pad": torch.zeros(lead, dtype=torch.bool, device=self.device),
         }
+
+    def _fake(self, lead: tuple[int, ...], name: str, feature: Feature) -> Tensor:
+        shape = (*lead, *feature.shape)
+        if feature.kind == "image":
+            return torch.randint(256, shape, dtype=torch.uint8, device=self.device)
+        drawn = 2 * torch.rand(shape, device=self.device) - 1
+        return self._normalizer(name).unnormalize(drawn)
 
     def _normalizer(self, name: str) -> Normalizer:
         normalizer = self.normalizers[name]
@@ -223,10 +231,3 @@ class Policy(nn.Module):
 def _normalised(features: Features) -> dict[str, Feature]:
     """All but the images."""
     return {name: f for name, f in features.named().items() if f.kind != "image"}
-
-
-def _fake(lead: tuple[int, ...], feature: Feature, device: torch.device) -> Tensor:
-    shape = (*lead, *feature.shape)
-    if feature.kind == "image":
-        return torch.randint(256, shape, dtype=torch.uint8, device=device)
-    return torch.randn(shape, device=device)

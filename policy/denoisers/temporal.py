@@ -67,17 +67,20 @@ class Double(TemporalConv):
 
 
 def mish_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mish(x) = x tanh(softplus(x)) and its derivative, from one sigmoid: a third of F.mish's time.
+    """Mish(x) = x tanh(softplus(x)) and its derivative, from one exponential: in the time of F.mish
+    alone.
 
-    With s = sigmoid(x) and r = (1 - s)^2, the hyperbolic tangent is (1 - r) / (1 + r), and the
-    derivative is that plus 4 x s r / (1 + r)^2. No exponential can overflow.
+    With e = exp(x) and d = 1 + (1 + e)^2, the hyperbolic tangent is 1 - 2 / d, and the derivative
+    that plus 4 x e (1 + e) / d^2. Long before x = 40 the first is 1 and the other 0, to the last
+    bit: there e stays what it is, so that nothing overflows.
     """
-    s = torch.sigmoid(x)
-    r = (1 - s).square_()
-    inverse = (r + 1).reciprocal_()
-    gate = (2 * inverse).sub_(1)
-    slope = r.mul_(inverse).mul_(inverse).mul_(s).mul_(x)
-    return x * gate, torch.add(gate, slope, alpha=4, out=slope)
+    one = x.new_ones(())
+    e = x.clamp(max=40).exp_()
+    more = e + 1
+    inverse = torch.addcmul(one, more, more).reciprocal_()
+    bend = e.mul_(more).mul_(inverse).mul_(inverse)
+    gate = torch.sub(one, inverse, alpha=2, out=more)
+    return torch.mul(gate, x, out=inverse), torch.addcmul(gate, bend, x, value=4, out=bend)
 
 
 class _GroupNormMish(torch.autograd.Function):

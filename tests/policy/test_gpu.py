@@ -163,7 +163,7 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
     monkeypatch.setattr(Policy, "device", torch.device("cuda"))
     monkeypatch.setattr(CudaGraphs, "__init__", _on_processor)
     monkeypatch.setattr(Policy, "_on_device", lambda self, value: torch.as_tensor(value))
-    monkeypatch.setattr(Policy, "fake_observation", None)
+    monkeypatch.setattr(Policy, "fake_observation", lambda self, n: {"state": torch.rand(n, 2, 3)})
     monkeypatch.setattr(Policy, "normalize_action", lambda self, chunk: chunk)
     found = captured_policy(policy, 2)
     assert found.runtime == "cuda_graph"

@@ -131,7 +131,7 @@ def test_every_prediction_type_can_learn_one_chunk(prediction):
     observation = {k: v[:8] for k, v in batch["observation"].items()}
     before = mean_error(policy, observation)
     optimizer = torch.optim.Adam(policy.parameters(), lr=5e-3)
-    for _ in range(120):
+    for _ in range(300):
         optimizer.zero_grad()
         policy.loss(batch).backward()
         optimizer.step()

@@ -12,7 +12,13 @@ from dipole.data import CheckpointError, ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.published import from_published
-from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
+from dipole.policy.denoisers.temporal import (
+    Double,
+    Halve,
+    TemporalConv,
+    TemporalNorm,
+    mish_and_slope,
+)
 from dipole.policy.denoisers.unet1d import StepEmbedding
 
 
@@ -197,3 +203,14 @@ def test_a_horizon_that_cannot_be_halved_is_refused():
 def test_options_that_cannot_work_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         ConditionalUnet1D(2, 3, **options)
+
+
+def test_mish_and_its_slope_are_those_of_any_number():
+    ordinary = torch.linspace(-60, 60, 4801)
+    x = torch.cat([ordinary, torch.tensor([-1e20, -1e4, 88.8, 1e4, 1e20])])
+    exactly = x.double().requires_grad_()
+    out = F.mish(exactly)
+    (slope,) = torch.autograd.grad(out.sum(), exactly)
+    ours = mish_and_slope(x)
+    assert torch.allclose(ours[0].double(), out, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(ours[1].double(), slope, atol=1e-6)
