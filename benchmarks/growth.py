@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from dipole.apps.benchmarks import chunks, training
+from dipole.apps.benchmarks.figures import AS_IT_COMES, ASLEEP
 from dipole.apps.benchmarks.limits import measure_limits
 from dipole.apps.benchmarks.networks import (
     NETWORKS,
@@ -86,9 +87,11 @@ def _chunk(terms: Mapping[str, Any], limits: Limits) -> tuple[dict[str, Contesta
     given = {"batch": 1, "horizon": HORIZON, "steps": STEPS, terms["axis"]: terms["value"]}
     options = {"network": terms["network"], "threads": terms["threads"], **given}
     contestants = {
-        WAYS[0]: Contestant(chunks.plain, options),
-        WAYS[1]: Contestant(chunks.ours, options | {"runtime": "eager"}),
-        WAYS[2]: Contestant(chunks.ours, options | {"runtime": "openvino"}),
+        WAYS[0]: Contestant(chunks.plain, options, environment=AS_IT_COMES),
+        **{
+            way: Contestant(chunks.ours, options | {"runtime": runtime}, environment=ASLEEP)
+            for runtime, way in zip(("eager", "openvino"), WAYS[1:], strict=True)
+        },
     }
     loop, _ = loop_weight_bytes(terms["network"])
     reading = 4 * loop / (1e6 * limits["read_gb_s"])
@@ -101,8 +104,8 @@ def _training(terms: Mapping[str, Any], limits: Limits) -> tuple[dict[str, Conte
     batch = terms["value"]
     options = {"network": terms["network"], "batch": batch, "threads": terms["threads"]}
     contestants = {
-        WAYS[0]: Contestant(training.plain_step, options),
-        WAYS[1]: Contestant(training.our_step, options),
+        WAYS[0]: Contestant(training.plain_step, options, environment=AS_IT_COMES),
+        WAYS[1]: Contestant(training.our_step, options, environment=AS_IT_COMES),
     }
     flops = training_flops(terms["network"], batch)
     return contestants, 1e-6 * flops / limits["gemm_gflops"]["float32"]

@@ -20,9 +20,10 @@ from dipole.policy.runtimes.runtime import is_installed
 from dipole.policy.training.precision import multiplies_bf16
 
 Limits = Mapping[str, Any]
-# OpenMP's threads wait as torch has them wait, or as `dipole train` does: it is the same. All other
-# commands have them sleep.
+# How OpenMP's threads wait: as torch has them wait, and `dipole train`; and as in all our other
+# commands, beside simulators and robots.
 AS_IT_COMES: dict[str, str | None] = {"OMP_WAIT_POLICY": None}
+ASLEEP: dict[str, str | None] = {"OMP_WAIT_POLICY": "PASSIVE"}
 HAS_BF16 = multiplies_bf16(torch.device("cpu"))  # elsewhere a step of `unet` takes ten minutes
 PLAIN = "plain"
 WEIGHT_BYTES = {"openvino_bf16": 2, "openvino_int8": 1}  # all others have 4; left out of evaluation
@@ -85,7 +86,8 @@ def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[
         bounds = {PLAIN: 4 * milliseconds}
         for runtime in _runtimes(config):
             way = "dipole" if runtime == "eager" else f"dipole {runtime}"
-            ways[way] = Contestant(chunks.ours, options | {"runtime": runtime})
+            ours = options | {"runtime": runtime}
+            ways[way] = Contestant(chunks.ours, ours, environment=ASLEEP)
             bounds[way] = WEIGHT_BYTES.get(runtime, 4) * milliseconds
         yield Figure(
             f"chunk, {network}, batch 1, {STEPS} steps",
@@ -106,7 +108,7 @@ def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
         if runtime not in WEIGHT_BYTES:
             way = "dipole" if runtime == "eager" else f"dipole {runtime}"
             ours = {"episodes": episodes, "runtime": runtime}
-            ways[way] = Contestant(pusht.our_evaluation, options | ours, episodes)
+            ways[way] = Contestant(pusht.our_evaluation, options | ours, episodes, ASLEEP)
     yield Figure(f"evaluation, Push-T state, unet_small, an episode of {length} steps", ways)
 
 

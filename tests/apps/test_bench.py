@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dipole.apps.bench import bench
-from dipole.apps.benchmarks import chunks, pusht, training, turns
+from dipole.apps.benchmarks import chunks, figures, pusht, training, turns
 from dipole.apps.benchmarks.figures import PLAIN, Figure
 from dipole.apps.benchmarks.networks import our_policy, training_flops
 from dipole.apps.benchmarks.report import describe, show, table
@@ -73,6 +73,17 @@ def test_contestants_get_ready_one_after_another(monkeypatch):
     monkeypatch.setattr(turns, "_Runner", Runner)
     take_turns({"a": Contestant(print), "b": Contestant(print)}, seconds=0)
     assert happened == ["a starts", "a is ready", "b starts", "b is ready"]
+
+
+def test_the_plain_way_waits_as_torch_has_it_wait(monkeypatch):
+    """Whatever `dipole bench` itself was told."""
+    monkeypatch.setattr(figures, "_runtimes", lambda config: ["eager"])
+    config = compose("bench", [])
+    limits = {"1": {"gemm_gflops": {"float32": 1.0, "bfloat16": 1.0}, "read_gb_s": 1.0}}
+    found = [f for f in figures.all_figures(config, 1, limits) if not f.name.startswith("Push-T")]
+    assert len(found) >= 4
+    for figure in found:
+        assert figure.contestants[PLAIN].environment == {"OMP_WAIT_POLICY": None}, figure.name
 
 
 def test_the_longest_names_fit_into_80_columns(monkeypatch, capsys):
