@@ -17,7 +17,12 @@ def test_they_reach_new_processes_and_are_as_before_afterwards(monkeypatch, befo
     monkeypatch.delenv("MINE", raising=False)
     if before is not None:
         monkeypatch.setenv("MINE", before)
-    with pytest.raises(KeyError), environment_variables({"MINE": "new", "GONE": None}):
+    with pytest.raises(KeyError):
+        _fail_meanwhile()
+    assert (os.environ.get("MINE"), os.environ["GONE"]) == (before, "there")
+
+
+def _fail_meanwhile():
+    with environment_variables({"MINE": "new", "GONE": None}):
         assert subprocess.check_output(PRINT, text=True) == "new None\n"
         raise KeyError
-    assert (os.environ.get("MINE"), os.environ["GONE"]) == (before, "there")
