@@ -52,7 +52,7 @@ def ours(
         run: Any = policy
     else:
         torch.set_num_threads(threads)
-        run, found = _exported(policy, runtime), str(threads)
+        run, found = _exported(policy, runtime), f"up to {threads}"
     chunk = run.predict(observation, noise=noise)[0].tolist()
     return lambda: run.predict(observation, noise=noise), {"threads": found, "chunk": chunk}
 

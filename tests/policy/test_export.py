@@ -19,6 +19,7 @@ from dipole.policy.denoisers.plain import plain
 from dipole.policy.export import ParityError, export_policy
 from dipole.policy.exported import load_exported
 from dipole.policy.runtimes import RUNTIMES, Onnx
+from dipole.policy.runtimes import openvino as openvino_runtime
 from dipole.policy.runtimes.int8_weights import quantised
 from dipole.policy.runtimes.signal_stack import signal_stack
 from dipole.policy.sampling_loop import SamplingLoop
@@ -299,3 +300,29 @@ def test_compiled_code_gives_the_chunks_of_its_policy_and_is_loaded_by_name_alon
     assert normalised_difference(policy, ours, theirs) < 1e-4
     with pytest.raises(ConfigError, match=r"batches of 2, not for 3.*batch_sizes=\[3\]"):
         exported.predict(exported.fake_observation(3))
+
+
+@pytest.mark.parametrize("faster", [1, 2])
+def test_openvino_takes_the_faster_number_of_threads(exports, monkeypatch, faster):
+    made, clock = [], [0.0]
+
+    class Request:
+        def __init__(self, threads):
+            self.threads, self.runs = threads, 0
+
+        def infer(self, arrays):
+            self.runs += 1
+            clock[0] += 1.0 if self.threads == faster else 2.0
+            return [np.full((len(arrays[0]), 8, 2), float(self.threads), np.float32)]
+
+    def request(self, batch_size, threads):
+        made.append((batch_size, threads))
+        return Request(threads)
+
+    monkeypatch.setattr(openvino_runtime._Requests, "_request", request)
+    monkeypatch.setattr(openvino_runtime.time, "perf_counter", lambda: clock[0])
+    exported = load_exported(exports("openvino", DDIM), threads=2)
+    for batch_size in (3, 1, 3):
+        chunk = exported.predict(exported.fake_observation(batch_size))
+        assert chunk.unique().tolist() == [faster]
+    assert made == [(3, 1), (3, 2), (1, 1), (1, 2)]
