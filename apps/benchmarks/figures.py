@@ -17,6 +17,7 @@ from dipole.apps.benchmarks.networks import (
 from dipole.apps.benchmarks.turns import Contestant
 from dipole.policy.runtimes import RUNTIMES
 from dipole.policy.runtimes.runtime import is_installed
+from dipole.policy.training.compiled import has_compiler
 from dipole.policy.training.precision import multiplies_bf16
 
 Limits = Mapping[str, Any]
@@ -65,6 +66,10 @@ def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterat
         }
         flops, rates = training_flops(network, batch), limits["gemm_gflops"]
         dtypes = {PLAIN: "float32", "dipole": "float32"}
+        if has_compiler():
+            compiled = options | {"compiled": True}
+            ways["dipole compiled"] = Contestant(training.our_step, compiled, steps, AS_IT_COMES)
+            dtypes["dipole compiled"] = "float32"
         if HAS_BF16:
             in_bf16 = options | {"bf16": True}
             ways["dipole bf16"] = Contestant(training.our_step, in_bf16, steps, AS_IT_COMES)

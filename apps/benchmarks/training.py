@@ -10,6 +10,7 @@ from dipole.apps.benchmarks.networks import our_policy, plain_network
 from dipole.apps.benchmarks.turns import Work
 from dipole.policy.threads import Threads, fastest_threads
 from dipole.policy.training import EMA, TrainConfig
+from dipole.policy.training.compiled import compile_norms
 from dipole.policy.training.memory import keep_freed_memory
 from dipole.policy.training.optimizer import make_optimizer
 from dipole.policy.training.row_threads import rows_in_threads, thread_choices
@@ -45,10 +46,19 @@ def plain_step(network: str, batch: int, threads: int, bf16: bool = False, steps
     return _with_fastest([Threads(1), Threads(threads)], work, steps)
 
 
-def our_step(network: str, batch: int, threads: int, bf16: bool = False, steps: int = 1) -> Any:
+def our_step(
+    network: str,
+    batch: int,
+    threads: int,
+    bf16: bool = False,
+    steps: int = 1,
+    compiled: bool = False,
+) -> Any:
     """What the trainer does in a step."""
     keep_freed_memory()
     policy, config = our_policy(network), TrainConfig(amp=bf16)
+    if compiled:
+        compile_norms(policy)
     optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
     observation = {"keypoint": torch.randn(batch, 2, 9, 2), "agent_pos": torch.randn(batch, 2, 2)}
     data = {"observation": observation, "action": torch.randn(batch, 16, 2)}

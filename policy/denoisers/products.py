@@ -29,7 +29,7 @@ SMALL_BATCH = 4
 LARGE_BATCH = 48
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Stride 1, as many frames as before: [T, B, C], [K, C, C'], [C'] -> [T, B, C']."""
     if is_small_inference(x, weight):
         return gathered_product(x, weight, bias)
@@ -78,13 +78,19 @@ class _TapProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, taps: Sequence[Tap], frames_out: int
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        taps: Sequence[Tap],
+        frames_out: int,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.taps = taps
         rows = x.shape[1]
         flat = x.reshape(-1, x.shape[2])  # [T*B, C]
-        out = bias.repeat(frames_out * rows, 1)  # [T'*B, C'], never the bias itself
+        shape = (frames_out * rows, weight.shape[2])  # [T'*B, C'], never the bias itself
+        out = x.new_zeros(shape) if bias is None else bias.repeat(shape[0], 1)
         for tap in taps:
             source = flat.narrow(0, tap.in_start * rows, tap.length * rows)
             out.narrow(0, tap.out_start * rows, tap.length * rows).addmm_(source, weight[tap.k])
@@ -118,24 +124,25 @@ class _TapProducts(torch.autograd.Function):
 
 
 def tap_products(
-    x: Tensor, weight: Tensor, bias: Tensor, taps: Sequence[Tap], frames_out: int
+    x: Tensor, weight: Tensor, bias: Tensor | None, taps: Sequence[Tap], frames_out: int
 ) -> Tensor:
-    """x: [T, B, C]; weight: [K, C, C']; bias: [C']. Returns [frames_out, B, C']."""
+    """x: [T, B, C]; weight: [K, C, C']; bias: [C'], or none. Returns [frames_out, B, C']."""
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
     out: Tensor = _TapProducts.apply(x, weight, bias, taps, frames_out)  # type: ignore[no-untyped-call]
     return out
 
 
-def gathered_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def gathered_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution of stride 1 as one product: [T, B, C], [K, C, C'], [C'] -> [T, B, C']."""
     frames, rows, _ = x.shape
     kernel_size, _, channels_out = weight.shape
     pad = kernel_size // 2
     windows = F.pad(x, (0, 0, 0, 0, pad, pad)).unfold(0, kernel_size, 1)  # [T, B, C, K]
     flat = windows.transpose(2, 3).reshape(frames * rows, -1)  # [T*B, K*C]
-    out = torch.addmm(bias, flat, weight.reshape(-1, channels_out))
+    out = F.linear(flat, weight.reshape(-1, channels_out).t(), bias)
     return out.view(frames, rows, channels_out)
 
 
@@ -143,7 +150,9 @@ class _TransformedProducts(torch.autograd.Function):
     """See `transformed_products`; every step is linear, and its own transpose leads back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, basis: Transform) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, basis: Transform
+    ) -> Tensor:
         frames, rows, channels_in = x.shape
         n_points, channels_out = len(basis.weights), weight.shape[2]
         data = (basis.inputs @ x.reshape(frames, -1)).view(n_points, -1, channels_in)  # [P, nB, C]
@@ -151,6 +160,8 @@ class _TransformedProducts(torch.autograd.Function):
         ctx.save_for_backward(data, filters)
         ctx.basis, ctx.frames = basis, frames
         products = torch.bmm(data, filters).view(basis.n_products, -1)  # [Pn, B*C']
+        if bias is None:
+            return torch.mm(basis.outputs, products).view(frames, rows, -1)
         return torch.addmm(bias.repeat(rows), basis.outputs, products).view(frames, rows, -1)
 
     @staticmethod
@@ -171,7 +182,9 @@ class _TransformedProducts(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None
 
 
-def transformed_products(x: Tensor, weight: Tensor, bias: Tensor, basis: Transform) -> Tensor:
+def transformed_products(
+    x: Tensor, weight: Tensor, bias: Tensor | None, basis: Transform
+) -> Tensor:
     """A convolution of stride 1 in another basis: [T, B, C], [K, C, C'], [C'] -> [T, B, C'].
 
     basis: of the dtype of the others, and where they are.

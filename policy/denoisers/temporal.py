@@ -6,7 +6,8 @@ in number and meaning as those of Conv1d.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,9 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return convolution(x, self.weight, self.bias)
+
+    def without_bias(self, x: Tensor) -> Tensor:
+        return convolution(x, self.weight, None)
 
 
 class Halve(TemporalConv):
@@ -83,41 +87,84 @@ def mish_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.mul(gate, x, out=inverse), torch.addcmul(gate, bend, x, value=4, out=bend)
 
 
-class _GroupNormMish(torch.autograd.Function):
-    """Mish(GroupNorm(x)) with few passes over memory; see `TemporalNorm`.
+def norm_mish(
+    x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, n_groups: int, eps: float
+) -> tuple[Tensor, ...]:
+    """Mish(GroupNorm(x + shift)) with few passes over memory, and what the way back needs.
 
-    Sums over time come first, as [B, C]; the groups' statistics are then small.
+    x: [T, B, C]; the next three: [C]. Sums over time come first, as [B, C]; the groups' statistics
+    are then small.
     """
+    frames = x.shape[0]
+    sums = x.sum(0).add_(shift, alpha=frames)  # [B, C]
+    mean = per_group(sums, n_groups, frames)  # [B, C], equal within a group
+    centred = x + (shift - mean)
+    variance = per_group((centred * centred).sum(0), n_groups, frames)
+    inverse = torch.rsqrt(variance + eps)  # [B, C]
+    out, slope = mish_and_slope(torch.addcmul(bias, centred, inverse * weight))
+    left = sums.add_(mean, alpha=-frames)  # of the centred ones over time
+    return out, centred, inverse, slope, left
+
+
+def norm_mish_gradients(
+    grad_out: Tensor,
+    centred: Tensor,
+    inverse: Tensor,
+    slope: Tensor,
+    left: Tensor,
+    weight: Tensor,
+    n_groups: int,
+) -> tuple[Tensor, ...]:
+    """The way back of `norm_mish`: gradients by x, shift, weight and bias."""
+    frames = centred.shape[0]
+    grad = grad_out * slope
+    grad_sum = grad.sum(0)  # [B, C]
+    dot = (grad * centred).sum(0) * inverse  # [B, C], the gradient against the normalised x
+    mean_grad = per_group(grad_sum * weight, n_groups, frames)
+    mean_dot = per_group(dot * weight, n_groups, frames)
+    of_mean, of_grad = -inverse * mean_grad, inverse * weight  # each [B, C], as the next
+    of_centred = inverse * inverse * mean_dot
+    grad_x = torch.addcmul(of_mean, grad, of_grad)
+    grad_x.addcmul_(centred, of_centred, value=-1)
+    # The sum of that over time, from sums that are there already.
+    over_time = of_mean.mul_(frames).addcmul_(grad_sum, of_grad)
+    grad_shift = over_time.addcmul_(left, of_centred, value=-1).sum(0)
+    return grad_x, grad_shift, dot.sum(0), grad_sum.sum(0)
+
+
+class NormKernels(NamedTuple):
+    """The two above, as they are or compiled."""
+
+    forward: Callable[..., tuple[Tensor, ...]] = norm_mish
+    backward: Callable[..., tuple[Tensor, ...]] = norm_mish_gradients
+
+
+class _GroupNormMish(torch.autograd.Function):
+    """See `norm_mish`."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, n_groups: int, eps: float
+        ctx: Any,
+        x: Tensor,
+        shift: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        n_groups: int,
+        eps: float,
+        kernels: NormKernels,
     ) -> Tensor:
-        mean = _per_group(x.sum(0), n_groups, x.shape[0])  # [B, C], equal within a group
-        centred = x - mean
-        variance = _per_group((centred * centred).sum(0), n_groups, x.shape[0])
-        inverse = torch.rsqrt(variance + eps)  # [B, C]
-        normal = torch.addcmul(bias, centred, inverse * weight)  # [T, B, C]
-        out, slope = mish_and_slope(normal)
-        ctx.save_for_backward(centred, inverse, slope, weight)
-        ctx.n_groups = n_groups
+        out, *needed = kernels.forward(x, shift, weight, bias, n_groups, eps)
+        ctx.save_for_backward(*needed, weight)
+        ctx.n_groups, ctx.kernels = n_groups, kernels
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        centred, inverse, slope, weight = ctx.saved_tensors
-        frames = centred.shape[0]
-        grad = grads[0] * slope
-        grad_sum = grad.sum(0)  # [B, C]
-        dot = (grad * centred).sum(0) * inverse  # [B, C], the gradient against the normalised x
-        mean_grad = _per_group(grad_sum * weight, ctx.n_groups, frames)
-        mean_dot = _per_group(dot * weight, ctx.n_groups, frames)
-        grad_x = torch.addcmul(-inverse * mean_grad, grad, inverse * weight)
-        grad_x.addcmul_(centred, inverse * inverse * mean_dot, value=-1)
-        return grad_x, dot.sum(0), grad_sum.sum(0), None, None
+        found = ctx.kernels.backward(grads[0], *ctx.saved_tensors, ctx.n_groups)
+        return (*found, None, None, None)
 
 
-def _per_group(sums: Tensor, n_groups: int, frames: int) -> Tensor:
+def per_group(sums: Tensor, n_groups: int, frames: int) -> Tensor:
     """[B, C] sums over time -> [B, C] means over time and the channels of a group."""
     grouped = sums.view(len(sums), n_groups, -1)  # [B, G, C/G]
     means: Tensor = grouped.mean(2, keepdim=True) / frames
@@ -125,13 +172,22 @@ def _per_group(sums: Tensor, n_groups: int, frames: int) -> Tensor:
 
 
 class TemporalNorm(nn.GroupNorm):
-    """GroupNorm, then Mish: [T, B, C] -> [T, B, C], statistics over time and a group's channels."""
+    """GroupNorm, then Mish: [T, B, C] -> [T, B, C], statistics over time and a group's channels.
 
-    def forward(self, x: Tensor) -> Tensor:
+    kernels: how gradients are computed; training may compile them.
+    """
+
+    kernels = NormKernels()
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """shift [C]: of what comes in, such as a bias that was not added to it yet."""
         if is_small_inference(x, self.weight):
-            turned = x.to(self.weight.dtype).permute(1, 2, 0)  # [B, C, T]
+            shifted = x.to(self.weight.dtype) if shift is None else x + shift
+            turned = shifted.permute(1, 2, 0)  # [B, C, T]
             return F.mish(super().forward(turned)).permute(2, 0, 1)
+        shift = torch.zeros_like(self.bias) if shift is None else shift
+        given = (x.to(self.weight.dtype), shift, self.weight, self.bias)
         out: Tensor = _GroupNormMish.apply(  # type: ignore[no-untyped-call]
-            x.to(self.weight.dtype), self.weight, self.bias, self.num_groups, self.eps
+            *given, self.num_groups, self.eps, self.kernels
         )
         return out

@@ -14,6 +14,7 @@ from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.files import remove_leftovers
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.threads import Threads
+from dipole.policy.training.compiled import compile_norms
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.logs import RunLog
 from dipole.policy.training.memory import keep_freed_memory
@@ -65,8 +66,11 @@ class Trainer:
         self.loss_sum: Tensor
         self.device = self.state.policy.device
         self.amp = use_autocast(self.config.amp, self.device)
-        loss = self.state.policy.loss
-        self.loss: Callable[[Batch], Tensor] = torch.compile(loss) if self.config.compile else loss
+        self.loss: Callable[[Batch], Tensor] = self.state.policy.loss
+        if self.config.compile and self.device.type == "cpu":
+            compile_norms(self.state.policy)
+        elif self.config.compile:
+            self.loss = torch.compile(self.loss)
         self._reset_meter()
 
     def fit(self) -> str | None:

@@ -37,7 +37,7 @@ class Processor:
         self.cores = torch.get_num_threads()
         self.before: float | None = None
         self.chosen_at = time.monotonic()
-        self.divisible = is_divisible(self.policy) and not self.config.compile
+        self.divisible = is_divisible(self.policy)
         given = self.config.threads is not None or self.config.deterministic
         self.is_fixed = given or self.cores == 1
 

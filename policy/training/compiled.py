@@ -1,0 +1,85 @@
+"""Norms fused by torch.compile: each way in one or two passes over memory instead of twenty.
+
+All of a network compiled so takes minutes to compile and gains no more: what is left are products,
+which libraries compute (docs/performance.md).
+"""
+
+import os
+import shutil
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dipole.data.errors import ConfigError
+from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm, per_group
+
+SHAPES = 64  # of activations that are compiled for, at most; torch's own limit is 8
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler, which fused operations of a processor need."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name)
+
+
+def compile_norms(model: nn.Module) -> None:
+    """Have the norms of a model on a processor compute their gradients by fused operations.
+
+    Each shape is compiled when it is first seen, in some seconds, and kept for later processes in
+    torch's own cache. Results are the same to rounding. Raises ConfigError without a compiler.
+    """
+    if not has_compiler():
+        raise ConfigError(
+            "train.compile=true needs a C++ compiler, and neither g++ nor clang++ is there: "
+            "install one (apt install g++), or set train.compile=false"
+        )
+    # The number of threads is chosen after compiling, and is another one in threads of rows.
+    options: dict[str, Any] = {"cpp.dynamic_threads": True}
+    wanted: dict[str, Any] = {"dynamic": False, "options": options}
+    if "recompile_limit" in signature(torch.compile).parameters:  # torch 2.13
+        wanted["recompile_limit"] = SHAPES
+    forward, backward = (
+        torch.compile(kernel, **wanted) for kernel in (norm_mish, norm_mish_gradients)
+    )
+    for module in model.modules():
+        if isinstance(module, TemporalNorm):
+            module.kernels = NormKernels(forward, backward)
+
+
+def norm_mish(
+    x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, n_groups: int, eps: float
+) -> tuple[Tensor, ...]:
+    """As temporal.norm_mish, without its arrangements for memory: compilers make better ones."""
+    frames = x.shape[0]
+    sums = x.sum(0) + frames * shift
+    mean = per_group(sums, n_groups, frames)
+    centred = x + (shift - mean)
+    inverse = torch.rsqrt(per_group((centred * centred).sum(0), n_groups, frames) + eps)
+    normal = centred * (inverse * weight) + bias
+    e = torch.exp(normal.clamp(max=40))
+    d = 1 / (1 + (1 + e) * (1 + e))
+    gate = 1 - 2 * d
+    slope = gate + 4 * e * (1 + e) * d * d * normal
+    return normal * gate, centred, inverse, slope, sums - frames * mean
+
+
+def norm_mish_gradients(
+    grad_out: Tensor,
+    centred: Tensor,
+    inverse: Tensor,
+    slope: Tensor,
+    left: Tensor,
+    weight: Tensor,
+    n_groups: int,
+) -> tuple[Tensor, ...]:
+    """As temporal.norm_mish_gradients."""
+    frames = centred.shape[0]
+    grad = grad_out * slope
+    grad_sum, dot = grad.sum(0), (grad * centred).sum(0) * inverse
+    of_mean = -inverse * per_group(grad_sum * weight, n_groups, frames)
+    of_centred = inverse * inverse * per_group(dot * weight, n_groups, frames)
+    of_grad = inverse * weight
+    grad_x = of_mean + grad * of_grad - centred * of_centred
+    grad_shift = (frames * of_mean + grad_sum * of_grad - left * of_centred).sum(0)
+    return grad_x, grad_shift, dot.sum(0), grad_sum.sum(0)

@@ -1,0 +1,96 @@
+"""Fused norms: the same outputs and gradients, in the trainer and its threads."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from training_fixture import make_trainer, write_dataset
+
+from dipole.data import ConfigError
+from dipole.policy.denoisers import temporal
+from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm
+from dipole.policy.training import compiled
+from dipole.policy.training.compiled import compile_norms, has_compiler
+from dipole.policy.training.row_threads import rows_in_threads
+
+
+def given(frames=8, rows=6, channels=16):
+    torch.manual_seed(0)
+    vectors = [torch.randn(channels) for _ in range(3)]
+    return torch.randn(frames, rows, channels), *vectors
+
+
+def test_both_ways_of_writing_it_say_the_same():
+    x, shift, weight, bias = given()
+    ours = temporal.norm_mish(x, shift, weight, bias, 4, 1e-5)
+    plain = compiled.norm_mish(x, shift, weight, bias, 4, 1e-5)
+    for mine, other in zip(ours, plain, strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+    back = (torch.randn_like(x), *ours[1:], weight, 4)
+    gradients = compiled.norm_mish_gradients(*back)
+    for mine, other in zip(temporal.norm_mish_gradients(*back), gradients, strict=True):
+        assert torch.allclose(mine, other, atol=1e-4)
+
+
+def test_a_shift_is_a_bias_of_what_comes_in():
+    """Against torch's own GroupNorm and Mish, with all gradients, in double precision."""
+    x, shift, *_ = (each.double().requires_grad_() for each in given(rows=8))
+    norm = TemporalNorm(4, 16).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(16)), norm.bias.copy_(torch.randn(16))
+    ours = norm(x, shift)
+    turned = torch.nn.functional.group_norm((x + shift).permute(1, 2, 0), 4, norm.weight, norm.bias)
+    plain = torch.nn.functional.mish(turned).permute(2, 0, 1)
+    assert torch.allclose(ours, plain, atol=1e-10)
+    wanted, towards = torch.randn_like(plain), (x, shift, norm.weight, norm.bias)
+    for mine, other in zip(
+        torch.autograd.grad(ours, towards, wanted),
+        torch.autograd.grad(plain, towards, wanted),
+        strict=True,
+    ):
+        assert torch.allclose(mine, other, atol=1e-9)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_a_compiled_run_learns_the_same(tmp_path):
+    dataset = write_dataset(tmp_path / "walk.zarr")
+    trainers = [
+        make_trainer(tmp_path / str(on), dataset, compile=on, threads=2, batch_size=32, steps=3)
+        for on in (False, True)
+    ]
+    for trainer in trainers:
+        assert trainer.fit() is None
+    eager, fused = (dict(trainer.state.policy.named_parameters()) for trainer in trainers)
+    for name, parameter in eager.items():
+        assert torch.allclose(fused[name], parameter, atol=2e-5), name
+    norms = [m for m in trainers[1].state.policy.modules() if isinstance(m, TemporalNorm)]
+    assert all(norm.kernels != NormKernels() for norm in norms)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_compiled_norms_in_threads_of_rows(tmp_path):
+    policy = make_trainer(tmp_path, write_dataset(tmp_path / "walk.zarr")).state.policy
+    batch = policy.fake_batch(32)
+
+    def gradients():
+        policy.zero_grad()
+        torch.manual_seed(1)
+        with rows_in_threads(policy, 2):
+            policy.loss(batch).backward()
+        return {name: p.grad for name, p in policy.named_parameters()}
+
+    eager = gradients()
+    compile_norms(policy)
+    for name, gradient in gradients().items():
+        assert torch.allclose(gradient, eager[name], atol=1e-5), name
+
+
+def test_without_a_compiler_it_says_what_to_install(tmp_path, monkeypatch):
+    dataset = write_dataset(tmp_path / "walk.zarr")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler.*apt install g\+\+"):
+        make_trainer(tmp_path, dataset, compile=True)
