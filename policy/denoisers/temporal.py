@@ -70,6 +70,9 @@ class Double(TemporalConv):
         return apart.view(2, frames, *x.shape[1:]).transpose(0, 1).flatten(0, 1)  # interleaved
 
 
+Film = tuple[Tensor, Tensor]  # scale and offset, each [B, C]
+
+
 def mish_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mish(x) = x tanh(softplus(x)) and its derivative, from one exponential: in the time of F.mish
     alone.
@@ -88,12 +91,20 @@ def mish_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def norm_mish(
-    x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, n_groups: int, eps: float
-) -> tuple[Tensor, ...]:
-    """Mish(GroupNorm(x + shift)) with few passes over memory, and what the way back needs.
+    x: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    n_groups: int,
+    eps: float,
+) -> tuple[Tensor | None, ...]:
+    """scale * Mish(GroupNorm(x + shift)) + offset with few passes over memory, and what the way
+    back needs.
 
-    x: [T, B, C]; the next three: [C]. Sums over time come first, as [B, C]; the groups' statistics
-    are then small.
+    x: [T, B, C]; the next three: [C]; scale and offset, FiLM's: [B, C], or neither. Sums over time
+    come first, as [B, C]; the groups' statistics are then small.
     """
     frames = x.shape[0]
     sums = x.sum(0).add_(shift, alpha=frames)  # [B, C]
@@ -101,23 +112,31 @@ def norm_mish(
     centred = x + (shift - mean)
     variance = per_group((centred * centred).sum(0), n_groups, frames)
     inverse = torch.rsqrt(variance + eps)  # [B, C]
-    out, slope = mish_and_slope(torch.addcmul(bias, centred, inverse * weight))
+    active, slope = mish_and_slope(torch.addcmul(bias, centred, inverse * weight))
     left = sums.add_(mean, alpha=-frames)  # of the centred ones over time
-    return out, centred, inverse, slope, left
+    if scale is None or offset is None:
+        return active, None, centred, inverse, slope, left
+    return torch.addcmul(offset, active, scale), active, centred, inverse, slope, left
 
 
 def norm_mish_gradients(
     grad_out: Tensor,
+    active: Tensor | None,
     centred: Tensor,
     inverse: Tensor,
     slope: Tensor,
     left: Tensor,
     weight: Tensor,
+    scale: Tensor | None,
     n_groups: int,
-) -> tuple[Tensor, ...]:
-    """The way back of `norm_mish`: gradients by x, shift, weight and bias."""
+) -> tuple[Tensor | None, ...]:
+    """The way back of `norm_mish`: gradients by x, shift, weight, bias, scale and offset."""
     frames = centred.shape[0]
-    grad = grad_out * slope
+    if active is None or scale is None:
+        grad, grad_scale, grad_offset = grad_out * slope, None, None
+    else:
+        grad_scale, grad_offset = (grad_out * active).sum(0), grad_out.sum(0)
+        grad = (grad_out * scale).mul_(slope)
     grad_sum = grad.sum(0)  # [B, C]
     dot = (grad * centred).sum(0) * inverse  # [B, C], the gradient against the normalised x
     mean_grad = per_group(grad_sum * weight, n_groups, frames)
@@ -129,14 +148,14 @@ def norm_mish_gradients(
     # The sum of that over time, from sums that are there already.
     over_time = of_mean.mul_(frames).addcmul_(grad_sum, of_grad)
     grad_shift = over_time.addcmul_(left, of_centred, value=-1).sum(0)
-    return grad_x, grad_shift, dot.sum(0), grad_sum.sum(0)
+    return grad_x, grad_shift, dot.sum(0), grad_sum.sum(0), grad_scale, grad_offset
 
 
 class NormKernels(NamedTuple):
     """The two above, as they are or compiled."""
 
-    forward: Callable[..., tuple[Tensor, ...]] = norm_mish
-    backward: Callable[..., tuple[Tensor, ...]] = norm_mish_gradients
+    forward: Callable[..., tuple[Tensor | None, ...]] = norm_mish
+    backward: Callable[..., tuple[Tensor | None, ...]] = norm_mish_gradients
 
 
 class _GroupNormMish(torch.autograd.Function):
@@ -149,12 +168,15 @@ class _GroupNormMish(torch.autograd.Function):
         shift: Tensor,
         weight: Tensor,
         bias: Tensor,
+        scale: Tensor | None,
+        offset: Tensor | None,
         n_groups: int,
         eps: float,
         kernels: NormKernels,
-    ) -> Tensor:
-        out, *needed = kernels.forward(x, shift, weight, bias, n_groups, eps)
-        ctx.save_for_backward(*needed, weight)
+    ) -> Tensor | None:
+        given = (x, shift, weight, bias, scale, offset)
+        out, *needed = kernels.forward(*given, n_groups, eps)
+        ctx.save_for_backward(*needed, weight, scale)
         ctx.n_groups, ctx.kernels = n_groups, kernels
         return out
 
@@ -179,15 +201,20 @@ class TemporalNorm(nn.GroupNorm):
 
     kernels = NormKernels()
 
-    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, shift: Tensor | None = None, film: Film | None = None) -> Tensor:
         """shift [C]: of what comes in, such as a bias that was not added to it yet."""
         if is_small_inference(x, self.weight):
             shifted = x.to(self.weight.dtype) if shift is None else x + shift
             turned = shifted.permute(1, 2, 0)  # [B, C, T]
-            return F.mish(super().forward(turned)).permute(2, 0, 1)
+            return modulated(F.mish(super().forward(turned)).permute(2, 0, 1), film)
         shift = torch.zeros_like(self.bias) if shift is None else shift
-        given = (x.to(self.weight.dtype), shift, self.weight, self.bias)
+        given = (x.to(self.weight.dtype), shift, self.weight, self.bias, *(film or (None, None)))
         out: Tensor = _GroupNormMish.apply(  # type: ignore[no-untyped-call]
             *given, self.num_groups, self.eps, self.kernels
         )
         return out
+
+
+def modulated(x: Tensor, film: Film | None) -> Tensor:
+    """x [T, B, C] times the scale, plus the offset."""
+    return x if film is None else torch.addcmul(film[1], x, film[0])

@@ -25,7 +25,14 @@ from dipole.data.errors import ConfigError
 from dipole.policy.components import DENOISERS
 from dipole.policy.context import Context
 from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
-from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
+from dipole.policy.denoisers.temporal import (
+    Double,
+    Film,
+    Halve,
+    TemporalConv,
+    TemporalNorm,
+    modulated,
+)
 
 Predictor = Callable[[Tensor], Tensor]
 
@@ -57,13 +64,13 @@ class ConvBlock(nn.Sequential):
             TemporalNorm(n_groups, channels_out),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Training leaves the bias to the norm, which adds one number to each channel anyway."""
+    def forward(self, x: Tensor, film: Film | None = None) -> Tensor:
+        """Training leaves the bias and FiLM to the norm, which passes over all numbers anyway."""
         conv, norm = self
         if torch.is_grad_enabled() and isinstance(conv, TemporalConv):
-            out: Tensor = norm(conv.without_bias(x), conv.bias)
+            out: Tensor = norm(conv.without_bias(x), conv.bias, film)
             return out
-        return norm(conv(x))  # type: ignore[no-any-return]
+        return modulated(norm(conv(x)), film)
 
 
 class ResidualBlock(nn.Module):
@@ -90,9 +97,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, film: Tensor) -> Tensor:
         """x: [T, B, C]; film: [B, 2C'], what `film` says. Returns [T, B, C']."""
-        scale, bias = film.chunk(2, dim=1)  # each [B, C']
-        h = torch.addcmul(bias, self.first(x), scale)  # [T, B, C']
-        out: Tensor = self.second(h) + self.shortcut(x)
+        scale, offset = film.chunk(2, dim=1)  # each [B, C']
+        out: Tensor = self.second(self.first(x, (scale, offset))) + self.shortcut(x)
         return out
 
 

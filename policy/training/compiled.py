@@ -48,8 +48,15 @@ def compile_norms(model: nn.Module) -> None:
 
 
 def norm_mish(
-    x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, n_groups: int, eps: float
-) -> tuple[Tensor, ...]:
+    x: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    n_groups: int,
+    eps: float,
+) -> tuple[Tensor | None, ...]:
     """As temporal.norm_mish, without its arrangements for memory: compilers make better ones."""
     frames = x.shape[0]
     sums = x.sum(0) + frames * shift
@@ -61,25 +68,34 @@ def norm_mish(
     d = 1 / (1 + (1 + e) * (1 + e))
     gate = 1 - 2 * d
     slope = gate + 4 * e * (1 + e) * d * d * normal
-    return normal * gate, centred, inverse, slope, sums - frames * mean
+    active, left = normal * gate, sums - frames * mean
+    if scale is None or offset is None:
+        return active, None, centred, inverse, slope, left
+    return active * scale + offset, active, centred, inverse, slope, left
 
 
 def norm_mish_gradients(
     grad_out: Tensor,
+    active: Tensor | None,
     centred: Tensor,
     inverse: Tensor,
     slope: Tensor,
     left: Tensor,
     weight: Tensor,
+    scale: Tensor | None,
     n_groups: int,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     """As temporal.norm_mish_gradients."""
     frames = centred.shape[0]
-    grad = grad_out * slope
+    if active is None or scale is None:
+        grad, grad_scale, grad_offset = grad_out * slope, None, None
+    else:
+        grad_scale, grad_offset = (grad_out * active).sum(0), grad_out.sum(0)
+        grad = grad_out * scale * slope
     grad_sum, dot = grad.sum(0), (grad * centred).sum(0) * inverse
     of_mean = -inverse * per_group(grad_sum * weight, n_groups, frames)
     of_centred = inverse * inverse * per_group(dot * weight, n_groups, frames)
     of_grad = inverse * weight
     grad_x = of_mean + grad * of_grad - centred * of_centred
     grad_shift = (frames * of_mean + grad_sum * of_grad - left * of_centred).sum(0)
-    return grad_x, grad_shift, dot.sum(0), grad_sum.sum(0)
+    return grad_x, grad_shift, dot.sum(0), grad_sum.sum(0), grad_scale, grad_offset

@@ -24,29 +24,36 @@ def given(frames=8, rows=6, channels=16):
     return torch.randn(frames, rows, channels), *vectors
 
 
-def test_both_ways_of_writing_it_say_the_same():
+def same(ours, others, atol):
+    assert len(ours) == len(others)
+    for mine, other in zip(ours, others, strict=True):
+        assert (mine is None) == (other is None)
+        assert mine is None or torch.allclose(mine, other, atol=atol)
+
+
+@pytest.mark.parametrize("modulates", [True, False])
+def test_both_ways_of_writing_it_say_the_same(modulates):
     x, shift, weight, bias = given()
-    ours = temporal.norm_mish(x, shift, weight, bias, 4, 1e-5)
-    plain = compiled.norm_mish(x, shift, weight, bias, 4, 1e-5)
-    for mine, other in zip(ours, plain, strict=True):
-        assert torch.allclose(mine, other, atol=1e-5)
-    back = (torch.randn_like(x), *ours[1:], weight, 4)
-    gradients = compiled.norm_mish_gradients(*back)
-    for mine, other in zip(temporal.norm_mish_gradients(*back), gradients, strict=True):
-        assert torch.allclose(mine, other, atol=1e-4)
+    film = (torch.randn(6, 16), torch.randn(6, 16)) if modulates else (None, None)
+    options = (x, shift, weight, bias, *film, 4, 1e-5)
+    ours = temporal.norm_mish(*options)
+    same(ours, compiled.norm_mish(*options), atol=1e-5)
+    back = (torch.randn_like(x), *ours[1:], weight, film[0], 4)
+    same(temporal.norm_mish_gradients(*back), compiled.norm_mish_gradients(*back), atol=1e-4)
 
 
-def test_a_shift_is_a_bias_of_what_comes_in():
+def test_a_shift_and_film_are_what_they_are_without_the_norm():
     """Against torch's own GroupNorm and Mish, with all gradients, in double precision."""
     x, shift, *_ = (each.double().requires_grad_() for each in given(rows=8))
     norm = TemporalNorm(4, 16).double()
     with torch.no_grad():
         norm.weight.copy_(torch.randn(16)), norm.bias.copy_(torch.randn(16))
-    ours = norm(x, shift)
+    scale, offset = (torch.randn(8, 16).double().requires_grad_() for _ in range(2))
+    ours = norm(x, shift, (scale, offset))
     turned = torch.nn.functional.group_norm((x + shift).permute(1, 2, 0), 4, norm.weight, norm.bias)
-    plain = torch.nn.functional.mish(turned).permute(2, 0, 1)
+    plain = torch.nn.functional.mish(turned).permute(2, 0, 1) * scale + offset
     assert torch.allclose(ours, plain, atol=1e-10)
-    wanted, towards = torch.randn_like(plain), (x, shift, norm.weight, norm.bias)
+    wanted, towards = torch.randn_like(plain), (x, shift, scale, offset, norm.weight, norm.bias)
     for mine, other in zip(
         torch.autograd.grad(ours, towards, wanted),
         torch.autograd.grad(plain, towards, wanted),
