@@ -87,6 +87,8 @@ class Trainer:
         stop = StopRequest()
         try:
             with TrainingProgress(config.steps, state.step) as self.progress, stop:
+                if processor:
+                    processor.say = self.progress.say  # a bar may be on the terminal by now
                 if state.step:
                     self._score(due=self._due(config.evaluate_every))
                 batches = self.loader.batches(state.step * config.accumulate)
