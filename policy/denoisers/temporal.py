@@ -210,7 +210,10 @@ class TemporalNorm(nn.GroupNorm):
         shift = torch.zeros_like(self.bias) if shift is None else shift
         given = (x.to(self.weight.dtype), shift, self.weight, self.bias, *(film or (None, None)))
         out: Tensor = _GroupNormMish.apply(  # type: ignore[no-untyped-call]
-            *given, self.num_groups, self.eps, self.kernels
+            *given,
+            self.num_groups,
+            self.eps,
+            self.kernels if torch.is_grad_enabled() else NormKernels(),
         )
         return out
 

@@ -92,6 +92,7 @@ class Trainer:
                 if state.step:
                     self._score(due=self._due(config.evaluate_every))
                 batches = self.loader.batches(state.step * config.accumulate)
+                self._reset_meter()  # choosing, and compiling for it, is no step's time
                 while state.step < config.steps and not stop.requested:
                     with rows_in_threads(state.policy, threads.rows):
                         changed = self._steps(batches, stop, processor)

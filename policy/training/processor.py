@@ -49,7 +49,9 @@ class Processor:
             chosen = Threads(1, rows=count) if self.divisible else Threads(count)
             torch.set_num_threads(chosen.operations)
             return chosen
-        choices = thread_choices(self.policy, self.cores, divide=self.divisible)
+        # Compiled code is compiled again for each number of threads, which rows rarely repay.
+        divides = self.divisible and not self.config.compile
+        choices = thread_choices(self.policy, self.cores, divide=divides)
         chosen, found = fastest_threads(choices, self.trial)
         self.say(f"threads: {found}")
         return chosen
