@@ -17,6 +17,7 @@ from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.row_threads import is_divisible, thread_choices
 
 CHANGED = 1.5  # times faster or slower than it was, from which on the choice is made again
+COMPILING = 2  # trials of each choice, after which nothing is compiled any more
 KEPT = 20.0  # seconds that a choice is kept at least
 
 
@@ -52,6 +53,9 @@ class Processor:
         # Compiled code is compiled again for each number of threads, which rows rarely repay.
         divides = self.divisible and not self.config.compile
         choices = thread_choices(self.policy, self.cores, divide=divides)
+        for choice in choices * COMPILING if self.config.compile else ():
+            torch.set_num_threads(choice.operations)
+            self.trial(choice)
         chosen, found = fastest_threads(choices, self.trial)
         self.say(f"threads: {found}")
         return chosen
