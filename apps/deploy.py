@@ -6,12 +6,11 @@ from typing import Any
 from dipole.apps.compose import run
 from dipole.data.errors import ConfigError
 from dipole.deploy import LoopConfig, Robot
-from dipole.deploy.drive import Drive, drive, ended_well
-from dipole.deploy.from_checkpoint import FromCheckpoint
-from dipole.deploy.inference import Inference
-from dipole.deploy.process_inference import ProcessInference
-from dipole.deploy.robots import import_robots, make_robot
-from dipole.deploy.thread_inference import ThreadInference
+from dipole.deploy.inference.base import Inference
+from dipole.deploy.inference.process import FromCheckpoint, ProcessInference
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
+from dipole.deploy.robots.registry import import_robots, make_robot
 
 Config = dict[str, Any]
 
@@ -22,7 +21,7 @@ def main(argv: list[str]) -> int:
 
 def deploy(config: Config) -> int:
     """Prepare, ask to be allowed, move, report. 0 where the robot was stopped without a fault."""
-    terms = Drive(
+    terms = RunConfig(
         LoopConfig.from_dict(config["deploy"]),
         config["seconds"],
         config["arm"],
@@ -41,7 +40,7 @@ def deploy(config: Config) -> int:
         raise ConfigError(
             "give the policy: either checkpoint=RUN, to compute here, or server=ws://HOST:PORT"
         )
-    return 0 if ended_well(drive(robot, lambda: _inference(config, robot), terms)) else 1
+    return 0 if ended_well(run_policy(robot, lambda: _inference(config, robot), terms)) else 1
 
 
 def _inference(config: Config, robot: Robot) -> Inference:
@@ -65,8 +64,8 @@ def _inference(config: Config, robot: Robot) -> Inference:
 
 
 def _remote(config: Config, robot: Robot) -> Inference:
-    from dipole.deploy.client import RemoteInference
-    from dipole.deploy.client_config import ClientConfig, OpenpiTerms
+    from dipole.deploy.inference.remote import RemoteInference
+    from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
 
     return RemoteInference(
         config["server"],

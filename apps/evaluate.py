@@ -66,7 +66,7 @@ def _evaluate_delayed(
     policy: Runnable, name: str, options: Config | None, config: Config
 ) -> Evaluation:
     """Episode by episode, without a video: the control loop's own."""
-    from dipole.deploy.delayed import evaluate_delayed
+    from dipole.deploy.evaluation.latency import evaluate_delayed
 
     if name != "pusht" or options:
         raise ConfigError(f"delay={config['delay']}: only plain pusht can be delayed, not {name!r}")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from dipole.data.errors import DataError
-from dipole.deploy.replay import export, replay
+from dipole.deploy.recording.replay import export, replay
 
 
 def main(argv: list[str]) -> int:
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
         episodes = export(path, options.export.expanduser())
         print(f"{options.export}: {episodes} episodes")
     if options.mcap is not None:
-        from dipole.deploy.mcap_export import export_mcap  # late: it needs the mcap extra
+        from dipole.deploy.recording.to_mcap import export_mcap  # late: it needs the mcap extra
 
         print(f"{options.mcap}: {export_mcap(path, options.mcap.expanduser())} messages")
     if options.export is not None or options.mcap is not None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from dipole.apps.compose import run
 from dipole.data.errors import ConfigError
-from dipole.deploy.served import ServedPolicy
-from dipole.deploy.server import PolicyServer
-from dipole.deploy.server_config import ServerConfig
+from dipole.deploy.server.config import ServerConfig
+from dipole.deploy.server.server import PolicyServer
+from dipole.deploy.server.session import ServedPolicy
 
 Config = dict[str, Any]
 NOT_ENCRYPTED = (
@@ -39,7 +39,7 @@ def serve(config: Config) -> int:
 
 
 def _policy(config: Config) -> ServedPolicy:
-    from dipole.deploy.policy_compute import served_checkpoint
+    from dipole.deploy.inference.torch_policy import served_checkpoint
 
     return served_checkpoint(
         str(Path(config["checkpoint"]).expanduser()),

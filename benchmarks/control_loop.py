@@ -29,20 +29,12 @@ from dipole.deploy import (
     Robot,
     RobotSpec,
 )
-from dipole.deploy.from_checkpoint import FromCheckpoint
-from dipole.deploy.inference import (
-    Arrays,
-    Compute,
-    Inference,
-    PolicySpec,
-    Request,
-    Result,
-    compute_chunk,
-)
-from dipole.deploy.process_inference import ProcessInference
-from dipole.deploy.report import Report
-from dipole.deploy.session import run_watched
-from dipole.deploy.thread_inference import ThreadInference
+from dipole.deploy.inference.base import Compute, Inference, compute_chunk
+from dipole.deploy.inference.process import FromCheckpoint, ProcessInference
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop.report import Report
+from dipole.deploy.loop.watched import run_watched
+from dipole.deploy.types import Arrays, PolicySpec, Request, Result
 
 Factory = Callable[[], tuple[PolicySpec, Compute]]
 
@@ -56,7 +48,7 @@ class OnControlThread:
         self._answer: Result | None = None
 
     def warm_up(self, observation: Arrays, calls: int) -> None:
-        from dipole.deploy.courier import WARM_UP
+        from dipole.deploy.inference.worker import WARM_UP
 
         for _ in range(calls):
             compute_chunk(self._compute, Request(WARM_UP, observation))
@@ -111,7 +103,7 @@ def untrained(steps: int) -> tuple[PolicySpec, Compute]:
     import torch
 
     from dipole.data import Feature, Features, WindowSpec
-    from dipole.deploy.policy_compute import PolicyCompute, spec_of
+    from dipole.deploy.inference.torch_policy import PolicyCompute, spec_of
     from dipole.policy import Policy, PolicyConfig
 
     torch.set_num_threads(1)

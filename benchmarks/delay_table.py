@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from dipole.apps.benchmarks.plot import Point, Series, beside, plot
-from dipole.deploy.delayed import evaluate_delayed
+from dipole.deploy.evaluation.latency import evaluate_delayed
 from dipole.envs.metrics import mean_interval
 from dipole.policy.runnable import Runnable, load_runnable
 

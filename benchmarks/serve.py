@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 
 from dipole.data.window_spec import WindowSpec
-from dipole.deploy.client import RemoteInference
-from dipole.deploy.inference import Compute, Inference, PolicySpec, Request
-from dipole.deploy.plan import Ticket
-from dipole.deploy.process_inference import ProcessInference
-from dipole.deploy.protocol import Schema
-from dipole.deploy.served import ServedPolicy
-from dipole.deploy.server import PolicyServer
-from dipole.deploy.server_config import ServerConfig
+from dipole.deploy.inference.base import Compute, Inference
+from dipole.deploy.inference.process import ProcessInference
+from dipole.deploy.inference.remote import RemoteInference
+from dipole.deploy.server.config import ServerConfig
+from dipole.deploy.server.server import PolicyServer
+from dipole.deploy.server.session import ServedPolicy
+from dipole.deploy.types import PolicySpec, Request, Ticket
+from dipole.deploy.wire.protocol import Schema
 
 WINDOW = WindowSpec(2, 16, 8)
 SEEN: dict[str, tuple[tuple[int, ...], str]] = {

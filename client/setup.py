@@ -8,38 +8,45 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# Where each package is, and which of its modules a robot's computer has; tests import every one of
-# them where numpy, msgpack and websockets are all there is.
-ROOMS = {
-    "dipole": ("policy/_root", ["__init__"]),
-    "dipole.data": ("data", ["__init__", "errors", "registry", "window_spec"]),
-    "dipole.policy": ("policy", ["__init__", "guidance", "history"]),
-    "dipole.deploy": ("deploy", []),  # all but these:
+# Every module that a robot's computer has, by package. Tests import each of them where numpy,
+# msgpack and websockets are all there is; a module that is not named here is not in it.
+MODULES = {
+    "": "__init__",
+    "data": "__init__ errors registry window_spec",
+    "policy": "__init__ guidance history",
+    "deploy": "__init__ types",
+    "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
+    "deploy.inference": "__init__ base link process remote remote_config virtual worker",
+    "deploy.loop": "__init__ clock config control_loop receding_horizon report run states watched",
+    "deploy.observations": "__init__ buffer time_alignment",
+    "deploy.recording": "__init__ file_format recorder replay",
+    "deploy.robots": "__init__ dry_run fit registry robot rotation",
+    "deploy.safety": "__init__ chunk_checks command_filter limits supervisor watchdog",
+    "deploy.wire": "__init__ codec openpi protocol",
 }
-ELSEWHERE = {
-    "clients", "delayed", "from_checkpoint", "mcap_export", "plant", "policy_compute", "rendezvous",
-    "served", "server", "server_config", "sim_pusht",
-}  # fmt: skip
+PACKAGES = {f"dipole.{name}".rstrip("."): modules.split() for name, modules in MODULES.items()}
+FOLDERS = {
+    name: name.removeprefix("dipole").strip(".").replace(".", "/") or "policy/_root"
+    for name in PACKAGES
+}
 
 
 class Chosen(build_py):
-    """Of each room, the chosen modules."""
+    """Of each package, the modules that are named."""
 
     def find_package_modules(self, package, package_dir):
         found = super().find_package_modules(package, package_dir)
-        chosen = ROOMS[package][1]
-        return [
-            (name, module, path)
-            for name, module, path in found
-            if module in chosen or (not chosen and module not in ELSEWHERE)
-        ]
+        missing = set(PACKAGES[package]) - {module for _, module, _ in found}
+        if missing:
+            raise SystemExit(f"{package} has no module {', '.join(sorted(missing))}: mend MODULES")
+        return [entry for entry in found if entry[1] in PACKAGES[package]]
 
 
 setup(
     version=PROJECT["version"],
     python_requires=PROJECT["requires-python"],
-    packages=list(ROOMS),
-    package_dir={name: f"../{folder}" for name, (folder, _) in ROOMS.items()},
+    packages=list(PACKAGES),
+    package_dir={name: f"../{folder}" for name, folder in FOLDERS.items()},
     package_data={"dipole": ["py.typed"]},
     cmdclass={"build_py": Chosen},
 )

@@ -3,13 +3,13 @@
 Time is real here, and only here. Nothing that runs on the robot's side imports torch.
 """
 
-from dipole.deploy.clock import RealClock, VirtualClock
-from dipole.deploy.config import LoopConfig
-from dipole.deploy.dry_run import DryRun
-from dipole.deploy.limits import Limits
-from dipole.deploy.loop import ControlLoop
-from dipole.deploy.robot import ActionSpec, Channel, Reading, Robot, RobotSpec
-from dipole.deploy.states import State
+from dipole.deploy.loop.clock import RealClock, VirtualClock
+from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.control_loop import ControlLoop
+from dipole.deploy.loop.states import State
+from dipole.deploy.robots.dry_run import DryRun
+from dipole.deploy.robots.robot import ActionSpec, Channel, Reading, Robot, RobotSpec
+from dipole.deploy.safety.limits import Limits
 
 __all__ = [
     "ActionSpec",

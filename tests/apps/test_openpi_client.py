@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from dipole.deploy import ActionSpec, Channel, RobotSpec
-from dipole.deploy.client import RemoteInference
-from dipole.deploy.client_config import OpenpiTerms
-from dipole.deploy.inference import Request
-from dipole.deploy.plan import Ticket
-from dipole.deploy.policy_compute import checkpoint_compute
+from dipole.deploy.inference.remote import RemoteInference
+from dipole.deploy.inference.remote_config import OpenpiTerms
+from dipole.deploy.inference.torch_policy import checkpoint_compute
+from dipole.deploy.types import Request, Ticket
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_checkpoint import save_tiny

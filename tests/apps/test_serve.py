@@ -4,7 +4,7 @@ import pytest
 
 from dipole.apps.compose import compose
 from dipole.apps.main import main
-from dipole.deploy.server_config import ServerConfig
+from dipole.deploy.server.config import ServerConfig
 
 
 @pytest.fixture(autouse=True)

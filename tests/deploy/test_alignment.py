@@ -8,15 +8,16 @@ import pytest
 
 from dipole.data.errors import ConfigError
 from dipole.deploy import Channel, ControlLoop, LoopConfig, Reading, VirtualClock
-from dipole.deploy.alignment import KEPT, SensorHistory
-from dipole.deploy.inference import PolicySpec, VirtualInference
-from dipole.deploy.observations import Observations
-from dipole.deploy.recorder import FlightRecorder
-from dipole.deploy.replay import replay
-from dipole.deploy.robot import RobotSpec
-from dipole.deploy.rotation import angle
+from dipole.deploy.inference.virtual import VirtualInference
+from dipole.deploy.observations.buffer import ObservationBuffer
+from dipole.deploy.observations.time_alignment import KEPT, SensorHistory
+from dipole.deploy.recording.recorder import FlightRecorder
+from dipole.deploy.recording.replay import replay
+from dipole.deploy.robots.robot import RobotSpec
+from dipole.deploy.robots.rotation import angle
+from dipole.deploy.types import PolicySpec
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from virtual_robot import WINDOW, VirtualRobot, counting, run, spec
 
 CHANNELS = {"camera": Channel((2, 2, 3), "uint8"), "joints": Channel((2,))}
@@ -29,9 +30,9 @@ def seen(time, camera_time=None, level=0, joints=(0.0, 0.0)):
 
 
 def test_joints_are_brought_to_the_cameras_time():
-    observations = Observations(POLICY, align_to="camera", channels=CHANNELS)
-    observations.offer(seen(1.0, camera_time=0.9, joints=(10, 0)), now=1.0)
-    observations.offer(seen(1.1, camera_time=1.025, level=7, joints=(20, 4)), now=1.1)
+    observations = ObservationBuffer(POLICY, align_to="camera", channels=CHANNELS)
+    observations.update(seen(1.0, camera_time=0.9, joints=(10, 0)), now=1.0)
+    observations.update(seen(1.1, camera_time=1.025, level=7, joints=(20, 4)), now=1.1)
     assert observations.latest.values["joints"].tolist() == [12.5, 1.0]
     assert observations.latest.values["camera"].max() == 7
     assert observations.age(1.1) == pytest.approx(0.075)
@@ -39,18 +40,18 @@ def test_joints_are_brought_to_the_cameras_time():
 
 
 def test_without_a_reference_the_newest_of_each_is_used_and_the_oldest_counts():
-    observations = Observations(POLICY)
-    observations.offer(seen(1.0, camera_time=0.9, joints=(10, 0)), now=1.0)
-    observations.offer(seen(1.1, camera_time=1.025, joints=(20, 4)), now=1.1)
+    observations = ObservationBuffer(POLICY)
+    observations.update(seen(1.0, camera_time=0.9, joints=(10, 0)), now=1.0)
+    observations.update(seen(1.1, camera_time=1.025, joints=(20, 4)), now=1.1)
     assert observations.latest.values["joints"].tolist() == [20, 4]
     assert observations.age(1.1) == pytest.approx(0.075)
 
 
 def test_each_device_has_its_own_latency():
     latency = {"camera": 0.05}
-    observations = Observations(POLICY, latency, align_to="camera", channels=CHANNELS)
-    observations.offer(seen(1.0, joints=(10, 0)), now=1.0)
-    observations.offer(seen(1.1, joints=(20, 4)), now=1.1)  # the picture is of 1.05
+    observations = ObservationBuffer(POLICY, latency, align_to="camera", channels=CHANNELS)
+    observations.update(seen(1.0, joints=(10, 0)), now=1.0)
+    observations.update(seen(1.1, joints=(20, 4)), now=1.1)  # the picture is of 1.05
     assert observations.latest.values["joints"].tolist() == pytest.approx([15, 2])
     assert observations.age(1.1) == pytest.approx(0.05)
 
@@ -91,18 +92,18 @@ def test_a_reading_that_is_not_new_changes_nothing_and_memory_is_bounded():
 
 
 def test_one_sensor_whose_time_goes_backwards_is_enough_to_refuse():
-    observations = Observations(POLICY)
-    observations.offer(seen(1.0, camera_time=0.95), now=1.0)
-    observations.offer(seen(1.1, camera_time=0.90), now=1.1)
+    observations = ObservationBuffer(POLICY)
+    observations.update(seen(1.0, camera_time=0.95), now=1.0)
+    observations.update(seen(1.1, camera_time=0.90), now=1.1)
     assert observations.refused == {"time went backwards": 1}
     assert observations.age(1.2) == pytest.approx(0.25)
 
 
 def test_a_name_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="align_to is 'cam'; the policy observes camera, joints"):
-        Observations(POLICY, align_to="cam", channels=CHANNELS)
+        ObservationBuffer(POLICY, align_to="cam", channels=CHANNELS)
     with pytest.raises(ConfigError, match="sensor_latency names 'cam'; the robot has camera"):
-        Observations(POLICY, {"cam": 0.1}, channels=CHANNELS)
+        ObservationBuffer(POLICY, {"cam": 0.1}, channels=CHANNELS)
     with pytest.raises(ConfigError, match=r"sensor_latency is \{'camera': -1.0\}"):
         LoopConfig(sensor_latency={"camera": -1.0})
     with pytest.raises(ConfigError, match="quaternion at 3 does not fit"):

@@ -15,20 +15,19 @@ import pytest
 
 from dipole.data.errors import ConfigError
 from dipole.deploy import ControlLoop, LoopConfig, State
-from dipole.deploy.client import RemoteInference
-from dipole.deploy.client_config import ClientConfig, OpenpiTerms
-from dipole.deploy.inference import InferenceDied, PolicySpec, Request
-from dipole.deploy.messages import pack
-from dipole.deploy.plan import Ticket
-from dipole.deploy.protocol import ProtocolError, Schema, greeting
-from dipole.deploy.session import run_watched
-from dipole.deploy.thread_inference import ThreadInference
+from dipole.deploy.inference.base import InferenceDied
+from dipole.deploy.inference.remote import RemoteInference
+from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop.watched import run_watched
+from dipole.deploy.types import PolicySpec, Request, Ticket
+from dipole.deploy.wire.codec import pack
+from dipole.deploy.wire.protocol import ProtocolError, Schema, greeting
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from faulty_server import FaultyServer, Proxy
 from real_processes import RealRobot
-from real_server import OBSERVATION, SPEC, Running, running, served
-from test_server import TOKEN, wait_until
+from real_server import OBSERVATION, SPEC, TOKEN, Running, running, served, wait_until
 from virtual_robot import WINDOW, counting
 
 IMPATIENT = ClientConfig(start_timeout=0.5, ping_interval=0.2, ping_timeout=0.3, open_timeout=1.0)
@@ -335,7 +334,7 @@ def test_a_server_that_stays_away_ends_in_a_stop_within_the_holds_bound(client, 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_process_that_is_killed_or_stopped_blocks_no_slot(fault, client, tmp_path):
-    command = [sys.executable, str(Path(__file__).parent / "serve_counting.py"), "0"]
+    command = [sys.executable, str(Path(__file__).parent / "support" / "serve_counting.py"), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         inference = client(f"ws://127.0.0.1:{process.stdout.readline().strip()}",
                            config=ClientConfig(ping_interval=0.2, ping_timeout=0.3))  # fmt: skip

@@ -23,8 +23,8 @@ import time
 import numpy as np
 
 from dipole.deploy import ActionSpec, Channel, Limits, LoopConfig, Reading, Robot, RobotSpec
-from dipole.deploy.client import RemoteInference
-from dipole.deploy.drive import Drive, drive
+from dipole.deploy.inference.remote import RemoteInference
+from dipole.deploy.loop.run import RunConfig, run_policy
 
 
 class Arm(Robot):
@@ -45,8 +45,10 @@ class Arm(Robot):
 
 if __name__ == "__main__":
     patient = LoopConfig(max_observation_age=2.0, call_timeout=2.0)
-    report = drive(
-        Arm(), lambda: RemoteInference(sys.argv[1]), Drive(patient, 1.5, arm="now", watchdog=5.0)
+    report = run_policy(
+        Arm(),
+        lambda: RemoteInference(sys.argv[1]),
+        RunConfig(patient, 1.5, arm="now", watchdog=5.0),
     )
     assert report.counts["actions"] > 3, report
     foreign = {name.partition(".")[0] for name in sys.modules} & {"torch", "zarr", "hydra"}
@@ -110,8 +112,10 @@ def test_every_module_of_it_can_be_imported_with_these_alone(wheel, robots_pytho
     with zipfile.ZipFile(wheel) as packed:
         names = [n for n in packed.namelist() if n.endswith(".py")]
     modules = [n.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for n in names]
-    assert {"dipole", "dipole.deploy.loop", "dipole.deploy.client"} <= set(modules)
-    assert "dipole.deploy.policy_compute" not in modules
+    assert {"dipole", "dipole.deploy.loop.control_loop", "dipole.deploy.inference.remote"} <= set(
+        modules
+    )
+    assert "dipole.deploy.inference.torch_policy" not in modules
     code = (
         f"import importlib, importlib.util\nfor name in {modules}: importlib.import_module(name)\n"
         "assert importlib.util.find_spec('torch') is None\nimport dipole\nprint(dipole.__version__)"
@@ -122,7 +126,7 @@ def test_every_module_of_it_can_be_imported_with_these_alone(wheel, robots_pytho
 @pytest.mark.slow
 def test_it_moves_a_users_robot_by_a_server_in_another_process(robots_python, tmp_path):
     (tmp_path / "arm.py").write_text(PROGRAM)
-    command = [sys.executable, str(Path(__file__).parent / "serve_counting.py"), "0"]
+    command = [sys.executable, str(Path(__file__).parent / "support" / "serve_counting.py"), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         address = f"ws://127.0.0.1:{server.stdout.readline().strip()}"
         said = run(robots_python, "arm.py", address, cwd=tmp_path)

@@ -7,7 +7,7 @@ import torch
 
 from dipole.data import Feature, WindowSpec
 from dipole.data.errors import ConfigError
-from dipole.deploy.delayed import evaluate_delayed
+from dipole.deploy.evaluation.latency import evaluate_delayed
 from dipole.envs import evaluate
 
 

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from real_server import running, served
-from test_server import TOKEN
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from real_server import TOKEN, running, served
 from virtual_robot import WINDOW
 
 from dipole.deploy import ControlLoop, LoopConfig, RealClock
-from dipole.deploy.client_config import ClientConfig, OpenpiTerms
-from dipole.deploy.inference import PolicySpec
-from dipole.deploy.robots import import_robots, make_robot
-from dipole.deploy.server_config import ServerConfig
-from dipole.deploy.session import run_watched
-from dipole.deploy.thread_inference import ThreadInference
+from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop.watched import run_watched
+from dipole.deploy.robots.registry import import_robots, make_robot
+from dipole.deploy.server.config import ServerConfig
+from dipole.deploy.types import PolicySpec
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "deploy.md").read_text()

@@ -12,9 +12,9 @@ from eyes_fixture import SMALL_UNET, TINY_RESNET
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.errors import ConfigError
 from dipole.deploy import ControlLoop, Limits, LoopConfig, VirtualClock
-from dipole.deploy.inference import VirtualInference
-from dipole.deploy.policy_compute import PolicyCompute, spec_of
-from dipole.deploy.sim_pusht import VirtualPushT, _Layout, pusht_spec
+from dipole.deploy.inference.torch_policy import PolicyCompute, spec_of
+from dipole.deploy.inference.virtual import VirtualInference
+from dipole.deploy.robots.pusht.robot import VirtualPushT, _Layout, pusht_spec
 from dipole.envs.pusht import PushT
 from dipole.policy import Policy, PolicyConfig
 
@@ -63,10 +63,10 @@ def test_a_robot_without_the_camera_is_refused_before_anything_moves():
 
 
 def test_pictures_pass_between_processes_unchanged():
-    from dipole.deploy.plant import PlantConfig
-    from dipole.deploy.robot import Reading
+    from dipole.deploy.robots.pusht.world import WorldConfig
+    from dipole.deploy.robots.robot import Reading
 
-    layout = _Layout(pusht_spec(PlantConfig(observation=("image", "agent_pos"))))
+    layout = _Layout(pusht_spec(WorldConfig(observation=("image", "agent_pos"))))
     env = PushT(observation=("image", "agent_pos"))
     observation = env.reset(seed=0)[0]
     found = layout.unpack(layout.pack(Reading(1.5, observation), 0.5))

@@ -10,11 +10,11 @@ import pytest
 
 from dipole.data.errors import ConfigError
 from dipole.deploy import Channel, DryRun, RobotSpec, State, VirtualClock
-from dipole.deploy.guard import RobotFault
-from dipole.deploy.inference import Result
-from dipole.deploy.states import StateError
+from dipole.deploy.loop.states import StateError
+from dipole.deploy.safety.supervisor import RobotFault
+from dipole.deploy.types import Result
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from virtual_robot import GENEROUS, WINDOW, VirtualRobot, counting, make_loop, run
 
 
@@ -231,7 +231,7 @@ def test_the_report_reads_as_text_and_as_json():
 @pytest.mark.parametrize("control_hz", [10.0, 50.0])
 def test_without_delay_the_loop_does_exactly_what_the_executor_does(control_hz):
     torch = pytest.importorskip("torch")
-    from dipole.deploy.policy_compute import PolicyCompute
+    from dipole.deploy.inference.torch_policy import PolicyCompute
     from dipole.policy.executor import Executor
 
     class Noisy:
@@ -258,7 +258,7 @@ def test_without_delay_the_loop_does_exactly_what_the_executor_does(control_hz):
 
 def test_the_robots_side_needs_no_torch():
     code = (
-        "import sys, dipole.deploy.loop, dipole.deploy.dry_run, dipole.deploy.states; "
+        "import sys, dipole.deploy.loop.control_loop, dipole.deploy.robots.dry_run; "
         "heavy = {'torch', 'zarr', 'hydra', 'gymnasium', 'diffusers'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
@@ -270,8 +270,8 @@ def test_results_for_nobody_are_counted():
     loop, _ = make_loop()
     loop.prepare()
     loop.arm()
-    answer = counting()(loop._pilot.plan.ticket(0.0), None)
-    loop._inference.deliver(Result(loop._pilot.plan.ticket(0.0), answer, 0.0), 0.0)
+    answer = counting()(loop._executor.plan.ticket(0.0), None)
+    loop._inference.deliver(Result(loop._executor.plan.ticket(0.0), answer, 0.0), 0.0)
     assert loop.run(0.5).counts["chunks_earlier_epoch"] == 1
 
 

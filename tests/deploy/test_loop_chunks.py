@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dipole.deploy import Reading, State, VirtualClock
-from dipole.deploy.inference import InferenceDied
-from dipole.deploy.states import StateError
+from dipole.deploy.inference.base import InferenceDied
+from dipole.deploy.loop.states import StateError
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from virtual_robot import VirtualRobot, counting, make_loop, run
 
 
@@ -132,7 +132,7 @@ def test_dead_inference_is_a_fault_with_its_cause():
     assert report.stopped is True
 
 
-# Observations -------------------------------------------------------------------------------------
+# Observations ----------------------------------------------------------------------------------
 
 
 def frozen_after(seconds, clock, until=np.inf):

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from virtual_robot import SPEC_OF_X, VirtualRobot, counting
 
 from dipole.deploy import ControlLoop, LoopConfig, VirtualClock
-from dipole.deploy.inference import Result, VirtualInference
+from dipole.deploy.inference.virtual import VirtualInference
+from dipole.deploy.types import Result
 
 
 class OnAndOff(VirtualInference):

@@ -15,11 +15,11 @@ from PIL import Image
 from dipole.apps.main import main
 from dipole.data.errors import DataError
 from dipole.deploy import ActionSpec, Channel, Limits, RobotSpec
-from dipole.deploy.mcap_export import export_mcap
-from dipole.deploy.recording import MAGIC, Record, pack, read_recording
+from dipole.deploy.recording.file_format import MAGIC, Record, pack, read_recording
+from dipole.deploy.recording.to_mcap import export_mcap
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_recording import fly
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from recorded_run import fly
 
 
 def messages(path):

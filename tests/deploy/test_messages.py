@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dipole.deploy.messages import MessageError, MessageLimits, pack, unpack
+from dipole.deploy.wire.codec import MessageError, MessageLimits, pack, unpack
 
 DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", ">f4", ">i2"]
 some_arrays = st.sampled_from(DTYPES).flatmap(

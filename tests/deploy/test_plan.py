@@ -6,10 +6,11 @@ import pytest
 from dipole.data import WindowSpec
 from dipole.data.errors import ConfigError
 from dipole.deploy import ActionSpec
-from dipole.deploy.interpolation import Ramp
-from dipole.deploy.mergers import make_merger
-from dipole.deploy.plan import Plan, Ticket, Verdict
-from dipole.deploy.rotation import angle, slerp
+from dipole.deploy.chunks.action_queue import ChunkQueue, Verdict
+from dipole.deploy.chunks.blending import make_merger
+from dipole.deploy.chunks.interpolation import Ramp
+from dipole.deploy.robots.rotation import angle, slerp
+from dipole.deploy.types import Ticket
 
 ONE = ActionSpec(("x",))
 WINDOW = WindowSpec(n_obs_steps=2, horizon=6, n_action_steps=2)
@@ -17,7 +18,9 @@ CHUNK = np.arange(-1.0, 5.0)[:, None]  # index To - 1 = 1 holds 0: the action of
 
 
 def make_plan(merger="switch", max_lateness=1.0, **options):
-    return Plan(WINDOW, make_merger(merger, ONE, **options), dt=0.1, max_lateness=max_lateness)
+    return ChunkQueue(
+        WINDOW, make_merger(merger, ONE, **options), dt=0.1, max_lateness=max_lateness
+    )
 
 
 def drain(plan, now=0.0):

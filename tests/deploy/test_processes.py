@@ -15,15 +15,14 @@ import pytest
 
 from dipole.data.errors import ConfigError
 from dipole.deploy import State
-from dipole.deploy.courier import Courier
-from dipole.deploy.inference import InferenceDied, Request, Result
-from dipole.deploy.plan import Ticket
-from dipole.deploy.process_inference import ProcessInference
-from dipole.deploy.session import run_watched
-from dipole.deploy.thread_inference import ThreadInference
-from dipole.deploy.watchdog import Watchdog, WatchdogFired
+from dipole.deploy.inference.base import InferenceDied
+from dipole.deploy.inference.process import ProcessInference
+from dipole.deploy.inference.worker import InferenceWorker, ThreadInference
+from dipole.deploy.loop.watched import run_watched
+from dipole.deploy.safety.watchdog import Watchdog, WatchdogFired
+from dipole.deploy.types import Request, Result, Ticket
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 import real_processes
 from real_processes import SPEC, RealRobot, make_real_loop
 from virtual_robot import counting
@@ -79,7 +78,7 @@ def test_a_request_that_waits_is_replaced_by_a_newer_one():
         go_on.wait(10)
         return Result(request.ticket, None, 0.0)
 
-    courier = Courier(exchange)
+    courier = InferenceWorker(exchange)
     courier.submit(request(1))
     started.wait(10)
     courier.submit(request(2))

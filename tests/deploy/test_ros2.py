@@ -10,14 +10,14 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from virtual_robot import WINDOW
 
 from dipole.deploy import ControlLoop, LoopConfig, RealClock
-from dipole.deploy.inference import PolicySpec
-from dipole.deploy.robots import import_robots, make_robot
-from dipole.deploy.session import run_watched
-from dipole.deploy.thread_inference import ThreadInference
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop.watched import run_watched
+from dipole.deploy.robots.registry import import_robots, make_robot
+from dipole.deploy.types import PolicySpec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "ros2.md").read_text()
 OFFSET = 1e9  # seconds between the ROS clock and the monotonic one

@@ -12,19 +12,19 @@ import torch
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.errors import ConfigError
 from dipole.deploy import ActionSpec, LoopConfig, VirtualClock
-from dipole.deploy.delayed import evaluate_delayed
-from dipole.deploy.inference import PolicySpec, Request, VirtualInference
-from dipole.deploy.known import check_known, known_prefix
-from dipole.deploy.loop import ControlLoop
-from dipole.deploy.mergers import make_merger
-from dipole.deploy.plan import Ticket
-from dipole.deploy.policy_compute import PolicyCompute, spec_of
-from dipole.deploy.process_inference import ProcessInference
-from dipole.deploy.thread_inference import ThreadInference
+from dipole.deploy.chunks.blending import make_merger
+from dipole.deploy.chunks.prefix import check_known, known_prefix
+from dipole.deploy.evaluation.latency import evaluate_delayed
+from dipole.deploy.inference.process import ProcessInference
+from dipole.deploy.inference.torch_policy import PolicyCompute, spec_of
+from dipole.deploy.inference.virtual import VirtualInference
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop.control_loop import ControlLoop
+from dipole.deploy.types import PolicySpec, Request, Ticket
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.guidance import Guidance
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 import real_processes
 from virtual_robot import WINDOW, VirtualRobot, counting, run
 

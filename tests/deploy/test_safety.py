@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from dipole.data.errors import ConfigError
 from dipole.deploy import ActionSpec, Limits
-from dipole.deploy.rotation import angle
-from dipole.deploy.safety import ActionFilter, RefusedAction, check_chunk
+from dipole.deploy.robots.rotation import angle
+from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
+from dipole.deploy.safety.command_filter import ActionFilter
 
 DT = 0.1
 ONE = ActionSpec(("x",))

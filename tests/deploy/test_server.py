@@ -12,28 +12,29 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dipole.data.errors import ConfigError
-from dipole.deploy.inference import PolicySpec
-from dipole.deploy.messages import pack, unpack
-from dipole.deploy.server_config import ServerConfig
+from dipole.deploy.server.config import ServerConfig
+from dipole.deploy.types import PolicySpec
+from dipole.deploy.wire.codec import pack, unpack
 
-sys.path.insert(0, str(Path(__file__).parent))
-from real_server import a_request, ask, plain_client, running, served
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from real_server import (
+    TOKEN,
+    a_request,
+    ask,
+    frame_of,
+    plain_client,
+    raw_client,
+    running,
+    served,
+    wait_until,
+)
 from virtual_robot import WINDOW, counting
-
-TOKEN = "a token of some length"
 
 
 @pytest.fixture(scope="module")
 def server():
     with running() as server:
         yield server
-
-
-def wait_until(true, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.005)
 
 
 def refusal(address, **options):
@@ -328,23 +329,6 @@ def test_a_client_that_leaves_during_its_chunk_makes_room_at_once():
             client.send(pack(a_request()))
         wait_until(lambda: not len(server.server.clients), 5)
         go_on.set()
-
-
-def raw_client(port, robot=""):
-    """A socket on which a WebSocket was opened by hand."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
-    connection.sendall(
-        f"GET /{robot} HTTP/1.1\r\nHost: x\r\n".encode()
-        + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    assert b"101" in connection.recv(4096)
-    return connection
-
-
-def frame_of(length, opcode=0x82):
-    """The head of a masked frame: whole message, `length` bytes."""
-    return bytes([opcode, 0xFF]) + length.to_bytes(8, "big") + b"\0\0\0\0"
 
 
 def test_a_slow_client_is_closed_in_the_middle_of_its_frame():

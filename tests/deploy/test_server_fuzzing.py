@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-sys.path.insert(0, str(Path(__file__).parent))
-from real_server import a_request, ask, plain_client, running
-from test_server import frame_of, raw_client, wait_until
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from real_server import a_request, ask, frame_of, plain_client, raw_client, running, wait_until
 
-from dipole.deploy.messages import MessageError, pack, unpack
+from dipole.deploy.wire.codec import MessageError, pack, unpack
 
 GOOD = [pack(a_request()), pack({"observation/x": np.zeros(2), "prompt": "push"})]
 

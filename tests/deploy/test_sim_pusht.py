@@ -11,15 +11,16 @@ import pytest
 from dipole.data import WindowSpec
 from dipole.data.errors import ConfigError, DipoleError
 from dipole.deploy import ControlLoop, Limits, LoopConfig, State, VirtualClock
-from dipole.deploy.inference import PolicySpec, VirtualInference
-from dipole.deploy.plant import PlantConfig, PushTPlant
-from dipole.deploy.robots import ROBOTS, import_robots, make_robot
-from dipole.deploy.session import run_watched
-from dipole.deploy.shared_slot import SharedSlot
-from dipole.deploy.sim_pusht import SimPushT, VirtualPushT
+from dipole.deploy.inference.virtual import VirtualInference
+from dipole.deploy.loop.watched import run_watched
+from dipole.deploy.robots.pusht.robot import SimPushT, VirtualPushT
+from dipole.deploy.robots.pusht.shared_memory import SharedSlot
+from dipole.deploy.robots.pusht.world import PushTWorld, WorldConfig
+from dipole.deploy.robots.registry import ROBOTS, import_robots, make_robot
+from dipole.deploy.types import PolicySpec
 from dipole.envs.pusht import PushT
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_processes import ProcessInference, wander, write_rows
 
 WIDE = Limits((0.0,) * 2, (512.0,) * 2, (1e6,) * 2, (1e8,) * 2)
@@ -27,7 +28,7 @@ WINDOW = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
 
 
 def make_plant(**options):
-    return PushTPlant(PlantConfig(observation=("agent_pos", "state"), **options), start=5.0)
+    return PushTWorld(WorldConfig(observation=("agent_pos", "state"), **options), start=5.0)
 
 
 def test_ten_steps_of_the_plant_are_one_of_the_environment_bit_for_bit():
@@ -92,7 +93,7 @@ def test_noise_and_dropped_readings_are_the_seeds_own():
 )
 def test_a_world_that_cannot_be_is_refused(options):
     with pytest.raises(ConfigError):
-        PlantConfig(**options)
+        WorldConfig(**options)
 
 
 def test_a_shared_slot_gives_whole_rows_only():
@@ -130,7 +131,7 @@ def test_large_rows_are_whole_while_another_process_writes():
 
 def test_without_delay_the_loop_acts_in_push_t_exactly_as_evaluation_does():
     torch = pytest.importorskip("torch")
-    from dipole.deploy.policy_compute import PolicyCompute
+    from dipole.deploy.inference.torch_policy import PolicyCompute
     from dipole.policy.executor import Executor
 
     class Noisy:
@@ -179,8 +180,8 @@ def test_a_robot_is_made_by_name_and_not_without_limits():
 def test_a_robot_of_the_users_own_is_registered_by_their_file(tmp_path):
     file = tmp_path / "their_arm.py"
     file.write_text(
-        "from dipole.deploy.robots import ROBOTS\n"
-        "from dipole.deploy.sim_pusht import SimPushT\n"
+        "from dipole.deploy.robots.registry import ROBOTS\n"
+        "from dipole.deploy.robots.pusht.robot import SimPushT\n"
         "@ROBOTS.add('their_arm')\n"
         "class Arm(SimPushT):\n"
         "    pass\n"

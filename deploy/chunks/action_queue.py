@@ -1,0 +1,115 @@
+"""The plan: what the robot will do next, and the bookkeeping of the chunks it is made of.
+
+A chunk is asked for with a ticket, and comes back with it. Its action To - 1 belongs to the time of
+the observation it was computed from; what the robot consumed since then is dropped, and so is
+everything that answers to a ticket of an earlier epoch, or to one older than a chunk in use.
+
+    consumed        5   6   7   8   9          Ta = 4, observation 5 was shown to the policy
+    chunk 5         a5  a6  a7  a8  a9 ...     arrives when 7 are consumed: begins with a7
+"""
+
+from collections import deque
+from enum import StrEnum
+
+from dipole.data.window_spec import WindowSpec
+from dipole.deploy.chunks.blending import Merger
+from dipole.deploy.types import Floats, KnownActions, Ticket
+from dipole.policy.history import ActionQueue
+
+
+class Verdict(StrEnum):
+    """What became of a chunk that arrived."""
+
+    ACCEPTED = "accepted"
+    EARLIER_EPOCH = "of an earlier epoch"
+    OUT_OF_ORDER = "a duplicate, or older than one in use"
+    LATE = "too late"
+
+
+class ChunkQueue:
+    """A queue of actions at the policy's rate, renewed chunk by chunk.
+
+    dt: seconds between actions; max_lateness: how long after its time an action may still begin,
+    in seconds; longest: of each chunk, how many actions may be used (default: all up to H).
+    """
+
+    def __init__(
+        self,
+        window: WindowSpec,
+        merger: Merger,
+        *,
+        dt: float,
+        max_lateness: float,
+        longest: int | None = None,
+    ) -> None:
+        self.epoch = 0
+        self.consumed = 0
+        self._window = window
+        self._first = window.n_obs_steps - 1
+        self._stop = window.horizon if longest is None else self._first + longest
+        self._merger = merger
+        self._dt = dt
+        self._max_lateness = max_lateness
+        self._queue = ActionQueue(1)
+        self._past: deque[Floats] = deque(maxlen=self._first)  # the actions that ran last
+        self._chunk_ids = 0
+        self._source = Ticket(0, 0, 0.0, 0)  # of the newest chunk in the plan
+
+    @property
+    def left(self) -> int:
+        """How many actions there are."""
+        return self._queue.left(0)
+
+    @property
+    def next(self) -> Floats | None:
+        """The action that comes next, left where it is."""
+        return self._queue.remaining(0)[0] if self.left else None
+
+    def reset(self) -> None:
+        """Drop everything, and whatever is still on its way: a new epoch."""
+        self.epoch += 1
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop the actions, but not what is on its way."""
+        self._queue.reset(0)
+        self._past.clear()
+        self._merger.reset()
+
+    def ticket(self, observation_time: float) -> Ticket:
+        """For a chunk that is asked for now."""
+        self._chunk_ids += 1
+        return Ticket(self._chunk_ids, self.epoch, observation_time, self.consumed)
+
+    def known(self, delay: int) -> KnownActions:
+        """What is known of a chunk that is asked for now and arrives `delay` actions later."""
+        return self._merger.known(self._past, self._queue.remaining(0), delay, self._window)
+
+    def accept(self, ticket: Ticket, chunk: Floats, now: float) -> Verdict:
+        """Merge a chunk [H, A] that has arrived, if it may be used."""
+        if ticket.epoch != self.epoch:
+            return Verdict.EARLIER_EPOCH
+        if ticket.chunk_id <= self._source.chunk_id:
+            return Verdict.OUT_OF_ORDER
+        actions = chunk[self._first + self.consumed - ticket.consumed : self._stop]
+        if not len(actions) or self._lateness(ticket, now) > self._max_lateness:
+            return Verdict.LATE
+        self._source = ticket
+        merged = self._merger.merge(self._queue.remaining(0), actions, self.consumed)
+        self._queue.replace(0, merged)
+        return Verdict.ACCEPTED
+
+    def pop(self, now: float) -> Floats | None:
+        """The next action [A], now consumed; None where there is none that is still valid."""
+        if self.left and self._lateness(self._source, now) > self._max_lateness:
+            self.clear()
+        if not self.left:
+            return None
+        self.consumed += 1
+        action = self._queue.pop(0)
+        self._past.append(action)
+        return action
+
+    def _lateness(self, ticket: Ticket, now: float) -> float:
+        """Seconds since the time to which the next action of the ticket's chunk belongs."""
+        return now - ticket.observation_time - (self.consumed - ticket.consumed) * self._dt

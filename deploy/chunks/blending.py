@@ -1,0 +1,166 @@
+"""What becomes of the old plan where a new chunk arrives.
+
+    position   10 11 12 13 14 15 16         counted in actions that the robot consumed
+    old plan   o  o  o  o
+    new chunk  n  n  n  n  n  n  n           both begin at the next action
+
+`switch` sends n from the first; `cross_fade` goes from o to n over a few actions; `ensemble`
+averages all that was ever predicted for a position (Zhao et al., 2023, section IV). `rtc` switches
+too, but asks for a chunk that goes on as the old plan does (Black et al., 2025, arXiv 2506.07339).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dipole.data.errors import ConfigError
+from dipole.data.registry import Registry
+from dipole.data.window_spec import WindowSpec
+from dipole.deploy.chunks.prefix import known_prefix
+from dipole.deploy.robots.robot import ActionSpec
+from dipole.deploy.robots.rotation import mix
+from dipole.deploy.types import Floats, KnownActions
+from dipole.policy.guidance import Guidance, prefix_weights
+
+
+class Merger(ABC):
+    """Joins plans. What it returns is as long as the new chunk.
+
+    inpaints: whether it needs a policy that takes known parts of a chunk.
+    """
+
+    inpaints = False
+
+    def reset(self) -> None:  # noqa: B027  most remember nothing
+        """Forget all earlier chunks."""
+
+    def known(
+        self, _past: Sequence[Floats], _left: Sequence[Floats], _delay: int, _window: WindowSpec
+    ) -> KnownActions:
+        """What a chunk that is asked for now should go on from: see known.py; {} for nothing.
+
+        past: the actions [A] that ran last; left: those that come, the first `delay` of which will
+        have run when the chunk arrives.
+        """
+        return {}
+
+    @abstractmethod
+    def merge(self, old: list[Floats], new: Floats, position: int) -> Floats:
+        """The plan [n, A] from `position` on: old holds what was left of the last plan, each [A];
+        new [n, A] is the part of the new chunk that is not past."""
+
+
+MERGERS: Registry[Callable[..., Merger]] = Registry("merger")
+
+
+def make_merger(name: str, spec: ActionSpec, **options: Any) -> Merger:
+    """A merger by name; raises ConfigError for an unknown name or option."""
+    build = MERGERS[name]
+    try:
+        return build(spec, **options)
+    except TypeError as error:
+        raise ConfigError(f"merger {name!r} does not take these options: {error}") from None
+
+
+@MERGERS.add("switch")
+class Switch(Merger):
+    """The new chunk at once."""
+
+    def __init__(self, _spec: ActionSpec) -> None:
+        pass
+
+    def merge(self, _old: list[Floats], new: Floats, _position: int) -> Floats:
+        return new
+
+
+@MERGERS.add("cross_fade")
+class CrossFade(Merger):
+    """From the old plan to the new over `steps` actions: with 3, by 1/4, 2/4 and 3/4 new."""
+
+    def __init__(self, spec: ActionSpec, steps: int = 4) -> None:
+        if steps < 1:
+            raise ConfigError(f"cross_fade steps is {steps}; it must be at least 1")
+        self._spec, self._steps = spec, steps
+
+    def merge(self, old: list[Floats], new: Floats, _position: int) -> Floats:
+        steps = min(self._steps, len(old), len(new))
+        faded = [mix(old[i], new[i], (i + 1) / (steps + 1), self._spec) for i in range(steps)]
+        return np.concatenate([np.reshape(faded, (steps, new.shape[1])), new[steps:]])
+
+
+@MERGERS.add("ensemble")
+class Ensemble(Merger):
+    """The mean of all predictions for a position, weighted exp(-decay i), i = 0 for the oldest.
+
+    decay 0.01 is the authors' (they ask for a chunk at every action); a negative one trusts the
+    newest more.
+    """
+
+    def __init__(self, spec: ActionSpec, decay: float = 0.01) -> None:
+        if not math.isfinite(decay):
+            raise ConfigError(f"ensemble decay is {decay}; it must be a finite number")
+        self._spec, self._decay = spec, decay
+        self.reset()
+
+    def reset(self) -> None:
+        self._chunks: list[tuple[int, Floats]] = []  # first position, actions; oldest first
+
+    def merge(self, _old: list[Floats], new: Floats, position: int) -> Floats:
+        self._chunks = [(p, c) for p, c in self._chunks if p + len(c) > position]
+        self._chunks.append((position, new))
+        return np.stack([self._mean(position + i) for i in range(len(new))])
+
+    def _mean(self, position: int) -> Floats:
+        seen = [c[position - p] for p, c in self._chunks if 0 <= position - p < len(c)]
+        weights = np.exp(-self._decay * np.arange(len(seen)))
+        actions = np.stack(seen)
+        for start in self._spec.quaternions:
+            part = actions[:, start : start + 4]
+            part[part @ part[-1] < 0] *= -1  # q and -q are the same orientation
+        mean = np.asarray(weights @ actions / weights.sum(), np.float64)
+        for start in self._spec.quaternions:
+            mean[start : start + 4] /= np.linalg.norm(mean[start : start + 4])
+        return mean
+
+
+@MERGERS.add("rtc")
+class RealTimeChunking(Switch):
+    """The new chunk at once, drawn so that it goes on as the old plan does.
+
+    form, clip, data_scale: see Guidance; decay: how the weight of the old plan falls after what
+    will have run, see prefix_weights; keep: how many of its actions guide at all (default: all).
+    """
+
+    inpaints = True
+
+    def __init__(
+        self,
+        spec: ActionSpec,
+        form: str = "jacobian",
+        clip: float | None = 5.0,
+        data_scale: float = 1.0,
+        decay: str = "exponential",
+        keep: int | None = None,
+    ) -> None:
+        super().__init__(spec)
+        self._guidance = Guidance(form, clip, data_scale)
+        prefix_weights(0, 1, 1, decay)  # refuse now what would be refused at the first seam
+        if keep is not None and keep < 1:
+            raise ConfigError(f"rtc keep is {keep}; at least one action has to be kept")
+        self._decay, self._keep = decay, keep
+
+    def known(
+        self, past: Sequence[Floats], left: Sequence[Floats], delay: int, window: WindowSpec
+    ) -> KnownActions:
+        return known_prefix(
+            past,
+            left,
+            window,
+            delay=delay,
+            keep=self._keep,
+            decay=self._decay,
+            guidance=self._guidance,
+        )

@@ -1,0 +1,129 @@
+"""Latency-honest evaluation: every chunk arrives K control steps after it was asked for.
+
+The same control loop that moves robots drives the Push-T plant on the virtual clock, so that a
+result is deterministic, and with K = 0 is that of `dipole.envs.evaluate`. Episodes run beside each
+other, each with a clock of its own, so that their chunks are computed together.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dipole.data.errors import ConfigError, DipoleError
+from dipole.deploy.evaluation.batched_inference import BatchedInference, run_together
+from dipole.deploy.inference.base import Compute
+from dipole.deploy.inference.torch_policy import spec_of
+from dipole.deploy.inference.virtual import VirtualInference
+from dipole.deploy.loop.clock import VirtualClock
+from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.control_loop import ControlLoop
+from dipole.deploy.loop.report import Report
+from dipole.deploy.loop.states import State
+from dipole.deploy.robots.pusht.robot import VirtualPushT
+from dipole.deploy.safety.limits import Limits
+from dipole.deploy.types import PolicySpec
+from dipole.envs.evaluation import EpisodeResult, Evaluation, summarize
+from dipole.envs.pusht import MAX_STEPS
+from dipole.envs.pusht_geometry import WORLD_SIZE
+from dipole.envs.registry import environment_version
+
+HZ = 10.0
+FAR = 1e6  # seconds: only the delay itself is tested, no limit of time
+# Wide enough to bind nowhere: the environment has none either.
+LIMITS = Limits((0.0,) * 2, (WORLD_SIZE,) * 2, (1e6,) * 2, (1e9,) * 2)
+
+
+def evaluate_delayed(
+    policy: Any,
+    *,
+    delay: int,
+    episodes: int = 50,
+    seed: int = 0,
+    merger: str = "switch",
+    merger_options: Mapping[str, Any] | None = None,
+    n_action_steps: int | None = None,
+    group_size: int = 16,
+    progress: Callable[[EpisodeResult], None] | None = None,
+) -> Evaluation:
+    """Run a policy in Push-T for `episodes` episodes, with seeds seed, seed + 1, ...
+
+    delay: control steps (of 0.1 s) from observation to chunk; while it lasts, the present chunk
+    goes on, and where that ends, the agent waits. group_size: rows of an inference call, as in
+    `evaluate`. metrics hold seam_jump (pixels, between the old plan and the new one) and jerk
+    (pixels per second cubed) beside the scores. Raises ConfigError for values that cannot work.
+    """
+    if delay < 0 or episodes < 1:
+        raise ConfigError(f"delay is {delay}, episodes {episodes}: at least 0, and 1")
+    config = LoopConfig(
+        policy_hz=HZ,
+        control_hz=HZ,
+        n_action_steps=n_action_steps,
+        merger=merger,
+        merger_options=merger_options or {},
+        interpolation="step",
+        max_observation_age=FAR,
+        max_action_lateness=FAR,
+        inference_timeout=FAR,
+        max_hold=None,
+        max_clamps=10**6,
+    )
+    found: dict[int, tuple[EpisodeResult, Report]] = {}
+    members = min(episodes, group_size)
+    together = BatchedInference(policy, members, group_size)
+
+    def run(number: int) -> None:
+        compute = together.compute(seed + number)
+        found[number] = _episode(spec_of(policy), compute, seed + number, delay, config)
+        if progress is not None:
+            progress(found[number][0])
+
+    run_together(episodes, members, run, together.leave)
+    results = [found[number][0] for number in range(episodes)]
+    reports = [found[number][1] for number in range(episodes)]
+    metrics = summarize(results) | {
+        "delay": delay,
+        "merger": merger,
+        "merger_options": dict(config.merger_options),
+        "seam_jump": _mean(reports, "seam_jump"),
+        "jerk": _mean(reports, "jerk"),
+        "starved_steps": sum(report.counts["starved"] for report in reports),
+        "environment": environment_version("pusht"),
+        "seed": seed,
+        "n_action_steps": n_action_steps or policy.window.n_action_steps,
+    }
+    return Evaluation(metrics, results)
+
+
+def _episode(
+    spec: PolicySpec, compute: Compute, seed: int, delay: int, config: LoopConfig
+) -> tuple[EpisodeResult, Report]:
+    clock = VirtualClock()
+    robot = VirtualPushT(clock, observation=tuple(spec.observation), seed=seed, sensor_hz=HZ)
+    robot.spec = replace(robot.spec, limits=LIMITS)
+    seconds = max(0.0, (delay - 0.5) / HZ)  # between two steps, whatever the last bit of a time
+    inference = VirtualInference(spec, compute, clock, seconds)
+    loop = ControlLoop(robot, inference, config, clock=clock, log=lambda _line: None)
+
+    def look() -> None:
+        if robot.plant.max_reward >= 1.0:
+            loop.request_stop("solved")
+
+    loop.heartbeat = look
+    loop.prepare()
+    loop.arm()
+    report = loop.run(MAX_STEPS / HZ)
+    if loop.states.state is State.FAULT:
+        raise DipoleError(f"the episode of seed {seed} could not be finished: {loop.states.reason}")
+    robot.observe()  # the last step's outcome
+    plant = robot.plant
+    steps = report.counts["slots"]
+    solved = plant.max_reward >= 1.0
+    return EpisodeResult(seed, solved, plant.max_reward, plant.reward, steps), report
+
+
+def _mean(reports: list[Report], name: str) -> float | None:
+    """The mean over all episodes, weighted by how often it was measured; None for never."""
+    kept = [report.samples[name].values() for report in reports if name in report.samples]
+    return float(np.concatenate(kept).mean()) if kept else None

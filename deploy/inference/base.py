@@ -1,0 +1,49 @@
+"""What the control loop needs of whoever computes chunks. It never waits for them.
+
+Inference runs off the control thread: in a process (process_inference.py), in a thread
+(thread_inference.py), or, in tests, on the virtual clock, here.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from dipole.data.errors import DipoleError
+from dipole.deploy.types import Arrays, PolicySpec, Request, Result
+
+
+class InferenceDied(DipoleError):  # noqa: N818  it is what happened
+    """Whoever computes chunks is gone, and why."""
+
+
+class Inference(Protocol):
+    """Computes chunks elsewhere. One request may wait; a newer one replaces it."""
+
+    @property
+    def spec(self) -> PolicySpec: ...
+
+    def warm_up(self, observation: Arrays, calls: int) -> None:
+        """Compute some chunks, and wait for them. Raises InferenceDied."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Ask for a chunk; returns at once."""
+        ...
+
+    def poll(self) -> Result | None:
+        """The next answer if one is there; returns at once. Raises InferenceDied."""
+        ...
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        ...
+
+
+# (ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}. One that in-paints is given what
+# is known (known.py) as a third argument, if there is anything.
+Compute = Callable[..., Any]
+
+
+def compute_chunk(compute: Compute, request: Request) -> Any:
+    """The answer to a request."""
+    known = (request.known,) if request.known else ()
+    return compute(request.ticket, request.observation, *known)

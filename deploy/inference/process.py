@@ -1,0 +1,147 @@
+"""Inference in a process of its own: it cannot hold the control loop's interpreter lock, and when
+it dies the loop lives to stop the robot.
+
+The process is spawned, ignores Ctrl-C, which reaches the whole process group but is the loop's to
+answer, and ends when its pipe does: it does not outlive the loop.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dipole.data.errors import DipoleError
+from dipole.deploy.inference.base import Compute, InferenceDied, compute_chunk
+from dipole.deploy.inference.worker import InferenceWorker
+from dipole.deploy.types import PolicySpec, Request, Result
+
+# Importable, as it is called in the process: with functools.partial for its arguments.
+ComputeFactory = Callable[[], tuple[PolicySpec, Compute]]
+START_SECONDS = 180.0
+GRACE_SECONDS = 0.5
+NICENESS = 5  # the control loop comes first where they share a processor
+
+
+class ProcessInference(InferenceWorker):
+    """Computes in a process. pid: its number.
+
+    factory: makes the computation, there. Raises the DipoleError that the factory raised, and
+    InferenceDied where the process ended before it was ready.
+    """
+
+    def __init__(self, factory: ComputeFactory) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        self._process = context.Process(target=_compute, args=(far_end, factory), daemon=True)
+        self._process.start()
+        far_end.close()  # so that the process's death is the end of the pipe
+        self.spec = self._await_spec()
+        super().__init__(self._run, self._check)
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the process: by the end of its pipe, then by a signal."""
+        super().close()
+        self._pipe.close()
+        self._process.join(GRACE_SECONDS)
+        for insist in (self._process.terminate, self._process.kill):
+            if self._process.exitcode is None:
+                insist()
+                self._process.join(GRACE_SECONDS)
+
+    def _await_spec(self) -> PolicySpec:
+        try:
+            if not self._pipe.poll(START_SECONDS):
+                raise InferenceDied(f"the inference process said nothing for {START_SECONDS:g} s")
+            first = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._obituary() from None
+        if isinstance(first, DipoleError):
+            raise first
+        assert isinstance(first, PolicySpec)
+        return first
+
+    def _run(self, request: Request) -> Result:
+        try:
+            self._pipe.send(request)
+            result = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._obituary() from None
+        assert isinstance(result, Result)
+        return result
+
+    def _check(self) -> None:
+        if not self._process.is_alive():
+            raise self._obituary()
+
+    def _obituary(self) -> InferenceDied:
+        self._process.join(GRACE_SECONDS)
+        return InferenceDied(
+            f"the inference process ended with exit code {self._process.exitcode} "
+            "(-9 is often the end of memory)"
+        )
+
+
+def _compute(pipe: Connection, factory: ComputeFactory) -> None:
+    """The process's life: make the computation, say what it is, answer requests."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    # Without these the loop has closed the pipe, or is gone.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            spec, compute = factory()
+        except DipoleError as error:
+            pipe.send(type(error)(str(error)))
+            return
+        pipe.send(spec)
+        while True:
+            pipe.send(_answer(pipe.recv(), compute))
+
+
+def _answer(request: Request, compute: Compute) -> Result:
+    started = time.perf_counter()
+    try:
+        answer = compute_chunk(compute, request)
+    except MemoryError:
+        raise  # the end of the process, with its traceback
+    except Exception as error:
+        message = str(error) if isinstance(error, DipoleError) else repr(error)
+        return Result(request.ticket, None, time.perf_counter() - started, message)
+    return Result(request.ticket, answer, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class FromCheckpoint:
+    """Makes a checkpoint's policy where it is called: in the inference process, which alone
+    imports torch. See policy_compute.checkpoint_compute for the fields."""
+
+    checkpoint: str
+    device: str = "cpu"
+    weights: str = "ema"
+    solver: Mapping[str, Any] = field(default_factory=dict)
+    runtime: str | None = None
+    threads: int | None = None
+    seed: int = 0
+
+    def __call__(self) -> tuple[PolicySpec, Compute]:
+        from dipole.deploy.inference.torch_policy import checkpoint_compute
+
+        return checkpoint_compute(
+            self.checkpoint,
+            device=self.device,
+            weights=self.weights,
+            solver=self.solver,
+            runtime=self.runtime,
+            threads=self.threads,
+            seed=self.seed,
+        )

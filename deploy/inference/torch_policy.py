@@ -1,0 +1,145 @@
+"""A policy as the control loop's supplier of chunks. The only file of this room with torch."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dipole.data.errors import ConfigError
+from dipole.deploy.chunks.prefix import check_known
+from dipole.deploy.inference.worker import WARM_UP
+from dipole.deploy.server.session import ServedPolicy
+from dipole.deploy.types import Arrays, KnownActions, PolicySpec, Ticket
+from dipole.deploy.wire.protocol import Schema
+from dipole.policy.checkpoint import export_terms, find_checkpoint
+from dipole.policy.executor import ChunkPolicy, predict_group
+from dipole.policy.exported import ExportedPolicy
+from dipole.policy.runnable import AUTO, EAGER, load_runnable
+from dipole.policy.runtimes import cuda_graph
+from dipole.policy.solvers import Known
+
+WARM_UP_CALLS = 3
+ON_GPU = (None, EAGER, AUTO, cuda_graph.NAME)  # runtimes that use one where there is one
+
+
+class PolicyCompute:
+    """(ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}, as the executor would;
+    known: parts of the chunk that are given (known.py).
+
+    The noise comes from one generator, seeded anew with seed, seed + 1, ... at each epoch: as that
+    of an executor's row in each episode. group_size: see Executor; 1 is the fastest for one robot.
+    """
+
+    def __init__(self, policy: ChunkPolicy, seed: int = 0, group_size: int = 1) -> None:
+        self.policy = policy
+        self._group_size = group_size
+        self._seed = seed
+        self._epoch: int | None = None
+        self._generator = torch.Generator()
+
+    def __call__(
+        self, ticket: Ticket, observation: Arrays, known: KnownActions | None = None
+    ) -> Mapping[str, Any]:
+        generator = torch.Generator() if ticket == WARM_UP else self._generator_of(ticket)
+        batch = {name: np.asarray(value)[None] for name, value in observation.items()}
+        given = as_known([known], self.policy) if known else None
+        chunks = predict_group(self.policy, batch, [generator], self._group_size, given)
+        return {"action": chunks[0]}
+
+    def _generator_of(self, ticket: Ticket) -> torch.Generator:
+        if ticket.epoch != self._epoch:
+            self._epoch = ticket.epoch
+            self._generator.manual_seed(self._seed)
+            self._seed += 1
+        return self._generator
+
+
+def as_known(rows: Sequence[KnownActions], policy: Any) -> Known:
+    """What is known of several chunks, as the policy takes it; their guidance is that of the first.
+
+    Raises ConfigError for what does not fit the policy.
+    """
+    spec = spec_of(policy)
+    guidances = [check_known(row, spec.window, spec.action_size) for row in rows]
+    values = np.stack([np.asarray(row["values"], np.float32) for row in rows])  # [B, H, A]
+    weights = np.stack([np.asarray(row["weights"], np.float32) for row in rows])  # [B, H]
+    mask = np.broadcast_to(weights[..., None], values.shape).copy()
+    return Known(torch.from_numpy(values), torch.from_numpy(mask), guidances[0])
+
+
+def unknown(like: KnownActions) -> KnownActions:
+    """Nothing is known, said in the shape of what is known of another chunk."""
+    return {**like, "weights": np.zeros_like(like["weights"])}
+
+
+def spec_of(policy: Any) -> PolicySpec:
+    """What a policy sees and does, for who has no torch."""
+    features = policy.features
+    observation = {name: tuple(feature.shape) for name, feature in features.observation.items()}
+    if len(features.action.shape) != 1:
+        raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
+    size, inpaints = int(features.action.shape[0]), bool(getattr(policy, "inpaints", False))
+    return PolicySpec(observation, size, policy.window, inpaints)
+
+
+def checkpoint_compute(
+    checkpoint: str,
+    *,
+    device: str = "cpu",
+    weights: str = "ema",
+    solver: Mapping[str, Any] | None = None,
+    runtime: str | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> tuple[PolicySpec, PolicyCompute]:
+    """The policy of a checkpoint, a run or an export, to be made where it computes.
+
+    device: "auto" is the accelerator where there is one; solver: what to replace of how chunks are
+    drawn; runtime: see load_runnable; threads: of the processor.
+    Raises CheckpointError and ConfigError.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "auto":  # exports run on the processor
+        accelerated = torch.cuda.is_available() and runtime in ON_GPU
+        device = "cuda" if accelerated else "cpu"
+    path = Path(checkpoint)
+    policy = load_runnable(
+        path,
+        runtime=runtime,
+        device=device,
+        weights=weights,
+        solver=solver,
+        batch_size=1,
+        log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
+    )
+    return spec_of(policy), PolicyCompute(policy, seed)
+
+
+def served_checkpoint(
+    checkpoint: str, *, weights: str = "ema", seed: int = 0, forget_after: float, **options: Any
+) -> ServedPolicy:
+    """What a server offers of a checkpoint; options: of checkpoint_compute. It is warmed up."""
+    spec, compute = checkpoint_compute(checkpoint, weights=weights, seed=seed, **options)
+    policy: Any = compute.policy
+    for _ in range(WARM_UP_CALLS):
+        seen = policy.fake_observation(1)
+        compute(WARM_UP, {name: value[0].cpu().numpy() for name, value in seen.items()})
+    features = policy.features.observation
+    schema = Schema(
+        spec,
+        {name: str(feature.dtype) for name, feature in features.items()},
+        _fingerprint(Path(checkpoint), policy, weights),
+    )
+    return ServedPolicy(schema, partial(PolicyCompute, policy, seed), forget_after)
+
+
+def _fingerprint(path: Path, policy: Any, weights: str) -> str:
+    """Of the weights: the same wherever, and in whatever runtime, they are computed."""
+    if isinstance(policy, ExportedPolicy):
+        return str(policy.schema.get("source", {}).get("sha256") or "")
+    return str(export_terms(find_checkpoint(path), weights)["source"]["sha256"] or "")

@@ -1,0 +1,1 @@
+"""The control loop and how it is run."""

@@ -1,0 +1,102 @@
+"""How the control loop runs; values are in configs/deploy/."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from dipole.data.errors import ConfigError
+from dipole.data.registry import nearest
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Rates in Hz, times in seconds.
+
+    policy_hz: actions per second, as in the demonstrations; control_hz: commands per second, a
+        whole multiple of it.
+    n_action_steps: consumed actions after which the next chunk is asked for (default: the policy's
+        Ta). While it is computed, the rest of the present chunk goes on.
+    merger, merger_options: see mergers.py; interpolation: see interpolation.py.
+    max_observation_age: with an older newest reading the robot holds.
+    max_action_lateness: how long after its time an action may begin; a chunk that took longer is
+        dropped.
+    inference_timeout: after it another chunk is asked for; the first answer to come is used.
+    max_hold: a hold that lasts longer stops the robot; null: it may wait for ever.
+    max_clamps: so many clamped actions in a row stop the robot.
+    refuse_beyond: see safety.check_chunk.
+    call_timeout: a call of the robot that takes longer is a fault; stop_timeout: how long stop()
+        is waited for.
+    sensor_latency, align_to: see ObservationBuffer. warmup_calls: chunks computed before motion.
+    late: a slot that starts later than this after its time counts as late.
+    """
+
+    policy_hz: float = 10.0
+    control_hz: float = 100.0
+    n_action_steps: int | None = None
+    merger: str = "switch"
+    merger_options: Mapping[str, Any] = field(default_factory=dict)
+    interpolation: str = "linear"
+    max_observation_age: float = 0.3
+    max_action_lateness: float = 1.0
+    inference_timeout: float = 2.0
+    max_hold: float | None = 30.0
+    max_clamps: int = 50
+    refuse_beyond: float = 1.0
+    call_timeout: float = 0.1
+    stop_timeout: float = 1.0
+    sensor_latency: float | Mapping[str, float] = 0.0
+    align_to: str | None = None
+    warmup_calls: int = 3
+    late: float = 0.002
+
+    def __post_init__(self) -> None:
+        positive = [
+            "policy_hz", "control_hz", "max_observation_age", "max_action_lateness",
+            "inference_timeout", "max_clamps", "refuse_beyond", "call_timeout", "stop_timeout",
+            "late",
+        ]  # fmt: skip
+        positive += [
+            name for name in ("max_hold", "n_action_steps") if getattr(self, name) is not None
+        ]
+        for name in positive:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value!r}; it must be a positive number")
+        latency = self.sensor_latency
+        latencies = list(latency.values()) if isinstance(latency, Mapping) else [latency]
+        if not all(0 <= each < math.inf for each in latencies) or self.warmup_calls < 0:
+            raise ConfigError(
+                f"sensor_latency is {self.sensor_latency}, warmup_calls {self.warmup_calls}; "
+                "neither can be negative"
+            )
+        steps = self.control_hz / self.policy_hz
+        if steps < 1 or abs(steps - round(steps)) > 1e-9:
+            raise ConfigError(
+                f"control_hz = {self.control_hz:g} is not a whole multiple of "
+                f"policy_hz = {self.policy_hz:g}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LoopConfig":
+        """From plain values; raises ConfigError for a name that does not exist."""
+        known = [entry.name for entry in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"the loop has no setting {name!r}{nearest(name, known)}")
+        return cls(**values)
+
+    @property
+    def steps(self) -> int:
+        """Commands per action."""
+        return round(self.control_hz / self.policy_hz)
+
+    @property
+    def dt(self) -> float:
+        """Seconds between actions."""
+        return 1.0 / self.policy_hz
+
+    @property
+    def period(self) -> float:
+        """Seconds between commands."""
+        return 1.0 / self.control_hz

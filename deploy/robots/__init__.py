@@ -1,0 +1,6 @@
+"""Robots: declaration, registry, dry run, simulated robots."""
+
+from dipole.deploy.robots.registry import ROBOTS, make_robot
+from dipole.deploy.robots.robot import ActionSpec, Channel, Reading, Robot, RobotSpec
+
+__all__ = ["ROBOTS", "ActionSpec", "Channel", "Reading", "Robot", "RobotSpec", "make_robot"]

@@ -1,0 +1,52 @@
+"""A dry run: the robot's own sensors, and nothing that moves."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dipole.deploy.robots.robot import Reading, Robot
+from dipole.deploy.types import Floats
+
+
+class DryRun(Robot):
+    """A robot whose commands are shown and kept instead of sent.
+
+    commands: what would have been sent, in order. It says `every`-th one, and each change between
+    moving and holding.
+    """
+
+    def __init__(self, robot: Robot, show: Callable[[str], None] = print, every: int = 100) -> None:
+        self.spec = robot.spec
+        self.commands: list[Floats] = []
+        self._robot = robot
+        self._show = show
+        self._every = every
+        self._doing = ""
+
+    def connect(self) -> None:
+        self._robot.connect()
+
+    def observe(self) -> Reading | None:
+        return self._robot.observe()
+
+    def command(self, action: Floats) -> None:
+        if self._doing != "command" or len(self.commands) % self._every == 0:
+            named = zip(self.spec.action.names, action, strict=True)
+            words = ", ".join(f"{name} {value:.4g}" for name, value in named)
+            self._show(f"dry run: would send {words} {self.spec.action.unit}".rstrip())
+        self._doing = "command"
+        self.commands.append(np.array(action))
+
+    def hold(self) -> None:
+        self._change("hold")
+
+    def stop(self) -> None:
+        self._change("stop")
+
+    def close(self) -> None:
+        self._robot.close()
+
+    def _change(self, doing: str) -> None:
+        if self._doing != doing:
+            self._show(f"dry run: would {doing}")
+        self._doing = doing

@@ -1,0 +1,1 @@
+"""Push-T as a robot."""

@@ -1,0 +1,172 @@
+"""What the control loop needs of a robot: a class of about 40 lines, and its declaration.
+
+    class Arm(Robot):
+        spec = RobotSpec(
+            observation={"joints": Channel((6,), unit="rad")},
+            action=ActionSpec(("j1", "j2", "j3", "j4", "j5", "j6"), unit="rad",
+                              measured_by="joints"),
+            limits=Limits(low=(-2.8,) * 6, high=(2.8,) * 6,
+                          velocity=(1.0,) * 6, acceleration=(4.0,) * 6),
+        )
+
+        def connect(self):
+            self.driver = mydriver.Driver("192.168.1.10")
+
+        def observe(self):
+            sample = self.driver.latest()            # must not wait for the next one
+            return None if sample is None else Reading(sample.time, {"joints": sample.positions})
+
+        def command(self, action):
+            self.driver.servo(action)
+
+        def hold(self):
+            self.driver.servo(self.driver.latest().positions)
+
+        def stop(self):
+            self.driver.stop()
+
+        def close(self):
+            self.driver.disconnect()
+
+Times are seconds of `time.monotonic()`, taken when the sensor measured, not when it was read.
+Nothing here is a certified emergency stop: the hardware's, and the controller's own limits, stay in
+charge.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dipole.data.errors import ConfigError
+from dipole.deploy.safety.limits import Limits
+from dipole.deploy.types import Floats
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One entry of an observation: its shape, dtype and unit.
+
+    quaternions: where each unit quaternion begins in the last axis.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    unit: str = ""
+    quaternions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for start in self.quaternions:
+            if not self.shape or not 0 <= start <= self.shape[-1] - 4:
+                raise ConfigError(
+                    f"the quaternion at {start} does not fit a reading of shape {self.shape}"
+                )
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """The numbers of an action, in order.
+
+    names: one for each; unit: theirs (positions, or velocities). measured_by: the observation that
+    measures what the action sets, in the same units and order, so that the robot's present position
+    is known before the first command; "" where an action of zeros means "do not move", as of
+    velocities. quaternions: where each unit quaternion begins; its four entries turn together.
+    """
+
+    names: tuple[str, ...]
+    unit: str = ""
+    measured_by: str = ""
+    quaternions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for start in self.quaternions:
+            if not 0 <= start <= len(self.names) - 4:
+                raise ConfigError(
+                    f"the quaternion at {start} does not fit an action of {len(self.names)} numbers"
+                )
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """What a robot sees, does and allows. Without limits the loop refuses to start."""
+
+    observation: Mapping[str, Channel]
+    action: ActionSpec
+    limits: Limits | None = None
+
+    def __post_init__(self) -> None:
+        action = self.action
+        if action.measured_by:
+            channel = self.observation.get(action.measured_by)
+            if channel is None or channel.shape != (action.size,):
+                raise ConfigError(
+                    f"action.measured_by is {action.measured_by!r}: no observation of that name "
+                    f"with shape ({action.size},) is declared"
+                )
+        if self.limits is not None and len(self.limits.low) != action.size:
+            raise ConfigError(
+                f"limits for {len(self.limits.low)} numbers, actions have {action.size}"
+            )
+
+    def still(self, values: Mapping[str, NDArray[Any]]) -> Floats:
+        """The action [A] that would leave the robot where an observation sees it."""
+        if not self.action.measured_by:
+            return np.zeros(self.action.size)
+        return np.asarray(values[self.action.measured_by], np.float64).copy()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the sensors saw, {name: [*shape]}, and when: monotonic seconds at capture.
+
+    times: of entries that were captured at another time than `time`, by name.
+    """
+
+    time: float
+    values: Mapping[str, NDArray[Any]]
+    times: Mapping[str, float] = field(default_factory=dict)
+
+
+class Robot(ABC):
+    """A robot. Methods return at once; one that raises, or takes too long, is a fault.
+
+    `spec` is an attribute of the class or the object.
+    """
+
+    spec: RobotSpec
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Open the connection. Nothing may move."""
+
+    @abstractmethod
+    def observe(self) -> Reading | None:
+        """The newest reading, without waiting for a newer one; None where there never was one."""
+
+    @abstractmethod
+    def command(self, action: Floats) -> None:
+        """Send an action [A]; it has passed all limits."""
+
+    @abstractmethod
+    def hold(self) -> None:
+        """Stay where you are. Called again in every control slot without an action."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop, and expect no more. Called once, also after a fault, from any thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection; stop() has been called."""
+
+    def stopper(self) -> Callable[[], None] | None:
+        """What stops the robot from another process, for the watchdog: a function that can be sent
+        there, with a connection of its own. None: the watchdog cannot help this robot."""
+        return None

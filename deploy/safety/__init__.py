@@ -1,0 +1,1 @@
+"""What stands between a policy and the robot: limits, filter, supervision."""

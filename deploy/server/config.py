@@ -1,0 +1,78 @@
+"""How a policy is served, and to whom; values are in configs/serve.yaml."""
+
+import hmac
+import ipaddress
+import math
+from dataclasses import dataclass, fields
+
+from dipole.data.errors import ConfigError
+from dipole.deploy.wire.codec import MessageLimits
+
+SHORTEST_TOKEN = 16
+SCHEMES = ("Bearer ", "Api-Key ")  # the second is what openpi's clients send
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Times in seconds.
+
+    host, port: where to listen; an address that other computers reach needs a token. Port 0 is any
+    free one. max_clients: connections at one time; max_message: bytes.
+    open_timeout: for a client to say who it is; receive_timeout: for the rest of a message that has
+    begun; compute_timeout: for a chunk; send_timeout: for a client to take an answer.
+    ping_interval, ping_timeout: a client that answers no ping is gone.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    max_clients: int = 8
+    max_message: int = 32 * 2**20
+    open_timeout: float = 5.0
+    receive_timeout: float = 10.0
+    compute_timeout: float = 60.0
+    send_timeout: float = 10.0
+    ping_interval: float = 5.0
+    ping_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.type in (int, float) and (
+                not isinstance(value, int | float) or not 0 <= value < math.inf
+            ):
+                raise ConfigError(f"{entry.name} is {value!r}; it must be a number above 0")
+            if entry.type in (int, float) and entry.name != "port" and value == 0:
+                raise ConfigError(f"{entry.name} is 0; it must be above 0")
+        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
+            raise ConfigError(
+                f"the token has {len(self.token)} characters; at least {SHORTEST_TOKEN} are "
+                "needed: "
+                'python -c "import secrets; print(secrets.token_urlsafe())"'
+            )
+        if self.token is None and not self.is_local:
+            raise ConfigError(
+                f"host={self.host} is reached by other computers, and there is no token: anybody "
+                "there could move the robot's plans. Set DIPOLE_TOKEN on both sides, or keep "
+                "host=127.0.0.1 and come through a tunnel (docs/deploy.md)"
+            )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this computer reaches the address."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def limits(self) -> MessageLimits:
+        return MessageLimits(size=int(self.max_message))
+
+    def admits(self, authorization: str) -> bool:
+        """Whether a client's Authorization header has the token, found out in constant time."""
+        if self.token is None:
+            return True
+        scheme = next((s for s in SCHEMES if authorization.startswith(s)), "")
+        given = authorization.removeprefix(scheme).encode()
+        return bool(scheme) and hmac.compare_digest(given, self.token.encode())

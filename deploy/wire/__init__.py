@@ -1,0 +1,1 @@
+"""What client and policy server say to each other."""

@@ -1,0 +1,141 @@
+"""What client and server say to each other: one greeting, then requests and answers in turn.
+
+    server  {"dipole": {"protocol": 1, "version": ...}, "policy": {"observation": {name: {"shape",
+             "dtype"}}, "action_size": A, "window": {...}, "inpaints": bool, "fingerprint": ...}}
+    client  {"ticket": {...}, "observation": {name: [To, *shape]}, "known": {...}}
+    server  {"ticket": {...}, "actions": [H, A], "server_timing": {"infer_ms": ...}}
+            or {"ticket": {...}, "error": "what was wrong"}
+
+A client of openpi sends an observation without a ticket, and gets "actions" from the current one
+on, or a text that says what was wrong (served.py). Its own servers greet with other words.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dipole import __version__
+from dipole.data.errors import DipoleError
+from dipole.data.window_spec import WindowSpec
+from dipole.deploy.types import PolicySpec, Request, Result, Ticket
+from dipole.deploy.wire.codec import MessageError
+
+PROTOCOL = 1
+SESSION = "Dipole-Session"  # header: who knows it may take over the connection it belongs to
+
+
+class ProtocolError(DipoleError):
+    """The other side does not speak this protocol, or another version of it."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a server says of its policy. dtypes: of observations, float32 where it says nothing;
+    fingerprint: of its weights, so that a client notices that they are others."""
+
+    spec: PolicySpec
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+def greeting(schema: Schema) -> dict[str, Any]:
+    """The first message of a server."""
+    spec = schema.spec
+    observation = {
+        name: {"shape": list(shape), "dtype": schema.dtypes.get(name, "float32")}
+        for name, shape in spec.observation.items()
+    }
+    return {
+        "dipole": {"protocol": PROTOCOL, "version": __version__},
+        "policy": {
+            "observation": observation,
+            "action_size": spec.action_size,
+            "window": asdict(spec.window),
+            "inpaints": spec.inpaints,
+            "fingerprint": schema.fingerprint,
+        },
+    }
+
+
+def is_ours(metadata: Any) -> bool:
+    """Whether a server's first message is a greeting of dipole's."""
+    return isinstance(metadata, Mapping) and isinstance(metadata.get("dipole"), Mapping)
+
+
+def read_greeting(metadata: Mapping[str, Any]) -> Schema:
+    """What a greeting says. Raises ProtocolError for another version, or what makes no sense."""
+    spoken = metadata["dipole"].get("protocol")
+    if spoken != PROTOCOL:
+        raise ProtocolError(
+            f"the server speaks protocol {spoken!r} (dipole {metadata['dipole'].get('version')}), "
+            f"this client {PROTOCOL}: install the same release of dipole on both"
+        )
+    try:
+        policy = metadata["policy"]
+        listed = policy["observation"].items()
+        shapes = {str(name): tuple(map(int, entry["shape"])) for name, entry in listed}
+        dtypes = {str(name): str(entry["dtype"]) for name, entry in listed}
+        window, inpaints = WindowSpec(**policy["window"]), bool(policy["inpaints"])
+        spec = PolicySpec(shapes, int(policy["action_size"]), window, inpaints)
+        return Schema(spec, dtypes, str(policy["fingerprint"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"the server's greeting cannot be read: {error!r}") from error
+
+
+def request_message(request: Request) -> dict[str, Any]:
+    """A request, as it is sent."""
+    message = {"ticket": asdict(request.ticket), "observation": dict(request.observation)}
+    return message | ({"known": dict(request.known)} if request.known else {})
+
+
+def read_request(message: Mapping[str, Any]) -> Request:
+    """A request that was received. Raises MessageError; what is in its entries is not checked."""
+    ticket = _ticket(message.get("ticket"))
+    return Request(ticket, _map(message, "observation"), _map({"known": {}, **message}, "known"))
+
+
+def answer_message(request: Request, answer: Any, seconds: float) -> dict[str, Any]:
+    """A chunk, as it is sent. answer: {"action": [H, A]}."""
+    timing = {"infer_ms": 1000.0 * seconds}
+    said = {"ticket": asdict(request.ticket), "server_timing": timing}
+    return {**said, "actions": answer["action"]}
+
+
+def error_message(ticket: Ticket, error: str) -> dict[str, Any]:
+    """Why there is no chunk."""
+    return {"ticket": asdict(ticket), "error": error}
+
+
+def read_answer(message: Any, seconds: float) -> Result:
+    """An answer that was received, `seconds` after its request was sent. Raises MessageError."""
+    if not isinstance(message, Mapping):
+        raise MessageError("the answer is no map")
+    ticket = _ticket(message.get("ticket"))
+    if "error" in message:
+        return Result(ticket, None, seconds, f"the server: {str(message['error'])[:1000]}")
+    if "actions" not in message:
+        raise MessageError("the answer has no 'actions'")
+    return Result(ticket, {"action": message["actions"]}, seconds)
+
+
+def computing_seconds(message: Any) -> float | None:
+    """How long the server says that it computed, where it says so."""
+    timing = message.get("server_timing") if isinstance(message, Mapping) else None
+    spent = timing.get("infer_ms") if isinstance(timing, Mapping) else None
+    return float(spent) / 1000.0 if isinstance(spent, int | float | np.floating) else None
+
+
+def _map(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = message.get(name)
+    if not isinstance(value, Mapping):
+        raise MessageError(f"the request has no {name!r} that is a map")
+    return value
+
+
+def _ticket(values: Any) -> Ticket:
+    known = {"chunk_id": int, "epoch": int, "observation_time": float, "consumed": int}
+    if not isinstance(values, Mapping) or {n: type(v) for n, v in values.items()} != known:
+        raise MessageError(f"the ticket {values!r:.200} is not {', '.join(known)}")
+    return Ticket(**values)
