@@ -64,13 +64,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do until the next one: move from start to action, both [A], or hold, and why.
+    """What to do until the next one: go to an action [A], or hold, and why.
 
-    wanted: the action before the limits; clamps: which of these it met.
+    following: the action after it, if it is known. measured: where the robot is seen to be [A], in
+    the units of an action; None if that is not known.
     """
 
     action: Floats | None = None
-    start: Floats | None = None
-    wanted: Floats | None = None
-    clamps: tuple[str, ...] = ()
+    following: Floats | None = None
     hold: str = ""
+    measured: Floats | None = None

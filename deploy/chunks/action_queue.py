@@ -30,7 +30,7 @@ class ChunkQueue:
     """A queue of actions at the policy's rate, renewed chunk by chunk.
 
     dt: seconds between actions; max_lateness: how long after its time an action may still begin,
-    in seconds; longest: of each chunk, how many actions may be used (default: all up to H).
+    in seconds; after: the queue before this one, whose chunks may still be on their way.
     """
 
     def __init__(
@@ -40,19 +40,18 @@ class ChunkQueue:
         *,
         dt: float,
         max_lateness: float,
-        longest: int | None = None,
+        after: "ChunkQueue | None" = None,
     ) -> None:
-        self.epoch = 0
+        self.epoch = 0 if after is None else after.epoch + 1
         self.consumed = 0
         self._window = window
         self._first = window.n_obs_steps - 1
-        self._stop = window.horizon if longest is None else self._first + longest
         self._merger = merger
         self._dt = dt
         self._max_lateness = max_lateness
         self._queue = ActionQueue(1)
         self._past: deque[Floats] = deque(maxlen=self._first)  # the actions that ran last
-        self._chunk_ids = 0
+        self._chunk_ids = 0 if after is None else after._chunk_ids
         self._source = Ticket(0, 0, 0.0, 0)  # of the newest chunk in the plan
 
     @property
@@ -91,7 +90,7 @@ class ChunkQueue:
             return Verdict.EARLIER_EPOCH
         if ticket.chunk_id <= self._source.chunk_id:
             return Verdict.OUT_OF_ORDER
-        actions = chunk[self._first + self.consumed - ticket.consumed : self._stop]
+        actions = chunk[self._first + self.consumed - ticket.consumed]
         if not len(actions) or self._lateness(ticket, now) > self._max_lateness:
             return Verdict.LATE
         self._source = ticket

@@ -20,8 +20,8 @@ from dipole.data.errors import ConfigError
 from dipole.data.registry import Registry
 from dipole.data.window_spec import WindowSpec
 from dipole.deploy.chunks.prefix import known_prefix
-from dipole.deploy.robots.robot import ActionSpec
-from dipole.deploy.robots.rotation import mix
+from dipole.deploy.robots.action_math import interpolate, weighted_mean
+from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.types import Floats, KnownActions
 from dipole.policy.guidance import Guidance, prefix_weights
 
@@ -87,7 +87,9 @@ class CrossFade(Merger):
 
     def merge(self, old: list[Floats], new: Floats, _position: int) -> Floats:
         steps = min(self._steps, len(old), len(new))
-        faded = [mix(old[i], new[i], (i + 1) / (steps + 1), self._spec) for i in range(steps)]
+        faded = [
+            interpolate(old[i], new[i], (i + 1) / (steps + 1), self._spec) for i in range(steps)
+        ]
         return np.concatenate([np.reshape(faded, (steps, new.shape[1])), new[steps:]])
 
 
@@ -116,14 +118,7 @@ class Ensemble(Merger):
     def _mean(self, position: int) -> Floats:
         seen = [c[position - p] for p, c in self._chunks if 0 <= position - p < len(c)]
         weights = np.exp(-self._decay * np.arange(len(seen)))
-        actions = np.stack(seen)
-        for start in self._spec.quaternions:
-            part = actions[:, start : start + 4]
-            part[part @ part[-1] < 0] *= -1  # q and -q are the same orientation
-        mean = np.asarray(weights @ actions / weights.sum(), np.float64)
-        for start in self._spec.quaternions:
-            mean[start : start + 4] /= np.linalg.norm(mean[start : start + 4])
-        return mean
+        return weighted_mean(np.stack(seen), weights, self._spec)
 
 
 @MERGERS.add("rtc")

@@ -1,51 +1,81 @@
-"""From the policy's rate to the controller's: what is sent between two actions."""
+"""From the policy's rate to the command rate: the reference between two actions.
 
-from collections.abc import Callable
+linear   at constant speed, rotations at constant angular speed
+cubic    with a continuous velocity: a cubic Hermite curve with the slopes of the actions around;
+         coordinates and joints only, rotations as linear
+step     at once: for controllers that were given steps when the demonstrations were made
+"""
 
 import numpy as np
 
-from dipole.data.registry import Registry
-from dipole.deploy.robots.robot import ActionSpec
-from dipole.deploy.robots.rotation import mix
+from dipole.deploy.robots.action_math import interpolate, nearest_equal
+from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.types import Floats
 
-# (last action [A], next action [A], part of the way 0 < t <= 1, spec) -> what to send [A]
-Interpolation = Callable[[Floats, Floats, float, ActionSpec], Floats]
-INTERPOLATIONS: Registry[Interpolation] = Registry("interpolation")
 
+class Interpolation:
+    """The reference from one action to the next, in `steps` commands.
 
-@INTERPOLATIONS.add("linear")
-def linear(last: Floats, target: Floats, t: float, spec: ActionSpec) -> Floats:
-    """At constant speed; quaternions at constant angular speed."""
-    return mix(last, target, t, spec)
-
-
-@INTERPOLATIONS.add("step")
-def step(_last: Floats, target: Floats, _t: float, _spec: ActionSpec) -> Floats:
-    """At once: for controllers that were given steps when the demonstrations were made."""
-    return target
-
-
-class Ramp:
-    """The way from the last command to the next action, in `steps` commands.
-
+    spec: of the actions; a group without an interpolation of its own has `default`.
     A slot that is missed is not caught up: each command goes one step further, whatever the time.
 
-    >>> ramp = Ramp(ActionSpec(("x",)), steps=2, interpolation="linear")
-    >>> ramp.aim(np.array([0.0]), np.array([8.0]))
-    >>> [float(ramp.next()[0]) for _ in range(3)]
+    >>> between = Interpolation(ActionSpec(("x",), measured_by="x"), steps=2, default="linear")
+    >>> between.start(np.array([0.0]))
+    >>> between.aim(np.array([8.0]))
+    >>> [float(between.next()[0]) for _ in range(3)]
     [4.0, 8.0, 8.0]
     """
 
-    def __init__(self, spec: ActionSpec, steps: int, interpolation: str) -> None:
+    def __init__(self, spec: ActionSpec, steps: int, default: str) -> None:
         self._spec = spec
         self._steps = steps
-        self._between = INTERPOLATIONS[interpolation]
+        kinds = [
+            "step" if group.is_discrete else group.interpolation or default
+            for group in spec.groups
+            for _ in group.names
+        ]
+        rotates = [
+            number >= group.size - group.turning
+            for group in spec.groups
+            for number in range(group.size)
+        ]
+        self._step = np.array([kind == "step" for kind in kinds])
+        self._cubic = np.array([kind == "cubic" for kind in kinds]) & ~np.array(rotates)
 
-    def aim(self, last: Floats, target: Floats) -> None:
-        self._last, self._target, self._sent = last, target, 0
+    def start(self, at: Floats) -> None:
+        """Begin at `at` [A], at rest."""
+        self._from = self._to = np.array(at, np.float64)
+        self._slope_from = self._slope_to = np.zeros_like(self._to)
+        self._done = self._steps
+
+    def aim(self, action: Floats, following: Floats | None = None) -> None:
+        """Go on to an action [A]; following: the one after it, if it is known."""
+        action = nearest_equal(action, self._to, self._spec)
+        self._from, self._slope_from = self._to, self._slope_to
+        if following is None:
+            self._slope_to = action - self._from
+        else:
+            after = nearest_equal(following, action, self._spec)
+            self._slope_to = (after - self._from) / 2
+        self._to, self._done = action, 0
 
     def next(self) -> Floats:
-        self._sent = min(self._sent + 1, self._steps)
-        t = self._sent / self._steps
-        return np.array(self._between(self._last, self._target, t, self._spec))
+        """The reference [A] of the next command."""
+        self._done = min(self._done + 1, self._steps)
+        t = self._done / self._steps
+        if t == 1.0:
+            return self._to.copy()
+        between = interpolate(self._from, self._to, t, self._spec)
+        if self._cubic.any():
+            between = np.where(self._cubic, self._hermite(t), between)
+        return np.where(self._step, self._to, between)
+
+    def _hermite(self, t: float) -> Floats:
+        way = self._to - self._from
+        return np.asarray(
+            self._from
+            + (3 * t**2 - 2 * t**3) * way
+            + (t - 2 * t**2 + t**3) * self._slope_from
+            + (t**3 - t**2) * self._slope_to,
+            np.float64,
+        )

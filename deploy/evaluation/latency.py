@@ -67,7 +67,8 @@ def evaluate_delayed(
         max_action_lateness=FAR,
         inference_timeout=FAR,
         max_hold=None,
-        max_clamps=10**6,
+        max_limited=None,
+        max_approach=None,
     )
     found: dict[int, tuple[EpisodeResult, Report]] = {}
     members = min(episodes, group_size)
@@ -106,21 +107,33 @@ def _episode(
     inference = VirtualInference(spec, compute, clock, seconds)
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda _line: None)
 
-    def look() -> None:
-        if robot.plant.max_reward >= 1.0:
-            loop.request_stop("solved")
-
-    loop.heartbeat = look
+    loop.heartbeat = outcome = _Outcome(robot, loop)
     loop.prepare()
     loop.arm()
     report = loop.run(MAX_STEPS / HZ)
     if loop.states.state is State.FAULT:
         raise DipoleError(f"the episode of seed {seed} could not be finished: {loop.states.reason}")
-    robot.observe()  # the last step's outcome
-    plant = robot.plant
-    steps = report.counts["slots"]
-    solved = plant.max_reward >= 1.0
-    return EpisodeResult(seed, solved, plant.max_reward, plant.reward, steps), report
+    outcome()
+    most, last = outcome.rewards
+    return EpisodeResult(seed, most >= 1.0, most, last, report.counts["slots"]), report
+
+
+class _Outcome:
+    """Looks at the world before each command, until the loop ends the episode: what its braking
+    ramp does afterwards is no part of it."""
+
+    def __init__(self, robot: VirtualPushT, loop: ControlLoop) -> None:
+        self.rewards = (0.0, 0.0)
+        self._robot, self._loop, self._over = robot, loop, False
+
+    def __call__(self) -> None:
+        if self._over:
+            return
+        self._robot.observe()
+        self.rewards = (self._robot.plant.max_reward, self._robot.plant.reward)
+        self._over = self._loop.states.state not in (State.RUN, State.HOLD)
+        if self.rewards[0] >= 1.0:
+            self._loop.request_stop("solved")
 
 
 def _mean(reports: list[Report], name: str) -> float | None:

@@ -21,8 +21,8 @@ class Inference(Protocol):
     @property
     def spec(self) -> PolicySpec: ...
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        """Compute some chunks, and wait for them. Raises InferenceDied."""
+    def warm_up(self, observation: Arrays, calls: int) -> list[float] | None:
+        """Compute some chunks, and wait for them: seconds of each. Raises InferenceDied."""
         ...
 
     def submit(self, request: Request) -> None:

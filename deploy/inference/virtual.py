@@ -29,8 +29,8 @@ class VirtualInference:
         self._delay = delay if callable(delay) else lambda _ticket: delay
         self._answers: deque[Result] = deque()
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        pass
+    def warm_up(self, observation: Arrays, calls: int) -> list[float]:
+        return []
 
     def submit(self, request: Request) -> None:
         delay = self._delay(request.ticket)

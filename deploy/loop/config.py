@@ -7,6 +7,7 @@ from typing import Any
 
 from dipole.data.errors import ConfigError
 from dipole.data.registry import nearest
+from dipole.deploy.robots.groups import INTERPOLATIONS
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,17 @@ class LoopConfig:
         whole multiple of it.
     n_action_steps: consumed actions after which the next chunk is asked for (default: the policy's
         Ta). While it is computed, the rest of the present chunk goes on.
-    merger, merger_options: see mergers.py; interpolation: see interpolation.py.
+    merger, merger_options: see chunks/blending.py; interpolation: see chunks/interpolation.py.
     max_observation_age: with an older newest reading the robot holds.
     max_action_lateness: how long after its time an action may begin; a chunk that took longer is
         dropped.
     inference_timeout: after it another chunk is asked for; the first answer to come is used.
     max_hold: a hold that lasts longer stops the robot; null: it may wait for ever.
-    max_clamps: so many clamped actions in a row stop the robot.
-    refuse_beyond: see safety.check_chunk.
+    max_limited: commands that stay further behind the actions than one of them lasts, or at an edge
+        of the box, for longer than this without a pause stop the robot; null: never.
+    max_approach: the same, on the way to the first action after the start or a hold.
+    max_missed: after more missed slots than this in a row commands start from rest.
+    refuse_beyond: see chunk_checks.check_chunk.
     call_timeout: a call of the robot that takes longer is a fault; stop_timeout: how long stop()
         is waited for.
     sensor_latency, align_to: see ObservationBuffer. warmup_calls: chunks computed before motion.
@@ -41,7 +45,9 @@ class LoopConfig:
     max_action_lateness: float = 1.0
     inference_timeout: float = 2.0
     max_hold: float | None = 30.0
-    max_clamps: int = 50
+    max_limited: float | None = 5.0
+    max_approach: float | None = 30.0
+    max_missed: int = 2
     refuse_beyond: float = 1.0
     call_timeout: float = 0.1
     stop_timeout: float = 1.0
@@ -53,23 +59,29 @@ class LoopConfig:
     def __post_init__(self) -> None:
         positive = [
             "policy_hz", "control_hz", "max_observation_age", "max_action_lateness",
-            "inference_timeout", "max_clamps", "refuse_beyond", "call_timeout", "stop_timeout",
+            "inference_timeout", "refuse_beyond", "call_timeout", "stop_timeout",
             "late",
         ]  # fmt: skip
         positive += [
-            name for name in ("max_hold", "n_action_steps") if getattr(self, name) is not None
+            name
+            for name in ("max_hold", "n_action_steps", "max_limited", "max_approach")
+            if getattr(self, name) is not None
         ]
         for name in positive:
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
+            if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number")
+        for name in ("n_action_steps", "max_missed", "warmup_calls"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 0):
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number")
+        if self.interpolation not in INTERPOLATIONS:
+            known = ", ".join(INTERPOLATIONS)
+            raise ConfigError(f"interpolation is {self.interpolation!r}; it is one of {known}")
         latency = self.sensor_latency
         latencies = list(latency.values()) if isinstance(latency, Mapping) else [latency]
-        if not all(0 <= each < math.inf for each in latencies) or self.warmup_calls < 0:
-            raise ConfigError(
-                f"sensor_latency is {self.sensor_latency}, warmup_calls {self.warmup_calls}; "
-                "neither can be negative"
-            )
+        if not all(0 <= each < math.inf for each in latencies):
+            raise ConfigError(f"sensor_latency is {self.sensor_latency}; it cannot be negative")
         steps = self.control_hz / self.policy_hz
         if steps < 1 or abs(steps - round(steps)) > 1e-9:
             raise ConfigError(

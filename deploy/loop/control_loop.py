@@ -1,44 +1,62 @@
 """The control loop: a robot, a policy computed elsewhere, a clock, and nothing that waits.
 
     slot      0   1   2   3   4   5   6        every 1/control_hz, on absolute deadlines
-    action    a               b                every 1/policy_hz: observe, receive, ask, filter
-    command   a1  a2  a3  a4  b1  b2  b3       every slot: one step from the last one to the next
+    action    a               b                every 1/policy_hz: observe, receive, ask, decide
+    command   c1  c2  c3  c4  c5  c6  c7       every slot: the reference, filtered
 
-A slot that is missed is counted and skipped. Where there is no valid action the robot holds, from
-the slot on in which the action is missing.
+A slot that is missed is counted and skipped. Where there is no valid action the robot brakes and
+stays, from the slot on in which the action is missing. Whatever ends a run: a braking ramp, then
+the robot's stop().
 """
 
+import logging
 import math
 import threading
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from dipole.data.errors import DipoleError
-from dipole.deploy.chunks.interpolation import Ramp
+from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.clock import Clock, RealClock
 from dipole.deploy.loop.config import LoopConfig
-from dipole.deploy.loop.receding_horizon import RecedingHorizon
+from dipole.deploy.loop.motion import Motion
+from dipole.deploy.loop.receding_horizon import RecedingHorizon, slow_inference
 from dipole.deploy.loop.report import Report
 from dipole.deploy.loop.states import State, StateError, StateMachine, Transition
 from dipole.deploy.recording.recorder import NoRecorder, Recorder
 from dipole.deploy.robots.robot import Robot
-from dipole.deploy.safety.supervisor import Supervisor
-from dipole.deploy.types import Arrays, Floats
+from dipole.deploy.safety.command_gate import CommandGate
+from dipole.deploy.safety.supervisor import RobotFault, Supervisor
+from dipole.deploy.safety.watchdog import WatchdogFired
+from dipole.deploy.types import Arrays
+
+LOG = logging.getLogger("dipole.deploy")
+CLOSEST = 0.5  # of a period: commands are never sent closer together than that
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a run ends; brake: whether the robot can still be commanded to rest."""
+
+    state: State
+    reason: str
+    brake: bool = True
 
 
 class ControlLoop:
     """Moves a robot by a policy: prepare, arm, run, close.
 
     log: called with a line for each change of state and each refused chunk; heartbeat: called in
-    every slot; a DipoleError of it is a fault; recorder: keeps what happened (recorder.py). None of
-    them may wait.
+    every slot before its command; a DipoleError of it is a fault; recorder: keeps what happened
+    (recorder.py). None of them may wait.
+    doing: the part of a slot that the control thread is in, and since when; None while it sleeps.
 
         loop = ControlLoop(robot, inference, LoopConfig())
         loop.prepare()              # connect, look, warm up; nothing moves
         loop.arm()                  # a person's decision
-        report = loop.run(60.0)     # seconds; always ends with the robot's stop()
+        report = loop.run(60.0)     # seconds; always ends with the robot at rest, and its stop()
         loop.close()
 
     Raises ConfigError where robot and policy do not fit, or the robot has no limits.
@@ -51,40 +69,41 @@ class ControlLoop:
         config: LoopConfig | None = None,
         *,
         clock: Clock | None = None,
-        log: Callable[[str], None] = print,
+        log: Callable[[str], None] = LOG.info,
         heartbeat: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
     ) -> None:
         self.config = config = config or LoopConfig()
         self.clock: Clock = clock or RealClock()
-        self.guard = Supervisor(robot, self.clock, config.call_timeout, config.stop_timeout)
-        self.report = Report(self.clock, config.control_hz)
         self.recorder = recorder or NoRecorder()
         self.states = StateMachine(self.clock.now, self._note)
-        inference = self.recorder.listen(inference)
-        self._inference = inference
-        self._log, self.heartbeat = log, heartbeat
+        self.doing: tuple[str, float] | None = None
+        self._robot, self._log, self.heartbeat = robot, log, heartbeat
+        self._inference = self.recorder.listen(inference)
         self._over = threading.Event()
-        self._executor = RecedingHorizon(robot.spec, inference, config, self.report, log)
-        self._ramp = Ramp(robot.spec.action, config.steps, config.interpolation)
-        self._last: Floats = np.zeros(robot.spec.action.size)  # what was commanded last
-        self._held_since = 0.0
-        self._clamps_in_a_row = 0
+        self._generation = 0
+        self._held_since: float | None = None
+        self._hold_reason = ""
+        self._sent, self._missed = -math.inf, 0
         self._stop_asked: str | None = None
+        self._renew(None)
 
     # What a person does -----------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Connect, look, and have chunks computed, with the robot still: IDLE to WARMUP.
 
-        Raises RobotFault or InferenceDied, and StateError where no observation comes.
+        Raises RobotFault or InferenceDied, StateError where no observation comes, and OutsideLimits
+        where the robot stands outside its limits.
         """
         self.states.to(State.WARMUP, "connecting")
         try:
-            self.guard.connect()
-            self._inference.warm_up(self._await_observation(), self.config.warmup_calls)
+            self.supervisor.connect()
+            seen = self._await_observation()
+            self._motion.start(self._executor.measured())  # refuses what no command could mend
+            self._warm_up(seen)
         except (DipoleError, KeyboardInterrupt) as error:
-            self._end(State.FAULT, str(error) or "interrupted")
+            self._finish(Ending(State.FAULT, str(error) or "interrupted", brake=False))
             raise
 
     def arm(self) -> None:
@@ -94,24 +113,33 @@ class ControlLoop:
     def run(self, seconds: float | None = None) -> Report:
         """Move until `seconds` have passed, somebody asks to stop, or a fault; returns the report.
 
-        The robot's stop() is called in every case. Raises StateError where it is not armed.
+        The robot is braked and its stop() called in every case. Raises StateError where it is not
+        armed.
         """
         if self.states.state is not State.ARMED:
             raise StateError(f"the loop is {self.states.state}: arm it first")
         self._executor.reset()
+        self._motion.reset()
+        generation, report = self._generation, self.report
         started = self.clock.now()
+        raised: BaseException | None = None
         try:
-            self._slots(started, math.inf if seconds is None else started + seconds)
-        except DipoleError as error:  # of the robot, of inference, or of the watchdog
-            self._end(State.FAULT, str(error))
+            ending = self._slots(started, math.inf if seconds is None else started + seconds)
+        except (RobotFault, WatchdogFired) as error:
+            ending = Ending(State.FAULT, str(error), brake=False)
+        except DipoleError as error:  # of inference, or of the limits
+            ending = Ending(State.FAULT, str(error))
         except BaseException as error:
-            self._end(State.FAULT, f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            self.report.seconds = self.clock.now() - started
+            ending, raised = Ending(State.FAULT, f"{type(error).__name__}: {error}"), error
+        if generation == self._generation:  # else somebody reset a loop whose thread was stuck
+            self._finish(ending)
+            report.seconds = self.clock.now() - started
             for reason, count in self._executor.observations.refused.items():
-                self.report.counts[f"readings_{reason}"] = count
-        return self.report
+                report.counts[f"readings_{reason}"] = count
+        self.doing = None
+        if raised is not None:
+            raise raised
+        return report
 
     def request_stop(self, reason: str) -> None:
         """Have the loop stop at its next slot; from any thread or signal handler."""
@@ -127,54 +155,73 @@ class ControlLoop:
         return self._over.wait(timeout)
 
     def fault(self, reason: str) -> None:
-        """End with a fault, now: for whoever notices that the loop's own thread is stuck."""
-        self._end(State.FAULT, reason)
+        """End with a fault, now, without a ramp: for whoever sees that the loop's own thread is
+        stuck."""
+        self._finish(Ending(State.FAULT, reason, brake=False))
 
-    def reset(self) -> None:
-        """Begin again after STOPPED or FAULT; chunks from before are discarded."""
+    def reset(
+        self, inference: Inference | None = None, heartbeat: Callable[[], None] | None = None
+    ) -> None:
+        """Begin again after STOPPED or FAULT, with a new report; chunks from before are discarded.
+
+        inference, heartbeat: in the place of ones that have died.
+        """
         self.states.reset()
-        self.guard.close()
-        self._executor.reset()
-        self._over.clear()
-        self._stop_asked = None
+        self.supervisor.close()
+        self._generation += 1
+        if inference is not None:
+            self._inference.close()
+            self._inference = self.recorder.listen(inference)
+        if heartbeat is not None:
+            self.heartbeat = heartbeat
+        self._renew(self._executor.queue)
 
     def close(self) -> None:
         """End inference and connection; stops first where the loop has not ended."""
         if self.states.state not in (State.IDLE, State.STOPPED, State.FAULT):
-            self._end(State.STOPPED, "closed")
+            self._finish(Ending(State.STOPPED, "closed", brake=False))
         self._inference.close()
-        self.guard.close()
+        self.supervisor.close()
 
     # Slots --------------------------------------------------------------------------------------
 
-    def _slots(self, started: float, until: float) -> None:
+    def _slots(self, started: float, until: float) -> Ending:
         slot, period = 0, self.config.period
-        action_slot = -1
-        while not self.states.ended:
+        action_slot, generation = -1, self._generation
+        while not self._is_over(generation):
             due = started + slot * period
+            self.doing = None
             self.clock.sleep_until(due)
             now = self.clock.now()
             missed = max(0, math.floor((now - due) / period + 1e-6))
-            ends = self._asked_to_end(now, until)
-            if missed or not ends:  # a long sleep past the end is told as well
+            ending = self._asked_to_end(now, until)
+            if missed or ending is None:  # a long sleep past the end is told as well
                 self._count_slot(now - due, missed)
-            if ends:
-                return
+            if ending is not None:
+                return ending
             slot += missed
             if slot // self.config.steps > action_slot:
                 action_slot = slot // self.config.steps
                 self._act()
-            if not self.states.ended:
-                self._command()
-            self.heartbeat()
+                if (ending := self._limited_too_long()) is not None:
+                    return ending
+            self._command(missed)
             slot += 1
+        return Ending(self.states.state, self.states.reason, brake=False)
 
-    def _asked_to_end(self, now: float, until: float) -> bool:
+    def _is_over(self, generation: int) -> bool:
+        """Whether another thread has ended this run, or begun another."""
+        return self.states.ended or generation != self._generation
+
+    def _asked_to_end(self, now: float, until: float) -> Ending | None:
         if self._stop_asked:
-            self._end(State.STOPPED, self._stop_asked)
-        elif now >= until - 1e-9:
-            self._end(State.STOPPED, "the time is up")
-        return self.states.ended
+            return Ending(State.STOPPED, self._stop_asked)
+        if now >= until - 1e-9:
+            return Ending(State.STOPPED, "the time is up")
+        longest, since = self.config.max_hold, self._held_since
+        if longest is not None and since is not None and now - since > longest:
+            return Ending(State.STOPPED, f"held for {longest:g} s: {self._hold_reason}")
+        return None
 
     def _count_slot(self, lateness: float, missed: int) -> None:
         self.report.counts["slots"] += 1
@@ -183,67 +230,143 @@ class ControlLoop:
         self.report.sample("lateness", lateness)
 
     def _act(self) -> None:
-        """Once per action: look, and have the pilot decide what to do until the next."""
-        with self.report.section("observe"):
-            reading = self.guard.observe()
-        with self.report.section("plan"):
+        """Once per action: look, and decide what to do until the next."""
+        with self._part("observe"):
+            reading = self.supervisor.observe()
+        with self._part("plan"):
             now = self.clock.now()
-            last = self._last if self.states.state is State.RUN else None
-            decision = self._executor.decide(reading, now, last)
-        self.recorder.act(now, reading, last, decision)
-        if decision.action is None or decision.start is None:
+            decision = self._executor.decide(reading, now)
+        with self._part("record"):
+            self.recorder.act(now, reading, decision)
+        if not self._motion.started and decision.measured is not None:
+            self._motion.start(decision.measured)
+        if decision.action is None:
             self._hold(decision.hold)
             return
-        self._clamps_in_a_row = self._clamps_in_a_row + 1 if decision.clamps else 0
-        if self._clamps_in_a_row >= self.config.max_clamps:
-            limits = ", ".join(decision.clamps)
-            self._end(State.STOPPED, f"{self._clamps_in_a_row} clamped actions in a row ({limits})")
-            return
+        self._held_since = None
         self.states.to(State.RUN, "actions are valid")
-        self._ramp.aim(decision.start, decision.action)
-
-    def _command(self) -> None:
-        with self.report.section("command"):
-            if self.states.state is not State.RUN:
-                self.guard.hold()
-                return
-            command = self._ramp.next()
-            self.guard.command(command)
-            self._last = command
-            self.recorder.command(self.clock.now(), command)
+        self._motion.follow(decision.action, decision.following)
 
     def _hold(self, reason: str) -> None:
-        now = self.clock.now()
-        if self.states.state is not State.HOLD:
+        self._motion.hold()
+        self._hold_reason = reason
+        if self._held_since is None:
+            self._held_since = self.clock.now()
             self.report.counts["holds"] += 1
             self.report.paused()
-            self._clamps_in_a_row = 0
-            self._held_since = now
             self.states.to(State.HOLD, reason)
-        longest = self.config.max_hold
-        if longest is not None and now - self._held_since > longest:
-            self._end(State.STOPPED, f"held for {longest:g} s: {reason}")
+
+    def _limited_too_long(self) -> Ending | None:
+        motion, config = self._motion, self.config
+        longest = config.max_approach if motion.approaching else config.max_limited
+        if longest is None or motion.limited_for <= longest:
+            return None
+        met = ", ".join(self._gate.clamps)
+        what = "the first action was not reached" if motion.approaching else "limits were met"
+        return Ending(State.STOPPED, f"{what} for {longest:g} s without a pause ({met})")
+
+    def _command(self, missed: int) -> None:
+        """Send one command, unless the last one went out a moment ago."""
+        with self._part("heartbeat"):
+            self.heartbeat()
+        self._missed += missed
+        with self._part("command"):
+            now = self.clock.now()
+            if now - self._sent < CLOSEST * self.config.period:
+                self._missed += 1
+                self.report.counts["missed_slots"] += 1
+                return
+            if not self._motion.started:
+                self.supervisor.hold()
+                return
+            command = self._gate.check(self._motion.next(self._missed))
+            if self.supervisor.command(command.values):
+                self.report.commanded(command)
+                self.recorder.command(now, command, self._missed)
+            # Of a call that took long, the end counts: two commands never arrive at once.
+            self._sent = max(now, self.clock.now() - CLOSEST / 2 * self.config.period)
+            self._missed = 0
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        """Time a part of a slot, and let others see which it is."""
+        self.doing = (name, self.clock.now())
+        with self.report.section(name):
+            yield
 
     # Ends ---------------------------------------------------------------------------------------
 
-    def _end(self, state: State, reason: str) -> None:
-        """Stop the robot, once, and say whether it did."""
+    def _finish(self, ending: Ending) -> None:
+        """Bring the robot to rest, have it stop, once, and say whether it did."""
         if self.states.ended:
             return
-        self.states.to(state, reason)
-        self.report.stopped = self.guard.stop()
-        if not self.report.stopped:
-            self._log(f"the robot's stop() did not succeed: {self.guard.stop_problem}")
+        if ending.brake:
+            self._brake(ending.reason)
+        self.states.to(ending.state, ending.reason)
+        supervisor, report = self.supervisor, self.report
+        report.stopped = supervisor.stop()
+        if not report.stopped:
+            self._log(f"the robot's stop() did not succeed: {supervisor.stop_problem}")
         self._over.set()
+
+    def _brake(self, reason: str) -> None:
+        """A braking ramp, slot by slot; where it fails, the robot's stop() follows all the same."""
+        self._motion.hold()
+        if self._motion.at_rest:
+            return
+        self.states.to(State.STOPPING, reason)
+        started, slot = self.clock.now(), 0
+        slots = math.ceil(self._motion.stopping_seconds / self.config.period) + 1
+        try:
+            while not self._motion.at_rest and slot <= slots and not self.states.ended:
+                missed = max(
+                    0, math.floor((self.clock.now() - started) / self.config.period) - slot
+                )
+                slot += missed
+                self._command(missed)
+                slot += 1
+                self.doing = None
+                self.clock.sleep_until(started + slot * self.config.period)
+        except DipoleError as error:
+            self.report.notes.append(f"braking was cut short: {error}")
+
+    # Before motion ------------------------------------------------------------------------------
+
+    def _renew(self, after: ChunkQueue | None) -> None:
+        """What belongs to one run: a thread that is stuck in an earlier one finds its own."""
+        config = self.config
+        self.supervisor = Supervisor(
+            self._robot, self.clock, config.call_timeout, config.stop_timeout
+        )
+        self.report = Report(self.clock, config.control_hz)
+        self._executor = RecedingHorizon(
+            self._robot.spec, self._inference, config, self.report, self._log, after
+        )
+        self._motion = Motion(self._robot.spec, config)
+        self._gate = CommandGate(self._robot.spec.action, config.period)
+        self._held_since, self._stop_asked = None, None
+        self._sent, self._missed = -math.inf, 0
+        self._over.clear()
 
     def _await_observation(self, seconds: float = 5.0) -> Arrays:
         deadline = self.clock.now() + seconds
-        while (seen := self._executor.first_look(self.guard.observe(), self.clock.now())) is None:
+        while True:
+            seen = self._executor.first_look(self.supervisor.observe(), self.clock.now())
+            if seen is not None:
+                return seen
             if self.clock.now() >= deadline:
-                problems = ", ".join(self._executor.observations.refused) or "the robot gave none"
+                refused = self._executor.observations.refused
+                problems = ", ".join(refused) or "the robot gave none"
                 raise StateError(f"no usable observation within {seconds:g} s: {problems}")
             self.clock.sleep_until(self.clock.now() + self.config.period)
-        return seen
+
+    def _warm_up(self, seen: Arrays) -> None:
+        seconds = self._inference.warm_up(seen, self.config.warmup_calls)
+        window = self._executor.window
+        usable = window.horizon - window.n_obs_steps + 1
+        if warning := slow_inference(seconds or [], self.config, usable):
+            self.report.notes.append(warning)
+            self._log(warning)
 
     def _note(self, transition: Transition) -> None:
         self.report.transitions.append(transition)

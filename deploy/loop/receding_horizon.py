@@ -1,9 +1,12 @@
-"""The pilot: what is seen, and when, becomes the next action. It has no clock and no robot.
+"""Receding-horizon executor: readings and times become the next action.
 
-The same readings, times and answers give the same actions, which is what replaying a recording is.
+It has no clock and no robot: the same readings, times and answers give the same actions, which is
+what replaying a recording is.
 """
 
 from collections.abc import Callable
+
+import numpy as np
 
 from dipole.data.errors import ConfigError
 from dipole.deploy.chunks.action_queue import ChunkQueue
@@ -13,15 +16,16 @@ from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.report import Report
 from dipole.deploy.observations.buffer import ObservationBuffer
+from dipole.deploy.robots.action_math import nearest_equal
 from dipole.deploy.robots.fit import check_fit
 from dipole.deploy.robots.robot import Reading, RobotSpec
-from dipole.deploy.safety.command_filter import ActionFilter
-from dipole.deploy.types import Arrays, Decision, Floats
+from dipole.deploy.types import Arrays, Decision, Floats, KnownActions
 
 
 class RecedingHorizon:
-    """History, plan and limits of one robot, renewed by inference elsewhere.
+    """Observation history and action queue of one robot, filled by inference elsewhere.
 
+    after: the queue of the run before, whose chunks may still be on their way.
     Raises ConfigError where robot and policy do not fit, or the robot has no limits.
     """
 
@@ -32,11 +36,17 @@ class RecedingHorizon:
         config: LoopConfig,
         report: Report,
         log: Callable[[str], None],
+        after: ChunkQueue | None = None,
     ) -> None:
-        if robot.limits is None:
-            raise ConfigError("the robot declares no limits, and nothing is moved without them")
+        if missing := robot.without_limits:
+            raise ConfigError(
+                f"the robot declares no limits for {', '.join(missing)}, and nothing is moved "
+                "without them"
+            )
         check_fit(robot, inference.spec)
         self._robot, self._config, self._report = robot, config, report
+        self.window = inference.spec.window
+        _check_chunk_length(config, self.window.horizon - self.window.n_obs_steps + 1)
         merger = make_merger(config.merger, robot.action, **config.merger_options)
         if merger.inpaints and not inference.spec.inpaints:
             raise ConfigError(
@@ -44,58 +54,107 @@ class RecedingHorizon:
                 "diffusion policy, run from its checkpoint and not from an export"
             )
         lateness = config.max_action_lateness
-        self.plan = ChunkQueue(inference.spec.window, merger, dt=config.dt, max_lateness=lateness)
-        self._supply = Replanner(inference, self.plan, robot, config, report, log)
+        self.queue = ChunkQueue(
+            self.window, merger, dt=config.dt, max_lateness=lateness, after=after
+        )
+        self._merger = merger
+        self._replanner = Replanner(inference, self.queue, robot.action, config, report, log)
         self.observations = ObservationBuffer(
             inference.spec,
             config.sensor_latency,
             align_to=config.align_to,
             channels=robot.observation,
+            also=robot.measured_by,
         )
-        self._filter = ActionFilter(robot.action, robot.limits, config.dt)
+        self._last: Floats | None = None
 
     def reset(self) -> None:
         """Forget what was seen and planned: a new epoch."""
-        self._supply.reset()
+        self._replanner.reset()
         self.observations.reset()
+        self._last = None
 
     def first_look(self, reading: Reading | None, now: float) -> Arrays | None:
         """What the policy would be shown, to warm it up; None while there is nothing."""
         self.observations.update(reading, now)
-        if self.observations.latest is None:
+        if self.observations.age(now) > self._config.max_observation_age:
             return None
         self.observations.push()
         return self.observations.stacked()
 
-    def decide(self, reading: Reading | None, now: float, last: Floats | None) -> Decision:
+    def known_for_warm_up(self) -> KnownActions:
+        """What a request would say of its chunk with the robot staying where it is; {} where the
+        merger says nothing."""
+        stay = [self.measured()] * (self.window.horizon - self.window.n_obs_steps + 1)
+        return self._merger.known([], stay, 1, self.window)
+
+    def measured(self) -> Floats:
+        """Where the robot was seen last, as an action [A]."""
+        return self._robot.measured(self.observations.newest)
+
+    def decide(self, reading: Reading | None, now: float) -> Decision:
         """The next action, or a hold.
 
-        reading: the newest, seen at time `now`; last: what was commanded last [A], None where the
-        robot was not moving. Raises InferenceDied.
+        reading: the newest, seen at time `now`. Raises InferenceDied.
         """
         self.observations.update(reading, now)
         age = self.observations.age(now)
-        if age > self._config.max_observation_age:
-            self._supply.reset()  # the plan was made for a world that is no longer seen
+        fresh = age <= self._config.max_observation_age
+        measured = self.measured() if fresh else None
+        self._replanner.receive(now, measured)
+        if not fresh:
+            self._replanner.reset()  # the plan was made for a world that is no longer seen
             self.observations.clear()
-            return Decision(hold=f"the newest observation is {age:.2f} s old")
+            return self._hold(f"the newest observation is {age:.2f} s old", None)
         self._report.sample("observation_age", age)
         self.observations.push()
-        self._supply.receive(now)
-        if self._supply.ask(self.observations, now):
-            self._supply.receive(now)  # an answer without delay counts for this action already
-        wanted = self.plan.pop(now)
-        if wanted is None:
+        if self._replanner.ask(self.observations, now):
+            self._replanner.receive(
+                now, measured
+            )  # an answer without delay counts for this action already
+        action = self.queue.pop(now)
+        if action is None:
             self._report.counts["starved"] += self._report.counts["actions"] > 0
-            reason = self._supply.refusal or "no action: the next chunk has not arrived"
-            return Decision(hold=reason)
-        return self._limited(wanted, last)
+            reason = self._replanner.refusal or "no action: the next chunk has not arrived"
+            return self._hold(reason, measured)
+        if self._last is not None:
+            action = nearest_equal(action, self._last, self._robot.action)
+        self._last = action
+        self._report.acted(action, self._config.dt)
+        return Decision(action, self.queue.next, measured=measured)
 
-    def _limited(self, wanted: Floats, last: Floats | None) -> Decision:
-        if last is None:  # limits are relative to where the robot is seen to rest
-            last = self._robot.still(self.observations.newest)
-            self._filter.reset(last)
-        self._filter.commanded(last)
-        filtered = self._filter(wanted)
-        self._report.acted(filtered.action, filtered.clamps, self._config.dt)
-        return Decision(filtered.action, last, wanted, filtered.clamps)
+    def _hold(self, reason: str, measured: Floats | None) -> Decision:
+        self._last = None
+        return Decision(hold=reason, measured=measured)
+
+
+def _check_chunk_length(config: LoopConfig, usable: int) -> None:
+    steps = config.n_action_steps
+    if steps is not None and steps > usable:
+        raise ConfigError(
+            f"n_action_steps is {steps}; a chunk of this policy has {usable} actions from the "
+            "observation on, and the robot would hold at the end of each"
+        )
+
+
+def slow_inference(seconds: list[float], config: LoopConfig, usable: int) -> str:
+    """What to say before arming of chunks that took so long in warming up; "" if in time.
+
+    seconds: of each chunk; usable: actions of a chunk from the observation on.
+    """
+    if not seconds:
+        return ""
+    p99, lasts = float(np.quantile(seconds, 0.99)), usable * config.dt
+    if p99 > config.max_action_lateness:
+        return (
+            f"a chunk takes {p99:.2f} s, longer than max_action_lateness = "
+            f"{config.max_action_lateness:g} s: every chunk will come too late, and the robot will "
+            "hold. Fewer solver steps, a faster runtime, or a larger max_action_lateness"
+        )
+    if p99 > lasts:
+        return (
+            f"a chunk takes {p99:.2f} s and lasts {lasts:.2f} s ({usable} actions at "
+            f"{config.policy_hz:g} Hz): the robot will hold between chunks. Fewer solver steps, or "
+            "a faster runtime"
+        )
+    return ""

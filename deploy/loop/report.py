@@ -1,9 +1,8 @@
 """What a run of the control loop was like, for a person and for a program."""
 
-import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from dipole.deploy.loop.clock import Clock
 from dipole.deploy.loop.states import Transition
+from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.types import Floats
 
 KEEP = 100_000  # values of one kind; beyond it every second one is kept, then every fourth, ...
@@ -55,8 +55,10 @@ class Report:
     """Counts and durations of one run; the loop writes, anybody reads.
 
     counts: slots, missed_slots, late_slots, actions, starved, chunks, chunks_<verdict>, holds,
-    clamped, clamps_<limit>, ...; samples, in seconds unless they say otherwise: lateness,
-    observation_age, inference, section_<name>, and seam_jump and jerk in the action's units.
+        commands, clamped (commands that met a limit), clamps_<limit>, ...
+    samples, in seconds unless they say otherwise: lateness, observation_age, inference,
+        section_<name>, behind (how far commands lag behind actions, at full speed), and seam_jump
+        and jerk in the action's units.
     """
 
     def __init__(self, clock: Clock, control_hz: float) -> None:
@@ -82,16 +84,21 @@ class Report:
         finally:
             self.sample(f"section_{name}", self.clock.now() - started)
 
-    def acted(self, action: Floats, clamps: Sequence[str], dt: float) -> None:
-        """An action [A] on its way to the robot, after the limits."""
+    def acted(self, action: Floats, dt: float) -> None:
+        """An action [A], as decided at the policy's rate: every dt seconds."""
         self.counts["actions"] += 1
-        self.counts["clamped"] += bool(clamps)
-        for limit in clamps:
-            self.counts[f"clamps_{limit}"] += 1
         self._recent = [*self._recent[-3:], action]
         if len(self._recent) == 4:
             third = np.diff(np.stack(self._recent), n=3, axis=0)[0] / dt**3
             self.sample("jerk", float(np.linalg.norm(third)))
+
+    def commanded(self, command: Command) -> None:
+        """A command that was sent."""
+        self.counts["commands"] += 1
+        self.counts["clamped"] += bool(command.clamps)
+        for limit in command.clamps:
+            self.counts[f"clamps_{limit}"] += 1
+        self.sample("behind", command.behind)
 
     def paused(self) -> None:
         """The motion was interrupted: no jerk across it."""
@@ -117,9 +124,6 @@ class Report:
             "notes": self.notes,
         }
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=1)
-
     def __str__(self) -> str:
         """A page for a person."""
         plain, counts = self.to_dict(), self.counts
@@ -129,7 +133,8 @@ class Report:
             f"time            {self.seconds:.1f} s, {counts['slots']} slots at "
             f"{self._control_hz:g} Hz",
             f"slots           missed {counts['missed_slots']}, late {counts['late_slots']}",
-            f"actions         {counts['actions']}, clamped {counts['clamped']}"
+            f"actions         {counts['actions']}",
+            f"commands        {counts['commands']}, at a limit {counts['clamped']}"
             + _listed(counts, "clamps_"),
             f"holds           {counts['holds']}, starved slots {counts['starved']}",
             f"chunks          {counts['chunks_accepted']} used of {counts['requests']} asked for"

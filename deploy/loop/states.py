@@ -18,6 +18,7 @@ class State(StrEnum):
     ARMED = "ARMED"  # a person allowed motion; nothing moves yet
     RUN = "RUN"  # actions are sent
     HOLD = "HOLD"  # no valid action: the robot stays where it is
+    STOPPING = "STOPPING"  # a braking ramp, before STOPPED or FAULT
     STOPPED = "STOPPED"  # ended as asked, or by a limit
     FAULT = "FAULT"  # ended by an error, until reset
 
@@ -25,9 +26,10 @@ class State(StrEnum):
 FORWARD = {
     State.IDLE: {State.WARMUP},
     State.WARMUP: {State.ARMED},
-    State.ARMED: {State.RUN, State.HOLD},
-    State.RUN: {State.HOLD},
-    State.HOLD: {State.RUN},
+    State.ARMED: {State.RUN, State.HOLD, State.STOPPING},
+    State.RUN: {State.HOLD, State.STOPPING},
+    State.HOLD: {State.RUN, State.STOPPING},
+    State.STOPPING: set(),
     State.STOPPED: set(),
     State.FAULT: set(),
 }

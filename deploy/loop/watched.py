@@ -47,12 +47,12 @@ def run_watched(loop: ControlLoop, seconds: float | None = None) -> Report:
 
 
 def _watch_call(loop: ControlLoop) -> None:
-    call = loop.guard.call
+    call = loop.supervisor.call
     if call is None:
         return
     name, started = call
     took = loop.clock.now() - started
-    if took > loop.guard.call_timeout:
+    if took > loop.supervisor.call_timeout:
         loop.fault(f"the robot's {name}() has not returned for {took:.2f} s (call_timeout)")
 
 

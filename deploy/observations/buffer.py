@@ -1,6 +1,6 @@
 """What the robot sees, as the policy wants it: the newest reading, checked, and the history."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -19,10 +19,11 @@ class ObservationBuffer:
     latency: seconds that readings are older than they say, where a driver stamps what arrives
     rather than what is captured: one number, or one by name for each device that needs it.
     align_to: the entry to whose time the others are brought (alignment.py), the camera as a rule;
-    None uses the newest of each. channels: what the robot declares, for align_to.
+    None uses the newest of each. channels: what the robot declares. also: channels that are needed
+    although the policy does not observe them: those that measure where the robot is.
 
     A reading of which an entry is older than the one before it, lies in the future or does not fit
-    the policy is not used; `refused` counts these, by reason. The age of what is used is that of
+    is not used; `refused` counts these, by reason. The age of what is used is that of
     its oldest entry; it then grows, and the loop holds.
 
     latest: what the policy is shown, and its time; newest: what the robot read last, not aligned.
@@ -35,6 +36,7 @@ class ObservationBuffer:
         *,
         align_to: str | None = None,
         channels: Mapping[str, Channel] | None = None,
+        also: Iterable[str] = (),
     ) -> None:
         self.latest: Reading | None = None
         self.newest: Mapping[str, np.ndarray] = {}
@@ -45,6 +47,7 @@ class ObservationBuffer:
         self._begun = False
         self._times: Mapping[str, float] = {}  # of the newest entries
         known = channels or {}
+        self._needed = dict(spec.observation) | {name: known[name].shape for name in also}
         self._check_names(align_to, known)
         self._alignment = None if align_to is None else Alignment(known, align_to)
 
@@ -73,7 +76,7 @@ class ObservationBuffer:
             return
         # Copied: a driver may reuse its memory for the next reading.
         values = {name: np.array(value) for name, value in reading.values.items()}
-        captured = min(times[name] for name in self._spec.observation)
+        captured = min(times[name] for name in self._needed)
         self._times, self.newest = times, values
         if self._alignment is not None:
             values = self._alignment.aligned(times, values)
@@ -104,7 +107,7 @@ class ObservationBuffer:
     def _problem(
         self, values: Mapping[str, np.ndarray], times: Mapping[str, float], now: float
     ) -> str:
-        for name in self._spec.observation:
+        for name in self._needed:
             time = times.get(name, now)  # that one is missing is found below
             if not np.isfinite(time):
                 return "time is not finite"
@@ -112,9 +115,7 @@ class ObservationBuffer:
                 return "from the future"
             if time < self._times.get(name, time):
                 return "time went backwards"
-        problems = (
-            _value_problem(name, shape, values) for name, shape in self._spec.observation.items()
-        )
+        problems = (_value_problem(name, shape, values) for name, shape in self._needed.items())
         return next(filter(None, problems), "")
 
     def _check_names(self, align_to: str | None, channels: Mapping[str, Channel]) -> None:

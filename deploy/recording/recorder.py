@@ -18,7 +18,8 @@ from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.states import Transition
 from dipole.deploy.recording.file_format import MAGIC, Record, pack
 from dipole.deploy.robots.robot import Reading, RobotSpec
-from dipole.deploy.types import Arrays, Decision, Floats, Request, Result
+from dipole.deploy.safety.command_filter import Command
+from dipole.deploy.types import Arrays, Decision, Request, Result
 
 QUEUED = 10_000  # records that may wait for the disk
 
@@ -30,11 +31,9 @@ class Recorder(Protocol):
         """The same inference, its answers noted."""
         ...
 
-    def act(
-        self, now: float, reading: Reading | None, last: Floats | None, decision: Decision
-    ) -> None: ...
+    def act(self, now: float, reading: Reading | None, decision: Decision) -> None: ...
 
-    def command(self, now: float, command: Floats) -> None: ...
+    def command(self, now: float, command: Command, missed: int) -> None: ...
 
     def state(self, transition: Transition) -> None: ...
 
@@ -76,12 +75,9 @@ class FlightRecorder:
         self._note(Record("begin", described))
         return _Listened(inference, self)
 
-    def act(
-        self, now: float, reading: Reading | None, last: Floats | None, decision: Decision
-    ) -> None:
-        values: dict[str, Any] = {"now": now, "hold": decision.hold, "clamps": decision.clamps}
-        arrays: dict[str, Any] = {"last": last, "wanted": decision.wanted}
-        arrays |= {"action": decision.action}
+    def act(self, now: float, reading: Reading | None, decision: Decision) -> None:
+        values: dict[str, Any] = {"now": now, "hold": decision.hold}
+        arrays: dict[str, Any] = {"action": decision.action}
         if reading is not None:
             values |= {"captured": reading.time, "captured_times": dict(reading.times)}
             # Copied: a driver may reuse its memory before this is written.
@@ -89,8 +85,9 @@ class FlightRecorder:
         given = {name: array for name, array in arrays.items() if array is not None}
         self._note(Record("act", values, given))
 
-    def command(self, now: float, command: Floats) -> None:
-        self._note(Record("command", {"now": now}, {"command": command}))
+    def command(self, now: float, command: Command, missed: int) -> None:
+        values = {"now": now, "clamps": command.clamps, "behind": command.behind, "missed": missed}
+        self._note(Record("command", values, {"command": command.values}))
 
     def state(self, transition: Transition) -> None:
         self._note(Record("state", asdict(transition)))

@@ -15,7 +15,8 @@ from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
 from dipole.deploy.loop.report import Report
 from dipole.deploy.recording.file_format import Record, read_recording
-from dipole.deploy.robots.robot import ActionSpec, Channel, Reading, RobotSpec
+from dipole.deploy.robots.groups import ActionSpec
+from dipole.deploy.robots.robot import Channel, Reading, RobotSpec
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Arrays, Decision, PolicySpec, Request, Result, Ticket
 
@@ -55,8 +56,7 @@ def replay(path: Path) -> Iterator[Replayed]:
         elif record.kind == "state" and record.values["state"] in ("IDLE", "ARMED"):
             pilot.reset()  # as `reset` and `run` do
         elif record.kind == "act":
-            last = record.arrays.get("last")
-            decision = pilot.decide(_reading(record), record.values["now"], last)
+            decision = pilot.decide(_reading(record), record.values["now"])
             yield Replayed(record, decision)
 
 

@@ -1,6 +1,7 @@
 """Robots: declaration, registry, dry run, simulated robots."""
 
+from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.registry import ROBOTS, make_robot
-from dipole.deploy.robots.robot import ActionSpec, Channel, Reading, Robot, RobotSpec
+from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
 
 __all__ = ["ROBOTS", "ActionSpec", "Channel", "Reading", "Robot", "RobotSpec", "make_robot"]

@@ -20,7 +20,7 @@
             self.driver.servo(action)
 
         def hold(self):
-            self.driver.servo(self.driver.latest().positions)
+            pass                                     # a position controller keeps its setpoint
 
         def stop(self):
             self.driver.stop()
@@ -42,6 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dipole.data.errors import ConfigError
+from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
 
@@ -67,59 +68,37 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class ActionSpec:
-    """The numbers of an action, in order.
-
-    names: one for each; unit: theirs (positions, or velocities). measured_by: the observation that
-    measures what the action sets, in the same units and order, so that the robot's present position
-    is known before the first command; "" where an action of zeros means "do not move", as of
-    velocities. quaternions: where each unit quaternion begins; its four entries turn together.
-    """
-
-    names: tuple[str, ...]
-    unit: str = ""
-    measured_by: str = ""
-    quaternions: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for start in self.quaternions:
-            if not 0 <= start <= len(self.names) - 4:
-                raise ConfigError(
-                    f"the quaternion at {start} does not fit an action of {len(self.names)} numbers"
-                )
-
-    @property
-    def size(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
 class RobotSpec:
-    """What a robot sees, does and allows. Without limits the loop refuses to start."""
+    """What a robot sees, does and allows. Without limits the loop refuses to start.
+
+    observation: channels by name. action: its groups. limits: of all numbers of an action; None
+    where each group has its own.
+    """
 
     observation: Mapping[str, Channel]
     action: ActionSpec
     limits: Limits | None = None
 
     def __post_init__(self) -> None:
-        action = self.action
-        if action.measured_by:
-            channel = self.observation.get(action.measured_by)
-            if channel is None or channel.shape != (action.size,):
-                raise ConfigError(
-                    f"action.measured_by is {action.measured_by!r}: no observation of that name "
-                    f"with shape ({action.size},) is declared"
-                )
-        if self.limits is not None and len(self.limits.low) != action.size:
-            raise ConfigError(
-                f"limits for {len(self.limits.low)} numbers, actions have {action.size}"
-            )
+        if self.limits is not None:
+            object.__setattr__(self, "action", self.action.with_limits(self.limits))
+        for group in self.action.groups:
+            group.check_measurement(self.observation)
 
-    def still(self, values: Mapping[str, NDArray[Any]]) -> Floats:
-        """The action [A] that would leave the robot where an observation sees it."""
-        if not self.action.measured_by:
-            return np.zeros(self.action.size)
-        return np.asarray(values[self.action.measured_by], np.float64).copy()
+    @property
+    def without_limits(self) -> tuple[str, ...]:
+        """The groups that may move without any limit."""
+        groups = self.action.groups
+        return tuple(g.name for g in groups if g.limits is None and not g.is_discrete)
+
+    @property
+    def measured_by(self) -> tuple[str, ...]:
+        """The observations that measure what actions set."""
+        return tuple(dict.fromkeys(g.measured_by for g in self.action.groups if g.measured_by))
+
+    def measured(self, observation: Mapping[str, NDArray[Any]]) -> Floats:
+        """The action [A] at which the robot is, by what is observed."""
+        return np.concatenate([group.measured(observation) for group in self.action.groups])
 
 
 @dataclass(frozen=True)
@@ -156,7 +135,10 @@ class Robot(ABC):
 
     @abstractmethod
     def hold(self) -> None:
-        """Stay where you are. Called again in every control slot without an action."""
+        """Stay where you are: only while no command was ever sent, in every slot.
+
+        Afterwards HOLD is commanded: a braking ramp, then the same setpoint again and again.
+        """
 
     @abstractmethod
     def stop(self) -> None:
@@ -165,6 +147,10 @@ class Robot(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the connection; stop() has been called."""
+
+    def result(self) -> dict[str, float]:
+        """How the task went, for the report, if the robot knows."""
+        return {}
 
     def stopper(self) -> Callable[[], None] | None:
         """What stops the robot from another process, for the watchdog: a function that can be sent

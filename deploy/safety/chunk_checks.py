@@ -1,4 +1,7 @@
-"""What of a policy's answer may be used at all: finite, of the right shape, near the limits."""
+"""What of a policy's answer may be used at all: finite, of the right shape, near the limits.
+
+Nothing is corrected here: a chunk that makes no sense is refused, and the robot holds.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dipole.data.errors import DipoleError
-from dipole.deploy.robots.robot import ActionSpec
-from dipole.deploy.safety.limits import Limits
+from dipole.deploy.robots import rotation as rotations
+from dipole.deploy.robots.groups import FULL_TURN, ActionGroup, ActionSpec, Kind, unit_of
 from dipole.deploy.types import Floats
 
 NUMBERS = "fiu"  # numpy's kinds: floats and integers
@@ -17,11 +20,18 @@ class RefusedAction(DipoleError):  # noqa: N818  it is what happened to the acti
     """Actions that must not reach the robot; the message says why."""
 
 
-def check_chunk(answer: Any, spec: ActionSpec, limits: Limits, refuse_beyond: float) -> Floats:
+def check_chunk(
+    answer: Any,
+    spec: ActionSpec,
+    refuse_beyond: float,
+    dt: float,
+    measured: Floats | None = None,
+) -> Floats:
     """The chunk [H, A] of a policy's answer {"action": [H, A]}, or RefusedAction.
 
     refuse_beyond: an action further outside the limits than this many times their range is no
-    motion that was meant to be, and is refused rather than clamped.
+    motion that was meant to be, and is refused rather than clamped. dt: seconds between actions.
+    measured: where the robot is [A], if that is known.
     """
     if not isinstance(answer, Mapping) or "action" not in answer:
         keys = ", ".join(map(repr, answer)) if isinstance(answer, Mapping) else type(answer)
@@ -38,20 +48,56 @@ def check_chunk(answer: Any, spec: ActionSpec, limits: Limits, refuse_beyond: fl
         raise RefusedAction(
             f"the policy's actions have shape {list(chunk.shape)}; [H, {spec.size}] is needed"
         )
-    return _check_size(chunk.astype(np.float64), spec, limits, refuse_beyond)
+    chunk = chunk.astype(np.float64)
+    for group, part in spec.parts:
+        _check_range(chunk[:, part], group, refuse_beyond)
+        start = chunk[0] if measured is None else measured
+        _check_angles(chunk[:, part], group, start[part], len(chunk) * dt)
+        _check_rotation(chunk[:, part], group)
+    return chunk
 
 
-def _check_size(chunk: Floats, spec: ActionSpec, limits: Limits, refuse_beyond: float) -> Floats:
-    low, high = limits.array("low"), limits.array("high")
+def _check_range(chunk: Floats, group: ActionGroup, refuse_beyond: float) -> None:
+    if group.is_discrete:
+        low, high = np.full(group.size, min(group.values)), np.full(group.size, max(group.values))
+    else:
+        assert group.limits is not None, "the loop refuses robots without limits"
+        low, high = group.limits.array("low"), group.limits.array("high")
     slack = refuse_beyond * (high - low)
     outside = (chunk < low - slack) | (chunk > high + slack)
+    outside &= group.periods == 0
+    outside[:, group.size - group.turning :] = False
     if outside.any():
         step, entry = (int(i) for i in np.argwhere(outside)[0])
         raise RefusedAction(
-            f"action {step} of the chunk sets {spec.names[entry]} to {chunk[step, entry]:.6g}, far "
-            f"outside its limits {low[entry]:g} to {high[entry]:g}"
+            f"action {step} of the chunk sets {group.names[entry]} to {chunk[step, entry]:.6g}, "
+            f"far outside its limits {low[entry]:g} to {high[entry]:g}"
         )
-    for start in spec.quaternions:
-        if (np.linalg.norm(chunk[:, start : start + 4], axis=1) < 1e-6).any():
-            raise RefusedAction(f"the quaternion of {spec.names[start]} has no direction")
-    return chunk
+
+
+def _check_angles(chunk: Floats, group: ActionGroup, start: Floats, seconds: float) -> None:
+    """An angle that wraps would have the joint turn the long way round.
+
+    That is more than half a turn from its start, and further than its speed allows in that time.
+    """
+    turn = FULL_TURN.get(unit_of(group.unit))
+    if turn is None or group.kind != Kind.JOINT_POSITION or group.limits is None:
+        return
+    reach = np.maximum(turn / 2, group.limits.array("velocity") * seconds)
+    jumps = (np.abs(chunk - start) > reach) & (group.periods == 0)
+    if jumps.any():
+        step, entry = (int(i) for i in np.argwhere(jumps)[0])
+        name = group.names[entry]
+        raise RefusedAction(
+            f"{name} goes from {start[entry]:.4g} to {chunk[step, entry]:.4g} {group.unit} "
+            "within a chunk: an angle that wraps. A joint without an end is declared by "
+            f"continuous=({name!r},); else train on unwrapped angles"
+        )
+
+
+def _check_rotation(chunk: Floats, group: ActionGroup) -> None:
+    for row in chunk[:, group.size - group.turning :] if group.turning else ():
+        try:
+            rotations.to_quaternion(row, group.rotation)
+        except ValueError as error:
+            raise RefusedAction(f"group {group.name!r}: {error}") from None

@@ -62,6 +62,10 @@ class Limits:
     def array(self, name: str) -> Floats:
         return np.asarray(getattr(self, name), np.float64)
 
+    def part(self, part: slice) -> "Limits":
+        """Those of some of the numbers."""
+        return Limits(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+
 
 def _spread(name: str, value: Any, size: int) -> tuple[float, ...]:
     """A number for each of `size` entries, or that many numbers."""

@@ -44,11 +44,13 @@ class Supervisor:
         with self._timed("observe"):
             return self._robot.observe()
 
-    def command(self, action: Floats) -> None:
-        """Nothing is sent any more once stop() was asked for."""
-        if not self._ending:
-            with self._timed("command"):
-                self._robot.command(action)
+    def command(self, action: Floats) -> bool:
+        """Whether it was sent: nothing is any more once stop() was asked for."""
+        if self._ending:
+            return False
+        with self._timed("command"):
+            self._robot.command(action)
+        return True
 
     def hold(self) -> None:
         if not self._ending:

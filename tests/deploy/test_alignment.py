@@ -128,7 +128,7 @@ def test_an_aligned_run_is_replayed_to_the_last_bit(tmp_path):
         answer = counting()(ticket, observation)["action"]
         return {"action": answer + observation["y"][-1, 0]}
 
-    config = LoopConfig(control_hz=10.0, align_to="x", max_clamps=10**6)
+    config = LoopConfig(control_hz=10.0, align_to="x", max_limited=None, max_approach=None)
     policy = PolicySpec({"x": (2,), "y": (1,)}, 2, WINDOW)
     kept = FlightRecorder(tmp_path / "flight.rec", robot.spec, config)
     inference = VirtualInference(policy, compute, clock, 0.2)

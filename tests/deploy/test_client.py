@@ -304,7 +304,7 @@ def test_a_server_that_dies_is_held_through_and_nothing_old_is_replayed(client, 
     thread = in_background(loop, 60.0)
     first.stop()
     wait_until(lambda: loop.states.state is State.HOLD)
-    robot = loop.guard._robot
+    robot = loop.supervisor._robot
     count, newest = len(robot.sent), robot.sent[-1][1][0] // 100
     time.sleep(0.3)
     assert len(robot.sent) == count  # it holds
@@ -366,7 +366,7 @@ def test_delay_jitter_reordering_and_duplicates_on_the_wire_bring_no_old_chunk_b
         quick = ClientConfig(answer_timeout=1.0, ping_interval=5.0, ping_timeout=5.0)
         loop = start_loop(tmp_path, client(server.address, config=quick), inference_timeout=1.0)
         report = run_watched(loop, 5.0)
-    chunks = [round(action[0] // 100) for _, action in loop.guard._robot.sent]
+    chunks = [round(action[0] // 100) for _, action in loop.supervisor._robot.sent]
     assert chunks == sorted(chunks)
     assert len(set(chunks)) >= 3
     assert report.counts["slots"] + report.counts["missed_slots"] in range(498, 520)

@@ -32,7 +32,7 @@ def test_with_delay_the_old_chunk_goes_on_and_the_new_one_begins_where_it_would_
     report = run(loop, 2.5)
     # asked at 0, arrives at 0.25, used from 0.3; asked again after 8 actions, at 1.1, used at 1.4
     assert robot.actions[:12] == [*range(100, 111), 203]
-    assert robot.sent[0][0] == pytest.approx(0.3)
+    assert robot.moves[0][0] == pytest.approx(0.3)
     assert report.counts["starved"] == 0
 
 
@@ -41,7 +41,8 @@ def test_with_too_much_delay_the_chunk_is_finished_and_then_held():
     report = run(loop, 3.0)
     assert robot.actions == [*range(100, 115)]  # 16 - To + 1, and nothing after
     assert states(loop)[-2:] == ["HOLD", "STOPPED"]
-    assert robot.calls.count("hold") == 15
+    assert [float(action[0]) for _, action in robot.sent[15:]] == [114.0] * 15  # its setpoint
+    assert robot.calls.count("hold") == 0
     assert report.counts["starved"] == 15
     assert report.counts["inference_timeouts"] == report.counts["requests"] - 2
 
@@ -76,7 +77,7 @@ def test_the_same_faults_give_the_same_run():
     def once():
         rng = np.random.default_rng(7)
         loop, robot = make_loop(delay=lambda t: float(rng.uniform(0, 1.5)))
-        return run(loop, 20.0).to_json(), [a.tolist() for _, a in robot.sent]
+        return run(loop, 20.0).to_dict(), [a.tolist() for _, a in robot.sent]
 
     assert once() == once()
 
@@ -104,7 +105,7 @@ def test_an_action_that_makes_no_sense_never_reaches_the_robot(value):
     assert np.isfinite([action for _, action in robot.sent]).all()
     assert report.counts["chunks_refused"] == 1
     assert robot.actions == [*range(100, 108), *range(300, 308), *range(400, 403)]
-    assert states(loop) == ["WARMUP", "ARMED", "RUN", "HOLD", "RUN", "STOPPED"]
+    assert states(loop) == ["WARMUP", "ARMED", "RUN", "HOLD", "RUN", "STOPPING", "STOPPED"]
     assert any("chunk 2 refused" in line for line in loop.log_lines)
 
 
@@ -112,7 +113,7 @@ def test_an_error_of_the_policy_is_held_through_and_said():
     loop, robot = make_loop()
     loop._inference._compute = lambda ticket, observation: {}
     run(loop, 1.0)
-    assert robot.sent == []
+    assert robot.moves == []
     assert "no 'action'" in loop.report.transitions[-2].reason
 
 
@@ -152,7 +153,7 @@ def test_a_frozen_camera_leads_to_a_hold_within_the_age_limit():
     robot = VirtualRobot(clock, look=frozen_after(1.0, clock))
     loop, _ = make_loop(robot=robot, clock=clock, max_observation_age=0.35)
     run(loop, 3.0)
-    assert robot.sent[-1][0] == pytest.approx(1.2)  # the last reading is of 0.9
+    assert robot.moves[-1][0] == pytest.approx(1.2)  # the last reading is of 0.9
     held = next(t for t in loop.report.transitions if t.state is State.HOLD)
     assert held.time == pytest.approx(1.3)
     assert "0.40 s old" in held.reason
@@ -163,7 +164,7 @@ def test_after_a_frozen_camera_nothing_planned_before_is_sent():
     robot = VirtualRobot(clock, look=frozen_after(1.0, clock, until=2.0))
     loop, _ = make_loop(robot=robot, clock=clock, max_observation_age=0.35, delay=0.25)
     run(loop, 4.0)
-    after = [action[0] for moment, action in robot.sent if moment > 1.5]
+    after = [action[0] for moment, action in robot.moves if moment > 1.5]
     assert min(after) >= 300  # chunk 2 was on its way
     assert loop.report.counts["chunks_earlier_epoch"] == 1
 
@@ -180,7 +181,7 @@ def test_after_a_gap_the_policy_is_not_shown_what_was_before_it():
     run(loop, 2.05)
     moment, history = shown[-1]
     assert moment == 2.0
-    assert history == [robot.sent[-2][1][0]] * 2
+    assert history == [204.0] * 2  # where it was held
 
 
 @pytest.mark.parametrize(

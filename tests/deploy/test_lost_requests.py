@@ -45,7 +45,7 @@ def run(up, delay=0.15, seconds=6.0, **settings):
     clock = VirtualClock()
     robot = VirtualRobot(clock)
     inference = OnAndOff(clock, lambda ticket: delay, up)
-    config = LoopConfig(control_hz=10.0, max_clamps=10**6, **settings)
+    config = LoopConfig(control_hz=10.0, max_limited=None, max_approach=None, **settings)
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None)
     loop.prepare()
     loop.arm()
@@ -60,13 +60,13 @@ def test_a_server_killed_in_the_middle_of_a_chunk_lets_the_chunk_end_and_then_ho
     report, robot = run(lambda t: t < 0.5)
     assert robot.actions == list(range(100, 115))  # all of the only chunk, and nothing after
     assert report.transitions[-2].state == "HOLD"
-    assert report.transitions[-2].time == pytest.approx(robot.sent[-1][0] + 0.1)
+    assert report.transitions[-2].time == pytest.approx(robot.moves[-1][0] + 0.1)
     assert report.counts["slots"] == 60
 
 
 def test_a_server_that_never_answers_moves_nothing_and_ends_in_a_stop():
     report, robot = run(lambda t: False, max_hold=2.0)
-    assert robot.sent == []
+    assert robot.moves == []
     assert report.transitions[-1].reason.startswith("held for 2 s")
 
 
@@ -74,7 +74,7 @@ def test_after_a_restart_a_new_chunk_is_asked_for_and_no_old_one_is_replayed():
     report, robot = run(lambda t: not 0.5 <= t < 3.0)
     chunks = [int(action // 100) for action in robot.actions]
     assert chunks == sorted(chunks)
-    resumed = next(moment for moment, action in robot.sent if moment > 2.5)
+    resumed = next(moment for moment, action in robot.moves if moment > 2.5)
     assert 3.0 <= resumed <= 3.0 + 0.05 + 0.1 + 0.15 + 0.1  # noticed, asked, computed, next slot
     assert report.counts["requests_lost"] >= 1
     assert state_at(report, 2.5) == "HOLD"
@@ -93,7 +93,7 @@ def test_an_outage_now_and_then_is_the_same_run_for_the_same_seed():
         down = np.random.default_rng(3).uniform(0, 20, 12)
         up = lambda t: not ((t >= down) & (t < down + 0.7)).any()  # noqa: E731
         report, robot = run(up, seconds=20.0)
-        return report.to_json(), robot.actions
+        return report.to_dict(), robot.actions
 
     assert once() == once()
 
@@ -108,7 +108,9 @@ def test_delays_of_up_to_five_seconds_and_outages_block_no_slot_and_bring_nothin
         return not ((moment >= down) & (moment < down + 1.5)).any()
 
     inference = OnAndOff(clock, lambda ticket: float(rng.choice([0.05, 0.3, 1.2, 5.0])), up)
-    config = LoopConfig(control_hz=10.0, max_clamps=10**6, max_hold=None, inference_timeout=1.0)
+    config = LoopConfig(
+        control_hz=10.0, max_limited=None, max_approach=None, max_hold=None, inference_timeout=1.0
+    )
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None)
     loop.prepare()
     loop.arm()

@@ -90,7 +90,9 @@ def test_observations_are_told_once_each_at_their_capture(flown):
 
 def test_an_image_is_one_that_foxglove_shows(tmp_path):
     limits = Limits((0.0,), (1.0,), (1.0,), (1.0,))
-    robot = RobotSpec({"camera": Channel((4, 6, 3), "uint8")}, ActionSpec(("x",)), limits)
+    robot = RobotSpec(
+        {"camera": Channel((4, 6, 3), "uint8")}, ActionSpec(("x",), kind="joint_velocity"), limits
+    )
     picture = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
     begin = Record("begin", {"robot": asdict(robot)})
     values = {"now": 2.5, "captured": 2.25, "hold": "", "clamps": []}

@@ -8,11 +8,11 @@ from dipole.data.errors import ConfigError
 from dipole.deploy import ActionSpec
 from dipole.deploy.chunks.action_queue import ChunkQueue, Verdict
 from dipole.deploy.chunks.blending import make_merger
-from dipole.deploy.chunks.interpolation import Ramp
+from dipole.deploy.chunks.interpolation import Interpolation
 from dipole.deploy.robots.rotation import angle, slerp
 from dipole.deploy.types import Ticket
 
-ONE = ActionSpec(("x",))
+ONE = ActionSpec(("x",), measured_by="x")
 WINDOW = WindowSpec(n_obs_steps=2, horizon=6, n_action_steps=2)
 CHUNK = np.arange(-1.0, 5.0)[:, None]  # index To - 1 = 1 holds 0: the action of the current time
 
@@ -147,8 +147,9 @@ def test_a_mistyped_merger_or_option_is_answered():
 
 
 def test_the_ramp_is_straight_and_ends_at_the_action_exactly():
-    ramp = Ramp(ONE, steps=4, interpolation="linear")
-    ramp.aim(np.array([0.0]), np.array([0.3]))
+    ramp = Interpolation(ONE, steps=4, default="linear")
+    ramp.start(np.array([0.0]))
+    ramp.aim(np.array([0.3]))
     assert [float(ramp.next()[0]) for _ in range(5)] == pytest.approx(
         [0.075, 0.15, 0.225, 0.3, 0.3]
     )
@@ -156,8 +157,9 @@ def test_the_ramp_is_straight_and_ends_at_the_action_exactly():
 
 
 def test_steps_are_sent_as_they_are():
-    ramp = Ramp(ONE, steps=4, interpolation="step")
-    ramp.aim(np.array([0.0]), np.array([8.0]))
+    ramp = Interpolation(ONE, steps=4, default="step")
+    ramp.start(np.array([0.0]))
+    ramp.aim(np.array([8.0]))
     assert float(ramp.next()[0]) == 8.0
 
 

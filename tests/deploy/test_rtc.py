@@ -90,7 +90,7 @@ def test_what_cannot_be_known_is_refused(change, message):
 
 
 def test_options_that_cannot_be_are_refused_before_anything_moves():
-    spec = ActionSpec(("x",))
+    spec = ActionSpec(("x",), measured_by="x")
     for options, message in (
         ({"form": "jacobean"}, "did you mean 'jacobian'"),
         ({"decay": "quick"}, "unknown decay"),
@@ -110,7 +110,10 @@ def asked(delay, seconds=6.0, **settings):
         return counting()(ticket, observation)
 
     clock = VirtualClock()
-    config = LoopConfig(**{"control_hz": 10.0, "merger": "rtc", "max_clamps": 10**6} | settings)
+    config = LoopConfig(
+        **{"control_hz": 10.0, "merger": "rtc", "max_limited": None, "max_approach": None}
+        | settings
+    )
     inference = VirtualInference(SPEC, compute, clock, delay)
     robot = VirtualRobot(clock)
     run(ControlLoop(robot, inference, config, clock=clock, log=lambda line: None), seconds)

@@ -12,9 +12,10 @@ import numpy as np
 
 from dipole.data.errors import DipoleError
 from dipole.deploy.loop.clock import Clock
+from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.pusht.shared_memory import SharedSlot
 from dipole.deploy.robots.pusht.world import PHYSICS_HZ, PushTWorld, WorldConfig
-from dipole.deploy.robots.robot import ActionSpec, Channel, Reading, Robot, RobotSpec
+from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
 from dipole.deploy.types import Floats
 from dipole.envs.pusht import PushT
 
@@ -30,8 +31,7 @@ def pusht_spec(config: WorldConfig) -> RobotSpec:
         name: Channel(tuple(space.shape), str(space.dtype), "" if name == "image" else "px")
         for name, space in spaces.spaces.items()  # type: ignore[attr-defined]
     }
-    measured_by = "agent_pos" if "agent_pos" in channels else ""
-    return RobotSpec(channels, ActionSpec(("x", "y"), unit="px", measured_by=measured_by))
+    return RobotSpec(channels, ActionSpec(("x", "y"), unit="px", measured_by="agent_pos"))
 
 
 class SimPushT(Robot):

@@ -36,7 +36,9 @@ class WorldConfig:
     dropped: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "observation", tuple(self.observation))
+        # Where the agent is is always measured: without it no first command can be limited.
+        seen = dict.fromkeys([*self.observation, "agent_pos"])
+        object.__setattr__(self, "observation", tuple(seen))
         for name in ("sensor_delay", "command_delay", "noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it cannot be negative")

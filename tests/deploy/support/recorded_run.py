@@ -33,7 +33,9 @@ def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, file=None):
         clock, LIMITS, look=lambda r: None if 107 < clock.now() < 108 else r,
         fault=lambda n: clock.advance(float(rng.uniform(0, 0.012))),
     )  # fmt: skip
-    config = LoopConfig(merger=merger, control_hz=100.0, max_clamps=10**6, call_timeout=1.0)
+    config = LoopConfig(
+        merger=merger, control_hz=100.0, max_limited=None, max_approach=None, call_timeout=1.0
+    )
     spec = PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True)
     inference = VirtualInference(
         spec, wandering(0), clock, lambda ticket: float(rng.uniform(0, delay))

@@ -56,9 +56,16 @@ class VirtualRobot(Robot):
         self.calls.append("close")
 
     @property
+    def moves(self):
+        """(time, command) of those that moved it: in HOLD the same setpoint is sent again."""
+        before = [np.zeros(2), *(action for _, action in self.sent)]
+        return [pair for pair, last in zip(self.sent, before, strict=False)
+                if not np.array_equal(pair[1], last)]  # fmt: skip
+
+    @property
     def actions(self):
-        """What was sent, first entries."""
-        return [round(float(action[0]), 9) for _, action in self.sent]
+        """What moved it, first entries."""
+        return [round(float(action[0]), 9) for _, action in self.moves]
 
 
 def counting(window=WINDOW):
@@ -75,7 +82,9 @@ def make_loop(compute=None, delay=0.0, robot=None, clock=None, window=WINDOW, **
     """A loop at 10 Hz, commands at 10 Hz too unless told otherwise; returns loop, robot, log."""
     clock = clock or VirtualClock()
     robot = robot or VirtualRobot(clock)
-    config = LoopConfig(**{"control_hz": 10.0, "max_clamps": 10**6} | settings)
+    config = LoopConfig(
+        **{"control_hz": 10.0, "max_limited": None, "max_approach": None} | settings
+    )
     inference = VirtualInference(
         PolicySpec({"x": (2,)}, 2, window), compute or counting(window), clock, delay
     )

@@ -1,0 +1,296 @@
+"""Actions as groups: named parts, each with its kind, units, limits and meaning of HOLD.
+
+ActionSpec.of(
+    ActionGroup("arm", "joint_position", ("j1", "j2"), "rad", measured_by="joints",
+                limits=Limits((-2.8,) * 2, (2.8,) * 2, (1.0,) * 2, (4.0,) * 2)),
+    ActionGroup("gripper", "gripper", ("opening",), measured_by="width",
+                measured_range=(0.0, 0.08), limits=Limits((0.0,), (1.0,), (2.0,), (20.0,))),
+    ActionGroup("base", "twist", ("vx", "vy", "wz"), "m/s, rad/s", limits=...),
+)
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dipole.data.errors import ConfigError
+from dipole.deploy.robots import rotation as rotations
+from dipole.deploy.safety.limits import Limits
+from dipole.deploy.types import Floats
+
+
+class Kind(StrEnum):
+    """What the numbers of a group set."""
+
+    JOINT_POSITION = "joint_position"
+    JOINT_VELOCITY = "joint_velocity"
+    POSE = "pose"  # up to three coordinates, then a rotation
+    TWIST = "twist"  # velocities of a base or an end effector
+    GRIPPER = "gripper"  # an opening, continuous or 0 to 1
+    DISCRETE = "discrete"  # one of a few values: a valve, a suction cup, a tool
+
+
+POSITIONS = (Kind.JOINT_POSITION, Kind.POSE, Kind.GRIPPER)
+VELOCITIES = (Kind.JOINT_VELOCITY, Kind.TWIST)
+INTERPOLATIONS = ("linear", "cubic", "step")
+FULL_TURN = {"rad": 2 * math.pi, "deg": 360.0}
+
+
+@dataclass(frozen=True)
+class ActionGroup:
+    """One part of an action.
+
+    name: of the group. kind: see Kind. names: one for each of its n numbers, in order.
+    unit: of the numbers: "rad", "m", "m/s".
+    measured_by: the observation that measures what a position sets, in the same unit and order;
+        required for positions, optional otherwise (velocities: else at rest at the start).
+    columns: which entries of that observation's last axis (default: all, n of them).
+    measured_range: what is measured at limits.low and at limits.high, where a gripper's command
+        and its measurement have different units.
+    rotation: how the last numbers of a pose write its rotation, see rotation.py.
+    continuous: names of joints without an end, whose angle wraps; they go the short way, and
+        their limits of position do not apply.
+    interpolation: between two actions: linear, cubic or step (default: the loop's).
+    hold: of a discrete group: "keep" its value in HOLD, or "rest".
+    values: that a discrete group may take; rest: the one before the first action, and where
+        hold="rest".
+    limits: n numbers each; angular velocity and acceleration of a rotation, rad/s and rad/s2, are
+        the least of those of its numbers.
+    Raises ConfigError for what does not fit together.
+    """
+
+    name: str
+    kind: str
+    names: tuple[str, ...]
+    unit: str = ""
+    measured_by: str = ""
+    columns: tuple[int, ...] = ()
+    measured_range: tuple[float, float] | None = None
+    rotation: str = ""
+    continuous: tuple[str, ...] = ()
+    interpolation: str = ""
+    hold: str = "keep"
+    values: tuple[float, ...] = ()
+    rest: float | None = None
+    limits: Limits | None = None
+
+    def __post_init__(self) -> None:
+        problems = (
+            self._kind_problem(),
+            self._measurement_problem(),
+            self._angle_problem(),
+            self._discrete_problem(),
+        )
+        if problem := next(filter(None, problems), ""):
+            raise ConfigError(f"action group {self.name!r}: {problem}")
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    @property
+    def is_position(self) -> bool:
+        return self.kind in POSITIONS
+
+    @property
+    def is_velocity(self) -> bool:
+        return self.kind in VELOCITIES
+
+    @property
+    def is_discrete(self) -> bool:
+        return self.kind == Kind.DISCRETE
+
+    @property
+    def turning(self) -> int:
+        """How many of its last numbers write a rotation."""
+        return rotations.SIZES.get(self.rotation, 0)
+
+    @cached_property
+    def periods(self) -> Floats:
+        """Of each number, after how much it is the same again; 0 where it is not [n]."""
+        turn = FULL_TURN.get(unit_of(self.unit), 0.0)
+        return np.array([turn if name in self.continuous else 0.0 for name in self.names])
+
+    def measured(self, observation: Mapping[str, NDArray[Any]]) -> Floats:
+        """The command [n] at which the group is, by what is observed.
+
+        Without measured_by: zeros for velocities, rest for discrete groups.
+        """
+        if not self.measured_by:
+            return np.full(self.size, 0.0 if self.rest is None else self.rest)
+        read = np.ravel(np.asarray(observation[self.measured_by], np.float64))
+        read = read[list(self.columns)] if self.columns else read
+        if self.measured_range is None or self.limits is None:
+            return read.copy()
+        shut, opened = self.measured_range
+        low, high = self.limits.array("low"), self.limits.array("high")
+        return low + (read - shut) / (opened - shut) * (high - low)
+
+    def check_measurement(self, channels: Mapping[str, Any]) -> None:
+        """Raises ConfigError if the robot declares no observation that measures the group."""
+        if not self.measured_by:
+            return
+        channel = channels.get(self.measured_by)
+        if channel is None:
+            raise ConfigError(
+                f"action group {self.name!r}: measured_by is {self.measured_by!r}; the robot "
+                f"declares {', '.join(channels) or 'no observation'}"
+            )
+        count = math.prod(channel.shape)
+        fits = max(self.columns) < count if self.columns else count == self.size
+        if not fits:
+            raise ConfigError(
+                f"action group {self.name!r}: {self.measured_by!r} has shape {channel.shape}, and "
+                f"{self.size} numbers of it are needed: say which in columns="
+            )
+
+    def _kind_problem(self) -> str:
+        if self.kind not in list(Kind):
+            return f"kind is {self.kind!r}; it must be one of {', '.join(Kind)}"
+        if not self.names:
+            return "it has no names: give one for each of its numbers"
+        if self.is_position and not self.measured_by:
+            return (
+                f"a {self.kind} without measured_by: name the observation that measures it, so that"
+                " the first command starts where the robot is. (A valve or gripper that nothing "
+                "measures is kind='discrete'; a velocity is joint_velocity or twist.)"
+            )
+        return ""
+
+    def _measurement_problem(self) -> str:
+        if self.columns and (len(self.columns) != self.size or min(self.columns) < 0):
+            return f"columns is {self.columns}; {self.size} of them are needed, none negative"
+        span = self.measured_range
+        if span is not None and (not all(map(math.isfinite, span)) or span[0] == span[1]):
+            return f"measured_range is {span}; two different finite numbers are needed"
+        if self.limits is not None and len(self.limits.low) != self.size:
+            return f"limits for {len(self.limits.low)} numbers; it has {self.size}"
+        if self.interpolation and self.interpolation not in INTERPOLATIONS:
+            known = ", ".join(INTERPOLATIONS)
+            return f"interpolation is {self.interpolation!r}; it is one of {known}"
+        return ""
+
+    def _angle_problem(self) -> str:
+        if self.rotation and (self.kind != Kind.POSE or self.rotation not in rotations.SIZES):
+            return (
+                f"rotation is {self.rotation!r}; a pose may have one of "
+                f"{', '.join(rotations.SIZES)}"
+            )
+        if self.turning > self.size:
+            return f"a {self.rotation} takes {self.turning} numbers; it has {self.size}"
+        if missing := [name for name in self.continuous if name not in self.names]:
+            return f"continuous names {missing[0]!r}, which is none of {', '.join(self.names)}"
+        if self.continuous and unit_of(self.unit) not in FULL_TURN:
+            return f"continuous joints are angles: unit is {self.unit!r}, not 'rad' or 'deg'"
+        return ""
+
+    def _discrete_problem(self) -> str:
+        if self.hold not in ("keep", "rest") or (self.hold == "rest" and not self.is_discrete):
+            return (
+                f"hold is {self.hold!r}: 'keep', or 'rest' for discrete groups. In HOLD positions "
+                "are kept and velocities go to zero"
+            )
+        if not self.is_discrete:
+            wrong = "values" if self.values else "rest" if self.rest is not None else ""
+            return f"{wrong} is for discrete groups only" if wrong else ""
+        if len(self.values) < 2 or not all(map(math.isfinite, self.values)):
+            return f"values is {self.values}; a discrete group needs the finite values it may take"
+        if self.rest is None and (not self.measured_by or self.hold == "rest"):
+            return "rest is not set: say which of its values it has before the first action"
+        if self.rest is not None and self.rest not in self.values:
+            return f"rest is {self.rest}, none of its values {self.values}"
+        return ""
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """The numbers of an action, in order: groups, or one group by its numbers.
+
+    groups: the parts. Or, for a single group: names, unit, measured_by, kind as in ActionGroup;
+    quaternions: where one unit quaternion (x, y, z, w) begins, which makes it a pose. The kind is
+    joint_position where measured_by is given and the unit is no velocity; else it must be given.
+    Raises ConfigError.
+    """
+
+    names: tuple[str, ...] = ()
+    unit: str = ""
+    measured_by: str = ""
+    quaternions: tuple[int, ...] = ()
+    kind: str = ""
+    groups: tuple[ActionGroup, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.groups:
+            names = tuple(name for group in self.groups for name in group.names)
+            if self.names not in ((), names):
+                raise ConfigError("an action is given by its groups, or by its names, not by both")
+            object.__setattr__(self, "names", names)
+        else:
+            object.__setattr__(self, "groups", (self._single(),))
+        for what, given in (("names", self.names), ("groups", [g.name for g in self.groups])):
+            if twice := sorted({name for name in given if list(given).count(name) > 1}):
+                raise ConfigError(f"two {what} of an action are called {twice[0]!r}")
+
+    @classmethod
+    def of(cls, *groups: ActionGroup) -> "ActionSpec":
+        """An action of these groups, in this order."""
+        return cls(groups=groups)
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def parts(self) -> tuple[tuple[ActionGroup, slice], ...]:
+        """Each group, and where its numbers are."""
+        found, start = [], 0
+        for group in self.groups:
+            found.append((group, slice(start, start + group.size)))
+            start += group.size
+        return tuple(found)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The unit of each number."""
+        return tuple(group.unit for group in self.groups for _ in group.names)
+
+    def with_limits(self, limits: Limits) -> "ActionSpec":
+        """The same with limits for all numbers, in the place of those there are."""
+        if len(limits.low) != self.size:
+            raise ConfigError(f"limits for {len(limits.low)} numbers, actions have {self.size}")
+        groups = tuple(
+            group if group.is_discrete else replace(group, limits=limits.part(part))
+            for group, part in self.parts
+        )
+        return ActionSpec.of(*groups)
+
+    def _single(self) -> ActionGroup:
+        kind, turned = self.kind, ""
+        if self.quaternions:
+            if self.quaternions != (len(self.names) - 4,) or kind not in ("", Kind.POSE):
+                raise ConfigError(
+                    f"the quaternion at {self.quaternions} does not fit: one quaternion, in the "
+                    f"last four of {len(self.names)} numbers; else declare groups"
+                )
+            kind, turned = Kind.POSE, rotations.XYZW
+        if not kind:
+            if self.measured_by == "" or "/" in self.unit:
+                raise ConfigError(
+                    f"an action {', '.join(self.names)} in {self.unit or 'no unit'} without a "
+                    "kind: give measured_by=, the observation that measures these positions; or "
+                    f"kind=, one of {', '.join(Kind)}"
+                )
+            kind = Kind.JOINT_POSITION
+        return ActionGroup("action", kind, self.names, self.unit, self.measured_by, rotation=turned)
+
+
+def unit_of(word: str) -> str:
+    """A unit by its usual short name: "radians" is "rad"."""
+    short = word.strip().lower()
+    return {"radian": "rad", "radians": "rad", "degree": "deg", "degrees": "deg"}.get(short, short)
