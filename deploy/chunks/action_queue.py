@@ -42,7 +42,7 @@ class ChunkQueue:
         max_lateness: float,
         after: "ChunkQueue | None" = None,
     ) -> None:
-        self.epoch = 0 if after is None else after.epoch + 1
+        self.epoch: int = 0 if after is None else after.epoch + 1
         self.consumed = 0
         self._window = window
         self._first = window.n_obs_steps - 1
@@ -51,7 +51,7 @@ class ChunkQueue:
         self._max_lateness = max_lateness
         self._queue = ActionQueue(1)
         self._past: deque[Floats] = deque(maxlen=self._first)  # the actions that ran last
-        self._chunk_ids = 0 if after is None else after._chunk_ids
+        self._chunk_ids: int = 0 if after is None else after._chunk_ids
         self._source = Ticket(0, 0, 0.0, 0)  # of the newest chunk in the plan
 
     @property
@@ -90,7 +90,7 @@ class ChunkQueue:
             return Verdict.EARLIER_EPOCH
         if ticket.chunk_id <= self._source.chunk_id:
             return Verdict.OUT_OF_ORDER
-        actions = chunk[self._first + self.consumed - ticket.consumed]
+        actions = chunk[self._first + self.consumed - ticket.consumed :]
         if not len(actions) or self._lateness(ticket, now) > self._max_lateness:
             return Verdict.LATE
         self._source = ticket

@@ -191,12 +191,13 @@ class MotionFilter:
         x = np.clip(wanted, self._low, self._high)
         met_edge = bool((np.abs(x - wanted) > self._slack).any())
         motion = self._difference(self._aim_x, self._aim_q, x, q) / self._dt
-        behind = self._difference(self._x, self._q, x, q) - motion * self._dt
+        way = self._difference(self._x, self._q, x, q)
+        behind = way - motion * self._dt
         velocity = motion + behind * self._catching_up(behind)
-        fits = self._share(velocity, self._speed, self._spin)
         self._aim_x, self._aim_q = x, q
-        self._move(velocity * fits)
-        return self._followed(met_edge, too_fast=fits < 1 - ROUNDING)
+        self._move(velocity * self._share(velocity, self._speed, self._spin))
+        too_fast = self._share(way / self._dt, self._speed, self._spin) < 1 - ROUNDING
+        return self._followed(met_edge, too_fast)
 
     def _move(self, wanted: Floats) -> None:
         """One step at the velocity nearest to `wanted` that the limits allow."""
