@@ -55,7 +55,7 @@ class ControlLoop:
         heartbeat: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.config = config = config or LoopConfig()
+        self.config = config = (config or LoopConfig()).resolved(inference.spec)
         self.clock: Clock = clock or RealClock()
         self.guard = Supervisor(robot, self.clock, config.call_timeout, config.stop_timeout)
         self.report = Report(self.clock, config.control_hz)

@@ -35,7 +35,7 @@ class RecedingHorizon:
     ) -> None:
         if robot.limits is None:
             raise ConfigError("the robot declares no limits, and nothing is moved without them")
-        check_fit(robot, inference.spec)
+        report.notes += check_fit(robot, inference.spec, config.accept_mismatch, config.policy_hz)
         self._robot, self._config, self._report = robot, config, report
         merger = make_merger(config.merger, robot.action, **config.merger_options)
         if merger.inpaints and not inference.spec.inpaints:

@@ -57,7 +57,7 @@ def test_a_dry_run_moves_nothing(checkpoint, tmp_path, capsys):
 def test_nothing_moves_where_nobody_arms_it(checkpoint, tmp_path, capsys):
     assert deploy(checkpoint, tmp_path, "inference=thread") == 1
     assert "nobody is here to arm the robot" in capsys.readouterr().err
-    assert not (tmp_path / "report.json").exists()
+    assert json.loads((tmp_path / "report.json").read_text())["state"] == "REFUSED"
 
 
 def test_a_robot_without_limits_is_refused_before_anything_starts(tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
     ("words", "message"),
     [
         (["arm=maybe"], "arm=maybe: ask, or now"),
-        (["deploy.control_hz=95"], "not a whole multiple"),
+        (["deploy.control_hz=95", "inference=thread"], "not a whole multiple"),
         (["deploy.merger=swich", "inference=thread"], "did you mean 'switch'"),
         (["module=nowhere.py"], "there is no such file"),
         (["robot.options.noise=-1"], "cannot be negative"),
@@ -87,6 +87,40 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
 def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, words, message):
     assert deploy(checkpoint, tmp_path, *words) == 1
     assert message in capsys.readouterr().err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["state"] == "REFUSED"
+    assert message in report["reason"]
+
+
+def test_a_policy_of_another_robot_is_refused_before_anything_moves(tmp_path, capsys):
+    save_tiny(tmp_path / "tiny", fps=50, units="mm", names=["y", "x"])
+    words = ["inference=thread", "arm=now"]
+    assert deploy(tmp_path / "tiny", tmp_path / "out", *words) == 1
+    said = capsys.readouterr()
+    assert "actions at 50 Hz (demonstrations: 50 Hz), commands at 100 Hz" in said.out
+    both = "the policy was trained on (y, x) in mm; the robot has (x, y) in px"
+    assert f"the action has other units and another order: {both}" in said.err
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["state"] == "REFUSED"
+    assert both in report["reason"]
+    assert deploy(tmp_path / "tiny", tmp_path / "again", *words, "deploy.policy_hz=10") == 1
+    assert (
+        "policy_hz = 10, but the policy was trained on demonstrations of 50 frames a second"
+        in (json.loads((tmp_path / "again/report.json").read_text())["reason"])
+    )
+
+
+@pytest.mark.slow
+def test_a_difference_that_is_accepted_stands_in_the_report(tmp_path):
+    save_tiny(tmp_path / "tiny", fps=20, units="mm", names=["y", "x"])
+    words = ["inference=thread", "dry_run=true", "seconds=1", "deploy.max_clamps=1000"]
+    words += ["deploy.policy_hz=10", "deploy.accept_mismatch=[rate,units,names]"]
+    assert deploy(tmp_path / "tiny", tmp_path / "out", *words) == 0
+    notes = json.loads((tmp_path / "out/report.json").read_text())["notes"]
+    assert [note.partition(":")[0] for note in notes] == [
+        "accepted by deploy.accept_mismatch=[rate]",
+        "accepted by deploy.accept_mismatch=[units,names]",
+    ]
 
 
 @pytest.mark.slow
