@@ -9,6 +9,7 @@ import torch
 from dipole.data import EpisodeStore, Features, Windows, WindowSpec, split_episodes
 from dipole.data.bundle import dataset_path
 from dipole.data.errors import ConfigError
+from dipole.data.recorded import as_recorded
 
 
 def choose_device(name: str) -> torch.device:
@@ -43,9 +44,8 @@ class TaskData:
         if path is None:
             raise ConfigError(f"task {task['name']!r} has no dataset of its own: give dataset=PATH")
         store = EpisodeStore.open(dataset_path(path))
-        features = Features.from_dict(
-            {"observation": task["observation"], "action": task["action"]}
-        )
+        said = {"observation": task["observation"], "action": task["action"]}
+        features = as_recorded(Features.from_dict({**said, "fps": task.get("fps")}), store)
         window = WindowSpec(**task["window"])
         train, held_out = split_episodes(store.n_episodes, **task["split"])
         training = Windows(store, window, features, episodes=train)

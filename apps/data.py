@@ -12,6 +12,7 @@ from dipole.apps import data_view
 from dipole.data.info import Info, dataset_info
 from dipole.data.memory import readable
 from dipole.data.store import EpisodeStore
+from dipole.data.units import units_text
 from dipole.data.validate import Validation, validate
 
 
@@ -109,7 +110,7 @@ def _print_info(info: Info, console: Console) -> None:
     for array in info.arrays:
         shape = "×".join(map(str, array.shape)) or "1"
         sizes = [readable(array.n_bytes), f"{array.chunk_frames:,}"]
-        said = [array.key, array.kind, shape, array.dtype, array.units]
+        said = [array.key, array.kind, shape, array.dtype, units_text(array.units)]
         keys.add_row(*map(escape, said), *sizes)
     console.print(keys)
 

@@ -9,7 +9,7 @@ from dipole.deploy import LoopConfig, Robot
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.inference.process import FromCheckpoint, ProcessInference
 from dipole.deploy.inference.worker import ThreadInference
-from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
+from dipole.deploy.loop.run import RunConfig, ended_well, refusal_reported, run_policy
 from dipole.deploy.robots.registry import import_robots, make_robot
 
 Config = dict[str, Any]
@@ -21,6 +21,11 @@ def main(argv: list[str]) -> int:
 
 def deploy(config: Config) -> int:
     """Prepare, ask to be allowed, move, report. 0 where the robot was stopped without a fault."""
+    with refusal_reported(Path(config["output"]).expanduser()):
+        return _deploy(config)
+
+
+def _deploy(config: Config) -> int:
     terms = RunConfig(
         LoopConfig.from_dict(config["deploy"]),
         config["seconds"],

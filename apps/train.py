@@ -11,8 +11,9 @@ import torch
 import dipole
 from dipole.apps.common import TaskData, choose_device
 from dipole.apps.compose import run
-from dipole.data import make_loader
+from dipole.data import Features, make_loader
 from dipole.data.errors import ConfigError
+from dipole.data.units import units_text
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.encoders.pretrained import with_architecture
@@ -159,6 +160,7 @@ def _summary(
         f"data: {len(data.train.episodes)} of {data.store.n_episodes} episodes, "
         f"{len(data.train):,} windows, effective batch {effective}",
     ]
+    lines.append(_meaning(data.features))
     precision = precision_note(settings.amp, state.policy.device)
     lines += [precision] if precision else []
     lines += [
@@ -167,6 +169,15 @@ def _summary(
     ]
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
     return lines
+
+
+def _meaning(features: Features) -> str:
+    """What a robot will be compared with, and what is not known of it."""
+    action = features.action
+    rate = "frame rate not recorded" if features.fps is None else f"{features.fps:g} frames/s"
+    units = units_text(action.units) or "units not recorded"
+    names = ", ".join(action.names) or "names not recorded"
+    return f"trained on: {rate}; action in {units} ({names})"
 
 
 def _by(size: Sequence[int]) -> str:

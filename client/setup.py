@@ -12,16 +12,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # msgpack and websockets are all there is; a module that is not named here is not in it.
 MODULES = {
     "": "__init__",
-    "data": "__init__ errors registry window_spec",
+    "data": "__init__ errors registry units window_spec",
     "policy": "__init__ guidance history",
     "deploy": "__init__ types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
     "deploy.inference": "__init__ base link process remote remote_config virtual worker",
-    "deploy.loop": "__init__ clock config control_loop receding_horizon report run states watched",
+    "deploy.loop": "__init__ clock config control_loop motion receding_horizon report run states watched",
     "deploy.observations": "__init__ buffer time_alignment",
     "deploy.recording": "__init__ file_format recorder replay",
-    "deploy.robots": "__init__ dry_run fit registry robot rotation",
-    "deploy.safety": "__init__ chunk_checks command_filter limits supervisor watchdog",
+    "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation",
+    "deploy.safety": "__init__ chunk_checks command_filter command_gate limits supervisor watchdog",
     "deploy.wire": "__init__ codec openpi protocol",
 }
 PACKAGES = {f"dipole.{name}".rstrip("."): modules.split() for name, modules in MODULES.items()}

@@ -10,6 +10,7 @@ import numpy as np
 from dipole.data.errors import DataError
 from dipole.data.formats.video import Clip
 from dipole.data.registry import nearest
+from dipole.data.units import Units, read_units
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _FIELDS = ("kind", "shape", "dtype", "units", "names", "storage")
@@ -20,13 +21,15 @@ _KINDS = ("state", "image", "action")
 class FrameSchema:
     """One key: shape and dtype of a frame (None until known), its kind and units.
 
-    names: of the entries of a vector, e.g. joints; storage: "video", or "" for an array.
+    units: Of all its numbers, or one for each entry of the last axis.
+    names: Of the entries of a vector, e.g. joints.
+    storage: "video", or "" for an array.
     """
 
     shape: tuple[int, ...] | None = None
     dtype: np.dtype[Any] | None = None
     kind: str = ""
-    units: str = ""
+    units: Units = ""
     names: tuple[str, ...] = ()
     storage: str = ""
 
@@ -46,27 +49,48 @@ class FrameSchema:
         try:
             shape = tuple(int(n) for n in entry["shape"]) if "shape" in entry else None
             dtype = np.dtype(entry["dtype"]) if "dtype" in entry else None
+            units = read_units(entry.get("units"))
         except (TypeError, ValueError) as error:
             raise DataError(f"{where}: {error}") from error
         if dtype is not None and dtype.kind not in "biuf":
             raise DataError(f"{where}: dtype {dtype}; only numbers are stored")
         names = tuple(map(str, entry.get("names", ())))
-        if names and shape is not None and (len(names),) != shape:
-            raise DataError(f"{where}: {len(names)} names for frames of shape {list(shape)}")
-        units, storage = str(entry.get("units", "")), str(entry.get("storage", ""))
-        return cls(shape, dtype, kind, units, names, storage)
+        schema = cls(shape, dtype, kind, units, names, str(entry.get("storage", "")))
+        schema._check_entries(where)
+        return schema
+
+    def _check_entries(self, where: str) -> None:
+        """Raise DataError unless there are as many names and units as entries in a frame."""
+        if self.shape is None:
+            return
+        if self.names and (len(self.names),) != (self.shape or (1,)):
+            raise DataError(
+                f"{where}: {len(self.names)} names for frames of shape {list(self.shape)}"
+            )
+        if not isinstance(self.units, str) and self.shape[-1:] != (len(self.units),):
+            raise DataError(
+                f"{where}: {len(self.units)} units for frames of shape {list(self.shape)}: give "
+                "one, or one for each entry of the last axis"
+            )
 
     def of(self, key: str, array: "np.ndarray | Clip") -> "FrameSchema":
-        """The same, with what an array or a video [frames, *shape] settles."""
+        """The same, with what an array or a video [frames, *shape] settles.
+
+        Raises DataError for names or units that are not one for each of its entries.
+        """
         image = array.dtype == np.uint8 and array.ndim == 4
         kind = self.kind or ("action" if key == "action" else "image" if image else "state")
         storage = "video" if isinstance(array, Clip) else ""
-        return FrameSchema(array.shape[1:], array.dtype, kind, self.units, self.names, storage)
+        shape, dtype = array.shape[1:], array.dtype
+        settled = FrameSchema(shape, dtype, kind, self.units, self.names, storage)
+        settled._check_entries(f"features[{key!r}]")
+        return settled
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, as it stands in the dataset's attributes."""
         shape, dtype = list(self.shape or ()), np.dtype(self.dtype).name
-        said = {"kind": self.kind, "shape": shape, "dtype": dtype, "units": self.units}
+        units = self.units if isinstance(self.units, str) else list(self.units)
+        said = {"kind": self.kind, "shape": shape, "dtype": dtype, "units": units}
         if self.names:
             said["names"] = list(self.names)
         if self.storage:

@@ -6,6 +6,7 @@ A feature takes one stored array, keeps some of its columns, and may transform t
     state [N, 5] --transform "pusht_keypoints"--> keypoint [N, 9, 2]
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from dipole.data.errors import ConfigError, DataError
+from dipole.data.recorded import as_recorded
 from dipole.data.registry import Registry, nearest
 from dipole.data.store import EpisodeStore
+from dipole.data.units import Units, read_units
 
 Transform = Callable[[np.ndarray], np.ndarray]
 # Frame-wise: [N, ...] -> [N, *shape]. Whoever knows what a state means registers here, e.g.
@@ -29,11 +32,17 @@ NORMALIZATIONS = ("limits", "gaussian", "identity", "image")
 class Feature:
     """One entry of an observation, or the action.
 
-    shape: of one frame, after columns and transform; kind: state, image or action; source: the
-    stored array, by default the feature's own name; columns: which entries of the source's last
-    axis, in order; transform: a name in TRANSFORMS; normalize: limits, gaussian or identity, by
-    default limits. Images are uint8 [height, width, channels] and stay so: what sees them
-    normalises them ("image"). Everything else becomes float32.
+    shape: Of one frame, after columns and transform.
+    kind: state, image or action.
+    source: The stored array, by default the feature's own name.
+    columns: Which entries of the source's last axis, in order.
+    transform: A name in TRANSFORMS.
+    normalize: limits, gaussian or identity, by default limits.
+    units: Of its numbers: one for all, or one for each entry of the last axis; "" where unknown.
+    names: Of a vector's entries, in order; empty where unknown.
+
+    Images are uint8 [height, width, channels] and stay so: what sees them normalises them
+    ("image"). Everything else becomes float32.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +51,8 @@ class Feature:
     columns: tuple[int, ...] | None = None
     transform: str | None = None
     normalize: str = ""
+    units: Units = ""
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _integers("shape", self.shape))
@@ -68,6 +79,24 @@ class Feature:
                 f"a feature of kind {self.kind!r} normalised by {self.normalize!r}: images, and "
                 "only they, are 'image', which leaves it to what sees them; leave normalize out"
             )
+        self._check_meaning()
+
+    def _check_meaning(self) -> None:
+        try:
+            object.__setattr__(self, "units", read_units(self.units))
+        except ValueError as error:
+            raise ConfigError(f"feature {error}") from error
+        if not isinstance(self.units, str) and self.shape[-1:] != (len(self.units),):
+            raise ConfigError(
+                f"feature units {', '.join(self.units)}: {len(self.units)} of them for frames of "
+                f"shape {list(self.shape)}; give one, or one for each entry of the last axis"
+            )
+        object.__setattr__(self, "names", _words("names", self.names))
+        if self.names and (len(self.names),) != self.shape:
+            raise ConfigError(
+                f"feature names {', '.join(self.names)}: {len(self.names)} of them for frames of "
+                f"shape {list(self.shape)}; a vector has one for each entry, other shapes none"
+            )
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -91,16 +120,22 @@ class Feature:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain JSON; units and names where they are known."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in plain.items() if v or k not in ("units", "names")}
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a policy sees, by name and in that order, and what it does."""
+    """What a policy sees, by name and in that order, and what it does.
+
+    fps: frames per second of the demonstrations, at which observations and actions follow each
+    other; None where unknown.
+    """
 
     observation: dict[str, Feature] = field(default_factory=dict)
     action: Feature = field(default_factory=lambda: Feature((1,), kind="action"))
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         if not self.observation:
@@ -111,17 +146,25 @@ class Features:
             raise ConfigError(f"the action's kind is {self.action.kind!r}: it must be 'action'")
         if len(self.action.shape) != 1:
             raise ConfigError(f"the action's shape is {self.action.shape}: it must be one axis")
+        if self.fps is not None:
+            sound = type(self.fps) in (int, float) and 0 < self.fps < math.inf
+            if not sound:
+                raise ConfigError(f"fps is {self.fps!r}: frames per second are a positive number")
+            object.__setattr__(self, "fps", float(self.fps))
 
     @classmethod
     def of(cls, store: EpisodeStore) -> "Features":
-        """Every stored array as it is: `action` is the action, all others are observations."""
+        """Every stored array as it is: `action` is the action, all others are observations.
+
+        With names, units and frames per second, where the dataset has them.
+        """
 
         def feature(key: str) -> Feature:
             schema = store.schema(key)
             return Feature(tuple(schema["shape"]) or (1,), schema["kind"])
 
         observation = {key: feature(key) for key in store.arrays if key != "action"}
-        return cls(observation, feature("action"))
+        return as_recorded(cls(observation, feature("action")), store)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Features":
@@ -135,12 +178,14 @@ class Features:
         return cls(
             {str(name): Feature.from_dict(entry) for name, entry in observation.items()},
             Feature.from_dict({"kind": "action", **action}),
+            values.get("fps"),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         observation = {name: feature.to_dict() for name, feature in self.observation.items()}
-        return {"observation": observation, "action": self.action.to_dict()}
+        plain = {"observation": observation, "action": self.action.to_dict()}
+        return plain if self.fps is None else {**plain, "fps": self.fps}
 
     def named(self) -> dict[str, Feature]:
         """Observations and "action" in one table."""
@@ -219,6 +264,12 @@ class FeatureReader:
                 f"{self.where}: shape {list(feature.shape)} expected, but array {self._key!r} "
                 f"gives {list(found)}. Mend the shape, the columns or the source"
             )
+
+
+def _words(name: str, values: Any) -> tuple[str, ...]:
+    if isinstance(values, list | tuple) and all(isinstance(value, str) for value in values):
+        return tuple(values)
+    raise ConfigError(f"feature {name} {values!r}: a list of texts is needed")
 
 
 def _integers(name: str, values: Any) -> tuple[int, ...]:

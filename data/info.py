@@ -17,7 +17,7 @@ class ArrayInfo:
     kind: str
     shape: list[int]  # of one frame
     dtype: str
-    units: str
+    units: str | list[str]
     n_bytes: int  # in memory, all frames
     chunk_frames: int
 

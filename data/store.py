@@ -125,7 +125,8 @@ class EpisodeStore:
     def schema(self, key: str) -> dict[str, Any]:
         """What a frame of `key` is: kind (state, image, action), shape, dtype, units or "".
 
-        Where it is said, also names (of a vector's entries) and storage ("video").
+        Units are one text, or a list of one for each entry of the last axis. Where it is said, also
+        names (of a vector's entries) and storage ("video").
         """
         array = self[key]
         said = (self.attributes.get("schema") or {}).get(key, {})
@@ -135,7 +136,7 @@ class EpisodeStore:
             "kind": str(said.get("kind", kind)),
             "shape": list(array.shape[1:]),
             "dtype": array.dtype.name,
-            "units": str(said.get("units", "")),
+            "units": _units(said.get("units")),
             **{name: said[name] for name in ("names", "storage") if said.get(name)},
         }
 
@@ -152,6 +153,10 @@ class EpisodeStore:
             frames = self[key].take(np.array([0, self.n_frames // 2, self.n_frames - 1]))
             digest.update(np.ascontiguousarray(frames, frames.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _units(said: Any) -> str | list[str]:
+    return [str(unit) for unit in said] if isinstance(said, list) else str(said or "")
 
 
 def read_attributes(files: Files) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dipole.data.errors import DataError
 from dipole.data.info import dataset_info
 from dipole.data.memory import readable
 from dipole.data.store import EpisodeStore
+from dipole.data.units import units_text
 from dipole.data.validate import validate
 from dipole.data.view.numbers import MOST_COLUMNS
 from dipole.data.view.pictures import camera_shape
@@ -55,7 +56,7 @@ def number_keys(store: EpisodeStore, log: Callable[[str], None]) -> list[dict[st
             {
                 "key": key,
                 "kind": short(kinds[key]),
-                "units": short(store.schema(key)["units"]),
+                "units": short(units_text(store.schema(key)["units"])),
                 "columns": columns,
                 "shown": min(columns, MOST_COLUMNS),
                 "names": column_names(store, key, columns)[:MOST_COLUMNS],

@@ -17,7 +17,7 @@ from dipole.deploy.inference.base import Compute
 from dipole.deploy.inference.torch_policy import spec_of
 from dipole.deploy.inference.virtual import VirtualInference
 from dipole.deploy.loop.clock import VirtualClock
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import MISMATCHES, LoopConfig
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.report import Report
 from dipole.deploy.loop.states import State
@@ -69,6 +69,7 @@ def evaluate_delayed(
         max_hold=None,
         max_limited=None,
         max_approach=None,
+        accept_mismatch=MISMATCHES,  # as plain evaluation, which compares nothing but shapes
     )
     found: dict[int, tuple[EpisodeResult, Report]] = {}
     members = min(episodes, group_size)

@@ -13,7 +13,7 @@ from dipole.data.errors import ConfigError
 from dipole.deploy.chunks.prefix import check_known
 from dipole.deploy.inference.worker import WARM_UP
 from dipole.deploy.server.session import ServedPolicy
-from dipole.deploy.types import Arrays, KnownActions, PolicySpec, Ticket
+from dipole.deploy.types import Arrays, KnownActions, Meaning, PolicySpec, Ticket
 from dipole.deploy.wire.protocol import Schema
 from dipole.policy.checkpoint import export_terms, find_checkpoint
 from dipole.policy.executor import ChunkPolicy, predict_group
@@ -77,13 +77,17 @@ def unknown(like: KnownActions) -> KnownActions:
 
 
 def spec_of(policy: Any) -> PolicySpec:
-    """What a policy sees and does, for who has no torch."""
+    """What a policy sees and does, and was trained on, for who has no torch."""
     features = policy.features
     observation = {name: tuple(feature.shape) for name, feature in features.observation.items()}
     if len(features.action.shape) != 1:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
     size, inpaints = int(features.action.shape[0]), bool(getattr(policy, "inpaints", False))
-    return PolicySpec(observation, size, policy.window, inpaints)
+    meaning = {
+        name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
+        for name, feature in features.named().items()
+    }
+    return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning)
 
 
 def checkpoint_compute(

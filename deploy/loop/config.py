@@ -8,14 +8,22 @@ from typing import Any
 from dipole.data.errors import ConfigError
 from dipole.data.registry import nearest
 from dipole.deploy.robots.groups import INTERPOLATIONS
+from dipole.deploy.types import PolicySpec
+
+UNKNOWN_HZ = 10.0  # actions per second where nobody says what the demonstrations had
+LEAST_CONTROL_HZ = 100.0
+MISMATCHES = ("rate", "units", "names")  # what accept_mismatch may hold
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """Rates in Hz, times in seconds.
 
-    policy_hz: actions per second, as in the demonstrations; control_hz: commands per second, a
-        whole multiple of it.
+    policy_hz: actions per second; None: as in the demonstrations, 10 where that is unknown.
+    control_hz: commands per second, a whole multiple of policy_hz; None: the smallest one that is
+        at least 100.
+    accept_mismatch: which differences between robot and policy are accepted, and written into the
+        report: "rate", "units", "names" (robots/fit.py).
     n_action_steps: consumed actions after which the next chunk is asked for (default: the policy's
         Ta). While it is computed, the rest of the present chunk goes on.
     merger, merger_options: see chunks/blending.py; interpolation: see chunks/interpolation.py.
@@ -35,8 +43,8 @@ class LoopConfig:
     late: a slot that starts later than this after its time counts as late.
     """
 
-    policy_hz: float = 10.0
-    control_hz: float = 100.0
+    policy_hz: float | None = None
+    control_hz: float | None = None
     n_action_steps: int | None = None
     merger: str = "switch"
     merger_options: Mapping[str, Any] = field(default_factory=dict)
@@ -55,21 +63,21 @@ class LoopConfig:
     align_to: str | None = None
     warmup_calls: int = 3
     late: float = 0.002
+    accept_mismatch: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         positive = [
-            "policy_hz", "control_hz", "max_observation_age", "max_action_lateness",
-            "inference_timeout", "refuse_beyond", "call_timeout", "stop_timeout",
-            "late",
+            "max_observation_age", "max_action_lateness", "inference_timeout", "refuse_beyond",
+            "call_timeout", "stop_timeout", "late",
         ]  # fmt: skip
-        positive += [
-            name
-            for name in ("max_hold", "n_action_steps", "max_limited", "max_approach")
-            if getattr(self, name) is not None
-        ]
+        optional = (
+            "policy_hz", "control_hz", "max_hold", "n_action_steps", "max_limited", "max_approach",
+        )  # fmt: skip
+        positive += [name for name in optional if getattr(self, name) is not None]
         for name in positive:
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 < value < math.inf:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number")
         for name in ("n_action_steps", "max_missed", "warmup_calls"):
             value = getattr(self, name)
@@ -82,12 +90,21 @@ class LoopConfig:
         latencies = list(latency.values()) if isinstance(latency, Mapping) else [latency]
         if not all(0 <= each < math.inf for each in latencies):
             raise ConfigError(f"sensor_latency is {self.sensor_latency}; it cannot be negative")
-        steps = self.control_hz / self.policy_hz
-        if steps < 1 or abs(steps - round(steps)) > 1e-9:
-            raise ConfigError(
-                f"control_hz = {self.control_hz:g} is not a whole multiple of "
-                f"policy_hz = {self.policy_hz:g}"
-            )
+        self._check_accepted()
+        if self.policy_hz is not None and self.control_hz is not None:
+            _check_multiple(self.policy_hz, self.control_hz)
+
+    def _check_accepted(self) -> None:
+        accepted = self.accept_mismatch
+        if not isinstance(accepted, list | tuple):
+            raise ConfigError(f"accept_mismatch is {accepted!r}: a list, such as [rate]")
+        for word in accepted:
+            if word not in MISMATCHES:
+                hint = nearest(str(word), MISMATCHES) or "."
+                raise ConfigError(
+                    f"accept_mismatch has {word!r}{hint} Known: {', '.join(MISMATCHES)}"
+                )
+        object.__setattr__(self, "accept_mismatch", tuple(accepted))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LoopConfig":
@@ -98,17 +115,59 @@ class LoopConfig:
                 raise ConfigError(f"the loop has no setting {name!r}{nearest(name, known)}")
         return cls(**values)
 
+    def resolved(self, policy: PolicySpec | None = None) -> "ResolvedLoopConfig":
+        """The same with numbers for both rates.
+
+        Raises ConfigError where policy_hz is given and not what the policy was trained at, unless
+        accept_mismatch has "rate"; or where control_hz is no whole multiple of it.
+        """
+        trained = None if policy is None else policy.fps
+        policy_hz = self.policy_hz or trained or UNKNOWN_HZ
+        if "rate" not in self.accept_mismatch and rates_differ(policy_hz, trained):
+            raise ConfigError(
+                f"policy_hz = {policy_hz:g}, but the policy was trained on demonstrations of "
+                f"{trained:g} frames a second: leave policy_hz out, or accept another speed by "
+                "deploy.accept_mismatch=[rate]"
+            )
+        control_hz = self.control_hz or policy_hz * math.ceil(LEAST_CONTROL_HZ / policy_hz - 1e-9)
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return ResolvedLoopConfig(**values | {"policy_hz": policy_hz, "control_hz": control_hz})
+
     @property
     def steps(self) -> int:
         """Commands per action."""
-        return round(self.control_hz / self.policy_hz)
+        rates = self.resolved()
+        return round(rates.control_hz / rates.policy_hz)
 
     @property
     def dt(self) -> float:
         """Seconds between actions."""
-        return 1.0 / self.policy_hz
+        return 1.0 / self.resolved().policy_hz
 
     @property
     def period(self) -> float:
         """Seconds between commands."""
-        return 1.0 / self.control_hz
+        return 1.0 / self.resolved().control_hz
+
+
+@dataclass(frozen=True)
+class ResolvedLoopConfig(LoopConfig):
+    """A LoopConfig with numbers for both rates; made by `LoopConfig.resolved`."""
+
+    policy_hz: float = UNKNOWN_HZ
+    control_hz: float = LEAST_CONTROL_HZ
+
+
+def rates_differ(policy_hz: float, trained: float | None) -> bool:
+    """Whether actions follow each other faster or slower than in the demonstrations."""
+    return trained is not None and not math.isclose(policy_hz, trained, rel_tol=1e-6)
+
+
+def _check_multiple(policy_hz: float, control_hz: float) -> None:
+    steps = control_hz / policy_hz
+    if steps < 1 or abs(steps - round(steps)) > 1e-9:
+        near = sorted({max(1, math.floor(steps)) * policy_hz, math.ceil(steps) * policy_hz})
+        raise ConfigError(
+            f"control_hz = {control_hz:g} is not a whole multiple of policy_hz = {policy_hz:g}: "
+            f"leave it out, or give {' or '.join(f'{rate:g}' for rate in near)}"
+        )

@@ -73,7 +73,7 @@ class ControlLoop:
         heartbeat: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.config = config = config or LoopConfig()
+        self.config = config = (config or LoopConfig()).resolved(inference.spec)
         self.clock: Clock = clock or RealClock()
         self.recorder = recorder or NoRecorder()
         self.states = StateMachine(self.clock.now, self._note)

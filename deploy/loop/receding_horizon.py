@@ -43,7 +43,7 @@ class RecedingHorizon:
                 f"the robot declares no limits for {', '.join(missing)}, and nothing is moved "
                 "without them"
             )
-        check_fit(robot, inference.spec)
+        report.notes += check_fit(robot, inference.spec, config.accept_mismatch, config.policy_hz)
         self._robot, self._config, self._report = robot, config, report
         self.window = inference.spec.window
         _check_chunk_length(config, self.window.horizon - self.window.n_obs_steps + 1)

@@ -5,6 +5,7 @@ from dipole.deploy.loop.run import RunConfig, run_policy
 report = run_policy(MyArm(), lambda: RemoteInference("ws://gpu:8000"), RunConfig(seconds=30.0))
 """
 
+import contextlib
 import json
 import queue
 import sys
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dipole.data.errors import ConfigError
+from dipole.data.errors import ConfigError, DipoleError
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.control_loop import ControlLoop
@@ -26,6 +27,7 @@ from dipole.deploy.robots.dry_run import DryRun
 from dipole.deploy.robots.robot import Robot
 from dipole.deploy.safety.watchdog import Watchdog
 
+REPORT = "report.json"
 NOT_CERTIFIED = (
     "This is no certified emergency stop: keep the hardware's within reach, and the controller's "
     "own limits set."
@@ -57,12 +59,43 @@ def run_policy(
     """Move a robot by a policy, and say how it went; None where nobody armed it.
 
     make_inference: called once a person can be told that it takes time; it is closed at the end.
-    Raises the DipoleErrors of whatever could not begin.
+    Raises the DipoleErrors of whatever could not begin, and leaves the reason in report.json.
     """
+    with refusal_reported(config.output):
+        return _run_policy(robot, make_inference, config)
+
+
+@contextmanager
+def refusal_reported(output: Path | None) -> Iterator[None]:
+    """Leaves {"state": "REFUSED", "reason": ...} in output/report.json where a run cannot begin.
+
+    The report of a run that is there already stays.
+    """
+    try:
+        yield
+    except DipoleError as error:
+        if output is not None and not _is_of_a_run(output / REPORT):
+            output.mkdir(parents=True, exist_ok=True)
+            refusal = {"state": "REFUSED", "reason": str(error)}
+            (output / REPORT).write_text(json.dumps(refusal, indent=1) + "\n")
+        raise
+
+
+def _is_of_a_run(path: Path) -> bool:
+    try:
+        return path.exists() and json.loads(path.read_text()).get("state") != "REFUSED"
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def _run_policy(
+    robot: Robot, make_inference: Callable[[], Inference], config: RunConfig
+) -> Report | None:
     with Printer() as printer, _recorder(robot, config) as recorder:
         driven = DryRun(robot, printer.say) if config.dry_run else robot
         printer.say("loading the policy")
         inference = make_inference()
+        _say_rates(printer, config.loop, inference)
         report = _run(robot, driven, inference, config, printer, recorder)
         if report is None:
             printer.say("not armed: nothing was moved")
@@ -154,6 +187,17 @@ def _ask(printer: "Printer") -> bool:
     return input("Type ARM to let the robot move, anything else to end: ").strip() == "ARM"
 
 
+def _say_rates(printer: "Printer", loop: LoopConfig, inference: Inference) -> None:
+    with contextlib.suppress(ConfigError):  # the loop refuses it, and says why
+        rates = loop.resolved(inference.spec)
+        fps = inference.spec.fps
+        trained = "not known" if fps is None else f"{fps:g} Hz"
+        printer.say(
+            f"actions at {rates.policy_hz:g} Hz (demonstrations: {trained}), "
+            f"commands at {rates.control_hz:g} Hz"
+        )
+
+
 def _tell(report: Report, robot: Robot) -> None:
     """The report, after all that was said during the run."""
     print(f"\n{report}")
@@ -163,7 +207,7 @@ def _tell(report: Report, robot: Robot) -> None:
 
 def _write(report: Report, robot: Robot, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    path = output / "report.json"
+    path = output / REPORT
     path.write_text(json.dumps(report.to_dict() | {"task": _result(robot)}, indent=1) + "\n")
     print(path)
 

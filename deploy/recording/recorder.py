@@ -70,8 +70,8 @@ class FlightRecorder:
         self._thread.start()
 
     def listen(self, inference: Inference) -> Inference:
-        policy = asdict(inference.spec)
-        described = {"robot": asdict(self._robot), "loop": asdict(self._config), "policy": policy}
+        policy, loop = asdict(inference.spec), asdict(self._config.resolved(inference.spec))
+        described = {"robot": asdict(self._robot), "loop": loop, "policy": policy}
         self._note(Record("begin", described))
         return _Listened(inference, self)
 

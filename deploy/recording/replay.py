@@ -18,7 +18,16 @@ from dipole.deploy.recording.file_format import Record, read_recording
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.robot import Channel, Reading, RobotSpec
 from dipole.deploy.safety.limits import Limits
-from dipole.deploy.types import Arrays, Decision, PolicySpec, Request, Result, Ticket
+from dipole.deploy.types import (
+    Arrays,
+    Decision,
+    Meaning,
+    PolicySpec,
+    Request,
+    Result,
+    Ticket,
+    read_fps,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def replay(path: Path) -> Iterator[Replayed]:
     records = read_recording(path)
     begin = _begin(path, records)
     inference = _RecordedAnswers(_policy_spec(begin["policy"]))
-    config = LoopConfig.from_dict(begin["loop"])
+    config = LoopConfig.from_dict(begin["loop"]).resolved(inference.spec)
     report = Report(VirtualClock(), config.control_hz)
     pilot = RecedingHorizon(
         _robot_spec(begin["robot"]), inference, config, report, lambda _line: None
@@ -136,7 +145,13 @@ def _reading(record: Record) -> Reading | None:
 
 def _robot_spec(values: Mapping[str, Any]) -> RobotSpec:
     channels = {
-        name: Channel(tuple(c["shape"]), c["dtype"], c["unit"], tuple(c.get("quaternions", ())))
+        name: Channel(
+            tuple(c["shape"]),
+            c["dtype"],
+            c["unit"],
+            tuple(c.get("quaternions", ())),
+            tuple(c.get("names", ())),
+        )
         for name, c in values["observation"].items()
     }
     action = values["action"]
@@ -148,5 +163,10 @@ def _robot_spec(values: Mapping[str, Any]) -> RobotSpec:
 
 def _policy_spec(values: Mapping[str, Any]) -> PolicySpec:
     observation = {name: tuple(shape) for name, shape in values["observation"].items()}
-    window = WindowSpec(**values["window"])
-    return PolicySpec(observation, values["action_size"], window, values.get("inpaints", False))
+    size, window = values["action_size"], WindowSpec(**values["window"])
+    meaning = {  # recordings from before hold none
+        name: Meaning.read(observation.get(name, (size,)), entry)
+        for name, entry in values.get("meaning", {}).items()
+    }
+    inpaints, fps = values.get("inpaints", False), read_fps(values.get("fps"))
+    return PolicySpec(observation, size, window, inpaints, fps, meaning)

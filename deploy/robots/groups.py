@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dipole.data.errors import ConfigError
+from dipole.data.units import canonical
 from dipole.deploy.robots import rotation as rotations
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
@@ -47,7 +48,7 @@ class ActionGroup:
     """One part of an action.
 
     name: of the group. kind: see Kind. names: one for each of its n numbers, in order.
-    unit: of the numbers: "rad", "m", "m/s".
+    unit: of the numbers: "rad", "m"; or one for each: "m/s, m/s, rad/s". Not of a rotation's.
     measured_by: the observation that measures what a position sets, in the same unit and order;
         required for positions, optional otherwise (velocities: else at rest at the start).
     columns: which entries of that observation's last axis (default: all, n of them).
@@ -95,6 +96,15 @@ class ActionGroup:
         return len(self.names)
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """The unit of each number; "" where it has none, as the numbers of a quaternion."""
+        each = tuple(word.strip() for word in self.unit.split(","))
+        straight = self.size - self.turning
+        turned = "rad" if self.rotation == rotations.VECTOR else ""
+        listed = each if len(each) == straight else (self.unit,) * straight
+        return (*listed, *[turned] * self.turning)
+
+    @property
     def is_position(self) -> bool:
         return self.kind in POSITIONS
 
@@ -114,7 +124,7 @@ class ActionGroup:
     @cached_property
     def periods(self) -> Floats:
         """Of each number, after how much it is the same again; 0 where it is not [n]."""
-        turn = FULL_TURN.get(unit_of(self.unit), 0.0)
+        turn = FULL_TURN.get(canonical(self.unit), 0.0)
         return np.array([turn if name in self.continuous else 0.0 for name in self.names])
 
     def measured(self, observation: Mapping[str, NDArray[Any]]) -> Floats:
@@ -186,7 +196,7 @@ class ActionGroup:
             return f"a {self.rotation} takes {self.turning} numbers; it has {self.size}"
         if missing := [name for name in self.continuous if name not in self.names]:
             return f"continuous names {missing[0]!r}, which is none of {', '.join(self.names)}"
-        if self.continuous and unit_of(self.unit) not in FULL_TURN:
+        if self.continuous and canonical(self.unit) not in FULL_TURN:
             return f"continuous joints are angles: unit is {self.unit!r}, not 'rad' or 'deg'"
         return ""
 
@@ -258,7 +268,7 @@ class ActionSpec:
     @property
     def units(self) -> tuple[str, ...]:
         """The unit of each number."""
-        return tuple(group.unit for group in self.groups for _ in group.names)
+        return tuple(unit for group in self.groups for unit in group.units)
 
     def with_limits(self, limits: Limits) -> "ActionSpec":
         """The same with limits for all numbers, in the place of those there are."""
@@ -288,9 +298,3 @@ class ActionSpec:
                 )
             kind = Kind.JOINT_POSITION
         return ActionGroup("action", kind, self.names, self.unit, self.measured_by, rotation=turned)
-
-
-def unit_of(word: str) -> str:
-    """A unit by its usual short name: "radians" is "rad"."""
-    short = word.strip().lower()
-    return {"radian": "rad", "radians": "rad", "degree": "deg", "degrees": "deg"}.get(short, short)

@@ -52,14 +52,21 @@ class Channel:
     """One entry of an observation: its shape, dtype and unit.
 
     quaternions: where each unit quaternion begins in the last axis.
+    names: of a vector's entries, in order, as the demonstrations name them; empty: not compared.
     """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     unit: str = ""
     quaternions: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.names and (len(self.names),) != self.shape:
+            raise ConfigError(
+                f"{len(self.names)} names ({', '.join(self.names)}) for a reading of shape "
+                f"{self.shape}: a vector has one for each entry"
+            )
         for start in self.quaternions:
             if not self.shape or not 0 <= start <= self.shape[-1] - 4:
                 raise ConfigError(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dipole.data.errors import DipoleError
+from dipole.data.units import canonical
 from dipole.deploy.robots import rotation as rotations
-from dipole.deploy.robots.groups import FULL_TURN, ActionGroup, ActionSpec, Kind, unit_of
+from dipole.deploy.robots.groups import FULL_TURN, ActionGroup, ActionSpec, Kind
 from dipole.deploy.types import Floats
 
 NUMBERS = "fiu"  # numpy's kinds: floats and integers
@@ -80,7 +81,7 @@ def _check_angles(chunk: Floats, group: ActionGroup, start: Floats, seconds: flo
 
     That is more than half a turn from its start, and further than its speed allows in that time.
     """
-    turn = FULL_TURN.get(unit_of(group.unit))
+    turn = FULL_TURN.get(canonical(group.unit))
     if turn is None or group.kind != Kind.JOINT_POSITION or group.limits is None:
         return
     reach = np.maximum(turn / 2, group.limits.array("velocity") * seconds)

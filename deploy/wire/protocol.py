@@ -1,7 +1,8 @@
 """What client and server say to each other: one greeting, then requests and answers in turn.
 
     server  {"dipole": {"protocol": 1, "version": ...}, "policy": {"observation": {name: {"shape",
-             "dtype"}}, "action_size": A, "window": {...}, "inpaints": bool, "fingerprint": ...}}
+             "dtype", "names", "units"}}, "action_size": A, "action": {"names", "units"},
+             "fps": ..., "window": {...}, "inpaints": bool, "fingerprint": ...}}
     client  {"ticket": {...}, "observation": {name: [To, *shape]}, "known": {...}}
     server  {"ticket": {...}, "actions": [H, A], "server_timing": {"infer_ms": ...}}
             or {"ticket": {...}, "error": "what was wrong"}
@@ -19,7 +20,7 @@ import numpy as np
 from dipole import __version__
 from dipole.data.errors import DipoleError
 from dipole.data.window_spec import WindowSpec
-from dipole.deploy.types import PolicySpec, Request, Result, Ticket
+from dipole.deploy.types import Meaning, PolicySpec, Request, Result, Ticket, read_fps
 from dipole.deploy.wire.codec import MessageError
 
 PROTOCOL = 1
@@ -45,6 +46,7 @@ def greeting(schema: Schema) -> dict[str, Any]:
     spec = schema.spec
     observation = {
         name: {"shape": list(shape), "dtype": schema.dtypes.get(name, "float32")}
+        | _plain(spec.meaning_of(name))
         for name, shape in spec.observation.items()
     }
     return {
@@ -52,11 +54,20 @@ def greeting(schema: Schema) -> dict[str, Any]:
         "policy": {
             "observation": observation,
             "action_size": spec.action_size,
+            "action": _plain(spec.meaning_of("action")),
+            "fps": spec.fps,
             "window": asdict(spec.window),
             "inpaints": spec.inpaints,
             "fingerprint": schema.fingerprint,
         },
     }
+
+
+def _plain(meaning: Meaning) -> dict[str, Any]:
+    """Names and units, where they are known."""
+    units = meaning.units if isinstance(meaning.units, str) else list(meaning.units)
+    known = {"names": list(meaning.names), "units": units}
+    return {name: value for name, value in known.items() if value}
 
 
 def is_ours(metadata: Any) -> bool:
@@ -65,7 +76,10 @@ def is_ours(metadata: Any) -> bool:
 
 
 def read_greeting(metadata: Mapping[str, Any]) -> Schema:
-    """What a greeting says. Raises ProtocolError for another version, or what makes no sense."""
+    """What a greeting says; what an older server does not say is unknown.
+
+    Raises ProtocolError for another version of the protocol, or what makes no sense.
+    """
     spoken = metadata["dipole"].get("protocol")
     if spoken != PROTOCOL:
         raise ProtocolError(
@@ -78,7 +92,10 @@ def read_greeting(metadata: Mapping[str, Any]) -> Schema:
         shapes = {str(name): tuple(map(int, entry["shape"])) for name, entry in listed}
         dtypes = {str(name): str(entry["dtype"]) for name, entry in listed}
         window, inpaints = WindowSpec(**policy["window"]), bool(policy["inpaints"])
-        spec = PolicySpec(shapes, int(policy["action_size"]), window, inpaints)
+        size, fps = int(policy["action_size"]), read_fps(policy.get("fps"))
+        meaning = {name: Meaning.read(shapes[name], entry) for name, entry in listed}
+        meaning["action"] = Meaning.read((size,), policy.get("action") or {})
+        spec = PolicySpec(shapes, size, window, inpaints, fps, meaning)
         return Schema(spec, dtypes, str(policy["fingerprint"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the server's greeting cannot be read: {error!r}") from error

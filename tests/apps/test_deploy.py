@@ -31,7 +31,7 @@ def deploy(checkpoint, output, *words):
 def test_a_checkpoint_moves_the_simulated_robot_and_the_report_says_how(
     checkpoint, tmp_path, capsys
 ):
-    words = ["arm=now", "seconds=2", "deploy.max_clamps=1000"]
+    words = ["arm=now", "seconds=2", "deploy.max_limited=null", "deploy.max_approach=null"]
     assert deploy(checkpoint, tmp_path, *words) == 0
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
@@ -46,7 +46,13 @@ def test_a_checkpoint_moves_the_simulated_robot_and_the_report_says_how(
 
 @pytest.mark.slow
 def test_a_dry_run_moves_nothing(checkpoint, tmp_path, capsys):
-    words = ["dry_run=true", "seconds=1", "inference=thread", "deploy.max_clamps=1000"]
+    words = [
+        "dry_run=true",
+        "seconds=1",
+        "inference=thread",
+        "deploy.max_limited=null",
+        "deploy.max_approach=null",
+    ]
     assert deploy(checkpoint, tmp_path, *words) == 0
     said = capsys.readouterr().out
     assert "dry run: would send x " in said
@@ -57,7 +63,7 @@ def test_a_dry_run_moves_nothing(checkpoint, tmp_path, capsys):
 def test_nothing_moves_where_nobody_arms_it(checkpoint, tmp_path, capsys):
     assert deploy(checkpoint, tmp_path, "inference=thread") == 1
     assert "nobody is here to arm the robot" in capsys.readouterr().err
-    assert not (tmp_path / "report.json").exists()
+    assert json.loads((tmp_path / "report.json").read_text())["state"] == "REFUSED"
 
 
 def test_a_robot_without_limits_is_refused_before_anything_starts(tmp_path, capsys):
@@ -75,7 +81,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
     ("words", "message"),
     [
         (["arm=maybe"], "arm=maybe: ask, or now"),
-        (["deploy.control_hz=95"], "not a whole multiple"),
+        (["deploy.control_hz=95", "inference=thread"], "not a whole multiple"),
         (["deploy.merger=swich", "inference=thread"], "did you mean 'switch'"),
         (["module=nowhere.py"], "there is no such file"),
         (["robot.options.noise=-1"], "cannot be negative"),
@@ -87,6 +93,46 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
 def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, words, message):
     assert deploy(checkpoint, tmp_path, *words) == 1
     assert message in capsys.readouterr().err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["state"] == "REFUSED"
+    assert message in report["reason"]
+
+
+def test_a_policy_of_another_robot_is_refused_before_anything_moves(tmp_path, capsys):
+    save_tiny(tmp_path / "tiny", fps=50, units="mm", names=["y", "x"])
+    words = ["inference=thread", "arm=now"]
+    assert deploy(tmp_path / "tiny", tmp_path / "out", *words) == 1
+    said = capsys.readouterr()
+    assert "actions at 50 Hz (demonstrations: 50 Hz), commands at 100 Hz" in said.out
+    both = "the policy was trained on (y, x) in mm; the robot has (x, y) in px"
+    assert f"the action has other units and another order: {both}" in said.err
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["state"] == "REFUSED"
+    assert both in report["reason"]
+    assert deploy(tmp_path / "tiny", tmp_path / "again", *words, "deploy.policy_hz=10") == 1
+    assert (
+        "policy_hz = 10, but the policy was trained on demonstrations of 50 frames a second"
+        in (json.loads((tmp_path / "again/report.json").read_text())["reason"])
+    )
+
+
+@pytest.mark.slow
+def test_a_difference_that_is_accepted_stands_in_the_report(tmp_path):
+    save_tiny(tmp_path / "tiny", fps=20, units="mm", names=["y", "x"])
+    words = [
+        "inference=thread",
+        "dry_run=true",
+        "seconds=1",
+        "deploy.max_limited=null",
+        "deploy.max_approach=null",
+    ]
+    words += ["deploy.policy_hz=10", "deploy.accept_mismatch=[rate,units,names]"]
+    assert deploy(tmp_path / "tiny", tmp_path / "out", *words) == 0
+    notes = json.loads((tmp_path / "out/report.json").read_text())["notes"]
+    assert [note.partition(":")[0] for note in notes] == [
+        "accepted by deploy.accept_mismatch=[rate]",
+        "accepted by deploy.accept_mismatch=[units,names]",
+    ]
 
 
 @pytest.mark.slow
@@ -99,7 +145,14 @@ def test_a_served_checkpoint_moves_the_simulated_robot(checkpoint, tmp_path, cap
         address = re.match(r"serving on (ws://127.0.0.1:\d+), with a token", line)[1]
         remote = ["checkpoint=null", f"server={address}", "token=a token for the test"]
         slow = ["deploy.max_action_lateness=5", "deploy.inference_timeout=10", "seconds=5"]
-        ours = ["arm=now", "deploy=rtc", "deploy.max_clamps=1000", *slow, *remote]
+        ours = [
+            "arm=now",
+            "deploy=rtc",
+            "deploy.max_limited=null",
+            "deploy.max_approach=null",
+            *slow,
+            *remote,
+        ]
         assert deploy(checkpoint, tmp_path, *ours) == 0
         server.terminate()
         assert server.wait(20) == 0

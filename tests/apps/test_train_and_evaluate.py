@@ -92,6 +92,21 @@ def test_evaluating_writes_metrics_video_and_picture(run, tmp_path, capsys):
     assert str(video) in printed
 
 
+def test_rate_units_and_names_go_from_task_and_dataset_into_the_checkpoint(run):
+    features = read_config(checkpoints_of(run)[-1])["features"]
+    assert features["fps"] == 10.0
+    assert features["action"]["units"] == "px"
+    assert features["action"]["names"] == ["x", "y"]
+    assert features["observation"]["keypoint"]["units"] == "px"
+
+
+def test_a_task_that_contradicts_its_dataset_is_refused(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path / "run", "task.fps=20") == 1
+    error = capsys.readouterr().err
+    assert "the task says fps = 20" in error
+    assert f"{dataset} was recorded at 10 frames a second" in error
+
+
 def test_resuming_from_the_command_line_is_exact(dataset, tmp_path):
     assert train(dataset, tmp_path / "whole", "train.steps=6") == 0
     words = ["train.steps=6", "train.checkpoint_every=3"]

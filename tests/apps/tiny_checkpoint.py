@@ -5,9 +5,12 @@ from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
 
 
-def save_tiny(folder):
+def save_tiny(folder, fps=None, **action):
+    """fps and action: what the demonstrations said of their rate and of the action's numbers."""
     features = Features(
-        {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))}, Feature((2,), kind="action")
+        {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))},
+        Feature((2,), kind="action", **action),
+        fps,
     )
     denoiser = {"name": "unet1d", "down_dims": [8, 16], "time_embed_dim": 8}
     policy = Policy(PolicyConfig(denoiser=denoiser), features, WindowSpec())

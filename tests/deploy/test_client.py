@@ -283,7 +283,12 @@ def test_what_an_openpi_server_is_asked_has_to_be_the_robots(client, tmp_path):
 
 
 def start_loop(folder, inference, **settings):
-    patient = {"max_clamps": 10**6, "max_observation_age": 2.0, "call_timeout": 2.0}
+    patient = {
+        "max_limited": None,
+        "max_approach": None,
+        "max_observation_age": 2.0,
+        "call_timeout": 2.0,
+    }
     loop = ControlLoop(RealRobot(folder), inference, LoopConfig(**patient | settings),
                        log=lambda line: None)  # fmt: skip
     loop.prepare()

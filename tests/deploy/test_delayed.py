@@ -1,11 +1,9 @@
 """Latency-honest evaluation: a delay is charged in full, and without one nothing changes."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from dipole.data import Feature, WindowSpec
+from dipole.data import Feature, Features, WindowSpec
 from dipole.data.errors import ConfigError
 from dipole.deploy.evaluation.latency import evaluate_delayed
 from dipole.envs import evaluate
@@ -15,9 +13,11 @@ class Wanderer:
     """Wanders about, by its own noise and by what it sees."""
 
     window = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
-    features = SimpleNamespace(
-        observation={"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))},
-        action=Feature((2,), kind="action"),
+    features = Features(
+        {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))},
+        # As another dataset names them: evaluation, unlike deployment, compares shapes alone.
+        Feature((2,), kind="action", names=("motor_0", "motor_1"), units="m"),
+        fps=5.0,
     )
     device = torch.device("cpu")
 

@@ -53,7 +53,7 @@ def test_the_example_robot_moves_within_its_limits(arm):
 
 def test_every_setting_the_page_names_exists():
     settings = set(re.findall(r"`deploy\.(\w+)", PAGE))
-    assert {"max_hold", "max_clamps", "call_timeout"} <= settings
+    assert {"max_hold", "max_limited", "call_timeout"} <= settings
     assert settings <= set(LoopConfig.__dataclass_fields__)
 
 

@@ -232,7 +232,9 @@ def test_the_simulated_robot_moves_by_the_wall_clock_and_stops_when_told_from_an
 @pytest.mark.slow
 def test_the_loop_drives_the_simulated_robot():
     robot = make_robot("sim_pusht", {"observation": ["agent_pos"]}, LIMITS)
-    config = LoopConfig(max_observation_age=1.0, call_timeout=1.0, max_clamps=1000)
+    config = LoopConfig(
+        max_observation_age=1.0, call_timeout=1.0, max_limited=None, max_approach=None
+    )
     loop = ControlLoop(robot, ProcessInference(wander), config, log=lambda line: None)
     loop.prepare()
     before = robot.observe().values["agent_pos"]

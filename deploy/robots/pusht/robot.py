@@ -22,13 +22,14 @@ from dipole.envs.pusht import PushT
 START_SECONDS = 30.0
 GRACE_SECONDS = 2.0
 COMMAND, HOLD = 1.0, 2.0
+PIXELS = ("keypoint", "agent_pos")  # observations in pixels; a state also holds an angle
 
 
 def pusht_spec(config: WorldConfig) -> RobotSpec:
     """What the simulated robot sees and does. Its limits are the user's to give."""
     spaces = PushT(observation=config.observation).observation_space
     channels = {
-        name: Channel(tuple(space.shape), str(space.dtype), "" if name == "image" else "px")
+        name: Channel(tuple(space.shape), str(space.dtype), "px" if name in PIXELS else "")
         for name, space in spaces.spaces.items()  # type: ignore[attr-defined]
     }
     return RobotSpec(channels, ActionSpec(("x", "y"), unit="px", measured_by="agent_pos"))
