@@ -8,11 +8,12 @@ from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.states import State
 from dipole.deploy.robots.dry_run import DryRun
-from dipole.deploy.robots.groups import ActionSpec
+from dipole.deploy.robots.groups import ActionGroup, ActionSpec
 from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
 from dipole.deploy.safety.limits import Limits
 
 __all__ = [
+    "ActionGroup",
     "ActionSpec",
     "Channel",
     "ControlLoop",

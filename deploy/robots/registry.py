@@ -17,7 +17,8 @@ from typing import Any
 
 from dipole.data.errors import ConfigError
 from dipole.data.registry import Registry
-from dipole.deploy.robots.robot import Robot
+from dipole.deploy.robots.groups import ActionSpec
+from dipole.deploy.robots.robot import Robot, RobotSpec
 from dipole.deploy.safety.limits import Limits
 
 ROBOTS: Registry[Callable[..., Robot]] = Registry("robot")
@@ -28,7 +29,9 @@ def make_robot(
 ) -> Robot:
     """A robot by name, with its options, and with limits where these are given.
 
-    Raises ConfigError for an unknown name or option, and for a robot that then has no limits.
+    limits: {low, high, velocity, acceleration} of all numbers of an action, or {group: {low, ...}}
+    of some of its groups. Raises ConfigError for an unknown name or option, and for a robot that
+    then has no limits.
     """
     build = ROBOTS[name]
     try:
@@ -36,10 +39,28 @@ def make_robot(
     except TypeError as error:
         raise ConfigError(f"robot {name!r} does not take these options: {error}") from None
     given = {key: value for key, value in (limits or {}).items() if value is not None}
-    if given or robot.spec.limits is None:
+    names = [group.name for group in robot.spec.action.groups]
+    if given and set(given) <= set(names):
+        robot.spec = _with_group_limits(robot.spec, given)
+    elif given or robot.spec.without_limits == tuple(names):
         checked = Limits.from_dict(given, robot.spec.action.size)
         robot.spec = replace(robot.spec, limits=checked)
+    if missing := robot.spec.without_limits:
+        raise ConfigError(
+            f"limits of the group {missing[0]!r} are not set. A robot is not moved without limits: "
+            f"give limits.{missing[0]}.low, high, velocity and acceleration"
+        )
     return robot
+
+
+def _with_group_limits(spec: RobotSpec, given: Mapping[str, Any]) -> RobotSpec:
+    groups = [
+        replace(group, limits=Limits.from_dict(given[group.name], group.size))
+        if group.name in given
+        else group
+        for group in spec.action.groups
+    ]
+    return replace(spec, action=ActionSpec.of(*groups), limits=None)
 
 
 def import_robots(path: Path) -> None:
