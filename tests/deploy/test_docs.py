@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -43,12 +44,17 @@ def test_the_example_robot_moves_within_its_limits(arm):
     config = LoopConfig(max_observation_age=1.0, call_timeout=1.0)
     loop = ControlLoop(arm, inference, config, clock=RealClock(), log=lambda line: None)
     loop.prepare()
+    sent = [arm.driver.positions]
+    arm.driver.servo = lambda positions: sent.append(np.array(positions))
     loop.arm()
     report = run_watched(loop, 1.5)
     loop.close()
     assert report.stopped is True
-    assert report.counts["actions"] > 5
-    assert (arm.driver.positions > 0.01).all()
+    assert report.counts["actions"] > 5, str(report)
+    velocity = np.diff(sent, axis=0) / 0.01
+    assert np.abs(velocity).max() <= 1.0 + 1e-6
+    assert velocity.max() > 0.1
+    assert not velocity[-1].any()
 
 
 def test_every_setting_the_page_names_exists():
