@@ -17,7 +17,9 @@ MODULES = {
     "deploy": "__init__ types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
     "deploy.inference": "__init__ base link process remote remote_config virtual worker",
-    "deploy.loop": "__init__ clock config control_loop motion receding_horizon report run states watched",
+    "deploy.loop": (
+        "__init__ clock config control_loop motion receding_horizon report run states watched"
+    ),
     "deploy.observations": "__init__ buffer time_alignment",
     "deploy.recording": "__init__ file_format recorder replay",
     "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation",

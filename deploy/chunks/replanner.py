@@ -1,16 +1,17 @@
 """When a chunk is asked for, and what becomes of the answers."""
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from dipole.deploy.chunks.action_queue import ChunkQueue, Verdict
 from dipole.deploy.inference.base import Inference
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import ResolvedLoopConfig
 from dipole.deploy.loop.report import Report
 from dipole.deploy.observations.buffer import ObservationBuffer
-from dipole.deploy.robots.action_math import nearest_equal
+from dipole.deploy.robots.action_math import by_group, nearest_equal
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
 from dipole.deploy.types import Floats, Request, Result, Ticket
@@ -38,7 +39,7 @@ class Replanner:
         inference: Inference,
         queue: ChunkQueue,
         action: ActionSpec,
-        config: LoopConfig,
+        config: ResolvedLoopConfig,
         report: Report,
         log: Callable[[str], None],
     ) -> None:
@@ -129,5 +130,6 @@ class Replanner:
         self.refusal = ""
         after = self._queue.next
         if before is not None and after is not None:
-            near = nearest_equal(after, before, self._action)
-            self._report.sample("seam_jump", math.dist(before, near))
+            jump = nearest_equal(after, before, self._action) - before
+            for group, part in by_group(jump, self._action).items():
+                self._report.sample(f"seam_jump{group}", float(np.linalg.norm(part)))

@@ -133,22 +133,6 @@ class LoopConfig:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return ResolvedLoopConfig(**values | {"policy_hz": policy_hz, "control_hz": control_hz})
 
-    @property
-    def steps(self) -> int:
-        """Commands per action."""
-        rates = self.resolved()
-        return round(rates.control_hz / rates.policy_hz)
-
-    @property
-    def dt(self) -> float:
-        """Seconds between actions."""
-        return 1.0 / self.resolved().policy_hz
-
-    @property
-    def period(self) -> float:
-        """Seconds between commands."""
-        return 1.0 / self.resolved().control_hz
-
 
 @dataclass(frozen=True)
 class ResolvedLoopConfig(LoopConfig):
@@ -156,6 +140,21 @@ class ResolvedLoopConfig(LoopConfig):
 
     policy_hz: float = UNKNOWN_HZ
     control_hz: float = LEAST_CONTROL_HZ
+
+    @property
+    def steps(self) -> int:
+        """Commands per action."""
+        return round(self.control_hz / self.policy_hz)
+
+    @property
+    def dt(self) -> float:
+        """Seconds between actions."""
+        return 1.0 / self.policy_hz
+
+    @property
+    def period(self) -> float:
+        """Seconds between commands."""
+        return 1.0 / self.control_hz
 
 
 def rates_differ(policy_hz: float, trained: float | None) -> bool:

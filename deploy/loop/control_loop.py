@@ -274,7 +274,7 @@ class ControlLoop:
             now = self.clock.now()
             if now - self._sent < CLOSEST * self.config.period:
                 self._missed += 1
-                self.report.counts["missed_slots"] += 1
+                self.report.counts["commands_skipped"] += 1
                 return
             if not self._motion.started:
                 self.supervisor.hold()
@@ -300,14 +300,16 @@ class ControlLoop:
         """Bring the robot to rest, have it stop, once, and say whether it did."""
         if self.states.ended:
             return
-        if ending.brake:
-            self._brake(ending.reason)
-        self.states.to(ending.state, ending.reason)
         supervisor, report = self.supervisor, self.report
-        report.stopped = supervisor.stop()
-        if not report.stopped:
-            self._log(f"the robot's stop() did not succeed: {supervisor.stop_problem}")
-        self._over.set()
+        try:
+            if ending.brake:
+                self._brake(ending.reason)
+        finally:  # whatever happens on the way, a second Ctrl-C for example
+            self.states.to(ending.state, ending.reason)
+            report.stopped = supervisor.stop()
+            if not report.stopped:
+                self._log(f"the robot's stop() did not succeed: {supervisor.stop_problem}")
+            self._over.set()
 
     def _brake(self, reason: str) -> None:
         """A braking ramp, slot by slot; where it fails, the robot's stop() follows all the same."""

@@ -9,7 +9,7 @@ recording is.
 """
 
 from dipole.deploy.chunks.interpolation import Interpolation
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import ResolvedLoopConfig
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.safety.command_filter import Command, CommandFilter
 from dipole.deploy.types import Floats
@@ -23,7 +23,7 @@ class Motion:
     commands have been further behind the actions than one of them lasts, or held at an edge.
     """
 
-    def __init__(self, robot: RobotSpec, config: LoopConfig) -> None:
+    def __init__(self, robot: RobotSpec, config: ResolvedLoopConfig) -> None:
         self._config = config
         self._filter = CommandFilter(robot.action, config.period)
         self._between = Interpolation(robot.action, config.steps, config.interpolation)
@@ -75,7 +75,8 @@ class Motion:
         return self._filter.stopping_seconds
 
     def _watch(self, command: Command) -> None:
-        limited = command.behind > self._config.dt or "position" in command.clamps
+        at_edge = any(clamp.endswith("position") for clamp in command.clamps)
+        limited = command.behind > self._config.dt or at_edge
         self.limited_for = self.limited_for + self._config.period if limited else 0.0
         if not limited:
             self.approaching = False

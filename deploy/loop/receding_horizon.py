@@ -13,7 +13,7 @@ from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.chunks.blending import make_merger
 from dipole.deploy.chunks.replanner import Replanner
 from dipole.deploy.inference.base import Inference
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import ResolvedLoopConfig
 from dipole.deploy.loop.report import Report
 from dipole.deploy.observations.buffer import ObservationBuffer
 from dipole.deploy.robots.action_math import nearest_equal
@@ -33,7 +33,7 @@ class RecedingHorizon:
         self,
         robot: RobotSpec,
         inference: Inference,
-        config: LoopConfig,
+        config: ResolvedLoopConfig,
         report: Report,
         log: Callable[[str], None],
         after: ChunkQueue | None = None,
@@ -120,7 +120,7 @@ class RecedingHorizon:
         if self._last is not None:
             action = nearest_equal(action, self._last, self._robot.action)
         self._last = action
-        self._report.acted(action, self._config.dt)
+        self._report.acted(action, self._config.dt, self._robot.action)
         return Decision(action, self.queue.next, measured=measured)
 
     def _hold(self, reason: str, measured: Floats | None) -> Decision:
@@ -128,7 +128,7 @@ class RecedingHorizon:
         return Decision(hold=reason, measured=measured)
 
 
-def _check_chunk_length(config: LoopConfig, usable: int) -> None:
+def _check_chunk_length(config: ResolvedLoopConfig, usable: int) -> None:
     steps = config.n_action_steps
     if steps is not None and steps > usable:
         raise ConfigError(
@@ -137,7 +137,7 @@ def _check_chunk_length(config: LoopConfig, usable: int) -> None:
         )
 
 
-def slow_inference(seconds: list[float], config: LoopConfig, usable: int) -> str:
+def slow_inference(seconds: list[float], config: ResolvedLoopConfig, usable: int) -> str:
     """What to say before arming of chunks that took so long in warming up; "" if in time.
 
     seconds: of each chunk; usable: actions of a chunk from the observation on.

@@ -11,9 +11,12 @@ import numpy as np
 
 from dipole.deploy.loop.clock import Clock
 from dipole.deploy.loop.states import Transition
+from dipole.deploy.robots.action_math import by_group
+from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.types import Floats
 
+IN_UNITS = ("seam_jump", "jerk")  # samples that are no durations
 KEEP = 100_000  # values of one kind; beyond it every second one is kept, then every fourth, ...
 
 
@@ -54,11 +57,12 @@ class Samples:
 class Report:
     """Counts and durations of one run; the loop writes, anybody reads.
 
-    counts: slots, missed_slots, late_slots, actions, starved, chunks, chunks_<verdict>, holds,
+    counts: slots, missed_slots, late_slots, commands_skipped (too soon after the last), actions,
+        starved, chunks, chunks_<verdict>, holds,
         commands, clamped (commands that met a limit), clamps_<limit>, ...
     samples, in seconds unless they say otherwise: lateness, observation_age, inference,
         section_<name>, behind (how far commands lag behind actions, at full speed), and seam_jump
-        and jerk in the action's units.
+        and jerk in the action's units, of several groups seam_jump_<group> and jerk_<group>.
     """
 
     def __init__(self, clock: Clock, control_hz: float) -> None:
@@ -84,20 +88,21 @@ class Report:
         finally:
             self.sample(f"section_{name}", self.clock.now() - started)
 
-    def acted(self, action: Floats, dt: float) -> None:
+    def acted(self, action: Floats, dt: float, spec: ActionSpec) -> None:
         """An action [A], as decided at the policy's rate: every dt seconds."""
         self.counts["actions"] += 1
         self._recent = [*self._recent[-3:], action]
         if len(self._recent) == 4:
             third = np.diff(np.stack(self._recent), n=3, axis=0)[0] / dt**3
-            self.sample("jerk", float(np.linalg.norm(third)))
+            for group, part in by_group(third, spec).items():
+                self.sample(f"jerk{group}", float(np.linalg.norm(part)))
 
     def commanded(self, command: Command) -> None:
         """A command that was sent."""
         self.counts["commands"] += 1
         self.counts["clamped"] += bool(command.clamps)
         for limit in command.clamps:
-            self.counts[f"clamps_{limit}"] += 1
+            self.counts[f"clamps_{limit.replace(' ', '_')}"] += 1
         self.sample("behind", command.behind)
 
     def paused(self) -> None:
@@ -106,7 +111,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; times in milliseconds where the name says so."""
-        in_units = ("seam_jump", "jerk")
+        in_units = tuple(name for name in self.samples if name.startswith(IN_UNITS))
         return {
             "seconds": self.seconds,
             "control_hz": self._control_hz,
@@ -132,7 +137,8 @@ class Report:
             f"robot stopped   {_TRUTH[self.stopped]}",
             f"time            {self.seconds:.1f} s, {counts['slots']} slots at "
             f"{self._control_hz:g} Hz",
-            f"slots           missed {counts['missed_slots']}, late {counts['late_slots']}",
+            f"slots           missed {counts['missed_slots']}, late {counts['late_slots']}, "
+            f"command skipped {counts['commands_skipped']}",
             f"actions         {counts['actions']}",
             f"commands        {counts['commands']}, at a limit {counts['clamped']}"
             + _listed(counts, "clamps_"),

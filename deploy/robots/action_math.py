@@ -26,6 +26,15 @@ def weighted_mean(actions: Floats, weights: Floats, spec: ActionSpec) -> Floats:
     return np.concatenate(parts)
 
 
+def by_group(vectors: Floats, spec: ActionSpec) -> dict[str, Floats]:
+    """Differences of actions [..., A], group by group: {""} for one group, {"_arm", ...} for more.
+
+    Each group has units of its own, so that a length over several of them means nothing.
+    """
+    several = len(spec.groups) > 1
+    return {f"_{group.name}" if several else "": vectors[..., part] for group, part in spec.parts}
+
+
 def nearest_equal(action: Floats, reference: Floats, spec: ActionSpec) -> Floats:
     """The same action [A], written so that it is nearest to another: angles within half a turn,
     quaternions of the same sign."""

@@ -34,7 +34,10 @@ class OutsideLimits(DipoleError):  # noqa: N818  it is what happened
 
 @dataclass(frozen=True)
 class Command:
-    """What to send [A]; clamps: which limits it met: "position", "velocity", "acceleration";
+    """What to send [A].
+
+    clamps: which limits it met: "position", "velocity", "acceleration"; of several groups each with
+        its group's name before it: "arm velocity".
     behind: seconds at full speed by which it lags behind its reference, over all numbers the most.
     """
 
@@ -54,6 +57,8 @@ class CommandFilter:
             (ChoiceFilter(group) if group.is_discrete else MotionFilter(group, dt), part)
             for group, part in spec.parts
         ]
+        several = len(spec.groups) > 1
+        self._prefixes = [f"{group.name} " if several else "" for group in spec.groups]
 
     def reset(self, start: Floats) -> None:
         """The robot rests at `start` [A], as measured. Raises OutsideLimits."""
@@ -72,7 +77,11 @@ class CommandFilter:
         ]
         return Command(
             np.concatenate([command.values for command in found]),
-            tuple(dict.fromkeys(clamp for command in found for clamp in command.clamps)),
+            tuple(
+                prefix + clamp
+                for prefix, command in zip(self._prefixes, found, strict=True)
+                for clamp in command.clamps
+            ),
             max(command.behind for command in found),
         )
 

@@ -170,7 +170,8 @@ def test_rates_follow_the_demonstrations(fps, policy_hz, control_hz):
 
 
 def test_without_a_policy_rates_are_10_and_100():
-    assert (LoopConfig().dt, LoopConfig().period, LoopConfig().steps) == (0.1, 0.01, 10)
+    rates = LoopConfig().resolved()
+    assert (rates.dt, rates.period, rates.steps) == (0.1, 0.01, 10)
 
 
 @given(st.floats(0.5, 500))
