@@ -59,6 +59,11 @@ class Interpolation:
             self._slope_to = (after - self._from) / 2
         self._to, self._done = action, 0
 
+    @property
+    def arrived(self) -> bool:
+        """Whether the reference is at the action."""
+        return self._done == self._steps
+
     def next(self) -> Floats:
         """The reference [A] of the next command."""
         self._done = min(self._done + 1, self._steps)

@@ -78,5 +78,5 @@ class Motion:
         at_edge = any(clamp.endswith("position") for clamp in command.clamps)
         limited = command.behind > self._config.dt or at_edge
         self.limited_for = self.limited_for + self._config.period if limited else 0.0
-        if not limited:
+        if not limited and self._between.arrived:
             self.approaching = False
