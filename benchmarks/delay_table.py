@@ -2,6 +2,8 @@
 
     python benchmarks/delay_table.py CHECKPOINT --output runs/delay    # 20 cells of 50 episodes
     python benchmarks/delay_table.py CHECKPOINT --output runs/delay --episodes 100
+    python benchmarks/delay_table.py CHECKPOINT --output runs/limits --delays 0 --mergers switch \\
+        --control-hz 100 --interpolation cubic --limits 800 8000
 
 Every chunk arrives that many control steps (of 0.1 s) after it was asked for; episode i starts from
 seed i in every cell, so that cells are compared episode by episode. A cell that is in the output
@@ -12,6 +14,7 @@ delay.svg beside the cells.
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ import numpy as np
 import torch
 
 from dipole.apps.benchmarks.plot import Point, Series, beside, plot
-from dipole.deploy.evaluation.latency import evaluate_delayed
+from dipole.deploy.evaluation.latency import HZ, LIMITS, evaluate_delayed
+from dipole.deploy.safety.limits import Limits
 from dipole.envs.metrics import mean_interval
 from dipole.policy.runnable import Runnable, load_runnable
 
@@ -39,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-action-steps", type=int, help="before the next chunk is asked for")
     parser.add_argument("--solver-steps", type=int, default=10, help="DDIM steps [10]")
     parser.add_argument("--merger-options", type=json.loads, default={}, help='{"rtc": {...}}')
+    parser.add_argument("--control-hz", type=float, default=HZ, help="commands a second [10]")
+    parser.add_argument("--interpolation", default="step", help="to commands [step]")
+    parser.add_argument(
+        "--limits", type=float, nargs=2, metavar=("VELOCITY", "ACCELERATION"), help="[none]"
+    )
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
@@ -57,6 +66,7 @@ def table(chosen: argparse.Namespace) -> dict[tuple[str, int], Cell]:
         "episodes": chosen.episodes,
         "n_action_steps": chosen.n_action_steps,
         "solver_steps": chosen.solver_steps,
+        "commands": [chosen.control_hz, chosen.interpolation, chosen.limits],
     }
     policy: Runnable | None = None
     cells = {}
@@ -96,7 +106,17 @@ def _compute(
         merger=merger,
         merger_options=options,
         n_action_steps=chosen.n_action_steps,
+        control_hz=chosen.control_hz,
+        interpolation=chosen.interpolation,
+        limits=_limits(chosen.limits),
     ).metrics
+
+
+def _limits(given: Sequence[float] | None) -> Limits:
+    """Velocity and acceleration of both axes, in pixels and seconds; wide ones where not given."""
+    if given is None:
+        return LIMITS
+    return replace(LIMITS, velocity=(given[0],) * 2, acceleration=(given[1],) * 2)
 
 
 def markdown(

@@ -5,8 +5,9 @@ result is deterministic, and with K = 0 is that of `dipole.envs.evaluate`. Episo
 other, each with a clock of its own, so that their chunks are computed together.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -44,25 +45,31 @@ def evaluate_delayed(
     merger: str = "switch",
     merger_options: Mapping[str, Any] | None = None,
     n_action_steps: int | None = None,
+    control_hz: float = HZ,
+    interpolation: str = "step",
+    limits: Limits = LIMITS,
     group_size: int = 16,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> Evaluation:
     """Run a policy in Push-T for `episodes` episodes, with seeds seed, seed + 1, ...
 
     delay: control steps (of 0.1 s) from observation to chunk; while it lasts, the present chunk
-    goes on, and where that ends, the agent waits. group_size: rows of an inference call, as in
-    `evaluate`. metrics hold seam_jump (pixels, between the old plan and the new one) and jerk
-    (pixels per second cubed) beside the scores. Raises ConfigError for values that cannot work.
+        goes on, and where that ends, the agent waits.
+    control_hz, interpolation, limits: of commands; by default one command an action, and limits
+        that bind nowhere, as plain evaluation does.
+    group_size: rows of an inference call, as in `evaluate`.
+    metrics hold seam_jump (pixels, between the old plan and the new one) and jerk (pixels per
+    second cubed) beside the scores. Raises ConfigError for values that cannot work.
     """
     if delay < 0 or episodes < 1:
         raise ConfigError(f"delay is {delay}, episodes {episodes}: at least 0, and 1")
     config = LoopConfig(
         policy_hz=HZ,
-        control_hz=HZ,
+        control_hz=control_hz,
         n_action_steps=n_action_steps,
         merger=merger,
         merger_options=merger_options or {},
-        interpolation="step",
+        interpolation=interpolation,
         max_observation_age=FAR,
         max_action_lateness=FAR,
         inference_timeout=FAR,
@@ -77,7 +84,7 @@ def evaluate_delayed(
 
     def run(number: int) -> None:
         compute = together.compute(seed + number)
-        found[number] = _episode(spec_of(policy), compute, seed + number, delay, config)
+        found[number] = _episode(spec_of(policy), compute, seed + number, delay, config, limits)
         if progress is not None:
             progress(found[number][0])
 
@@ -90,6 +97,9 @@ def evaluate_delayed(
         "merger_options": dict(config.merger_options),
         "seam_jump": _mean(reports, "seam_jump"),
         "jerk": _mean(reports, "jerk"),
+        "control_hz": control_hz,
+        "interpolation": interpolation,
+        "limits": None if limits is LIMITS else asdict(limits),
         "starved_steps": sum(report.counts["starved"] for report in reports),
         "environment": environment_version("pusht"),
         "seed": seed,
@@ -99,11 +109,11 @@ def evaluate_delayed(
 
 
 def _episode(
-    spec: PolicySpec, compute: Compute, seed: int, delay: int, config: LoopConfig
+    spec: PolicySpec, compute: Compute, seed: int, delay: int, config: LoopConfig, limits: Limits
 ) -> tuple[EpisodeResult, Report]:
     clock = VirtualClock()
     robot = VirtualPushT(clock, observation=tuple(spec.observation), seed=seed, sensor_hz=HZ)
-    robot.spec = replace(robot.spec, limits=LIMITS)
+    robot.spec = replace(robot.spec, limits=limits)
     seconds = max(0.0, (delay - 0.5) / HZ)  # between two steps, whatever the last bit of a time
     inference = VirtualInference(spec, compute, clock, seconds)
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda _line: None)
@@ -116,7 +126,8 @@ def _episode(
         raise DipoleError(f"the episode of seed {seed} could not be finished: {loop.states.reason}")
     outcome()
     most, last = outcome.rewards
-    return EpisodeResult(seed, most >= 1.0, most, last, report.counts["slots"]), report
+    steps = math.ceil(report.counts["slots"] / loop.config.steps)
+    return EpisodeResult(seed, most >= 1.0, most, last, steps), report
 
 
 class _Outcome:
