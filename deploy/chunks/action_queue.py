@@ -14,7 +14,6 @@ from enum import StrEnum
 from dipole.data.window_spec import WindowSpec
 from dipole.deploy.chunks.blending import Merger
 from dipole.deploy.types import Floats, KnownActions, Ticket
-from dipole.policy.history import ActionQueue
 
 
 class Verdict(StrEnum):
@@ -29,8 +28,9 @@ class Verdict(StrEnum):
 class ChunkQueue:
     """A queue of actions at the policy's rate, renewed chunk by chunk.
 
-    dt: seconds between actions; max_lateness: how long after its time an action may still begin,
-    in seconds; after: the queue before this one, whose chunks may still be on their way.
+    window: of the policy. merger: joins a chunk with what is left of the one before.
+    dt: seconds between actions. max_lateness: seconds after its time at which an action may still
+    begin. after: the queue before this one, whose chunks may still be on their way.
     """
 
     def __init__(
@@ -45,24 +45,24 @@ class ChunkQueue:
         self.epoch: int = 0 if after is None else after.epoch + 1
         self.consumed = 0
         self._window = window
-        self._first = window.n_obs_steps - 1
+        self._current = window.n_obs_steps - 1  # in a chunk: the action of its observation's time
         self._merger = merger
         self._dt = dt
         self._max_lateness = max_lateness
-        self._queue = ActionQueue(1)
-        self._past: deque[Floats] = deque(maxlen=self._first)  # the actions that ran last
-        self._chunk_ids: int = 0 if after is None else after._chunk_ids
-        self._source = Ticket(0, 0, 0.0, 0)  # of the newest chunk in the plan
+        self._actions: deque[Floats] = deque()
+        self._past: deque[Floats] = deque(maxlen=self._current)  # the actions that ran last
+        self._tickets: int = 0 if after is None else after._tickets
+        self._newest = Ticket(0, 0, 0.0, 0)  # of the chunks in the queue
 
     @property
     def left(self) -> int:
         """How many actions there are."""
-        return self._queue.left(0)
+        return len(self._actions)
 
     @property
     def next(self) -> Floats | None:
         """The action that comes next, left where it is."""
-        return self._queue.remaining(0)[0] if self.left else None
+        return self._actions[0] if self._actions else None
 
     def reset(self) -> None:
         """Drop everything, and whatever is still on its way: a new epoch."""
@@ -71,41 +71,40 @@ class ChunkQueue:
 
     def clear(self) -> None:
         """Drop the actions, but not what is on its way."""
-        self._queue.reset(0)
+        self._actions.clear()
         self._past.clear()
         self._merger.reset()
 
     def ticket(self, observation_time: float) -> Ticket:
         """For a chunk that is asked for now."""
-        self._chunk_ids += 1
-        return Ticket(self._chunk_ids, self.epoch, observation_time, self.consumed)
+        self._tickets += 1
+        return Ticket(self._tickets, self.epoch, observation_time, self.consumed)
 
     def known(self, delay: int) -> KnownActions:
         """What is known of a chunk that is asked for now and arrives `delay` actions later."""
-        return self._merger.known(self._past, self._queue.remaining(0), delay, self._window)
+        return self._merger.known(self._past, list(self._actions), delay, self._window)
 
     def accept(self, ticket: Ticket, chunk: Floats, now: float) -> Verdict:
         """Merge a chunk [H, A] that has arrived, if it may be used."""
         if ticket.epoch != self.epoch:
             return Verdict.EARLIER_EPOCH
-        if ticket.chunk_id <= self._source.chunk_id:
+        if ticket.chunk_id <= self._newest.chunk_id:
             return Verdict.OUT_OF_ORDER
-        actions = chunk[self._first + self.consumed - ticket.consumed :]
+        actions = chunk[self._current + self.consumed - ticket.consumed :]
         if not len(actions) or self._lateness(ticket, now) > self._max_lateness:
             return Verdict.LATE
-        self._source = ticket
-        merged = self._merger.merge(self._queue.remaining(0), actions, self.consumed)
-        self._queue.replace(0, merged)
+        self._newest = ticket
+        self._actions = deque(self._merger.merge(list(self._actions), actions, self.consumed))
         return Verdict.ACCEPTED
 
     def pop(self, now: float) -> Floats | None:
         """The next action [A], now consumed; None where there is none that is still valid."""
-        if self.left and self._lateness(self._source, now) > self._max_lateness:
+        if self._actions and self._lateness(self._newest, now) > self._max_lateness:
             self.clear()
-        if not self.left:
+        if not self._actions:
             return None
         self.consumed += 1
-        action = self._queue.pop(0)
+        action = self._actions.popleft()
         self._past.append(action)
         return action
 
