@@ -86,6 +86,7 @@ class ControlLoop:
         self._hold_reason = ""
         self._sent, self._missed = -math.inf, 0
         self._stop_asked: str | None = None
+        self._running = False
         self._renew(None)
 
     # What a person does -----------------------------------------------------------------------
@@ -121,6 +122,7 @@ class ControlLoop:
         self._executor.reset()
         self._motion.reset()
         generation, report = self._generation, self.report
+        self._running = True
         started = self.clock.now()
         raised: BaseException | None = None
         try:
@@ -136,7 +138,7 @@ class ControlLoop:
             report.seconds = self.clock.now() - started
             for reason, count in self._executor.observations.refused.items():
                 report.counts[f"readings_{reason}"] = count
-        self.doing = None
+            self.doing, self._running = None, False
         if raised is not None:
             raise raised
         return report
@@ -145,10 +147,21 @@ class ControlLoop:
         """Have the loop stop at its next slot; from any thread or signal handler."""
         self._stop_asked = self._stop_asked or reason
 
-    def stop(self, timeout: float = 2.0) -> bool:
-        """Stop from another thread, and wait. True only where the robot's stop() has returned."""
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stop from another thread, and wait. True only where the robot's stop() has returned.
+
+        timeout: seconds; None: as long as a braking ramp and the robot's stop() may take.
+        """
         self.request_stop("stop() was called")
-        return self.wait(timeout) and bool(self.report.stopped)
+        longest = self.stopping_seconds if timeout is None else timeout
+        return self.wait(longest) and bool(self.report.stopped)
+
+    @property
+    def stopping_seconds(self) -> float:
+        """How long it takes at most from a request to stop until the robot's stop() has returned:
+        a braking ramp, calls that are under way, and stop_timeout."""
+        config = self.config
+        return self._motion.stopping_seconds + 2 * config.call_timeout + config.stop_timeout
 
     def wait(self, timeout: float) -> bool:
         """Whether the loop has ended, after at most `timeout` seconds; from any thread."""
@@ -178,6 +191,9 @@ class ControlLoop:
 
     def close(self) -> None:
         """End inference and connection; stops first where the loop has not ended."""
+        if self._running:
+            self.request_stop("closed")
+            self.wait(self.stopping_seconds)
         if self.states.state not in (State.IDLE, State.STOPPED, State.FAULT):
             self._finish(Ending(State.STOPPED, "closed", brake=False))
         self._inference.close()
@@ -346,7 +362,7 @@ class ControlLoop:
         )
         self._motion = Motion(self._robot.spec, config)
         self._gate = CommandGate(self._robot.spec.action, config.period)
-        self._held_since, self._stop_asked = None, None
+        self._held_since, self._stop_asked, self._running = None, None, False
         self._sent, self._missed = -math.inf, 0
         self._over.clear()
 
