@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_server import TOKEN, running, served
 from virtual_robot import WINDOW
 
-from dipole.deploy import ControlLoop, LoopConfig, RealClock
+from dipole.deploy import ActionSpec, ControlLoop, LoopConfig, RealClock
+from dipole.deploy.chunks.blending import make_merger
 from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop.watched import run_watched
@@ -93,3 +94,14 @@ def test_every_setting_of_the_servers_page_exists():
         assert named
         assert named <= set(config.__dataclass_fields__)
     assert {"prompt", "observation", "n_action_steps"} <= set(OpenpiTerms.__dataclass_fields__)
+
+
+def test_the_merger_of_the_architecture_page_works():
+    page = (DOCS / "architecture.md").read_text()
+    names = {}
+    exec(re.search(r"```python\n(.*?MERGERS.*?)```", page, re.DOTALL)[1], names)
+    spec = ActionSpec(("x",), measured_by="x")
+    merger = make_merger("patient", spec, near=0.05)
+    old = [np.array([value]) for value in (0.0, 0.1, 0.2)]
+    merged = merger.merge(old, np.array([[0.5], [0.12], [0.2], [0.3]]), 0)
+    assert merged[:, 0].tolist() == [0.0, 0.12, 0.2, 0.3]
