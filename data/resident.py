@@ -38,11 +38,15 @@ class ResidentSource:
             for name in self._windows.features.observation
         }
         action = self._gather("action", self._to_device(acted), acted.shape)
-        mask = torch.from_numpy(is_pad).to(self._device)
+        mask = self._to_device(is_pad).view(is_pad.shape)
         return {"observation": observation, "action": action, "action_is_pad": mask}
 
-    def _to_device(self, frames: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(frames).reshape(-1)).to(self._device)
+    def _to_device(self, array: np.ndarray) -> torch.Tensor:
+        """Flat, there. From pinned memory a copy to a GPU is queued, instead of waited for."""
+        flat = torch.from_numpy(np.ascontiguousarray(array).reshape(-1))
+        if self._device.type != "cuda":
+            return flat.to(self._device)
+        return flat.pin_memory().to(self._device, non_blocking=True)
 
     def _gather(self, name: str, frames: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         stored = self._frames[name]

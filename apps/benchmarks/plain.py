@@ -22,8 +22,9 @@ class SinusoidalEmbedding(nn.Module):
 
     def forward(self, time: Tensor) -> Tensor:
         half = self.dim // 2
-        frequencies = torch.exp(torch.arange(half) * -(math.log(10000) / (half - 1)))
-        angle = time[:, None] * frequencies.to(time.device)
+        index = torch.arange(half, device=time.device)
+        frequencies = torch.exp(index * -(math.log(10000) / (half - 1)))
+        angle = time[:, None] * frequencies
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
@@ -157,6 +158,6 @@ def plain_chunk(network: PlainUnet1D, scheduler: Any, vector: Tensor, noise: Ten
     """The published loop: everything anew in every step."""
     x = noise
     for time_step in scheduler.timesteps:
-        prediction = network(x, time_step.expand(len(x)), vector)
+        prediction = network(x, time_step.to(x.device).expand(len(x)), vector)
         x = scheduler.step(prediction, time_step, x).prev_sample
     return x

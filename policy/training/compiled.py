@@ -1,7 +1,7 @@
 """Norms fused by torch.compile: each way in one or two passes over memory instead of twenty.
 
 All of a network compiled so takes minutes to compile and gains no more: what is left are products,
-which libraries compute (docs/performance.md).
+which libraries compute (docs/performance.md), and torch.compile cannot follow those of ours.
 """
 
 import os
@@ -16,15 +16,16 @@ from dipole.data.errors import ConfigError
 from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm, per_group
 
 SHAPES = 64  # of activations that are compiled for, at most; torch's own limit is 8
+LIMITS = ("recompile_limit", "cache_size_limit")  # of older releases: their names, newest first
 
 
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler, which fused operations of a processor need."""
+    """Whether there is a C++ compiler, which fused operations need, on a GPU to be launched."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name)
 
 
 def compile_norms(model: nn.Module) -> None:
-    """Have the norms of a model on a processor compute their gradients by fused operations.
+    """Have the norms of a model compute their gradients by fused operations.
 
     Each shape is compiled when it is first seen, in some seconds, and kept for later processes in
     torch's own cache. Results are the same to rounding. Raises ConfigError without a compiler.
@@ -39,12 +40,24 @@ def compile_norms(model: nn.Module) -> None:
     wanted: dict[str, Any] = {"dynamic": False, "options": options}
     if "recompile_limit" in signature(torch.compile).parameters:  # torch 2.13
         wanted["recompile_limit"] = SHAPES
+    else:
+        _allow_shapes()
     forward, backward = (
         torch.compile(kernel, **wanted) for kernel in (norm_mish, norm_mish_gradients)
     )
     for module in model.modules():
         if isinstance(module, TemporalNorm):
             module.kernels = NormKernels(forward, backward)
+
+
+def _allow_shapes() -> None:
+    """Raise the limit for the whole process, where it cannot be given for each function."""
+    from torch._dynamo import config
+
+    for name in LIMITS:
+        if hasattr(config, name):
+            setattr(config, name, max(getattr(config, name), SHAPES))
+            return
 
 
 def norm_mish(

@@ -23,11 +23,10 @@ class TrainConfig:
     The defaults are the recipe of Chi et al., 2023. learning_rates: of parts of the policy, by the
     beginning of their parameters' names ("encoder.eyes.*.backbone"), instead of learning_rate; the
     first that fits counts, and all follow one schedule. amp: bf16 autocast; None: where that
-    is faster on the device. compile: torch.compile, on a processor of
-    the norms alone. deterministic: bit-for-bit the same result on
-    the same machine, also after resuming. threads: on a processor, dividing a batch's rows where
-    the denoiser allows it; None: whatever is fastest, tried out, or as many as torch says where
-    deterministic.
+    is faster on the device. compile: torch.compile, of the norms alone. deterministic:
+    bit-for-bit the same result on the same machine, also after resuming. threads: on a processor,
+    dividing a batch's rows where the denoiser allows it; None: whatever is fastest, tried out, or
+    as many as torch says where deterministic.
     A period of 0 switches off what it is the period of.
     """
 

@@ -67,10 +67,8 @@ class Trainer:
         self.device = self.state.policy.device
         self.amp = use_autocast(self.config.amp, self.device)
         self.loss: Callable[[Batch], Tensor] = self.state.policy.loss
-        if self.config.compile and self.device.type == "cpu":
+        if self.config.compile:
             compile_norms(self.state.policy)
-        elif self.config.compile:
-            self.loss = torch.compile(self.loss)
         self._reset_meter()
 
     def fit(self) -> str | None:

@@ -4,7 +4,9 @@ PyTorch's device "meta" has shapes and no numbers: whatever needs to know a numb
 nothing of a computation lies on the processor, or comes from it, is seen operation by operation.
 """
 
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +14,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+sys.path.insert(0, str(Path(__file__).parent))
+from training_fixture import make_trainer, write_dataset
+
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm
 from dipole.policy.export import ParityError, captured_policy
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.sampling_loop import SamplingLoop
 from dipole.policy.solvers import SolverConfig
 from dipole.policy.training import TrainConfig, Trainer, TrainState, state
+from dipole.policy.training.compiled import compile_norms
 
 FEATURES = Features(
     {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
@@ -180,7 +187,96 @@ def _on_processor(self, loop, device):
     self._loop, self._device, self._by_batch_size = loop, torch.device("cpu"), {}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_run_compiles_its_norms_alone(tmp_path):
+    """The rest cannot be: torch.compile would trace the fractions of toom_cook.py, for minutes."""
+    policy, config = make_policy().to("meta"), TrainConfig(compile=True, amp=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "make_optimizer", lambda model, _: torch.optim.SGD(_groups(model)))
+        trainer = Trainer(TrainState.new(policy, config), _NoLoader(), config, tmp_path)
+    norms = [module for module in policy.modules() if isinstance(module, TemporalNorm)]
+    assert len(norms) == 17
+    assert all(norm.kernels != NormKernels() for norm in norms)
+    assert trainer.loss == policy.loss
+
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.fixture
+def no_waiting():
+    """Torch refuses what waits for the GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode(before)
+
+
+def gpu_trainer(folder: Path, **changes) -> Trainer:
+    dataset = folder / "walk.zarr"
+    if not dataset.exists():
+        write_dataset(dataset)
+    trainer = make_trainer(folder / "run", dataset, "cuda", **changes)
+    trainer.progress = _NoProgress()
+    return trainer
+
+
+@GPU
+@pytest.mark.parametrize("batch_size", [8, 64], ids=["by taps", "by fewer products"])
+def test_a_gpu_is_not_waited_for_in_a_training_step(tmp_path, batch_size, request):
+    trainer = gpu_trainer(tmp_path, batch_size=batch_size)
+    batches = trainer.loader.batches(0)
+    trainer._step(batches)  # brings the optimiser's state and the changes of basis there
+    request.getfixturevalue("no_waiting")
+    trainer._step(batches)
+    assert trainer.state.step == 2
+
+
+@GPU
+def test_a_run_on_a_gpu_learns_what_one_on_the_processor_does(tmp_path):
+    """The same batches; noise of its own, so that only the losses are alike."""
+    trainer = gpu_trainer(tmp_path, steps=200, batch_size=64, deterministic=False)
+    before = trainer.validation.loss(trainer.state.policy)
+    assert trainer.fit() is None
+    assert trainer.validation.loss(trainer.state.policy) < before
+    again = gpu_trainer(tmp_path, steps=200, batch_size=64, deterministic=False)
+    assert again.state.step == 200
+    assert again.validation.loss(again.state.ema.model) == pytest.approx(
+        trainer.validation.loss(trainer.state.ema.model), rel=1e-4
+    )
+
+
+@GPU
+def test_a_deterministic_run_on_a_gpu_goes_on_as_if_never_stopped(tmp_path):
+    found = []
+    for folder, stops in ((tmp_path / "whole", [8]), (tmp_path / "parts", [4, 8])):
+        folder.mkdir()
+        for steps in stops:
+            trainer = gpu_trainer(folder, steps=steps, warmup_steps=20)
+            assert trainer.fit() is None
+        found.append(trainer.state.policy.state_dict())
+    torch.use_deterministic_algorithms(False)
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
+@GPU
+def test_compiled_norms_on_a_gpu_have_the_same_gradients():
+    policy = make_policy().cuda()
+    batch = policy.fake_batch(64)
+    before = gradients(policy, batch)
+    compile_norms(policy)
+    for name, gradient in gradients(policy, batch).items():
+        assert torch.allclose(gradient, before[name], atol=1e-5), name
+
+
+def gradients(policy: Policy, batch) -> dict[str, torch.Tensor]:
+    policy.zero_grad()
+    torch.manual_seed(1)
+    policy.loss(batch).backward()
+    return {name: p.grad for name, p in policy.named_parameters() if p.grad is not None}
+
+
+@GPU
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
 def test_a_graph_gives_the_chunks_of_its_policy(solver):
     policy = make_policy(solver).cuda().eval()

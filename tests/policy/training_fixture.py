@@ -34,16 +34,18 @@ def write_dataset(path: Path) -> Path:
     return path
 
 
-def make_trainer(run: Path, dataset: Path, *, streaming=False, workers=0, **changes) -> Trainer:
+def make_trainer(
+    run: Path, dataset: Path, device="cpu", *, streaming=False, workers=0, **changes
+) -> Trainer:
     """A new run, or one at its newest checkpoint."""
-    config = TrainConfig.from_dict({**SETTINGS, **changes})
+    config = TrainConfig.from_dict({**SETTINGS, "device": device, **changes})
     store = EpisodeStore.open(dataset)
     window = WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=4)
     windows = Windows(store, window, Features.of(store), episodes=[0, 1])
     torch.manual_seed(config.seed)
     policy = Policy(PolicyConfig(denoiser=SMALL), Features.of(store), window)
     policy.fit(windows.statistics())
-    state = TrainState.new(policy, config)
+    state = TrainState.new(policy.to(device), config)
     done = checkpoints_of(run)
     if done:
         state.load(done[-1])
@@ -51,6 +53,7 @@ def make_trainer(run: Path, dataset: Path, *, streaming=False, workers=0, **chan
         windows,
         batch_size=config.batch_size,
         seed=config.seed,
+        device=device,
         workers=workers,
         memory_limit_bytes=0 if streaming else None,
         log=lambda _: None,

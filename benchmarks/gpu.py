@@ -1,0 +1,230 @@
+"""Training steps and chunks on a GPU, beside the plain way on the same GPU.
+
+    python benchmarks/gpu.py --output gpu.json
+    python benchmarks/gpu.py --networks unet_small --seconds 0.2 --device cpu     # to try it out
+
+The plain way is the same network of nn.Conv1d, eager, fp32 without TF32; it has what makes torch
+fast on a GPU, a fused AdamW and one operation for the average. "taps" is our network with one
+product per tap instead of Toom and Cook's, "compiled" what train.compile=true makes of it; of the
+plain way all is compiled. What has not compiled within the limit is left out.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from gpu_timing import Contestant, deadline, limits, machine, measured, of_precision, table, wait
+from torch import Tensor
+
+from dipole.apps.benchmarks.chunks import inputs
+from dipole.apps.benchmarks.networks import (
+    BATCH_SIZES,
+    NETWORKS,
+    STEPS,
+    our_policy,
+    plain_network,
+    training_flops,
+)
+from dipole.apps.benchmarks.plain import plain_chunk, plain_scheduler
+from dipole.policy.denoisers import products
+from dipole.policy.export import captured_policy
+from dipole.policy.training import EMA, TrainConfig
+from dipole.policy.training.compiled import compile_norms
+from dipole.policy.training.optimizer import make_optimizer
+
+STEP_WAYS = (
+    ("plain", "fp32"),
+    ("plain", "tf32"),
+    ("plain", "bf16"),
+    ("dipole", "fp32"),
+    ("dipole", "tf32"),
+    ("dipole", "bf16"),
+    ("dipole, taps", "fp32"),
+    ("dipole, taps", "tf32"),
+    ("dipole, compiled", "fp32"),
+    ("dipole, compiled", "bf16"),
+    ("dipole, taps, compiled", "tf32"),
+    ("plain, compiled", "tf32"),
+)
+Step = tuple[Callable[[], None], Callable[[], Tensor]]  # an update; a prediction before any
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a contestant's turn")
+    parser.add_argument("--compile-limit", type=int, default=40, help="seconds; 0: no compiling")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--output", type=Path, default=Path("gpu.json"))
+    chosen = parser.parse_args(arguments)
+    device, started = torch.device(chosen.device), time.perf_counter()
+    report: dict[str, Any] = {"machine": machine(device), "limits": limits(device), "rows": []}
+    print(json.dumps(report["machine"] | report["limits"]), flush=True)
+    for network in chosen.networks:
+        for contestants, exact in (
+            (training_steps(network, device, chosen.compile_limit), exact_prediction(network)),
+            (chunks(network, 1, device), None),
+            (chunks(network, 16, device), None),
+        ):
+            rows = measured(list(contestants), exact, device, chosen.seconds)
+            report["rows"] += [{"network": network, **row} for row in rows]
+            report["seconds"] = time.perf_counter() - started
+            chosen.output.write_text(json.dumps(report, indent=1) + "\n")
+            print(table(network, rows), f"\nafter {report['seconds']:.0f} s\n", flush=True)
+
+
+def training_steps(network: str, device: torch.device, limit: int) -> Iterator[Contestant]:
+    """A step: loss, backward pass, AdamW, and the moving average."""
+    batch = BATCH_SIZES[network]
+    for way, precision in STEP_WAYS:
+        compiles = "compiled" in way
+        if compiles and not limit:
+            continue
+        make = plain_step if way.startswith("plain") else our_step
+        update, predict = make(network, batch, device, compiles, "taps" in way)
+        started = time.perf_counter()
+        try:
+            with deadline(limit if compiles else 0), of_precision(precision, device):
+                update()
+                wait(device)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            print(f"{network}, {way}, {precision}: {said[:500]}", flush=True)
+            continue
+        found = {
+            "batch": batch,
+            "flops": training_flops(network, batch),
+            "first_call_seconds": time.perf_counter() - started,
+        }
+        yield Contestant("training step", way, precision, update, predict, found)
+
+
+def plain_step(
+    network: str, batch: int, device: torch.device, compiles: bool = False, taps: bool = False
+) -> Step:
+    """As a person would write it for a GPU."""
+    model, average = (plain_network(network).to(device) for _ in range(2))
+    average.requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, fused=True
+    )
+    predict: Callable[..., Tensor] = torch.compile(model) if compiles else model
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 100), 0).to(device)
+    vector = torch.randn(batch, 40, device=device)
+    actions = torch.randn(batch, 16, 2, device=device)
+
+    def update() -> None:
+        noise, times = torch.randn_like(actions), torch.randint(100, (batch,), device=device)
+        alpha = kept[times].view(-1, 1, 1)
+        noisy = alpha.sqrt() * actions + (1 - alpha).sqrt() * noise
+        F.mse_loss(predict(noisy, times, vector), noise).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 0.01)
+
+    untrained, fixed = plain_network(network).to(device), example(batch, device)
+    return update, lambda: untrained(*fixed)
+
+
+def our_step(
+    network: str, batch: int, device: torch.device, compiles: bool = False, taps: bool = False
+) -> Step:
+    """What the trainer does in a step."""
+    policy, config = our_policy(network).to(device), TrainConfig()
+    if compiles:
+        compile_norms(policy)
+    optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
+    observation = {"keypoint": (2, 9, 2), "agent_pos": (2, 2)}
+    data: dict[str, Any] = {
+        "observation": {
+            name: torch.randn(batch, *shape, device=device) for name, shape in observation.items()
+        },
+        "action": torch.randn(batch, 16, 2, device=device),
+    }
+
+    def update() -> None:
+        with by_taps(taps):
+            policy.loss(data).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(policy)
+
+    untrained, fixed = our_policy(network).to(device), example(batch, device)
+
+    def predict() -> Tensor:
+        with by_taps(taps):
+            return untrained.head.denoiser(*fixed)
+
+    return update, predict
+
+
+@contextmanager
+def by_taps(wanted: bool) -> Iterator[None]:
+    """Within, if wanted, no batch is large enough for another basis."""
+    before = products.LARGE_BATCH
+    products.LARGE_BATCH = 10**9 if wanted else before
+    try:
+        yield
+    finally:
+        products.LARGE_BATCH = before
+
+
+def example(batch: int, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+    """Chunk, times and context vector, the same for everybody."""
+    generator = torch.Generator().manual_seed(2)
+    chunk = torch.randn(batch, 16, 2, generator=generator)
+    vector = torch.randn(batch, 40, generator=generator)
+    times = torch.randint(100, (batch,), generator=generator)
+    return chunk.to(device), times.to(device), vector.to(device)
+
+
+@torch.no_grad()
+def exact_prediction(network: str) -> Tensor:
+    """In float64 on the processor, of the weights that everybody begins with."""
+    chunk, times, vector = (each.double() for each in example(BATCH_SIZES[network], "cpu"))
+    prediction: Tensor = plain_network(network).double()(chunk, times, vector)
+    return prediction
+
+
+def chunks(network: str, batch: int, device: torch.device) -> Iterator[Contestant]:
+    """Observation and noise on the host in, ten DDIM steps, actions on the host out."""
+    figure, found = f"chunk, batch {batch}", {"batch": batch, "solver_steps": STEPS}
+    model = plain_network(network).eval().requires_grad_(False).to(device)
+    scheduler, (observation, noise) = plain_scheduler(STEPS), inputs(batch, 16)
+    vector = torch.cat([observation["keypoint"].flatten(2), observation["agent_pos"]], 2).flatten(1)
+    policy = our_policy(network).eval().requires_grad_(False).to(device)
+
+    def plain() -> Tensor:
+        return plain_chunk(model, scheduler, vector.to(device), noise.to(device)).cpu()
+
+    def eager() -> Tensor:
+        return policy.predict(observation, noise=noise).cpu()
+
+    for precision in ("fp32", "tf32", "bf16"):
+        yield Contestant(figure, "plain", precision, plain, found=found)
+        yield Contestant(figure, "dipole", precision, eager, found=found)
+    for precision in ("fp32", "tf32") if device.type == "cuda" else ():
+        try:
+            with of_precision(precision, device):
+                graph = captured_policy(policy, batch)
+        except Exception as error:
+            print(f"{network}, cuda_graph, {precision}: {error}", flush=True)
+            continue
+        parity = graph.schema["parity"]["largest_difference"]
+
+        def replayed(graph: Any = graph) -> Any:
+            return graph.predict(observation, noise=noise)
+
+        way = "dipole, cuda_graph"
+        yield Contestant(figure, way, precision, replayed, found={**found, "parity": parity})
+
+
+if __name__ == "__main__":
+    main()
