@@ -10,10 +10,12 @@ plain way all is compiled. What has not compiled within the limit is left out.
 """
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ from dipole.apps.benchmarks.networks import (
     plain_network,
     training_flops,
 )
-from dipole.apps.benchmarks.plain import plain_chunk, plain_scheduler
+from dipole.apps.benchmarks.plain import PlainUnet1D, plain_chunk, plain_scheduler
+from dipole.policy import Policy
 from dipole.policy.denoisers import products
 from dipole.policy.export import captured_policy
 from dipole.policy.training import EMA, TrainConfig
@@ -105,12 +108,23 @@ def training_steps(network: str, device: torch.device, limit: int) -> Iterator[C
         yield Contestant("training step", way, precision, update, predict, found)
 
 
+@cache
+def plain_on(device: torch.device, network: str) -> PlainUnet1D:
+    """Made once: millions of random numbers are slow."""
+    return plain_network(network).to(device)
+
+
+@cache
+def ours_on(device: torch.device, network: str) -> Policy:
+    return our_policy(network).to(device)
+
+
 def plain_step(
     network: str, batch: int, device: torch.device, compiles: bool = False, taps: bool = False
 ) -> Step:
     """As a person would write it for a GPU."""
-    model, average = (plain_network(network).to(device) for _ in range(2))
-    average.requires_grad_(False)
+    untrained = plain_on(device, network)
+    model, average = copy.deepcopy(untrained), copy.deepcopy(untrained).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, fused=True
     )
@@ -129,7 +143,7 @@ def plain_step(
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 0.01)
 
-    untrained, fixed = plain_network(network).to(device), example(batch, device)
+    fixed = example(batch, device)
     return update, lambda: untrained(*fixed)
 
 
@@ -137,7 +151,8 @@ def our_step(
     network: str, batch: int, device: torch.device, compiles: bool = False, taps: bool = False
 ) -> Step:
     """What the trainer does in a step."""
-    policy, config = our_policy(network).to(device), TrainConfig()
+    untrained, config = ours_on(device, network), TrainConfig()
+    policy = copy.deepcopy(untrained)
     if compiles:
         compile_norms(policy)
     optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
@@ -156,7 +171,7 @@ def our_step(
         optimizer.zero_grad()
         average.update(policy)
 
-    untrained, fixed = our_policy(network).to(device), example(batch, device)
+    fixed = example(batch, device)
 
     def predict() -> Tensor:
         with by_taps(taps):
@@ -196,10 +211,10 @@ def exact_prediction(network: str) -> Tensor:
 def chunks(network: str, batch: int, device: torch.device) -> Iterator[Contestant]:
     """Observation and noise on the host in, ten DDIM steps, actions on the host out."""
     figure, found = f"chunk, batch {batch}", {"batch": batch, "solver_steps": STEPS}
-    model = plain_network(network).eval().requires_grad_(False).to(device)
+    model = copy.deepcopy(plain_on(device, network)).eval().requires_grad_(False)
     scheduler, (observation, noise) = plain_scheduler(STEPS), inputs(batch, 16)
     vector = torch.cat([observation["keypoint"].flatten(2), observation["agent_pos"]], 2).flatten(1)
-    policy = our_policy(network).eval().requires_grad_(False).to(device)
+    policy = copy.deepcopy(ours_on(device, network)).eval().requires_grad_(False)
 
     def plain() -> Tensor:
         return plain_chunk(model, scheduler, vector.to(device), noise.to(device)).cpu()
