@@ -199,6 +199,29 @@ def test_a_gpu_run_compiles_its_norms_alone(tmp_path):
     assert trainer.loss == policy.loss
 
 
+def test_what_a_gpu_needs_of_a_resident_batch_is_copied_without_waiting(tmp_path, monkeypatch):
+    """Indices of frames and the mask: torch waits for copies from memory that is not pinned."""
+    dataset = write_dataset(tmp_path / "walk.zarr")
+    loader = make_trainer(tmp_path / "run", dataset, batch_size=8).loader
+    expected, pinned, copies = loader._source.batch(0), [], []
+
+    def pin_memory(tensor):
+        pinned.append(tensor)
+        return tensor
+
+    def to(tensor, device, non_blocking=False):
+        copies.append((device.type, non_blocking, any(tensor is each for each in pinned)))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(loader._source, "_device", torch.device("cuda"))
+    batch = loader._source.batch(0)
+    assert copies == [("cuda", True, True)] * 3
+    assert torch.equal(batch["action"], expected["action"])
+    assert torch.equal(batch["action_is_pad"], expected["action_is_pad"])
+
+
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
