@@ -1,10 +1,11 @@
 """`dipole replay`: does a recording give the same actions again; as demonstrations, and as MCAP."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from dipole.data.errors import DataError
-from dipole.deploy.recording.replay import export, replay
+from dipole.deploy.recording.replay import Verdict, replay
 
 
 def main(argv: list[str]) -> int:
@@ -19,15 +20,40 @@ def main(argv: list[str]) -> int:
     path = options.recording.expanduser()
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
+    damage = ""
     if options.export is not None:
-        episodes = export(path, options.export.expanduser())
-        print(f"{options.export}: {episodes} episodes")
+        damage = _export(path, options.export.expanduser())
     if options.mcap is not None:
         from dipole.deploy.recording.to_mcap import export_mcap  # late: it needs the mcap extra
 
-        print(f"{options.mcap}: {export_mcap(path, options.mcap.expanduser())} messages")
+        count, damage = export_mcap(path, options.mcap.expanduser())
+        print(f"{options.mcap}: {count} messages")
     if options.export is not None or options.mcap is not None:
-        return 0
-    same = [decision.same for decision in replay(path)]
-    print(f"{path}: {sum(same)} of {len(same)} decisions are the same again")
-    return 0 if all(same) else 1
+        if damage:
+            print(f"only what comes before the damage: {damage}")
+        return 1 if damage else 0
+    return _replay(path)
+
+
+def _export(path: Path, output: Path) -> str:
+    """Print what was exported; returns the damage, or ""."""
+    from dipole.deploy.recording.to_dataset import to_dataset  # late: a robot may have no zarr
+
+    told = to_dataset(path, output)
+    ends = ", ".join(f"{reason} ({count})" for reason, count in told.ends.most_common())
+    print(f"{output}: {told.episodes} episodes, {told.frames} frames; they ended by {ends}")
+    if told.too_short:
+        print(f"{told.too_short} episodes were too short and are left out")
+    for note in told.notes:
+        print(f"note: {note}")
+    return told.damage
+
+
+def _replay(path: Path) -> int:
+    """Print how much is the same again; 0 where nothing differs."""
+    verdicts = Counter(decision.verdict for decision in replay(path))
+    same, total = verdicts[Verdict.SAME], verdicts.total()
+    print(f"{path}: {same} of {total} decisions are the same again")
+    if unknown := verdicts[Verdict.UNKNOWN]:
+        print(f"{unknown} could not be decided again: records are missing before them")
+    return 1 if verdicts[Verdict.DIFFERENT] else 0

@@ -5,23 +5,31 @@ full, or too slow, records are dropped and counted, and control goes on.
 """
 
 import contextlib
-import queue
+import os
 import threading
-from dataclasses import asdict
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dipole.data.errors import DataError
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.states import Transition
-from dipole.deploy.recording.file_format import MAGIC, Record, pack
+from dipole.deploy.recording.bounded_queue import OVERHEAD, BoundedQueue
+from dipole.deploy.recording.file_format import DTYPES, MAGIC, Record, parts
 from dipole.deploy.robots.robot import Reading, RobotSpec
-from dipole.deploy.safety.command_filter import Command
-from dipole.deploy.types import Arrays, Decision, Request, Result
+from dipole.deploy.types import Arrays, Decision, Floats, Request, Result
 
-QUEUED = 10_000  # records that may wait for the disk
+MAX_RECORDS = 10_000  # that may wait for the disk
+MAX_BYTES = 256 * 2**20
+SMALL = 1 << 16  # bytes; shorter records are written in one piece
 
 
 class Recorder(Protocol):
@@ -31,9 +39,11 @@ class Recorder(Protocol):
         """The same inference, its answers noted."""
         ...
 
-    def act(self, now: float, reading: Reading | None, decision: Decision) -> None: ...
+    def act(
+        self, now: float, reading: Reading | None, last: Floats | None, decision: Decision
+    ) -> None: ...
 
-    def command(self, now: float, command: Command, missed: int) -> None: ...
+    def command(self, now: float, command: Floats) -> None: ...
 
     def state(self, transition: Transition) -> None: ...
 
@@ -55,39 +65,69 @@ class NoRecorder:
 
 
 class FlightRecorder:
-    """Appends to a new file at `path`. dropped: how many records are not in it.
+    """Appends to a new file at `path`, which is readable up to its last record at every moment.
 
-    Raises FileExistsError where there is one.
+    robot, config: What the loop runs with.
+    dry_run: Whether nothing is sent; such a recording is not exported as demonstrations.
+    max_bytes: How much may wait for the disk; what does not fit is dropped.
+
+    Raises FileExistsError where there is a file, DataError where none can be written.
     """
 
-    def __init__(self, path: Path, robot: RobotSpec, config: LoopConfig) -> None:
-        self.dropped = 0
-        self._robot, self._config = robot, config
-        self._file = path.open("xb", buffering=0)
-        self._file.write(MAGIC)
-        self._queue: queue.Queue[Record | None] = queue.Queue(QUEUED)
+    def __init__(
+        self,
+        path: Path,
+        robot: RobotSpec,
+        config: LoopConfig,
+        max_bytes: int = MAX_BYTES,
+        *,
+        dry_run: bool = False,
+    ) -> None:
+        self.path = path
+        self._begin = {"robot": asdict(robot), "loop": asdict(config), "dry_run": dry_run}
+        self._queue = BoundedQueue(MAX_RECORDS, max_bytes)
+        self._causes: list[str] = []
+        self._file = _AppendedFile(open_new(path))
         self._thread = threading.Thread(target=self._write, daemon=True, name="dipole-recorder")
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """How many records are not in the file."""
+        return self.dropped_by_kind.total()
+
+    @property
+    def dropped_by_kind(self) -> Counter[str]:
+        """The same, {"act": ..., "command": ..., ...}."""
+        return Counter(self._queue.dropped)
+
+    @property
+    def problems(self) -> list[str]:
+        """What a person has to know of this recording, a line each; empty where it is whole."""
+        if not self.dropped:
+            return []
+        kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.dropped_by_kind.items()))
+        cause = "; ".join(self._causes) or "the disk was too slow"
+        return [f"{self.path}: {self.dropped} records are missing ({kinds}): {cause}"]
+
     def listen(self, inference: Inference) -> Inference:
-        policy, loop = asdict(inference.spec), asdict(self._config.resolved(inference.spec))
-        described = {"robot": asdict(self._robot), "loop": loop, "policy": policy}
-        self._note(Record("begin", described))
+        times = {"wall_time": time.time(), "monotonic_time": time.monotonic()}
+        self._note(Record("begin", self._begin | times | {"policy": asdict(inference.spec)}))
         return _Listened(inference, self)
 
-    def act(self, now: float, reading: Reading | None, decision: Decision) -> None:
-        values: dict[str, Any] = {"now": now, "hold": decision.hold}
-        arrays: dict[str, Any] = {"action": decision.action}
+    def act(
+        self, now: float, reading: Reading | None, last: Floats | None, decision: Decision
+    ) -> None:
+        values: dict[str, Any] = {"now": now, "hold": decision.hold, "clamps": decision.clamps}
+        arrays: dict[str, Any] = {"last": last, "wanted": decision.wanted}
+        arrays |= {"action": decision.action}
         if reading is not None:
             values |= {"captured": reading.time, "captured_times": dict(reading.times)}
-            # Copied: a driver may reuse its memory before this is written.
-            arrays |= {f"seen.{name}": np.array(value) for name, value in reading.values.items()}
-        given = {name: array for name, array in arrays.items() if array is not None}
-        self._note(Record("act", values, given))
+            arrays |= {f"seen.{name}": value for name, value in reading.values.items()}
+        self._note(Record("act", values), arrays)
 
-    def command(self, now: float, command: Command, missed: int) -> None:
-        values = {"now": now, "clamps": command.clamps, "behind": command.behind, "missed": missed}
-        self._note(Record("command", values, {"command": command.values}))
+    def command(self, now: float, command: Floats) -> None:
+        self._note(Record("command", {"now": now}), {"command": command})
 
     def state(self, transition: Transition) -> None:
         self._note(Record("state", asdict(transition)))
@@ -96,37 +136,128 @@ class FlightRecorder:
         """An answer of inference, whatever it is."""
         values = {"ticket": asdict(result.ticket), "error": result.error, "seconds": result.seconds}
         values |= {"lost": result.lost}
-        self._note(Record("result", values, _arrays(result.answer)))
+        answer = result.answer if isinstance(result.answer, Mapping) else {}
+        self._note(Record("result", values), answer)
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Write what waits, and end."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=timeout)
+    def outcome(self, values: Mapping[str, Any]) -> None:
+        """How the task went, {"success": 1.0, "task": "push the T", ...}: plain values."""
+        self._note(Record("outcome", dict(values)))
+
+    def close(self, timeout: float = 5.0) -> int:
+        """Write what waits, for at most `timeout` seconds, and end.
+
+        Returns how many records are not in the file; `problems` says it for a person.
+        """
+        self._queue.close()
         self._thread.join(timeout)
+        if self._thread.is_alive():
+            before = self.dropped
+            self._queue.give_up()
+            if self.dropped > before:
+                self._causes.append(f"the disk did not take them within {timeout:g} s of the end")
+        return self.dropped
 
-    def _note(self, record: Record) -> None:
+    def _note(self, record: Record, arrays: Mapping[Any, Any] | None = None) -> None:
+        """Queue a record with copies of the arrays: a driver may reuse its memory."""
         try:
-            self._queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
+            given = _numbers(arrays or {})
+            if not self._queue.has_room(OVERHEAD + sum(a.nbytes for a in given.values())):
+                self._queue.drop(record.kind)  # before anything is copied
+                return
+            copies = {name: array.copy() for name, array in given.items()}
+            self._queue.put(replace(record, arrays=copies))
+        except Exception as error:  # of no consequence for control
+            self._queue.drop(record.kind)
+            self._tell(error)
 
     def _write(self) -> None:
-        with self._file:
-            while (record := self._queue.get()) is not None:
-                self._append(record)
+        begin: Record | None = None  # the first record, where the disk was full
+        lost: Counter[str] = Counter()  # since the last record that was written
+        while (record := self._queue.get()) is not None:
+            lost.update(record.missing)
+            if begin is not None and self._append(begin):
+                begin = None
+            written = begin is None and self._append(replace(record, missing=dict(lost)))
+            if written:
+                lost.clear()
+            elif record.kind == "begin":
+                begin = record
+            else:
+                lost[record.kind] += 1
+            self._queue.done(written)
+        if not self._queue.given_up:
+            end = Record("end", {"dropped": dict(self.dropped_by_kind)})
+            self._append(replace(end, missing=dict(lost + Counter(self._queue.unsaid()))))
+        self._file.close()
 
-    def _append(self, record: Record) -> None:
-        """All of the record, or none of it."""
-        end = self._file.tell()
+    def _append(self, record: Record) -> bool:
         try:
-            data = memoryview(pack(record))
-            while data:
-                data = data[self._file.write(data) :]
-        except (OSError, TypeError, ValueError):
-            self.dropped += 1
-            with contextlib.suppress(OSError):
-                self._file.seek(end)
+            self._file.append(parts(record))
+        except Exception as error:  # a full disk, a value that cannot be written, no memory
+            self._tell(error)
+            return False
+        return True
+
+    def _tell(self, error: Exception) -> None:
+        cause = f"{type(error).__name__}: {error}"
+        if cause not in self._causes and len(self._causes) < 5:
+            self._causes.append(cause)
+
+
+class _AppendedFile:
+    """A file that ends with a whole record, or is brought back to that before the next one."""
+
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
+        self._end = len(MAGIC)
+        self._torn = False
+
+    def append(self, pieces: list[memoryview]) -> None:
+        """Write all of the pieces; raises OSError where the disk does not take them."""
+        if self._torn:
+            self._file.seek(self._end)
+            self._file.truncate()
+        self._torn = True
+        size = sum(piece.nbytes for piece in pieces)
+        if size < SMALL:
+            pieces = [memoryview(b"".join(pieces))]
+        for piece in pieces:
+            _write_all(self._file, piece)
+        self._end, self._torn = self._end + size, False
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._torn:
+                self._file.seek(self._end)
                 self._file.truncate()
+            os.fsync(self._file.fileno())  # a robot's computer is often switched off next
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def open_new(path: Path) -> RawIOBase:
+    """A new recording's file; raises FileExistsError, or DataError where it cannot be written."""
+    try:
+        file = path.open("xb", buffering=0)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: no recording can be written ({error})") from error
+    try:
+        _write_all(file, memoryview(MAGIC))
+    except OSError as error:
+        file.close()
+        path.unlink(missing_ok=True)
+        raise DataError(f"{path}: no recording can be written ({error})") from error
+    return file
+
+
+def _write_all(file: RawIOBase, data: memoryview) -> None:
+    while data:
+        written = file.write(data)
+        if not written:
+            raise OSError("nothing more can be written")
+        data = data[written:]
 
 
 class _Listened:
@@ -152,13 +283,12 @@ class _Listened:
         self._inference.close()
 
 
-def _arrays(answer: Any) -> dict[str, np.ndarray]:
-    """What of an answer is numbers: the rest was refused, and its refusal is noted."""
+def _numbers(arrays: Mapping[Any, Any]) -> dict[str, NDArray[Any]]:
+    """What of them can be recorded: the rest was refused, and its refusal is recorded."""
     found = {}
-    if isinstance(answer, dict):
-        for name, value in answer.items():
-            with contextlib.suppress(ValueError):
-                array = np.asarray(value)
-                if array.dtype.kind in "fiub":
-                    found[str(name)] = array
+    for name, value in arrays.items():
+        with contextlib.suppress(TypeError, ValueError):
+            array = np.asarray(value)
+            if array.dtype.newbyteorder("<").str in DTYPES:
+                found[str(name)] = array
     return found

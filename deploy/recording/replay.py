@@ -1,103 +1,109 @@
-"""Recordings again: the same actions from them, and demonstrations."""
+"""A recording again: whether the same readings, answers and times give the same decisions."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dipole.data.errors import DataError
-from dipole.data.window_spec import WindowSpec
 from dipole.deploy.loop.clock import VirtualClock
-from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
 from dipole.deploy.loop.report import Report
-from dipole.deploy.recording.file_format import Record, read_recording
-from dipole.deploy.robots.groups import ActionSpec
-from dipole.deploy.robots.robot import Channel, Reading, RobotSpec
-from dipole.deploy.safety.limits import Limits
-from dipole.deploy.types import (
-    Arrays,
-    Decision,
-    Meaning,
-    PolicySpec,
-    Request,
-    Result,
-    Ticket,
-    read_fps,
+from dipole.deploy.recording.contents import (
+    Begin,
+    explained,
+    open_recording,
+    reading_of,
+    result_of,
 )
+from dipole.deploy.recording.file_format import Record
+from dipole.deploy.types import Arrays, Decision, PolicySpec, Request, Result
+
+NEEDED = {"act", "result", "state"}  # without these kinds, what follows cannot be decided
+
+
+class Verdict(StrEnum):
+    """How what was decided then compares with what is decided now."""
+
+    SAME = "the same"  # to the last bit
+    DIFFERENT = "different"
+    UNKNOWN = "not decided again"  # records are missing before it
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """One decision of a recording: what was decided then, and what the pilot decides again."""
+    """One record of a recording, and whether it comes out the same again."""
 
     then: Record
-    again: Decision
+    verdict: Verdict
 
     @property
     def same(self) -> bool:
-        """Whether both are the same, to the last bit."""
-        was = self.then.arrays.get("action")
-        if was is None or self.again.action is None:
-            return was is None and self.again.action is None
-        return bool(np.array_equal(was, self.again.action))
+        return self.verdict is Verdict.SAME
 
 
 def replay(path: Path) -> Iterator[Replayed]:
     """Decide everything in a recording again, from what was seen and computed then.
 
-    Raises DataError for a file that is damaged, or does not begin with its beginning.
+    Raises DataError for a file that is damaged, or of format 1.
     """
-    records = read_recording(path)
-    begin = _begin(path, records)
-    inference = _RecordedAnswers(_policy_spec(begin["policy"]))
-    config = LoopConfig.from_dict(begin["loop"]).resolved(inference.spec)
-    report = Report(VirtualClock(), config.control_hz)
-    pilot = RecedingHorizon(
-        _robot_spec(begin["robot"]), inference, config, report, lambda _line: None
-    )
-    for record in records:
+    begin, records = open_recording(path)
+    if begin.format == 1:
+        raise DataError(
+            f"{path}: made by a dipole whose limits ran at the policy's rate (recording format 1): "
+            "its decisions cannot be made again. --export and --mcap work"
+        )
+    decisions = _Decisions(begin)
+    for number, record in enumerate(records):
+        with explained(f"{path}: record {number} after the beginning"):
+            decisions.missing |= bool(NEEDED & set(record.missing))
+            verdict = decisions.verdict(record)
+        if verdict is not None:
+            yield Replayed(record, verdict)
+
+
+class _Decisions:
+    """The executor of a recording, shown its records one by one.
+
+    missing: Whether a record was dropped that the executor would have needed.
+    """
+
+    def __init__(self, begin: Begin) -> None:
+        self.missing = False
+        self._answers = _RecordedAnswers(begin.policy)
+        config = begin.loop()
+        with explained(f"{begin.path}: the recording's beginning"):
+            report = Report(VirtualClock(), config.control_hz)
+            self._executor = RecedingHorizon(
+                begin.robot(), self._answers, config, report, lambda _line: None
+            )
+
+    def verdict(self, record: Record) -> Verdict | None:
+        """Take in a record; the verdict where it is a decision."""
         if record.kind == "result":
-            inference.hear(record)
+            self._answers.hear(result_of(record))
         elif record.kind == "state" and record.values["state"] in ("IDLE", "ARMED"):
-            pilot.reset()  # as `reset` and `run` do
+            self._executor.reset()  # as `reset` and `run` do
         elif record.kind == "act":
-            decision = pilot.decide(_reading(record), record.values["now"])
-            yield Replayed(record, decision)
+            return self._decided_again(record)
+        return None
+
+    def _decided_again(self, record: Record) -> Verdict:
+        if self.missing:
+            return Verdict.UNKNOWN
+        last = record.arrays.get("last")
+        again = self._executor.decide(reading_of(record), record.values["now"], last)
+        return Verdict.SAME if _is_same(record, again) else Verdict.DIFFERENT
 
 
-def export(path: Path, output: Path, shortest: int = 16) -> int:
-    """Write a recording as demonstrations, and return how many episodes there are.
-
-    A frame is what was seen, and the action that was then commanded, at the policy's rate; a hold
-    ends an episode, and those of fewer than `shortest` frames are left out. Raises DataError.
-    """
-    from dipole.data import EpisodeWriter  # late: a robot's computer replays without zarr
-
-    records = read_recording(path)
-    begin = _begin(path, records)
-    with EpisodeWriter(output, fps=float(begin["loop"]["policy_hz"])) as writer:
-        for frames in _episodes(records):
-            if len(frames) >= shortest:
-                keys = frames[0]
-                writer.add_episode({key: np.stack([f[key] for f in frames]) for key in keys})
-        return writer.n_episodes
-
-
-def _episodes(records: Iterator[Record]) -> Iterator[list[dict[str, np.ndarray]]]:
-    frames: list[dict[str, np.ndarray]] = []
-    for record in records:
-        if record.kind != "act":
-            continue
-        if "action" not in record.arrays:
-            yield frames
-            frames = []
-        elif (reading := _reading(record)) is not None:
-            frames.append({**reading.values, "action": record.arrays["action"]})
-    yield frames
+def _is_same(then: Record, again: Decision) -> bool:
+    was = then.arrays.get("action")
+    if was is None or again.action is None:
+        return was is None and again.action is None
+    return bool(np.array_equal(was, again.action))
 
 
 class _RecordedAnswers:
@@ -108,11 +114,8 @@ class _RecordedAnswers:
         self._heard: deque[Result] = deque()
         self._asked = 0
 
-    def hear(self, record: Record) -> None:
-        values = record.values
-        ticket = Ticket(**values["ticket"])
-        answer, lost = dict(record.arrays), values.get("lost", False)
-        self._heard.append(Result(ticket, answer, values["seconds"], values["error"], lost))
+    def hear(self, result: Result) -> None:
+        self._heard.append(result)
 
     def warm_up(self, observation: Arrays, calls: int) -> None:
         pass
@@ -127,46 +130,3 @@ class _RecordedAnswers:
 
     def close(self) -> None:
         pass
-
-
-def _begin(path: Path, records: Iterator[Record]) -> Mapping[str, Any]:
-    first = next((record for record in records if record.kind == "begin"), None)
-    if first is None:
-        raise DataError(f"{path}: the recording has no beginning, so its actions mean nothing")
-    return first.values
-
-
-def _reading(record: Record) -> Reading | None:
-    if "captured" not in record.values:
-        return None
-    seen = {k.removeprefix("seen."): v for k, v in record.arrays.items() if k.startswith("seen.")}
-    return Reading(record.values["captured"], seen, record.values.get("captured_times", {}))
-
-
-def _robot_spec(values: Mapping[str, Any]) -> RobotSpec:
-    channels = {
-        name: Channel(
-            tuple(c["shape"]),
-            c["dtype"],
-            c["unit"],
-            tuple(c.get("quaternions", ())),
-            tuple(c.get("names", ())),
-        )
-        for name, c in values["observation"].items()
-    }
-    action = values["action"]
-    limits = Limits(**{name: tuple(limit) for name, limit in values["limits"].items()})
-    names, quaternions = tuple(action["names"]), tuple(action["quaternions"])
-    spec = ActionSpec(names, action["unit"], action["measured_by"], quaternions)
-    return RobotSpec(channels, spec, limits)
-
-
-def _policy_spec(values: Mapping[str, Any]) -> PolicySpec:
-    observation = {name: tuple(shape) for name, shape in values["observation"].items()}
-    size, window = values["action_size"], WindowSpec(**values["window"])
-    meaning = {  # recordings from before hold none
-        name: Meaning.read(observation.get(name, (size,)), entry)
-        for name, entry in values.get("meaning", {}).items()
-    }
-    inpaints, fps = values.get("inpaints", False), read_fps(values.get("fps"))
-    return PolicySpec(observation, size, window, inpaints, fps, meaning)

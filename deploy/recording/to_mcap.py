@@ -3,21 +3,25 @@
     topic                    message (JSON, its schema in the file)
     /observation/<name>      {"values": [...]}, flattened; an image: foxglove.CompressedImage, PNG
     /action/wanted           the policy's next action, by its numbers' names, before the limits
-    /action/limited          the same, after the limits
-    /command                 what was sent, at the controller's rate
-    /limits                  which limits the action met, and how many
+    /action/limited          the same, after the limits (format 1 only, see file_format.py)
+    /command                 what was sent, at the control rate
+    /limits                  which limits a command met, and how many; in format 1, an action
     /hold                    why there was no action
     /state                   the loop's state, by name and number, and why
     /chunk                   an answer of inference: its ticket, seconds, error and actions
+    /missing                 how many records were dropped before this moment, and of which kinds
+    /outcome                 how the task went, where that was recorded
 
-Times are those of the robot's computer's monotonic clock: seconds since it was started.
+Times are those of the robot's computer's monotonic clock: seconds since it was started. A message
+of an observation has the time of its own capture, all others that of the loop; the metadata
+"dipole" hold the wall clock's time at the beginning, and whether it was a dry run.
 """
 
 import base64
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,15 @@ import numpy as np
 
 from dipole.data.errors import DataError
 from dipole.deploy.loop.states import State
-from dipole.deploy.recording.file_format import Record, read_recording
+from dipole.deploy.recording.contents import (
+    Begin,
+    Readable,
+    explained,
+    open_recording,
+    reading_of,
+)
+from dipole.deploy.recording.file_format import Record
+from dipole.deploy.robots.robot import Channel
 
 LIMITS = ("position", "velocity", "acceleration")
 STATES = {str(state): number for number, state in enumerate(State)}
@@ -50,40 +62,42 @@ CHUNK = {
 Message = tuple[str, float, Mapping[str, Any]]  # topic, seconds, content
 
 
-def export_mcap(recording: Path, output: Path) -> int:
-    """Write a recording to a new MCAP file, and return how many messages are in it.
+def export_mcap(recording: Path, output: Path) -> tuple[int, str]:
+    """Write a recording to a new MCAP file; how many messages are in it, and the damage, or "".
 
-    The file appears whole or not at all. Raises DataError for a recording that is damaged or has no
-    beginning, and where `output` exists; ModuleNotFoundError where mcap is not installed.
+    The file appears whole or not at all. Of a damaged recording it holds what comes before the
+    damage. Raises DataError for a recording that has no beginning, and where `output` exists;
+    ModuleNotFoundError where mcap is not installed.
     """
     from mcap.writer import Writer
 
     if output.exists():
         raise DataError(f"{output} exists: recordings are never overwritten; give another name")
-    records = read_recording(recording)
-    begin = next((record for record in records if record.kind == "begin"), None)
-    if begin is None:
-        raise DataError(f"{recording}: the recording has no beginning, so its actions mean nothing")
+    begin, records = open_recording(recording)
+    read = Readable(records)
     beside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
             writer = Writer(file)
             writer.start(profile="", library="dipole")
-            channels = {
-                topic: _register(writer, topic, name, properties)
-                for topic, name, properties in _topics(begin.values["robot"])
-            }
+            writer.add_metadata("dipole", _about(begin))
+            channels = {t: _register(writer, t, name, of) for t, name, of in _topics(begin)}
             count = 0
-            for topic, seconds, content in _messages(records, begin.values["robot"]):
-                nanoseconds = round(seconds * 1e9)
-                data = json.dumps(content).encode()
-                writer.add_message(channels[topic], nanoseconds, data, nanoseconds)
+            for topic, seconds, content in _Messages(begin).of(read):
+                time, data = _nanoseconds(seconds), json.dumps(content).encode()
+                writer.add_message(channels[topic], time, data, time)
                 count += 1
             writer.finish()
         beside.replace(output)
     finally:
         beside.unlink(missing_ok=True)
-    return count
+    return count, read.damage
+
+
+def _about(begin: Begin) -> dict[str, str]:
+    told = {"format": begin.format, "dry_run": begin.dry_run}
+    told |= {name: begin.values.get(name) for name in ("wall_time", "monotonic_time")}
+    return {name: json.dumps(value) for name, value in told.items()}
 
 
 def _register(writer: Any, topic: str, name: str, properties: Mapping[str, Any]) -> int:
@@ -93,76 +107,105 @@ def _register(writer: Any, topic: str, name: str, properties: Mapping[str, Any])
     return channel
 
 
-def _topics(robot: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _topics(begin: Begin) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Every channel: its topic, its schema's name, and its schema's properties."""
-    for name, channel in robot["observation"].items():
+    for name, channel in begin.channels.items():
         kind = ("foxglove.CompressedImage", IMAGE) if _is_image(channel) else _values(name)
         yield f"/observation/{name}", *kind
-    action = dict.fromkeys(robot["action"]["names"], NUMBER)
+    action = dict.fromkeys(begin.action_names, NUMBER)
     for topic in ("/action/wanted", "/action/limited", "/command"):
         yield topic, "dipole.Action", action
     yield "/limits", "dipole.Limits", dict.fromkeys(LIMITS, COUNT) | {"count": COUNT}
     yield "/hold", "dipole.Hold", {"reason": TEXT}
     yield "/state", "dipole.State", {"state": TEXT, "number": COUNT, "reason": TEXT}
     yield "/chunk", "dipole.Chunk", CHUNK
+    yield "/missing", "dipole.Missing", {"count": COUNT, "kinds": {"type": "object"}}
+    yield "/outcome", "dipole.Outcome", {"outcome": {"type": "object"}}
 
 
 def _values(name: str) -> tuple[str, Mapping[str, Any]]:
     return f"dipole.Observation.{name}", {"values": NUMBERS}
 
 
-def _is_image(channel: Mapping[str, Any]) -> bool:
-    shape = channel["shape"]
-    return channel["dtype"] == "uint8" and len(shape) == 3 and shape[-1] in (1, 3)
+def _is_image(channel: Channel) -> bool:
+    return channel.dtype == "uint8" and len(channel.shape) == 3 and channel.shape[-1] in (1, 3)
 
 
-def _messages(records: Iterator[Record], robot: Mapping[str, Any]) -> Iterator[Message]:
-    """In the order in which things happened; an answer counts when the loop took it in."""
-    answers: list[Record] = []
-    seen_at = float("-inf")
-    now = 0.0
-    for record in records:
+class _Messages:
+    """The messages of a recording's records, in the order in which things happened."""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+        self._answers: list[Record] = []  # an answer counts when the loop took it in
+        self._captured: dict[str, float] = {}  # when each entry that was told last was captured
+        self._now = 0.0
+
+    def of(self, records: Iterable[Record]) -> Iterator[Message]:
+        for number, record in enumerate(records):
+            with explained(f"{self._begin.path}: record {number} after the beginning"):
+                yield from self._told(record)
+        yield from self._chunks()
+
+    def _told(self, record: Record) -> Iterator[Message]:
+        values = record.values
+        if record.missing:
+            count = sum(record.missing.values())
+            yield "/missing", self._now, {"count": count, "kinds": dict(record.missing)}
         if record.kind == "result":
-            answers.append(record)
-            continue
-        now = float(record.values.get("now", record.values.get("time", now)))
-        for answer in answers:
-            yield "/chunk", now, _chunk(answer)
-        answers.clear()
+            self._answers.append(record)
+            return
+        self._now = now = float(values.get("now", values.get("time", self._now)))
+        yield from self._chunks()
         if record.kind == "state":
             yield "/state", now, _state(record)
+        elif record.kind == "outcome":
+            yield "/outcome", now, {"outcome": dict(values)}
         elif record.kind == "command":
-            yield "/command", now, _named(record.arrays["command"], robot)
+            yield "/command", now, self._named(record.arrays["command"])
+            if "clamps" in values:
+                yield "/limits", now, _limits(values["clamps"])
         elif record.kind == "act":
-            captured = float(record.values.get("captured", seen_at))
-            if captured > seen_at:  # a reading is recorded at every look, also where it is not new
-                seen_at = captured
-                yield from _readings(record, captured, robot)
-            yield from _acted(record, now, robot)
-    for answer in answers:
-        yield "/chunk", now, _chunk(answer)
+            yield from self._readings(record)
+            yield from self._acted(record)
+
+    def _chunks(self) -> Iterator[Message]:
+        for answer in self._answers:
+            yield "/chunk", self._now, _chunk(answer)
+        self._answers.clear()
+
+    def _readings(self, record: Record) -> Iterator[Message]:
+        """A reading is recorded at every look, also where it is not new."""
+        reading = reading_of(record)
+        for name, channel in self._begin.channels.items():
+            if reading is None or name not in reading.values:
+                continue
+            captured = reading.times.get(name, reading.time)
+            if captured == self._captured.get(name):
+                continue
+            self._captured[name] = captured
+            time = captured if _is_time(captured) else self._now
+            value = reading.values[name]
+            image = _is_image(channel) and value.shape == channel.shape and value.dtype == np.uint8
+            content = _picture(value, name, time) if image else {"values": _list(value)}
+            yield f"/observation/{name}", time, content
+
+    def _acted(self, record: Record) -> Iterator[Message]:
+        arrays, now = record.arrays, self._now
+        topics = {"/action/wanted": "wanted", "/action/limited": "action"}
+        for topic, name in topics.items():
+            if name in arrays:
+                yield topic, now, self._named(arrays[name])
+        if "action" in arrays:
+            yield "/limits", now, _limits(record.values.get("clamps", []))
+        if record.values["hold"]:
+            yield "/hold", now, {"reason": record.values["hold"]}
+
+    def _named(self, action: np.ndarray) -> dict[str, float | None]:
+        return dict(zip(self._begin.action_names, _list(action), strict=True))
 
 
-def _readings(record: Record, captured: float, robot: Mapping[str, Any]) -> Iterator[Message]:
-    for name, channel in robot["observation"].items():
-        value = record.arrays.get(f"seen.{name}")
-        if value is None:
-            continue
-        image = _is_image(channel) and value.dtype == np.uint8
-        content = _picture(value, name, captured) if image else {"values": _list(value)}
-        yield f"/observation/{name}", captured, content
-
-
-def _acted(record: Record, now: float, robot: Mapping[str, Any]) -> Iterator[Message]:
-    arrays, clamps = record.arrays, record.values["clamps"]
-    for topic, name in (("/action/wanted", "wanted"), ("/action/limited", "action")):
-        if name in arrays:
-            yield topic, now, _named(arrays[name], robot)
-    if "action" in arrays:
-        met = {limit: int(limit in clamps) for limit in LIMITS}
-        yield "/limits", now, met | {"count": len(clamps)}
-    if record.values["hold"]:
-        yield "/hold", now, {"reason": record.values["hold"]}
+def _limits(clamps: Sequence[str]) -> dict[str, int]:
+    return {limit: int(limit in clamps) for limit in LIMITS} | {"count": len(clamps)}
 
 
 def _chunk(answer: Record) -> dict[str, Any]:
@@ -177,13 +220,20 @@ def _state(record: Record) -> dict[str, Any]:
     return {"state": state, "number": STATES.get(state, -1), "reason": record.values["reason"]}
 
 
-def _named(action: np.ndarray, robot: Mapping[str, Any]) -> dict[str, float | None]:
-    return dict(zip(robot["action"]["names"], _list(action), strict=True))
-
-
 def _list(values: np.ndarray) -> list[float | None]:
     """JSON has no NaN: null is what a plot leaves out."""
     return [float(value) if np.isfinite(value) else None for value in np.ravel(values)]
+
+
+def _is_time(seconds: float) -> bool:
+    """Whether MCAP can hold it: nanoseconds are a whole number of 64 bits, not negative."""
+    return 0 <= seconds < 2**63 / 1e9
+
+
+def _nanoseconds(seconds: float) -> int:
+    if not _is_time(seconds):
+        raise DataError(f"a record of the time {seconds} s, which MCAP cannot hold")
+    return round(seconds * 1e9)
 
 
 def _picture(image: np.ndarray, name: str, captured: float) -> dict[str, Any]:
@@ -191,9 +241,9 @@ def _picture(image: np.ndarray, name: str, captured: float) -> dict[str, Any]:
 
     stream = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stream, "PNG")
-    seconds = int(captured)
+    seconds, nanoseconds = divmod(_nanoseconds(captured), 10**9)
     return {
-        "timestamp": {"sec": seconds, "nsec": int((captured - seconds) * 1e9)},
+        "timestamp": {"sec": seconds, "nsec": nanoseconds},
         "frame_id": name,
         "data": base64.b64encode(stream.getvalue()).decode(),
         "format": "png",

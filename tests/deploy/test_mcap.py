@@ -3,8 +3,8 @@
 import base64
 import io
 import json
+import math
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,12 @@ from PIL import Image
 
 from dipole.apps.main import main
 from dipole.data.errors import DataError
-from dipole.deploy import ActionSpec, Channel, Limits, RobotSpec
-from dipole.deploy.recording.file_format import MAGIC, Record, pack, read_recording
+from dipole.deploy import Channel
+from dipole.deploy.recording.file_format import read_recording
 from dipole.deploy.recording.to_mcap import export_mcap
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from recorded_run import fly
+from recorded_run import FORMAT_1, Handwritten, fly
 
 
 def messages(path):
@@ -34,6 +34,13 @@ def messages(path):
             assert set(content) <= set(schemas[channel.topic]["properties"])
             found.setdefault(channel.topic, []).append((message.log_time / 1e9, content))
     return found, schemas
+
+
+def exported(recording):
+    """The messages of a recording, read back."""
+    output = recording.with_suffix(".mcap")
+    assert main(["replay", str(recording), "--mcap", str(output)]) == 0
+    return messages(output)
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +96,12 @@ def test_observations_are_told_once_each_at_their_capture(flown):
 
 
 def test_an_image_is_one_that_foxglove_shows(tmp_path):
-    limits = Limits((0.0,), (1.0,), (1.0,), (1.0,))
-    robot = RobotSpec(
-        {"camera": Channel((4, 6, 3), "uint8")}, ActionSpec(("x",), kind="joint_velocity"), limits
-    )
     picture = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
-    begin = Record("begin", {"robot": asdict(robot)})
-    values = {"now": 2.5, "captured": 2.25, "hold": "", "clamps": []}
-    act = Record("act", values, {"seen.camera": picture})
-    (tmp_path / "one.rec").write_bytes(MAGIC + pack(begin) + pack(act))
-    assert export_mcap(tmp_path / "one.rec", tmp_path / "one.mcap") == 1
-    found, schemas = messages(tmp_path / "one.mcap")
+    channels = {"camera": Channel((4, 6, 3), "uint8")}
+    kept = Handwritten(tmp_path / "one.rec", ("camera",), channels)
+    kept.act(25, {"camera": picture}, {"camera": 2.25}, hold="wait")
+    kept.close()
+    found, schemas = exported(tmp_path / "one.rec")
     assert schemas["/observation/camera"]["title"] == "foxglove.CompressedImage"
     ((time, content),) = found["/observation/camera"]
     assert time == 2.25
@@ -113,10 +115,79 @@ def test_nothing_is_overwritten_and_no_half_file_is_left(tmp_path):
     (tmp_path / "there.mcap").write_text("mine")
     with pytest.raises(DataError, match=r"there\.mcap exists"):
         export_mcap(tmp_path / "flight.rec", tmp_path / "there.mcap")
-    damaged = (tmp_path / "flight.rec").read_bytes()[:-40] + b"\0" * 40
-    (tmp_path / "damaged.rec").write_bytes(damaged)
-    with pytest.raises(DataError, match="damaged"):
-        export_mcap(tmp_path / "damaged.rec", tmp_path / "new.mcap")
+    kept = Handwritten(tmp_path / "hand.rec")
+    kept.actions(0, 3)
+    kept.act(math.nan)  # a time that MCAP cannot hold
+    kept.close()
+    with pytest.raises(DataError, match="of the time nan s"):
+        export_mcap(tmp_path / "hand.rec", tmp_path / "new.mcap")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "damaged.rec", "flight.rec", "there.mcap",
+        "flight.rec", "hand.rec", "there.mcap",
     ]  # fmt: skip
+
+
+def test_of_a_damaged_recording_what_comes_before_is_written(tmp_path, capsys):
+    kept = Handwritten(tmp_path / "flight.rec")
+    kept.actions(0, 10)
+    kept.close()
+    damaged = (tmp_path / "flight.rec").read_bytes()[:-40] + b"\xff" * 40
+    (tmp_path / "damaged.rec").write_bytes(damaged)
+    output = tmp_path / "new.mcap"
+    assert main(["replay", str(tmp_path / "damaged.rec"), "--mcap", str(output)]) == 1
+    assert "only what comes before the damage" in capsys.readouterr().out
+    assert len(messages(output)[0]["/command"]) == 20
+
+
+def test_each_entry_of_an_observation_has_its_own_time_once(tmp_path):
+    """A camera at half the rate, and joints of which one time lies in the future."""
+    channels = {"camera": Channel((1, 1, 1), "uint8"), "x": Channel((2,))}
+    kept = Handwritten(tmp_path / "flight.rec", ("camera", "x"), channels)
+    for number in range(6):
+        values = {"camera": np.uint8([[[number // 2]]]), "x": np.float32([number, 0])}
+        x = 1000.0 if number == 1 else number / 10 - 0.01
+        kept.act(number, values, {"camera": number // 2 / 5, "x": x}, hold="wait")
+    kept.close()
+    found, _ = exported(tmp_path / "flight.rec")
+    assert [time for time, _ in found["/observation/camera"]] == [0.0, 0.2, 0.4]
+    # A time that MCAP cannot hold, -0.01 s, is that of the loop.
+    times = [time for time, _ in found["/observation/x"]]
+    assert times == pytest.approx([0.0, 0.19, 0.29, 0.39, 0.49, 1000.0])
+
+
+def test_what_was_dropped_and_how_the_task_went_are_told(tmp_path):
+    kept = Handwritten(tmp_path / "flight.rec")
+    kept.actions(0, 2)
+    kept.recorder._queue.drop("act")
+    kept.recorder._queue.drop("act")
+    kept.actions(4, 5)
+    kept.recorder.outcome({"success": 1.0})
+    kept.close()
+    found, _ = exported(tmp_path / "flight.rec")
+    ((time, content),) = found["/missing"]
+    assert time == pytest.approx(0.15)  # of the last record before them
+    assert content == {"count": 2, "kinds": {"act": 2}}
+    assert [content for _, content in found["/outcome"]] == [{"outcome": {"success": 1.0}}]
+
+
+def test_the_wall_clocks_time_at_the_beginning_is_in_the_metadata(tmp_path):
+    Handwritten(tmp_path / "flight.rec", dry_run=True).close()
+    exported(tmp_path / "flight.rec")
+    begin = next(read_recording(tmp_path / "flight.rec")).values
+    with (tmp_path / "flight.mcap").open("rb") as file:
+        (told,) = make_reader(file).iter_metadata()
+    assert told.name == "dipole"
+    assert told.metadata == {
+        "format": "2", "dry_run": "true", "wall_time": json.dumps(begin["wall_time"]),
+        "monotonic_time": json.dumps(begin["monotonic_time"]),
+    }  # fmt: skip
+    assert begin["wall_time"] > 1.7e9
+
+
+def test_a_recording_of_format_1_is_written(tmp_path):
+    path = tmp_path / "old.rec"
+    path.write_bytes(FORMAT_1.read_bytes())
+    found, _ = exported(path)
+    assert len(found["/command"]) == 355
+    assert len(found["/action/limited"]) == len(found["/limits"]) == 71
+    assert len(found["/hold"]) == 9
+    assert found["/observation/x"][0][0] == pytest.approx(found["/observation/light"][0][0] - 0.02)

@@ -1,4 +1,4 @@
-"""A run of the virtual robot with faults of all kinds, recorded."""
+"""Recordings: of a run of the virtual robot with faults of all kinds, and written by hand."""
 
 import sys
 from pathlib import Path
@@ -8,10 +8,22 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from virtual_robot import WINDOW, VirtualRobot, run
 
-from dipole.deploy import ControlLoop, Limits, LoopConfig, VirtualClock
+from dipole.deploy import (
+    ActionSpec,
+    Channel,
+    ControlLoop,
+    Limits,
+    LoopConfig,
+    Reading,
+    RobotSpec,
+    VirtualClock,
+)
 from dipole.deploy.inference import PolicySpec, VirtualInference
+from dipole.deploy.loop.states import State, Transition
 from dipole.deploy.recording.recorder import FlightRecorder
+from dipole.deploy.types import Decision
 
+FORMAT_1 = Path(__file__).parents[1] / "recordings" / "format_1.rec"
 LIMITS = Limits((-50.0,) * 2, (50.0,) * 2, (30.0,) * 2, (200.0,) * 2)
 
 
@@ -26,8 +38,11 @@ def wandering(seed):
     return compute
 
 
-def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, file=None):
-    """A run with delays, lost readings, refused chunks and clamps, recorded."""
+def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, **options):
+    """A run with delays, lost readings, refused chunks and clamps, recorded.
+
+    options: of the recorder. Returns robot, report and recorder.
+    """
     clock, rng = VirtualClock(start=100.0), np.random.default_rng(1)
     robot = VirtualRobot(
         clock, LIMITS, look=lambda r: None if 107 < clock.now() < 108 else r,
@@ -40,10 +55,51 @@ def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, file=None):
     inference = VirtualInference(
         spec, wandering(0), clock, lambda ticket: float(rng.uniform(0, delay))
     )
-    kept = FlightRecorder(path, robot.spec, config)
-    if file is not None:
-        kept._file = file
+    kept = FlightRecorder(path, robot.spec, config, **options)
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None, recorder=kept)
     report = run(loop, seconds)
     kept.close()
     return robot, report, kept
+
+
+class Handwritten:
+    """A recording written by hand: a robot of two joints in rad, at 10 Hz, two commands an action.
+
+    >>> kept = Handwritten(path)
+    >>> kept.actions(0, 20)             # 20 actions from number 0 on; action n is [n, -n]
+    >>> kept.close()
+    """
+
+    def __init__(self, path, observed=("x",), channels=None, loop=None, **options):
+        channels = channels or {"x": Channel((2,), unit="rad")}
+        action = ActionSpec(("left", "right"), unit="rad")
+        config = LoopConfig(**{"control_hz": 20.0} | (loop or {}))
+        self.recorder = FlightRecorder(path, RobotSpec(channels, action, LIMITS), config, **options)
+        policy = PolicySpec({name: channels[name].shape for name in observed}, 2, WINDOW)
+        self.recorder.listen(VirtualInference(policy, wandering(0), VirtualClock()))
+
+    def actions(self, first, stop):
+        for number in range(first, stop):
+            self.act(number)
+            self.commands(number)
+
+    def act(self, number, values=None, times=None, hold=""):
+        """The look at time number / 10, and what was decided; values {}: nothing was read."""
+        now = number / 10
+        values = {"x": np.float32([number, 0])} if values is None else values
+        reading = Reading(now, values, times or {}) if values else None
+        action = None if hold else np.array([number, -number], np.float64)
+        decision = Decision(action=action, hold=hold)
+        self.recorder.act(now, reading, None, decision)
+
+    def commands(self, number, count=2):
+        """What was sent for an action: half of the way, and all of it."""
+        for slot in range(count):
+            command = np.array([number, -number]) - 0.5 * (1 - slot)
+            self.recorder.command(number / 10 + slot / 20, command)
+
+    def state(self, number, state, reason=""):
+        self.recorder.state(Transition(number / 10, State(state), reason))
+
+    def close(self):
+        return self.recorder.close()
