@@ -12,7 +12,6 @@ from dipole.data.errors import DataError
 from dipole.deploy import Channel
 from dipole.deploy.recording import recorder
 from dipole.deploy.recording.file_format import MAGIC, pack, read_recording
-from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.recording.replay import Verdict, replay
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -265,16 +264,13 @@ def test_a_disk_that_does_not_answer_holds_nothing_up(tmp_path, disk):
     """The loop runs to its end while the very first write waits."""
     blocked = Blocked(first=0)
     disk(blocked)
-    close = FlightRecorder.close
-    kept_open = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FlightRecorder, "close", kept_open.append)
-        _, report, kept = fly(tmp_path / "flight.rec", seconds=3.0, max_bytes=20_000)
+    options = {"end": lambda kept: None, "max_bytes": 20_000}
+    _, report, kept = fly(tmp_path / "flight.rec", seconds=3.0, **options)
     assert not blocked.answer.is_set()
     assert report.counts["missed_slots"] == 0
     assert kept.dropped > 200
     blocked.answer.set()
-    close(kept)
+    kept.close()
     assert kinds(tmp_path / "flight.rec")[0] == "begin"
 
 

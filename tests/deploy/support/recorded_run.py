@@ -38,10 +38,11 @@ def wandering(seed):
     return compute
 
 
-def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, **options):
+def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, end=FlightRecorder.close, **options):
     """A run with delays, lost readings, refused chunks and clamps, recorded.
 
-    options: of the recorder. Returns robot, report and recorder.
+    end: what is done with the recorder at the end; options: of the recorder. Returns robot, report
+    and recorder.
     """
     clock, rng = VirtualClock(start=100.0), np.random.default_rng(1)
     robot = VirtualRobot(
@@ -58,7 +59,7 @@ def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, **options):
     kept = FlightRecorder(path, robot.spec, config, **options)
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None, recorder=kept)
     report = run(loop, seconds)
-    kept.close()
+    end(kept)
     return robot, report, kept
 
 
