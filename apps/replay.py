@@ -1,4 +1,4 @@
-"""`dipole replay`: does a recording give the same actions again; as demonstrations, and as MCAP."""
+"""`dipole replay`: does a recording give the same commands again; as demonstrations, as MCAP."""
 
 import argparse
 from collections import Counter
@@ -11,7 +11,7 @@ from dipole.deploy.recording.replay import Verdict, replay
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="dipole replay",
-        description="Decide everything in a recording again, from what was seen and computed.",
+        description="Make every decision and command of a recording again, and compare.",
     )
     parser.add_argument("recording", type=Path, help="the flight.rec that `dipole deploy` wrote")
     parser.add_argument("--export", type=Path, metavar="OUT", help="write demonstrations to OUT")
@@ -51,9 +51,11 @@ def _export(path: Path, output: Path) -> str:
 
 def _replay(path: Path) -> int:
     """Print how much is the same again; 0 where nothing differs."""
-    verdicts = Counter(decision.verdict for decision in replay(path))
-    same, total = verdicts[Verdict.SAME], verdicts.total()
-    print(f"{path}: {same} of {total} decisions are the same again")
-    if unknown := verdicts[Verdict.UNKNOWN]:
-        print(f"{unknown} could not be decided again: records are missing before them")
-    return 1 if verdicts[Verdict.DIFFERENT] else 0
+    verdicts = Counter((again.then.kind, again.verdict) for again in replay(path))
+    for kind, name in (("act", "decisions"), ("command", "commands")):
+        same, unknown = verdicts[kind, Verdict.SAME], verdicts[kind, Verdict.UNKNOWN]
+        total = same + unknown + verdicts[kind, Verdict.DIFFERENT]
+        print(f"{path}: {same} of {total} {name} are the same again")
+        if unknown:
+            print(f"{unknown} {name} could not be made again: records are missing before them")
+    return 1 if any(verdict is Verdict.DIFFERENT for _, verdict in verdicts) else 0

@@ -23,6 +23,7 @@ class Begin:
 
     channels: Of the robot's observation, by name.
     action_names, action_units: Of each number of an action.
+    measured_by: The channels that had to be fit to use beside those that the policy observes.
     policy_hz, control_hz: Actions and commands per second.
     sensor_latency, align_to: See ObservationBuffer.
     dry_run: Whether nothing was sent; None where the recording does not say.
@@ -34,6 +35,7 @@ class Begin:
     channels: Mapping[str, Channel]
     action_names: tuple[str, ...]
     action_units: tuple[str, ...]
+    measured_by: tuple[str, ...]
     policy: PolicySpec
     policy_hz: float
     control_hz: float
@@ -64,7 +66,7 @@ def open_recording(path: Path) -> tuple[Begin, Iterator[Record]]:
     first = next((record for record in records if record.kind == "begin"), None)
     if first is None:
         raise DataError(f"{path}: the recording has no beginning, so its actions mean nothing")
-    return _begin(path, kind, first.values), records
+    return begin_of(path, kind, first.values), records
 
 
 class Readable:
@@ -81,10 +83,15 @@ class Readable:
             self.damage = str(error)
 
 
-def _begin(path: Path, number: int, values: Mapping[str, Any]) -> Begin:
+def begin_of(path: Path, number: int, values: Mapping[str, Any]) -> Begin:
+    """The beginning of a recording of a format's number, by its values. Raises DataError."""
     with explained(f"{path}: the recording's beginning"):
         robot, loop = values["robot"], values["loop"]
-        names = from_plain(tuple[str, ...], robot["action"]["names"])
+        # Format 1 had no groups; it looked only at what the policy observes.
+        groups = (
+            robot["action"]["groups"] if number > 1 else [robot["action"] | {"measured_by": ""}]
+        )
+        names = from_plain(tuple[str, ...], [name for group in groups for name in group["names"]])
         dry_run = values.get("dry_run")
         rates = float(loop["policy_hz"]), float(loop["control_hz"])
         if not all(0 < rate < math.inf for rate in rates) or len(set(names)) < len(names):
@@ -93,10 +100,12 @@ def _begin(path: Path, number: int, values: Mapping[str, Any]) -> Begin:
         if policy.window.horizon > LONGEST:
             raise ValueError(f"the policy's horizon is {policy.window.horizon}")
         return Begin(
-            path, number,
+            path,
+            number,
             channels=from_plain(Mapping[str, Channel], robot["observation"]),
             action_names=names,
-            action_units=(str(robot["action"].get("unit", "")),) * len(names),
+            action_units=tuple(str(group["unit"]) for group in groups for _ in group["names"]),
+            measured_by=tuple({str(g["measured_by"]): 0 for g in groups if g["measured_by"]}),
             policy=policy,
             policy_hz=rates[0],
             control_hz=rates[1],
@@ -104,7 +113,7 @@ def _begin(path: Path, number: int, values: Mapping[str, Any]) -> Begin:
             align_to=from_plain(str | None, loop.get("align_to")),
             dry_run=None if dry_run is None else bool(dry_run),
             values=values,
-        )  # fmt: skip
+        )
 
 
 def reading_of(record: Record) -> Reading | None:

@@ -25,7 +25,8 @@ from dipole.deploy.loop.states import Transition
 from dipole.deploy.recording.bounded_queue import OVERHEAD, BoundedQueue
 from dipole.deploy.recording.file_format import DTYPES, MAGIC, Record, parts
 from dipole.deploy.robots.robot import Reading, RobotSpec
-from dipole.deploy.types import Arrays, Decision, Floats, Request, Result
+from dipole.deploy.safety.command_filter import Command
+from dipole.deploy.types import Arrays, Decision, Request, Result
 
 MAX_RECORDS = 10_000  # that may wait for the disk
 MAX_BYTES = 256 * 2**20
@@ -39,11 +40,9 @@ class Recorder(Protocol):
         """The same inference, its answers noted."""
         ...
 
-    def act(
-        self, now: float, reading: Reading | None, last: Floats | None, decision: Decision
-    ) -> None: ...
+    def act(self, now: float, reading: Reading | None, decision: Decision) -> None: ...
 
-    def command(self, now: float, command: Floats) -> None: ...
+    def command(self, now: float, command: Command, missed: int) -> None: ...
 
     def state(self, transition: Transition) -> None: ...
 
@@ -115,19 +114,18 @@ class FlightRecorder:
         self._note(Record("begin", self._begin | times | {"policy": asdict(inference.spec)}))
         return _Listened(inference, self)
 
-    def act(
-        self, now: float, reading: Reading | None, last: Floats | None, decision: Decision
-    ) -> None:
-        values: dict[str, Any] = {"now": now, "hold": decision.hold, "clamps": decision.clamps}
-        arrays: dict[str, Any] = {"last": last, "wanted": decision.wanted}
-        arrays |= {"action": decision.action}
+    def act(self, now: float, reading: Reading | None, decision: Decision) -> None:
+        values: dict[str, Any] = {"now": now, "hold": decision.hold}
+        arrays: dict[str, Any] = {"action": decision.action, "following": decision.following}
+        arrays |= {"measured": decision.measured}
         if reading is not None:
             values |= {"captured": reading.time, "captured_times": dict(reading.times)}
             arrays |= {f"seen.{name}": value for name, value in reading.values.items()}
         self._note(Record("act", values), arrays)
 
-    def command(self, now: float, command: Floats) -> None:
-        self._note(Record("command", {"now": now}), {"command": command})
+    def command(self, now: float, command: Command, missed: int) -> None:
+        values = {"now": now, "clamps": command.clamps, "behind": command.behind, "missed": missed}
+        self._note(Record("command", values), {"command": command.values})
 
     def state(self, transition: Transition) -> None:
         self._note(Record("state", asdict(transition)))

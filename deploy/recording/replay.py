@@ -1,7 +1,8 @@
-"""A recording again: whether the same readings, answers and times give the same decisions."""
+"""A recording again: whether the same readings, answers and times give the same commands."""
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,32 +11,38 @@ import numpy as np
 
 from dipole.data.errors import DataError
 from dipole.deploy.loop.clock import VirtualClock
+from dipole.deploy.loop.motion import Motion
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
 from dipole.deploy.loop.report import Report
 from dipole.deploy.recording.contents import (
     Begin,
+    begin_of,
     explained,
     open_recording,
     reading_of,
     result_of,
 )
 from dipole.deploy.recording.file_format import Record
-from dipole.deploy.types import Arrays, Decision, PolicySpec, Request, Result
+from dipole.deploy.recording.plain import from_plain
+from dipole.deploy.safety.command_filter import OutsideLimits
+from dipole.deploy.types import Arrays, Floats, PolicySpec, Request, Result
 
-NEEDED = {"act", "result", "state"}  # without these kinds, what follows cannot be decided
+# The kinds of records without which the executor, and the motion, cannot go on as they did.
+FOR_DECISIONS = {"begin", "act", "result", "state"}
+FOR_COMMANDS = {"begin", "act", "command", "state"}
 
 
 class Verdict(StrEnum):
-    """How what was decided then compares with what is decided now."""
+    """How what was decided or sent then compares with what is now."""
 
     SAME = "the same"  # to the last bit
     DIFFERENT = "different"
-    UNKNOWN = "not decided again"  # records are missing before it
+    UNKNOWN = "not made again"  # records are missing before it
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """One record of a recording, and whether it comes out the same again."""
+    """A decision ("act") or a command, and whether it comes out the same again."""
 
     then: Record
     verdict: Verdict
@@ -46,9 +53,10 @@ class Replayed:
 
 
 def replay(path: Path) -> Iterator[Replayed]:
-    """Decide everything in a recording again, from what was seen and computed then.
+    """Make every decision and every command of a recording again.
 
-    Raises DataError for a file that is damaged, or of format 1.
+    Decisions from what was seen and computed then; commands from what was decided then, and the
+    slots in which they were sent. Raises DataError for a file that is damaged, or of format 1.
     """
     begin, records = open_recording(path)
     if begin.format == 1:
@@ -56,54 +64,98 @@ def replay(path: Path) -> Iterator[Replayed]:
             f"{path}: made by a dipole whose limits ran at the policy's rate (recording format 1): "
             "its decisions cannot be made again. --export and --mcap work"
         )
-    decisions = _Decisions(begin)
+    again = _Again(begin)
     for number, record in enumerate(records):
         with explained(f"{path}: record {number} after the beginning"):
-            decisions.missing |= bool(NEEDED & set(record.missing))
-            verdict = decisions.verdict(record)
+            verdict = again.verdict(record)
         if verdict is not None:
             yield Replayed(record, verdict)
 
 
-class _Decisions:
-    """The executor of a recording, shown its records one by one.
-
-    missing: Whether a record was dropped that the executor would have needed.
-    """
+class _Again:
+    """Executor and motion of a recording, shown its records one by one."""
 
     def __init__(self, begin: Begin) -> None:
-        self.missing = False
+        self._renew(begin)
+
+    def verdict(self, record: Record) -> Verdict | None:
+        """Take in a record; the verdict where it is a decision or a command."""
+        missing = set(record.missing)
+        self._decidable &= not missing & FOR_DECISIONS
+        self._movable &= not missing & FOR_COMMANDS
+        if record.kind == "begin":  # another inference, after a reset
+            self._renew(begin_of(self._begin.path, self._begin.format, record.values))
+        elif record.kind == "result":
+            self._answers.hear(result_of(record))
+        elif record.kind == "state":
+            self._state(record.values["state"])
+        elif record.kind == "act":
+            return self._act(record)
+        elif record.kind == "command":
+            return self._command(record)
+        return None
+
+    def _renew(self, begin: Begin) -> None:
+        """As the loop does at its beginning and when it is reset."""
+        self._begin, self._decidable, self._movable = begin, True, True
         self._answers = _RecordedAnswers(begin.policy)
-        config = begin.loop()
+        robot, config = begin.robot(), begin.loop()
         with explained(f"{begin.path}: the recording's beginning"):
             report = Report(VirtualClock(), config.control_hz)
             self._executor = RecedingHorizon(
-                begin.robot(), self._answers, config, report, lambda _line: None
+                robot, self._answers, config, report, lambda _line: None
             )
+            self._motion = Motion(robot, config)
 
-    def verdict(self, record: Record) -> Verdict | None:
-        """Take in a record; the verdict where it is a decision."""
-        if record.kind == "result":
-            self._answers.hear(result_of(record))
-        elif record.kind == "state" and record.values["state"] in ("IDLE", "ARMED"):
-            self._executor.reset()  # as `reset` and `run` do
-        elif record.kind == "act":
-            return self._decided_again(record)
-        return None
+    def _state(self, state: str) -> None:
+        if state == "IDLE":
+            self._renew(self._begin)
+        elif state == "ARMED":  # a run begins
+            self._executor.reset()
+            self._motion.reset()
+            self._movable = True
+        elif state == "STOPPING":
+            self._motion.hold()
 
-    def _decided_again(self, record: Record) -> Verdict:
-        if self.missing:
+    def _act(self, record: Record) -> Verdict:
+        if self._movable:
+            self._go(record)
+        if not self._decidable:
             return Verdict.UNKNOWN
-        last = record.arrays.get("last")
-        again = self._executor.decide(reading_of(record), record.values["now"], last)
-        return Verdict.SAME if _is_same(record, again) else Verdict.DIFFERENT
+        again = self._executor.decide(reading_of(record), record.values["now"])
+        same = all(
+            _is_same(record.arrays.get(name), getattr(again, name))
+            for name in ("action", "following", "measured")
+        )
+        return Verdict.SAME if same else Verdict.DIFFERENT
+
+    def _go(self, record: Record) -> None:
+        """What the loop did with this decision."""
+        action, measured = record.arrays.get("action"), record.arrays.get("measured")
+        if not self._motion.started and measured is not None:
+            with suppress(OutsideLimits):  # which ended that run, too
+                self._motion.start(measured)
+        if action is None:
+            self._motion.hold()
+        elif not self._motion.started:
+            raise ValueError("an action, but it is not known where the robot was")
+        else:
+            self._motion.follow(action, record.arrays.get("following"))
+
+    def _command(self, record: Record) -> Verdict:
+        if not self._movable:
+            return Verdict.UNKNOWN
+        if not self._motion.started:
+            raise ValueError("a command, but it is not known where the robot was")
+        again = self._motion.next(from_plain(int, record.values.get("missed", 0)))
+        same = _is_same(record.arrays["command"], again.values)
+        return Verdict.SAME if same else Verdict.DIFFERENT
 
 
-def _is_same(then: Record, again: Decision) -> bool:
-    was = then.arrays.get("action")
-    if was is None or again.action is None:
-        return was is None and again.action is None
-    return bool(np.array_equal(was, again.action))
+def _is_same(then: Floats | None, again: Floats | None) -> bool:
+    if then is None or again is None:
+        return then is None and again is None
+    return np.array_equal(then, again)
 
 
 class _RecordedAnswers:

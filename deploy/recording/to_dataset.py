@@ -136,9 +136,14 @@ class _Cutter:
     def __init__(self, begin: Begin, ends: Counter[str]) -> None:
         self._begin, self._ends = begin, ends
         self._dt, self._period = 1 / begin.policy_hz, 1 / begin.control_hz
-        self._observations = ObservationBuffer(
-            begin.policy, begin.sensor_latency, align_to=begin.align_to, channels=begin.channels
-        )
+        with explained(f"{begin.path}: the recording's beginning"):
+            self._observations = ObservationBuffer(
+                begin.policy,
+                begin.sensor_latency,
+                align_to=begin.align_to,
+                channels=begin.channels,
+                also=begin.measured_by,
+            )
         self._frames: list[Frame] = []
         self._shown: Frame | None = None  # for the present action; None while there is none
         self._began = self._sent_at = 0.0
@@ -154,7 +159,7 @@ class _Cutter:
             return self._act(record)
         if record.kind == "command":
             self._sent, self._sent_at = record.arrays["command"], record.values["now"]
-        elif record.kind == "state" and record.values["state"] in ENDS:
+        elif record.kind == "state":
             return self._state(str(record.values["state"]))
         return []
 
@@ -179,11 +184,15 @@ class _Cutter:
         return ended or (self.end(problem) if problem else [])
 
     def _state(self, state: str) -> list[Frame]:
-        if state == "STOPPED" and self._sent_at >= self._began + self._dt - 1.5 * self._period:
+        """A braking ramp is no part of an action; what was sent before it may be all of one."""
+        whole = self._sent_at >= self._began + self._dt - 1.5 * self._period
+        if state in ("STOPPING", "STOPPED") and whole:
             self._finish()
+        if state == "STOPPING":
+            self._shown = None
         if state in RESTARTS:
             self._observations.reset()
-        return self.end(state)
+        return self.end(state) if state in ENDS else []
 
     def _look(self) -> str:
         """Keep what the policy is shown; why that is no frame, or ""."""

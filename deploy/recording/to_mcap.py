@@ -5,7 +5,8 @@
     /action/wanted           the policy's next action, by its numbers' names, before the limits
     /action/limited          the same, after the limits (format 1 only, see file_format.py)
     /command                 what was sent, at the control rate
-    /limits                  which limits a command met, and how many; in format 1, an action
+    /limits                  which limits a command met, how many, and by how many seconds it is
+                             behind its actions; in format 1, an action
     /hold                    why there was no action
     /state                   the loop's state, by name and number, and why
     /chunk                   an answer of inference: its ticket, seconds, error and actions
@@ -113,14 +114,22 @@ def _topics(begin: Begin) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         kind = ("foxglove.CompressedImage", IMAGE) if _is_image(channel) else _values(name)
         yield f"/observation/{name}", *kind
     action = dict.fromkeys(begin.action_names, NUMBER)
-    for topic in ("/action/wanted", "/action/limited", "/command"):
+    for topic in (*_actions(begin), "/command"):
         yield topic, "dipole.Action", action
-    yield "/limits", "dipole.Limits", dict.fromkeys(LIMITS, COUNT) | {"count": COUNT}
+    limits = dict.fromkeys(LIMITS, COUNT) | {"count": COUNT, "behind": NUMBER}
+    yield "/limits", "dipole.Limits", limits
     yield "/hold", "dipole.Hold", {"reason": TEXT}
     yield "/state", "dipole.State", {"state": TEXT, "number": COUNT, "reason": TEXT}
     yield "/chunk", "dipole.Chunk", CHUNK
     yield "/missing", "dipole.Missing", {"count": COUNT, "kinds": {"type": "object"}}
     yield "/outcome", "dipole.Outcome", {"outcome": {"type": "object"}}
+
+
+def _actions(begin: Begin) -> dict[str, str]:
+    """The topics of actions, and the array of an "act" record that each holds."""
+    if begin.format == 1:
+        return {"/action/wanted": "wanted", "/action/limited": "action"}
+    return {"/action/wanted": "action"}
 
 
 def _values(name: str) -> tuple[str, Mapping[str, Any]]:
@@ -163,7 +172,8 @@ class _Messages:
         elif record.kind == "command":
             yield "/command", now, self._named(record.arrays["command"])
             if "clamps" in values:
-                yield "/limits", now, _limits(values["clamps"])
+                met = _limits(values["clamps"])
+                yield "/limits", now, met | {"behind": float(values.get("behind", 0.0))}
         elif record.kind == "act":
             yield from self._readings(record)
             yield from self._acted(record)
@@ -191,12 +201,11 @@ class _Messages:
 
     def _acted(self, record: Record) -> Iterator[Message]:
         arrays, now = record.arrays, self._now
-        topics = {"/action/wanted": "wanted", "/action/limited": "action"}
-        for topic, name in topics.items():
+        for topic, name in _actions(self._begin).items():
             if name in arrays:
                 yield topic, now, self._named(arrays[name])
-        if "action" in arrays:
-            yield "/limits", now, _limits(record.values.get("clamps", []))
+        if "action" in arrays and "clamps" in record.values:
+            yield "/limits", now, _limits(record.values["clamps"])
         if record.values["hold"]:
             yield "/hold", now, {"reason": record.values["hold"]}
 

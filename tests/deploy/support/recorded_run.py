@@ -21,6 +21,7 @@ from dipole.deploy import (
 from dipole.deploy.inference import PolicySpec, VirtualInference
 from dipole.deploy.loop.states import State, Transition
 from dipole.deploy.recording.recorder import FlightRecorder
+from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.types import Decision
 
 FORMAT_1 = Path(__file__).parents[1] / "recordings" / "format_1.rec"
@@ -73,7 +74,8 @@ class Handwritten:
 
     def __init__(self, path, observed=("x",), channels=None, loop=None, **options):
         channels = channels or {"x": Channel((2,), unit="rad")}
-        action = ActionSpec(("left", "right"), unit="rad")
+        named = {"measured_by": "x"} if "x" in channels else {"kind": "joint_velocity"}
+        action = ActionSpec(("left", "right"), unit="rad", **named)
         config = LoopConfig(**{"control_hz": 20.0} | (loop or {}))
         self.recorder = FlightRecorder(path, RobotSpec(channels, action, LIMITS), config, **options)
         policy = PolicySpec({name: channels[name].shape for name in observed}, 2, WINDOW)
@@ -90,14 +92,13 @@ class Handwritten:
         values = {"x": np.float32([number, 0])} if values is None else values
         reading = Reading(now, values, times or {}) if values else None
         action = None if hold else np.array([number, -number], np.float64)
-        decision = Decision(action=action, hold=hold)
-        self.recorder.act(now, reading, None, decision)
+        self.recorder.act(now, reading, Decision(action=action, hold=hold))
 
     def commands(self, number, count=2):
         """What was sent for an action: half of the way, and all of it."""
         for slot in range(count):
             command = np.array([number, -number]) - 0.5 * (1 - slot)
-            self.recorder.command(number / 10 + slot / 20, command)
+            self.recorder.command(number / 10 + slot / 20, Command(command, ("velocity",), 0.2), 0)
 
     def state(self, number, state, reason=""):
         self.recorder.state(Transition(number / 10, State(state), reason))
