@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dipole.data.errors import DataError
+from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.loop.clock import VirtualClock
 from dipole.deploy.loop.motion import Motion
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
@@ -76,7 +77,10 @@ class _Again:
     """Executor and motion of a recording, shown its records one by one."""
 
     def __init__(self, begin: Begin) -> None:
-        self._renew(begin)
+        self._begin = begin
+        self._decidable = self._movable = True
+        self._answers = _RecordedAnswers(begin.policy)
+        self._renew(None)
 
     def verdict(self, record: Record) -> Verdict | None:
         """Take in a record; the verdict where it is a decision or a command."""
@@ -84,7 +88,9 @@ class _Again:
         self._decidable &= not missing & FOR_DECISIONS
         self._movable &= not missing & FOR_COMMANDS
         if record.kind == "begin":  # another inference, after a reset
-            self._renew(begin_of(self._begin.path, self._begin.format, record.values))
+            self._begin = begin_of(self._begin.path, self._begin.format, record.values)
+            self._answers.spec = self._begin.policy
+            self._renew(self._executor.queue)
         elif record.kind == "result":
             self._answers.hear(result_of(record))
         elif record.kind == "state":
@@ -95,21 +101,19 @@ class _Again:
             return self._command(record)
         return None
 
-    def _renew(self, begin: Begin) -> None:
+    def _renew(self, after: ChunkQueue | None) -> None:
         """As the loop does at its beginning and when it is reset."""
-        self._begin, self._decidable, self._movable = begin, True, True
-        self._answers = _RecordedAnswers(begin.policy)
-        robot, config = begin.robot(), begin.loop()
-        with explained(f"{begin.path}: the recording's beginning"):
+        robot, config = self._begin.robot(), self._begin.loop()
+        with explained(f"{self._begin.path}: the recording's beginning"):
             report = Report(VirtualClock(), config.control_hz)
             self._executor = RecedingHorizon(
-                robot, self._answers, config, report, lambda _line: None
+                robot, self._answers, config, report, lambda _line: None, after
             )
             self._motion = Motion(robot, config)
 
     def _state(self, state: str) -> None:
         if state == "IDLE":
-            self._renew(self._begin)
+            self._renew(self._executor.queue)
         elif state == "ARMED":  # a run begins
             self._executor.reset()
             self._motion.reset()

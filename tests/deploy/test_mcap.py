@@ -56,17 +56,23 @@ def test_every_command_is_there_by_the_names_of_its_numbers(flown):
     assert [content["a"] for _, content in found["/command"]] == [
         float(a[0]) for _, a in robot.sent
     ]
-    assert [time for time, _ in found["/command"]] == pytest.approx([t for t, _ in robot.sent])
+    # The robot of these runs takes up to 12 ms for a command; its time is when it was given.
+    took = [sent - time for (time, _), (sent, _) in zip(found["/command"], robot.sent, strict=True)]
+    assert min(took) >= 0
+    assert max(took) < 0.0121
 
 
 def test_wanted_actions_limits_and_holds_are_told(flown):
     _, records, found, _ = flown
     acts = [record for record in records if record.kind == "act"]
     acted = [record for record in acts if "action" in record.arrays]
-    assert len(found["/action/limited"]) == len(found["/action/wanted"]) == len(acted) > 20
-    clamped = [content["count"] for _, content in found["/limits"]]
-    assert clamped == [len(record.values["clamps"]) for record in acted]
-    assert sum(clamped) > 0
+    assert len(found["/action/wanted"]) == len(acted) > 20
+    commands = [record for record in records if record.kind == "command"]
+    assert [(time, content["count"], content["behind"]) for time, content in found["/limits"]] == [
+        (pytest.approx(r.values["now"]), len(r.values["clamps"]), r.values["behind"])
+        for r in commands
+    ]
+    assert sum(content["velocity"] for _, content in found["/limits"]) > 10
     assert len(found["/hold"]) == len(acts) - len(acted) > 0
 
 

@@ -39,11 +39,19 @@ def wandering(seed):
     return compute
 
 
-def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, end=FlightRecorder.close, **options):
+def fly(
+    path,
+    seconds=20.0,
+    merger="cross_fade",
+    delay=0.9,
+    then=lambda loop: None,
+    end=FlightRecorder.close,
+    **options,
+):
     """A run with delays, lost readings, refused chunks and clamps, recorded.
 
-    end: what is done with the recorder at the end; options: of the recorder. Returns robot, report
-    and recorder.
+    then: what is done with the loop after the run; end: with the recorder at the end; options: of
+    the recorder. Returns robot, report and recorder.
     """
     clock, rng = VirtualClock(start=100.0), np.random.default_rng(1)
     robot = VirtualRobot(
@@ -60,6 +68,7 @@ def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, end=FlightRecorder.c
     kept = FlightRecorder(path, robot.spec, config, **options)
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None, recorder=kept)
     report = run(loop, seconds)
+    then(loop)
     end(kept)
     return robot, report, kept
 
