@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.errors import ConfigError, DataError
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import LoopConfig, ResolvedLoopConfig
 from dipole.deploy.recording.file_format import Record, read_format, read_recording
 from dipole.deploy.recording.plain import from_plain
 from dipole.deploy.robots.robot import Channel, Reading, RobotSpec
@@ -50,10 +50,10 @@ class Begin:
             spec: RobotSpec = from_plain(RobotSpec, self.values["robot"])
             return spec
 
-    def loop(self) -> LoopConfig:
+    def loop(self) -> ResolvedLoopConfig:
         """The settings of the loop; raises DataError for those that this dipole does not know."""
         with explained(f"{self.path}: the settings of the loop"):
-            return LoopConfig.from_dict(self.values["loop"])
+            return LoopConfig.from_dict(self.values["loop"]).resolved(self.policy)
 
 
 def open_recording(path: Path) -> tuple[Begin, Iterator[Record]]:

@@ -83,7 +83,8 @@ class FlightRecorder:
         dry_run: bool = False,
     ) -> None:
         self.path = path
-        self._begin = {"robot": asdict(robot), "loop": asdict(config), "dry_run": dry_run}
+        self._begin = {"robot": asdict(robot), "dry_run": dry_run}
+        self._config = config
         self._queue = BoundedQueue(MAX_RECORDS, max_bytes)
         self._causes: list[str] = []
         self._file = _AppendedFile(open_new(path))
@@ -110,8 +111,10 @@ class FlightRecorder:
         return [f"{self.path}: {self.dropped} records are missing ({kinds}): {cause}"]
 
     def listen(self, inference: Inference) -> Inference:
+        spec, loop = inference.spec, self._config.resolved(inference.spec)
         times = {"wall_time": time.time(), "monotonic_time": time.monotonic()}
-        self._note(Record("begin", self._begin | times | {"policy": asdict(inference.spec)}))
+        described = {"loop": asdict(loop), "policy": asdict(spec)}
+        self._note(Record("begin", self._begin | times | described))
         return _Listened(inference, self)
 
     def act(self, now: float, reading: Reading | None, decision: Decision) -> None:

@@ -105,12 +105,18 @@ def _features(begin: Begin) -> dict[str, dict[str, Any]]:
             f"{begin.path}: the robot's observation has an entry 'action', which in a dataset is "
             "what was commanded"
         )
-    units = set(begin.action_units)
-    unit = ", ".join(begin.action_units) if len(units) > 1 else "".join(units)
+    known = begin.policy.meaning_of  # where the robot declares nothing
     features: dict[str, dict[str, Any]] = {
-        name: {"units": channel.unit} for name, channel in begin.channels.items()
+        name: {
+            "units": channel.unit or known(name).units,
+            "names": channel.names or known(name).names,
+        }
+        for name, channel in begin.channels.items()
     }
-    return features | {"action": {"units": unit, "names": begin.action_names}}
+    units = begin.action_units if any(begin.action_units) else known("action").units
+    alike = set(units) if isinstance(units, tuple) else {units}
+    action = {"units": units if len(alike) > 1 else alike.pop(), "names": begin.action_names}
+    return features | {"action": action}
 
 
 def _episodes(begin: Begin, records: Iterator[Record], told: Exported) -> Iterator[list[Frame]]:

@@ -18,7 +18,7 @@ from dipole.deploy.recording.replay import Verdict, replay
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from disks import Blocked, Disk, full
-from recorded_run import FORMAT_1, Handwritten, fly
+from recorded_run import FORMAT_1, Handwritten, fly, fly_grouped
 from virtual_robot import run
 
 
@@ -53,6 +53,14 @@ def test_replaying_a_recording_makes_the_same_decisions_and_commands(tmp_path, m
     commands = [r.arrays["command"] for r in read_recording(tmp_path / "flight.rec")
                 if r.kind == "command"]  # fmt: skip
     assert np.array_equal(commands, [action for _, action in robot.sent])
+
+
+def test_a_run_of_action_groups_is_made_again_too(tmp_path):
+    """A joint without an end, a step, a cubic, a base's velocity, and a rotation."""
+    robot = fly_grouped(tmp_path / "flight.rec")
+    counts = Counter((one.then.kind, one.verdict) for one in replay(tmp_path / "flight.rec"))
+    assert counts == {("act", Verdict.SAME): 60, ("command", Verdict.SAME): len(robot.sent)}
+    assert np.ptp([action for _, action in robot.sent], axis=0).min() > 0.01
 
 
 def test_runs_after_a_reset_are_made_again_too(tmp_path):

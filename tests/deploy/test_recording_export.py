@@ -12,9 +12,10 @@ from dipole.data.errors import DataError
 from dipole.deploy import Channel
 from dipole.deploy.recording.file_format import MAGIC, pack, read_recording
 from dipole.deploy.recording.to_dataset import to_dataset
+from dipole.deploy.types import Meaning
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from recorded_run import FORMAT_1, Handwritten, fly
+from recorded_run import FORMAT_1, Handwritten, fly, fly_grouped
 
 
 @pytest.fixture
@@ -60,6 +61,28 @@ def test_names_units_rate_and_outcome_go_into_the_dataset(kept, exported):
     assert store.schema("x")["units"] == "rad"
     assert store.environment["outcome"] == {"success": 1.0}
     assert store.tasks == ["push the T"]
+
+
+def test_each_number_of_an_action_has_its_own_unit(tmp_path):
+    fly_grouped(tmp_path / "flight.rec")
+    to_dataset(tmp_path / "flight.rec", tmp_path / "d.zarr", shortest=2)
+    store = EpisodeStore.open(tmp_path / "d.zarr")
+    assert list(store.schema("action")["units"]) == ["rad", "rad", "", "m/s"] + ["m"] * 5
+    assert store.schema("action")["names"][:4] == ["shoulder", "wrist", "opening", "forward"]
+    assert store.schema("width")["units"] == "m"
+
+
+def test_names_and_units_that_only_the_policy_knows_go_into_the_dataset(tmp_path, exported):
+    kept = Handwritten(
+        tmp_path / "flight.rec", channels={"x": Channel((2,))}, unit="",
+        meaning={"x": Meaning(("left", "right"), "deg"), "action": Meaning((), ("deg", "rad"))},
+    )  # fmt: skip
+    kept.actions(0, 4)
+    kept.state(4, "STOPPED")
+    _, store = exported(kept)
+    assert store.schema("x")["names"] == ["left", "right"]
+    assert store.schema("x")["units"] == "deg"
+    assert list(store.schema("action")["units"]) == ["deg", "rad"]
 
 
 def test_a_refused_reading_is_not_exported(kept, exported):

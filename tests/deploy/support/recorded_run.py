@@ -21,6 +21,7 @@ from dipole.deploy import (
 from dipole.deploy.inference import PolicySpec, VirtualInference
 from dipole.deploy.loop.states import State, Transition
 from dipole.deploy.recording.recorder import FlightRecorder
+from dipole.deploy.robots.groups import ActionGroup
 from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.types import Decision
 
@@ -73,6 +74,56 @@ def fly(
     return robot, report, kept
 
 
+class GroupedRobot(VirtualRobot):
+    """Two joints of which one has no end, a gripper measured in metres, a base, and a tool's pose.
+
+    It is at once where it is told to be.
+    """
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        limits = {"velocity": (1.0,), "acceleration": (4.0,)}
+        arm = ActionGroup("arm", "joint_position", ("shoulder", "wrist"), "rad", "joints",
+                          continuous=("wrist",), limits=_limits(2, 3.0))  # fmt: skip
+        gripper = ActionGroup("gripper", "gripper", ("opening",), "", "width",
+                              measured_range=(0.0, 0.08), interpolation="step",
+                              limits=Limits((0.0,), (1.0,), **limits))  # fmt: skip
+        base = ActionGroup("base", "twist", ("forward",), "m/s", limits=_limits(1, 0.5))
+        tool = ActionGroup("tool", "pose", ("x", "qx", "qy", "qz", "qw"), "m", "tool",
+                           rotation="quaternion_xyzw", limits=_limits(5, 2.0))  # fmt: skip
+        channels = {"joints": Channel((2,), unit="rad"), "width": Channel((1,), unit="m"),
+                    "tool": Channel((5,), quaternions=(1,))}  # fmt: skip
+        self.spec = RobotSpec(channels, ActionSpec.of(arm, gripper, base, tool))
+        self.x = np.array([0.5, 3.0, 0.5, 0.0, 0.1, 0.0, 0.0, 0.0, 1.0])
+
+    def observe(self):
+        joints, width, tool = self.x[:2], 0.08 * self.x[2:3], self.x[4:]
+        values = {"joints": joints, "width": width, "tool": tool}
+        return Reading(self.clock.now(), {k: v.astype(np.float32) for k, v in values.items()})
+
+    def wander(self, ticket, observation, known=None):
+        rng = np.random.default_rng(ticket.chunk_id)
+        return {"action": self.x + rng.normal(0, 0.1, (16, 9)).cumsum(0)}
+
+
+def _limits(size, reach):
+    return Limits((-reach,) * size, (reach,) * size, (1.0,) * size, (4.0,) * size)
+
+
+def fly_grouped(path, seconds=6.0):
+    """A run of the robot of groups, with chunks that take 0 to 0.9 s; the robot."""
+    clock, rng = VirtualClock(start=100.0), np.random.default_rng(1)
+    robot = GroupedRobot(clock)
+    config = LoopConfig(control_hz=50.0, interpolation="cubic", max_limited=None, max_approach=None)
+    policy = PolicySpec({"joints": (2,), "tool": (5,)}, 9, WINDOW)
+    inference = VirtualInference(policy, robot.wander, clock, lambda t: float(rng.uniform(0, 0.9)))
+    kept = FlightRecorder(path, robot.spec, config)
+    loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None, recorder=kept)
+    run(loop, seconds)
+    kept.close()
+    return robot
+
+
 class Handwritten:
     """A recording written by hand: a robot of two joints in rad, at 10 Hz, two commands an action.
 
@@ -81,13 +132,15 @@ class Handwritten:
     >>> kept.close()
     """
 
-    def __init__(self, path, observed=("x",), channels=None, loop=None, **options):
+    def __init__(self, path, observed=("x",), channels=None, loop=None, unit="rad", meaning=None,
+                 **options):  # fmt: skip
         channels = channels or {"x": Channel((2,), unit="rad")}
         named = {"measured_by": "x"} if "x" in channels else {"kind": "joint_velocity"}
-        action = ActionSpec(("left", "right"), unit="rad", **named)
+        action = ActionSpec(("left", "right"), unit=unit, **named)
         config = LoopConfig(**{"control_hz": 20.0} | (loop or {}))
         self.recorder = FlightRecorder(path, RobotSpec(channels, action, LIMITS), config, **options)
-        policy = PolicySpec({name: channels[name].shape for name in observed}, 2, WINDOW)
+        shapes = {name: channels[name].shape for name in observed}
+        policy = PolicySpec(shapes, 2, WINDOW, meaning=meaning or {})
         self.recorder.listen(VirtualInference(policy, wandering(0), VirtualClock()))
 
     def actions(self, first, stop):
