@@ -142,15 +142,18 @@ class FlightRecorder:
 
     def outcome(self, values: Mapping[str, Any]) -> None:
         """How the task went, {"success": 1.0, "task": "push the T", ...}: plain values."""
-        self._note(Record("outcome", dict(values)))
+        if values:
+            self._note(Record("outcome", dict(values)))
 
     def close(self, timeout: float = 5.0) -> int:
         """Write what waits, for at most `timeout` seconds, and end.
 
-        Returns how many records are not in the file; `problems` says it for a person.
+        Returns how many records are not in the file; `problems` says it for a person. Closing again
+        waits no longer.
         """
         self._queue.close()
-        self._thread.join(timeout)
+        if not self._queue.given_up:
+            self._thread.join(timeout)
         if self._thread.is_alive():
             before = self.dropped
             self._queue.give_up()
@@ -165,8 +168,8 @@ class FlightRecorder:
             if not self._queue.has_room(OVERHEAD + sum(a.nbytes for a in given.values())):
                 self._queue.drop(record.kind)  # before anything is copied
                 return
-            copies = {name: array.copy() for name, array in given.items()}
-            self._queue.put(replace(record, arrays=copies))
+            kept = {name: _kept(array) for name, array in given.items()}
+            self._queue.put(replace(record, arrays=kept))
         except Exception as error:  # of no consequence for control
             self._queue.drop(record.kind)
             self._tell(error)
@@ -282,6 +285,12 @@ class _Listened:
 
     def close(self) -> None:
         self._inference.close()
+
+
+def _kept(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy; of an array that has its own memory and is read-only, itself: nobody changes it."""
+    fixed = array.flags.owndata and not array.flags.writeable
+    return array if fixed else array.copy()
 
 
 def _numbers(arrays: Mapping[Any, Any]) -> dict[str, NDArray[Any]]:

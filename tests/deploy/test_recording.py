@@ -145,6 +145,20 @@ def test_a_recording_of_format_1_is_not_decided_again_and_says_so(capsys):
     assert kinds(FORMAT_1).count("act") == 80
 
 
+def test_a_command_that_was_not_sent_is_not_recorded(tmp_path):
+    """From 101 s on nothing is sent any more, because the robot was told to stop."""
+
+    def stopped_at_101(reading, loop):
+        if reading.time > 101:
+            loop.supervisor.stop()
+        return reading
+
+    robot, report, _ = fly(tmp_path / "flight.rec", seconds=3.0, look=stopped_at_101)
+    recorded = [r for r in read_recording(tmp_path / "flight.rec") if r.kind == "command"]
+    assert len(recorded) == len(robot.sent)
+    assert 50 < len(recorded) < report.counts["slots"] - 100
+
+
 # A slow disk, a full disk ---------------------------------------------------------------------
 
 
@@ -214,6 +228,36 @@ def test_a_picture_is_copied_once_on_its_way_to_the_disk(tmp_path, disk):
     assert 20e6 < peak < 21e6
 
 
+def test_a_picture_that_nobody_can_change_is_not_copied(tmp_path):
+    channels = {"camera": Channel((4000, 5000, 1), "uint8")}
+    picture = np.zeros((4000, 5000, 1), np.uint8)
+    picture.setflags(write=False)
+    kept = Handwritten(tmp_path / "flight.rec", ("camera",), channels)
+    tracemalloc.start()
+    kept.act(0, {"camera": picture})
+    assert kept.close() == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+def test_memory_that_a_driver_uses_again_is_recorded_as_it_was(tmp_path, disk):
+    """Also where the driver gives out a read-only view of it."""
+    blocked = Blocked(first=1)
+    disk(blocked)
+    kept = Handwritten(tmp_path / "flight.rec")
+    memory = np.float32([1, 2])
+    view = memory[:]
+    view.setflags(write=False)
+    kept.act(0, {"x": memory})
+    kept.act(1, {"x": view})
+    memory[:] = 7
+    blocked.answer.set()
+    kept.close()
+    records = list(read_recording(tmp_path / "flight.rec"))
+    assert [r.arrays["seen.x"].tolist() for r in records if r.kind == "act"] == [[1, 2], [1, 2]]
+
+
 def test_closing_tells_how_many_records_a_slow_disk_did_not_take(tmp_path, disk):
     blocked = Blocked(first=30)
     disk(blocked)
@@ -222,6 +266,7 @@ def test_closing_tells_how_many_records_a_slow_disk_did_not_take(tmp_path, disk)
         kept.act(number)
     blocked.reached.wait(30)
     assert kept.recorder.close(timeout=0.05) == 171  # of 200; the beginning and 29 are written
+    assert kept.recorder.close(timeout=60) == 171  # it was given up, and is not waited for
     assert kept.recorder.dropped == 171
     (problem,) = kept.recorder.problems
     assert "flight.rec: 171 records are missing (act 171)" in problem

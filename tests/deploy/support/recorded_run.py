@@ -45,18 +45,19 @@ def fly(
     seconds=20.0,
     merger="cross_fade",
     delay=0.9,
+    look=lambda reading, loop: None if 107 < reading.time < 108 else reading,
     then=lambda loop: None,
     end=FlightRecorder.close,
     **options,
 ):
     """A run with delays, lost readings, refused chunks and clamps, recorded.
 
-    then: what is done with the loop after the run; end: with the recorder at the end; options: of
-    the recorder. Returns robot, report and recorder.
+    look: what becomes of a reading. then: what is done with the loop after the run. end: what is
+    done with the recorder at the end. options: of the recorder. Returns robot, report and recorder.
     """
     clock, rng = VirtualClock(start=100.0), np.random.default_rng(1)
     robot = VirtualRobot(
-        clock, LIMITS, look=lambda r: None if 107 < clock.now() < 108 else r,
+        clock, LIMITS, look=lambda reading: look(reading, loop),
         fault=lambda n: clock.advance(float(rng.uniform(0, 0.012))),
     )  # fmt: skip
     config = LoopConfig(
