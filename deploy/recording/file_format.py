@@ -60,7 +60,10 @@ class Record:
 
 
 def parts(record: Record) -> list[memoryview]:
-    """The record's bytes, in pieces; arrays are not copied. Raises TypeError for other values."""
+    """The record's bytes, in pieces; arrays are not copied.
+
+    Raises TypeError for values that cannot be recorded, ValueError for too many of them.
+    """
     arrays = {name: _storable(array) for name, array in record.arrays.items()}
     listed = [[name, a.dtype.newbyteorder("<").str, list(a.shape)] for name, a in arrays.items()]
     told: dict[str, Any] = {"kind": record.kind, "values": record.values, "arrays": listed}
@@ -71,6 +74,8 @@ def parts(record: Record) -> list[memoryview]:
     length, checksum = 0, 0
     for part in body:
         length, checksum = length + part.nbytes, zlib.crc32(part, checksum)
+    if length > LARGEST or len(header) > LARGEST_HEADER:
+        raise ValueError(f"a record of {length} bytes is too large to be read again")
     return [memoryview(PREFIX.pack(length, checksum, len(header))), *body]
 
 

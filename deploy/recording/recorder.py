@@ -5,32 +5,29 @@ full, or too slow, records are dropped and counted, and control goes on.
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from io import RawIOBase
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.errors import DataError
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.states import Transition
+from dipole.deploy.recording.appended_file import AppendedFile, open_new
 from dipole.deploy.recording.bounded_queue import OVERHEAD, BoundedQueue
-from dipole.deploy.recording.file_format import DTYPES, MAGIC, Record, parts
+from dipole.deploy.recording.file_format import DTYPES, Record, parts
 from dipole.deploy.robots.robot import Reading, RobotSpec
 from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.types import Arrays, Decision, Request, Result
 
 MAX_RECORDS = 10_000  # that may wait for the disk
 MAX_BYTES = 256 * 2**20
-SMALL = 1 << 16  # bytes; shorter records are written in one piece
 
 
 class Recorder(Protocol):
@@ -87,7 +84,7 @@ class FlightRecorder:
         self._config = config
         self._queue = BoundedQueue(MAX_RECORDS, max_bytes)
         self._causes: list[str] = []
-        self._file = _AppendedFile(open_new(path))
+        self._file = AppendedFile(open_new(path))
         self._thread = threading.Thread(target=self._write, daemon=True, name="dipole-recorder")
         self._thread.start()
 
@@ -175,7 +172,7 @@ class FlightRecorder:
             self._tell(error)
 
     def _write(self) -> None:
-        begin: Record | None = None  # the first record, where the disk was full
+        begin: Record | None = None  # the first record, where the disk did not take it yet
         lost: Counter[str] = Counter()  # since the last record that was written
         while (record := self._queue.get()) is not None:
             lost.update(record.missing)
@@ -188,8 +185,10 @@ class FlightRecorder:
                 begin = record
             else:
                 lost[record.kind] += 1
-            self._queue.done(written)
-        if not self._queue.given_up:
+            self._queue.done(written or record is begin)
+        if begin is not None:
+            self._queue.drop(begin.kind)
+        elif not self._queue.given_up:
             end = Record("end", {"dropped": dict(self.dropped_by_kind)})
             self._append(replace(end, missing=dict(lost + Counter(self._queue.unsaid()))))
         self._file.close()
@@ -208,62 +207,6 @@ class FlightRecorder:
             self._causes.append(cause)
 
 
-class _AppendedFile:
-    """A file that ends with a whole record, or is brought back to that before the next one."""
-
-    def __init__(self, file: RawIOBase) -> None:
-        self._file = file
-        self._end = len(MAGIC)
-        self._torn = False
-
-    def append(self, pieces: list[memoryview]) -> None:
-        """Write all of the pieces; raises OSError where the disk does not take them."""
-        if self._torn:
-            self._file.seek(self._end)
-            self._file.truncate()
-        self._torn = True
-        size = sum(piece.nbytes for piece in pieces)
-        if size < SMALL:
-            pieces = [memoryview(b"".join(pieces))]
-        for piece in pieces:
-            _write_all(self._file, piece)
-        self._end, self._torn = self._end + size, False
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._torn:
-                self._file.seek(self._end)
-                self._file.truncate()
-            os.fsync(self._file.fileno())  # a robot's computer is often switched off next
-        with contextlib.suppress(OSError):
-            self._file.close()
-
-
-def open_new(path: Path) -> RawIOBase:
-    """A new recording's file; raises FileExistsError, or DataError where it cannot be written."""
-    try:
-        file = path.open("xb", buffering=0)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: no recording can be written ({error})") from error
-    try:
-        _write_all(file, memoryview(MAGIC))
-    except OSError as error:
-        file.close()
-        path.unlink(missing_ok=True)
-        raise DataError(f"{path}: no recording can be written ({error})") from error
-    return file
-
-
-def _write_all(file: RawIOBase, data: memoryview) -> None:
-    while data:
-        written = file.write(data)
-        if not written:
-            raise OSError("nothing more can be written")
-        data = data[written:]
-
-
 class _Listened:
     """An inference whose answers the recorder hears."""
 
@@ -271,8 +214,8 @@ class _Listened:
         self.spec = inference.spec
         self._inference, self._recorder = inference, recorder
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        self._inference.warm_up(observation, calls)
+    def warm_up(self, observation: Arrays, calls: int) -> list[float] | None:
+        return self._inference.warm_up(observation, calls)
 
     def submit(self, request: Request) -> None:
         self._inference.submit(request)

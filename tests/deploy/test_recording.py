@@ -11,7 +11,8 @@ import pytest
 
 from dipole.apps.main import main
 from dipole.data.errors import DataError
-from dipole.deploy import Channel
+from dipole.deploy import Channel, VirtualClock
+from dipole.deploy.inference import VirtualInference
 from dipole.deploy.recording import recorder
 from dipole.deploy.recording.file_format import MAGIC, pack, read_recording
 from dipole.deploy.recording.replay import Verdict, replay
@@ -19,7 +20,7 @@ from dipole.deploy.recording.replay import Verdict, replay
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from disks import Blocked, Disk, full
 from recorded_run import FORMAT_1, Handwritten, fly, fly_grouped
-from virtual_robot import run
+from virtual_robot import SPEC_OF_X, counting, run
 
 
 def kinds(path):
@@ -157,6 +158,17 @@ def test_a_command_that_was_not_sent_is_not_recorded(tmp_path):
     recorded = [r for r in read_recording(tmp_path / "flight.rec") if r.kind == "command"]
     assert len(recorded) == len(robot.sent)
     assert 50 < len(recorded) < report.counts["slots"] - 100
+
+
+def test_how_long_chunks_take_in_warm_up_is_told_through_the_recorder(tmp_path):
+    class Slow(VirtualInference):
+        def warm_up(self, observation, calls):
+            return [0.1, 0.2]
+
+    kept = Handwritten(tmp_path / "flight.rec")
+    slow = Slow(SPEC_OF_X, counting(), VirtualClock())
+    assert kept.recorder.listen(slow).warm_up({}, 2) == [0.1, 0.2]
+    kept.close()
 
 
 # A slow disk, a full disk ---------------------------------------------------------------------
@@ -310,7 +322,7 @@ def test_a_beginning_that_the_full_disk_refused_is_written_later(tmp_path, disk)
     kept = Handwritten(tmp_path / "flight.rec")
     for number in range(5):
         kept.act(number)
-    kept.close()
+    assert kept.close() == 1
     records = list(read_recording(tmp_path / "flight.rec"))
     assert [r.kind for r in records] == ["begin", *["act"] * 4, "end"]
     assert records[1].missing == {"act": 1}

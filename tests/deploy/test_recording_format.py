@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dipole.data.errors import DataError
 from dipole.deploy import Channel, LoopConfig
+from dipole.deploy.recording import file_format
 from dipole.deploy.recording.file_format import MAGIC, Record, pack, parts, read_recording
 from dipole.deploy.recording.plain import from_plain
 from dipole.deploy.recording.replay import replay
@@ -103,6 +104,12 @@ def test_a_picture_is_not_copied_to_be_packed():
 def test_an_array_that_is_no_number_is_not_packed():
     with pytest.raises(TypeError, match="dtype <U1 are not recorded"):
         pack(Record("act", {}, {"a": np.array(["a"])}))
+
+
+def test_what_could_not_be_read_again_is_not_packed(monkeypatch):
+    monkeypatch.setattr(file_format, "LARGEST", 1000)
+    with pytest.raises(ValueError, match="too large to be read again"):
+        pack(Record("act", {}, {"a": np.zeros(1000, np.uint8)}))
 
 
 def test_a_recording_cut_off_anywhere_is_read_up_to_there(tmp_path, whole):

@@ -4,7 +4,7 @@ import errno
 import io
 import threading
 
-from dipole.deploy.recording import recorder
+from dipole.deploy.recording.file_format import MAGIC
 
 
 class Disk(io.RawIOBase):
@@ -16,7 +16,7 @@ class Disk(io.RawIOBase):
     def __init__(self, path, before=lambda n: None):
         self._file = path.open("xb", buffering=0)
         self._before, self._writes = before, 0
-        self._file.write(recorder.MAGIC)
+        self._file.write(MAGIC)
 
     def write(self, data):
         number, self._writes = self._writes, self._writes + 1
