@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from dipole.data.errors import DataError
+from dipole.deploy.recording.file_format import has_end, read_format
 from dipole.deploy.recording.replay import Verdict, replay
 
 
@@ -20,6 +21,8 @@ def main(argv: list[str]) -> int:
     path = options.recording.expanduser()
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
+    if read_format(path) > 1 and not has_end(path):
+        print("note: the recording has no end: its process was killed, or its disk was full")
     damage = ""
     if options.export is not None:
         damage = _export(path, options.export.expanduser())

@@ -14,6 +14,8 @@ from dipole.deploy.recording.plain import from_plain
 from dipole.deploy.robots.robot import Channel, Reading, RobotSpec
 from dipole.deploy.types import PolicySpec, Result, Ticket
 
+# What code raises that is given values of a wrong kind, size or order.
+WRONG = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError)
 LONGEST = 100_000  # actions of a chunk: what is read from a file does not fill the memory
 
 
@@ -140,5 +142,5 @@ def explained(what: str) -> Iterator[None]:
     """Raises a DataError about `what` for values that are not as they have to be."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        raise DataError(f"{what} cannot be read: {error}") from error
+    except (*WRONG, ConfigError) as error:
+        raise DataError(f"{what} cannot be read: {type(error).__name__}: {error}") from error

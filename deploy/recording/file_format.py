@@ -107,6 +107,21 @@ def read_recording(path: Path) -> Iterator[Record]:
             number += 1
 
 
+def has_end(path: Path) -> bool:
+    """Whether a recording's last record is its "end", which a process that is killed does not
+    write; records are skipped, not read."""
+    size, last = path.stat().st_size, (0, 0)
+    with path.open("rb") as file:
+        place = len(MAGIC)
+        while place + PREFIX.size <= size:
+            file.seek(place)
+            length, _, header_length = PREFIX.unpack(file.read(PREFIX.size))
+            place, last = place + PREFIX.size + length, (place, header_length)
+        file.seek(last[0] + PREFIX.size)
+        header = file.read(min(last[1], LARGEST_HEADER))
+    return place == size and header.startswith(b'{"kind": "end"')
+
+
 def _body(where: str, file: BinaryIO) -> tuple[bytes, int] | None:
     """The next record's header and arrays, and the header's length; None at the end."""
     prefix = file.read(PREFIX.size)
