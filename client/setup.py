@@ -21,7 +21,9 @@ MODULES = {
         "__init__ clock config control_loop motion receding_horizon report run states watched"
     ),
     "deploy.observations": "__init__ buffer time_alignment",
-    "deploy.recording": "__init__ appended_file bounded_queue contents file_format plain recorder replay",
+    "deploy.recording": (
+        "__init__ appended_file bounded_queue contents file_format plain recorder replay"
+    ),
     "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation",
     "deploy.safety": "__init__ chunk_checks command_filter command_gate limits supervisor watchdog",
     "deploy.wire": "__init__ codec openpi protocol",
