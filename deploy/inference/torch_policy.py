@@ -11,7 +11,7 @@ import torch
 
 from dipole.data.errors import ConfigError
 from dipole.deploy.chunks.prefix import check_known
-from dipole.deploy.inference.worker import WARM_UP
+from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.server.session import ServedPolicy
 from dipole.deploy.types import Arrays, KnownActions, Meaning, PolicySpec, Ticket
 from dipole.deploy.wire.protocol import Schema

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dipole.deploy.inference.base import Inference
+from dipole.deploy.inference.base import NOTHING_KNOWN, Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.states import Transition
 from dipole.deploy.recording.file_format import MAGIC, Record, pack
 from dipole.deploy.robots.robot import Reading, RobotSpec
 from dipole.deploy.safety.command_filter import Command
-from dipole.deploy.types import Arrays, Decision, Request, Result
+from dipole.deploy.types import Arrays, Decision, KnownActions, Request, Result
 
 QUEUED = 10_000  # records that may wait for the disk
 
@@ -136,8 +136,10 @@ class _Listened:
         self.spec = inference.spec
         self._inference, self._recorder = inference, recorder
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        self._inference.warm_up(observation, calls)
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        return self._inference.warm_up(observation, calls, known)
 
     def submit(self, request: Request) -> None:
         self._inference.submit(request)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dipole.data.errors import DataError
 from dipole.data.window_spec import WindowSpec
+from dipole.deploy.inference.base import NOTHING_KNOWN
 from dipole.deploy.loop.clock import VirtualClock
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
@@ -21,6 +22,7 @@ from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import (
     Arrays,
     Decision,
+    KnownActions,
     Meaning,
     PolicySpec,
     Request,
@@ -114,8 +116,10 @@ class _RecordedAnswers:
         answer, lost = dict(record.arrays), values.get("lost", False)
         self._heard.append(Result(ticket, answer, values["seconds"], values["error"], lost))
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        pass
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        return []
 
     def submit(self, request: Request) -> None:
         self._asked = request.ticket.chunk_id

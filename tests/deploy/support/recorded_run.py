@@ -10,6 +10,7 @@ from virtual_robot import WINDOW, VirtualRobot, run
 
 from dipole.deploy import ControlLoop, Limits, LoopConfig, VirtualClock
 from dipole.deploy.inference import PolicySpec, VirtualInference
+from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.recording.recorder import FlightRecorder
 
 LIMITS = Limits((-50.0,) * 2, (50.0,) * 2, (30.0,) * 2, (200.0,) * 2)
@@ -37,9 +38,11 @@ def fly(path, seconds=20.0, merger="cross_fade", delay=0.9, file=None):
         merger=merger, control_hz=100.0, max_limited=None, max_approach=None, call_timeout=1.0
     )
     spec = PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True)
-    inference = VirtualInference(
-        spec, wandering(0), clock, lambda ticket: float(rng.uniform(0, delay))
-    )
+
+    def latency(ticket):
+        return 0.0 if ticket == WARM_UP else float(rng.uniform(0, delay))
+
+    inference = VirtualInference(spec, wandering(0), clock, latency)
     kept = FlightRecorder(path, robot.spec, config)
     if file is not None:
         kept._file = file
