@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from dipole.data.errors import ConfigError
-from dipole.deploy import State, VirtualClock
+from dipole.deploy import State
 from dipole.deploy.inference.base import InferenceDied
 from dipole.deploy.inference.process import ProcessInference
-from dipole.deploy.inference.virtual import VirtualInference
 from dipole.deploy.inference.worker import InferenceWorker, ThreadInference
 from dipole.deploy.loop.watched import run_watched
 from dipole.deploy.safety.watchdog import Watchdog, WatchdogFired
@@ -62,36 +61,12 @@ def inference(request):
 
 def test_a_thread_computes_what_it_is_asked_for():
     inference = ThreadInference(SPEC, counting())
-    assert len(inference.warm_up(OBSERVATION, 2)) == 2
+    inference.warm_up(OBSERVATION, 2)
     inference.submit(request(3))
     result = answer(inference)
     assert result.ticket.chunk_id == 3
     assert result.answer["action"][1, 0] == 300.0
     inference.close()
-
-
-def test_warming_up_computes_with_what_is_known_as_well_and_says_how_long_each_chunk_took():
-    seen = []
-
-    def compute(ticket, observation, known=None):
-        seen.append(known)
-        time.sleep(0.02 if known else 0.0)
-        return counting()(ticket, observation)
-
-    inference = ThreadInference(SPEC, compute)
-    seconds = inference.warm_up(OBSERVATION, 2, {"values": 7})
-    inference.close()
-    assert seen == [None, None, {"values": 7}, {"values": 7}]
-    assert len(seconds) == 4
-    assert min(seconds[2:]) >= 0.02
-
-
-def test_on_the_virtual_clock_warming_up_says_the_delays_and_takes_no_time():
-    clock = VirtualClock()
-    inference = VirtualInference(SPEC, counting(), clock, delay=0.7)
-    assert inference.warm_up(OBSERVATION, 3) == [0.7, 0.7, 0.7]
-    assert inference.warm_up(OBSERVATION, 1, {"values": 7}) == [0.7, 0.7]
-    assert clock.now() == 0.0
 
 
 def test_a_request_that_waits_is_replaced_by_a_newer_one():
