@@ -60,8 +60,8 @@ def _inference(config: Config, robot: Robot) -> Inference:
 
 
 def _remote(config: Config, robot: Robot) -> Inference:
-    from dipole.deploy.inference.remote import RemoteInference
-    from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
+    from dipole.deploy.inference.remote import ClientConfig, RemoteInference
+    from dipole.deploy.wire.openpi import OpenpiTerms
 
     return RemoteInference(
         config["server"],

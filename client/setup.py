@@ -16,7 +16,7 @@ MODULES = {
     "policy": "__init__ guidance history",
     "deploy": "__init__ types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
-    "deploy.inference": "__init__ base link process remote remote_config virtual worker",
+    "deploy.inference": "__init__ base process remote virtual worker",
     "deploy.loop": (
         "__init__ clock config control_loop motion receding_horizon report run states watched"
     ),

@@ -94,6 +94,13 @@ class InferenceWorker:
             self._closed = True
             self._changed.notify()
 
+    def drop_waiting(self) -> None:
+        """Answer a request that waits, if there is one, as lost."""
+        with self._changed:
+            request, self._slot = self._slot, None
+        if request is not None:
+            self._answers.append(Result(request.ticket, None, 0.0, lost=True))
+
     def _carry(self) -> None:
         while (request := self._next()) is not None:
             try:

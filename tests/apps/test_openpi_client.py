@@ -14,8 +14,8 @@ import pytest
 from dipole.deploy import ActionSpec, Channel, RobotSpec
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.inference.remote import RemoteInference
-from dipole.deploy.inference.remote_config import OpenpiTerms
 from dipole.deploy.types import Request, Ticket
+from dipole.deploy.wire.openpi import OpenpiTerms
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_checkpoint import save_tiny

@@ -16,12 +16,12 @@ import pytest
 from dipole.data.errors import ConfigError
 from dipole.deploy import ControlLoop, LoopConfig, State
 from dipole.deploy.inference.base import InferenceDied
-from dipole.deploy.inference.remote import RemoteInference
-from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
+from dipole.deploy.inference.remote import ClientConfig, RemoteInference
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop.watched import run_watched
 from dipole.deploy.types import PolicySpec, Request, Ticket
 from dipole.deploy.wire.codec import pack
+from dipole.deploy.wire.openpi import OpenpiTerms
 from dipole.deploy.wire.protocol import ProtocolError, Schema, greeting
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -77,13 +77,13 @@ def test_a_server_is_one_more_inference(client):
 
 def test_what_is_known_of_a_chunk_is_sent_with_the_request(client):
     def compute(ticket, observation, known=None):
-        return {"action": np.asarray(known["values"]) + known["delay"]}
+        return {"action": np.asarray(known["values"]) + known["clip"]}
 
     policy = served(compute, PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True))
     with running(policy) as server:
         inference = client(server.address)
         assert inference.spec.inpaints
-        known = {"values": np.ones((16, 2)), "delay": 3}
+        known = {"values": np.ones((16, 2)), "clip": 3}
         inference.submit(Request(Ticket(1, 0, 0.0, 0), OBSERVATION, known))
         assert answer(inference).answer["action"][0, 0] == 4.0
 
@@ -181,7 +181,7 @@ def test_a_half_open_connection_is_noticed_and_replaced(client):
         while (result := answer(inference)).lost:
             inference.submit(request(3))
         assert result.error == ""
-        assert len(server.server.clients) == 1
+        assert len(server.server.connections) == 1
 
 
 def test_answers_nobody_waits_for_are_dropped_and_counted(client):
@@ -189,7 +189,7 @@ def test_answers_nobody_waits_for_are_dropped_and_counted(client):
         old = {**good, "ticket": {**good["ticket"], "chunk_id": number - 1}}
         return [old, good, good, old]  # from before, right, doubled, from before
 
-    with FaultyServer(greeting(Schema(SPEC)), answers) as server:
+    with FaultyServer(greeting(Schema(SPEC), 2**25), answers) as server:
         inference = client(server.address)
         for number in range(1, 6):
             inference.submit(request(number))
@@ -201,7 +201,7 @@ def test_answers_nobody_waits_for_are_dropped_and_counted(client):
 
 @pytest.mark.parametrize("garbage", [b"\xc1", b"\x91" * 3000, b"\x90", pack({"ticket": 1}), b""])
 def test_a_servers_garbage_is_an_error_and_never_a_chunk(client, garbage):
-    with FaultyServer(greeting(Schema(SPEC)), lambda number, good: [garbage]) as server:
+    with FaultyServer(greeting(Schema(SPEC), 2**25), lambda number, good: [garbage]) as server:
         inference = client(server.address)
         inference.submit(request(1))
         result = answer(inference)
@@ -220,7 +220,7 @@ def test_a_server_that_comes_back_with_another_policy_is_a_death(client):
 
 
 def test_a_protocol_of_another_version_is_said(client):
-    told = greeting(Schema(SPEC))
+    told = greeting(Schema(SPEC), 2**25)
     told["dipole"]["protocol"] = 2
     with (
         FaultyServer(told, None) as server,
@@ -230,7 +230,7 @@ def test_a_protocol_of_another_version_is_said(client):
 
 
 def test_closing_ends_it_whatever_it_waits_for(client):
-    with FaultyServer(greeting(Schema(SPEC)), lambda number, good: []) as server:
+    with FaultyServer(greeting(Schema(SPEC), 2**25), lambda number, good: []) as server:
         inference = client(server.address)
         inference.submit(request(1))
         started = time.monotonic()
@@ -367,7 +367,7 @@ def test_delay_jitter_reordering_and_duplicates_on_the_wire_bring_no_old_chunk_b
         order = [held_back[i] for i in rng.permutation(len(held_back))[:3]]
         return [*order, good, good] if rng.random() < 0.9 else order[:1]
 
-    with FaultyServer(greeting(Schema(SPEC)), answers) as server:
+    with FaultyServer(greeting(Schema(SPEC), 2**25), answers) as server:
         quick = ClientConfig(answer_timeout=1.0, ping_interval=5.0, ping_timeout=5.0)
         loop = start_loop(tmp_path, client(server.address, config=quick), inference_timeout=1.0)
         report = run_watched(loop, 5.0)

@@ -133,7 +133,7 @@ def test_what_is_known_of_a_chunk_reaches_the_policy():
     policy = served(compute, PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True))
     with running(policy) as server, plain_client(server.address) as client:
         assert client.greeting["policy"]["inpaints"] is True
-        known = {"values": np.full((16, 2), 7.0), "delay": 3}
+        known = {"values": np.full((16, 2), 7.0)}
         assert ask(client, {**a_request(1), "known": known})["actions"][0, 0] == 7.0
         assert ask(client, a_request(2))["actions"][0, 0] == -1.0
 
@@ -204,14 +204,14 @@ def test_a_robot_is_free_again_when_its_client_is_gone():
         for _ in range(3):
             with plain_client(server.address + "/left") as client:
                 ask(client, a_request())
-            wait_until(lambda: not len(server.server.clients))
+            wait_until(lambda: not len(server.server.connections))
 
 
 def test_a_client_takes_over_its_own_connection_and_nobody_elses():
-    mine, yours = ({"Dipole-Session": name * 8} for name in "ab")
+    mine, yours = ({"Dipole-Client": name * 8} for name in "ab")
     with running() as server, plain_client(server.address, additional_headers=mine) as old:
         assert refusal(server.address, additional_headers=yours)[0] == 409
-        assert refusal(server.address, additional_headers={"Dipole-Session": ""})[0] == 409
+        assert refusal(server.address, additional_headers={"Dipole-Client": ""})[0] == 409
         with plain_client(server.address, additional_headers=mine) as new:
             with pytest.raises(ConnectionClosed):
                 ask(old, a_request())
@@ -243,7 +243,7 @@ def test_a_message_that_is_too_large_ends_its_connection_only():
         with pytest.raises(ConnectionClosed) as caught:
             ask(client, {"x": np.zeros(20_000, np.uint8)})
         assert caught.value.rcvd.code == 1009
-        wait_until(lambda: not len(small.server.clients))
+        wait_until(lambda: not len(small.server.connections))
         with plain_client(small.address) as another:
             assert ask(another, a_request())["actions"].shape == (16, 2)
 
@@ -265,7 +265,7 @@ def test_a_malformed_message_ends_its_connection_with_the_reason(server, data, c
             assert said in client.recv(timeout=20)
             client.recv(timeout=20)
         assert caught.value.rcvd.code == code
-    wait_until(lambda: not len(server.server.clients))
+    wait_until(lambda: not len(server.server.connections))
 
 
 def test_while_one_client_waits_for_its_chunk_others_are_greeted_and_pings_answered():
@@ -327,7 +327,7 @@ def test_a_client_that_leaves_during_its_chunk_makes_room_at_once():
     with running(served(compute)) as server:
         with plain_client(server.address) as client:
             client.send(pack(a_request()))
-        wait_until(lambda: not len(server.server.clients), 5)
+        wait_until(lambda: not len(server.server.connections), 5)
         go_on.set()
 
 
@@ -335,8 +335,8 @@ def test_a_slow_client_is_closed_in_the_middle_of_its_frame():
     with running(ping_interval=0.2, ping_timeout=0.3) as server:
         slow = raw_client(server.port)
         slow.sendall(frame_of(1000) + b"\0" * 10)
-        wait_until(lambda: len(server.server.clients) == 1)
-        wait_until(lambda: not len(server.server.clients))
+        wait_until(lambda: len(server.server.connections) == 1)
+        wait_until(lambda: not len(server.server.connections))
         slow.close()
 
 
@@ -363,7 +363,7 @@ def test_a_client_that_does_not_take_its_answer_is_closed():
         body = pack(a_request())
         lazy.sendall(frame_of(len(body)) + body)
         wait_until(lambda: any("does not take its answers" in line for line in server.log))
-        assert not len(server.server.clients)
+        assert not len(server.server.connections)
         lazy.close()
 
 

@@ -71,7 +71,7 @@ def test_a_thousand_malformed_messages_leave_the_server_alive_and_its_memory_bou
         for number in range(1000):
             before = before or (number == 100 and memory())
             said.append(provoke(server, malformed(rng)))
-            wait_until(lambda: not len(server.server.clients))
+            wait_until(lambda: not len(server.server.connections))
         with plain_client(server.address) as client:
             assert ask(client, a_request(7))["actions"][1, 0] == 700.0
     assert sum(map(bool, said)) > 600
