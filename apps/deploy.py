@@ -60,8 +60,9 @@ def _inference(config: Config, robot: Robot) -> Inference:
 
 
 def _remote(config: Config, robot: Robot) -> Inference:
-    from dipole.deploy.inference.remote import ClientConfig, RemoteInference
+    from dipole.deploy.inference.remote import RemoteInference
     from dipole.deploy.wire.openpi import OpenpiTerms
+    from dipole.deploy.wire.websocket import ClientConfig
 
     return RemoteInference(
         config["server"],

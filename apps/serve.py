@@ -14,7 +14,7 @@ from dipole.deploy.server.session import ServedPolicy
 Config = dict[str, Any]
 NOT_ENCRYPTED = (
     "not encrypted: whoever is on the way can read the token and what the robot sees. Put a proxy "
-    "with TLS before it (docs/deploy.md), or use a network that is yours alone"
+    "with TLS before it (docs/serve.md), or use a network that is yours alone"
 )
 
 

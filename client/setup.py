@@ -24,7 +24,7 @@ MODULES = {
     "deploy.recording": "__init__ file_format recorder replay",
     "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation",
     "deploy.safety": "__init__ chunk_checks command_filter command_gate limits supervisor watchdog",
-    "deploy.wire": "__init__ codec openpi protocol",
+    "deploy.wire": "__init__ codec openpi protocol websocket",
 }
 PACKAGES = {f"dipole.{name}".rstrip("."): modules.split() for name, modules in MODULES.items()}
 FOLDERS = {

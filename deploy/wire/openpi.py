@@ -20,7 +20,7 @@ from dipole.data.window_spec import WindowSpec
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.types import Arrays, PolicySpec, Request, Result
 from dipole.deploy.wire.codec import MessageError, pack
-from dipole.deploy.wire.protocol import is_ours
+from dipole.deploy.wire.protocol import Dialect, DipoleDialect, is_ours
 
 FIRST_SECONDS = 120.0  # a large policy's first chunk may have to be compiled
 
@@ -79,6 +79,17 @@ class OpenpiDialect:
         if self._terms.prompt is not None:
             message["prompt"] = self._terms.prompt
         return pack(message)
+
+
+def choose_dialect(greeting: Any, robot: RobotSpec | None, openpi: OpenpiTerms | None) -> Dialect:
+    """By a server's first message. Raises ConfigError if openpi's needs to be told more."""
+    if is_ours(greeting):
+        return DipoleDialect(greeting)
+    if robot is None:
+        raise ConfigError(
+            "the server is none of dipole's. If it is openpi's, give robot=..., the robot's spec"
+        )
+    return OpenpiDialect(greeting, robot, openpi or OpenpiTerms())
 
 
 def _actions(message: Any) -> np.ndarray:
