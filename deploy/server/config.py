@@ -79,5 +79,8 @@ class ServerConfig:
         if self.token is None:
             return True
         scheme = next((s for s in SCHEMES if authorization.startswith(s)), "")
-        given = authorization.removeprefix(scheme).encode()
-        return bool(scheme) and hmac.compare_digest(given, self.token.encode())
+        given, wanted = (  # a header's and the environment's odd bytes may be surrogates
+            text.encode(errors="surrogatepass")
+            for text in (authorization.removeprefix(scheme), self.token)
+        )
+        return bool(scheme) and hmac.compare_digest(given, wanted)

@@ -209,6 +209,12 @@ def test_a_wrong_token_is_refused_and_the_right_one_in_both_schemes_is_not():
                 assert ask(client, a_request())["actions"].shape == (16, 2)
 
 
+def test_odd_bytes_in_a_token_are_no_error():
+    config = ServerConfig(token=TOKEN + "\udce4")
+    assert config.admits(f"Bearer {TOKEN}\udce4")
+    assert not config.admits("Bearer k\udce4se")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
