@@ -175,6 +175,22 @@ def test_a_request_that_went_with_its_connection_is_lost_and_the_next_is_answere
         assert inference.reconnections == 1
 
 
+def test_what_was_asked_while_there_was_no_connection_is_lost_with_it(client):
+    first = Running()
+    inference = client(first.address)
+    first.stop()
+    wait_until(lambda: not inference._socket.is_open)
+    inference.submit(request(1))
+    wait_until(lambda: inference._slot is None)  # it looks for the server
+    inference.submit(request(2))
+    with running(port=first.port):
+        lost = [answer(inference) for _ in range(2)]
+        assert sorted(result.ticket.chunk_id for result in lost) == [1, 2]
+        assert all(result.lost for result in lost)
+        inference.submit(request(3))
+        assert answer(inference).answer["action"][1, 0] == 300.0
+
+
 def test_a_half_open_connection_is_noticed_and_replaced(client):
     with running(ping_interval=20.0) as server, Proxy(server.port) as proxy:
         inference = client(proxy.address + "/left", config=IMPATIENT)
