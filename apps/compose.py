@@ -25,6 +25,7 @@ from dipole.apps.errors import UsageError
 from dipole.apps.overrides import Table
 
 Config = dict[str, Any]
+SECRETS = ("token",)  # settings whose values are never printed
 
 
 def compose(config_name: str, argv: list[str]) -> Config:
@@ -54,7 +55,7 @@ def run(config_name: str, argv: list[str], job: Callable[[Config], int]) -> int:
     if options.cfg:
         for config in jobs:
             del config["overrides"]
-        print("---\n".join(OmegaConf.to_yaml(config) for config in jobs), end="")
+        print("---\n".join(OmegaConf.to_yaml(_printable(config)) for config in jobs), end="")
         return 0
     if not options.multirun:
         return job(jobs[0])
@@ -64,7 +65,8 @@ def run(config_name: str, argv: list[str], job: Callable[[Config], int]) -> int:
 def _run_job(number: int, count: int, config: Config, job: Callable[[Config], int]) -> int:
     from dipole.data.errors import DipoleError  # late: it brings torch, which --help does not need
 
-    settings = " ".join(f"{key}={value}" for key, value in config["overrides"].items())
+    given = _printable(config["overrides"])
+    settings = " ".join(f"{key}={value}" for key, value in given.items())
     print(f"job {number} of 0-{count - 1}: {settings}", file=sys.stderr)
     try:
         return job(config)
@@ -135,7 +137,7 @@ def _help(config_name: str, options: argparse.Namespace) -> str:
     with _hydra(options.config_dir) as (loader, search_path):
         table = Table(config_name, loader, search_path)
         words = table.jobs(options.overrides, options.multirun)[0]
-        settings = _settings(OmegaConf.to_container(table.compose(words)))
+        settings = _settings(_printable(OmegaConf.to_container(table.compose(words))))
         groups = [f"  {group}={'|'.join(table.choices(group))}" for group in table.groups]
     return "\n".join(
         [
@@ -152,6 +154,14 @@ def _help(config_name: str, options: argparse.Namespace) -> str:
             *(f"  {key}={_value(value)}" for key, value in settings),
         ]
     )
+
+
+def _printable(node: Any, key: str = "") -> Any:
+    """A configuration without the values of its secrets; where one comes from may be said."""
+    if isinstance(node, dict):
+        return {name: _printable(value, str(name)) for name, value in node.items()}
+    secret = key.rpartition(".")[2] in SECRETS and node is not None
+    return "***" if secret and not str(node).startswith("${oc.env:") else node
 
 
 def _settings(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -51,16 +51,7 @@ def _deploy(config: Config) -> int:
 def _inference(config: Config, robot: Robot) -> Inference:
     if config["server"] is not None:
         return _remote(config, robot)
-    solver = {name: value for name, value in config["solver"].items() if value is not None}
-    factory = FromCheckpoint(
-        str(Path(config["checkpoint"]).expanduser()),
-        config["device"],
-        config["weights"],
-        solver,
-        config["runtime"],
-        config["threads"],
-        config["seed"],
-    )
+    factory = FromCheckpoint.from_dict(config)
     if config["inference"] == "process":
         return ProcessInference(factory)
     if config["inference"] == "thread":
@@ -70,7 +61,8 @@ def _inference(config: Config, robot: Robot) -> Inference:
 
 def _remote(config: Config, robot: Robot) -> Inference:
     from dipole.deploy.inference.remote import RemoteInference
-    from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
+    from dipole.deploy.wire.openpi import OpenpiTerms
+    from dipole.deploy.wire.websocket import ClientConfig
 
     return RemoteInference(
         config["server"],

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from pathlib import Path
 from typing import Any
 
 from dipole.apps.compose import run
 from dipole.data.errors import ConfigError
+from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.server import PolicyServer
 from dipole.deploy.server.session import ServedPolicy
@@ -14,7 +14,7 @@ from dipole.deploy.server.session import ServedPolicy
 Config = dict[str, Any]
 NOT_ENCRYPTED = (
     "not encrypted: whoever is on the way can read the token and what the robot sees. Put a proxy "
-    "with TLS before it (docs/deploy.md), or use a network that is yours alone"
+    "with TLS before it (docs/serve.md), or use a network that is yours alone"
 )
 
 
@@ -39,18 +39,9 @@ def serve(config: Config) -> int:
 
 
 def _policy(config: Config) -> ServedPolicy:
-    from dipole.deploy.inference.torch_policy import served_checkpoint
+    from dipole.deploy.server.load import load_served
 
-    return served_checkpoint(
-        str(Path(config["checkpoint"]).expanduser()),
-        weights=config["weights"],
-        seed=config["seed"],
-        forget_after=config["forget_after"],
-        device=config["device"],
-        solver=config["solver"],
-        runtime=config["runtime"],
-        threads=config["threads"],
-    )
+    return load_served(FromCheckpoint.from_dict(config), config["forget_after"])
 
 
 async def _until_stopped(server: PolicyServer) -> None:

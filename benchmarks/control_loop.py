@@ -15,6 +15,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ from dipole.deploy import (
     Robot,
     RobotSpec,
 )
-from dipole.deploy.inference.base import Compute, Inference, compute_chunk
+from dipole.deploy.inference.base import NOTHING_KNOWN, WARM_UP, Compute, Inference, compute_chunk
 from dipole.deploy.inference.process import FromCheckpoint, ProcessInference
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop.report import Report
 from dipole.deploy.loop.watched import run_watched
-from dipole.deploy.types import Arrays, PolicySpec, Request, Result
+from dipole.deploy.types import Arrays, KnownActions, PolicySpec, Request, Result
 
 Factory = Callable[[], tuple[PolicySpec, Compute]]
 
@@ -49,11 +50,14 @@ class OnControlThread:
         self._compute, self._clock = compute, clock
         self._answer: Result | None = None
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        from dipole.deploy.inference.worker import WARM_UP
-
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        started = [self._clock.now()]
         for _ in range(calls):
-            compute_chunk(self._compute, Request(WARM_UP, observation))
+            compute_chunk(self._compute, Request(WARM_UP, observation, known))
+            started.append(self._clock.now())
+        return [later - earlier for earlier, later in pairwise(started)]
 
     def submit(self, request: Request) -> None:
         started = self._clock.now()

@@ -16,7 +16,7 @@ MODULES = {
     "policy": "__init__ guidance history",
     "deploy": "__init__ types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
-    "deploy.inference": "__init__ base link process remote remote_config virtual worker",
+    "deploy.inference": "__init__ base process remote virtual worker",
     "deploy.loop": (
         "__init__ clock config control_loop motion receding_horizon report run states watched"
     ),
@@ -26,7 +26,7 @@ MODULES = {
     ),
     "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation",
     "deploy.safety": "__init__ chunk_checks command_filter command_gate limits supervisor watchdog",
-    "deploy.wire": "__init__ codec openpi protocol",
+    "deploy.wire": "__init__ codec openpi protocol websocket",
 }
 PACKAGES = {f"dipole.{name}".rstrip("."): modules.split() for name, modules in MODULES.items()}
 FOLDERS = {

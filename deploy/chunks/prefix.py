@@ -5,7 +5,6 @@ nothing is known.
 
     values      [H, A]  in the robot's units: the last To - 1 actions and what is left of the plan
     weights     [H]     how much each of them holds, 0 to 1
-    delay       how many of the actions left will have run when the chunk arrives, by estimate
     form        which guidance: its place in dipole.policy.guidance.FORMS
     clip        the largest guidance weight; 0: the solver's own
     data_scale  see Guidance
@@ -55,7 +54,6 @@ def known_prefix(
     return {
         "values": values.astype(np.float32),
         "weights": weights.astype(np.float32),
-        "delay": min(delay, kept),
         "form": FORMS.index(guidance.form),
         "clip": guidance.clip or 0.0,
         "data_scale": guidance.data_scale,

@@ -1,14 +1,17 @@
 """What the control loop needs of whoever computes chunks. It never waits for them.
 
-Inference runs off the control thread: in a process (process_inference.py), in a thread
-(thread_inference.py), or, in tests, on the virtual clock, here.
+Inference runs off the control thread: in a process (process.py), in a thread (worker.py), on
+another computer (remote.py), or, in tests, on the virtual clock (virtual.py).
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from dipole.data.errors import DipoleError
-from dipole.deploy.types import Arrays, PolicySpec, Request, Result
+from dipole.deploy.types import Arrays, KnownActions, PolicySpec, Request, Result, Ticket
+
+WARM_UP = Ticket(chunk_id=0, epoch=-1, observation_time=0.0, consumed=0)  # its chunk is not used
+NOTHING_KNOWN: KnownActions = {}
 
 
 class InferenceDied(DipoleError):  # noqa: N818  it is what happened
@@ -21,8 +24,16 @@ class Inference(Protocol):
     @property
     def spec(self) -> PolicySpec: ...
 
-    def warm_up(self, observation: Arrays, calls: int) -> list[float] | None:
-        """Compute some chunks, and wait for them: seconds of each. Raises InferenceDied."""
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        """Compute chunks that are not used, and wait for them, so that none is slow in motion.
+
+        calls: how many chunks, and as many again with what is known, if anything is: in-painting
+        may compile code of its own.
+        known: what a request in motion would hold (chunks/prefix.py).
+        Returns each chunk's latency in seconds, in this order. Raises InferenceDied.
+        """
         ...
 
     def submit(self, request: Request) -> None:

@@ -9,10 +9,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, field, fields
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from dipole.data.errors import DipoleError
@@ -38,9 +40,14 @@ class ProcessInference(InferenceWorker):
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
         self._process = context.Process(target=_compute, args=(far_end, factory), daemon=True)
+        self._reaping = threading.Lock()  # of two threads that reap, one finds no exit code
         self._process.start()
         far_end.close()  # so that the process's death is the end of the pipe
-        self.spec = self._await_spec()
+        try:
+            self.spec = self._await_spec()
+        except BaseException:  # Ctrl-C, too: loading may take minutes
+            self._end_process()
+            raise
         super().__init__(self._run, self._check)
 
     @property
@@ -49,14 +56,19 @@ class ProcessInference(InferenceWorker):
         return self._process.pid
 
     def close(self) -> None:
-        """End the process: by the end of its pipe, then by a signal."""
+        """End the process, whatever it is doing."""
         super().close()
+        self._end_process()
+
+    def _end_process(self) -> None:
+        """By the end of its pipe, then by signals."""
         self._pipe.close()
-        self._process.join(GRACE_SECONDS)
-        for insist in (self._process.terminate, self._process.kill):
-            if self._process.exitcode is None:
-                insist()
-                self._process.join(GRACE_SECONDS)
+        with self._reaping:
+            self._process.join(GRACE_SECONDS)
+            for insist in (self._process.terminate, self._process.kill):
+                if self._process.exitcode is None:
+                    insist()
+                    self._process.join(GRACE_SECONDS)
 
     def _await_spec(self) -> PolicySpec:
         try:
@@ -64,7 +76,7 @@ class ProcessInference(InferenceWorker):
                 raise InferenceDied(f"the inference process said nothing for {START_SECONDS:g} s")
             first = self._pipe.recv()
         except (EOFError, OSError):
-            raise self._obituary() from None
+            raise self._cause() from None
         if isinstance(first, DipoleError):
             raise first
         assert isinstance(first, PolicySpec)
@@ -75,19 +87,22 @@ class ProcessInference(InferenceWorker):
             self._pipe.send(request)
             result = self._pipe.recv()
         except (EOFError, OSError):
-            raise self._obituary() from None
+            raise self._cause() from None
         assert isinstance(result, Result)
         return result
 
     def _check(self) -> None:
-        if not self._process.is_alive():
-            raise self._obituary()
+        if wait([self._process.sentinel], 0):
+            raise self._cause()
 
-    def _obituary(self) -> InferenceDied:
-        self._process.join(GRACE_SECONDS)
+    def _cause(self) -> InferenceDied:
+        with self._reaping:
+            self._process.join(GRACE_SECONDS)
+            code = self._process.exitcode
+        if code is None:
+            return InferenceDied("the inference process closed its pipe, and goes on running")
         return InferenceDied(
-            f"the inference process ended with exit code {self._process.exitcode} "
-            "(-9 is often the end of memory)"
+            f"the inference process ended with exit code {code} (-9 is often the end of memory)"
         )
 
 
@@ -123,7 +138,16 @@ def _answer(request: Request, compute: Compute) -> Result:
 @dataclass(frozen=True)
 class FromCheckpoint:
     """Makes a checkpoint's policy where it is called: in the inference process, which alone
-    imports torch. See policy_compute.checkpoint_compute for the fields."""
+    imports torch. Raises CheckpointError and ConfigError there.
+
+    checkpoint: path of a run, of one of its checkpoints, or of an export.
+    device: "cpu", "cuda", ..., or "auto": the accelerator, if there is one.
+    weights: "ema" or "raw".
+    solver: what to replace of how chunks are drawn, {"steps": 10}; None entries replace nothing.
+    runtime: see load_runnable.
+    threads: of the processor; None: torch's own choice.
+    seed: of the noise.
+    """
 
     checkpoint: str
     device: str = "cpu"
@@ -133,15 +157,13 @@ class FromCheckpoint:
     threads: int | None = None
     seed: int = 0
 
-    def __call__(self) -> tuple[PolicySpec, Compute]:
-        from dipole.deploy.inference.torch_policy import checkpoint_compute
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "FromCheckpoint":
+        """From a configuration that has these fields, among others."""
+        chosen = {entry.name: values[entry.name] for entry in fields(cls)}
+        return cls(**chosen | {"checkpoint": str(Path(values["checkpoint"]).expanduser())})
 
-        return checkpoint_compute(
-            self.checkpoint,
-            device=self.device,
-            weights=self.weights,
-            solver=self.solver,
-            runtime=self.runtime,
-            threads=self.threads,
-            seed=self.seed,
-        )
+    def __call__(self) -> tuple[PolicySpec, Compute]:
+        from dipole.deploy.inference.torch_policy import load_compute
+
+        return load_compute(self)

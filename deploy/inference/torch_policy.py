@@ -1,4 +1,4 @@
-"""A policy as the control loop's supplier of chunks. The only file of this room with torch."""
+"""A policy as what computes chunks. The only file of this folder that imports torch."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,20 @@ import torch
 
 from dipole.data.errors import ConfigError
 from dipole.deploy.chunks.prefix import check_known
-from dipole.deploy.inference.worker import WARM_UP
-from dipole.deploy.server.session import ServedPolicy
+from dipole.deploy.inference.base import WARM_UP
+from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.types import Arrays, KnownActions, Meaning, PolicySpec, Ticket
-from dipole.deploy.wire.protocol import Schema
-from dipole.policy.checkpoint import export_terms, find_checkpoint
 from dipole.policy.executor import ChunkPolicy, predict_group
-from dipole.policy.exported import ExportedPolicy
 from dipole.policy.runnable import AUTO, EAGER, load_runnable
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.solvers import Known
 
-WARM_UP_CALLS = 3
 ON_GPU = (None, EAGER, AUTO, cuda_graph.NAME)  # runtimes that use one where there is one
 
 
 class PolicyCompute:
     """(ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}, as the executor would;
-    known: parts of the chunk that are given (known.py).
+    known: parts of the chunk that are given (chunks/prefix.py).
 
     The noise comes from one generator, seeded anew with seed, seed + 1, ... at each epoch: as that
     of an executor's row in each episode. group_size: see Executor; 1 is the fastest for one robot.
@@ -90,60 +86,21 @@ def spec_of(policy: Any) -> PolicySpec:
     return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning)
 
 
-def checkpoint_compute(
-    checkpoint: str,
-    *,
-    device: str = "cpu",
-    weights: str = "ema",
-    solver: Mapping[str, Any] | None = None,
-    runtime: str | None = None,
-    threads: int | None = None,
-    seed: int = 0,
-) -> tuple[PolicySpec, PolicyCompute]:
-    """The policy of a checkpoint, a run or an export, to be made where it computes.
-
-    device: "auto" is the accelerator where there is one; solver: what to replace of how chunks are
-    drawn; runtime: see load_runnable; threads: of the processor.
-    Raises CheckpointError and ConfigError.
-    """
-    if threads is not None:
-        torch.set_num_threads(threads)
+def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
+    """A checkpoint's policy, in the process that computes. Raises CheckpointError, ConfigError."""
+    if terms.threads is not None:
+        torch.set_num_threads(terms.threads)
+    device = terms.device
     if device == "auto":  # exports run on the processor
-        accelerated = torch.cuda.is_available() and runtime in ON_GPU
+        accelerated = torch.cuda.is_available() and terms.runtime in ON_GPU
         device = "cuda" if accelerated else "cpu"
-    path = Path(checkpoint)
     policy = load_runnable(
-        path,
-        runtime=runtime,
+        Path(terms.checkpoint),
+        runtime=terms.runtime,
         device=device,
-        weights=weights,
-        solver=solver,
+        weights=terms.weights,
+        solver=terms.solver,
         batch_size=1,
         log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
     )
-    return spec_of(policy), PolicyCompute(policy, seed)
-
-
-def served_checkpoint(
-    checkpoint: str, *, weights: str = "ema", seed: int = 0, forget_after: float, **options: Any
-) -> ServedPolicy:
-    """What a server offers of a checkpoint; options: of checkpoint_compute. It is warmed up."""
-    spec, compute = checkpoint_compute(checkpoint, weights=weights, seed=seed, **options)
-    policy: Any = compute.policy
-    for _ in range(WARM_UP_CALLS):
-        seen = policy.fake_observation(1)
-        compute(WARM_UP, {name: value[0].cpu().numpy() for name, value in seen.items()})
-    features = policy.features.observation
-    schema = Schema(
-        spec,
-        {name: str(feature.dtype) for name, feature in features.items()},
-        _fingerprint(Path(checkpoint), policy, weights),
-    )
-    return ServedPolicy(schema, partial(PolicyCompute, policy, seed), forget_after)
-
-
-def _fingerprint(path: Path, policy: Any, weights: str) -> str:
-    """Of the weights: the same wherever, and in whatever runtime, they are computed."""
-    if isinstance(policy, ExportedPolicy):
-        return str(policy.schema.get("source", {}).get("sha256") or "")
-    return str(export_terms(find_checkpoint(path), weights)["source"]["sha256"] or "")
+    return spec_of(policy), PolicyCompute(policy, terms.seed)

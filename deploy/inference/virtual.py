@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dipole.deploy.inference.base import Compute, compute_chunk
+from dipole.deploy.inference.base import NOTHING_KNOWN, WARM_UP, Compute, compute_chunk
 from dipole.deploy.loop.clock import VirtualClock
-from dipole.deploy.types import Arrays, PolicySpec, Request, Result, Ticket
+from dipole.deploy.types import Arrays, KnownActions, PolicySpec, Request, Result, Ticket
 
 
 class VirtualInference:
@@ -29,8 +29,11 @@ class VirtualInference:
         self._delay = delay if callable(delay) else lambda _ticket: delay
         self._answers: deque[Result] = deque()
 
-    def warm_up(self, observation: Arrays, calls: int) -> list[float]:
-        return []
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        """The delays of as many requests; nothing is computed, and no time passes."""
+        return [self._delay(WARM_UP) for _ in range(calls * (2 if known else 1))]
 
     def submit(self, request: Request) -> None:
         delay = self._delay(request.ticket)

@@ -11,10 +11,15 @@ from collections import deque
 from collections.abc import Callable
 
 from dipole.data.errors import DipoleError
-from dipole.deploy.inference.base import Compute, InferenceDied, compute_chunk
-from dipole.deploy.types import Arrays, PolicySpec, Request, Result, Ticket
+from dipole.deploy.inference.base import (
+    NOTHING_KNOWN,
+    WARM_UP,
+    Compute,
+    InferenceDied,
+    compute_chunk,
+)
+from dipole.deploy.types import Arrays, KnownActions, PolicySpec, Request, Result
 
-WARM_UP = Ticket(chunk_id=0, epoch=-1, observation_time=0.0, consumed=0)  # nobody's chunk
 WARM_UP_SECONDS = 120.0
 
 
@@ -36,21 +41,37 @@ class InferenceWorker:
         self._answers: deque[Result] = deque()
         self._death: InferenceDied | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._carry, daemon=True, name="dipole-courier")
+        self._thread = threading.Thread(target=self._carry, daemon=True, name="dipole-inference")
         self._thread.start()
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        """Have some chunks computed that nobody uses. Raises InferenceDied."""
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        """Have chunks computed that are not used; see Inference.warm_up. Raises InferenceDied."""
         deadline = time.monotonic() + WARM_UP_SECONDS
-        while calls:
-            self.submit(Request(WARM_UP, observation))
+        requests = [Request(WARM_UP, observation)] * calls
+        if known:
+            requests += [Request(WARM_UP, observation, known)] * calls
+        return [self._await(request, deadline) for request in requests]
+
+    def _await(self, request: Request, deadline: float) -> float:
+        """Seconds that a chunk took; requests that are lost are made again."""
+        reason = ""
+        while True:
+            self.submit(request)
             while (result := self.poll()) is None:
                 if time.monotonic() > deadline:
-                    raise InferenceDied(f"no chunk within {WARM_UP_SECONDS:g} s of warming up")
+                    because = f": {reason}" if reason else ""
+                    raise InferenceDied(
+                        f"no chunk within {WARM_UP_SECONDS:g} s of warming up{because}"
+                    )
                 time.sleep(0.001)
-            if result.error:
-                raise InferenceDied(f"warming up failed: {result.error}")
-            calls -= not result.lost
+            if not result.lost:
+                break
+            reason = result.error
+        if result.error:
+            raise InferenceDied(f"warming up failed: {result.error}")
+        return result.seconds
 
     def submit(self, request: Request) -> None:
         """Leave a request; one that still waits is replaced by it."""
@@ -72,6 +93,13 @@ class InferenceWorker:
         with self._changed:
             self._closed = True
             self._changed.notify()
+
+    def drop_waiting(self) -> None:
+        """Answer a request that waits, if there is one, as lost."""
+        with self._changed:
+            request, self._slot = self._slot, None
+        if request is not None:
+            self._answers.append(Result(request.ticket, None, 0.0, lost=True))
 
     def _carry(self) -> None:
         while (request := self._next()) is not None:

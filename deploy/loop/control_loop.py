@@ -379,10 +379,12 @@ class ControlLoop:
             self.clock.sleep_until(self.clock.now() + self.config.period)
 
     def _warm_up(self, seen: Arrays) -> None:
-        seconds = self._inference.warm_up(seen, self.config.warmup_calls)
+        calls, known = self.config.warmup_calls, self._executor.known_for_warm_up()
+        seconds = self._inference.warm_up(seen, calls, known)
+        del seconds[calls : calls + 1], seconds[:1]  # the first of each kind may compile
         window = self._executor.window
         usable = window.horizon - window.n_obs_steps + 1
-        if warning := slow_inference(seconds or [], self.config, usable):
+        if warning := slow_inference(seconds, self.config, usable):
             self.report.notes.append(warning)
             self._log(warning)
 

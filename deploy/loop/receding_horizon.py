@@ -21,6 +21,8 @@ from dipole.deploy.robots.fit import check_fit
 from dipole.deploy.robots.robot import Reading, RobotSpec
 from dipole.deploy.types import Arrays, Decision, Floats, KnownActions
 
+NEVER = 1e6  # seconds
+
 
 class RecedingHorizon:
     """Observation history and action queue of one robot, filled by inference elsewhere.
@@ -144,7 +146,10 @@ def slow_inference(seconds: list[float], config: ResolvedLoopConfig, usable: int
     """
     if not seconds:
         return ""
-    p99, lasts = float(np.quantile(seconds, 0.99)), usable * config.dt
+    # An infinite time has no quantiles; with as few values as these the 99th percentile is near
+    # the largest.
+    p99 = float(np.quantile(np.minimum(seconds, NEVER), 0.99))
+    lasts = usable * config.dt
     if p99 > config.max_action_lateness:
         return (
             f"a chunk takes {p99:.2f} s, longer than max_action_lateness = "

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.deploy.inference.base import Inference
+from dipole.deploy.inference.base import NOTHING_KNOWN, Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.states import Transition
 from dipole.deploy.recording.appended_file import AppendedFile, open_new
@@ -24,7 +24,7 @@ from dipole.deploy.recording.bounded_queue import OVERHEAD, BoundedQueue
 from dipole.deploy.recording.file_format import DTYPES, Record, parts
 from dipole.deploy.robots.robot import Reading, RobotSpec
 from dipole.deploy.safety.command_filter import Command
-from dipole.deploy.types import Arrays, Decision, Request, Result
+from dipole.deploy.types import Arrays, Decision, KnownActions, Request, Result
 
 MAX_RECORDS = 10_000  # that may wait for the disk
 MAX_BYTES = 256 * 2**20
@@ -214,8 +214,10 @@ class _Listened:
         self.spec = inference.spec
         self._inference, self._recorder = inference, recorder
 
-    def warm_up(self, observation: Arrays, calls: int) -> list[float] | None:
-        return self._inference.warm_up(observation, calls)
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        return self._inference.warm_up(observation, calls, known)
 
     def submit(self, request: Request) -> None:
         self._inference.submit(request)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dipole.data.errors import DataError
 from dipole.deploy.chunks.action_queue import ChunkQueue
+from dipole.deploy.inference.base import NOTHING_KNOWN
 from dipole.deploy.loop.clock import VirtualClock
 from dipole.deploy.loop.motion import Motion
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
@@ -26,7 +27,7 @@ from dipole.deploy.recording.contents import (
 from dipole.deploy.recording.file_format import Record
 from dipole.deploy.recording.plain import from_plain
 from dipole.deploy.safety.command_filter import OutsideLimits
-from dipole.deploy.types import Arrays, Floats, PolicySpec, Request, Result
+from dipole.deploy.types import Arrays, Floats, KnownActions, PolicySpec, Request, Result
 
 # The kinds of records without which the executor, and the motion, cannot go on as they did.
 FOR_DECISIONS = {"begin", "act", "result", "state"}
@@ -173,8 +174,10 @@ class _RecordedAnswers:
     def hear(self, result: Result) -> None:
         self._heard.append(result)
 
-    def warm_up(self, observation: Arrays, calls: int) -> None:
-        pass
+    def warm_up(
+        self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
+    ) -> list[float]:
+        return []
 
     def submit(self, request: Request) -> None:
         self._asked = request.ticket.chunk_id

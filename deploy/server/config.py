@@ -14,12 +14,17 @@ SCHEMES = ("Bearer ", "Api-Key ")  # the second is what openpi's clients send
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Times in seconds.
+    """Where and to whom; times in seconds.
 
-    host, port: where to listen; an address that other computers reach needs a token. Port 0 is any
-    free one. max_clients: connections at one time; max_message: bytes.
-    open_timeout: for a client to say who it is; receive_timeout: for the rest of a message that has
-    begun; compute_timeout: for a chunk; send_timeout: for a client to take an answer.
+    host: where to listen; one that other computers reach needs a token.
+    port: 0 is any free one.
+    token: what clients have to know; None: nothing.
+    max_clients: how many at one time.
+    max_message: bytes of a request; clients are told.
+    open_timeout: for a client to say who it is.
+    receive_timeout: for the rest of a message that has begun.
+    compute_timeout: for a chunk.
+    send_timeout: for a client to take an answer.
     ping_interval, ping_timeout: a client that answers no ping is gone.
     """
 
@@ -54,7 +59,7 @@ class ServerConfig:
             raise ConfigError(
                 f"host={self.host} is reached by other computers, and there is no token: anybody "
                 "there could move the robot's plans. Set DIPOLE_TOKEN on both sides, or keep "
-                "host=127.0.0.1 and come through a tunnel (docs/deploy.md)"
+                "host=127.0.0.1 and come through a tunnel (docs/serve.md)"
             )
 
     @property
@@ -74,5 +79,8 @@ class ServerConfig:
         if self.token is None:
             return True
         scheme = next((s for s in SCHEMES if authorization.startswith(s)), "")
-        given = authorization.removeprefix(scheme).encode()
-        return bool(scheme) and hmac.compare_digest(given, self.token.encode())
+        given, wanted = (  # a header's and the environment's odd bytes may be surrogates
+            text.encode(errors="surrogatepass")
+            for text in (authorization.removeprefix(scheme), self.token)
+        )
+        return bool(scheme) and hmac.compare_digest(given, wanted)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import http
 import logging
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,13 +22,14 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from dipole.data.errors import DipoleError
-from dipole.deploy.server.clients import Client, Clients
 from dipole.deploy.server.config import ServerConfig
+from dipole.deploy.server.connections import Connection, Connections, Waiting
 from dipole.deploy.server.session import ServedPolicy, Session
 from dipole.deploy.wire.codec import MessageError, pack, unpack
-from dipole.deploy.wire.protocol import SESSION, error_message, greeting, read_request
+from dipole.deploy.wire.protocol import CLIENT, error_message, greeting, read_request
 
 FRAGMENTS = 1000  # of one message: each costs memory, however small
+WAITING = 64  # sockets that have not said yet who they are
 CLOSE_SECONDS = 1.0
 SILENT = logging.getLogger("dipole.server.websockets")
 SILENT.disabled = True  # what clients do wrong is said by `log`, in one line
@@ -44,14 +46,16 @@ class Refused(DipoleError):  # noqa: N818  it is what happened to the message
 class PolicyServer:
     """Serves a policy until it is stopped.
 
-    log: called with a line for each client that comes, goes or is refused.
+    log: called with a line for each client that comes, goes or is refused, and with the traceback
+    of what failed here.
     """
 
     def __init__(
         self, policy: ServedPolicy, config: ServerConfig, log: Callable[[str], None] = print
     ) -> None:
         self.config = config
-        self.clients = Clients(int(config.max_clients))
+        self.connections = Connections(int(config.max_clients))
+        self.waiting = Waiting(WAITING)
         self._policy = policy
         self._log = log
         self._worker = ThreadPoolExecutor(1, "dipole-compute")
@@ -90,6 +94,7 @@ class PolicyServer:
             close_timeout=CLOSE_SECONDS,
             server_header=None,
             logger=SILENT,
+            create_connection=_kept_in(self.waiting),
         )
 
     # Who may come -------------------------------------------------------------------------------
@@ -102,7 +107,8 @@ class PolicyServer:
         if not self.config.admits(_header(request, "Authorization")):
             self._log(f"{address} refused: wrong token, or none")
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "wrong token, or none\n")
-        if problem := self.clients.problem(_robot(request.path), _header(request, SESSION)):
+        problem = self.connections.problem(_robot(request.path), _header(request, CLIENT))
+        if problem:
             self._log(f"{address} refused: {problem}")
             return connection.respond(http.HTTPStatus.CONFLICT, f"{problem}\n")
         return None
@@ -111,23 +117,29 @@ class PolicyServer:
         """One client, from greeting to end."""
         request = connection.request
         assert request is not None
-        robot, session = _robot(request.path), _header(request, SESSION)
-        if problem := self.clients.problem(robot, session):  # somebody came in between
+        self.waiting.remove(connection)
+        robot, client = _robot(request.path), _header(request, CLIENT)
+        address = _address(connection)
+        if problem := self.connections.problem(robot, client):  # somebody came in between
             await connection.close(CloseCode.TRY_AGAIN_LATER, problem[:120])
             return
-        client = Client(robot, session, _address(connection), connection.transport.abort)
-        self.clients.add(client)
-        self._log(f"{client.address} connected" + (f" for {robot!r}" if robot else ""))
+        admitted = Connection(robot, client, address, connection.transport.abort)
+        self.connections.add(admitted)
+        self._log(f"{address} connected" + (f" for {robot!r}" if robot else ""))
         try:
             reason = await self._converse(connection)
+        except Exception:  # a defect: websockets closes the connection, and says nothing here
+            self._log(f"{address} gone: the server failed\n{traceback.format_exc()}")
+            raise
         finally:
-            self.clients.remove(client)
-        self._log(f"{client.address} gone{reason}")
+            self.connections.remove(admitted)
+        self._log(f"{address} gone{reason}")
 
     async def _converse(self, connection: ServerConnection) -> str:
         """Greet, and answer until the end; returns what to say of that."""
         try:
-            await self._send(connection, pack(greeting(self._policy.schema)))
+            told = greeting(self._policy.schema, int(self.config.max_message))
+            await self._send(connection, pack(told))
             session = Session(self._policy)
             while True:
                 await self._answer(connection, session, await self._receive(connection))
@@ -207,9 +219,10 @@ def _packed_answer(session: Session, message: Any, log: Callable[[str], None]) -
     except DipoleError as error:
         return _said(message, str(error))
     except MemoryError:
+        log(f"out of memory\n{traceback.format_exc()}")
         return _said(message, "the server is out of memory")
-    except Exception as error:  # a defect: for the server's person, not for its clients
-        log(f"the policy failed: {error!r}")
+    except Exception:  # a defect: for the server's person, not for its clients
+        log(f"the policy failed\n{traceback.format_exc()}")
         return _said(message, "the policy failed; the server's output says why")
 
 
@@ -219,6 +232,21 @@ def _said(message: Any, error: str) -> bytes | str:
         return pack(error_message(read_request(message).ticket, error))
     except (MessageError, AttributeError):
         return error
+
+
+def _kept_in(waiting: Waiting) -> type[ServerConnection]:
+    """Connections that wait there until they are admitted, or gone."""
+
+    class Kept(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            waiting.add(self, self.transport.abort)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            waiting.remove(self)
+            super().connection_lost(exc)
+
+    return Kept
 
 
 def _now() -> float:

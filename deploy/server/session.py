@@ -1,6 +1,6 @@
 """A policy, as the server offers it: what a client sends becomes a request, and a chunk an answer.
 
-    dipole's client    a window of To observations with a ticket    -> the whole chunk [H, A]
+    dipole's client    a window of To observations, a ticket        -> the whole chunk [H, A]
     openpi's client    one observation, or a window, no ticket      -> actions from now on [n, A]
 
 For clients of the second kind the server remembers what each connection has seen.
@@ -38,62 +38,64 @@ class ServedPolicy:
 
 
 class Session:
-    """One client's requests, one at a time."""
+    """The requests of one connection, one at a time."""
 
     def __init__(self, policy: ServedPolicy) -> None:
         self._policy = policy
         self._spec = policy.schema.spec
         self._compute = policy.make_compute()
+        # Of clients that send single observations: what they sent last, and when.
         self._history = ObservationHistory(1, self._spec.window.n_obs_steps)
-        self._ticket = Ticket(0, 0, 0.0, 0)  # of the newest observation without one
-        self._seen = -float("inf")
+        self._sent = -float("inf")
+        self._ticket = Ticket(0, 0, 0.0, 0)  # of the newest request that came without one
 
     def answer(self, message: Any) -> dict[str, Any]:
         """The answer to a message. Raises MessageError for what is no request; what a policy raises
         is left to the caller."""
         if not isinstance(message, Mapping):
             raise MessageError(f"a request is a map, not {type(message).__name__}")
-        return self._of_ours(message) if "ticket" in message else self._of_openpi(message)
+        if "ticket" in message:
+            return self._answer_dipole(message)
+        return self._answer_openpi(message)
 
-    def _of_ours(self, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer_dipole(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole chunk for a window."""
         request = read_request(message)
         try:
             window = {n: self._value(n, request.observation) for n in self._spec.observation}
-            wrong = [n for n, value in window.items() if not self._is_window(n, value)]
-            if wrong:
-                raise MessageError(f"observation {wrong[0]!r} is one, not a window of them")
+            for name, value in window.items():
+                if not self._is_window(name, value):
+                    raise MessageError(f"observation {name!r} is one, not a window of them")
+            if request.known and not self._spec.inpaints:
+                raise MessageError("this policy cannot draw a chunk of which a part is known")
         except MessageError as error:
             return error_message(request.ticket, str(error))
         return self._computed(Request(request.ticket, window, request.known))
 
-    def _of_openpi(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        seen = {n: self._value(n, _flat(message)) for n in self._spec.observation}
-        windows = [self._is_window(name, value) for name, value in seen.items()]
-        if any(windows) and not all(windows):
-            raise MessageError("some observations are windows, and some are not")
-        begins = bool(message.get(RESET, False))
-        window = self._next_ticket(begins) if all(windows) else self._remember(seen, begins)
-        answer = self._computed(Request(self._ticket, window or seen))
-        first = self._spec.window.n_obs_steps - 1
-        actions = np.asarray(answer["actions"])[first:]
+    def _answer_openpi(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The actions from the current one on, for a window or a single observation."""
+        given = _by_name(message)
+        observation = {name: self._value(name, given) for name in self._spec.observation}
+        now, begins = self._policy.clock(), _flag(message, RESET)
+        window: Arrays = observation
+        if not self._are_windows(observation):
+            begins = begins or now - self._sent > self._policy.forget_after
+            window = self._with_history(observation, begins)
+            self._sent = now
+        last = self._ticket
+        self._ticket = Ticket(last.chunk_id + 1, last.epoch + begins, now, 0)
+        answer = self._computed(Request(self._ticket, window))
+        current = self._spec.window.n_obs_steps - 1
+        actions = np.asarray(answer["actions"])[current:]
         return {"actions": actions, "server_timing": answer["server_timing"]}
 
-    def _remember(self, seen: Arrays, begins: bool) -> Arrays:
-        """The window that ends with what is seen now."""
-        now = self._policy.clock()
-        begins = begins or now - self._seen > self._policy.forget_after
-        self._seen = now
-        self._next_ticket(begins)
+    def _with_history(self, observation: Arrays, begins: bool) -> Arrays:
+        """The window that ends with a single observation; begins: nothing came before it."""
         if begins:
-            self._history.reset(0, seen)
+            self._history.reset(0, observation)
         else:
-            self._history.append(0, seen)
+            self._history.append(0, observation)
         return {name: value[0] for name, value in self._history.stacked([0]).items()}
-
-    def _next_ticket(self, begins: bool) -> Arrays:
-        last = self._ticket
-        self._ticket = Ticket(last.chunk_id + 1, last.epoch + begins, self._policy.clock(), 0)
-        return {}
 
     def _computed(self, request: Request) -> dict[str, Any]:
         started = time.perf_counter()
@@ -107,7 +109,10 @@ class Session:
                 f"the observation has no {name!r}{nearest(name, list(given)) or ';'} "
                 f"the policy needs {', '.join(self._spec.observation)}"
             )
-        value = np.asarray(given[name])
+        try:
+            value = np.asarray(given[name])
+        except (ValueError, TypeError, OverflowError) as error:  # lists of different lengths
+            raise MessageError(f"observation {name!r} is no array: {error}") from None
         if not self._is_window(name, value) and value.shape != self._spec.observation[name]:
             raise MessageError(
                 f"observation {name!r} has shape {list(value.shape)}; "
@@ -118,6 +123,13 @@ class Session:
 
     def _is_window(self, name: str, value: NDArray[Any]) -> bool:
         return value.shape == (self._spec.window.n_obs_steps, *self._spec.observation[name])
+
+    def _are_windows(self, observation: Arrays) -> bool:
+        """Whether all of them are. Raises MessageError if only some are."""
+        found = {self._is_window(name, value) for name, value in observation.items()}
+        if len(found) > 1:
+            raise MessageError("some observations are windows, and some are not")
+        return found == {True}
 
     def _cast(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """As the policy was trained: what is not pixels may come in any number type."""
@@ -130,7 +142,14 @@ class Session:
         return cast
 
 
-def _flat(message: Mapping[str, Any]) -> dict[str, Any]:
+def _flag(message: Mapping[str, Any], name: str) -> bool:
+    value = message.get(name, False)
+    if not isinstance(value, bool | int | np.bool_):
+        raise MessageError(f"{name!r} is {type(value).__name__}, and has to be true or false")
+    return bool(value)
+
+
+def _by_name(message: Mapping[str, Any]) -> dict[str, Any]:
     """What openpi's clients call observation/NAME, or put under "observation", by its name."""
     nested = message.get("observation")
     flat = {str(name).removeprefix(PREFIX): value for name, value in message.items()}

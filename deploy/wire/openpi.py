@@ -1,100 +1,53 @@
-"""What is said over a connection: dipole's protocol, or openpi's, as the greeting shows."""
+"""openpi's servers: single observations, answered in turn with a chunk each.
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+    server  {...}                                           whatever its person put there
+    client  {"observation/NAME": value, ..., "prompt": ...}
+    server  {"actions": [H, A], "server_timing": {"infer_ms": ...}}, or a traceback as text
+
+Such a server computes in its event loop: it answers no ping meanwhile. Its greeting does not say
+what the policy sees and does, so the robot's spec and a first chunk do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from dipole.data.errors import ConfigError
 from dipole.data.registry import nearest
 from dipole.data.window_spec import WindowSpec
-from dipole.deploy.inference.base import InferenceDied
-from dipole.deploy.inference.link import Link, LinkLost
-from dipole.deploy.inference.remote_config import OpenpiTerms
 from dipole.deploy.robots.robot import RobotSpec
-from dipole.deploy.types import PolicySpec, Request, Result
+from dipole.deploy.types import Arrays, PolicySpec, Request, Result
 from dipole.deploy.wire.codec import MessageError, pack
-from dipole.deploy.wire.protocol import (
-    ProtocolError,
-    computing_seconds,
-    is_ours,
-    read_answer,
-    read_greeting,
-    request_message,
-)
+from dipole.deploy.wire.protocol import Dialect, DipoleDialect, is_ours
 
 FIRST_SECONDS = 120.0  # a large policy's first chunk may have to be compiled
 
 
-class Dialect(Protocol):
-    """Between the loop's requests and a server's messages."""
+@dataclass(frozen=True)
+class OpenpiTerms:
+    """What a server of openpi is asked, as its greeting does not say it.
 
-    async def learn(self, link: Link) -> PolicySpec:
-        """What the policy sees and does."""
-        ...
+    observation: {its key: the robot's channel}; empty: observation/NAME for each channel.
+    prompt: the task in words, if its policy takes some.
+    n_action_steps: actions of a chunk that run before the next is asked for; None: half of them.
+    """
 
-    def is_same(self, greeting: Any) -> bool:
-        """Whether a server that greets like this is the one from before."""
-        ...
-
-    def encode(self, request: Request) -> bytes: ...
-
-    def decode(self, message: Any, request: Request, seconds: float) -> Result:
-        """Raises MessageError; the result's ticket says whether it answers the request."""
-        ...
-
-    def computing(self, message: Any) -> float | None:
-        """Seconds that the server says it took."""
-        ...
-
-
-def choose_dialect(greeting: Any, robot: RobotSpec | None, openpi: OpenpiTerms | None) -> Dialect:
-    """By a server's first message. Raises ConfigError where openpi's needs to be told more."""
-    if is_ours(greeting):
-        return DipoleDialect(greeting)
-    if robot is None:
-        raise ConfigError(
-            "the server is none of dipole's. If it is openpi's, give robot=..., the robot's spec"
-        )
-    return OpenpiDialect(robot, openpi or OpenpiTerms())
-
-
-class DipoleDialect:
-    """Windows with tickets; see protocol.py."""
-
-    def __init__(self, greeting: Mapping[str, Any]) -> None:
-        self._schema = read_greeting(greeting)
-
-    async def learn(self, _link: Link) -> PolicySpec:
-        return self._schema.spec
-
-    def is_same(self, greeting: Any) -> bool:
-        with contextlib.suppress(ProtocolError):
-            return is_ours(greeting) and read_greeting(greeting) == self._schema
-        return False
-
-    def encode(self, request: Request) -> bytes:
-        return pack(request_message(request))
-
-    def decode(self, message: Any, request: Request, seconds: float) -> Result:
-        if isinstance(message, str):
-            return Result(request.ticket, None, seconds, f"the server: {message[:1000]}")
-        return read_answer(message, seconds)
-
-    def computing(self, message: Any) -> float | None:
-        return computing_seconds(message)
+    observation: Mapping[str, str] = field(default_factory=dict)
+    prompt: str | None = None
+    n_action_steps: int | None = None
 
 
 class OpenpiDialect:
-    """Single observations, answered in turn; how long a chunk is, is learnt from the first."""
+    """Raises ConfigError for a channel that the robot does not have."""
 
-    def __init__(self, robot: RobotSpec, terms: OpenpiTerms) -> None:
-        self._robot, self._terms = robot, terms
-        given = dict(terms.observation)
-        self._keys = given or {f"observation/{name}": name for name in robot.observation}
+    pings = False
+
+    def __init__(self, greeting: Any, robot: RobotSpec, terms: OpenpiTerms) -> None:
+        self._greeting = pack(greeting)
+        self._terms = terms
+        self._keys = dict(terms.observation) or {f"observation/{n}": n for n in robot.observation}
         for key, name in self._keys.items():
             if name not in robot.observation:
                 hint = nearest(name, list(robot.observation)) or ";"
@@ -102,36 +55,41 @@ class OpenpiDialect:
                     f"openpi.observation.{key} is {name!r}{hint} the robot has "
                     + ", ".join(robot.observation)
                 )
+        self._channels = {name: robot.observation[name] for name in self._keys.values()}
 
-    async def learn(self, link: Link) -> PolicySpec:
-        channels = {name: self._robot.observation[name] for name in self._keys.values()}
-        nothing = {name: np.zeros(c.shape, c.dtype) for name, c in channels.items()}
-        until = time.monotonic() + FIRST_SECONDS
-        try:
-            await link.send(pack(self._said(nothing)), until)
-            actions = _actions(await link.receive(until))
-        except (LinkLost, MessageError, asyncio.CancelledError) as error:
-            raise InferenceDied(f"the openpi server gave no first chunk: {error}") from None
-        horizon, size = actions.shape
+    def learn(self, ask: Callable[[bytes, float], Any]) -> PolicySpec:
+        """From the chunk for an observation of zeros."""
+        zeros = {name: np.zeros(c.shape, c.dtype) for name, c in self._channels.items()}
+        horizon, size = _actions(ask(self._packed(zeros), FIRST_SECONDS)).shape
         steps = self._terms.n_action_steps or max(1, horizon // 2)
-        shapes = {name: channel.shape for name, channel in channels.items()}
+        shapes = {name: channel.shape for name, channel in self._channels.items()}
         return PolicySpec(shapes, size, WindowSpec(1, horizon, steps))
 
     def is_same(self, greeting: Any) -> bool:
-        return not is_ours(greeting)
+        return not is_ours(greeting) and pack(greeting) == self._greeting
 
     def encode(self, request: Request) -> bytes:
-        return pack(self._said({name: v[-1] for name, v in request.observation.items()}))
+        return self._packed({name: value[-1] for name, value in request.observation.items()})
 
     def decode(self, message: Any, request: Request, seconds: float) -> Result:
         return Result(request.ticket, {"action": _actions(message)}, seconds)
 
-    def computing(self, message: Any) -> float | None:
-        return computing_seconds(message)
+    def _packed(self, seen: Arrays) -> bytes:
+        message: dict[str, Any] = {key: seen[name] for key, name in self._keys.items()}
+        if self._terms.prompt is not None:
+            message["prompt"] = self._terms.prompt
+        return pack(message)
 
-    def _said(self, seen: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        said: dict[str, Any] = {key: seen[name] for key, name in self._keys.items()}
-        return said if self._terms.prompt is None else {**said, "prompt": self._terms.prompt}
+
+def choose_dialect(greeting: Any, robot: RobotSpec | None, openpi: OpenpiTerms | None) -> Dialect:
+    """By a server's first message. Raises ConfigError if openpi's needs to be told more."""
+    if is_ours(greeting):
+        return DipoleDialect(greeting)
+    if robot is None:
+        raise ConfigError(
+            "the server is none of dipole's. If it is openpi's, give robot=..., the robot's spec"
+        )
+    return OpenpiDialect(greeting, robot, openpi or OpenpiTerms())
 
 
 def _actions(message: Any) -> np.ndarray:
@@ -139,6 +97,6 @@ def _actions(message: Any) -> np.ndarray:
     if isinstance(message, str):
         raise MessageError(f"it says {(message.strip().splitlines() or [''])[-1][:500]}")
     actions = message.get("actions") if isinstance(message, Mapping) else None
-    if not isinstance(actions, np.ndarray) or actions.ndim != 2:
+    if not isinstance(actions, np.ndarray) or actions.ndim != 2 or not len(actions):
         raise MessageError("it has no 'actions' of shape [H, A]")
     return actions

@@ -1,19 +1,21 @@
 """What client and server say to each other: one greeting, then requests and answers in turn.
 
-    server  {"dipole": {"protocol": 1, "version": ...}, "policy": {"observation": {name: {"shape",
-             "dtype", "names", "units"}}, "action_size": A, "action": {"names", "units"},
-             "fps": ..., "window": {...}, "inpaints": bool, "fingerprint": ...}}
+    server  {"dipole": {"protocol": 1, "version": ..., "max_message": bytes of a request},
+             "policy": {"observation": {name: {"shape", "dtype", "names", "units"}},
+             "action_size": A, "action": {"names", "units"}, "fps": ..., "window": {...},
+             "inpaints": bool, "fingerprint": ...}}
     client  {"ticket": {...}, "observation": {name: [To, *shape]}, "known": {...}}
     server  {"ticket": {...}, "actions": [H, A], "server_timing": {"infer_ms": ...}}
             or {"ticket": {...}, "error": "what was wrong"}
 
 A client of openpi sends an observation without a ticket, and gets "actions" from the current one
-on, or a text that says what was wrong (served.py). Its own servers greet with other words.
+on, or a text that says what was wrong (server/session.py). Its own servers greet with other words.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,10 +23,10 @@ from dipole import __version__
 from dipole.data.errors import DipoleError
 from dipole.data.window_spec import WindowSpec
 from dipole.deploy.types import Meaning, PolicySpec, Request, Result, Ticket, read_fps
-from dipole.deploy.wire.codec import MessageError
+from dipole.deploy.wire.codec import MessageError, pack
 
 PROTOCOL = 1
-SESSION = "Dipole-Session"  # header: who knows it may take over the connection it belongs to
+CLIENT = "Dipole-Client"  # header: a secret; who knows it may replace the connection it came with
 
 
 class ProtocolError(DipoleError):
@@ -41,8 +43,8 @@ class Schema:
     fingerprint: str = ""
 
 
-def greeting(schema: Schema) -> dict[str, Any]:
-    """The first message of a server."""
+def greeting(schema: Schema, max_message: int) -> dict[str, Any]:
+    """The first message of a server. max_message: bytes of the largest request it takes."""
     spec = schema.spec
     observation = {
         name: {"shape": list(shape), "dtype": schema.dtypes.get(name, "float32")}
@@ -50,7 +52,7 @@ def greeting(schema: Schema) -> dict[str, Any]:
         for name, shape in spec.observation.items()
     }
     return {
-        "dipole": {"protocol": PROTOCOL, "version": __version__},
+        "dipole": {"protocol": PROTOCOL, "version": __version__, "max_message": max_message},
         "policy": {
             "observation": observation,
             "action_size": spec.action_size,
@@ -73,6 +75,12 @@ def _plain(meaning: Meaning) -> dict[str, Any]:
 def is_ours(metadata: Any) -> bool:
     """Whether a server's first message is a greeting of dipole's."""
     return isinstance(metadata, Mapping) and isinstance(metadata.get("dipole"), Mapping)
+
+
+def read_max_message(metadata: Any) -> int | None:
+    """Bytes of the largest request that a server takes, or None where its greeting lacks them."""
+    limit = metadata["dipole"].get("max_message") if is_ours(metadata) else None
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def read_greeting(metadata: Mapping[str, Any]) -> Schema:
@@ -99,6 +107,58 @@ def read_greeting(metadata: Mapping[str, Any]) -> Schema:
         return Schema(spec, dtypes, str(policy["fingerprint"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the server's greeting cannot be read: {error!r}") from error
+
+
+class Dialect(Protocol):
+    """How a client speaks with one kind of server.
+
+    pings: whether such a server answers pings while it computes.
+    """
+
+    pings: bool
+
+    def learn(self, ask: Callable[[bytes, float], Any]) -> PolicySpec:
+        """What the policy sees and does.
+
+        ask: sends a message, and returns the one that comes within so many seconds.
+        Raises MessageError, and what `ask` raises.
+        """
+        ...
+
+    def is_same(self, greeting: Any) -> bool:
+        """Whether a server with this greeting may be the one from before."""
+        ...
+
+    def encode(self, request: Request) -> bytes: ...
+
+    def decode(self, message: Any, request: Request, seconds: float) -> Result:
+        """Raises MessageError; the result's ticket says whether it answers the request."""
+        ...
+
+
+class DipoleDialect:
+    """Windows with tickets, as above. Raises ProtocolError for a greeting that cannot be read."""
+
+    pings = True
+
+    def __init__(self, greeting: Mapping[str, Any]) -> None:
+        self._schema = read_greeting(greeting)
+
+    def learn(self, _ask: Callable[[bytes, float], Any]) -> PolicySpec:
+        return self._schema.spec
+
+    def is_same(self, greeting: Any) -> bool:
+        with contextlib.suppress(ProtocolError):
+            return is_ours(greeting) and read_greeting(greeting) == self._schema
+        return False
+
+    def encode(self, request: Request) -> bytes:
+        return pack(request_message(request))
+
+    def decode(self, message: Any, request: Request, seconds: float) -> Result:
+        if isinstance(message, str):
+            return Result(request.ticket, None, seconds, f"the server: {message[:1000]}")
+        return read_answer(message, seconds)
 
 
 def request_message(request: Request) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from dipole.deploy import ActionSpec, Channel, RobotSpec
+from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.inference.remote import RemoteInference
-from dipole.deploy.inference.remote_config import OpenpiTerms
-from dipole.deploy.inference.torch_policy import checkpoint_compute
 from dipole.deploy.types import Request, Ticket
+from dipole.deploy.wire.openpi import OpenpiTerms
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_checkpoint import save_tiny
@@ -99,7 +99,7 @@ def test_the_openpi_client_gets_chunks_from_dipole_serve(their_python, tmp_path)
     said = json.loads(done.stdout)
     assert said["metadata"]["observation"]["keypoint"] == {"shape": [9, 2], "dtype": "float32"}
     assert "no 'keypoint'" in said["said"]
-    _, compute = checkpoint_compute(str(checkpoint), solver=SOLVER)
+    _, compute = FromCheckpoint(str(checkpoint), solver=SOLVER)()
     window = {
         "keypoint": np.full((2, 9, 2), 200.0, np.float32),
         "agent_pos": np.zeros((2, 2), np.float32),

@@ -6,6 +6,8 @@ from dipole.apps.compose import compose
 from dipole.apps.main import main
 from dipole.deploy.server.config import ServerConfig
 
+SECRET = "asecretofsomelength"
+
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch):
@@ -36,6 +38,26 @@ def test_the_configuration_is_the_servers_own():
     config = compose("serve", ["checkpoint=x"])
     named = {name: config[name] for name in ("host", "port", "token")}
     assert ServerConfig(**config["server"], **named) == ServerConfig()
+
+
+@pytest.mark.parametrize("option", ["--cfg", "--help"])
+@pytest.mark.parametrize("command", ["serve", "deploy"])
+@pytest.mark.parametrize("where", ["environment", "command line"])
+def test_no_option_prints_the_token(monkeypatch, capsys, where, command, option):
+    words = [f"token={SECRET}"] if where == "command line" else []
+    monkeypatch.setenv("DIPOLE_TOKEN", SECRET)
+    assert main([command, "checkpoint=x", *words, option]) == 0
+    said = capsys.readouterr()
+    assert SECRET not in said.out + said.err
+    assert "***" in said.out or "token=${oc.env:DIPOLE_TOKEN,null}" in said.out
+
+
+def test_a_sweep_names_its_settings_without_the_token(tmp_path, capsys):
+    words = [f"token={SECRET}", "arm=maybe", "seed=0,1", f"output={tmp_path}", "--multirun"]
+    assert main(["deploy", *words]) == 1
+    said = capsys.readouterr()
+    assert "job 0 of 0-1: token=*** arm=maybe seed=0" in said.err
+    assert SECRET not in said.out + said.err
 
 
 def test_serving_is_one_job(capsys):

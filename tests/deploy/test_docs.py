@@ -13,12 +13,13 @@ from virtual_robot import WINDOW
 
 from dipole.deploy import ActionSpec, ControlLoop, LoopConfig, RealClock
 from dipole.deploy.chunks.blending import make_merger
-from dipole.deploy.inference.remote_config import ClientConfig, OpenpiTerms
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop.watched import run_watched
 from dipole.deploy.robots.registry import import_robots, make_robot
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.types import PolicySpec
+from dipole.deploy.wire.openpi import OpenpiTerms
+from dipole.deploy.wire.websocket import ClientConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "deploy.md").read_text()

@@ -272,15 +272,15 @@ def test_a_recording_replays_at_the_rate_it_was_made_with(tmp_path):
 
 def test_a_greeting_says_what_was_trained_on():
     policy = replace(POLICY, meaning={**POLICY.meaning, "joints": Meaning(units=("deg", "m"))})
-    said = json.loads(json.dumps(greeting(Schema(policy))))
+    said = json.loads(json.dumps(greeting(Schema(policy), 2**20)))
     assert read_greeting(said).spec == policy
     image = PolicySpec({"image": (8, 8, 3)}, 2, WINDOW, meaning={"image": Meaning(dtype="uint8")})
-    said = greeting(Schema(image, {"image": "uint8"}))
+    said = greeting(Schema(image, {"image": "uint8"}), 2**20)
     assert read_greeting(said).spec == image
 
 
 def test_an_older_servers_greeting_leaves_it_unknown():
-    said = greeting(Schema(PolicySpec({"joints": (2,)}, 2, WINDOW)))
+    said = greeting(Schema(PolicySpec({"joints": (2,)}, 2, WINDOW)), 2**20)
     del said["policy"]["fps"], said["policy"]["action"]
     spec = read_greeting(said).spec
     assert (spec.fps, spec.meaning) == (None, {})
@@ -293,7 +293,7 @@ def test_an_older_servers_greeting_leaves_it_unknown():
      {"action": {"units": 7}}, {"action": "deg"}],
 )  # fmt: skip
 def test_a_greeting_that_makes_no_sense_is_an_error(wrong):
-    said = greeting(Schema(POLICY))
+    said = greeting(Schema(POLICY), 2**20)
     said["policy"] |= wrong
     with pytest.raises(ProtocolError, match="cannot be read"):
         read_greeting(said)

@@ -162,7 +162,7 @@ def test_a_command_that_was_not_sent_is_not_recorded(tmp_path):
 
 def test_how_long_chunks_take_in_warm_up_is_told_through_the_recorder(tmp_path):
     class Slow(VirtualInference):
-        def warm_up(self, observation, calls):
+        def warm_up(self, observation, calls, known):
             return [0.1, 0.2]
 
     kept = Handwritten(tmp_path / "flight.rec")

@@ -13,11 +13,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dipole.data.errors import ConfigError
 from dipole.deploy.server.config import ServerConfig
+from dipole.deploy.server.session import ServedPolicy
 from dipole.deploy.types import PolicySpec
 from dipole.deploy.wire.codec import pack, unpack
+from dipole.deploy.wire.protocol import Schema
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_server import (
+    SPEC,
     TOKEN,
     a_request,
     ask,
@@ -55,6 +58,7 @@ def test_the_greeting_says_what_the_policy_sees_and_does(server):
     assert said["policy"]["observation"] == {"x": {"shape": [2], "dtype": "float32"}}
     assert said["policy"]["window"] == {"n_obs_steps": 2, "horizon": 16, "n_action_steps": 8}
     assert said["policy"]["action_size"] == 2
+    assert said["dipole"]["max_message"] == 32 * 2**20
 
 
 def test_a_window_with_a_ticket_is_answered_with_the_whole_chunk_and_the_ticket(server):
@@ -106,15 +110,22 @@ def test_single_observations_become_windows_and_a_gap_or_a_reset_begins_anew():
         ({"x": np.array([0, np.nan])}, "not finite"),
         ({"x": "far"}, "observation 'x' has shape []"),
         ({"x": np.zeros((3, 2))}, "shape [3, 2]"),
+        ({"x": [[1.0], [2.0, 3.0]]}, "observation 'x' is no array"),
+        ({"x": [1.0, {"y": 2.0}]}, "dtype object; float32 is needed"),
+        ({"x": [None, 1]}, "dtype object; float32 is needed"),
+        ({"x": ["a", "b"]}, "dtype <U1; float32 is needed"),
+        ({"x": np.zeros(2), "reset": np.zeros(2)}, "'reset' is ndarray"),
     ],
 )
 def test_a_client_learns_what_was_wrong_and_may_go_on(server, observation, said):
     with plain_client(server.address) as client:
         assert said in ask(client, observation)
-        answer = ask(client, a_request(1, observation))
-        assert said in answer["error"]
-        assert answer["ticket"]["chunk_id"] == 1
+        if "reset" not in observation:  # it means nothing where there is a ticket
+            answer = ask(client, a_request(1, observation))
+            assert said in answer["error"]
+            assert answer["ticket"]["chunk_id"] == 1
         assert ask(client, a_request(2))["actions"].shape == (16, 2)
+    assert not any("the policy failed" in line for line in server.log)
 
 
 def test_a_message_that_is_no_request_is_answered(server):
@@ -133,9 +144,15 @@ def test_what_is_known_of_a_chunk_reaches_the_policy():
     policy = served(compute, PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True))
     with running(policy) as server, plain_client(server.address) as client:
         assert client.greeting["policy"]["inpaints"] is True
-        known = {"values": np.full((16, 2), 7.0), "delay": 3}
+        known = {"values": np.full((16, 2), 7.0)}
         assert ask(client, {**a_request(1), "known": known})["actions"][0, 0] == 7.0
         assert ask(client, a_request(2))["actions"][0, 0] == -1.0
+
+
+def test_what_is_known_is_refused_where_the_policy_takes_nothing_known(server):
+    with plain_client(server.address) as client:
+        answer = ask(client, {**a_request(1), "known": {"values": np.zeros((16, 2))}})
+        assert answer["error"] == "this policy cannot draw a chunk of which a part is known"
 
 
 def test_pixels_are_not_taken_for_anything_else():
@@ -156,7 +173,25 @@ def test_what_a_policy_raises_is_not_for_clients_and_not_the_servers_end():
         answer = ask(client, a_request(1))
         assert answer["error"] == "the policy failed; the server's output says why"
         assert ask(client, a_request(2))["actions"].shape == (16, 2)
-        assert any("/secret/path" in line for line in server.log)
+        said = next(line for line in server.log if line.startswith("the policy failed"))
+        assert "Traceback" in said
+        assert "test_server.py" in said
+        assert 'raise ValueError("/secret/path")' in said
+
+
+def test_a_server_that_fails_says_where_in_its_log_and_goes_on():
+    def failing():
+        raise ZeroDivisionError("of the server")
+
+    with running(ServedPolicy(Schema(SPEC), failing)) as server:
+        with plain_client(server.address) as client, pytest.raises(ConnectionClosed) as caught:
+            client.recv(timeout=20)
+        assert caught.value.rcvd.code == 1011
+        assert "ZeroDivisionError" not in caught.value.rcvd.reason
+        wait_until(lambda: any("in failing" in line for line in server.log))
+        assert not len(server.server.connections)
+        with plain_client(server.address):
+            pass
 
 
 # Who may come -------------------------------------------------------------------------------------
@@ -172,6 +207,12 @@ def test_a_wrong_token_is_refused_and_the_right_one_in_both_schemes_is_not():
             headers = {"Authorization": f"{scheme} {TOKEN}"}
             with plain_client(server.address, additional_headers=headers) as client:
                 assert ask(client, a_request())["actions"].shape == (16, 2)
+
+
+def test_odd_bytes_in_a_token_are_no_error():
+    config = ServerConfig(token=TOKEN + "\udce4")
+    assert config.admits(f"Bearer {TOKEN}\udce4")
+    assert not config.admits("Bearer k\udce4se")
 
 
 @pytest.mark.parametrize(
@@ -204,14 +245,14 @@ def test_a_robot_is_free_again_when_its_client_is_gone():
         for _ in range(3):
             with plain_client(server.address + "/left") as client:
                 ask(client, a_request())
-            wait_until(lambda: not len(server.server.clients))
+            wait_until(lambda: not len(server.server.connections))
 
 
 def test_a_client_takes_over_its_own_connection_and_nobody_elses():
-    mine, yours = ({"Dipole-Session": name * 8} for name in "ab")
+    mine, yours = ({"Dipole-Client": name * 8} for name in "ab")
     with running() as server, plain_client(server.address, additional_headers=mine) as old:
         assert refusal(server.address, additional_headers=yours)[0] == 409
-        assert refusal(server.address, additional_headers={"Dipole-Session": ""})[0] == 409
+        assert refusal(server.address, additional_headers={"Dipole-Client": ""})[0] == 409
         with plain_client(server.address, additional_headers=mine) as new:
             with pytest.raises(ConnectionClosed):
                 ask(old, a_request())
@@ -221,6 +262,20 @@ def test_a_client_takes_over_its_own_connection_and_nobody_elses():
 def test_more_clients_than_allowed_are_refused():
     with running(max_clients=1) as server, plain_client(server.address + "/a"):
         assert "1 clients are connected" in refusal(server.address + "/b")[1]
+
+
+def test_sockets_that_never_say_who_they_are_make_room_for_those_that_do():
+    with running(open_timeout=600.0) as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port), 20) for _ in range(150)]
+        with plain_client(server.address) as client:
+            assert ask(client, a_request())["actions"].shape == (16, 2)
+        wait_until(lambda: len(server.server.waiting) <= 64)
+        assert idle[0].recv(1) == b""  # closed: the oldest
+        with plain_client(server.address) as client:
+            assert ask(client, a_request())["actions"].shape == (16, 2)
+        for one in idle:
+            one.close()
+        wait_until(lambda: not len(server.server.waiting))
 
 
 def test_a_web_page_cannot_reach_into_this_computer(server):
@@ -243,7 +298,7 @@ def test_a_message_that_is_too_large_ends_its_connection_only():
         with pytest.raises(ConnectionClosed) as caught:
             ask(client, {"x": np.zeros(20_000, np.uint8)})
         assert caught.value.rcvd.code == 1009
-        wait_until(lambda: not len(small.server.clients))
+        wait_until(lambda: not len(small.server.connections))
         with plain_client(small.address) as another:
             assert ask(another, a_request())["actions"].shape == (16, 2)
 
@@ -265,7 +320,7 @@ def test_a_malformed_message_ends_its_connection_with_the_reason(server, data, c
             assert said in client.recv(timeout=20)
             client.recv(timeout=20)
         assert caught.value.rcvd.code == code
-    wait_until(lambda: not len(server.server.clients))
+    wait_until(lambda: not len(server.server.connections))
 
 
 def test_while_one_client_waits_for_its_chunk_others_are_greeted_and_pings_answered():
@@ -327,7 +382,7 @@ def test_a_client_that_leaves_during_its_chunk_makes_room_at_once():
     with running(served(compute)) as server:
         with plain_client(server.address) as client:
             client.send(pack(a_request()))
-        wait_until(lambda: not len(server.server.clients), 5)
+        wait_until(lambda: not len(server.server.connections), 5)
         go_on.set()
 
 
@@ -335,8 +390,8 @@ def test_a_slow_client_is_closed_in_the_middle_of_its_frame():
     with running(ping_interval=0.2, ping_timeout=0.3) as server:
         slow = raw_client(server.port)
         slow.sendall(frame_of(1000) + b"\0" * 10)
-        wait_until(lambda: len(server.server.clients) == 1)
-        wait_until(lambda: not len(server.server.clients))
+        wait_until(lambda: len(server.server.connections) == 1)
+        wait_until(lambda: not len(server.server.connections))
         slow.close()
 
 
@@ -363,7 +418,7 @@ def test_a_client_that_does_not_take_its_answer_is_closed():
         body = pack(a_request())
         lazy.sendall(frame_of(len(body)) + body)
         wait_until(lambda: any("does not take its answers" in line for line in server.log))
-        assert not len(server.server.clients)
+        assert not len(server.server.connections)
         lazy.close()
 
 

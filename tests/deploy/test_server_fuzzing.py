@@ -71,7 +71,7 @@ def test_a_thousand_malformed_messages_leave_the_server_alive_and_its_memory_bou
         for number in range(1000):
             before = before or (number == 100 and memory())
             said.append(provoke(server, malformed(rng)))
-            wait_until(lambda: not len(server.server.clients))
+            wait_until(lambda: not len(server.server.connections))
         with plain_client(server.address) as client:
             assert ask(client, a_request(7))["actions"][1, 0] == 700.0
     assert sum(map(bool, said)) > 600
@@ -90,8 +90,14 @@ def test_frames_that_break_the_protocol_end_their_connections_only():
         wait_until(lambda: len(server.log) >= 2 * len(clients))  # they came and went
         for client in clients:
             client.close()
-        with plain_client(server.address) as another:
-            assert ask(another, a_request())["actions"].shape == (16, 2)
+        wait_until(lambda: answers(server))  # itself pinged every 0.1 s, it may have to try again
+
+
+def answers(server):
+    """Whether a client gets its chunk."""
+    with contextlib.suppress(ConnectionClosed), plain_client(server.address) as another:
+        return ask(another, a_request())["actions"].shape == (16, 2)
+    return False
 
 
 def test_what_is_no_websocket_at_all_is_answered_without_a_traceback():

@@ -1,11 +1,16 @@
 """Injectors of a network's faults: a server that answers as it is told, and a proxy that fails."""
 
+import asyncio
 import contextlib
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import websockets.asyncio.server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
@@ -16,16 +21,25 @@ from dipole.deploy.wire.codec import pack, unpack
 from dipole.deploy.wire.protocol import answer_message, read_request
 
 
+class Close(NamedTuple):
+    """Instead of a message: the connection's end."""
+
+    code: int
+    reason: str = ""
+
+
 class FaultyServer:
     """Greets, and answers each request with the messages of answers(its number, the right one).
 
-    A message is packed unless it is bytes or text. openpi: there is no right one, and answers gets
-    the observation instead.
+    A message is packed unless it is bytes or text, or Close. openpi: there is no right one, and
+    answers gets the observation instead. greeting: a message, or a function of the connection's
+    number, from 1. connections: how many there were.
     """
 
     def __init__(self, greeting, answers, openpi=False):
-        self._greeting, self._answers, self._openpi = greeting, answers, openpi
-        self._number = 0
+        self._greeting = greeting if callable(greeting) else lambda number: greeting
+        self._answers, self._openpi = answers, openpi
+        self._number = self.connections = 0
         self._server = serve(self._handle, "127.0.0.1", 0, compression=None)
         self.address = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -38,7 +52,8 @@ class FaultyServer:
 
     def _handle(self, connection):
         with contextlib.suppress(ConnectionClosed):
-            connection.send(pack(self._greeting))
+            self.connections += 1
+            connection.send(pack(self._greeting(self.connections)))
             while True:
                 message = unpack(connection.recv())
                 self._number += 1
@@ -50,7 +65,46 @@ class FaultyServer:
                     chunk = counting()(request.ticket, request.observation)
                     given = answer_message(request, chunk, 0.0)
                 for said in self._answers(number, given):
-                    connection.send(said if isinstance(said, bytes | str) else pack(said))
+                    if isinstance(said, Close):
+                        connection.close(*said)
+                    else:
+                        connection.send(said if isinstance(said, bytes | str) else pack(said))
+
+
+class BlockedServer:
+    """As openpi's servers do, it computes in its event loop, `seconds` for each chunk [10, 2], and
+    answers no ping meanwhile. connections: how many there were."""
+
+    def __init__(self, seconds):
+        self._seconds = seconds
+        self.connections = 0
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(20)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(20)
+
+    async def _run(self):
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with websockets.asyncio.server.serve(self._handle, "127.0.0.1", 0) as server:
+            self.address = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            self._ready.set()
+            await self._over.wait()
+
+    async def _handle(self, connection):
+        self.connections += 1
+        with contextlib.suppress(ConnectionClosed):
+            await connection.send(pack({}))
+            while True:
+                await connection.recv()
+                time.sleep(self._seconds)
+                await connection.send(pack({"actions": np.zeros((10, 2))}))
 
 
 class Proxy:

@@ -19,6 +19,7 @@ from dipole.deploy import (
     VirtualClock,
 )
 from dipole.deploy.inference import PolicySpec, VirtualInference
+from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.loop.states import State, Transition
 from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.robots.groups import ActionGroup
@@ -64,9 +65,11 @@ def fly(
         merger=merger, control_hz=100.0, max_limited=None, max_approach=None, call_timeout=1.0
     )
     spec = PolicySpec({"x": (2,)}, 2, WINDOW, inpaints=True)
-    inference = VirtualInference(
-        spec, wandering(0), clock, lambda ticket: float(rng.uniform(0, delay))
-    )
+
+    def latency(ticket):
+        return 0.0 if ticket == WARM_UP else float(rng.uniform(0, delay))
+
+    inference = VirtualInference(spec, wandering(0), clock, latency)
     kept = FlightRecorder(path, robot.spec, config, **options)
     loop = ControlLoop(robot, inference, config, clock=clock, log=lambda line: None, recorder=kept)
     report = run(loop, seconds)
