@@ -20,20 +20,18 @@ from dipole.data.errors import DipoleError
 from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.clock import Clock, RealClock
+from dipole.deploy.loop.command_sender import CommandSender
 from dipole.deploy.loop.config import LoopConfig
-from dipole.deploy.loop.motion import Motion
 from dipole.deploy.loop.receding_horizon import RecedingHorizon, slow_inference
 from dipole.deploy.loop.report import Report
 from dipole.deploy.loop.states import State, StateError, StateMachine, Transition
 from dipole.deploy.recording.recorder import NoRecorder, Recorder
 from dipole.deploy.robots.robot import Robot
-from dipole.deploy.safety.command_gate import CommandGate
 from dipole.deploy.safety.supervisor import RobotFault, Supervisor
 from dipole.deploy.safety.watchdog import WatchdogFired
 from dipole.deploy.types import Arrays
 
 LOG = logging.getLogger("dipole.deploy")
-CLOSEST = 0.5  # of a period: commands are never sent closer together than that
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,6 @@ class ControlLoop:
         self._generation = 0
         self._held_since: float | None = None
         self._hold_reason = ""
-        self._sent, self._missed = -math.inf, 0
         self._stop_asked: str | None = None
         self._running = False
         self._renew(None)
@@ -219,8 +216,8 @@ class ControlLoop:
             if slot // self.config.steps > action_slot:
                 action_slot = slot // self.config.steps
                 self._act()
-                if (ending := self._limited_too_long()) is not None:
-                    return ending
+                if reason := self._sender.limited_too_long():
+                    return Ending(State.STOPPED, reason)
             self._command(missed)
             slot += 1
         return Ending(self.states.state, self.states.reason, brake=False)
@@ -272,36 +269,11 @@ class ControlLoop:
             self.report.paused()
             self.states.to(State.HOLD, reason)
 
-    def _limited_too_long(self) -> Ending | None:
-        motion, config = self._motion, self.config
-        longest = config.max_approach if motion.approaching else config.max_limited
-        if longest is None or motion.limited_for <= longest:
-            return None
-        met = ", ".join(self._gate.clamps)
-        what = "the first action was not reached" if motion.approaching else "limits were met"
-        return Ending(State.STOPPED, f"{what} for {longest:g} s without a pause ({met})")
-
     def _command(self, missed: int) -> None:
-        """Send one command, unless the last one went out a moment ago."""
         with self._part("heartbeat"):
             self.heartbeat()
-        self._missed += missed
         with self._part("command"):
-            now = self.clock.now()
-            if now - self._sent < CLOSEST * self.config.period:
-                self._missed += 1
-                self.report.counts["commands_skipped"] += 1
-                return
-            if not self._motion.started:
-                self.supervisor.hold()
-                return
-            command = self._gate.check(self._motion.next(self._missed))
-            if self.supervisor.command(command.values):
-                self.report.commanded(command)
-                self.recorder.command(now, command, self._missed)
-            # Of a call that took long, the end counts: two commands never arrive at once.
-            self._sent = max(now, self.clock.now() - CLOSEST / 2 * self.config.period)
-            self._missed = 0
+            self._sender.send(missed)
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
@@ -360,10 +332,11 @@ class ControlLoop:
         self._executor = RecedingHorizon(
             self._robot.spec, self._inference, config, self.report, self._log, after
         )
-        self._motion = Motion(self._robot.spec, config)
-        self._gate = CommandGate(self._robot.spec.action, config.period)
+        self._sender = CommandSender(
+            self._robot.spec, config, self.clock, self.supervisor, self.recorder, self.report
+        )
+        self._motion = self._sender.motion
         self._held_since, self._stop_asked, self._running = None, None, False
-        self._sent, self._missed = -math.inf, 0
         self._over.clear()
 
     def _await_observation(self, seconds: float = 5.0) -> Arrays:

@@ -1,0 +1,64 @@
+"""Sends one command a slot: the next of the motion, through the last gate, never two at once."""
+
+import math
+
+from dipole.deploy.loop.clock import Clock
+from dipole.deploy.loop.config import ResolvedLoopConfig
+from dipole.deploy.loop.motion import Motion
+from dipole.deploy.loop.report import Report
+from dipole.deploy.recording.recorder import Recorder
+from dipole.deploy.robots.robot import RobotSpec
+from dipole.deploy.safety.command_gate import CommandGate
+from dipole.deploy.safety.supervisor import Supervisor
+
+CLOSEST = 0.5  # of a period: commands are never sent closer together than that
+
+
+class CommandSender:
+    """The commands of one run; motion: what makes them."""
+
+    def __init__(
+        self,
+        robot: RobotSpec,
+        config: ResolvedLoopConfig,
+        clock: Clock,
+        supervisor: Supervisor,
+        recorder: Recorder,
+        report: Report,
+    ) -> None:
+        self.motion = Motion(robot, config)
+        self._config, self._clock, self._supervisor = config, clock, supervisor
+        self._recorder, self._report = recorder, report
+        self._gate = CommandGate(robot.action, config.period)
+        self._sent, self._missed = -math.inf, 0
+
+    def send(self, missed: int) -> None:
+        """Send the next command, unless the last one went out a moment ago.
+
+        missed: slots before this one in which none was sent. Raises RobotFault.
+        """
+        self._missed += missed
+        now = self._clock.now()
+        if now - self._sent < CLOSEST * self._config.period:
+            self._missed += 1
+            self._report.counts["commands_skipped"] += 1
+            return
+        if not self.motion.started:
+            self._supervisor.hold()
+            return
+        command = self._gate.check(self.motion.next(self._missed))
+        if self._supervisor.command(command.values):
+            self._report.commanded(command)
+            self._recorder.command(now, command, self._missed)
+        # Of a call that took long, the end counts: two commands never arrive at once.
+        self._sent = max(now, self._clock.now() - CLOSEST / 2 * self._config.period)
+        self._missed = 0
+
+    def limited_too_long(self) -> str:
+        """Why the robot has to be stopped, if commands could not follow for too long; else ""."""
+        motion, config = self.motion, self._config
+        longest = config.max_approach if motion.approaching else config.max_limited
+        if longest is None or motion.limited_for <= longest:
+            return ""
+        what = "the first action was not reached" if motion.approaching else "limits were met"
+        return f"{what} for {longest:g} s without a pause ({', '.join(self._gate.clamps)})"
