@@ -18,7 +18,7 @@ MODULES = {
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
     "deploy.inference": "__init__ base process remote virtual worker",
     "deploy.loop": (
-        "__init__ clock command_sender config control_loop motion receding_horizon report run "
+        "__init__ clock command_sender config control_loop log motion receding_horizon report run "
         "states watched"
     ),
     "deploy.observations": "__init__ buffer time_alignment",
@@ -26,7 +26,10 @@ MODULES = {
         "__init__ appended_file bounded_queue contents file_format plain recorder replay"
     ),
     "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation",
-    "deploy.safety": "__init__ chunk_checks command_filter command_gate limits supervisor watchdog",
+    "deploy.safety": (
+        "__init__ attempt chunk_checks command_filter command_gate limits signals supervisor times "
+        "watchdog"
+    ),
     "deploy.wire": "__init__ codec openpi protocol websocket",
 }
 PACKAGES = {f"dipole.{name}".rstrip("."): modules.split() for name, modules in MODULES.items()}

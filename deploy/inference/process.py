@@ -1,14 +1,13 @@
 """Inference in a process of its own: it cannot hold the control loop's interpreter lock, and when
 it dies the loop lives to stop the robot.
 
-The process is spawned, ignores Ctrl-C, which reaches the whole process group but is the loop's to
-answer, and ends when its pipe does: it does not outlive the loop.
+The process is spawned, ignores the terminal's signals, which reach the whole process group but are
+the loop's to answer, and ends when its pipe does: it does not outlive the loop.
 """
 
 import contextlib
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 from dipole.data.errors import DipoleError
 from dipole.deploy.inference.base import Compute, InferenceDied, compute_chunk
 from dipole.deploy.inference.worker import InferenceWorker
+from dipole.deploy.safety.signals import ignore_terminal_signals
 from dipole.deploy.types import PolicySpec, Request, Result
 
 # Importable, as it is called in the process: with functools.partial for its arguments.
@@ -108,7 +108,7 @@ class ProcessInference(InferenceWorker):
 
 def _compute(pipe: Connection, factory: ComputeFactory) -> None:
     """The process's life: make the computation, say what it is, answer requests."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_terminal_signals()
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     # Without these the loop has closed the pipe, or is gone.

@@ -6,6 +6,18 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+SUSPENDED_SECONDS = 0.5  # more than two clocks differ by when they are read one after the other
+
+
+def suspended() -> float:
+    """Seconds for which this computer was suspended since it started; where that is not known, 0.
+
+    `time.monotonic` stands still meanwhile: what was planned before would go on as if nothing was.
+    """
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """Seconds of a monotonic clock; the wall clock of a computer may be set back, this one not."""

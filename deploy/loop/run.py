@@ -7,11 +7,9 @@ report = run_policy(MyArm(), lambda: RemoteInference("ws://gpu:8000"), RunConfig
 
 import contextlib
 import json
-import queue
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +17,15 @@ from dipole.data.errors import ConfigError, DipoleError
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.control_loop import ControlLoop
+from dipole.deploy.loop.log import LOGGER, PrintedLog, printed_log
 from dipole.deploy.loop.report import Report
 from dipole.deploy.loop.states import State
-from dipole.deploy.loop.watched import run_watched
+from dipole.deploy.loop.watched import run_in_thread
 from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.robots.dry_run import DryRun
 from dipole.deploy.robots.robot import Robot
+from dipole.deploy.safety.signals import stop_signals
+from dipole.deploy.safety.times import check_times
 from dipole.deploy.safety.watchdog import Watchdog
 
 REPORT = "report.json"
@@ -36,9 +37,16 @@ NOT_CERTIFIED = (
 
 @dataclass(frozen=True)
 class RunConfig:
-    """seconds: of motion, None until Ctrl-C; arm: "ask" a person, or "now"; dry_run: send nothing;
-    watchdog: seconds without a heartbeat after which another process stops the robot, None for
-    none; output: where flight.rec and report.json go; record: whether to keep flight.rec."""
+    """One run of a robot.
+
+    seconds: Of motion; None until a signal asks to stop.
+    arm: "ask" a person, or "now".
+    dry_run: Send nothing.
+    watchdog: Seconds without a heartbeat after which another process stops the robot; None for no
+        watchdog.
+    output: Where flight.rec and report.json go.
+    record: Whether to keep flight.rec.
+    """
 
     loop: LoopConfig = field(default_factory=LoopConfig)
     seconds: float | None = None
@@ -91,20 +99,30 @@ def _is_of_a_run(path: Path) -> bool:
 def _run_policy(
     robot: Robot, make_inference: Callable[[], Inference], config: RunConfig
 ) -> Report | None:
-    with Printer() as printer, _recorder(robot, config) as recorder:
-        driven = DryRun(robot, printer.say) if config.dry_run else robot
-        printer.say("loading the policy")
+    # What is entered first ends last: the log and the signals outlive the robot's motion.
+    with printed_log() as log, ExitStack() as signals, _recorder(robot, config) as recorder:
+        LOGGER.info("loading the policy")
         inference = make_inference()
-        _say_rates(printer, config.loop, inference)
-        report = _run(robot, driven, inference, config, printer, recorder)
-        if report is None:
-            printer.say("not armed: nothing was moved")
-            return None
-        printer.flush()
-    _tell(report, robot)
-    if config.output is not None:
-        _write(report, robot, config.output)
-    return report
+        try:
+            _say_rates(config.loop, inference)
+            driven = DryRun(robot) if config.dry_run else robot
+            loop = ControlLoop(driven, inference, config.loop, log=LOGGER.info, recorder=recorder)
+            check_times(loop.config, None if config.dry_run else config.watchdog)
+        except BaseException:
+            inference.close()
+            raise
+        try:
+            loop.prepare()
+            if not (config.arm == "now" or config.dry_run or _ask(log)):
+                LOGGER.info("not armed: nothing was moved")
+                return None
+            signals.enter_context(stop_signals(loop.request_stop))
+            report = _move(loop, robot, config)
+        finally:
+            loop.close()
+        report.notes += getattr(inference, "notes", [])
+        _tell(report, robot, config.output)
+        return report
 
 
 def ended_well(report: Report | None) -> bool:
@@ -116,37 +134,39 @@ def ended_well(report: Report | None) -> bool:
     )
 
 
-def _run(
-    robot: Robot,
-    driven: Robot,
-    inference: Inference,
-    config: RunConfig,
-    printer: "Printer",
-    recorder: FlightRecorder | None,
-) -> Report | None:
-    loop = None
-    watchdog = None
-    try:
-        loop = ControlLoop(driven, inference, config.loop, log=printer.say, recorder=recorder)
-        loop.prepare()
-        if not (config.arm == "now" or config.dry_run or _ask(printer)):
-            return None
-        watchdog = _watchdog(robot, config, printer)
-        if watchdog is not None:
-            loop.heartbeat = watchdog.beat
+def _move(loop: ControlLoop, robot: Robot, config: RunConfig) -> Report:
+    """Arm and run. The watchdog watches until the robot was stopped, by whomever."""
+    watchdog = _watchdog(robot, config)
+    if watchdog is None:
         loop.arm()
-        report = run_watched(loop, config.seconds)
-        if watchdog is not None and watchdog.fired:
-            report.notes.append("the watchdog stopped the robot: the loop gave no heartbeat")
-        report.notes += getattr(inference, "notes", [])
-        return report
+        return run_in_thread(loop, config.seconds)
+    try:
+        loop.heartbeat, loop.supervisor.stopping = watchdog.beat, watchdog.stopping
+        loop.arm()
+        return run_in_thread(loop, config.seconds)
     finally:
-        if watchdog is not None:
-            watchdog.close()
-        if loop is not None:
-            loop.close()
-        else:
-            inference.close()
+        loop.fault("interrupted")  # unless it has ended
+        _disarm(watchdog, loop.supervisor.stop(), loop.report.notes)
+
+
+def _disarm(watchdog: Watchdog, stopped: bool, notes: list[str]) -> None:
+    """End the watchdog, of a robot that was stopped; one that was not, it has to stop first."""
+    if watchdog.fired:
+        notes.append("the watchdog stopped the robot: the loop gave no heartbeat")
+    elif not stopped:
+        said = "returned" if watchdog.stop_robot() else "did not return either"
+        notes.append(f"the watchdog was asked to stop the robot: its stopper() {said}")
+    watchdog.close()
+
+
+def _watchdog(robot: Robot, config: RunConfig) -> Watchdog | None:
+    if config.watchdog is None or config.dry_run:
+        return None
+    stopper = robot.stopper()
+    if stopper is None:
+        LOGGER.info("no watchdog: this robot has no stopper()")
+        return None
+    return Watchdog(stopper, config.watchdog)
 
 
 @contextmanager
@@ -165,85 +185,40 @@ def _recorder(robot: Robot, config: RunConfig) -> Iterator[FlightRecorder | None
     finally:
         recorder.close()
         if recorder.dropped:
-            print(f"{path}: {recorder.dropped} records are missing (the disk was full or slow)")
+            LOGGER.info(
+                f"{path}: {recorder.dropped} records are missing (the disk was full or slow)"
+            )
 
 
-def _watchdog(robot: Robot, config: RunConfig, printer: "Printer") -> Watchdog | None:
-    if config.watchdog is None or config.dry_run:
-        return None
-    stopper = robot.stopper()
-    if stopper is None:
-        printer.say("no watchdog: this robot has no stopper()")
-        return None
-    return Watchdog(stopper, config.watchdog)
-
-
-def _ask(printer: "Printer") -> bool:
+def _ask(log: PrintedLog) -> bool:
     """Whether a person allows the robot to move."""
     if not sys.stdin.isatty():
         raise ConfigError("nobody is here to arm the robot: run it in a terminal, or give arm=now")
-    printer.say(NOT_CERTIFIED)
-    printer.flush()
+    LOGGER.info(NOT_CERTIFIED)
+    log.flush()
     return input("Type ARM to let the robot move, anything else to end: ").strip() == "ARM"
 
 
-def _say_rates(printer: "Printer", loop: LoopConfig, inference: Inference) -> None:
+def _say_rates(loop: LoopConfig, inference: Inference) -> None:
     with contextlib.suppress(ConfigError):  # the loop refuses it, and says why
         rates = loop.resolved(inference.spec)
         fps = inference.spec.fps
         trained = "not known" if fps is None else f"{fps:g} Hz"
-        printer.say(
+        LOGGER.info(
             f"actions at {rates.policy_hz:g} Hz (demonstrations: {trained}), "
             f"commands at {rates.control_hz:g} Hz"
         )
 
 
-def _tell(report: Report, robot: Robot) -> None:
-    """The report, after all that was said during the run."""
-    print(f"\n{report}")
-    for name, value in _result(robot).items():
-        print(f"{name.replace('_', ' ')} {value:.3f}")
-
-
-def _write(report: Report, robot: Robot, output: Path) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / REPORT
-    path.write_text(json.dumps(report.to_dict() | {"task": _result(robot)}, indent=1) + "\n")
-    print(path)
-
-
-def _result(robot: Robot) -> dict[str, float]:
-    """How the task went, where a robot knows."""
-    result: dict[str, float] = getattr(robot, "result", dict)()
-    return result
-
-
-class Printer:
-    """Prints in a thread of its own: a terminal may block, the control loop may not."""
-
-    def __init__(self) -> None:
-        self._lines: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
-        threading.Thread(target=self._print, daemon=True, name="dipole-printer").start()
-
-    def say(self, line: str) -> None:
-        self._lines.put(line)
-
-    def flush(self) -> None:
-        """Wait until all that was said is printed."""
-        done = threading.Event()
-        self._lines.put(done)
-        done.wait(2.0)
-
-    def __enter__(self) -> "Printer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.flush()
-
-    def _print(self) -> None:
-        while True:
-            line = self._lines.get()
-            if isinstance(line, threading.Event):
-                line.set()
-            else:
-                print(line, flush=True)
+def _tell(report: Report, robot: Robot, output: Path | None) -> None:
+    """The report: written first, because a terminal may be closed."""
+    task = robot.result()
+    path = None if output is None else output / REPORT
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report.to_dict() | {"task": task}, indent=1) + "\n")
+    LOGGER.info(f"\n{report}")
+    for name, value in task.items():
+        LOGGER.info(f"{name.replace('_', ' ')} {value:.3f}")
+    if path is not None:
+        LOGGER.info(str(path))

@@ -1,10 +1,12 @@
 """The loop's states, and the only ways between them.
 
 IDLE ──> WARMUP ──> ARMED ──> RUN <──> HOLD
-  ^                                      from each of them: STOPPED, FAULT
+  ^                   └────────┴────────┴──> STOPPING ──> STOPPED, FAULT
+  │                                          from each of them as well: STOPPED, FAULT
   └── reset: the only way out of STOPPED and FAULT
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,8 +19,8 @@ class State(StrEnum):
     WARMUP = "WARMUP"  # connected; the policy computes, nothing moves
     ARMED = "ARMED"  # a person allowed motion; nothing moves yet
     RUN = "RUN"  # actions are sent
-    HOLD = "HOLD"  # no valid action: the robot stays where it is
-    STOPPING = "STOPPING"  # a braking ramp, before STOPPED or FAULT
+    HOLD = "HOLD"  # no valid action: the robot is brought to rest and stays there
+    STOPPING = "STOPPING"  # the robot is brought to rest, to end
     STOPPED = "STOPPED"  # ended as asked, or by a limit
     FAULT = "FAULT"  # ended by an error, until reset
 
@@ -50,46 +52,60 @@ class Transition:
 
 
 class StateMachine:
-    """The present state and how it came about. STOPPED and FAULT stay until `reset`.
+    """The present state and why it was entered; any thread may change it.
 
-    history: every transition; note: called with each.
+    note: called with every transition, in order, one at a time.
+    epoch: the number of resets. A thread that was started in an earlier epoch changes nothing.
     """
 
     def __init__(self, now: Callable[[], float], note: Callable[[Transition], None]) -> None:
-        self.state = State.IDLE
-        self.history: list[Transition] = []
+        self.epoch = 0
+        self._present = Transition(now(), State.IDLE, "")
         self._now = now
         self._note = note
+        self._lock = threading.RLock()
+
+    @property
+    def state(self) -> State:
+        return self._present.state
+
+    @property
+    def reason(self) -> str:
+        """Why the present state was entered."""
+        return self._present.reason
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
 
-    @property
-    def reason(self) -> str:
-        """Why the present state was entered."""
-        return self.history[-1].reason if self.history else ""
+    def to(self, state: State, reason: str, epoch: int | None = None) -> bool:
+        """Change state; returns whether it changed.
 
-    def to(self, state: State, reason: str) -> None:
-        """Change state; raises StateError where there is no such way.
-
-        An ended loop stays ended, and the first fault's reason is kept.
+        An ended loop stays ended, and the first fault's reason is kept. epoch: in which the caller
+        was started; in a later one nothing changes. Raises StateError where there is no such way,
+        or the epoch has passed.
         """
-        if state == self.state or (self.ended and state in ENDED):
-            return
-        if state not in ENDED and state not in FORWARD[self.state]:
-            after = f": {self.reason}. Reset it first" if self.ended else ""
-            raise StateError(f"the loop is {self.state}{after}; it cannot become {state}")
-        self._change(state, reason)
+        with self._lock:
+            if epoch is not None and epoch != self.epoch:
+                if state in ENDED:
+                    return False
+                raise StateError("the loop was reset; this run of it is over")
+            if state == self.state or (self.ended and state in ENDED):
+                return False
+            if state not in ENDED and state not in FORWARD[self.state]:
+                after = f": {self.reason}. Reset it first" if self.ended else ""
+                raise StateError(f"the loop is {self.state}{after}; it cannot become {state}")
+            self._change(state, reason)
+            return True
 
     def reset(self) -> None:
-        """A person's decision to begin again after STOPPED or FAULT."""
-        if not self.ended:
-            raise StateError(f"the loop is {self.state}; only STOPPED and FAULT are reset")
-        self._change(State.IDLE, "reset")
+        """A person's decision to begin again after STOPPED or FAULT: a new epoch."""
+        with self._lock:
+            if not self.ended:
+                raise StateError(f"the loop is {self.state}; only STOPPED and FAULT are reset")
+            self.epoch += 1
+            self._change(State.IDLE, "reset")
 
     def _change(self, state: State, reason: str) -> None:
-        self.state = state
-        transition = Transition(self._now(), state, reason)
-        self.history.append(transition)
-        self._note(transition)
+        self._present = Transition(self._now(), state, reason)
+        self._note(self._present)

@@ -1,26 +1,29 @@
-"""Running a control loop in a program: in a thread, watched from the main one, with signals."""
+"""Running a control loop in a program: in a thread of its own, with signals and a monitor."""
 
 import gc
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any
 
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.report import Report
+from dipole.deploy.safety.signals import stop_signals
+from dipole.deploy.safety.supervisor import Monitor
 
-WATCH_SECONDS = 0.02
+WAIT_SECONDS = 0.1  # a signal is answered at once on Linux, and after this wait anywhere
 JOIN_SECONDS = 2.0
 
 
 def run_watched(loop: ControlLoop, seconds: float | None = None) -> Report:
-    """Run an armed loop and return its report, also where a call of the robot never returns.
+    """Run an armed loop and return its report, also if a part of it never returns.
 
-    SIGINT and SIGTERM ask the loop to stop; a second one acts as it always did. A call of the robot
-    that blocks for longer than call_timeout is a fault, within WATCH_SECONDS.
+    A signal of a terminal, and SIGTERM, ask the loop to stop; a second SIGINT acts as it always
+    did. A part of a slot that takes longer than call_timeout is a fault (see Monitor).
     """
+    with stop_signals(loop.request_stop):
+        return run_in_thread(loop, seconds)
+
+
+def run_in_thread(loop: ControlLoop, seconds: float | None = None) -> Report:
+    """As run_watched, for a caller who answers signals."""
     problems: list[BaseException] = []
 
     def run() -> None:
@@ -33,43 +36,20 @@ def run_watched(loop: ControlLoop, seconds: float | None = None) -> Report:
     thread = threading.Thread(target=run, daemon=True, name="dipole-control")
     gc.collect()
     gc.freeze()  # what there is now is never garbage: collections during the run stay short
-    with _signals(loop):
-        thread.start()
-        while not loop.wait(WATCH_SECONDS):
-            _watch_call(loop)
-        thread.join(JOIN_SECONDS)
-    gc.unfreeze()
+    try:
+        with Monitor(loop):
+            thread.start()
+            while not loop.wait(WAIT_SECONDS):
+                pass
+    except BaseException as error:  # a second SIGINT: stop here and now
+        loop.fault(type(error).__name__)
+        raise
+    finally:
+        gc.unfreeze()
+    loop.supervisor.stopping(JOIN_SECONDS)  # the robot was told to stop; there are no more heartbeats
+    thread.join(JOIN_SECONDS)
     if problems:
         raise problems[0]
     if thread.is_alive():
-        loop.report.notes.append("the control thread is still stuck in a call of the robot")
+        loop.report.notes.append("the control thread is still stuck in a part of its slot")
     return loop.report
-
-
-def _watch_call(loop: ControlLoop) -> None:
-    call = loop.supervisor.call
-    if call is None:
-        return
-    name, started = call
-    took = loop.clock.now() - started
-    if took > loop.supervisor.call_timeout:
-        loop.fault(f"the robot's {name}() has not returned for {took:.2f} s (call_timeout)")
-
-
-@contextmanager
-def _signals(loop: ControlLoop) -> Iterator[None]:
-    """While entered, SIGINT and SIGTERM ask the loop to stop."""
-    previous: dict[int, Any] = {}
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        loop.request_stop(signal.Signals(number).name)
-        signal.signal(number, previous[number])
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            previous[number] = signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

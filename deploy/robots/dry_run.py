@@ -1,5 +1,6 @@
 """A dry run: the robot's own sensors, and nothing that moves."""
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -7,15 +8,23 @@ import numpy as np
 from dipole.deploy.robots.robot import Reading, Robot
 from dipole.deploy.types import Floats
 
+LOGGER = logging.getLogger("dipole.deploy")
+
 
 class DryRun(Robot):
     """A robot whose commands are shown and kept instead of sent.
 
-    commands: what would have been sent, in order. It says `every`-th one, and each change between
-    moving and holding.
+    show: Called on the control thread with every `every`-th command and each change between moving
+        and holding. It may not wait; the default leaves the line to the logger "dipole.deploy".
+    commands: What would have been sent, in order.
     """
 
-    def __init__(self, robot: Robot, show: Callable[[str], None] = print, every: int = 100) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        show: Callable[[str], None] = LOGGER.info,
+        every: int = 100,
+    ) -> None:
         self.spec = robot.spec
         self.commands: list[Floats] = []
         self._robot = robot
@@ -45,6 +54,9 @@ class DryRun(Robot):
 
     def close(self) -> None:
         self._robot.close()
+
+    def result(self) -> dict[str, float]:
+        return self._robot.result()
 
     def _change(self, doing: str) -> None:
         if self._doing != doing:

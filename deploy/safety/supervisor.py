@@ -3,11 +3,18 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Protocol
 
 from dipole.data.errors import DipoleError
-from dipole.deploy.loop.clock import Clock
+from dipole.deploy.loop.clock import SUSPENDED_SECONDS, Clock, suspended
 from dipole.deploy.robots.robot import Reading, Robot
+from dipole.deploy.safety.attempt import attempt
 from dipole.deploy.types import Floats
+
+MONITOR_SECONDS = 0.02
+LAST_SECONDS = 0.01  # for a call that is about to begin or to end
 
 
 class RobotFault(DipoleError):  # noqa: N818  it is what happened
@@ -15,82 +22,110 @@ class RobotFault(DipoleError):  # noqa: N818  it is what happened
 
 
 class Supervisor:
-    """A robot whose every call is timed, and which is told to stop once.
+    """A robot whose every call is timed, and to which nothing is sent after it was told to stop.
 
-    call: (name, when it began) while a call is in progress, for whoever watches from outside.
+    It is for one run, from connect() to close(): make a new one after a reset, so that a thread of
+    the run before, stuck in a call and awake again, has nothing to send with.
+
+    call: (name, when it began) of the call of command, hold or observe in progress, for Monitor.
+    stopping: Called with the seconds that stop() may take, when it begins; see Watchdog.stopping.
     """
 
     def __init__(
-        self, robot: Robot, clock: Clock, call_timeout: float, stop_timeout: float
+        self,
+        robot: Robot,
+        clock: Clock,
+        call_timeout: float,
+        stop_timeout: float,
+        stopping: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.call: tuple[str, float] | None = None
         self.stop_problem = ""
         self.call_timeout = call_timeout
+        self.stopping = stopping
         self._robot = robot
         self._clock = clock
         self._stop_timeout = stop_timeout
-        self._stopping = threading.Lock()
+        self._sending = threading.Lock()  # held while the robot is sent something
+        self._stop_once = threading.Lock()
         self._stopped: bool | None = None
+        self._overtaken = False  # stop() did not wait for a call that was stuck
         self._connected = False
-        self._ending = False
+        self._forbidden = False
 
     def connect(self) -> None:
         """It may take its time: nothing moves yet."""
         with self._reported("connect"):
             self._robot.connect()
-        self._connected, self._ending, self._stopped = True, False, None
+        self._connected, self._forbidden, self._stopped = True, False, None
 
     def observe(self) -> Reading | None:
         with self._timed("observe"):
             return self._robot.observe()
 
     def command(self, action: Floats) -> bool:
-        """Whether it was sent: nothing is any more once stop() was asked for."""
-        if self._ending:
-            return False
-        with self._timed("command"):
-            self._robot.command(action)
-        return True
+        """Send an action [A]; whether it was sent. Nothing is after forbid() or stop()."""
+        return self._send("command", partial(self._robot.command, action))
 
-    def hold(self) -> None:
-        if not self._ending:
-            with self._timed("hold"):
-                self._robot.hold()
+    def hold(self) -> bool:
+        """Have the robot hold; whether it was told to, as in command()."""
+        return self._send("hold", self._robot.hold)
+
+    def forbid(self) -> None:
+        """Send no command from now on; from any thread, and without waiting."""
+        self._forbidden = True
 
     def stop(self) -> bool:
         """One attempt, in a thread of its own, because it may block; whether it returned in time.
 
-        Whoever asks again is told what came of the first attempt.
+        A command in progress is waited for until its call_timeout, so that stop() is the last that
+        the robot is told. If it returns only later, the robot is told to stop once more. Whoever
+        asks again learns what came of the first attempt.
         """
-        self._ending = True
-        with self._stopping:
+        self.forbid()
+        with self._stop_once:
             if self._stopped is None:
-                self._stopped = self._connected and self._attempt(self._robot.stop)
-                if not self._connected:
-                    self.stop_problem = "the robot was not connected"
+                self.stopping(self.call_timeout + self._stop_timeout)
+                self._stopped = self._stop()
             return self._stopped
 
     def close(self) -> None:
         """Close the connection, once; what goes wrong then is of no consequence."""
+        self.forbid()
         if self._connected:
             self._connected = False
-            self._attempt(self._robot.close)
+            attempt(self._robot.close, self._stop_timeout)
 
-    def _attempt(self, call: Callable[[], None]) -> bool:
-        problem = [f"it did not return within {self._stop_timeout:g} s"]
-
-        def attempt() -> None:
-            try:
-                call()
-                problem[0] = ""
-            except Exception as error:
-                problem[0] = f"{type(error).__name__}: {error}"
-
-        thread = threading.Thread(target=attempt, daemon=True, name="dipole-stop")
-        thread.start()
-        thread.join(self._stop_timeout)
-        self.stop_problem = problem[0]
+    def _stop(self) -> bool:
+        if not self._connected:
+            self.stop_problem = "the robot was not connected"
+            return False
+        waited = self._sending.acquire(timeout=self._rest_of_call())
+        self._overtaken = not waited
+        try:
+            self.stop_problem = attempt(self._robot.stop, self._stop_timeout)
+        finally:
+            if waited:
+                self._sending.release()
         return not self.stop_problem
+
+    def _rest_of_call(self) -> float:
+        """Seconds that the call in progress still has, of its call_timeout."""
+        call = self.call
+        left = 0.0 if call is None else call[1] + self.call_timeout - self._clock.now()
+        return max(LAST_SECONDS, left)
+
+    def _send(self, name: str, call: Callable[[], None]) -> bool:
+        with self._sending:
+            if self._forbidden:
+                return False
+            try:
+                with self._timed(name):
+                    call()
+            finally:
+                if self._overtaken and self._connected:
+                    attempt(self._robot.stop, self._stop_timeout)
+        return True
 
     @contextlib.contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -112,3 +147,61 @@ class Supervisor:
             raise RobotFault(
                 f"the robot's {name}() raised {type(error).__name__}: {error}"
             ) from error
+
+
+class Watched(Protocol):
+    """What Monitor needs of the control loop."""
+
+    supervisor: Supervisor
+    clock: Clock
+
+    @property
+    def doing(self) -> tuple[str, float] | None:
+        """(name, when it began) of the part of the slot in progress; None while it sleeps."""
+        ...
+
+    def fault(self, reason: str) -> None: ...
+
+
+class Monitor:
+    """While entered, a part of a control slot that takes longer than call_timeout is a fault.
+
+    Whatever blocks: the robot's code, inference's, a recorder's, a merger's. So is a computer that
+    was suspended. It looks every MONITOR_SECONDS, in a thread of its own; the clock must be real.
+    """
+
+    def __init__(self, loop: Watched) -> None:
+        self._loop = loop
+        self._over = threading.Event()
+        self._suspended = suspended()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="dipole-monitor")
+
+    def __enter__(self) -> "Monitor":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(MONITOR_SECONDS):
+            if reason := self._overdue():
+                self._loop.fault(reason)
+                return
+
+    def _overdue(self) -> str:
+        """Which part takes too long, "" if none does."""
+        if (slept := suspended() - self._suspended) > SUSPENDED_SECONDS:
+            return f"the computer was suspended for {slept:.1f} s"
+        call, doing = self._loop.supervisor.call, self._loop.doing
+        now, most = self._loop.clock.now(), self._loop.supervisor.call_timeout
+        if call is not None and (took := now - call[1]) > most:
+            return f"the robot's {call[0]}() has not returned for {took:.2f} s (call_timeout)"
+        if doing is not None and (took := now - doing[1]) > most:
+            return f"the control loop's {doing[0]} has lasted {took:.2f} s (call_timeout)"
+        return ""

@@ -2,10 +2,10 @@
 
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.pusht.shared_memory import SharedSlot
 from dipole.deploy.robots.pusht.world import PHYSICS_HZ, PushTWorld, WorldConfig
 from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
+from dipole.deploy.safety.signals import ignore_terminal_signals
 from dipole.deploy.types import Floats
 from dipole.envs.pusht import PushT
 
@@ -70,7 +71,8 @@ class SimPushT(Robot):
 
     def observe(self) -> Reading | None:
         found = self._readings.read()
-        if not self._process.is_alive():
+        # Not is_alive(): two threads that ask for an exit code at once may both lose it.
+        if self._process is None or wait([self._process.sentinel], 0):
             raise DipoleError("the simulated Push-T has ended")
         return None if found is None else self._layout.unpack(found[1])
 
@@ -84,6 +86,8 @@ class SimPushT(Robot):
         self._stop.value = 1
 
     def close(self) -> None:
+        if self._process is None:
+            return
         self._over.value = 1
         self._process.join(GRACE_SECONDS)
         if self._process.exitcode is None:
@@ -165,7 +169,7 @@ def _simulate(
     owner: int,
 ) -> None:
     """The process's life: the world, at its rate, until it is over or its owner is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the loop answers it
+    ignore_terminal_signals()  # the loop answers them
     plant = PushTWorld(config, time.monotonic())
     layout = _Layout(pusht_spec(config))
     version, kind, step, started = 0, 0.0, 0, time.monotonic()

@@ -1,0 +1,32 @@
+"""Time-outs that make no sense together are refused before anything starts."""
+
+from dipole.data.errors import ConfigError
+from dipole.deploy.loop.config import ResolvedLoopConfig
+from dipole.deploy.safety.supervisor import MONITOR_SECONDS
+
+PERIODS = 3  # control periods that a loop in order may be late
+
+
+def check_times(loop: ResolvedLoopConfig, watchdog: float | None) -> None:
+    """Raises ConfigError if one time-out would always run out before another may be used.
+
+    watchdog: Seconds without a heartbeat after which the robot is stopped; None without a watchdog.
+    """
+    needed = loop.call_timeout + MONITOR_SECONDS + PERIODS * loop.period
+    if watchdog is not None and not needed < watchdog < float("inf"):
+        raise ConfigError(
+            f"watchdog={watchdog:g} s, and a call of the robot may take call_timeout="
+            f"{loop.call_timeout:g} s: a call within its time would be taken for the end of the "
+            f"loop. Give the watchdog more than {needed:.3g} s"
+        )
+    if loop.max_observation_age < loop.dt:
+        raise ConfigError(
+            f"max_observation_age={loop.max_observation_age:g} s is shorter than the policy's "
+            f"period of {loop.dt:g} s (policy_hz={loop.policy_hz:g}): a sensor as fast as the "
+            "policy would always be too old"
+        )
+    if loop.max_hold is not None and loop.max_hold < loop.dt:
+        raise ConfigError(
+            f"max_hold={loop.max_hold:g} s is shorter than the policy's period of {loop.dt:g} s "
+            f"(policy_hz={loop.policy_hz:g}): any hold would end the run"
+        )
