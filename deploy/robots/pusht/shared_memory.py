@@ -52,4 +52,4 @@ class SharedSlot:
 
 
 def _checksum(row: Floats) -> int:
-    return zlib.crc32(memoryview(row))
+    return zlib.crc32(row.data)

@@ -1,0 +1,393 @@
+"""How long a robot goes on moving when its terminal is closed, or one of its processes is killed.
+
+    python benchmarks/stop_by_signal.py --repeat 20 --json stop_by_signal.json
+    python benchmarks/stop_by_signal.py --repeat 1 --events hangup           # to see that it works
+
+Each trial is a whole run (run_policy: loop, inference and watchdog, each a process) on a terminal
+of its own (a pty). The robot is a cart that is commanded velocities: it drives on for ever unless
+somebody stops it. Every command, and every call of its stop() and of its stopper(), is written to
+shared memory with its time; from these the cart's speed is computed at 1 kHz. A trial ends well if
+the cart is at rest within the bound, was commanded nothing after a stop, and no process is left.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import pty
+import random
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipole.data import WindowSpec
+from dipole.deploy import ActionSpec, Channel, Limits, LoopConfig, Reading, Robot, RobotSpec
+from dipole.deploy.inference.base import Compute
+from dipole.deploy.inference.process import ProcessInference
+from dipole.deploy.loop.run import RunConfig, run_policy
+from dipole.deploy.types import PolicySpec
+
+SPEED, ACCELERATION, JERK = 0.5, 1.0, 20.0  # of commands: m/s, m/s2, m/s3
+CRUISE = 0.4  # m/s, what the policy wants
+BRAKES = 2.0  # m/s2, of the cart's own when it is stopped
+ROWS = 10_000
+BUSY_SECONDS = 0.1  # by which an operating system may run a process late
+LONGEST_SECONDS = 20.0  # that a trial is watched after its event
+
+
+@dataclass(frozen=True)
+class Terms:
+    """call_timeout and watchdog, in seconds, as of `dipole deploy`."""
+
+    call_timeout: float = 0.1
+    watchdog: float = 0.5
+
+    @property
+    def loop(self) -> LoopConfig:
+        """Nothing but the event shall end a run: not an old reading, not a clamp."""
+        return LoopConfig(
+            call_timeout=self.call_timeout,
+            max_observation_age=5.0,
+            max_action_lateness=5.0,
+            max_clamps=10**6,
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of one event.
+
+    seconds: From the event until the cart was at rest for good; infinite if it never was.
+    stopped_by: "loop", "watchdog", "both" or "nobody".
+    late_commands: Commands after stop() had returned or the stopper had been called.
+    state: Of the report; "" without one.
+    left: Processes that were still there at the end.
+    """
+
+    event: str
+    seconds: float
+    bound: float
+    stopped_by: str
+    late_commands: int
+    state: str
+    reason: str
+    left: int
+
+    @property
+    def well(self) -> bool:
+        return self.seconds <= self.bound and not self.late_commands and not self.left
+
+
+# The robot ----------------------------------------------------------------------------------------
+
+
+class Cart(Robot):
+    """Writes what it is told to files in a folder of shared memory."""
+
+    spec = RobotSpec(
+        observation={"bumper": Channel((2,))},
+        action=ActionSpec(("x", "y"), unit="m/s"),
+        limits=Limits((-SPEED,) * 2, (SPEED,) * 2, (ACCELERATION,) * 2, (JERK,) * 2),
+    )
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows = np.memmap(folder / "commands", np.float64, "r+", shape=(ROWS, 3))
+        self._count = 0
+
+    def connect(self) -> None:
+        pass
+
+    def observe(self) -> Reading:
+        return Reading(time.monotonic(), {"bumper": np.zeros(2, np.float32)})
+
+    def command(self, action: np.ndarray) -> None:
+        self._rows[self._count] = (time.monotonic(), *action)
+        self._count += 1
+
+    def hold(self) -> None:
+        self.command(np.zeros(2))
+
+    def stop(self) -> None:
+        note(self._folder / "stopped_by_loop")
+
+    def stopper(self) -> Callable[[], None]:
+        return partial(note, self._folder / "stopped_by_watchdog")
+
+    def close(self) -> None:
+        pass
+
+
+def note(path: Path) -> None:
+    """Append the time to a file."""
+    with path.open("a") as file:
+        file.write(f"{time.monotonic()!r}\n")
+
+
+def speeds(commands: np.ndarray, stopped: float, until: float) -> tuple[np.ndarray, np.ndarray]:
+    """Times [T] and speeds [T] of the cart at 1 kHz: as commanded, braking from `stopped` on."""
+    times = np.arange(commands[0, 0], until, 1e-3)
+    newest = np.searchsorted(commands[:, 0], times, side="right") - 1
+    speed = np.linalg.norm(commands[newest, 1:], axis=1)
+    begun = times >= stopped
+    if begun.any():
+        speed[begun] = np.maximum(0.0, speed[begun][0] - BRAKES * (times[begun] - stopped))
+    return times, speed
+
+
+# The program of a trial ---------------------------------------------------------------------------
+
+
+def cruise() -> tuple[PolicySpec, Compute]:
+    """A policy that wants the same velocity for ever."""
+    window = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
+
+    def compute(_ticket: Any, _observation: Any) -> dict[str, np.ndarray]:
+        return {"action": np.tile([CRUISE, 0.0], (16, 1))}
+
+    return PolicySpec({"bumper": (2,)}, 2, window), compute
+
+
+def program(folder: Path, terms: Terms) -> None:
+    """What runs on the terminal."""
+
+    def make_inference() -> ProcessInference:
+        inference = ProcessInference(cruise)
+        (folder / "inference").write_text(str(inference.pid))
+        return inference
+
+    config = RunConfig(
+        terms.loop, seconds=120.0, arm="now", watchdog=terms.watchdog, output=folder, record=False
+    )
+    run_policy(Cart(folder), make_inference, config)
+
+
+# The events ---------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """The program on a pty, whose foreground processes it and its children are."""
+
+    def __init__(self, folder: Path, terms: Terms) -> None:
+        self.folder = folder
+        self.said = b""
+        np.memmap(folder / "commands", np.float64, "w+", shape=(ROWS, 3)).flush()
+        words = [str(folder), str(terms.call_timeout), str(terms.watchdog)]
+        self.pid, self._master = pty.fork()
+        if not self.pid:
+            os.execv(sys.executable, [sys.executable, __file__, "--program", *words])
+        self.status: int | None = None
+
+    def press(self, key: bytes) -> None:
+        os.write(self._master, key)
+
+    def hang_up(self) -> None:
+        os.close(self._master)
+        self._master = -1
+
+    def ended(self) -> bool:
+        """Whether the program has; reads what it said."""
+        with contextlib.suppress(OSError):
+            while self._master >= 0 and select.select([self._master], [], [], 0)[0]:
+                self.said += os.read(self._master, 4096)
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if pid else None
+        return self.status is not None
+
+    def children(self) -> list[int]:
+        """The program's processes: inference and watchdog, and whatever Python adds."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+    @property
+    def inference(self) -> int:
+        return int((self.folder / "inference").read_text())
+
+    @property
+    def watchdog(self) -> int:
+        """The child that leads a session of its own."""
+        return next(pid for pid in self.children() if os.getsid(pid) == pid)
+
+    def close(self) -> None:
+        """Kill what is left."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        if self._master >= 0:
+            os.close(self._master)
+
+
+EVENTS: dict[str, Callable[[Terminal], None]] = {
+    "terminal closed": Terminal.hang_up,
+    "Ctrl-\\": lambda terminal: terminal.press(b"\x1c"),
+    "Ctrl-Z": lambda terminal: terminal.press(b"\x1a"),
+    "Ctrl-C": lambda terminal: terminal.press(b"\x03"),
+    "SIGTERM": lambda terminal: os.kill(terminal.pid, signal.SIGTERM),
+    "kill -9 loop": lambda terminal: os.kill(terminal.pid, signal.SIGKILL),
+    "kill -9 inference": lambda terminal: os.kill(terminal.inference, signal.SIGKILL),
+    "kill -9 watchdog": lambda terminal: os.kill(terminal.watchdog, signal.SIGKILL),
+    "kill -STOP loop": lambda terminal: os.kill(terminal.pid, signal.SIGSTOP),
+}
+
+
+def bound(event: str, terms: Terms) -> float:
+    """Seconds that docs/deploy.md promises for this robot: noticing, braking, a busy computer."""
+    loop = terms.loop
+    ramp = SPEED / ACCELERATION + ACCELERATION / JERK  # of the loop's braking, from full speed
+    own = SPEED / BRAKES  # of the cart's own
+    look = min(0.02, terms.watchdog / 10)
+    noticed = {
+        "kill -9 loop": look + own,
+        "kill -STOP loop": terms.watchdog + look + own,
+        "kill -9 inference": loop.dt + ramp + own,
+    }
+    return noticed.get(event, 2 * loop.period + ramp + own) + BUSY_SECONDS
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def trial(event: str, terms: Terms, folder: Path) -> Trial:
+    """One run, one event, and what came of it. Raises RuntimeError if the run did not begin."""
+    terminal = Terminal(folder, terms)
+    rows = np.memmap(folder / "commands", np.float64, "r", shape=(ROWS, 3))
+
+    def cruising() -> bool:
+        return terminal.ended() or bool((rows[:, 1] > 0.999 * CRUISE).any())
+
+    try:
+        if not wait_until(cruising, 120.0) or terminal.ended():
+            raise RuntimeError(f"the run did not begin: {terminal.said.decode()}")
+        time.sleep(random.uniform(0.0, 0.3))
+        processes = [terminal.pid, *terminal.children()]
+        began = time.monotonic()
+        EVENTS[event](terminal)
+        wait_until(lambda: _over(terminal, event), LONGEST_SECONDS)
+        if event == "kill -STOP loop":
+            os.kill(terminal.pid, signal.SIGCONT)
+            wait_until(terminal.ended, LONGEST_SECONDS)
+        wait_until(lambda: not any(map(_alive, processes)), 5.0)
+        left = sum(map(_alive, processes))
+    finally:
+        terminal.close()
+    return _judged(event, terms, folder, began, left)
+
+
+def _over(terminal: Terminal, event: str) -> bool:
+    """The loop has ended, or if it cannot say so, the watchdog has stopped the cart."""
+    if event in ("kill -9 loop", "kill -STOP loop"):
+        terminal.ended()
+        return (terminal.folder / "stopped_by_watchdog").exists()
+    return terminal.ended()
+
+
+def _judged(event: str, terms: Terms, folder: Path, began: float, left: int) -> Trial:
+    rows = np.fromfile(folder / "commands").reshape(ROWS, 3)
+    commands = rows[rows[:, 0] > 0]
+    stops = {who: _times(folder / f"stopped_by_{who}") for who in ("loop", "watchdog")}
+    stopped = min((times[0] for times in stops.values() if times), default=np.inf)
+    until = time.monotonic() + SPEED / BRAKES + 0.1  # so that it has come to rest if it was stopped
+    times, speed = speeds(commands, stopped, until)
+    moving = np.flatnonzero(speed > 0)
+    rest = np.inf if moving[-1] == len(times) - 1 else times[moving[-1] + 1] - began
+    report = folder / "report.json"
+    told = json.loads(report.read_text()) if report.exists() else {"state": "", "reason": ""}
+    who = [who for who, times in stops.items() if times]
+    return Trial(
+        event,
+        max(0.0, float(rest)),
+        bound(event, terms),
+        {0: "nobody", 1: who[0] if who else "", 2: "both"}[len(who)],
+        int((commands[:, 0] > stopped).sum()),
+        told["state"],
+        told["reason"],
+        left,
+    )
+
+
+def _times(path: Path) -> list[float]:
+    return [float(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process exists and is more than an entry that nobody has asked for."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+# The table ----------------------------------------------------------------------------------------
+
+
+def run_trials(event: str, repeat: int, terms: Terms) -> list[Trial]:
+    found = []
+    for _ in range(repeat):
+        with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
+            found.append(trial(event, terms, Path(folder)))
+    return found
+
+
+def _shared_memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def row(event: str, trials: Sequence[Trial]) -> str:
+    seconds = [t.seconds for t in trials]
+    who = ", ".join(sorted({t.stopped_by for t in trials}))
+    states = ", ".join(sorted({t.state or "no report" for t in trials}))
+    return (
+        f"| {event} | {sum(t.well for t in trials)} of {len(trials)} | {np.median(seconds):.2f} "
+        f"| {max(seconds):.2f} | {trials[0].bound:.2f} | {who} | {states} "
+        f"| {sum(t.late_commands for t in trials)} |"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeat", type=int, default=20, help="trials of each event [20]")
+    parser.add_argument("--events", nargs="+", choices=list(EVENTS), default=list(EVENTS))
+    parser.add_argument("--call-timeout", type=float, default=Terms.call_timeout)
+    parser.add_argument("--watchdog", type=float, default=Terms.watchdog)
+    parser.add_argument("--json", type=Path, help="write each trial here")
+    parser.add_argument("--program", nargs=3, help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    if chosen.program:
+        folder, call_timeout, watchdog = chosen.program
+        program(Path(folder), Terms(float(call_timeout), float(watchdog)))
+        return 0
+    terms = Terms(chosen.call_timeout, chosen.watchdog)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {terms}\n")
+    print("| event | at rest in time | median, s | longest, s | bound, s | stopped by | ended | "
+          "commands after |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
+    found = []
+    for event in chosen.events:
+        trials = run_trials(event, chosen.repeat, terms)
+        print(row(event, trials), flush=True)
+        found += trials
+    if chosen.json:
+        chosen.json.write_text(json.dumps([asdict(t) for t in found], indent=1) + "\n")
+    return 0 if all(t.well for t in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
