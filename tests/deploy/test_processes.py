@@ -1,9 +1,7 @@
-"""Inference, watchdog and signals for real: processes, threads, kills. Nothing here has torch."""
+"""Inference, loop and terminal for real: processes, threads, kills. Nothing here has torch."""
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,11 +17,12 @@ from dipole.deploy.inference.base import InferenceDied
 from dipole.deploy.inference.process import ProcessInference
 from dipole.deploy.inference.worker import InferenceWorker, ThreadInference
 from dipole.deploy.loop.watched import run_watched
-from dipole.deploy.safety.watchdog import Watchdog, WatchdogFired
 from dipole.deploy.types import Request, Result, Ticket
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 import real_processes
+import stop_by_signal
 from real_processes import SPEC, RealRobot, make_real_loop
 from virtual_robot import counting
 
@@ -40,13 +39,6 @@ def answer(inference, seconds=20.0):
         assert time.monotonic() < deadline, "no answer came"
         time.sleep(0.002)
     return result
-
-
-def wait_for(path, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} never came"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -138,11 +130,13 @@ def test_the_loop_keeps_its_deadlines_beside_slow_inference(tmp_path):
     report = run_watched(loop, 3.0)
     loop.close()
     assert loop.states.state is State.STOPPED
-    assert report.counts["slots"] + report.counts["missed_slots"] in range(298, 302)
-    assert report.counts["starved"] == 0
-    assert report.samples["inference"].summary()["p50"] > 0.2
     computed = report.samples["inference"].count  # one may be in work; the warm-up does not count
     assert report.counts["requests"] - computed in (0, 1)
+    assert report.samples["inference"].summary()["p50"] > 0.2
+    # A loop that waited for each chunk would miss 20 slots every time, and begin the next one late.
+    assert computed >= 2
+    assert report.counts["missed_slots"] < 20 * computed
+    assert report.samples["lateness"].summary()["p50"] < 0.01
     assert (tmp_path / "stopped").exists()
 
 
@@ -157,95 +151,88 @@ def test_an_inference_process_that_dies_is_a_fault_and_the_robot_is_stopped(tmp_
     assert report.stopped is True
 
 
-def test_a_write_that_never_returns_is_a_fault_within_its_deadline(tmp_path):
+def test_a_write_that_never_returns_is_a_fault_and_nothing_is_sent_after_it(tmp_path):
     stuck = threading.Event()
     robot = RealRobot(tmp_path, fault=lambda n: stuck.wait(30) if n == 20 else None)
     loop = make_real_loop(tmp_path, robot=robot, call_timeout=0.3)
     loop.prepare()
     loop.arm()
-    started = time.monotonic()
     report = run_watched(loop, 20.0)
-    took = time.monotonic() - started
     assert loop.states.state is State.FAULT
     assert "command() has not returned" in loop.states.reason
     assert report.stopped is True
     assert "still stuck" in str(report)
-    assert took < 10.0
+    assert not stuck.is_set()
     stuck.set()
     loop.close()
     assert len(robot.sent) <= 21  # the stuck one at most, after which nothing is sent
 
 
-# The watchdog -----------------------------------------------------------------------------------
+def test_asking_for_a_chunk_that_blocks_is_a_fault_too(tmp_path):
+    stuck = threading.Event()
+    loop = make_real_loop(tmp_path, call_timeout=0.3)
+    loop.prepare()
+    loop._inference.submit = lambda request: stuck.wait(30)
+    loop.arm()
+    report = run_watched(loop, 20.0)
+    assert loop.states.state is State.FAULT
+    assert "(call_timeout)" in loop.states.reason
+    assert report.stopped is True
+    assert (tmp_path / "stopped").exists()
+    assert not stuck.is_set()
+    stuck.set()
+    loop.close()
 
 
-def test_the_watchdog_stops_the_robot_when_the_heartbeat_ends(tmp_path):
-    watchdog = Watchdog(partial(real_processes.touch, tmp_path / "stopped"), timeout=0.2)
-    watchdog.beat()
-    wait_for(tmp_path / "stopped")
-    assert watchdog.fired
-    with pytest.raises(WatchdogFired, match=r"no heartbeat for 0.2 s"):
-        watchdog.beat()
-    watchdog.close()
+# A run on a terminal of its own -------------------------------------------------------------------
+
+# A busy computer runs a process late: what is tested here is what happens, not how soon.
+PATIENT = stop_by_signal.Terms(call_timeout=2.0, watchdog=4.0)
 
 
-def test_a_watchdog_that_is_closed_stops_nothing(tmp_path):
-    watchdog = Watchdog(partial(real_processes.touch, tmp_path / "stopped"), timeout=0.5)
-    watchdog.beat()
-    watchdog.close()
-    time.sleep(0.8)
-    assert not (tmp_path / "stopped").exists()
+def on_terminal(event, folder):
+    trial = stop_by_signal.trial(event, PATIENT, folder)
+    assert (
+        trial.seconds < stop_by_signal.LONGEST_SECONDS
+    )  # the robot drives on unless it is stopped
+    assert trial.late_commands == 0
+    assert trial.left == 0
+    return trial
 
 
-@pytest.fixture
-def program(tmp_path):
-    """A control loop that is running in a process of its own, and where it writes."""
-    command = [sys.executable, real_processes.__file__, str(tmp_path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(tmp_path / "running", 60.0)
-        yield process, tmp_path
-        process.kill()
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ("terminal closed", "SIGHUP"),
+        ("Ctrl-\\", "SIGQUIT"),
+        ("Ctrl-Z", "SIGTSTP"),
+        ("Ctrl-C", "SIGINT"),
+        ("SIGTERM", "SIGTERM"),
+    ],
+)
+def test_every_signal_takes_the_way_of_every_stop(tmp_path, event, reason):
+    trial = on_terminal(event, tmp_path)
+    assert (trial.stopped_by, trial.state, trial.reason) == ("loop", "STOPPED", reason)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_takes_the_way_of_every_stop(program, number):
-    process, folder = program
-    process.send_signal(number)
-    assert process.wait(20) == 0
-    report = json.loads((folder / "report.json").read_text())
-    assert report["state"] == "STOPPED"
-    assert report["reason"] == signal.Signals(number).name
-    assert report["stopped"] is True
-    assert not (folder / "stopped_by_watchdog").exists()
+def test_killing_the_loop_makes_the_watchdog_stop_the_robot(tmp_path):
+    trial = on_terminal("kill -9 loop", tmp_path)
+    assert (trial.stopped_by, trial.state) == ("watchdog", "")
 
 
-@pytest.mark.slow
-def test_killing_the_loop_makes_the_watchdog_stop_the_robot(program):
-    process, folder = program
-    process.kill()
-    wait_for(folder / "stopped_by_watchdog", 10.0)
-    assert not (folder / "stopped").exists()
+def test_killing_inference_makes_the_loop_stop_the_robot(tmp_path):
+    trial = on_terminal("kill -9 inference", tmp_path)
+    assert (trial.stopped_by, trial.state) == ("loop", "FAULT")
+    assert "exit code -9" in trial.reason
 
 
-@pytest.mark.slow
-def test_killing_inference_makes_the_loop_stop_the_robot(program):
-    process, folder = program
-    os.kill(int((folder / "inference_pid").read_text()), signal.SIGKILL)
-    assert process.wait(20) == 0
-    report = json.loads((folder / "report.json").read_text())
-    assert report["state"] == "FAULT"
-    assert "exit code -9" in report["reason"]
-    assert (folder / "stopped").exists()
+def test_killing_the_watchdog_makes_the_loop_stop_the_robot(tmp_path):
+    trial = on_terminal("kill -9 watchdog", tmp_path)
+    assert (trial.stopped_by, trial.state) == ("loop", "FAULT")
+    assert "the watchdog's process" in trial.reason
 
 
-@pytest.mark.slow
-def test_a_loop_that_was_stopped_and_goes_on_finds_that_the_watchdog_has_stopped_the_robot(program):
-    process, folder = program
-    process.send_signal(signal.SIGSTOP)
-    wait_for(folder / "stopped_by_watchdog", 10.0)
-    process.send_signal(signal.SIGCONT)
-    assert process.wait(20) == 0
-    report = json.loads((folder / "report.json").read_text())
-    assert report["state"] == "FAULT"
-    assert "no heartbeat" in report["reason"]
+def test_a_loop_that_was_stopped_and_goes_on_sends_nothing_more(tmp_path):
+    trial = on_terminal("kill -STOP loop", tmp_path)
+    assert (trial.stopped_by, trial.state) == ("both", "FAULT")
+    assert "the watchdog stopped the robot: no heartbeat for 4 s" in trial.reason

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+from stoppers import touch
 from virtual_robot import WINDOW, VirtualRobot, counting
 
 from dipole.data.errors import ConfigError
 from dipole.deploy import ControlLoop, LoopConfig, RealClock
 from dipole.deploy.inference.process import ProcessInference
-from dipole.deploy.loop.watched import run_watched
-from dipole.deploy.safety.watchdog import Watchdog
 from dipole.deploy.types import PolicySpec
 
 SPEC = PolicySpec({"x": (2,)}, 2, WINDOW)
@@ -83,10 +81,6 @@ def wander():
     return PolicySpec({"agent_pos": (2,)}, 2, WINDOW), compute
 
 
-def touch(path):
-    Path(path).write_text(f"{time.monotonic()}")
-
-
 class RealRobot(VirtualRobot):
     """It is at once where it is told to be; its stop, and its stopper's, leave a file."""
 
@@ -102,36 +96,7 @@ class RealRobot(VirtualRobot):
         return partial(touch, self.folder / "stopped_by_watchdog")
 
 
-def make_real_loop(folder, factory=quick, robot=None, watchdog=None, **settings):
+def make_real_loop(folder, factory=quick, robot=None, **settings):
     robot = robot or RealRobot(folder)
     config = LoopConfig(**{"max_clamps": 10**6, "max_observation_age": 1.0} | settings)
-    heartbeat = watchdog.beat if watchdog else lambda: None
-    return ControlLoop(
-        robot, ProcessInference(factory), config, log=lambda line: None, heartbeat=heartbeat
-    )
-
-
-def main(folder):
-    """A program with a control loop, to be sent signals: it writes what happened to files."""
-    folder = Path(folder)
-    watchdog = Watchdog(partial(touch, folder / "stopped_by_watchdog"), timeout=0.3)
-    loop = make_real_loop(folder, watchdog=watchdog)
-    loop.prepare()
-    loop.arm()
-    (folder / "inference_pid").write_text(str(loop._inference.pid))
-
-    def announce():
-        while "RUN" not in [str(t.state) for t in loop.report.transitions]:
-            time.sleep(0.005)
-        touch(folder / "running")
-
-    threading.Thread(target=announce, daemon=True).start()
-    report = run_watched(loop, 30.0)
-    watchdog.close()
-    (folder / "report.json").write_text(report.to_json())
-    loop.close()
-
-
-if __name__ == "__main__":
-    np.seterr(all="raise")
-    main(sys.argv[1])
+    return ControlLoop(robot, ProcessInference(factory), config, log=lambda line: None)

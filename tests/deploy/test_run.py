@@ -1,0 +1,172 @@
+"""A run from beginning to end: in which order things end, and what is said where."""
+
+import io
+import json
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dipole.data.errors import ConfigError
+from dipole.deploy import DryRun, LoopConfig, VirtualClock
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop import run as module
+from dipole.deploy.loop.log import LOGGER, printed_log
+from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
+from dipole.deploy.safety.times import check_times
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from real_processes import RealRobot, quick
+from virtual_robot import VirtualRobot
+
+PATIENT = LoopConfig(max_clamps=10**6, max_observation_age=5.0, call_timeout=2.0)
+
+
+def config(folder, **settings):
+    return RunConfig(PATIENT, **{"seconds": 0.3, "arm": "now", "watchdog": 5.0} | settings)
+
+
+def infer():
+    return ThreadInference(*quick())
+
+
+# Ends ---------------------------------------------------------------------------------------------
+
+
+class FakeWatchdog:
+    """Notes when it is disarmed."""
+
+    fired = False
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def beat(self):
+        pass
+
+    def stopping(self, seconds):
+        pass
+
+    def close(self):
+        self.calls.append("disarmed")
+
+
+@pytest.fixture
+def order(tmp_path, monkeypatch):
+    """A robot that notes what it is told, and when its watchdog is disarmed."""
+    robot = RealRobot(tmp_path)
+    robot.stopper = lambda: lambda: None
+    monkeypatch.setattr(module, "Watchdog", lambda stopper, timeout: FakeWatchdog(robot.calls))
+    return robot
+
+
+def test_the_watchdog_is_disarmed_after_the_robot_was_stopped(order, tmp_path):
+    assert ended_well(run_policy(order, infer, config(tmp_path)))
+    assert [call for call in order.calls if call != "hold"][-3:] == ["stop", "disarmed", "close"]
+
+
+def test_so_it_is_when_a_run_is_interrupted(order, tmp_path, monkeypatch):
+    def interrupted(loop, seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run_in_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_policy(order, infer, config(tmp_path))
+    assert order.calls == ["connect", "stop", "disarmed", "close"]
+
+
+def test_a_stop_that_fails_is_made_by_the_watchdog(tmp_path):
+    robot = RealRobot(tmp_path)
+
+    def stop():
+        raise OSError("no route to the robot")
+
+    robot.stop = stop
+    report = run_policy(robot, infer, config(tmp_path))
+    assert report.stopped is False
+    assert report.notes == ["the watchdog was asked to stop the robot: its stopper() returned"]
+    assert (tmp_path / "stopped_by_watchdog").exists()
+    assert not ended_well(report)
+
+
+def test_how_the_task_went_is_in_the_report(tmp_path):
+    robot = RealRobot(tmp_path)
+    robot.result = lambda: {"max_reward": 0.75}
+    run_policy(robot, infer, config(tmp_path, output=tmp_path / "run", record=False))
+    written = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert written["task"] == {"max_reward": 0.75}
+    assert written["stopped"] is True
+
+
+# Time-outs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "watchdog", "message"),
+    [
+        ({"call_timeout": 0.5}, 0.5, r"watchdog=0.5 s, .* call_timeout=0.5 s.*more than 0.55 s"),
+        ({}, 0.15, r"watchdog=0.15 s, .* call_timeout=0.1 s"),
+        ({}, float("inf"), r"watchdog=inf s"),
+        ({"max_observation_age": 0.09}, 0.5, r"max_observation_age=0.09 s .* 0.1 s"),
+        ({"max_hold": 0.05}, 0.5, r"max_hold=0.05 s .* 0.1 s"),
+    ],
+)
+def test_time_outs_that_make_no_sense_together_are_refused_at_the_start(
+    settings, watchdog, message
+):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(LoopConfig(**settings), watchdog=watchdog)
+
+
+def test_the_defaults_make_sense_and_so_does_no_watchdog():
+    check_times(LoopConfig(), 0.5)
+    check_times(LoopConfig(max_hold=None), 0.16)
+    check_times(LoopConfig(call_timeout=10.0), None)
+
+
+# The log ------------------------------------------------------------------------------------------
+
+
+class Paper(io.StringIO):
+    """Notes which thread writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.writers = set()
+
+    def write(self, text):
+        self.writers.add(threading.current_thread().name)
+        return super().write(text)
+
+
+class Closed(io.StringIO):
+    def write(self, text):
+        raise OSError(5, "Input/output error")
+
+
+def test_what_is_logged_is_printed_by_another_thread(monkeypatch):
+    paper = Paper()
+    monkeypatch.setattr(sys, "stdout", paper)
+    with printed_log() as log:
+        LOGGER.info("RUN: actions are valid, 100% of them")
+        log.flush()
+        assert paper.getvalue() == "RUN: actions are valid, 100% of them\n"
+    assert threading.current_thread().name not in paper.writers
+    assert LOGGER.handlers == []
+
+
+def test_a_closed_terminal_stops_nobody(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with printed_log() as log:
+        for line in ("RUN", "STOPPING", "STOPPED"):
+            LOGGER.info(line)
+        log.flush()
+
+
+def test_the_control_loop_and_a_dry_run_print_nothing_themselves(capsys):
+    robot = VirtualRobot(VirtualClock())
+    dry = DryRun(robot)
+    dry.command(robot.x)
+    dry.stop()
+    assert capsys.readouterr().out == ""
