@@ -1,5 +1,6 @@
 """The node in docs/ros2.md runs, against a stand-in for rclpy that refuses what rclpy has not."""
 
+import pickle
 import re
 import sys
 import threading
@@ -227,3 +228,18 @@ def test_a_hold_stays_where_it_began(arm):
     arm.hold()
     arm.close()
     assert BUS.published[COMMANDS][-1].points[0].positions == first
+
+
+def test_the_watchdog_stops_the_arm_where_it_is_by_a_node_of_its_own(arm):
+    stop_arm = pickle.loads(pickle.dumps(arm.stopper()))  # as it arrives in its process
+    assert BUS.nodes == ["dipole_watchdog"]
+    with pytest.raises(KeyError):
+        stop_arm()  # it knows no joint yet; the watchdog calls it again
+    ARM.positions = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    BUS.published.clear()
+    BUS.subscribed["/camera/image_raw"] = (None, lambda picture: None)
+    arm_says()
+    stop_arm()
+    sent = BUS.published[COMMANDS][-1]
+    assert sent.joint_names[0] == "shoulder_pan"
+    assert sent.points[0].positions == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]

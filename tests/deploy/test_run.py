@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from dipole.data.errors import ConfigError
-from dipole.deploy import DryRun, LoopConfig, VirtualClock
+from dipole.deploy import DryRun, LoopConfig, State, VirtualClock
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop import run as module
 from dipole.deploy.loop.log import LOGGER, printed_log
 from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
+from dipole.deploy.loop.watched import run_in_thread
 from dipole.deploy.safety.times import check_times
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from real_processes import RealRobot, quick
+from real_processes import RealRobot, make_real_loop, quick
 from virtual_robot import VirtualRobot
 
 PATIENT = LoopConfig(max_clamps=10**6, max_observation_age=5.0, call_timeout=2.0)
@@ -74,6 +75,22 @@ def test_so_it_is_when_a_run_is_interrupted(order, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_policy(order, infer, config(tmp_path))
     assert order.calls == ["connect", "stop", "disarmed", "close"]
+
+
+def test_a_second_interrupt_stops_the_robot_here_and_now(tmp_path):
+    loop = make_real_loop(tmp_path)
+    loop.prepare()
+    loop.arm()
+
+    def wait(timeout):
+        raise KeyboardInterrupt
+
+    loop.wait = wait
+    with pytest.raises(KeyboardInterrupt):
+        run_in_thread(loop, 30.0)
+    assert (tmp_path / "stopped").exists()
+    assert (loop.states.state, loop.states.reason) == (State.FAULT, "KeyboardInterrupt")
+    loop.close()
 
 
 def test_a_stop_that_fails_is_made_by_the_watchdog(tmp_path):
