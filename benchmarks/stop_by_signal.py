@@ -59,7 +59,8 @@ class Terms:
             call_timeout=self.call_timeout,
             max_observation_age=5.0,
             max_action_lateness=5.0,
-            max_clamps=10**6,
+            max_limited=None,
+            max_approach=None,
         )
 
 
@@ -96,7 +97,7 @@ class Cart(Robot):
 
     spec = RobotSpec(
         observation={"bumper": Channel((2,))},
-        action=ActionSpec(("x", "y"), unit="m/s"),
+        action=ActionSpec(("x", "y"), unit="m/s", kind="twist"),
         limits=Limits((-SPEED,) * 2, (SPEED,) * 2, (ACCELERATION,) * 2, (JERK,) * 2),
     )
 
@@ -245,14 +246,14 @@ def bound(event: str, terms: Terms) -> float:
     """Seconds that docs/deploy.md promises for this robot: noticing, braking, a busy computer."""
     loop = terms.loop
     ramp = SPEED / ACCELERATION + ACCELERATION / JERK  # of the loop's braking, from full speed
-    own = SPEED / BRAKES  # of the cart's own
+    own = SPEED / BRAKES  # of the cart's own, which counts where there is no ramp
     look = min(0.02, terms.watchdog / 10)
     noticed = {
         "kill -9 loop": look + own,
         "kill -STOP loop": terms.watchdog + look + own,
-        "kill -9 inference": loop.dt + ramp + own,
+        "kill -9 inference": loop.dt + ramp,
     }
-    return noticed.get(event, 2 * loop.period + ramp + own) + BUSY_SECONDS
+    return noticed.get(event, 2 * loop.period + ramp) + BUSY_SECONDS
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -46,7 +46,7 @@ def run_in_thread(loop: ControlLoop, seconds: float | None = None) -> Report:
         raise
     finally:
         gc.unfreeze()
-    loop.supervisor.stopping(JOIN_SECONDS)  # the robot was told to stop; there are no more heartbeats
+    loop.supervisor.stopping(JOIN_SECONDS)  # the robot was told to stop: no more heartbeats
     thread.join(JOIN_SECONDS)
     if problems:
         raise problems[0]

@@ -80,6 +80,7 @@ class Watchdog:
         context = multiprocessing.get_context("spawn")
         self._timeout = timeout
         self._stale = max(STALE_SECONDS, 4 * timeout)
+        self._died = False
         self._memory: Any = context.RawValue(_Memory)
         self._memory.suspended = suspended()
         ours, theirs = context.Pipe(duplex=False)
@@ -115,8 +116,8 @@ class Watchdog:
     def beat(self) -> None:
         """The loop lives. To be called in each control slot, before its command.
 
-        Raises WatchdogFired if the robot was stopped, or must be by now: send no command then; and
-        WatchdogDied if nobody watches any more.
+        Raises WatchdogFired if the robot was stopped, or must be by now: send no command then.
+        Raises WatchdogDied, once, if nobody watches any more: the robot can be braked, and must.
         """
         memory = self._memory
         if memory.fired or _silent(memory, self._timeout):
@@ -125,14 +126,10 @@ class Watchdog:
                 + (_silent(memory, self._timeout) or "it was asked to")
             )
         now = time.monotonic()
-        if wait([self._process.sentinel], 0):
-            raise WatchdogDied(f"the watchdog's process (pid {self.pid}) has ended")
-        if now - memory.look > self._stale:
-            raise WatchdogDied(
-                f"the watchdog's process (pid {self.pid}) hangs: its last sign of life is "
-                f"{now - memory.look:.1f} s old"
-            )
         memory.beat = now
+        if not self._died and (died := self._why_dead(now)):
+            self._died = True
+            raise WatchdogDied(f"the watchdog's process (pid {self.pid}) {died}")
 
     def stopping(self, seconds: float) -> None:
         """The loop stops the robot, for which it may take so long without a beat."""
@@ -152,6 +149,12 @@ class Watchdog:
         if self._process.exitcode is None:
             self._process.kill()
             self._process.join(GRACE_SECONDS)
+
+    def _why_dead(self, now: float) -> str:
+        if wait([self._process.sentinel], 0):
+            return "has ended"
+        age = now - self._memory.look
+        return f"hangs: its last sign of life is {age:.1f} s old" if age > self._stale else ""
 
     def _ask(self) -> None:
         self._memory.asked = 1

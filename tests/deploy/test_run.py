@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_processes import RealRobot, make_real_loop, quick
 from virtual_robot import VirtualRobot
 
-PATIENT = LoopConfig(max_clamps=10**6, max_observation_age=5.0, call_timeout=2.0)
+PATIENT = LoopConfig(max_observation_age=5.0, call_timeout=2.0)
 
 
 def config(folder, **settings):

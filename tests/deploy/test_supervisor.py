@@ -124,7 +124,7 @@ def watched(call=None, doing=None, now=10.0):
 
     guard = SimpleNamespace(call=call, call_timeout=0.5)
     clock = SimpleNamespace(now=lambda: now)
-    return SimpleNamespace(guard=guard, clock=clock, doing=doing, fault=fault), faults, told
+    return SimpleNamespace(supervisor=guard, clock=clock, doing=doing, fault=fault), faults, told
 
 
 def test_a_part_of_a_slot_that_never_ends_is_a_fault():

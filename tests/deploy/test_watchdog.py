@@ -86,6 +86,7 @@ def test_a_watchdog_that_was_killed_is_noticed_at_the_next_beat(watch):
     watchdog._process.join(30)
     with pytest.raises(WatchdogDied, match=rf"pid {watchdog.pid}\) has ended"):
         watchdog.beat()
+    watchdog.beat()  # the robot is braked, for which commands are sent
 
 
 def test_a_watchdog_that_hangs_is_noticed(watch):

@@ -98,5 +98,7 @@ class RealRobot(VirtualRobot):
 
 def make_real_loop(folder, factory=quick, robot=None, **settings):
     robot = robot or RealRobot(folder)
-    config = LoopConfig(**{"max_clamps": 10**6, "max_observation_age": 1.0} | settings)
+    config = LoopConfig(
+        **{"max_approach": None, "max_limited": None, "max_observation_age": 1.0} | settings
+    )
     return ControlLoop(robot, ProcessInference(factory), config, log=lambda line: None)
