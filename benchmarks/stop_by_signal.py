@@ -89,6 +89,10 @@ class Trial:
         return self.seconds <= self.bound and not self.late_commands and not self.left
 
 
+class NoTrialError(RuntimeError):
+    """There was nothing to measure."""
+
+
 # The robot ----------------------------------------------------------------------------------------
 
 
@@ -266,7 +270,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def trial(event: str, terms: Terms, folder: Path) -> Trial:
-    """One run, one event, and what came of it. Raises RuntimeError if the run did not begin."""
+    """One run, one event, and what came of it. Raises NoTrialError if it ended before the event."""
     terminal = Terminal(folder, terms)
     rows = np.memmap(folder / "commands", np.float64, "r", shape=(ROWS, 3))
 
@@ -275,7 +279,7 @@ def trial(event: str, terms: Terms, folder: Path) -> Trial:
 
     try:
         if not wait_until(cruising, 120.0) or terminal.ended():
-            raise RuntimeError(f"the run did not begin: {terminal.said.decode()}")
+            raise NoTrialError(f"the run did not begin: {terminal.said.decode()}")
         time.sleep(random.uniform(0.0, 0.3))
         processes = [terminal.pid, *terminal.children()]
         began = time.monotonic()
@@ -305,6 +309,8 @@ def _judged(event: str, terms: Terms, folder: Path, began: float, left: int) -> 
     stops = {who: _times(folder / f"stopped_by_{who}") for who in ("loop", "watchdog")}
     stopped = min((times[0] for times in stops.values() if times), default=np.inf)
     until = time.monotonic() + SPEED / BRAKES + 0.1  # so that it has come to rest if it was stopped
+    if stopped < began:
+        raise NoTrialError("the run ended by itself, before its event")
     times, speed = speeds(commands, stopped, until)
     moving = np.flatnonzero(speed > 0)
     rest = np.inf if moving[-1] == len(times) - 1 else times[moving[-1] + 1] - began
@@ -340,10 +346,14 @@ def _alive(pid: int) -> bool:
 
 
 def run_trials(event: str, repeat: int, terms: Terms) -> list[Trial]:
-    found = []
-    for _ in range(repeat):
+    """So many trials; a run that a busy computer ended before its event is told, and repeated."""
+    found: list[Trial] = []
+    while len(found) < repeat:
         with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
-            found.append(trial(event, terms, Path(folder)))
+            try:
+                found.append(trial(event, terms, Path(folder)))
+            except NoTrialError as error:
+                print(error, file=sys.stderr, flush=True)
     return found
 
 
@@ -385,8 +395,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trials = run_trials(event, chosen.repeat, terms)
         print(row(event, trials), flush=True)
         found += trials
-    if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(t) for t in found], indent=1) + "\n")
+        if chosen.json:
+            chosen.json.write_text(json.dumps([asdict(t) for t in found], indent=1) + "\n")
     return 0 if all(t.well for t in found) else 1
 
 

@@ -151,12 +151,12 @@ def _move(loop: ControlLoop, robot: Robot, config: RunConfig) -> Report:
 
 def _disarm(watchdog: Watchdog, stopped: bool, notes: list[str]) -> None:
     """End the watchdog, of a robot that was stopped; one that was not, it has to stop first."""
-    if watchdog.fired:
-        notes.append("the watchdog stopped the robot: the loop gave no heartbeat")
-    elif not stopped:
-        said = "returned" if watchdog.stop_robot() else "did not return either"
-        notes.append(f"the watchdog was asked to stop the robot: its stopper() {said}")
+    if not stopped:
+        watchdog.stop_robot()
     watchdog.close()
+    if watchdog.fired:
+        said = "returned" if watchdog.stopped else "FAILED: use the hardware's emergency stop"
+        notes.append(f"the watchdog stopped the robot: its stopper() {said}")
 
 
 def _watchdog(robot: Robot, config: RunConfig) -> Watchdog | None:

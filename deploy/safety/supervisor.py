@@ -57,7 +57,7 @@ class Supervisor:
         """It may take its time: nothing moves yet."""
         with self._reported("connect"):
             self._robot.connect()
-        self._connected, self._forbidden, self._stopped = True, False, None
+        self._connected = True
 
     def observe(self) -> Reading | None:
         with self._timed("observe"):

@@ -113,6 +113,11 @@ class Watchdog:
         """Whether it stopped the robot, or tries to."""
         return bool(self._memory.fired)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it stopped the robot: its stopper() has returned."""
+        return bool(self._memory.stopped)
+
     def beat(self) -> None:
         """The loop lives. To be called in each control slot, before its command.
 
@@ -139,7 +144,7 @@ class Watchdog:
         """Have the watchdog stop the robot, and wait; whether its stopper() returned."""
         self._ask()
         wait([self._process.sentinel], STOP_SECONDS + GRACE_SECONDS)
-        return bool(self._memory.stopped)
+        return self.stopped
 
     def close(self) -> None:
         """The robot has been stopped: watch no more. A watchdog that fired is waited for."""

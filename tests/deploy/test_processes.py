@@ -184,6 +184,62 @@ def test_asking_for_a_chunk_that_blocks_is_a_fault_too(tmp_path):
     loop.close()
 
 
+class Stuck(RealRobot):
+    """In the first run one of its calls is stuck until it is let go; it notes who commands."""
+
+    def __init__(self, folder, where):
+        super().__init__(folder)
+        self.where, self.run = where, 0
+        self.stuck, self.go = threading.Event(), threading.Event()
+        self.commanding = {}
+
+    def connect(self):
+        super().connect()
+        self.run += 1
+        self.commanding[self.run] = set()
+
+    def wait(self, where):
+        if self.where == where and self.run == 1 and len(self.sent) > 20 and not self.go.is_set():
+            self.stuck.set()
+            self.go.wait(30)
+
+    def observe(self):
+        self.wait("observe")
+        return super().observe()
+
+    def command(self, action):
+        run = self.run
+        self.wait("command")
+        self.commanding[run].add(threading.get_ident())
+        super().command(action)
+
+
+@pytest.mark.parametrize("where", ["observe", "command", "submit"])
+def test_a_thread_that_was_stuck_in_the_run_before_does_nothing_in_the_next(tmp_path, where):
+    robot = Stuck(tmp_path, where)
+    loop = make_real_loop(tmp_path, robot=robot, call_timeout=0.5)
+    submit = loop._inference.submit
+    loop._inference.submit = lambda request: (robot.wait("submit"), submit(request))
+    loop.prepare()
+    loop.arm()
+    first = run_watched(loop, 20.0)
+    assert first.transitions[-1].state is State.FAULT
+    assert robot.stuck.is_set()
+    stuck = next(t for t in threading.enumerate() if t.name == "dipole-control")
+    loop.reset()
+    loop.prepare()
+    loop.arm()
+    threading.Timer(0.5, robot.go.set).start()  # it wakes up while the next run goes on
+    second = run_watched(loop, 2.0)
+    stuck.join(30)
+    loop.close()
+    assert (loop.states.state, loop.states.reason) == (State.STOPPED, "the time is up")
+    assert second is not first
+    assert "FAULT" not in [str(transition.state) for transition in second.transitions]
+    assert stuck.ident not in robot.commanding[2]
+    assert len(robot.commanding[2]) == 1
+
+
 # A run on a terminal of its own -------------------------------------------------------------------
 
 # A busy computer runs a process late: what is tested here is what happens, not how soon.

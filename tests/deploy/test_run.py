@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from dipole.deploy.loop import run as module
 from dipole.deploy.loop.log import LOGGER, printed_log
 from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
 from dipole.deploy.loop.watched import run_in_thread
+from dipole.deploy.safety import watchdog
 from dipole.deploy.safety.times import check_times
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_processes import RealRobot, make_real_loop, quick
+from stoppers import touch
 from virtual_robot import VirtualRobot
 
 PATIENT = LoopConfig(max_observation_age=5.0, call_timeout=2.0)
@@ -38,7 +41,7 @@ def infer():
 class FakeWatchdog:
     """Notes when it is disarmed."""
 
-    fired = False
+    fired = stopped = False
 
     def __init__(self, calls):
         self.calls = calls
@@ -102,9 +105,20 @@ def test_a_stop_that_fails_is_made_by_the_watchdog(tmp_path):
     robot.stop = stop
     report = run_policy(robot, infer, config(tmp_path))
     assert report.stopped is False
-    assert report.notes == ["the watchdog was asked to stop the robot: its stopper() returned"]
+    assert report.notes == ["the watchdog stopped the robot: its stopper() returned"]
     assert (tmp_path / "stopped_by_watchdog").exists()
     assert not ended_well(report)
+
+
+def test_a_stop_and_a_stopper_that_fail_are_said(tmp_path, monkeypatch):
+    robot = RealRobot(tmp_path)
+    robot.stop = lambda: 1 / 0
+    robot.stopper = lambda: partial(touch, tmp_path / "no such folder" / "file")
+    monkeypatch.setattr(watchdog, "STOP_SECONDS", 0.5)  # for which it is waited for, here
+    monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.5)
+    report = run_policy(robot, infer, config(tmp_path))
+    assert report.stopped is False
+    assert "FAILED: use the hardware's emergency stop" in report.notes[0]
 
 
 def test_how_the_task_went_is_in_the_report(tmp_path):
