@@ -56,6 +56,8 @@ class Terms:
     def loop(self) -> LoopConfig:
         """Nothing but the event shall end a run: not an old reading, not a clamp."""
         return LoopConfig(
+            policy_hz=10.0,
+            control_hz=100.0,
             call_timeout=self.call_timeout,
             max_observation_age=5.0,
             max_action_lateness=5.0,
@@ -248,7 +250,7 @@ EVENTS: dict[str, Callable[[Terminal], None]] = {
 
 def bound(event: str, terms: Terms) -> float:
     """Seconds that docs/deploy.md promises for this robot: noticing, braking, a busy computer."""
-    loop = terms.loop
+    loop = terms.loop.resolved()
     ramp = SPEED / ACCELERATION + ACCELERATION / JERK  # of the loop's braking, from full speed
     own = SPEED / BRAKES  # of the cart's own, which counts where there is no ramp
     look = min(0.02, terms.watchdog / 10)
@@ -348,7 +350,9 @@ def _alive(pid: int) -> bool:
 def run_trials(event: str, repeat: int, terms: Terms) -> list[Trial]:
     """So many trials; a run that a busy computer ended before its event is told, and repeated."""
     found: list[Trial] = []
-    while len(found) < repeat:
+    for _ in range(3 * repeat):
+        if len(found) == repeat:
+            break
         with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
             try:
                 found.append(trial(event, terms, Path(folder)))

@@ -147,13 +147,22 @@ def test_time_outs_that_make_no_sense_together_are_refused_at_the_start(
     settings, watchdog, message
 ):
     with pytest.raises(ConfigError, match=message):
-        RunConfig(LoopConfig(**settings), watchdog=watchdog)
+        check_times(LoopConfig(**settings).resolved(), watchdog)
+
+
+def test_they_are_refused_before_the_robot_is_connected(tmp_path):
+    robot = RealRobot(tmp_path)
+    with pytest.raises(ConfigError, match=r"watchdog=0.5 s, .* call_timeout=2 s"):
+        run_policy(robot, infer, config(tmp_path, watchdog=0.5))
+    assert robot.calls == []
+    run_policy(robot, infer, config(tmp_path, watchdog=0.5, dry_run=True))  # nothing can move
+    assert robot.sent == []
 
 
 def test_the_defaults_make_sense_and_so_does_no_watchdog():
-    check_times(LoopConfig(), 0.5)
-    check_times(LoopConfig(max_hold=None), 0.16)
-    check_times(LoopConfig(call_timeout=10.0), None)
+    check_times(LoopConfig().resolved(), 0.5)
+    check_times(LoopConfig(max_hold=None).resolved(), 0.16)
+    check_times(LoopConfig(call_timeout=10.0).resolved(), None)
 
 
 # The log ------------------------------------------------------------------------------------------
