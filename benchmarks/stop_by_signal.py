@@ -353,9 +353,12 @@ def run_trials(event: str, repeat: int, terms: Terms) -> list[Trial]:
     for _ in range(3 * repeat):
         if len(found) == repeat:
             break
-        with tempfile.TemporaryDirectory(dir=_shared_memory()) as folder:
+        shared = tempfile.TemporaryDirectory(dir=_shared_memory(), ignore_cleanup_errors=True)
+        with shared as folder:
             try:
                 found.append(trial(event, terms, Path(folder)))
+                if not found[-1].well:
+                    print(found[-1], file=sys.stderr, flush=True)
             except NoTrialError as error:
                 print(error, file=sys.stderr, flush=True)
     return found

@@ -63,6 +63,7 @@ class _Terminal(logging.StreamHandler[TextIO]):
         with contextlib.suppress(
             OSError, ValueError
         ):  # else the interpreter's end would fail on it
+            stream = self.stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())
+            os.dup2(nowhere, stream)
             os.close(nowhere)

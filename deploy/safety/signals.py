@@ -30,8 +30,9 @@ def ignore_terminal_signals(*others: str) -> None:
 def stop_signals(ask: Callable[[str], None]) -> Iterator[None]:
     """While entered, each signal of STOP calls ask(name of the signal), and nothing else.
 
-    A second SIGINT acts as it did before. SIGHUP stays ignored where it was (nohup), and BACKGROUND
-    is ignored. Outside the main thread Python allows no handlers, and nothing changes.
+    A second SIGINT acts as it did before. BACKGROUND is ignored. Signals that were ignored (SIGHUP
+    by nohup) are answered all the same: a robot does not go on because of how its program was
+    started. Outside the main thread Python allows no handlers, and nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,13 +44,11 @@ def stop_signals(ask: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, previous[number])
         ask(signal.Signals(number).name)
 
+    background = _numbers(*BACKGROUND)
     for number in _numbers(*STOP, *BACKGROUND):
         # None: the handler is not Python's own; it cannot be set again.
-        before = previous[number] = signal.getsignal(number) or signal.SIG_DFL
-        if number in _numbers(*BACKGROUND):
-            signal.signal(number, signal.SIG_IGN)
-        elif not (number in _numbers("SIGHUP") and before == signal.SIG_IGN):
-            signal.signal(number, answer)
+        previous[number] = signal.getsignal(number) or signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in background else answer)
     try:
         yield
     finally:

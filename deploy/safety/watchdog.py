@@ -84,7 +84,7 @@ class Watchdog:
         self._memory: Any = context.RawValue(_Memory)
         self._memory.suspended = suspended()
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (self._memory, theirs, _Sealed(stopper), timeout, os.getpid())
+        arguments = (theirs, _Sealed(self._memory, stopper), timeout, os.getpid())
         self._process = context.Process(target=_watch, args=arguments, daemon=True)
         try:
             self._process.start()
@@ -178,24 +178,27 @@ class Watchdog:
 
 
 class _Sealed:
-    """A stopper on its way: unpickled where an error of that can be reported."""
+    """What is on its way to the process, unpickled where an error of that can be reported.
 
-    def __init__(self, stopper: Callable[[], None]) -> None:
-        self._stopper = stopper
+    All that may be in shared memory is in one: what is pickled twice cannot be inherited.
+    """
+
+    def __init__(self, *content: Any) -> None:
+        self._content = content
 
     def __reduce__(self) -> Any:
-        return bytes, (bytes(ForkingPickler.dumps(self._stopper)),)
+        return bytes, (bytes(ForkingPickler.dumps(self._content)),)
 
 
 # In the watchdog's process ------------------------------------------------------------------------
 
 
-def _watch(memory: Any, pipe: Connection, sealed: bytes, timeout: float, owner: int) -> None:
+def _watch(pipe: Connection, sealed: bytes, timeout: float, owner: int) -> None:
     """The process's life. In a session of its own no terminal reaches it."""
     os.setsid()
     ignore_terminal_signals("SIGTERM")
     try:
-        stopper: Callable[[], None] = ForkingPickler.loads(sealed)
+        memory, stopper = ForkingPickler.loads(sealed)
     except Exception as error:
         pipe.send(f"its stopper cannot be unpickled there ({type(error).__name__}: {error})")
         return

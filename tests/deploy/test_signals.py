@@ -32,13 +32,13 @@ def test_a_second_interrupt_acts_as_ever():
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
-def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed():
+def test_a_run_under_nohup_stops_when_its_terminal_is_closed_too():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         asked = []
         with stop_signals(asked.append):
             signal.raise_signal(signal.SIGHUP)
-        assert asked == []
+        assert asked == ["SIGHUP"]
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

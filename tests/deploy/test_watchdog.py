@@ -1,5 +1,6 @@
 """The watchdog: a process of its own that stops the robot, and is itself watched."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -146,6 +147,13 @@ def test_a_stopper_that_does_not_return_is_tried_again(watch, tmp_path):
     watchdog = watch(stopper=partial(stoppers.block_once, tmp_path))
     assert watchdog.stop_robot() is True
     assert (tmp_path / "calls").read_text() == "xx"
+
+
+def test_a_stopper_may_hold_shared_memory_as_the_simulated_robots_does(watch):
+    flag = multiprocessing.get_context("spawn").RawValue("b", 0)
+    watchdog = watch(stopper=partial(stoppers.raise_flag, flag))
+    assert watchdog.stop_robot() is True
+    assert flag.value == 1
 
 
 def test_a_stopper_that_cannot_be_sent_is_refused():

@@ -32,6 +32,10 @@ def block_once(folder):
     touch(folder / "stopped")
 
 
+def raise_flag(flag):
+    flag.value = 1
+
+
 class BrokenStopper:
     """It can be sent, and not be received."""
 
