@@ -80,6 +80,7 @@ class ControlLoop:
         self._inference = self.recorder.listen(inference)
         self._over = threading.Event()
         self._generation = 0
+        self._thread: int | None = None  # which runs it; one of a run before may still be stuck
         self._held_since: float | None = None
         self._hold_reason = ""
         self._stop_asked: str | None = None
@@ -119,6 +120,7 @@ class ControlLoop:
         self._executor.reset()
         self._motion.reset()
         generation, report = self._generation, self.report
+        self._thread = threading.get_ident()
         self._running = True
         started = self.clock.now()
         raised: BaseException | None = None
@@ -179,6 +181,7 @@ class ControlLoop:
         self.states.reset()
         self.supervisor.close()
         self._generation += 1
+        self._thread = None
         if inference is not None:
             self._inference.close()
             self._inference = self.recorder.listen(inference)
@@ -281,6 +284,8 @@ class ControlLoop:
         self.doing = (name, self.clock.now())
         with self.report.section(name):
             yield
+        if threading.get_ident() != self._thread:
+            raise StateError(f"the loop was reset while its {name} was stuck")
 
     # Ends ---------------------------------------------------------------------------------------
 
