@@ -41,8 +41,13 @@ def run_in_thread(loop: ControlLoop, seconds: float | None = None) -> Report:
             thread.start()
             while not loop.wait(WAIT_SECONDS):
                 pass
-    except BaseException as error:  # a second SIGINT: stop here and now
-        loop.fault(type(error).__name__)
+    except BaseException as error:  # a second SIGINT: it ends the program, and not the braking
+        name = type(error).__name__
+        try:
+            loop.request_stop(name)
+            loop.wait(loop.stopping_seconds)
+        finally:  # it did not end, or there was a third: without braking
+            loop.fault(name)
         raise
     finally:
         gc.unfreeze()

@@ -80,19 +80,25 @@ def test_so_it_is_when_a_run_is_interrupted(order, tmp_path, monkeypatch):
     assert order.calls == ["connect", "stop", "disarmed", "close"]
 
 
-def test_a_second_interrupt_stops_the_robot_here_and_now(tmp_path):
-    loop = make_real_loop(tmp_path)
+@pytest.mark.parametrize(("interrupts", "state"), [(1, State.STOPPED), (2, State.FAULT)])
+def test_an_interrupt_lets_the_robot_brake_and_another_one_does_not(tmp_path, interrupts, state):
+    loop = make_real_loop(tmp_path, call_timeout=5.0)
     loop.prepare()
     loop.arm()
+    wait, waits = loop.wait, []
 
-    def wait(timeout):
-        raise KeyboardInterrupt
+    def interrupted(timeout):
+        waits.append(timeout)
+        if len(waits) <= interrupts:
+            raise KeyboardInterrupt
+        return wait(timeout)
 
-    loop.wait = wait
+    loop.wait = interrupted
     with pytest.raises(KeyboardInterrupt):
         run_in_thread(loop, 30.0)
     assert (tmp_path / "stopped").exists()
-    assert (loop.states.state, loop.states.reason) == (State.FAULT, "KeyboardInterrupt")
+    assert (loop.states.state, loop.states.reason) == (state, "KeyboardInterrupt")
+    loop.wait = wait
     loop.close()
 
 
