@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from dipole.data.errors import DipoleError
@@ -27,7 +27,7 @@ from dipole.deploy.loop.report import Report
 from dipole.deploy.loop.states import State, StateError, StateMachine, Transition
 from dipole.deploy.recording.recorder import NoRecorder, Recorder
 from dipole.deploy.robots.robot import Robot
-from dipole.deploy.safety.supervisor import RobotFault, Supervisor
+from dipole.deploy.safety.supervisor import Monitor, RobotFault, Supervisor
 from dipole.deploy.safety.watchdog import WatchdogFired
 from dipole.deploy.types import Arrays
 
@@ -76,6 +76,7 @@ class ControlLoop:
         self.recorder = recorder or NoRecorder()
         self.states = StateMachine(self.clock.now, self._note)
         self.doing: tuple[str, float] | None = None
+        self.supervisor: Supervisor
         self._robot, self._log, self.heartbeat = robot, log, heartbeat
         self._inference = self.recorder.listen(inference)
         self._over = threading.Event()
@@ -112,11 +113,17 @@ class ControlLoop:
     def run(self, seconds: float | None = None) -> Report:
         """Move until `seconds` have passed, somebody asks to stop, or a fault; returns the report.
 
-        The robot is braked and its stop() called in every case. Raises StateError where it is not
+        The robot is braked and its stop() called in every case; a part of a slot that takes longer
+        than call_timeout is a fault, seen from another thread. Raises StateError where it is not
         armed.
         """
         if self.states.state is not State.ARMED:
             raise StateError(f"the loop is {self.states.state}: arm it first")
+        watched = isinstance(self.clock, RealClock)
+        with Monitor(self) if watched else nullcontext():
+            return self._run(seconds)
+
+    def _run(self, seconds: float | None) -> Report:
         self._executor.reset()
         self._motion.reset()
         generation, report = self._generation, self.report
@@ -176,8 +183,12 @@ class ControlLoop:
     ) -> None:
         """Begin again after STOPPED or FAULT, with a new report; chunks from before are discarded.
 
-        inference, heartbeat: in the place of ones that have died.
+        inference, heartbeat: in the place of ones that have died. Raises StateError while a command
+        has not returned: awake again, it could move the robot in the next run.
         """
+        call = self.supervisor.call
+        if call is not None and call[0] != "observe":
+            raise StateError(f"the robot's {call[0]}() has still not returned: end this program")
         self.states.reset()
         self.supervisor.close()
         self._generation += 1
@@ -330,9 +341,12 @@ class ControlLoop:
     def _renew(self, after: ChunkQueue | None) -> None:
         """What belongs to one run: a thread that is stuck in an earlier one finds its own."""
         config = self.config
+        stopping = self.supervisor.stopping if after is not None else None
         self.supervisor = Supervisor(
             self._robot, self.clock, config.call_timeout, config.stop_timeout
         )
+        if stopping is not None:  # who is told when the robot's stop() begins: the watchdog
+            self.supervisor.stopping = stopping
         self.report = Report(self.clock, config.control_hz)
         self._executor = RecedingHorizon(
             self._robot.spec, self._inference, config, self.report, self._log, after

@@ -121,6 +121,10 @@ def _run_policy(
         finally:
             loop.close()
         report.notes += getattr(inference, "notes", [])
+        if recorder is not None:
+            recorder.outcome(robot.result())
+            recorder.close()
+            report.notes += recorder.problems
         _tell(report, robot, config.output)
         return report
 
@@ -179,15 +183,11 @@ def _recorder(robot: Robot, config: RunConfig) -> Iterator[FlightRecorder | None
     path = config.output / "flight.rec"
     if path.exists():
         raise ConfigError(f"{path}: exists already, and recordings are never overwritten")
-    recorder = FlightRecorder(path, robot.spec, config.loop)
+    recorder = FlightRecorder(path, robot.spec, config.loop, dry_run=config.dry_run)
     try:
         yield recorder
     finally:
         recorder.close()
-        if recorder.dropped:
-            LOGGER.info(
-                f"{path}: {recorder.dropped} records are missing (the disk was full or slow)"
-            )
 
 
 def _ask(log: PrintedLog) -> bool:

@@ -1,4 +1,4 @@
-"""Running a control loop in a program: in a thread of its own, with signals and a monitor."""
+"""Running a control loop in a program: in a thread of its own, with signals."""
 
 import gc
 import threading
@@ -6,7 +6,6 @@ import threading
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.report import Report
 from dipole.deploy.safety.signals import stop_signals
-from dipole.deploy.safety.supervisor import Monitor
 
 WAIT_SECONDS = 0.1  # a signal is answered at once on Linux, and after this wait anywhere
 JOIN_SECONDS = 2.0
@@ -16,7 +15,7 @@ def run_watched(loop: ControlLoop, seconds: float | None = None) -> Report:
     """Run an armed loop and return its report, also if a part of it never returns.
 
     A signal of a terminal, and SIGTERM, ask the loop to stop; a second SIGINT acts as it always
-    did. A part of a slot that takes longer than call_timeout is a fault (see Monitor).
+    did.
     """
     with stop_signals(loop.request_stop):
         return run_in_thread(loop, seconds)
@@ -37,10 +36,9 @@ def run_in_thread(loop: ControlLoop, seconds: float | None = None) -> Report:
     gc.collect()
     gc.freeze()  # what there is now is never garbage: collections during the run stay short
     try:
-        with Monitor(loop):
-            thread.start()
-            while not loop.wait(WAIT_SECONDS):
-                pass
+        thread.start()
+        while not loop.wait(WAIT_SECONDS):
+            pass
     except BaseException as error:  # a second SIGINT: it ends the program, and not the braking
         name = type(error).__name__
         try:

@@ -149,7 +149,8 @@ class Robot(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop, and expect no more. Called once, also after a fault, from any thread."""
+        """Stop, and expect no more. Called from any thread, after the braking ramp, or after a
+        fault without one; a second time where a command came back only after the first."""
 
     @abstractmethod
     def close(self) -> None:
@@ -161,5 +162,6 @@ class Robot(ABC):
 
     def stopper(self) -> Callable[[], None] | None:
         """What stops the robot from another process, for the watchdog: a function that can be sent
-        there, with a connection of its own. None: the watchdog cannot help this robot."""
+        there, with a connection of its own. It is called until it returns, and its effect has to
+        last. None: the watchdog cannot help this robot."""
         return None

@@ -273,7 +273,7 @@ def test_what_no_filter_would_make_is_not_sent(values, message):
 # Beginning again ------------------------------------------------------------------------------
 
 
-def test_a_thread_stuck_in_an_earlier_run_does_not_end_the_next():
+def test_a_call_stuck_in_an_earlier_run_has_to_return_before_the_next():
     clock, stuck, entered = VirtualClock(), threading.Event(), threading.Event()
     robot = MeasuredArm(clock)
     loop = loop_of(robot, moving)
@@ -295,11 +295,13 @@ def test_a_thread_stuck_in_an_earlier_run_does_not_end_the_next():
     assert entered.wait(20)
     loop.fault("command() has not returned")
     old = loop.report
+    with pytest.raises(StateError, match=r"command\(\) has still not returned"):
+        loop.reset()
+    stuck.set()
+    thread.join(20)
     loop.reset()
     loop.prepare()
     loop.arm()
-    stuck.set()
-    thread.join(20)
     report = loop.run(0.5)
     assert loop.states.reason == "the time is up"
     assert report is not old

@@ -16,6 +16,7 @@ from dipole.deploy import State
 from dipole.deploy.inference.base import InferenceDied
 from dipole.deploy.inference.process import ProcessInference
 from dipole.deploy.inference.worker import InferenceWorker, ThreadInference
+from dipole.deploy.loop.states import StateError
 from dipole.deploy.loop.watched import run_watched
 from dipole.deploy.types import Request, Result, Ticket
 
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 import real_processes
 import stop_by_signal
 from real_processes import SPEC, RealRobot, make_real_loop
+from real_server import wait_until
 from virtual_robot import counting
 
 OBSERVATION = {"x": np.zeros((2, 2), np.float32)}
@@ -214,7 +216,21 @@ class Stuck(RealRobot):
         super().command(action)
 
 
-@pytest.mark.parametrize("where", ["observe", "command", "submit"])
+def test_after_a_command_that_is_still_stuck_no_other_run_begins(tmp_path):
+    robot = Stuck(tmp_path, "command")
+    loop = make_real_loop(tmp_path, robot=robot, call_timeout=0.5)
+    loop.prepare()
+    loop.arm()
+    run_watched(loop, 20.0)
+    with pytest.raises(StateError, match=r"command\(\) has still not returned"):
+        loop.reset()
+    robot.go.set()
+    wait_until(lambda: loop.supervisor.call is None)
+    loop.reset()
+    loop.close()
+
+
+@pytest.mark.parametrize("where", ["observe", "submit"])
 def test_a_thread_that_was_stuck_in_the_run_before_does_nothing_in_the_next(tmp_path, where):
     robot = Stuck(tmp_path, where)
     loop = make_real_loop(tmp_path, robot=robot, call_timeout=0.5)
