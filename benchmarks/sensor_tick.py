@@ -1,0 +1,121 @@
+"""What the control thread spends on sensors: observe, check and keep, once per action.
+
+    python benchmarks/sensor_tick.py --ticks 600 --json sensor_tick.json
+
+Cameras hand over a fresh picture 30 times a second, joints are read 200 times a second, each in a
+thread of its own. A tick looks at the newest readings and adds them to the policy's history of two;
+a request, every eighth tick, makes what the policy is shown of them.
+"""
+
+import argparse
+import json
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipole.data import WindowSpec
+from dipole.deploy import Channel, Reading
+from dipole.deploy.observations.buffer import ObservationBuffer
+from dipole.deploy.types import PolicySpec
+
+SETUPS = {"4 cameras, 640×480": (4, (480, 640, 3)), "3 cameras, 1920×1080": (3, (1080, 1920, 3))}
+CAMERA_HZ, JOINTS_HZ = 30.0, 200.0
+
+
+class Driver:
+    """A sensor whose read waits for its next value, and hands over a fresh array."""
+
+    def __init__(self, value: np.ndarray, hz: float) -> None:
+        self._value, self._period = value, 1.0 / hz
+        self._due = time.monotonic()
+
+    def read(self) -> np.ndarray:
+        self._due = max(self._due + self._period, time.monotonic())
+        time.sleep(max(0.0, self._due - time.monotonic()))
+        return self._value.copy()
+
+
+class Latest:
+    """The newest value of a driver, read in a thread."""
+
+    def __init__(self, read: Callable[[], np.ndarray]) -> None:
+        self._read, self._open = read, True
+        self.newest: tuple[float, np.ndarray] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._open = False
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._open:
+            value = self._read()
+            self.newest = time.monotonic(), value
+
+
+def measure(cameras: int, shape: tuple[int, ...], ticks: int, hz: float) -> dict[str, Any]:
+    """Milliseconds of ticks and requests."""
+    names = [f"camera{number}" for number in range(cameras)]
+    channels = {name: Channel(shape, "uint8") for name in names} | {"joints": Channel((7,))}
+    policy = PolicySpec({n: c.shape for n, c in channels.items()}, 7, WindowSpec(2, 16, 8))
+    buffer = ObservationBuffer(policy, channels=channels)
+    picture = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    sensors = {name: Latest(Driver(picture, CAMERA_HZ).read) for name in names}
+    sensors["joints"] = Latest(Driver(np.zeros(7, np.float32), JOINTS_HZ).read)
+    time.sleep(0.3)
+    tick_ms, request_ms = [], []
+    started = time.monotonic()
+    for number in range(ticks):
+        time.sleep(max(0.0, started + number / hz - time.monotonic()))
+        before = time.perf_counter()
+        newest = {name: sensor.newest for name, sensor in sensors.items()}
+        times = {name: pair[0] for name, pair in newest.items()}
+        reading = Reading(min(times.values()), {n: pair[1] for n, pair in newest.items()}, times)
+        buffer.update(reading, time.monotonic())
+        buffer.push()
+        tick_ms.append(1e3 * (time.perf_counter() - before))
+        if number % 8 == 7:
+            before = time.perf_counter()
+            buffer.stacked()
+            request_ms.append(1e3 * (time.perf_counter() - before))
+    for sensor in sensors.values():
+        sensor.close()
+    assert not buffer.refused, buffer.refused
+    return {"tick_ms": quantiles(tick_ms), "request_ms": quantiles(request_ms)}
+
+
+def quantiles(milliseconds: Sequence[float]) -> dict[str, float]:
+    p50, p99 = np.quantile(milliseconds, [0.5, 0.99])
+    return {"p50": float(p50), "p99": float(p99), "max": max(milliseconds)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--ticks", type=int, default=600, help="of each set-up [600]")
+    parser.add_argument("--hz", type=float, default=20.0, help="ticks a second [20]")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    chosen = parser.parse_args(arguments)
+    print(f"{platform.processor() or platform.machine()}, {chosen.ticks} ticks each\n")
+    print("| sensors | tick p50, ms | p99 | max | request p50, ms | p99 |")
+    print("|---|---|---|---|---|---|")
+    found = {}
+    for title, (cameras, shape) in SETUPS.items():
+        found[title] = r = measure(cameras, shape, chosen.ticks, chosen.hz)
+        tick, request = r["tick_ms"], r["request_ms"]
+        print(
+            f"| {title}, joints | {tick['p50']:.3f} | {tick['p99']:.3f} | {tick['max']:.2f} "
+            f"| {request['p50']:.3f} | {request['p99']:.3f} |",
+            flush=True,
+        )
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
