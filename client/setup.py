@@ -21,11 +21,11 @@ MODULES = {
         "__init__ clock command_sender config control_loop log motion receding_horizon report run "
         "states watched"
     ),
-    "deploy.observations": "__init__ buffer time_alignment",
+    "deploy.observations": "__init__ angles buffer channel_buffer history",
     "deploy.recording": (
         "__init__ appended_file bounded_queue contents file_format plain recorder replay"
     ),
-    "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation",
+    "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation sensors",
     "deploy.safety": (
         "__init__ attempt chunk_checks command_filter command_gate limits signals supervisor times "
         "watchdog"

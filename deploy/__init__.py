@@ -10,6 +10,7 @@ from dipole.deploy.loop.states import State
 from dipole.deploy.robots.dry_run import DryRun
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec
 from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
+from dipole.deploy.robots.sensors import Polled, newest_reading
 from dipole.deploy.safety.limits import Limits
 
 __all__ = [
@@ -20,10 +21,12 @@ __all__ = [
     "DryRun",
     "Limits",
     "LoopConfig",
+    "Polled",
     "Reading",
     "RealClock",
     "Robot",
     "RobotSpec",
     "State",
     "VirtualClock",
+    "newest_reading",
 ]

@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 # What a request says of the chunk it asks for: see chunks/prefix.py; {} where nothing is known.
 KnownActions = Mapping[str, Any]
+OTHERS_AGE = 0.3  # seconds: max_observation_age of channels that it does not name
 ONLY_DTYPES = ("uint8",)  # of observations that are not converted to float32
 
 

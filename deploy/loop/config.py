@@ -8,7 +8,7 @@ from typing import Any
 from dipole.data.errors import ConfigError
 from dipole.data.registry import nearest
 from dipole.deploy.robots.groups import INTERPOLATIONS
-from dipole.deploy.types import PolicySpec
+from dipole.deploy.types import OTHERS_AGE, PolicySpec
 
 UNKNOWN_HZ = 10.0  # actions per second where nobody says what the demonstrations had
 LEAST_CONTROL_HZ = 100.0
@@ -27,7 +27,8 @@ class LoopConfig:
     n_action_steps: consumed actions after which the next chunk is asked for (default: the policy's
         Ta). While it is computed, the rest of the present chunk goes on.
     merger, merger_options: see chunks/blending.py; interpolation: see chunks/interpolation.py.
-    max_observation_age: with an older newest reading the robot holds.
+    max_observation_age: with an older newest reading the robot holds: one number, or by name,
+        {camera: 0.3, joints: 0.05}; 0.3 for channels that are not named.
     max_action_lateness: how long after its time an action may begin; a chunk that took longer is
         dropped.
     inference_timeout: after it another chunk is asked for; the first answer to come is used.
@@ -49,7 +50,7 @@ class LoopConfig:
     merger: str = "switch"
     merger_options: Mapping[str, Any] = field(default_factory=dict)
     interpolation: str = "linear"
-    max_observation_age: float = 0.3
+    max_observation_age: float | Mapping[str, float] = OTHERS_AGE
     max_action_lateness: float = 1.0
     inference_timeout: float = 2.0
     max_hold: float | None = 30.0
@@ -67,7 +68,7 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         positive = [
-            "max_observation_age", "max_action_lateness", "inference_timeout", "refuse_beyond",
+            "max_action_lateness", "inference_timeout", "refuse_beyond",
             "call_timeout", "stop_timeout", "late",
         ]  # fmt: skip
         optional = (
@@ -76,9 +77,14 @@ class LoopConfig:
         positive += [name for name in optional if getattr(self, name) is not None]
         for name in positive:
             value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 < value < math.inf:
+            if not _is_positive(value):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number")
+        ages = self.max_observation_age
+        if not all(map(_is_positive, ages.values() if isinstance(ages, Mapping) else [ages])):
+            raise ConfigError(
+                f"max_observation_age is {ages!r}; it must be a positive number, or such numbers "
+                "by name"
+            )
         for name in ("n_action_steps", "max_missed", "warmup_calls"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 0):
@@ -155,6 +161,11 @@ class ResolvedLoopConfig(LoopConfig):
     def period(self) -> float:
         """Seconds between commands."""
         return 1.0 / self.control_hz
+
+
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value < math.inf
 
 
 def rates_differ(policy_hz: float, trained: float | None) -> bool:

@@ -64,9 +64,11 @@ class RecedingHorizon:
         self.observations = ObservationBuffer(
             inference.spec,
             config.sensor_latency,
+            max_age=config.max_observation_age,
             align_to=config.align_to,
             channels=robot.observation,
             also=robot.measured_by,
+            groups=robot.action.groups,
         )
         self._last: Floats | None = None
 
@@ -79,7 +81,7 @@ class RecedingHorizon:
     def first_look(self, reading: Reading | None, now: float) -> Arrays | None:
         """What the policy would be shown, to warm it up; None while there is nothing."""
         self.observations.update(reading, now)
-        if self.observations.age(now) > self._config.max_observation_age:
+        if self.observations.stale(now):
             return None
         self.observations.push()
         return self.observations.stacked()
@@ -100,15 +102,14 @@ class RecedingHorizon:
         reading: the newest, seen at time `now`. Raises InferenceDied.
         """
         self.observations.update(reading, now)
-        age = self.observations.age(now)
-        fresh = age <= self._config.max_observation_age
-        measured = self.measured() if fresh else None
+        stale = self.observations.stale(now)
+        measured = None if stale else self.measured()
         self._replanner.receive(now, measured)
-        if not fresh:
+        if stale:
             self._replanner.reset()  # the plan was made for a world that is no longer seen
             self.observations.clear()
-            return self._hold(f"the newest observation is {age:.2f} s old", None)
-        self._report.sample("observation_age", age)
+            return self._hold(stale, None)
+        self._report.sample("observation_age", self.observations.age(now))
         self.observations.push()
         if self._replanner.ask(self.observations, now):
             self._replanner.receive(

@@ -73,7 +73,7 @@ def mismatches(
     for name, shape in policy.observation.items():
         channel = robot.observation[name]
         size = shape[-1] if shape else 1
-        ours = Meaning(channel.names, channel.unit)
+        ours = Meaning(channel.names, channel.units)
         implied = () if channel.names else _measuring(robot, name)
         yield from _apart(f"observation {name!r}", policy.meaning_of(name), ours, size, implied)
     action = Meaning(robot.action.names, robot.action.units)

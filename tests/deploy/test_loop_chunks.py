@@ -186,7 +186,7 @@ def test_after_a_gap_the_policy_is_not_shown_what_was_before_it():
 
 @pytest.mark.parametrize(
     ("shift", "counted"),
-    [(-100.0, "readings_time went backwards"), (100.0, "readings_from the future")],
+    [(-100.0, "readings_x went back in time"), (100.0, "readings_x is from the future")],
 )
 def test_a_clock_that_was_set_leads_to_a_hold(shift, counted):
     clock = VirtualClock()
