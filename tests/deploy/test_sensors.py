@@ -1,0 +1,171 @@
+"""Sensors that are read in threads of their own; what their drivers do is decided by the test."""
+
+import queue
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from dipole.data.errors import ConfigError
+from dipole.deploy import Polled, newest_reading
+
+PATIENCE = 20.0  # seconds within which a busy machine gets round to a thread
+
+
+class Driver:
+    """Its read waits until the test gives something: a value, or an exception to raise."""
+
+    def __init__(self):
+        self.given, self.reads = queue.Queue(), 0
+
+    def give(self, value):
+        self.given.put(value)
+
+    def read(self):
+        self.reads += 1
+        value = self.given.get()
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+
+def await_(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def driver():
+    driver = Driver()
+    yield driver
+    for _ in range(9):
+        driver.give(None)  # whoever still reads ends
+
+
+@pytest.fixture
+def polled(driver):
+    sensor = Polled(driver.read, 1000.0, name="camera")
+    yield sensor
+    driver.give(None)
+    sensor.close(PATIENCE)
+
+
+def test_looking_never_waits_for_a_read(driver, polled):
+    assert polled.newest is None  # and the read blocks
+    assert newest_reading(polled) is None
+    value = np.ones((4, 4))
+    before = time.monotonic()
+    driver.give(value)
+    await_(lambda: polled.newest is not None)
+    reading = newest_reading(polled)
+    assert reading.values["camera"] is value
+    assert reading.immutable
+    assert before <= reading.times["camera"] <= time.monotonic()
+
+
+def test_a_driver_that_knows_when_it_captured_is_believed(driver, polled):
+    driver.give((3.5, np.zeros(2)))
+    await_(lambda: polled.newest is not None)
+    assert newest_reading(polled).times == {"camera": 3.5}
+
+
+def test_nothing_new_leaves_the_last_value(driver, polled):
+    driver.give((3.5, np.zeros(2)))
+    driver.give(None)
+    driver.give((3.5, np.ones(2)))
+    await_(lambda: driver.reads == 4)
+    assert polled.newest.value.tolist() == [0, 0]
+
+
+def test_an_exception_is_told_and_the_sensor_read_again(driver, polled):
+    driver.give(OSError("the cable is out"))
+    await_(lambda: polled.problem)
+    reading = newest_reading(polled)
+    assert reading.values == {}
+    assert reading.problems == {"camera": "OSError: the cable is out"}
+    assert isinstance(polled.error, OSError)
+    driver.give((1.0, np.zeros(2)))
+    await_(lambda: polled.newest is not None and not polled.problem)
+    driver.give(OSError("again"))
+    await_(lambda: polled.problem)
+    reading = newest_reading(polled)
+    assert reading.times == {"camera": 1.0}  # it ages
+    assert reading.problems == {"camera": "OSError: again"}
+
+
+def test_a_read_that_does_not_return_is_told(driver, polled):
+    await_(lambda: polled.problem == "its read does not return")
+    driver.give(np.zeros(1))
+    await_(lambda: polled.newest is not None)
+
+
+def test_a_driver_that_writes_into_the_same_memory_is_copied_once_that_is_seen(driver, polled):
+    memory = [np.zeros(4), np.zeros(4)]  # two buffers, in turns
+    for number in range(1, 6):
+        memory[number % 2][:] = number
+        driver.give((float(number), memory[number % 2]))
+        await_(lambda number=number: polled.newest and polled.newest.time == number)
+    kept = polled.newest
+    memory[1][:] = 99
+    assert kept.value.tolist() == [5] * 4
+
+
+def test_with_copy_every_value_is_copied(driver):
+    memory = np.ones(4)
+    sensor = Polled(driver.read, 1000.0, name="camera", copy=True)
+    driver.give(memory)
+    await_(lambda: sensor.newest is not None)
+    memory[:] = 2
+    assert sensor.newest.value.tolist() == [1] * 4
+    driver.give(None)
+    assert sensor.close(PATIENCE)
+
+
+def test_closing_ends_the_thread_and_says_where_a_read_keeps_it(driver):
+    sensor = Polled(driver.read, 1000.0, name="camera")
+    assert sensor.close(timeout=0.01) is False  # the read blocks
+    driver.give(np.zeros(1))
+    assert sensor.close(PATIENCE) is True
+    reads = driver.reads
+    driver.give(np.zeros(1))
+    assert driver.reads == reads
+    assert all(thread.name != "dipole-camera" for thread in threading.enumerate())
+
+
+def test_a_read_that_returns_at_once_is_called_at_its_rate_and_no_faster():
+    started, moments = time.monotonic(), []
+
+    def read():
+        moments.append(time.monotonic())
+        return np.zeros(1)
+
+    sensor = Polled(read, 50.0, name="joints")
+    await_(lambda: len(moments) >= 5)
+    sensor.close(PATIENCE)
+    assert np.diff(moments).min() > 0.01  # 20 ms, or more on a busy machine
+    assert moments[0] >= started
+
+
+def test_several_sensors_are_one_reading_with_the_time_of_each():
+    camera, joints = Driver(), Driver()
+    sensors = [Polled(camera.read, 1000.0, name="camera"), Polled(joints.read, 1000.0, name="q")]
+    camera.give((1.0, np.zeros((2, 2))))
+    await_(lambda: sensors[0].newest is not None)
+    if not sensors[1].problem:
+        assert newest_reading(*sensors) is None  # the other has seen nothing yet
+    joints.give((2.0, np.ones(1)))
+    await_(lambda: sensors[1].newest is not None)
+    reading = newest_reading(*sensors)
+    assert (reading.time, dict(reading.times)) == (1.0, {"camera": 1.0, "q": 2.0})
+    for driver, sensor in zip((camera, joints), sensors, strict=True):
+        driver.give(None)
+        assert sensor.close(PATIENCE)
+
+
+@pytest.mark.parametrize("hz", [0, -1.0, True, "30", float("nan"), float("inf")])
+def test_a_rate_that_is_no_positive_number_is_refused(hz):
+    with pytest.raises(ConfigError, match="hz of the sensor 'camera' is"):
+        Polled(lambda: None, hz, name="camera")
