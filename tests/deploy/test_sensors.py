@@ -1,14 +1,20 @@
 """Sensors that are read in threads of their own; what their drivers do is decided by the test."""
 
 import queue
+import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dipole.data import WindowSpec
 from dipole.data.errors import ConfigError
-from dipole.deploy import Polled, newest_reading
+from dipole.deploy import ControlLoop, LoopConfig, Polled, newest_reading
+from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.robots.registry import import_robots, make_robot
+from dipole.deploy.types import PolicySpec
 
 PATIENCE = 20.0  # seconds within which a busy machine gets round to a thread
 
@@ -169,3 +175,38 @@ def test_several_sensors_are_one_reading_with_the_time_of_each():
 def test_a_rate_that_is_no_positive_number_is_refused(hz):
     with pytest.raises(ConfigError, match="hz of the sensor 'camera' is"):
         Polled(lambda: None, hz, name="camera")
+
+
+def test_the_pages_robot_of_two_cameras_moves_by_polled_sensors(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+    path = tmp_path / "two_cameras.py"
+    path.write_text(re.search(r'```python\n("""two_cameras.*?)```', page, re.DOTALL)[1])
+    import_robots(path)
+    robot, shown = make_robot("two_cameras"), []
+
+    def turn(ticket, observation):
+        shown.append({name: value.shape for name, value in observation.items()})
+        steps = np.arange(16)[:, None] * [0.02, -0.02]
+        return {"action": observation["joints"][-1] + steps}
+
+    shapes = {name: channel.shape for name, channel in robot.spec.observation.items()}
+    policy = PolicySpec(shapes, 2, WindowSpec(2, 16, 8))
+    config = LoopConfig(
+        align_to="front",
+        max_observation_age={"front": PATIENCE, "wrist": PATIENCE, "joints": PATIENCE},
+        max_action_lateness=PATIENCE,
+        call_timeout=PATIENCE,
+    )
+    inference = ThreadInference(policy, turn)
+    loop = ControlLoop(robot, inference, config, log=lambda line: None)
+    loop.prepare()
+    loop.arm()
+    report = loop.run(1.0)
+    loop.close()
+    assert report.stopped is True
+    assert report.counts["actions"] > 0
+    assert not [name for name in report.counts if name.startswith("readings_")]
+    assert robot.arm.positions[0] > 0.0
+    assert robot.arm.positions[1] < 0.0
+    assert shown[0] == {"front": (2, 480, 640, 3), "wrist": (2, 480, 640, 3), "joints": (2, 2)}
+    assert all(sensor.close(PATIENCE) for sensor in robot.sensors)
