@@ -23,7 +23,8 @@ class ChannelBuffer:
     latency: Seconds that readings are older than they say.
     angles: What turns in a reading; default: what the channel declares.
     kept: How many readings.
-    problem: Why the newest entry of a reading was not used; "" once one is.
+    problem: Why the newest entry of a reading was not used, or what its sensor said was wrong; ""
+        once a newer one is used.
 
     Of readings that are no newer than the last one, nothing is kept. Between two readings numbers
     are interpolated, rotations along the arc, angles that wrap the short way; of pictures and whole
@@ -69,12 +70,11 @@ class ChannelBuffer:
     def take(self, reading: Reading, now: float) -> str:
         """Look at the channel's entry of a reading; why it is not used, or ""."""
         reported = reading.problems.get(self._name, "")
-        if self._name not in reading.values:
-            problem = reported or "is missing"
+        if self._name in reading.values:
+            problem = self._take(reading, now)
         else:
-            problem = self._take(reading, now) or reported
-        if problem:
-            self.problem = problem
+            problem = reported or "is missing"
+        self.problem = problem or reported or self.problem
         return problem
 
     def stale(self, now: float) -> str:

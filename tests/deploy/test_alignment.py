@@ -16,10 +16,11 @@ from dipole.deploy.observations.buffer import ObservationBuffer
 from dipole.deploy.observations.channel_buffer import KEPT, ChannelBuffer
 from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.recording.replay import replay
+from dipole.deploy.robots.fit import mismatches
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.robots.rotation import SIX, SIZES, VECTOR, WXYZ, XYZW
-from dipole.deploy.types import PolicySpec
+from dipole.deploy.types import Meaning, PolicySpec
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from virtual_robot import WINDOW, VirtualRobot, counting, run, spec
@@ -235,6 +236,10 @@ def test_units_of_a_channel_may_differ():
     channel = Channel((3,), unit="m, m, rad", continuous=(2,))
     assert channel.units == ("m", "m", "rad")
     assert Channel((3,), unit="rad").units == "rad"
+    robot = RobotSpec({"x": channel}, ActionSpec(("v",), kind="joint_velocity"))
+    for units, differ in ((("m", "m", "rad"), 0), (("m", "m", "deg"), 1)):
+        policy = PolicySpec({"x": (3,)}, 1, WINDOW, meaning={"x": Meaning(units=units)})
+        assert len(list(mismatches(robot, policy))) == differ
 
 
 def test_a_sensor_whose_time_goes_back_keeps_its_last_reading_and_the_others_go_on():
