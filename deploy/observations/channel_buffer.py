@@ -47,7 +47,7 @@ class ChannelBuffer:
         kept: int = KEPT,
     ) -> None:
         self.problem = ""
-        self._name, self._shape = name, channel.shape
+        self._name, self._shape, self._dtype = name, channel.shape, np.dtype(channel.dtype)
         self._max_age, self._latency = max_age, latency
         self._angles = angles_of(name, channel) if angles is None else angles
         self._seen: deque[tuple[float, Values]] = deque(maxlen=kept)
@@ -126,6 +126,8 @@ class ChannelBuffer:
             return f"is no array of numbers (dtype {value.dtype})"
         if value.shape != self._shape:
             return f"has shape {list(value.shape)}"
+        if self._dtype.kind != "f" and value.dtype != self._dtype:
+            return f"has dtype {value.dtype}, not {self._dtype}"
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             return "is not finite"
         return self._angles.problem(_flat(value)) if self._angles.rotations else ""

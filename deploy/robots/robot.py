@@ -54,7 +54,7 @@ class Channel:
     """One entry of an observation.
 
     shape: Of one reading.
-    dtype: "float32", say; "uint8" for pictures.
+    dtype: "uint8" for pictures, whose readings then have no other; else a float's.
     unit: Of all its numbers, or one for each entry of the last axis: "m, m, rad".
     quaternions: Where each unit quaternion x, y, z, w begins in the last axis; short for rotations.
     names: Of a vector's entries, in order, as the demonstrations name them; empty: not compared.
@@ -79,6 +79,12 @@ class Channel:
                 f"{len(self.names)} names ({', '.join(self.names)}) for a reading of shape "
                 f"{self.shape}: a vector has one for each entry"
             )
+        try:
+            np.dtype(self.dtype)
+        except TypeError:
+            raise ConfigError(
+                f"dtype is {self.dtype!r}: as numpy's, 'float32' or 'uint8'"
+            ) from None
         if "," in self.unit and self.shape[-1:] != (len(self.unit.split(",")),):
             raise ConfigError(f"units {self.unit!r} for a reading of shape {self.shape}")
         taken: set[int] = set()

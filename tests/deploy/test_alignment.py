@@ -224,6 +224,7 @@ def test_what_a_group_declares_of_its_measurement_is_known_of_the_channel():
         ({"continuous": (1,)}, "continuous has 1, whose unit is ''"),
         ({"continuous": (1,), "unit": "m, m, m, m, m, rad"}, "continuous has 1, whose unit is 'm'"),
         ({"continuous": (1,), "unit": "rad", "quaternions": (0,)}, "is a number of a rotation"),
+        ({"dtype": "rgb8"}, "dtype is 'rgb8': as numpy's"),
         ({"unit": "m, rad"}, r"units 'm, rad' for a reading of shape \(6,\)"),
     ],
 )

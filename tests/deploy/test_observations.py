@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dipole.data.errors import ConfigError
 from dipole.deploy import (
@@ -138,6 +140,15 @@ def test_what_measures_the_robot_is_checked_though_the_policy_does_not_observe_i
     assert seen.newest["joints"].tolist() == [1, 2]
 
 
+def test_a_picture_of_another_dtype_is_not_shown_to_the_policy():
+    seen = buffer()
+    picture = np.full((2, 2, 3), 0.5, np.float32)
+    seen.update(Reading(1.0, values() | {"camera": picture}), now=1.0)
+    assert seen.refused == {"camera has dtype float32, not uint8": 1}
+    seen.update(Reading(1.1, values() | {"joints": np.array([1, 2])}), now=1.1)
+    assert seen.newest["joints"].tolist() == [1, 2]  # whole numbers are numbers
+
+
 @pytest.mark.parametrize(
     ("channel", "wrong", "counted"),
     [
@@ -155,6 +166,36 @@ def test_an_invalid_rotation_in_a_reading_is_refused_by_name(channel, wrong, cou
     assert seen.latest is None
     (said,) = seen.refused
     assert said.startswith(f"hand has no {counted}")
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.text(max_size=2),
+    st.integers(),
+    st.floats(),
+    st.lists(st.one_of(st.floats(), st.lists(st.floats(), max_size=2)), max_size=5),
+    st.lists(st.floats(width=32), min_size=4, max_size=4).map(np.float32),
+)
+
+
+@given(
+    value=ANYTHING,
+    time=st.one_of(ANYTHING, st.floats(0.9, 1.1)),
+    written=st.sampled_from(["quaternion_xyzw", "quaternion_wxyz", "rotation_vector"]),
+)
+def test_nothing_that_a_sensor_says_is_an_exception_and_what_is_shown_is_finite(
+    value, time, written
+):
+    channel = Channel((4,), rotations=((0, written),))
+    spec = PolicySpec({"hand": (4,), "camera": (2, 2, 3)}, 2, WINDOW)
+    channels = {"hand": channel, "camera": CHANNELS["camera"]}
+    seen = ObservationBuffer(spec, 0.01, align_to="camera", channels=channels)
+    picture = {"camera": values()["camera"]}
+    good = picture | {"hand": np.float32([0, 0.5, 0, 0.5])}
+    for number, hand, captured in ((0, good, 0.9), (1, picture | {"hand": value}, time)):
+        seen.update(Reading(1.0 + number, hand, {"hand": captured}), now=1.0 + number)
+    assert np.isfinite(seen.latest.values["hand"]).all()
+    assert np.isfinite(seen.newest["hand"]).all()
 
 
 def test_an_entry_that_nobody_needs_is_shown_only_while_it_can_be_used():
