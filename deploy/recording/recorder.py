@@ -118,10 +118,14 @@ class FlightRecorder:
         values: dict[str, Any] = {"now": now, "hold": decision.hold}
         arrays: dict[str, Any] = {"action": decision.action, "following": decision.following}
         arrays |= {"measured": decision.measured}
+        seen: dict[str, Any] = {}
         if reading is not None:
             values |= {"captured": reading.time, "captured_times": dict(reading.times)}
-            arrays |= {f"seen.{name}": value for name, value in reading.values.items()}
-        self._note(Record("act", values), arrays)
+            seen = {f"seen.{name}": value for name, value in reading.values.items()}
+        if reading is not None and reading.immutable:
+            self._note(Record("act", values), arrays, seen)
+        else:
+            self._note(Record("act", values), arrays | seen)
 
     def command(self, now: float, command: Command, missed: int) -> None:
         values = {"now": now, "clamps": command.clamps, "behind": command.behind, "missed": missed}
@@ -158,15 +162,24 @@ class FlightRecorder:
                 self._causes.append(f"the disk did not take them within {timeout:g} s of the end")
         return self.dropped
 
-    def _note(self, record: Record, arrays: Mapping[Any, Any] | None = None) -> None:
-        """Queue a record with copies of the arrays: a driver may reuse its memory."""
+    def _note(
+        self,
+        record: Record,
+        arrays: Mapping[Any, Any] | None = None,
+        immutable: Mapping[Any, Any] | None = None,
+    ) -> None:
+        """Queue a record with copies of the arrays: a driver may reuse its memory.
+
+        immutable: More arrays, which nobody will write into again.
+        """
         try:
-            given = _numbers(arrays or {})
-            if not self._queue.has_room(OVERHEAD + sum(a.nbytes for a in given.values())):
+            given, fixed = _numbers(arrays or {}), _numbers(immutable or {})
+            size = sum(array.nbytes for array in (*given.values(), *fixed.values()))
+            if not self._queue.has_room(OVERHEAD + size):
                 self._queue.drop(record.kind)  # before anything is copied
                 return
             kept = {name: _kept(array) for name, array in given.items()}
-            self._queue.put(replace(record, arrays=kept))
+            self._queue.put(replace(record, arrays=kept | fixed))
         except Exception as error:  # of no consequence for control
             self._queue.drop(record.kind)
             self._tell(error)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from dipole.data.registry import nearest
 from dipole.deploy.inference.base import Compute, compute_chunk
+from dipole.deploy.observations.history import RecentObservations
 from dipole.deploy.types import Arrays, Request, Ticket
 from dipole.deploy.wire.codec import MessageError
 from dipole.deploy.wire.protocol import Schema, answer_message, error_message, read_request
-from dipole.policy.history import ObservationHistory
 
 PREFIX = "observation/"  # how openpi's clients name what the robot sees
 RESET = "reset"  # an entry of theirs that begins the history anew
@@ -45,7 +45,7 @@ class Session:
         self._spec = policy.schema.spec
         self._compute = policy.make_compute()
         # Of clients that send single observations: what they sent last, and when.
-        self._history = ObservationHistory(1, self._spec.window.n_obs_steps)
+        self._recent = RecentObservations(self._spec.window.n_obs_steps)
         self._sent = -float("inf")
         self._ticket = Ticket(0, 0, 0.0, 0)  # of the newest request that came without one
 
@@ -92,10 +92,9 @@ class Session:
     def _with_history(self, observation: Arrays, begins: bool) -> Arrays:
         """The window that ends with a single observation; begins: nothing came before it."""
         if begins:
-            self._history.reset(0, observation)
-        else:
-            self._history.append(0, observation)
-        return {name: value[0] for name, value in self._history.stacked([0]).items()}
+            self._recent.clear()
+        self._recent.push(observation)
+        return self._recent.stacked()
 
     def _computed(self, request: Request) -> dict[str, Any]:
         started = time.perf_counter()

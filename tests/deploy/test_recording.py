@@ -11,11 +11,12 @@ import pytest
 
 from dipole.apps.main import main
 from dipole.data.errors import DataError
-from dipole.deploy import Channel, VirtualClock
+from dipole.deploy import Channel, Reading, VirtualClock
 from dipole.deploy.inference import VirtualInference
 from dipole.deploy.recording import recorder
 from dipole.deploy.recording.file_format import MAGIC, pack, read_recording
 from dipole.deploy.recording.replay import Verdict, replay
+from dipole.deploy.types import Decision
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from disks import Blocked, Disk, full
@@ -251,6 +252,20 @@ def test_a_picture_that_nobody_can_change_is_not_copied(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6
+
+
+def test_pictures_of_an_immutable_reading_are_not_copied(tmp_path):
+    channels = {"camera": Channel((4000, 5000, 1), "uint8")}
+    reading = Reading(0.0, {"camera": np.zeros((4000, 5000, 1), np.uint8)}, immutable=True)
+    kept = Handwritten(tmp_path / "flight.rec", ("camera",), channels)
+    tracemalloc.start()
+    kept.recorder.act(0.0, reading, Decision(hold="nothing is planned"))
+    assert kept.close() == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+    records = list(read_recording(tmp_path / "flight.rec"))
+    assert records[-2].arrays["seen.camera"].shape == (4000, 5000, 1)
 
 
 def test_memory_that_a_driver_uses_again_is_recorded_as_it_was(tmp_path, disk):

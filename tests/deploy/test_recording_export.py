@@ -118,7 +118,7 @@ def test_an_entry_that_the_policy_does_not_see_ends_the_episode_where_it_is_not_
     kept.state(6, "STOPPED")
     told, store = exported(kept)
     assert episodes(store, "force") == [[0, 1, 2], [4, 5]]
-    assert told.ends == {"force that is not finite": 1, "STOPPED": 1}
+    assert told.ends == {"force that is missing, or of another shape": 1, "STOPPED": 1}
 
 
 def test_a_hold_ends_an_episode(kept, exported):
