@@ -1,5 +1,7 @@
 """Time-outs that make no sense together are refused before anything starts."""
 
+from collections.abc import Mapping
+
 from dipole.data.errors import ConfigError
 from dipole.deploy.loop.config import ResolvedLoopConfig
 from dipole.deploy.safety.supervisor import MONITOR_SECONDS
@@ -19,9 +21,10 @@ def check_times(loop: ResolvedLoopConfig, watchdog: float | None) -> None:
             f"{loop.call_timeout:g} s: a call within its time would be taken for the end of the "
             f"loop. Give the watchdog more than {needed:.3g} s"
         )
-    if loop.max_observation_age < loop.dt:
+    age = loop.max_observation_age
+    if not isinstance(age, Mapping) and age < loop.dt:  # by name, a fast sensor may have less
         raise ConfigError(
-            f"max_observation_age={loop.max_observation_age:g} s is shorter than the policy's "
+            f"max_observation_age={age:g} s is shorter than the policy's "
             f"period of {loop.dt:g} s (policy_hz={loop.policy_hz:g}): a sensor as fast as the "
             "policy would always be too old"
         )

@@ -27,6 +27,7 @@ from dipole.deploy.loop.states import StateError
 from dipole.deploy.observations.buffer import ObservationBuffer
 from dipole.deploy.observations.history import RecentObservations
 from dipole.deploy.robots.rotation import SIX, VECTOR
+from dipole.deploy.safety.times import check_times
 from dipole.deploy.types import PolicySpec
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -83,6 +84,12 @@ def test_an_age_that_is_no_positive_number_is_refused(ages):
 def test_ages_by_name_come_from_plain_values():
     ages = {"camera": 0.3, "joints": 0.05}
     assert LoopConfig.from_dict({"max_observation_age": ages}).max_observation_age == ages
+
+
+def test_only_an_age_by_name_may_be_shorter_than_the_policys_period():
+    check_times(LoopConfig(max_observation_age={"joints": 0.05}).resolved(), None)
+    with pytest.raises(ConfigError, match="max_observation_age=0.05 s is shorter"):
+        check_times(LoopConfig(max_observation_age=0.05).resolved(), None)
 
 
 def test_the_time_of_an_observation_is_that_of_its_oldest_entry_that_the_policy_sees():
