@@ -88,7 +88,7 @@ def test_ages_by_name_come_from_plain_values():
 
 def test_only_an_age_by_name_may_be_shorter_than_the_policys_period():
     check_times(LoopConfig(max_observation_age={"joints": 0.05}).resolved(), None)
-    with pytest.raises(ConfigError, match="max_observation_age=0.05 s is shorter"):
+    with pytest.raises(ConfigError, match=r"max_observation_age=0\.05 s is shorter"):
         check_times(LoopConfig(max_observation_age=0.05).resolved(), None)
 
 
@@ -279,11 +279,11 @@ def arm_loop(look, clock=None, group=None, channel=None, **settings):
     config = LoopConfig(
         **{"control_hz": 10.0, "max_limited": None, "max_approach": None} | settings
     )
-    inference = VirtualInference(policy, settings_compute(group.size), clock, 0.0)
+    inference = VirtualInference(policy, counting_of(group.size), clock, 0.0)
     return ControlLoop(robot, inference, config, clock=clock, log=lambda line: None), robot
 
 
-def settings_compute(size):
+def counting_of(size):
     def compute(ticket, observation):
         return {"action": np.repeat(counting()(ticket, observation)["action"][:, :1], size, 1)}
 

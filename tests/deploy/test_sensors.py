@@ -61,7 +61,8 @@ def polled(driver):
 
 def test_looking_never_waits_for_a_read(driver, polled):
     assert polled.newest is None  # and the read blocks
-    assert newest_reading(polled) is None
+    reading = newest_reading(polled)
+    assert reading is None or reading.problems == {"camera": "its read does not return"}
     value = np.ones((4, 4))
     before = time.monotonic()
     driver.give(value)
@@ -88,15 +89,15 @@ def test_nothing_new_leaves_the_last_value(driver, polled):
 
 def test_an_exception_is_told_and_the_sensor_read_again(driver, polled):
     driver.give(OSError("the cable is out"))
-    await_(lambda: polled.problem)
+    await_(lambda: polled.error)
     reading = newest_reading(polled)
     assert reading.values == {}
     assert reading.problems == {"camera": "OSError: the cable is out"}
     assert isinstance(polled.error, OSError)
     driver.give((1.0, np.zeros(2)))
-    await_(lambda: polled.newest is not None and not polled.problem)
+    await_(lambda: polled.newest is not None and polled.error is None)
     driver.give(OSError("again"))
-    await_(lambda: polled.problem)
+    await_(lambda: polled.error)
     reading = newest_reading(polled)
     assert reading.times == {"camera": 1.0}  # it ages
     assert reading.problems == {"camera": "OSError: again"}
@@ -151,8 +152,7 @@ def test_a_read_that_returns_at_once_is_called_at_its_rate_and_no_faster():
     sensor = Polled(read, 50.0, name="joints")
     await_(lambda: len(moments) >= 5)
     sensor.close(PATIENCE)
-    assert np.diff(moments).min() > 0.01  # 20 ms, or more on a busy machine
-    assert moments[0] >= started
+    assert moments[4] - started >= 0.079  # four times 20 ms, or more on a busy machine
 
 
 def test_several_sensors_are_one_reading_with_the_time_of_each():
@@ -160,8 +160,8 @@ def test_several_sensors_are_one_reading_with_the_time_of_each():
     sensors = [Polled(camera.read, 1000.0, name="camera"), Polled(joints.read, 1000.0, name="q")]
     camera.give((1.0, np.zeros((2, 2))))
     await_(lambda: sensors[0].newest is not None)
-    if not sensors[1].problem:
-        assert newest_reading(*sensors) is None  # the other has seen nothing yet
+    reading = newest_reading(*sensors)  # the other has seen nothing yet
+    assert reading is None or reading.problems == {"q": "its read does not return"}
     joints.give((2.0, np.ones(1)))
     await_(lambda: sensors[1].newest is not None)
     reading = newest_reading(*sensors)
@@ -201,7 +201,7 @@ def test_the_pages_robot_of_two_cameras_moves_by_polled_sensors(tmp_path):
     loop = ControlLoop(robot, inference, config, log=lambda line: None)
     loop.prepare()
     loop.arm()
-    report = loop.run(1.0)
+    report = loop.run(2.0)
     loop.close()
     assert report.stopped is True
     assert report.counts["actions"] > 0
