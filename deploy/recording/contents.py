@@ -11,6 +11,7 @@ from dipole.data.errors import ConfigError, DataError
 from dipole.deploy.loop.config import LoopConfig, ResolvedLoopConfig
 from dipole.deploy.recording.file_format import Record, read_format, read_recording
 from dipole.deploy.recording.plain import from_plain
+from dipole.deploy.robots.groups import ActionGroup
 from dipole.deploy.robots.robot import Channel, Reading, RobotSpec
 from dipole.deploy.types import PolicySpec, Result, Ticket
 
@@ -51,6 +52,11 @@ class Begin:
         with explained(f"{self.path}: the robot's declaration"):
             spec: RobotSpec = from_plain(RobotSpec, self.values["robot"])
             return spec
+
+    @property
+    def groups(self) -> tuple[ActionGroup, ...]:
+        """What actions were made of; of format 1, which did not know of groups, none."""
+        return () if self.format == 1 else self.robot().action.groups
 
     def loop(self) -> ResolvedLoopConfig:
         """The settings of the loop; raises DataError for those that this dipole does not know."""

@@ -149,6 +149,7 @@ class _Cutter:
                 align_to=begin.align_to,
                 channels=begin.channels,
                 also=begin.measured_by,
+                groups=begin.groups,
             )
         self._frames: list[Frame] = []
         self._shown: Frame | None = None  # for the present action; None while there is none
