@@ -30,29 +30,36 @@ class CommandSender:
         self._config, self._clock, self._supervisor = config, clock, supervisor
         self._recorder, self._report = recorder, report
         self._gate = CommandGate(robot.action, config.period)
-        self._sent, self._missed = -math.inf, 0
+        self._last: float | None = None  # when the last command was sent
+        self._not_before = -math.inf  # when the next one may be
 
-    def send(self, missed: int) -> None:
-        """Send the next command, unless the last one went out a moment ago.
+    def send(self) -> bool:
+        """Send the next command, unless the last one went out a moment ago; whether it was sent.
 
-        missed: slots before this one in which none was sent. Raises RobotFault.
+        Raises RobotFault.
         """
-        self._missed += missed
-        now = self._clock.now()
-        if now - self._sent < CLOSEST * self._config.period:
-            self._missed += 1
+        now, period = self._clock.now(), self._config.period
+        if now < self._not_before:
             self._report.counts["commands_skipped"] += 1
-            return
+            return False
         if not self.motion.started:
             self._supervisor.hold()
-            return
-        command = self._gate.check(self.motion.next(self._missed))
-        if self._supervisor.command(command.values):
+            return False
+        missed = self._missed(now)
+        command = self._gate.check(self.motion.next(missed))
+        self._last = now
+        if sent := self._supervisor.command(command.values):
             self._report.commanded(command)
-            self._recorder.command(now, command, self._missed)
+            self._recorder.command(now, command, missed)
         # Of a call that took long, the end counts: two commands never arrive at once.
-        self._sent = max(now, self._clock.now() - CLOSEST / 2 * self._config.period)
-        self._missed = 0
+        self._not_before = max(now + CLOSEST * period, self._clock.now() + CLOSEST / 2 * period)
+        return sent
+
+    def _missed(self, now: float) -> int:
+        """How many slots passed since the last command, whatever it was that took the time."""
+        if self._last is None:
+            return 0
+        return max(0, math.floor((now - self._last) / self._config.period + 1e-6) - 1)
 
     def limited_too_long(self) -> str:
         """Why the robot has to be stopped, if commands could not follow for too long; else ""."""

@@ -232,7 +232,7 @@ class ControlLoop:
                 self._act()
                 if reason := self._sender.limited_too_long():
                     return Ending(State.STOPPED, reason)
-            self._command(missed)
+            self._command()
             slot += 1
         return Ending(self.states.state, self.states.reason, brake=False)
 
@@ -283,11 +283,11 @@ class ControlLoop:
             self.report.paused()
             self.states.to(State.HOLD, reason)
 
-    def _command(self, missed: int) -> None:
+    def _command(self) -> bool:
         with self._part("heartbeat"):
             self.heartbeat()
         with self._part("command"):
-            self._sender.send(missed)
+            return self._sender.send()
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
@@ -321,18 +321,14 @@ class ControlLoop:
         if self._motion.at_rest:
             return
         self.states.to(State.STOPPING, reason)
-        started, slot = self.clock.now(), 0
-        slots = math.ceil(self._motion.stopping_seconds / self.config.period) + 1
+        started, period = self.clock.now(), self.config.period
+        left = math.ceil(self._motion.stopping_seconds / period) + 1  # commands; it needs fewer
         try:
-            while not self._motion.at_rest and slot <= slots and not self.states.ended:
-                missed = max(
-                    0, math.floor((self.clock.now() - started) / self.config.period) - slot
-                )
-                slot += missed
-                self._command(missed)
-                slot += 1
+            while not self._motion.at_rest and left > 0 and not self.states.ended:
+                left -= self._command()
                 self.doing = None
-                self.clock.sleep_until(started + slot * self.config.period)
+                slot = math.floor((self.clock.now() - started) / period + 1e-6) + 1
+                self.clock.sleep_until(started + slot * period)
         except DipoleError as error:
             self.report.notes.append(f"braking was cut short: {error}")
 
