@@ -42,7 +42,7 @@ class Rotation:
         start, end = a[list(self.columns)], b[list(self.columns)]
         first, last = (rotations.to_quaternion(x, self.written) for x in (start, end))
         middle = rotations.slerp(first, last, t)
-        return rotations.from_quaternion(middle, self.written, start)
+        return np.array(rotations.from_quaternion(middle, self.written, start))
 
 
 @dataclass(frozen=True)
