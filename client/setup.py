@@ -27,8 +27,8 @@ MODULES = {
     ),
     "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation sensors",
     "deploy.safety": (
-        "__init__ attempt chunk_checks command_filter command_gate limits signals supervisor times "
-        "watchdog"
+        "__init__ attempt axis chunk_checks command_filter command_gate limits signals supervisor "
+        "times watchdog"
     ),
     "deploy.wire": "__init__ codec openpi protocol websocket",
 }

@@ -14,18 +14,17 @@ The axes of a group accelerate in the same proportion, so that the way from rest
 straight line. Groups are independent of each other.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dipole.data.errors import DipoleError
 from dipole.deploy.robots import rotation as rotations
-from dipole.deploy.robots.action_math import unwrapped
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec
+from dipole.deploy.safety.axis import FLOAT32, ROUNDING, Axis, braking
 from dipole.deploy.types import Floats
-
-ROUNDING = 1e-9  # of a range, or of a limit
-FLOAT32 = 1e-6  # relative: what policies say is rounded to single precision
 
 
 class OutsideLimits(DipoleError):  # noqa: N818  it is what happened
@@ -128,169 +127,177 @@ class ChoiceFilter:
         return np.asarray(self._values[nearest], np.float64)
 
 
+Place = tuple[list[float], list[float]]  # coordinates [m]; quaternion [4], or []
+
+
 class MotionFilter:
     """Numbers that move: m coordinates, and a rotation where the group is a pose with one.
 
-    A velocity is a vector [m], or [m + 3] with the angular velocity last.
+    A velocity is a list of m numbers, or of m + 3 with the angular velocity last.
     """
 
     def __init__(self, group: ActionGroup, dt: float) -> None:
         assert group.limits is not None, "the loop refuses robots without limits"
         self._group, self._dt = group, dt
-        self._m = group.size - group.turning
-        limits, m = group.limits, self._m
-        low, high = limits.array("low")[:m], limits.array("high")[:m]
-        endless = group.periods[:m] > 0
-        self._low, self._high = np.where(endless, -np.inf, low), np.where(endless, np.inf, high)
-        self._periods = group.periods[:m]
-        self._speed = limits.array("velocity")[:m]
-        self._change = limits.array("acceleration")[:m] * dt  # of velocity, between commands
-        self._spin = float(limits.array("velocity")[m:].min(initial=np.inf))
-        self._spin_change = float(limits.array("acceleration")[m:].min(initial=np.inf)) * dt
-        self._close = np.minimum(ROUNDING * (high - low), FLOAT32 * self._change * dt)
-        self._slack = FLOAT32 * (high - low + np.maximum(np.abs(low), np.abs(high)))
+        self._m = m = group.size - group.turning
+        limits = group.limits
+        per_axis = (limits.low, limits.high, limits.velocity, limits.acceleration, group.periods)
+        self._axes = [
+            Axis(name, low, high, velocity, acceleration * dt, float(period), dt)
+            for name, low, high, velocity, acceleration, period in zip(
+                group.names[:m], *(each[:m] for each in per_axis), strict=True
+            )
+        ]
+        self._close = [axis.close for axis in self._axes]
+        self._slack = [axis.slack for axis in self._axes]
+        self._speeds = [axis.speed for axis in self._axes]
+        self._changes = [axis.change for axis in self._axes]
+        self._spin = min(limits.velocity[m:], default=math.inf)
+        self._spin_change = min(limits.acceleration[m:], default=math.inf) * dt
+        self._close_turned = min(ROUNDING, FLOAT32 * self._spin_change * dt)
 
     def reset(self, start: Floats) -> None:
         """It rests at `start` [n]. Raises OutsideLimits."""
         x, q = self._split(start)
-        step = self._speed * self._dt
-        outside = np.flatnonzero((x < self._low - step) | (x > self._high + step))
-        if len(outside):
-            i = int(outside[0])
-            raise OutsideLimits(
-                f"{self._group.names[i]} is measured at {x[i]:.6g} {self._group.unit}, outside its "
-                f"limits {self._low[i]:g} to {self._high[i]:g}: move it inside by other means, or "
-                "correct the limits"
-            )
-        self._x, self._q = np.clip(x, self._low, self._high), q
+        for axis, at in zip(self._axes, x, strict=True):
+            if abs(axis.clipped(at) - at) > axis.speed * self._dt:
+                raise OutsideLimits(
+                    f"{axis.name} is measured at {at:.6g} {self._group.unit}, outside its limits "
+                    f"{axis.low:g} to {axis.high:g}: move it inside by other means, or correct the "
+                    "limits"
+                )
+        inside = [axis.clipped(at) for axis, at in zip(self._axes, x, strict=True)]
+        self._entering = inside != x  # the first command moves it to the edge, and no further
+        self._at = inside, q
         self._sent = self._joined(start)
-        self.rest()
+        self._stand()
 
     def rest(self) -> None:
-        if not self._group.is_velocity or not hasattr(self, "_v"):
-            self._v = np.zeros(self._m + (3 if self._group.turning else 0))
-        self._aim_x, self._aim_q = self._x, self._q
+        if not self._group.is_velocity:
+            self._stand()
+
+    def _stand(self) -> None:
+        self._v = [0.0] * (self._m + (3 if self._group.turning else 0))
+        self._aim = self._at
 
     @property
     def at_rest(self) -> bool:
-        still = not self._v.any()
-        return still and not (self._group.is_velocity and self._x.any())
+        return not any(self._v) and not (self._group.is_velocity and any(self._at[0]))
 
     @property
     def stopping_seconds(self) -> float:
-        """From the largest velocity; of a velocity itself, from its largest to zero as well."""
-        seconds = float((self._speed * self._dt / self._change).max(initial=0.0))
+        """From the largest velocity, at most; of a velocity itself, from its largest to zero, after
+        it has turned round."""
+        seconds = max((axis.speed * self._dt / axis.change for axis in self._axes), default=0.0)
         if self._group.turning:
             seconds = max(seconds, self._spin * self._dt / self._spin_change)
         if self._group.is_velocity:
-            far = np.maximum(np.abs(self._low), np.abs(self._high))
-            seconds += float((far / self._speed).max())
+            furthest = max(max(abs(axis.low), abs(axis.high)) / axis.speed for axis in self._axes)
+            seconds = 4 * seconds + furthest
         return seconds
 
     def step(self, reference: Floats | None) -> Command:
-        """The next command [n] towards a reference [n]; None brakes."""
-        if reference is None or not np.isfinite(reference).all():
-            reference = np.zeros_like(self._sent) if self._group.is_velocity else None
-        if reference is None:
-            self._aim_x, self._aim_q = self._x, self._q
-            self._move(np.zeros_like(self._v))
-            self._aim_x, self._aim_q = self._x, self._q
+        """The next command [n] towards a reference [n]; None brakes, and so does one that is not
+        finite."""
+        if self._entering:
+            self._entering = False
+            return Command(self._sent.copy(), ("position",))
+        goal = self._goal(reference)
+        if goal is None:
+            self._aim = self._at
+            self._move([0.0] * len(self._v))
+            self._aim = self._at
             return Command(self._sent.copy())
-        wanted, q = self._split(reference, near=self._x)
-        x = np.clip(wanted, self._low, self._high)
-        met_edge = bool((np.abs(x - wanted) > self._slack).any())
-        motion = self._difference(self._aim_x, self._aim_q, x, q) / self._dt
-        way = self._difference(self._x, self._q, x, q)
-        behind = way - motion * self._dt
-        velocity = motion + behind * self._catching_up(behind)
-        self._aim_x, self._aim_q = x, q
-        self._move(velocity * self._share(velocity, self._speed, self._spin))
-        too_fast = self._share(way / self._dt, self._speed, self._spin) < 1 - ROUNDING
+        wanted, q = goal
+        x = [axis.clipped(number) for axis, number in zip(self._axes, wanted, strict=True)]
+        met_edge = any(
+            abs(a - b) > slack for a, b, slack in zip(x, wanted, self._slack, strict=True)
+        )
+        moved = _difference(self._aim, (x, q))
+        way = _difference(self._at, (x, q))
+        behind = [a - b for a, b in zip(way, moved, strict=True)]
+        share = self._catching_up(behind)
+        velocity = [a / self._dt + b * share for a, b in zip(moved, behind, strict=True)]
+        self._aim = x, q
+        self._move(rotations.scaled(self._share(velocity, self._speeds, self._spin), velocity))
+        velocity = rotations.scaled(1 / self._dt, way)
+        too_fast = self._share(velocity, self._speeds, self._spin) < 1 - ROUNDING
         return self._followed(met_edge, too_fast)
 
-    def _move(self, wanted: Floats) -> None:
+    def _goal(self, reference: Floats | None) -> Place | None:
+        """Where to go, if anywhere."""
+        if reference is None or not np.isfinite(reference).all():
+            return ([0.0] * self._m, []) if self._group.is_velocity else None
+        try:
+            x, q = self._split(reference)
+            near = zip(self._axes, x, self._at[0], strict=True)
+            return [axis.unwrapped(to, at) for axis, to, at in near], q
+        except ValueError:  # no rotation, or no angle
+            return None
+
+    def _move(self, wanted: Sequence[float]) -> None:
         """One step at the velocity nearest to `wanted` that the limits allow."""
-        m, dt = self._m, self._dt
-        change = wanted - self._v
-        v = self._v + change * self._share(change, self._change, self._spin_change)
-        v[:m] = np.clip(
-            v[:m],
-            -_braking(self._x - self._low, self._change, dt),
-            _braking(self._high - self._x, self._change, dt),
-        )
-        v[:m] = np.clip(v[:m], self._v[:m] - self._change, self._v[:m] + self._change)
-        x = np.clip(self._x + v[:m] * dt, self._low, self._high)
-        near = np.abs(x - self._aim_x) <= self._close
-        x = np.where(near, self._aim_x, x)
-        self._v = np.concatenate([(x - self._x) / dt, v[m:]])
-        self._v[:m][v[:m] == 0] = 0.0
-        self._x = x
-        if self._group.turning:
-            self._turn(v[m:])
+        change = [a - b for a, b in zip(wanted, self._v, strict=True)]
+        share = self._share(change, self._changes, self._spin_change)
+        velocity = [v + share * c for v, c in zip(self._v, change, strict=True)]
+        (x, q), (aim, aim_q) = self._at, self._aim
+        new_x, new_v = [], velocity
+        for i, axis in enumerate(self._axes):
+            v = axis.next(x[i], self._v[i], velocity[i])
+            to = axis.clipped(x[i] + v * self._dt)
+            to = aim[i] if abs(to - aim[i]) <= self._close[i] else to
+            new_x.append(to)
+            new_v[i] = (to - x[i]) / self._dt if v else 0.0
+        if q:
+            turn = rotations.scaled(self._dt, velocity[self._m :])
+            q = rotations.unit(rotations.multiply(rotations.exponential(turn), q))
+            q = aim_q if rotations.angle(q, aim_q) <= self._close_turned else q
+        self._at, self._v = (new_x, q), new_v
         self._sent = self._joined(self._sent)
 
-    def _turn(self, spin: Floats) -> None:
-        q = rotations.unit(rotations.multiply(rotations.exponential(spin * self._dt), self._q))
-        if rotations.angle(q, self._aim_q) <= ROUNDING:
-            q = self._aim_q
-        self._q = q
-
     def _followed(self, met_edge: bool, too_fast: bool) -> Command:
-        left = np.abs(self._difference(self._x, self._q, self._aim_x, self._aim_q))
-        behind = float((left[: self._m] / self._speed).max(initial=0.0))
+        left = _difference(self._at, self._aim)
+        behind = max((abs(a) / b for a, b in zip(left, self._speeds, strict=False)), default=0.0)
         if self._group.turning:
-            behind = max(behind, float(np.linalg.norm(left[self._m :])) / self._spin)
+            behind = max(behind, math.hypot(*left[self._m :]) / self._spin)
         late = behind > ROUNDING
         met = {"position": met_edge, "velocity": late and too_fast,
                "acceleration": late and not too_fast}  # fmt: skip
         return Command(self._sent.copy(), tuple(name for name, true in met.items() if true), behind)
 
-    def _catching_up(self, behind: Floats) -> float:
+    def _catching_up(self, behind: Sequence[float]) -> float:
         """The share of what it is behind to make up for, per second: the same for all axes."""
-        m, share = self._m, 1.0 / self._dt
-        far = np.abs(behind[:m])
-        fast = np.minimum(_braking(far, self._change, self._dt), self._speed)
-        for distance, speed in zip(far.tolist(), fast.tolist(), strict=True):
+        limits = [(abs(a), axis.change, axis.speed)
+                  for a, axis in zip(behind, self._axes, strict=False)]  # fmt: skip
+        if self._group.turning:
+            limits.append((math.hypot(*behind[self._m :]), self._spin_change, self._spin))
+        share = 1.0 / self._dt
+        for distance, change, speed in limits:
             if distance > 0:
-                share = min(share, speed / distance)
-        if self._group.turning and (turn := float(np.linalg.norm(behind[m:]))) > 0:
-            spin = _braking(np.array([turn]), np.array([self._spin_change]), self._dt)[0]
-            share = min(share, min(float(spin), self._spin) / turn)
+                share = min(share, min(braking(distance, change, self._dt), speed) / distance)
         return share
 
-    def _share(self, vector: Floats, most: Floats, most_turning: float) -> float:
+    def _share(self, vector: Sequence[float], most: Sequence[float], most_turning: float) -> float:
         """The largest share, at most 1, of a vector that stays within limits."""
-        ratio = float((np.abs(vector[: self._m]) / most).max(initial=0.0))
+        ratio = max((abs(a) / b for a, b in zip(vector, most, strict=False)), default=0.0)
         if self._group.turning:
-            ratio = max(ratio, float(np.linalg.norm(vector[self._m :])) / most_turning)
+            ratio = max(ratio, math.hypot(*vector[self._m :]) / most_turning)
         return 1.0 if ratio <= 1.0 else 1.0 / ratio
 
-    def _difference(self, x: Floats, q: Floats, to_x: Floats, to_q: Floats) -> Floats:
-        if not self._group.turning:
-            return to_x - x
-        return np.concatenate([to_x - x, rotations.between(q, to_q)])
-
-    def _split(self, values: Floats, near: Floats | None = None) -> tuple[Floats, Floats]:
-        """Coordinates [m] and quaternion [4] of a command; angles by whole turns near others."""
-        x, q = values[: self._m], values[self._m :]
-        if near is not None and self._group.continuous:
-            x = unwrapped(x, near, self._periods)
-        return x, rotations.to_quaternion(q, self._group.rotation) if len(q) else q
+    def _split(self, values: Floats) -> Place:
+        """Coordinates [m] and quaternion [4] of a command. Raises ValueError for no rotation."""
+        numbers = values.tolist()
+        x, q = numbers[: self._m], numbers[self._m :]
+        return x, rotations.to_quaternion(q, self._group.rotation) if q else q
 
     def _joined(self, near: Floats) -> Floats:
-        if not self._group.turning:
-            return self._x
-        written = rotations.from_quaternion(self._q, self._group.rotation, near[self._m :])
-        return np.concatenate([self._x, written])
+        x, q = self._at
+        if q:
+            q = rotations.from_quaternion(q, self._group.rotation, near[self._m :].tolist())
+        return np.array([*x, *q])
 
 
-def _braking(distance: Floats, change: Floats, dt: float) -> Floats:
-    """The largest velocity from which it still stops within a distance, command by command [m].
-
-    In units of change x dt, velocities k, k - 1, ... 0 over n commands take n k - n (n - 1) / 2.
-    """
-    d = np.maximum(distance, 0.0) / (change * dt)
-    finite = np.isfinite(d)
-    d = np.where(finite, d, 0.0)
-    n = np.maximum(np.ceil((np.sqrt(1 + 8 * d) - 1) / 2), 1.0)
-    return np.asarray(np.where(finite, (d / n + (n - 1) / 2) * change, np.inf), np.float64)
+def _difference(a: Place, b: Place) -> list[float]:
+    """The way from a place to another [m], or [m + 3]."""
+    straight = [there - here for here, there in zip(a[0], b[0], strict=True)]
+    return straight + rotations.between(a[1], b[1]) if a[1] else straight
