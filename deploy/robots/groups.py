@@ -181,6 +181,10 @@ class ActionGroup:
             return f"measured_range is {span}; two different finite numbers are needed"
         if self.limits is not None and len(self.limits.low) != self.size:
             return f"limits for {len(self.limits.low)} numbers; it has {self.size}"
+        if self.is_velocity and self.limits is not None:
+            for name, low, high in zip(self.names, self.limits.low, self.limits.high, strict=True):
+                if not low <= 0.0 <= high:
+                    return f"{name} goes from {low:g} to {high:g}: a velocity must be able to be 0"
         if self.interpolation and self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
             return f"interpolation is {self.interpolation!r}; it is one of {known}"

@@ -15,6 +15,7 @@ from dipole.deploy.robots.groups import FULL_TURN, ActionGroup, ActionSpec, Kind
 from dipole.deploy.types import Floats
 
 NUMBERS = "fiu"  # numpy's kinds: floats and integers
+MOST_TURNS = 1e6  # of a joint without an end: beyond, its angle is lost in rounding
 
 
 class RefusedAction(DipoleError):  # noqa: N818  it is what happened to the action
@@ -43,13 +44,13 @@ def check_chunk(
         raise RefusedAction(f"the policy's actions are no array: {error}") from None
     if chunk.dtype.kind not in NUMBERS:
         raise RefusedAction(f"the policy's actions have dtype {chunk.dtype}; numbers are needed")
+    chunk = chunk.astype(np.float64)
     if not np.isfinite(chunk).all():
         raise RefusedAction("the policy's actions are not finite")
     if chunk.ndim != 2 or not len(chunk) or chunk.shape[1] != spec.size:
         raise RefusedAction(
             f"the policy's actions have shape {list(chunk.shape)}; [H, {spec.size}] is needed"
         )
-    chunk = chunk.astype(np.float64)
     for group, part in spec.parts:
         _check_range(chunk[:, part], group, refuse_beyond)
         start = chunk[0] if measured is None else measured
@@ -66,7 +67,7 @@ def _check_range(chunk: Floats, group: ActionGroup, refuse_beyond: float) -> Non
         low, high = group.limits.array("low"), group.limits.array("high")
     slack = refuse_beyond * (high - low)
     outside = (chunk < low - slack) | (chunk > high + slack)
-    outside &= group.periods == 0
+    outside = np.where(group.periods > 0, np.abs(chunk) > MOST_TURNS * group.periods, outside)
     outside[:, group.size - group.turning :] = False
     if outside.any():
         step, entry = (int(i) for i in np.argwhere(outside)[0])
