@@ -77,7 +77,9 @@ class Report:
         self._recent: list[Floats] = []  # the last actions, for their jerk
 
     def sample(self, name: str, value: float) -> None:
-        self.samples.setdefault(name, Samples()).add(value)
+        if (samples := self.samples.get(name)) is None:
+            samples = self.samples[name] = Samples()
+        samples.add(value)
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
