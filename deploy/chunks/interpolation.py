@@ -17,7 +17,8 @@ class Interpolation:
     """The reference from one action to the next, in `steps` commands.
 
     spec: of the actions; a group without an interpolation of its own has `default`.
-    A slot that is missed is not caught up: each command goes one step further, whatever the time.
+    A slot that is missed is not caught up: each command goes one step further, whatever the time,
+    and the next action is gone to from where the reference then is.
 
     >>> between = Interpolation(ActionSpec(("x",), measured_by="x"), steps=2, default="linear")
     >>> between.start(np.array([0.0]))
@@ -44,14 +45,14 @@ class Interpolation:
 
     def start(self, at: Floats) -> None:
         """Begin at `at` [A], at rest."""
-        self._from = self._to = np.array(at, np.float64)
+        self._from = self._to = self._at = np.array(at, np.float64)
         self._slope_from = self._slope_to = np.zeros_like(self._to)
         self._done = self._steps
 
     def aim(self, action: Floats, following: Floats | None = None) -> None:
         """Go on to an action [A]; following: the one after it, if it is known."""
-        action = nearest_equal(action, self._to, self._spec)
-        self._from, self._slope_from = self._to, self._slope_to
+        action = nearest_equal(action, self._at, self._spec)
+        self._from, self._slope_from = self._at, self._slope_to
         if following is None:
             self._slope_to = action - self._from
         else:
@@ -66,6 +67,10 @@ class Interpolation:
 
     def next(self) -> Floats:
         """The reference [A] of the next command."""
+        self._at = self._reference()
+        return self._at.copy()
+
+    def _reference(self) -> Floats:
         self._done = min(self._done + 1, self._steps)
         t = self._done / self._steps
         if t == 1.0:

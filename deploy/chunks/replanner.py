@@ -116,7 +116,7 @@ class Replanner:
         if result.error:
             raise RefusedAction(result.error)
         beyond = self._config.refuse_beyond
-        chunk = check_chunk(result.answer, self._action, beyond, self._config.dt, measured)
+        chunk = check_chunk(result.answer, self._action, beyond, measured)
         before = self._queue.next
         verdict = self._queue.accept(result.ticket, chunk, now)
         self._report.counts[f"chunks_{verdict.name.lower()}"] += 1

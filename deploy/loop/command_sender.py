@@ -10,6 +10,7 @@ from dipole.deploy.recording.recorder import Recorder
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.safety.command_gate import CommandGate
 from dipole.deploy.safety.supervisor import Supervisor
+from dipole.deploy.types import Floats
 
 CLOSEST = 0.5  # of a period: commands are never sent closer together than that
 
@@ -33,26 +34,31 @@ class CommandSender:
         self._last: float | None = None  # when the last command was sent
         self._not_before = -math.inf  # when the next one may be
 
-    def send(self) -> bool:
-        """Send the next command, unless the last one went out a moment ago; whether it was sent.
+    def start(self, measured: Floats) -> None:
+        """The robot rests at `measured` [A]. Raises OutsideLimits."""
+        self.motion.start(measured)
+        self._gate.start(measured)
 
-        Raises RobotFault.
+    def send(self) -> bool:
+        """Send the next command; whether it was sent. Raises RobotFault.
+
+        After a slot that was late it waits, for less than half a period.
         """
-        now, period = self._clock.now(), self._config.period
-        if now < self._not_before:
-            self._report.counts["commands_skipped"] += 1
-            return False
         if not self.motion.started:
             self._supervisor.hold()
             return False
+        period = self._config.period
+        self._clock.sleep_until(self._not_before)
+        now = self._clock.now()
         missed = self._missed(now)
-        command = self._gate.check(self.motion.next(missed))
-        self._last = now
-        if sent := self._supervisor.command(command.values):
+        command = self._gate.check(self.motion.next(missed), self.motion.stands(missed))
+        self._last, self._not_before = now, now + CLOSEST * period
+        sent = self._supervisor.command(command.values)
+        # Of a call that took long, the end counts: two commands never arrive at once.
+        self._not_before = max(self._not_before, self._clock.now() + CLOSEST / 2 * period)
+        if sent:
             self._report.commanded(command)
             self._recorder.command(now, command, missed)
-        # Of a call that took long, the end counts: two commands never arrive at once.
-        self._not_before = max(now + CLOSEST * period, self._clock.now() + CLOSEST / 2 * period)
         return sent
 
     def _missed(self, now: float) -> int:

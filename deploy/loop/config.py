@@ -12,6 +12,7 @@ from dipole.deploy.types import OTHERS_AGE, PolicySpec
 
 UNKNOWN_HZ = 10.0  # actions per second where nobody says what the demonstrations had
 LEAST_CONTROL_HZ = 100.0
+STANDS_SECONDS = 0.05  # without a command, after which a robot is taken to stand still
 MISMATCHES = ("rate", "units", "names")  # what accept_mismatch may hold
 
 
@@ -36,7 +37,8 @@ class LoopConfig:
     max_limited: commands that stay further behind the actions than one of them lasts, or at an edge
         of the box, for longer than this without a pause stop the robot; null: never.
     max_approach: the same, on the way to the first action after the start or a hold.
-    max_missed: after more missed slots than this in a row commands start from rest.
+    max_missed: after more missed slots than this in a row commands start from rest; at low rates
+        after fewer, because a robot without a command for 0.05 s stands.
     refuse_beyond: see chunk_checks.check_chunk.
     call_timeout: a call of the robot that takes longer is a fault; stop_timeout: how long stop()
         is waited for.
@@ -137,7 +139,12 @@ class LoopConfig:
             )
         control_hz = self.control_hz or policy_hz * math.ceil(LEAST_CONTROL_HZ / policy_hz - 1e-9)
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return ResolvedLoopConfig(**values | {"policy_hz": policy_hz, "control_hz": control_hz})
+        slots = max(0, round(STANDS_SECONDS * control_hz) - 1)
+        return ResolvedLoopConfig(
+            **values
+            | {"policy_hz": policy_hz, "control_hz": control_hz}
+            | {"max_missed": min(self.max_missed, slots)}
+        )
 
 
 @dataclass(frozen=True)

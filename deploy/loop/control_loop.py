@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dipole.data.errors import DipoleError
@@ -25,8 +25,9 @@ from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.receding_horizon import RecedingHorizon, slow_inference
 from dipole.deploy.loop.report import Report
 from dipole.deploy.loop.states import State, StateError, StateMachine, Transition
-from dipole.deploy.recording.recorder import NoRecorder, Recorder
+from dipole.deploy.recording.recorder import NoRecorder, Recorder, Unfailing
 from dipole.deploy.robots.robot import Robot
+from dipole.deploy.safety.signals import stop_signals
 from dipole.deploy.safety.supervisor import Monitor, RobotFault, Supervisor
 from dipole.deploy.safety.watchdog import WatchdogFired
 from dipole.deploy.types import Arrays
@@ -73,11 +74,11 @@ class ControlLoop:
     ) -> None:
         self.config = config = (config or LoopConfig()).resolved(inference.spec)
         self.clock: Clock = clock or RealClock()
-        self.recorder = recorder or NoRecorder()
+        self.recorder: Recorder = Unfailing(recorder or NoRecorder())
         self.states = StateMachine(self.clock.now, self._note)
         self.doing: tuple[str, float] | None = None
         self.supervisor: Supervisor
-        self._robot, self._log, self.heartbeat = robot, log, heartbeat
+        self._robot, self._given_log, self.heartbeat = robot, log, heartbeat
         self._inference = self.recorder.listen(inference)
         self._over = threading.Event()
         self._generation = 0
@@ -100,7 +101,7 @@ class ControlLoop:
         try:
             self.supervisor.connect()
             seen = self._await_observation()
-            self._motion.start(self._executor.measured())  # refuses what no command could mend
+            self._sender.start(self._executor.measured())  # refuses what no command could mend
             self._warm_up(seen)
         except (DipoleError, KeyboardInterrupt) as error:
             self._finish(Ending(State.FAULT, str(error) or "interrupted", brake=False))
@@ -119,8 +120,9 @@ class ControlLoop:
         """
         if self.states.state is not State.ARMED:
             raise StateError(f"the loop is {self.states.state}: arm it first")
-        watched = isinstance(self.clock, RealClock)
-        with Monitor(self) if watched else nullcontext():
+        if not isinstance(self.clock, RealClock):
+            return self._run(seconds)
+        with stop_signals(self.request_stop), Monitor(self):
             return self._run(seconds)
 
     def _run(self, seconds: float | None) -> Report:
@@ -133,7 +135,9 @@ class ControlLoop:
         raised: BaseException | None = None
         try:
             ending = self._slots(started, math.inf if seconds is None else started + seconds)
-        except (RobotFault, WatchdogFired) as error:
+        except RobotFault as error:
+            ending = Ending(State.FAULT, str(error), brake=error.call == "observe")
+        except WatchdogFired as error:
             ending = Ending(State.FAULT, str(error), brake=False)
         except DipoleError as error:  # of inference, or of the limits
             ending = Ending(State.FAULT, str(error))
@@ -184,11 +188,10 @@ class ControlLoop:
         """Begin again after STOPPED or FAULT, with a new report; chunks from before are discarded.
 
         inference, heartbeat: in the place of ones that have died. Raises StateError while a command
-        has not returned: awake again, it could move the robot in the next run.
+        or a stop has not returned: awake again, it would act in the next run.
         """
-        call = self.supervisor.call
-        if call is not None and call[0] != "observe":
-            raise StateError(f"the robot's {call[0]}() has still not returned: end this program")
+        if stuck := self.supervisor.stuck:
+            raise StateError(f"the robot's {stuck}() has still not returned: end this program")
         self.states.reset()
         self.supervisor.close()
         self._generation += 1
@@ -232,6 +235,7 @@ class ControlLoop:
                 self._act()
                 if reason := self._sender.limited_too_long():
                     return Ending(State.STOPPED, reason)
+            self._beat()
             self._command()
             slot += 1
         return Ending(self.states.state, self.states.reason, brake=False)
@@ -266,7 +270,7 @@ class ControlLoop:
         with self._part("record"):
             self.recorder.act(now, reading, decision)
         if not self._motion.started and decision.measured is not None:
-            self._motion.start(decision.measured)
+            self._sender.start(decision.measured)
         if decision.action is None:
             self._hold(decision.hold)
             return
@@ -283,9 +287,11 @@ class ControlLoop:
             self.report.paused()
             self.states.to(State.HOLD, reason)
 
-    def _command(self) -> bool:
+    def _beat(self) -> None:
         with self._part("heartbeat"):
             self.heartbeat()
+
+    def _command(self) -> bool:
         with self._part("command"):
             return self._sender.send()
 
@@ -295,6 +301,7 @@ class ControlLoop:
         self.doing = (name, self.clock.now())
         with self.report.section(name):
             yield
+        self.doing = ("slot", self.clock.now())
         if threading.get_ident() != self._thread:
             raise StateError(f"the loop was reset while its {name} was stuck")
 
@@ -308,12 +315,18 @@ class ControlLoop:
         try:
             if ending.brake:
                 self._brake(ending.reason)
-        finally:  # whatever happens on the way, a second Ctrl-C for example
-            self.states.to(ending.state, ending.reason)
-            report.stopped = supervisor.stop()
-            if not report.stopped:
-                self._log(f"the robot's stop() did not succeed: {supervisor.stop_problem}")
-            self._over.set()
+        finally:  # whatever happens on the way: a second Ctrl-C, a log that raises or blocks
+            transition = self.states.change(ending.state, ending.reason)
+            try:
+                report.stopped = supervisor.stop()
+            finally:
+                if transition is not None:
+                    self._keep(transition)
+                self._over.set()
+        if transition is not None:
+            self._say(f"{transition.state}: {transition.reason}")
+        if not report.stopped:
+            self._say(f"the robot's stop() did not succeed: {supervisor.stop_problem}")
 
     def _brake(self, reason: str) -> None:
         """A braking ramp, slot by slot; where it fails, the robot's stop() follows all the same."""
@@ -325,12 +338,24 @@ class ControlLoop:
         left = math.ceil(self._motion.stopping_seconds / period) + 1  # commands; it needs fewer
         try:
             while not self._motion.at_rest and left > 0 and not self.states.ended:
+                self._beat_while_braking()
                 left -= self._command()
                 self.doing = None
                 slot = math.floor((self.clock.now() - started) / period + 1e-6) + 1
                 self.clock.sleep_until(started + slot * period)
-        except DipoleError as error:
+        except Exception as error:
             self.report.notes.append(f"braking was cut short: {error}")
+
+    def _beat_while_braking(self) -> None:
+        """Only a watchdog that has stopped the robot ends the ramp; no other defect does."""
+        try:
+            self._beat()
+        except WatchdogFired:
+            raise
+        except Exception as error:
+            self.report.counts["heartbeats_failed"] += 1
+            if self.report.counts["heartbeats_failed"] == 1:
+                self.report.notes.append(f"the heartbeat failed while braking: {error}")
 
     # Before motion ------------------------------------------------------------------------------
 
@@ -345,7 +370,7 @@ class ControlLoop:
             self.supervisor.stopping = stopping
         self.report = Report(self.clock, config.control_hz)
         self._executor = RecedingHorizon(
-            self._robot.spec, self._inference, config, self.report, self._log, after
+            self._robot.spec, self._inference, config, self.report, self._say, after
         )
         self._sender = CommandSender(
             self._robot.spec, config, self.clock, self.supervisor, self.recorder, self.report
@@ -374,9 +399,19 @@ class ControlLoop:
         usable = window.horizon - window.n_obs_steps + 1
         if warning := slow_inference(seconds, self.config, usable):
             self.report.notes.append(warning)
-            self._log(warning)
+            self._say(warning)
 
     def _note(self, transition: Transition) -> None:
+        self._keep(transition)
+        self._say(f"{transition.state}: {transition.reason}")
+
+    def _keep(self, transition: Transition) -> None:
         self.report.transitions.append(transition)
         self.recorder.state(transition)
-        self._log(f"{transition.state}: {transition.reason}")
+
+    def _say(self, line: str) -> None:
+        """Log a line; a log that raises ends no run."""
+        try:
+            self._given_log(line)
+        except Exception:
+            self.report.counts["lines_not_logged"] += 1

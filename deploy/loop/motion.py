@@ -20,7 +20,8 @@ class Motion:
 
     started: whether there is a setpoint, so that commands can be given. approaching: whether the
     first action after a start or a hold has not been reached yet. limited_for: seconds for which
-    commands have been further behind the actions than one of them lasts, or held at an edge.
+    commands have been further behind the actions than one of them lasts, or these lay outside the
+    box of a position; holds in between do not count.
     """
 
     def __init__(self, robot: RobotSpec, config: ResolvedLoopConfig) -> None:
@@ -46,24 +47,27 @@ class Motion:
         assert self._last is not None, "start() comes first"
         if not self.following:
             self._between.start(self._last)
-            self.following = self.approaching = True
-            self.limited_for = 0.0
+            self.following = True
+            self.approaching = self.approaching or not self.limited_for
         self._between.aim(action, following)
 
     def hold(self) -> None:
-        """Brake, and stay."""
-        self.following = self.approaching = False
-        self.limited_for = 0.0
+        """Brake, and stay. What was limited before stays so: a hold is no sign of following."""
+        self.following = False
 
     def next(self, missed: int = 0) -> Command:
         """The next command; missed: slots since the last one in which none was sent."""
-        if missed > self._config.max_missed:
+        if self.stands(missed):
             self._filter.rest()
         command = self._filter.step(self._between.next() if self.following else None)
         self._last = command.values
         if self.following:
             self._watch(command)
         return command
+
+    def stands(self, missed: int) -> bool:
+        """Whether what is controlled by position stands still after so many missed slots."""
+        return missed > self._config.max_missed
 
     @property
     def at_rest(self) -> bool:
@@ -75,8 +79,8 @@ class Motion:
         return self._filter.stopping_seconds
 
     def _watch(self, command: Command) -> None:
-        at_edge = any(clamp.endswith("position") for clamp in command.clamps)
-        limited = command.behind > self._config.dt or at_edge
-        self.limited_for = self.limited_for + self._config.period if limited else 0.0
-        if not limited and self._between.arrived:
-            self.approaching = False
+        limited = command.behind > self._config.dt or command.outside
+        if limited:
+            self.limited_for += self._config.period
+        elif self._between.arrived:  # at an action, and not somewhere on the way to one
+            self.limited_for, self.approaching = 0.0, False

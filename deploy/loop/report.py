@@ -57,8 +57,7 @@ class Samples:
 class Report:
     """Counts and durations of one run; the loop writes, anybody reads.
 
-    counts: slots, missed_slots, late_slots, commands_skipped (too soon after the last), actions,
-        starved, chunks, chunks_<verdict>, holds,
+    counts: slots, missed_slots, late_slots, actions, starved, chunks, chunks_<verdict>, holds,
         commands, clamped (commands that met a limit), clamps_<limit>, ...
     samples, in seconds unless they say otherwise: lateness, observation_age, inference,
         section_<name>, behind (how far commands lag behind actions, at full speed), and seam_jump
@@ -139,8 +138,7 @@ class Report:
             f"robot stopped   {_TRUTH[self.stopped]}",
             f"time            {self.seconds:.1f} s, {counts['slots']} slots at "
             f"{self._control_hz:g} Hz",
-            f"slots           missed {counts['missed_slots']}, late {counts['late_slots']}, "
-            f"command skipped {counts['commands_skipped']}",
+            f"slots           missed {counts['missed_slots']}, late {counts['late_slots']}",
             f"actions         {counts['actions']}",
             f"commands        {counts['commands']}, at a limit {counts['clamped']}"
             + _listed(counts, "clamps_"),

@@ -54,7 +54,7 @@ class Transition:
 class StateMachine:
     """The present state and why it was entered; any thread may change it.
 
-    note: called with every transition, in order, one at a time.
+    note: called with every transition, outside the lock: it may block nobody else.
     epoch: the number of resets. A thread that was started in an earlier epoch changes nothing.
     """
 
@@ -79,7 +79,14 @@ class StateMachine:
         return self.state in ENDED
 
     def to(self, state: State, reason: str, epoch: int | None = None) -> bool:
-        """Change state; returns whether it changed.
+        """Change state, and note it; returns whether it changed. See `change`."""
+        transition = self.change(state, reason, epoch)
+        if transition is not None:
+            self._note(transition)
+        return transition is not None
+
+    def change(self, state: State, reason: str, epoch: int | None = None) -> Transition | None:
+        """Change state without noting it; the transition, or None where nothing changed.
 
         An ended loop stays ended, and the first fault's reason is kept. epoch: in which the caller
         was started; in a later one nothing changes. Raises StateError where there is no such way,
@@ -88,15 +95,14 @@ class StateMachine:
         with self._lock:
             if epoch is not None and epoch != self.epoch:
                 if state in ENDED:
-                    return False
+                    return None
                 raise StateError("the loop was reset; this run of it is over")
             if state == self.state or (self.ended and state in ENDED):
-                return False
+                return None
             if state not in ENDED and state not in FORWARD[self.state]:
                 after = f": {self.reason}. Reset it first" if self.ended else ""
                 raise StateError(f"the loop is {self.state}{after}; it cannot become {state}")
-            self._change(state, reason)
-            return True
+            return self._change(state, reason)
 
     def reset(self) -> None:
         """A person's decision to begin again after STOPPED or FAULT: a new epoch."""
@@ -104,8 +110,9 @@ class StateMachine:
             if not self.ended:
                 raise StateError(f"the loop is {self.state}; only STOPPED and FAULT are reset")
             self.epoch += 1
-            self._change(State.IDLE, "reset")
+            transition = self._change(State.IDLE, "reset")
+        self._note(transition)
 
-    def _change(self, state: State, reason: str) -> None:
+    def _change(self, state: State, reason: str) -> Transition:
         self._present = Transition(self._now(), state, reason)
-        self._note(self._present)
+        return self._present

@@ -8,7 +8,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +42,36 @@ class Recorder(Protocol):
     def command(self, now: float, command: Command, missed: int) -> None: ...
 
     def state(self, transition: Transition) -> None: ...
+
+
+class Unfailing:
+    """A recorder whose exceptions end no run; failed: how many there were."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.failed = 0
+        self._recorder = recorder
+
+    def listen(self, inference: Inference) -> Inference:
+        return self._recorder.listen(inference)
+
+    def act(self, now: float, reading: Reading | None, decision: Decision) -> None:
+        with self._counted():
+            self._recorder.act(now, reading, decision)
+
+    def command(self, now: float, command: Command, missed: int) -> None:
+        with self._counted():
+            self._recorder.command(now, command, missed)
+
+    def state(self, transition: Transition) -> None:
+        with self._counted():
+            self._recorder.state(transition)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.failed += 1
 
 
 class NoRecorder:

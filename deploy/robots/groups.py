@@ -124,8 +124,17 @@ class ActionGroup:
     @cached_property
     def periods(self) -> Floats:
         """Of each number, after how much it is the same again; 0 where it is not [n]."""
-        turn = FULL_TURN.get(canonical(self.unit), 0.0)
-        return np.array([turn if name in self.continuous else 0.0 for name in self.names])
+        return np.array(
+            [
+                turn if name in self.continuous else 0.0
+                for name, turn in zip(self.names, self.turns, strict=True)
+            ]
+        )
+
+    @cached_property
+    def turns(self) -> tuple[float, ...]:
+        """Of each number, how much a full turn is; 0 where it is no angle."""
+        return tuple(FULL_TURN.get(canonical(unit), 0.0) for unit in self.units)
 
     def measured(self, observation: Mapping[str, NDArray[Any]]) -> Floats:
         """The command [n] at which the group is, by what is observed.
@@ -200,8 +209,9 @@ class ActionGroup:
             return f"a {self.rotation} takes {self.turning} numbers; it has {self.size}"
         if missing := [name for name in self.continuous if name not in self.names]:
             return f"continuous names {missing[0]!r}, which is none of {', '.join(self.names)}"
-        if self.continuous and canonical(self.unit) not in FULL_TURN:
-            return f"continuous joints are angles: unit is {self.unit!r}, not 'rad' or 'deg'"
+        for name, unit, turn in zip(self.names, self.units, self.turns, strict=True):
+            if name in self.continuous and not turn:
+                return f"continuous joints are angles: {name} is in {unit!r}, not 'rad' or 'deg'"
         return ""
 
     def _discrete_problem(self) -> str:

@@ -21,6 +21,7 @@ XYZW, WXYZ = "quaternion_xyzw", "quaternion_wxyz"
 VECTOR, SIX = "rotation_vector", "rotation_6d"
 SIZES = {XYZW: 4, WXYZ: 4, VECTOR: 3, SIX: 6}
 TINY = 1e-6
+MOST = 1e6  # radians: what is larger has no angle left
 
 Numbers = Sequence[float]
 
@@ -111,6 +112,8 @@ def to_quaternion(values: Numbers | Floats, representation: str) -> list[float]:
     if representation == WXYZ:
         return unit([*numbers[1:], numbers[0]])
     if representation == VECTOR:
+        if not math.hypot(*numbers) <= MOST:
+            raise ValueError(f"the angle of the rotation {numbers} is not finite, or is too large")
         return unit(exponential(numbers))
     return _from_matrix(_matrix_of_six(numbers))
 

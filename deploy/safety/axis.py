@@ -26,7 +26,8 @@ class Axis:
     @property
     def close(self) -> float:
         """What is nearer than this to where it goes is there."""
-        return min(ROUNDING * (self.high - self.low), FLOAT32 * self.change * self.dt)
+        step = min(self.speed, self.change) * self.dt
+        return min(ROUNDING * (self.high - self.low), FLOAT32 * step)
 
     @property
     def slack(self) -> float:

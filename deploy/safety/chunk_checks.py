@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from dipole.data.errors import DipoleError
-from dipole.data.units import canonical
 from dipole.deploy.robots import rotation as rotations
-from dipole.deploy.robots.groups import FULL_TURN, ActionGroup, ActionSpec, Kind
+from dipole.deploy.robots.groups import ActionGroup, ActionSpec, Kind
 from dipole.deploy.types import Floats
 
+NEARLY = 0.25  # of a full turn: what misses a full turn by less is one
 NUMBERS = "fiu"  # numpy's kinds: floats and integers
 MOST_TURNS = 1e6  # of a joint without an end: beyond, its angle is lost in rounding
 
@@ -26,14 +26,13 @@ def check_chunk(
     answer: Any,
     spec: ActionSpec,
     refuse_beyond: float,
-    dt: float,
     measured: Floats | None = None,
 ) -> Floats:
     """The chunk [H, A] of a policy's answer {"action": [H, A]}, or RefusedAction.
 
     refuse_beyond: an action further outside the limits than this many times their range is no
-    motion that was meant to be, and is refused rather than clamped. dt: seconds between actions.
-    measured: where the robot is [A], if that is known.
+    motion that was meant to be, and is refused rather than clamped. measured: where the robot
+    is [A], if that is known.
     """
     if not isinstance(answer, Mapping) or "action" not in answer:
         keys = ", ".join(map(repr, answer)) if isinstance(answer, Mapping) else type(answer)
@@ -54,9 +53,17 @@ def check_chunk(
     for group, part in spec.parts:
         _check_range(chunk[:, part], group, refuse_beyond)
         start = chunk[0] if measured is None else measured
-        _check_angles(chunk[:, part], group, start[part], len(chunk) * dt)
+        _check_angles(chunk[:, part], group, start[part])
         _check_rotation(chunk[:, part], group)
+        if group.is_discrete:
+            chunk[:, part] = _nearest(chunk[:, part], np.array(group.values))
     return chunk
+
+
+def _nearest(numbers: Floats, values: Floats) -> Floats:
+    """Each number [H, n] as the value nearest to it: what a discrete group was meant to take."""
+    nearest = np.abs(numbers[..., None] - values).argmin(axis=-1)
+    return np.asarray(values[nearest], np.float64)
 
 
 def _check_range(chunk: Floats, group: ActionGroup, refuse_beyond: float) -> None:
@@ -77,24 +84,30 @@ def _check_range(chunk: Floats, group: ActionGroup, refuse_beyond: float) -> Non
         )
 
 
-def _check_angles(chunk: Floats, group: ActionGroup, start: Floats, seconds: float) -> None:
+def _check_angles(chunk: Floats, group: ActionGroup, start: Floats) -> None:
     """An angle that wraps would have the joint turn the long way round.
 
-    That is more than half a turn from its start, and further than its speed allows in that time.
+    It is one that jumps by about a full turn: from one action to the next, or from where the robot
+    is to an action. Half a turn may be a motion that was meant; a full one is not made in a chunk.
     """
-    turn = FULL_TURN.get(canonical(group.unit))
-    if turn is None or group.kind != Kind.JOINT_POSITION or group.limits is None:
+    if group.kind != Kind.JOINT_POSITION:
         return
-    reach = np.maximum(turn / 2, group.limits.array("velocity") * seconds)
-    jumps = (np.abs(chunk - start) > reach) & (group.periods == 0)
-    if jumps.any():
-        step, entry = (int(i) for i in np.argwhere(jumps)[0])
-        name = group.names[entry]
-        raise RefusedAction(
-            f"{name} goes from {start[entry]:.4g} to {chunk[step, entry]:.4g} {group.unit} "
-            "within a chunk: an angle that wraps. A joint without an end is declared by "
-            f"continuous=({name!r},); else train on unwrapped angles"
-        )
+    for entry, turn in enumerate(group.turns):
+        if not turn or group.periods[entry]:
+            continue
+        angles = np.array([start[entry], *chunk[:, entry]])
+        for a, b in ((angles[:-1], angles[1:]), (np.full(len(chunk), angles[0]), angles[1:])):
+            wraps = (np.abs(b - a) > turn / 2) & (np.abs(b - a - np.round((b - a) / turn) * turn)
+                                                 < NEARLY * turn)  # fmt: skip
+            if wraps.any():
+                k = int(np.argmax(wraps))
+                name = group.names[entry]
+                raise RefusedAction(
+                    f"{name} goes from {a[k]:.4g} to {b[k]:.4g} {group.units[entry]}, about a full "
+                    "turn: an angle that wraps? A joint without an end is declared by continuous="
+                    f"({name!r},), others are trained on unwrapped angles; one that is really that "
+                    "far away has to be moved nearer by other means"
+                )
 
 
 def _check_rotation(chunk: Floats, group: ActionGroup) -> None:

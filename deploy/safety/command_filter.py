@@ -22,7 +22,7 @@ import numpy as np
 
 from dipole.data.errors import DipoleError
 from dipole.deploy.robots import rotation as rotations
-from dipole.deploy.robots.groups import ActionGroup, ActionSpec
+from dipole.deploy.robots.groups import ActionGroup, ActionSpec, Kind
 from dipole.deploy.safety.axis import FLOAT32, ROUNDING, Axis, braking
 from dipole.deploy.types import Floats
 
@@ -31,10 +31,15 @@ class OutsideLimits(DipoleError):  # noqa: N818  it is what happened
     """The robot stands outside its limits, so that nothing may be commanded."""
 
 
+MARGIN = 0.01  # of a range: a reference further outside the box was meant to be somewhere else
+
+
 @dataclass(frozen=True)
 class Command:
     """What to send [A].
 
+    outside: whether its reference lies outside the box of a position by more than a hundredth of
+        its range: no rounding, and no saturation of a gripper or a velocity.
     clamps: which limits it met: "position", "velocity", "acceleration"; of several groups each with
         its group's name before it: "arm velocity".
     behind: seconds at full speed by which it lags behind its reference, over all numbers the most.
@@ -43,6 +48,7 @@ class Command:
     values: Floats
     clamps: tuple[str, ...] = ()
     behind: float = 0.0
+    outside: bool = False
 
 
 class CommandFilter:
@@ -82,6 +88,7 @@ class CommandFilter:
                 for clamp in command.clamps
             ),
             max(command.behind for command in found),
+            any(command.outside for command in found),
         )
 
     @property
@@ -150,11 +157,15 @@ class MotionFilter:
         ]
         self._close = [axis.close for axis in self._axes]
         self._slack = [axis.slack for axis in self._axes]
+        saturates = group.is_velocity or group.kind == Kind.GRIPPER
+        self._margins = [
+            math.inf if saturates else MARGIN * (axis.high - axis.low) for axis in self._axes
+        ]
         self._speeds = [axis.speed for axis in self._axes]
         self._changes = [axis.change for axis in self._axes]
         self._spin = min(limits.velocity[m:], default=math.inf)
         self._spin_change = min(limits.acceleration[m:], default=math.inf) * dt
-        self._close_turned = min(ROUNDING, FLOAT32 * self._spin_change * dt)
+        self._close_turned = min(ROUNDING, FLOAT32 * min(self._spin_change, self._spin) * dt)
 
     def reset(self, start: Floats) -> None:
         """It rests at `start` [n]. Raises OutsideLimits."""
@@ -210,9 +221,9 @@ class MotionFilter:
             return Command(self._sent.copy())
         wanted, q = goal
         x = [axis.clipped(number) for axis, number in zip(self._axes, wanted, strict=True)]
-        met_edge = any(
-            abs(a - b) > slack for a, b, slack in zip(x, wanted, self._slack, strict=True)
-        )
+        beyond = [abs(a - b) for a, b in zip(x, wanted, strict=True)]
+        met_edge = any(a > slack for a, slack in zip(beyond, self._slack, strict=True))
+        outside = any(a > margin for a, margin in zip(beyond, self._margins, strict=True))
         moved = _difference(self._aim, (x, q))
         way = _difference(self._at, (x, q))
         behind = [a - b for a, b in zip(way, moved, strict=True)]
@@ -222,7 +233,7 @@ class MotionFilter:
         self._move(rotations.scaled(self._share(velocity, self._speeds, self._spin), velocity))
         velocity = rotations.scaled(1 / self._dt, way)
         too_fast = self._share(velocity, self._speeds, self._spin) < 1 - ROUNDING
-        return self._followed(met_edge, too_fast)
+        return self._followed(met_edge, too_fast, outside)
 
     def _goal(self, reference: Floats | None) -> Place | None:
         """Where to go, if anywhere."""
@@ -255,7 +266,7 @@ class MotionFilter:
         self._at, self._v = (new_x, q), new_v
         self._sent = self._joined(self._sent)
 
-    def _followed(self, met_edge: bool, too_fast: bool) -> Command:
+    def _followed(self, met_edge: bool, too_fast: bool, outside: bool) -> Command:
         left = _difference(self._at, self._aim)
         behind = max((abs(a) / b for a, b in zip(left, self._speeds, strict=False)), default=0.0)
         if self._group.turning:
@@ -263,7 +274,8 @@ class MotionFilter:
         late = behind > ROUNDING
         met = {"position": met_edge, "velocity": late and too_fast,
                "acceleration": late and not too_fast}  # fmt: skip
-        return Command(self._sent.copy(), tuple(name for name, true in met.items() if true), behind)
+        clamps = tuple(name for name, true in met.items() if true)
+        return Command(self._sent.copy(), clamps, behind, outside)
 
     def _catching_up(self, behind: Sequence[float]) -> float:
         """The share of what it is behind to make up for, per second: the same for all axes."""

@@ -18,7 +18,11 @@ LAST_SECONDS = 0.01  # for a call that is about to begin or to end
 
 
 class RobotFault(DipoleError):  # noqa: N818  it is what happened
-    """The robot's own code raised, or took too long."""
+    """The robot's own code raised, or took too long; call: which part of it, if that is known."""
+
+    def __init__(self, message: str, call: str = "") -> None:
+        super().__init__(message)
+        self.call = call
 
 
 class Supervisor:
@@ -49,6 +53,7 @@ class Supervisor:
         self._sending = threading.Lock()  # held while the robot is sent something
         self._stop_once = threading.Lock()
         self._stopped: bool | None = None
+        self._stops_under_way = 0
         self._overtaken = False  # stop() did not wait for a call that was stuck
         self._connected = False
         self._forbidden = False
@@ -65,7 +70,7 @@ class Supervisor:
 
     def command(self, action: Floats) -> bool:
         """Send an action [A]; whether it was sent. Nothing is after forbid() or stop()."""
-        return self._send("command", partial(self._robot.command, action))
+        return self._send("command", partial(self._robot.command, action.copy()))
 
     def hold(self) -> bool:
         """Have the robot hold; whether it was told to, as in command()."""
@@ -103,11 +108,26 @@ class Supervisor:
         waited = self._sending.acquire(timeout=self._rest_of_call())
         self._overtaken = not waited
         try:
-            self.stop_problem = attempt(self._robot.stop, self._stop_timeout)
+            self._stops_under_way += 1
+            self.stop_problem = attempt(self._stop_robot, self._stop_timeout)
         finally:
             if waited:
                 self._sending.release()
         return not self.stop_problem
+
+    def _stop_robot(self) -> None:
+        try:
+            self._robot.stop()
+        finally:
+            self._stops_under_way -= 1
+
+    @property
+    def stuck(self) -> str:
+        """The call that could still move or stop the robot, because it has not returned; or ""."""
+        call = self.call
+        if call is not None and call[0] != "observe":
+            return call[0]
+        return "stop" if self._stops_under_way else ""
 
     def _rest_of_call(self) -> float:
         """Seconds that the call in progress still has, of its call_timeout."""
@@ -137,16 +157,15 @@ class Supervisor:
         finally:
             self.call = None
         if (took := self._clock.now() - started) > self.call_timeout:
-            raise RobotFault(f"the robot's {name}() took {took:.3f} s (call_timeout)")
+            raise RobotFault(f"the robot's {name}() took {took:.3f} s (call_timeout)", name)
 
     @contextlib.contextmanager
     def _reported(self, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            raise RobotFault(
-                f"the robot's {name}() raised {type(error).__name__}: {error}"
-            ) from error
+            message = f"the robot's {name}() raised {type(error).__name__}: {error}"
+            raise RobotFault(message, name) from error
 
 
 class Watched(Protocol):

@@ -18,7 +18,7 @@ def spec_of(**options):
 
 
 def checked(answer, spec=None, refuse_beyond=1.0, measured=None):
-    return check_chunk(answer, spec or spec_of(), refuse_beyond, DT, measured)
+    return check_chunk(answer, spec or spec_of(), refuse_beyond, measured)
 
 
 @pytest.mark.parametrize(
@@ -56,21 +56,37 @@ def test_whole_numbers_and_single_precision_are_taken():
     assert checked({"action": np.float32([[0.5]])}).dtype == np.float64
 
 
-def test_discrete_numbers_far_outside_their_values_are_refused():
+def test_discrete_numbers_become_their_values_and_those_far_outside_are_refused():
     spec = spec_of(kind="discrete", limits=None, measured_by="", values=(0.0, 1.0), rest=0.0)
-    assert checked({"action": [[1.4]]}, spec).tolist() == [[1.4]]
+    assert checked({"action": [[1.4]]}, spec).tolist() == [[1.0]]
     with pytest.raises(RefusedAction, match="sets x to 3, far outside its limits 0 to 1"):
         checked({"action": [[3.0]]}, spec)
 
 
 def test_an_angle_that_wraps_within_a_chunk_is_refused_by_name():
     spec = spec_of(unit="rad")
-    with pytest.raises(RefusedAction, match=r"x goes from 3.1 to -3.1 rad .* continuous=\('x',\)"):
+    with pytest.raises(RefusedAction, match=r"x goes from 3.1 to -3.1 rad, .* continuous=\('x',\)"):
         checked({"action": [[3.1], [-3.1]]}, spec)
     with pytest.raises(RefusedAction, match=r"x goes from 3.1 to -3.1 rad"):
         checked({"action": [[-3.1], [-3.0]]}, spec, measured=np.array([3.1]))
+    with pytest.raises(RefusedAction, match="about a full turn"):  # however long the chunk is
+        checked({"action": [[3.1]] * 25 + [[-3.1]] * 25}, spec)
     continuous = spec_of(unit="rad", continuous=("x",))
     assert checked({"action": [[3.1], [-3.1]]}, continuous).tolist() == [[3.1], [-3.1]]
+
+
+def test_a_motion_of_half_a_turn_and_one_from_far_away_are_none():
+    spec = spec_of(unit="rad")
+    assert checked({"action": [[-1.6], [1.6]]}, spec) is not None
+    assert checked({"action": [[0.0]]}, spec, measured=np.array([3.3])) is not None
+
+
+def test_each_number_has_its_own_unit_and_so_its_own_turn():
+    limits = Limits((-7.0,) * 2, (7.0,) * 2, (1.0,) * 2, (1.0,) * 2)
+    spec = spec_of(names=("x", "y"), unit="rad, m", limits=limits)
+    assert checked({"action": [[0.0, 3.1], [0.0, -3.1]]}, spec) is not None
+    with pytest.raises(RefusedAction, match="x goes from"):
+        checked({"action": [[3.1, 0.0], [-3.1, 0.0]]}, spec)
 
 
 @pytest.mark.parametrize("angle", [1e7, -1e17, 1e308])

@@ -239,7 +239,7 @@ def test_an_angle_lost_in_rounding_brakes_and_its_chunk_is_refused():
     for wild in (1e300, -1e308, 1e308):
         assert command_filter.step(np.array([wild])).values.tolist() == [0.0]
     with pytest.raises(RefusedAction, match="x0"):
-        check_chunk({"action": np.full((4, 1), 1e17)}, ActionSpec.of(group), 1e300, DT)
+        check_chunk({"action": np.full((4, 1), 1e17)}, ActionSpec.of(group), 1e300)
 
 
 def test_discrete_numbers_take_the_nearest_of_their_values():
@@ -296,14 +296,15 @@ def test_a_velocity_that_cannot_be_zero_is_a_config_error():
     ("start", "wrong", "message"),
     [
         (0.0, np.nan, "not 1 finite numbers"),
-        (0.0, 10.1, "g: x0 outside its box"),
-        (0.0, 0.51, "g: x0 faster than its limit"),
+        (0.0, 10.1, "g: x0 is outside its box"),
+        (0.0, 0.51, "g: x0 is faster than its limit"),
     ],
 )
 def test_the_gate_lets_nothing_wrong_pass_whoever_made_it(start, wrong, message):
     from dipole.deploy.safety.command_filter import Command
 
     gate = CommandGate(ActionSpec.of(group_of()), DT)
+    gate.start(np.array([start]))
     gate.check(Command(np.array([start])))
     with pytest.raises(RobotFault, match=message):
         gate.check(Command(np.array([wrong])))
@@ -313,8 +314,10 @@ def test_the_gate_compares_rotations_by_their_angle():
     from dipole.deploy.safety.command_filter import Command
 
     gate = CommandGate(ActionSpec.of(POSE), DT)
-    gate.check(Command(turned(0.0)))
-    gate.check(Command(turned(5.7, sign=-1.0)))  # 0.0995 rad, at most 0.1
+    gate.start(turned(-5.7))
+    for degrees in (0.0, 5.7):  # 0.0995 rad each, at most 0.1
+        gate._groups[0][0]._v[3:] = [0.0, 0.0, np.radians(57.0)]  # as if it turned before
+        gate.check(Command(turned(degrees, sign=-1.0)))
     with pytest.raises(RobotFault, match="tool: its rotation is faster than its limit"):
         gate.check(Command(turned(12.0)))
 
@@ -324,11 +327,11 @@ def test_the_gate_compares_rotations_by_their_angle():
 SLOW = Limits((-500.0,) * 2, (500.0,) * 2, (10.0,) * 2, (20.0,) * 2)  # 1 unit a command
 
 
-def sent_with(clock=None, limits=SLOW, seconds=3.0, **robot_options):
+def sent_with(clock=None, limits=SLOW, seconds=3.0, control_hz=10.0, **robot_options):
     clock = clock or VirtualClock()
     robot = VirtualRobot(clock, limits, **robot_options)
     far = lambda _ticket, _seen: {"action": np.full((16, 2), 400.0)}  # noqa: E731
-    loop, _ = make_loop(far, robot=robot, clock=clock, call_timeout=10.0,
+    loop, _ = make_loop(far, robot=robot, clock=clock, call_timeout=10.0, control_hz=control_hz,
                         max_observation_age=1.0)  # fmt: skip
     report = run(loop, seconds)
     times, values = zip(*robot.sent, strict=True)
@@ -355,15 +358,15 @@ def test_a_sensor_that_stalls_within_a_slot_counts_as_missed_slots():
 
 def test_a_braking_ramp_is_not_cut_short_by_missed_slots():
     clock = VirtualClock()
-    limits = Limits((-500.0,) * 2, (500.0,) * 2, (10.0,) * 2, (10.0,) * 2)  # ten commands to stop
+    limits = Limits((-500.0,) * 2, (500.0,) * 2, (100.0,) * 2, (1e3,) * 2)  # ten commands to stop
     asked = []
 
     def fault(n):
         if n >= 20:  # each of the last calls takes two slots and a half
             asked.append(n)
-            clock.advance(0.25)
+            clock.advance(0.025)
 
-    _, path, report = sent_with(clock, limits, seconds=2.0, fault=fault)
+    _, path, report = sent_with(clock, limits, 0.2, control_hz=100.0, fault=fault)
     assert report.stopped
     assert path[-1] == path[-2]
     assert np.abs(np.diff(np.diff(path))).max() <= 0.1 + 1e-9

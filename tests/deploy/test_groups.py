@@ -50,7 +50,7 @@ POSE = ActionGroup("tool", "pose", ("x", "qx", "qy", "qz", "qw"), "m", measured_
         ({"kind": "pose", "rotation": "euler"}, "rotation is 'euler'; a pose may have one of"),
         ({"kind": "pose", "rotation": "rotation_6d"}, "a rotation_6d takes 6 numbers; it has 2"),
         ({"continuous": ("j3",)}, "continuous names 'j3', which is none of j1, j2"),
-        ({"continuous": ("j1",), "unit": "m"}, "continuous joints are angles: unit is 'm'"),
+        ({"continuous": ("j1",), "unit": "m"}, "continuous joints are angles: j1 is in 'm'"),
         ({"hold": "zero"}, "hold is 'zero': 'keep', or 'rest' for discrete groups"),
         ({"hold": "rest"}, "hold is 'rest'"),
         ({"values": (0.0, 1.0)}, "values is for discrete groups only"),

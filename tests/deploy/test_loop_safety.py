@@ -9,6 +9,7 @@ import pytest
 
 from dipole.data.errors import ConfigError, DipoleError
 from dipole.deploy import (
+    ActionGroup,
     ActionSpec,
     Channel,
     ControlLoop,
@@ -21,6 +22,7 @@ from dipole.deploy import (
 )
 from dipole.deploy.inference import InferenceDied, PolicySpec, VirtualInference
 from dipole.deploy.loop.states import StateError
+from dipole.deploy.recording.recorder import NoRecorder
 from dipole.deploy.safety.command_filter import Command, OutsideLimits
 from dipole.deploy.safety.command_gate import CommandGate
 from dipole.deploy.safety.supervisor import RobotFault
@@ -183,6 +185,157 @@ def test_a_second_interrupt_in_the_braking_ramp_still_stops_the_robot():
     assert robot.calls.count("stop") == 1
 
 
+def test_a_log_that_raises_ends_no_run_and_stops_no_stop():
+    robot = MeasuredArm(VirtualClock())
+    loop = loop_of(robot, moving)
+
+    def closed(_line):
+        raise BrokenPipeError
+
+    loop._given_log = closed
+    report = run(loop, 0.8)
+    assert (loop.states.state, loop.states.reason) == (State.STOPPED, "the time is up")
+    assert report.stopped is True
+    assert loop.wait(0)
+    assert report.counts["lines_not_logged"] >= 4
+    assert not velocities(robot)[-1].any()
+
+
+def test_a_log_that_blocks_keeps_no_other_thread_from_stopping_the_robot():
+    robot = MeasuredArm(VirtualClock())
+    loop = loop_of(robot, moving)
+    entered, go = threading.Event(), threading.Event()
+
+    def blocks(line):
+        if line.startswith("RUN"):
+            entered.set()
+            go.wait(20)
+
+    loop._given_log = blocks
+    loop.prepare()
+    loop.arm()
+    thread = threading.Thread(target=loop.run, args=(5.0,))
+    thread.start()
+    assert entered.wait(20)
+    loop.fault("the log blocks")
+    assert robot.calls.count("stop") == 1
+    assert loop.wait(0)
+    go.set()
+    thread.join(20)
+    assert loop.states.reason == "the log blocks"
+
+
+def test_a_recorder_that_raises_ends_no_run():
+    class Broken(NoRecorder):
+        def act(self, *_):
+            raise OSError("no space")
+
+        def command(self, *_):
+            raise OSError("no space")
+
+        def state(self, _transition):
+            raise OSError("no space")
+
+    robot = MeasuredArm(VirtualClock())
+    loop = ControlLoop(robot, loop_of(robot, moving)._inference, LoopConfig(), clock=robot.clock,
+                       recorder=Broken())  # fmt: skip
+    report = run(loop, 0.8)
+    assert report.stopped is True
+    assert loop.states.reason == "the time is up"
+    assert loop.recorder.failed > 80
+
+
+def test_a_heartbeat_that_is_broken_still_lets_the_robot_brake():
+    robot = MeasuredArm(VirtualClock())
+    loop = loop_of(robot, moving)
+
+    def broken():
+        if robot.clock.now() > 0.5:
+            raise OSError("no shared memory")
+
+    loop.heartbeat = broken
+    loop.prepare()
+    loop.arm()
+    with pytest.raises(OSError, match="no shared memory"):
+        loop.run(5.0)
+    assert not velocities(robot)[-1].any()
+    assert np.abs(np.diff(velocities(robot), axis=0)).max() <= 4.0 * 0.01 * (1 + 1e-6)
+    assert robot.calls[-1] == "stop"
+
+
+def test_a_sensor_that_raises_still_lets_the_robot_brake():
+    robot = MeasuredArm(VirtualClock())
+    observe = robot.observe
+
+    def broken():
+        if robot.clock.now() > 0.5:
+            raise OSError("the cable is out")
+        return observe()
+
+    robot.observe = broken
+    loop = loop_of(robot, moving)
+    run(loop, 5.0)
+    assert loop.states.reason == "the robot's observe() raised OSError: the cable is out"
+    assert np.abs(velocities(robot)).max() > 0.3
+    assert not velocities(robot)[-1].any()
+    assert np.abs(np.diff(velocities(robot), axis=0)).max() <= 4.0 * 0.01 * (1 + 1e-6)
+
+
+def test_a_driver_may_convert_a_command_in_place():
+    robot = MeasuredArm(VirtualClock())
+    command = robot.command
+
+    def in_degrees(action):
+        command(action.copy())
+        action *= 180 / np.pi
+
+    robot.command = in_degrees
+    report = run(loop_of(robot, moving), 0.8)
+    assert report.transitions[-1].reason == "the time is up"
+    assert np.abs(np.stack([c for _, c in robot.sent])).max() < 3.0
+
+
+def test_holds_at_each_seam_do_not_hide_that_limits_are_met():
+    robot = MeasuredArm(VirtualClock())
+    far = lambda _ticket, _seen: {"action": np.full((16, 2), 3.5)}  # noqa: E731  outside the box
+    loop = loop_of(robot, far, delay=0.9, max_limited=5.0, max_approach=20.0, n_action_steps=15)
+    report = run(loop, 200.0)
+    assert report.counts["holds"] > 3
+    assert "without a pause" in loop.states.reason
+
+
+def test_a_gripper_told_a_little_more_than_shut_is_at_its_limit_and_goes_on():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock)
+    limits = Limits((0.0,), (1.0,), (2.0,), (20.0,))
+    gripper = ActionGroup("gripper", "gripper", ("g",), measured_by="x", columns=(0,),
+                          limits=limits)  # fmt: skip
+    robot.spec = RobotSpec({"x": Channel((2,))}, ActionSpec.of(gripper))
+    robot.command = lambda action: robot.sent.append((clock.now(), action.copy()))
+    inference = VirtualInference(PolicySpec({"x": (2,)}, 1, WINDOW),
+                                 lambda _ticket, _seen: {"action": np.full((16, 1), 1.01)},
+                                 clock)  # fmt: skip
+    loop = ControlLoop(robot, inference, LoopConfig(), clock=clock)
+    report = run(loop, 60.0)
+    assert loop.states.reason == "the time is up"
+    assert report.counts["clamps_position"] > 5000
+
+
+def test_a_write_that_takes_most_of_a_period_costs_no_slot():
+    clock = VirtualClock()
+    robot = VirtualRobot(clock, fault=lambda _n: clock.advance(0.007))
+    loop, _ = make_loop(robot=robot, clock=clock, control_hz=100.0)
+    run(loop, 1.0)
+    assert len(robot.sent) == 101
+    assert np.diff([moment for moment, _ in robot.sent]).min() > 0.0099
+
+
+def test_at_a_low_rate_one_missed_slot_is_a_robot_that_stands():
+    assert LoopConfig(policy_hz=10, control_hz=10).resolved().max_missed == 0
+    assert LoopConfig(policy_hz=10, control_hz=50).resolved().max_missed == 1
+    assert LoopConfig().resolved().max_missed == 2
+
+
 # Chunks -------------------------------------------------------------------------------------------
 
 
@@ -260,11 +413,12 @@ def test_action_steps_are_a_whole_positive_number(steps):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([np.nan, 0.0], "finite"), ([0.0], "2 finite numbers"), ([3.5, 0.0], "a outside its box"),
-     ([0.5, 0.0], "a faster than its limit")],
+    [([np.nan, 0.0], "finite"), ([0.0], "2 finite numbers"), ([3.5, 0.0], "a is outside its box"),
+     ([0.5, 0.0], "a is faster than its limit")],
 )  # fmt: skip
 def test_what_no_filter_would_make_is_not_sent(values, message):
     gate = CommandGate(ActionSpec(("a", "b"), measured_by="x").with_limits(CALM), 0.01)
+    gate.start(np.zeros(2))
     gate.check(Command(np.zeros(2)))
     with pytest.raises(RobotFault, match=message):
         gate.check(Command(np.array(values)))
