@@ -120,7 +120,7 @@ def _run_policy(
             report = _move(loop, robot, config)
         finally:
             loop.close()
-        report.notes += getattr(inference, "notes", [])
+        report.notes += inference.notes
         if recorder is not None:
             recorder.outcome(robot.result())
             recorder.close()

@@ -55,11 +55,9 @@ class StateMachine:
     """The present state and why it was entered; any thread may change it.
 
     note: called with every transition, in order, one at a time.
-    epoch: the number of resets. A thread that was started in an earlier epoch changes nothing.
     """
 
     def __init__(self, now: Callable[[], float], note: Callable[[Transition], None]) -> None:
-        self.epoch = 0
         self._present = Transition(now(), State.IDLE, "")
         self._now = now
         self._note = note
@@ -78,18 +76,13 @@ class StateMachine:
     def ended(self) -> bool:
         return self.state in ENDED
 
-    def to(self, state: State, reason: str, epoch: int | None = None) -> bool:
+    def to(self, state: State, reason: str) -> bool:
         """Change state; returns whether it changed.
 
-        An ended loop stays ended, and the first fault's reason is kept. epoch: in which the caller
-        was started; in a later one nothing changes. Raises StateError where there is no such way,
-        or the epoch has passed.
+        An ended loop stays ended, and the first fault's reason is kept. Raises StateError where
+        there is no such way.
         """
         with self._lock:
-            if epoch is not None and epoch != self.epoch:
-                if state in ENDED:
-                    return False
-                raise StateError("the loop was reset; this run of it is over")
             if state == self.state or (self.ended and state in ENDED):
                 return False
             if state not in ENDED and state not in FORWARD[self.state]:
@@ -99,11 +92,10 @@ class StateMachine:
             return True
 
     def reset(self) -> None:
-        """A person's decision to begin again after STOPPED or FAULT: a new epoch."""
+        """A person's decision to begin again after STOPPED or FAULT."""
         with self._lock:
             if not self.ended:
                 raise StateError(f"the loop is {self.state}; only STOPPED and FAULT are reset")
-            self.epoch += 1
             self._change(State.IDLE, "reset")
 
     def _change(self, state: State, reason: str) -> None:
