@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dipole.data.errors import ConfigError, DipoleError
 from dipole.deploy.inference.base import Inference
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import LoopConfig, is_positive
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.log import LOGGER, PrintedLog, printed_log
 from dipole.deploy.loop.report import Report
@@ -25,7 +25,7 @@ from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.robots.dry_run import DryRun
 from dipole.deploy.robots.robot import Robot
 from dipole.deploy.safety.signals import stop_signals
-from dipole.deploy.safety.times import check_times
+from dipole.deploy.safety.times import check_braking, check_times
 from dipole.deploy.safety.watchdog import Watchdog
 
 REPORT = "report.json"
@@ -59,6 +59,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.arm not in ("ask", "now"):
             raise ConfigError(f"arm={self.arm}: ask, or now")
+        for name in ("seconds", "watchdog"):
+            value = getattr(self, name)
+            if value is not None and not is_positive(value):
+                raise ConfigError(f"{name}={value!r}; it must be a positive number, or null")
 
 
 def run_policy(
@@ -108,6 +112,7 @@ def _run_policy(
             driven = DryRun(robot) if config.dry_run else robot
             loop = ControlLoop(driven, inference, config.loop, log=LOGGER.info, recorder=recorder)
             check_times(loop.config, None if config.dry_run else config.watchdog)
+            check_braking(loop.config, robot.spec.action)
         except BaseException:
             inference.close()
             raise
