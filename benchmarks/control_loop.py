@@ -50,6 +50,11 @@ class OnControlThread:
         self._compute, self._clock = compute, clock
         self._answer: Result | None = None
 
+    @property
+    def notes(self) -> list[str]:
+        """Nothing to report."""
+        return []
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

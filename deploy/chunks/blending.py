@@ -40,7 +40,7 @@ class Merger(ABC):
     def known(
         self, _past: Sequence[Floats], _left: Sequence[Floats], _delay: int, _window: WindowSpec
     ) -> KnownActions:
-        """What a chunk that is asked for now should go on from: see known.py; {} for nothing.
+        """What a chunk that is asked for now should go on from: see prefix.py; {} for nothing.
 
         past: the actions [A] that ran last; left: those that come, the first `delay` of which will
         have run when the chunk arrives.

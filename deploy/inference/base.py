@@ -24,6 +24,11 @@ class Inference(Protocol):
     @property
     def spec(self) -> PolicySpec: ...
 
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the report of a run, about how chunks were computed; often none."""
+        ...
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:
@@ -50,7 +55,7 @@ class Inference(Protocol):
 
 
 # (ticket, observation {name: [To, *shape]}) -> {"action": [H, A]}. One that in-paints is given what
-# is known (known.py) as a third argument, if there is anything.
+# is known (chunks/prefix.py) as a third argument, if there is anything.
 Compute = Callable[..., Any]
 
 

@@ -29,6 +29,11 @@ class VirtualInference:
         self._delay = delay if callable(delay) else lambda _ticket: delay
         self._answers: deque[Result] = deque()
 
+    @property
+    def notes(self) -> list[str]:
+        """Nothing to report."""
+        return []
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

@@ -44,6 +44,11 @@ class InferenceWorker:
         self._thread = threading.Thread(target=self._carry, daemon=True, name="dipole-inference")
         self._thread.start()
 
+    @property
+    def notes(self) -> list[str]:
+        """Nothing to report."""
+        return []
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

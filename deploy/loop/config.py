@@ -37,6 +37,7 @@ class LoopConfig:
     max_limited: commands that stay further behind the actions than one of them lasts, or at an edge
         of the box, for longer than this without a pause stop the robot; null: never.
     max_approach: the same, on the way to the first action after the start or a hold.
+    max_braking: limits with which a braking ramp may take longer than this are refused.
     max_missed: after more missed slots than this in a row commands start from rest; at low rates
         after fewer, because a robot without a command for 0.05 s stands.
     refuse_beyond: see chunk_checks.check_chunk.
@@ -58,6 +59,7 @@ class LoopConfig:
     max_hold: float | None = 30.0
     max_limited: float | None = 5.0
     max_approach: float | None = 30.0
+    max_braking: float = 5.0
     max_missed: int = 2
     refuse_beyond: float = 1.0
     call_timeout: float = 0.1
@@ -71,7 +73,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         positive = [
             "max_action_lateness", "inference_timeout", "refuse_beyond",
-            "call_timeout", "stop_timeout", "late",
+            "call_timeout", "stop_timeout", "late", "max_braking",
         ]  # fmt: skip
         optional = (
             "policy_hz", "control_hz", "max_hold", "n_action_steps", "max_limited", "max_approach",
@@ -79,25 +81,35 @@ class LoopConfig:
         positive += [name for name in optional if getattr(self, name) is not None]
         for name in positive:
             value = getattr(self, name)
-            if not _is_positive(value):
+            if not is_positive(value):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive number")
         ages = self.max_observation_age
-        if not all(map(_is_positive, ages.values() if isinstance(ages, Mapping) else [ages])):
+        if not all(map(is_positive, ages.values() if isinstance(ages, Mapping) else [ages])):
             raise ConfigError(
                 f"max_observation_age is {ages!r}; it must be a positive number, or such numbers "
                 "by name"
             )
         for name in ("n_action_steps", "max_missed", "warmup_calls"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 0):
+            may_be_none = name == "n_action_steps" and value is None
+            if not may_be_none and (type(value) is not int or value < 0):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number")
         if self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
             raise ConfigError(f"interpolation is {self.interpolation!r}; it is one of {known}")
         latency = self.sensor_latency
         latencies = list(latency.values()) if isinstance(latency, Mapping) else [latency]
-        if not all(0 <= each < math.inf for each in latencies):
-            raise ConfigError(f"sensor_latency is {self.sensor_latency}; it cannot be negative")
+        if not all(each == 0 or is_positive(each) for each in latencies):
+            raise ConfigError(
+                f"sensor_latency is {latency!r}; it must be a number that is not negative, or such "
+                "numbers by name"
+            )
+        if not isinstance(self.merger_options, Mapping):
+            raise ConfigError(f"merger_options is {self.merger_options!r}: {{steps: 4}}, or {{}}")
+        if not isinstance(self.align_to, str | None):
+            raise ConfigError(
+                f"align_to is {self.align_to!r}; it is an observation's name, or null"
+            )
         self._check_accepted()
         if self.policy_hz is not None and self.control_hz is not None:
             _check_multiple(self.policy_hz, self.control_hz)
@@ -170,7 +182,8 @@ class ResolvedLoopConfig(LoopConfig):
         return 1.0 / self.control_hz
 
 
-def _is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and 0 < value < math.inf
 

@@ -29,6 +29,7 @@ from dipole.deploy.recording.recorder import NoRecorder, Recorder, Unfailing
 from dipole.deploy.robots.robot import Robot
 from dipole.deploy.safety.signals import stop_signals
 from dipole.deploy.safety.supervisor import Monitor, RobotFault, Supervisor
+from dipole.deploy.safety.times import check_braking
 from dipole.deploy.safety.watchdog import WatchdogFired
 from dipole.deploy.types import Arrays
 
@@ -73,6 +74,7 @@ class ControlLoop:
         recorder: Recorder | None = None,
     ) -> None:
         self.config = config = (config or LoopConfig()).resolved(inference.spec)
+        check_braking(config, robot.spec.action)
         self.clock: Clock = clock or RealClock()
         self.recorder: Recorder = Unfailing(recorder or NoRecorder())
         self.states = StateMachine(self.clock.now, self._note)

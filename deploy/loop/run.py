@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dipole.data.errors import ConfigError, DipoleError
 from dipole.deploy.inference.base import Inference
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import LoopConfig, is_positive
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.log import LOGGER, PrintedLog, printed_log
 from dipole.deploy.loop.report import Report
@@ -59,6 +59,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.arm not in ("ask", "now"):
             raise ConfigError(f"arm={self.arm}: ask, or now")
+        for name in ("seconds", "watchdog"):
+            value = getattr(self, name)
+            if value is not None and not is_positive(value):
+                raise ConfigError(f"{name}={value!r}; it must be a positive number, or null")
 
 
 def run_policy(
@@ -120,7 +124,7 @@ def _run_policy(
             report = _move(loop, robot, config)
         finally:
             loop.close()
-        report.notes += getattr(inference, "notes", [])
+        report.notes += inference.notes
         if recorder is not None:
             recorder.outcome(robot.result())
             recorder.close()

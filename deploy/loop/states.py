@@ -55,15 +55,13 @@ class StateMachine:
     """The present state and why it was entered; any thread may change it.
 
     note: called with every transition, outside the lock: it may block nobody else.
-    epoch: the number of resets. A thread that was started in an earlier epoch changes nothing.
     """
 
     def __init__(self, now: Callable[[], float], note: Callable[[Transition], None]) -> None:
-        self.epoch = 0
         self._present = Transition(now(), State.IDLE, "")
         self._now = now
         self._note = note
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     @property
     def state(self) -> State:
@@ -78,25 +76,20 @@ class StateMachine:
     def ended(self) -> bool:
         return self.state in ENDED
 
-    def to(self, state: State, reason: str, epoch: int | None = None) -> bool:
+    def to(self, state: State, reason: str) -> bool:
         """Change state, and note it; returns whether it changed. See `change`."""
-        transition = self.change(state, reason, epoch)
+        transition = self.change(state, reason)
         if transition is not None:
             self._note(transition)
         return transition is not None
 
-    def change(self, state: State, reason: str, epoch: int | None = None) -> Transition | None:
+    def change(self, state: State, reason: str) -> Transition | None:
         """Change state without noting it; the transition, or None where nothing changed.
 
-        An ended loop stays ended, and the first fault's reason is kept. epoch: in which the caller
-        was started; in a later one nothing changes. Raises StateError where there is no such way,
-        or the epoch has passed.
+        An ended loop stays ended, and the first fault's reason is kept. Raises StateError where
+        there is no such way.
         """
         with self._lock:
-            if epoch is not None and epoch != self.epoch:
-                if state in ENDED:
-                    return None
-                raise StateError("the loop was reset; this run of it is over")
             if state == self.state or (self.ended and state in ENDED):
                 return None
             if state not in ENDED and state not in FORWARD[self.state]:
@@ -105,11 +98,10 @@ class StateMachine:
             return self._change(state, reason)
 
     def reset(self) -> None:
-        """A person's decision to begin again after STOPPED or FAULT: a new epoch."""
+        """A person's decision to begin again after STOPPED or FAULT."""
         with self._lock:
             if not self.ended:
                 raise StateError(f"the loop is {self.state}; only STOPPED and FAULT are reset")
-            self.epoch += 1
             transition = self._change(State.IDLE, "reset")
         self._note(transition)
 

@@ -257,6 +257,11 @@ class _Listened:
         self.spec = inference.spec
         self._inference, self._recorder = inference, recorder
 
+    @property
+    def notes(self) -> list[str]:
+        """The inference's own."""
+        return self._inference.notes
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

@@ -171,6 +171,11 @@ class _RecordedAnswers:
         self._heard: deque[Result] = deque()
         self._asked = 0
 
+    @property
+    def notes(self) -> list[str]:
+        """Nothing to report."""
+        return []
+
     def hear(self, result: Result) -> None:
         self._heard.append(result)
 

@@ -252,8 +252,7 @@ class ActionSpec:
     def __post_init__(self) -> None:
         if self.groups:
             names = tuple(name for group in self.groups for name in group.names)
-            if self.names not in ((), names):
-                raise ConfigError("an action is given by its groups, or by its names, not by both")
+            self._check_not_both(names)
             object.__setattr__(self, "names", names)
         else:
             object.__setattr__(self, "groups", (self._single(),))
@@ -293,6 +292,21 @@ class ActionSpec:
             for group, part in self.parts
         )
         return ActionSpec.of(*groups)
+
+    def _check_not_both(self, names: tuple[str, ...]) -> None:
+        """What is given beside groups may only say the same, as in a copy or a recording."""
+        others = ("unit", "measured_by", "quaternions", "kind")
+        given = [name for name in others if getattr(self, name)]
+        same = self.names in ((), names)
+        if same and given:
+            groups = tuple(replace(group, limits=None) for group in self.groups)
+            same = self.names == names and groups == (self._single(),)
+        if not same:
+            both = ", ".join(given) or "names"
+            raise ConfigError(
+                f"an action is given by its groups, or by its names, not by both: {both} beside "
+                f"groups {', '.join(group.name for group in self.groups)}"
+            )
 
     def _single(self) -> ActionGroup:
         kind, turned = self.kind, ""

@@ -11,6 +11,7 @@
 
         def connect(self):
             self.driver = mydriver.Driver("192.168.1.10")
+            self.setpoint = None                     # nothing was sent yet
 
         def observe(self):
             sample = self.driver.latest()            # must not wait for the next one
@@ -18,12 +19,14 @@
 
         def command(self, action):
             self.driver.servo(action)
+            self.setpoint = action
 
         def hold(self):
             pass                                     # a position controller keeps its setpoint
 
-        def stop(self):
-            self.driver.stop()
+        def stop(self):                              # velocity control: command zero here
+            if self.setpoint is not None:
+                self.driver.servo(self.setpoint)
 
         def close(self):
             self.driver.disconnect()
@@ -215,8 +218,11 @@ class Robot(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop, and expect no more. Called from any thread, after the braking ramp, or after a
-        fault without one; a second time where a command came back only after the first."""
+        """Stop, and expect no more: by the last setpoint again, or zero where velocities are set.
+
+        Called from any thread, after the braking ramp, or after a fault without one; a second time
+        where a command came back only after the first.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from dipole.data.errors import ConfigError
 from dipole.deploy.loop.config import ResolvedLoopConfig
+from dipole.deploy.robots.groups import ActionSpec
+from dipole.deploy.safety.axis import ROUNDING
+from dipole.deploy.safety.command_filter import MotionFilter
 from dipole.deploy.safety.supervisor import MONITOR_SECONDS
 
 PERIODS = 3  # control periods that a loop in order may be late
@@ -33,3 +36,22 @@ def check_times(loop: ResolvedLoopConfig, watchdog: float | None) -> None:
             f"max_hold={loop.max_hold:g} s is shorter than the policy's period of {loop.dt:g} s "
             f"(policy_hz={loop.policy_hz:g}): any hold would end the run"
         )
+
+
+def check_braking(loop: ResolvedLoopConfig, action: ActionSpec) -> None:
+    """Raises ConfigError if a braking ramp may take longer than loop.max_braking.
+
+    action: whose groups have limits, or are discrete.
+    """
+    for group in action.groups:
+        if group.is_discrete or group.limits is None:
+            continue
+        seconds = MotionFilter(group, loop.period).stopping_seconds
+        if seconds > loop.max_braking * (1 + ROUNDING):
+            velocity, acceleration = list(group.limits.velocity), list(group.limits.acceleration)
+            raise ConfigError(
+                f"action group {group.name!r} may need {seconds:.3g} s to brake, more than "
+                f"max_braking={loop.max_braking:g} s: its limits are velocity={velocity}, "
+                f"acceleration={acceleration}. Lower the velocity, raise the acceleration, or "
+                "allow it by deploy.max_braking"
+            )

@@ -1,6 +1,7 @@
 """The example in docs/deploy.md is complete: it runs."""
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_server import TOKEN, running, served
 from virtual_robot import WINDOW
 
-from dipole.deploy import ActionSpec, ControlLoop, LoopConfig, RealClock
+from dipole.deploy import ActionSpec, ControlLoop, LoopConfig, RealClock, Robot
 from dipole.deploy.chunks.blending import make_merger
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop.watched import run_watched
@@ -57,6 +58,39 @@ def test_the_example_robot_moves_within_its_limits(arm):
     assert np.abs(velocity).max() <= 1.0 + 1e-6
     assert velocity.max() > 0.1
     assert not velocity[-1].any()
+
+
+@pytest.mark.parametrize(("name", "driver"), [("my_arm", "driver"), ("two_cameras", "arm")])
+def test_stop_of_an_example_robot_sends_its_last_setpoint_again(name, driver, tmp_path):
+    example = re.search(rf'```python\n("""{name}.*?)```', PAGE, re.DOTALL)[1]
+    path = tmp_path / f"{name}.py"
+    path.write_text(example.replace(f'@ROBOTS.add("{name}")\n', ""))
+    module = runpy.run_path(str(path))
+    robot = next(kind for kind in module.values() if is_robot(kind))()
+    robot.connect()
+    sent = []
+    getattr(robot, driver).servo = lambda positions: sent.append(list(positions))
+    robot.stop()
+    assert sent == []  # nothing was ever commanded: it rests where it is
+    robot.command(np.array([0.1, 0.2]))
+    robot.command(np.array([0.2, 0.3]))
+    robot.stop()
+    robot.close()
+    assert sent == [[0.1, 0.2], [0.2, 0.3], [0.2, 0.3]]
+
+
+def is_robot(kind):
+    return isinstance(kind, type) and issubclass(kind, Robot) and kind is not Robot
+
+
+def test_every_file_that_a_comment_or_docstring_of_the_loop_names_exists():
+    files = list((DOCS.parent / "deploy").rglob("*.py"))
+    known = {path.name for path in files} | {"my_arm.py"}
+    named = {
+        (path.name, name) for path in files for name in re.findall(r"\b\w+\.py\b", path.read_text())
+    }
+    assert ("base.py", "remote.py") in named
+    assert [f"{path}: {name}" for path, name in sorted(named) if name not in known] == []
 
 
 def test_every_setting_the_page_names_exists():

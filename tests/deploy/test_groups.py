@@ -98,6 +98,18 @@ def test_a_velocity_must_be_able_to_be_zero(kind):
             lambda: ActionSpec(("x",), groups=(arm(),)),
             "by its groups, or by its names, not by both",
         ),
+        *(
+            (
+                lambda given=given: ActionSpec(groups=(arm(),), **given),
+                f"not by both: {next(iter(given))} beside groups arm",
+            )
+            for given in (
+                {"unit": "deg"},
+                {"measured_by": "encoders"},
+                {"kind": "joint_velocity"},
+                {"quaternions": (0,)},
+            )
+        ),
         (lambda: ActionSpec(("x",)), "an action x in no unit without a kind"),
         (lambda: ActionSpec(("x",), "m/s", measured_by="x"), "an action x in m/s without a kind"),
         (lambda: ActionSpec(("x", "y", "z"), measured_by="p", quaternions=(0,)), "does not fit"),

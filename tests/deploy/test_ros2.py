@@ -81,6 +81,8 @@ class FakeNode:
         def publish(sent):
             assert isinstance(sent, kind)
             BUS.published.setdefault(topic, []).append(sent)
+            if topic in BUS.subscribed:
+                BUS.subscribed[topic][1](sent)
 
         return SimpleNamespace(publish=publish)
 
@@ -116,7 +118,7 @@ class FakeExecutor:
 
 
 BUS = Bus()
-ARM = SimpleNamespace(positions=[0.0] * 6)
+ARM = SimpleNamespace(positions=[0.0] * 6, sag=0.0)
 COMMANDS = "/joint_trajectory_controller/joint_trajectory"
 
 
@@ -130,7 +132,7 @@ def stamp(age=0.0):
 def arm_says():
     """Joint states in another order than the policy's, with a gripper among them; a picture."""
     if sent := BUS.published.get(COMMANDS):
-        ARM.positions = sent[-1].points[0].positions
+        ARM.positions = [position - ARM.sag for position in sent[-1].points[0].positions]
     names = ["shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3"]
     joints = JointState()
     joints.header = stamp()
@@ -189,7 +191,22 @@ def reach(ticket, observation):
     return {"action": here + steps * (1.0 - here)}
 
 
-def test_the_node_moves_the_arm_within_its_limits_and_stops_it(arm):
+@pytest.fixture
+def connected(arm, monkeypatch):
+    """Without a thread that spins: `joints` are what the test says."""
+    monkeypatch.setattr(FakeExecutor, "spin", lambda self: None)
+    BUS.published.clear()
+    arm.connect()
+    yield arm
+    arm.close()
+
+
+def sent_positions():
+    return [sent.points[0].positions for sent in BUS.published[COMMANDS]]
+
+
+def test_the_node_moves_the_arm_within_its_limits_and_stops_it(arm, monkeypatch):
+    monkeypatch.setattr(ARM, "sag", 0.05)  # five times as far as one command may move it
     policy = PolicySpec({"joints": (6,), "camera": (96, 96, 3)}, 6, WINDOW)
     config = LoopConfig(max_observation_age=2.0, call_timeout=2.0, align_to="camera")
     inference = ThreadInference(policy, reach)
@@ -198,9 +215,12 @@ def test_the_node_moves_the_arm_within_its_limits_and_stops_it(arm):
     loop.arm()
     report = run_watched(loop, 1.5)
     sent = BUS.published[COMMANDS]
+    positions = np.array(sent_positions())
     loop.close()
     assert report.stopped is True
     assert report.counts["actions"] > 5
+    assert np.abs(np.diff(positions, axis=0)).max() <= 0.01 + 1e-6  # stop() is the last of them
+    assert (positions[-1] == positions[-2]).all()
     assert sent[0].joint_names[0] == "shoulder_pan"
     assert all(0.02 < position < 1.6 for position in sent[-1].points[0].positions)
     assert sent[-1].points[0].time_from_start.nanosec == 20_000_000
@@ -218,19 +238,46 @@ def test_a_picture_of_another_kind_is_said_and_not_used(arm):
     assert "bgr8; rgb8 is needed" in BUS.published["log"][-1]
 
 
-def test_a_hold_stays_where_it_began(arm):
-    arm.connect()
-    arm.joints = 0.0, np.full(6, 0.5, np.float32)
-    arm.command(np.full(6, 0.6))
-    arm.hold()
-    first = BUS.published[COMMANDS][-1].points[0].positions
-    arm.joints = 0.0, np.full(6, 0.4, np.float32)  # it sags
-    arm.hold()
-    arm.close()
-    assert BUS.published[COMMANDS][-1].points[0].positions == first
+@pytest.mark.parametrize("told", ["hold", "stop"])
+def test_a_hold_and_a_stop_repeat_the_last_command_wherever_the_arm_is(connected, told):
+    connected.joints = 0.0, np.full(6, 0.5, np.float32)  # it lags
+    connected.command(np.full(6, 0.55))
+    connected.command(np.full(6, 0.6))
+    getattr(connected, told)()
+    connected.joints = 0.0, np.full(6, 0.4, np.float32)  # it sags
+    getattr(connected, told)()
+    assert sent_positions()[-2:] == [[0.6] * 6] * 2
 
 
-def test_the_watchdog_stops_the_arm_where_it_is_by_a_node_of_its_own(arm):
+def test_before_any_command_a_hold_stays_where_it_began(connected):
+    connected.hold()  # nothing is known yet: nothing to send
+    connected.joints = 0.0, np.full(6, 0.5, np.float32)
+    connected.hold()
+    connected.joints = 0.0, np.full(6, 0.25, np.float32)
+    connected.stop()
+    assert sent_positions() == [[0.5] * 6] * 2
+
+
+def test_a_command_of_an_earlier_connection_is_not_repeated(connected):
+    connected.command(np.full(6, 0.6))
+    connected.close()
+    connected.connect()  # somebody has moved it
+    connected.joints = 0.0, np.full(6, 0.25, np.float32)
+    connected.hold()
+    assert sent_positions()[-1] == [0.25] * 6
+
+
+def test_the_watchdog_repeats_the_last_command(connected):
+    stop_arm = pickle.loads(pickle.dumps(connected.stopper()))
+    connected.command(np.full(6, 0.55))
+    connected.command(np.full(6, 0.6))
+    stop_arm.on_joints(SimpleNamespace(name=["shoulder_pan"], position=[0.5]))  # it lags
+    stop_arm()
+    assert sent_positions()[-1] == [0.6] * 6
+
+
+def test_before_any_command_the_watchdog_sends_the_arm_to_where_it_is_measured(arm):
+    BUS.subscribed.clear()
     stop_arm = pickle.loads(pickle.dumps(arm.stopper()))  # as it arrives in its process
     assert BUS.nodes == ["dipole_watchdog"]
     with pytest.raises(KeyError):

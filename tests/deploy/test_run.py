@@ -4,20 +4,21 @@ import io
 import json
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dipole.data.errors import ConfigError
-from dipole.deploy import DryRun, LoopConfig, State, VirtualClock
+from dipole.deploy import ActionSpec, DryRun, Limits, LoopConfig, State, VirtualClock
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop import run as module
 from dipole.deploy.loop.log import LOGGER, printed_log
 from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
 from dipole.deploy.loop.watched import run_in_thread
 from dipole.deploy.safety import watchdog
-from dipole.deploy.safety.times import check_times
+from dipole.deploy.safety.times import check_braking, check_times
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_processes import RealRobot, make_real_loop, quick
@@ -169,6 +170,51 @@ def test_the_defaults_make_sense_and_so_does_no_watchdog():
     check_times(LoopConfig().resolved(), 0.5)
     check_times(LoopConfig(max_hold=None).resolved(), 0.16)
     check_times(LoopConfig(call_timeout=10.0).resolved(), None)
+
+
+def action(velocity, acceleration, kind="joint_position"):
+    limits = Limits((-2.0,) * 2, (2.0,) * 2, (2.0, velocity), (4.0, acceleration))
+    measured_by = "" if kind == "joint_velocity" else "x"
+    return ActionSpec(("a", "b"), measured_by=measured_by, kind=kind).with_limits(limits)
+
+
+@pytest.mark.parametrize(
+    ("spec", "seconds"),
+    [
+        (action(1.0, 0.1), 10),  # velocity / acceleration
+        (action(1.0, 1.0, "joint_velocity"), 6),  # four times that, and largest value / velocity
+    ],
+)
+def test_limits_with_which_braking_takes_long_are_refused_at_the_start(spec, seconds):
+    message = rf"may need {seconds} s to brake, .* max_braking=5 s: .* velocity=.* acceleration="
+    with pytest.raises(ConfigError, match=message):
+        check_braking(LoopConfig().resolved(), spec)
+    check_braking(LoopConfig(max_braking=1.01 * seconds).resolved(), spec)
+    check_braking(LoopConfig().resolved(), action(1.0, 0.2))
+    check_braking(LoopConfig().resolved(), action(1.0, 2.0, "joint_velocity"))
+
+
+def test_that_is_refused_before_the_robot_is_connected(tmp_path):
+    robot = RealRobot(tmp_path)
+    slow = Limits((-2.0,) * 2, (2.0,) * 2, (1.0,) * 2, (0.1,) * 2)
+    robot.spec = replace(robot.spec, limits=slow)
+    with pytest.raises(ConfigError, match="may need 10 s to brake"):
+        run_policy(robot, infer, config(tmp_path))
+    assert robot.calls == []
+
+
+@pytest.mark.parametrize("name", ["seconds", "watchdog"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, "30", True])
+def test_a_run_of_no_length_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name}={value!r}; it must be a positive number"):
+        RunConfig(**{name: value})
+
+
+def test_what_inference_has_to_say_is_in_the_report(tmp_path, monkeypatch):
+    assert infer().notes == []
+    monkeypatch.setattr(ThreadInference, "notes", ["computed on a toaster"])
+    report = run_policy(RealRobot(tmp_path), infer, config(tmp_path, output=tmp_path / "run"))
+    assert report.notes == ["computed on a toaster"]
 
 
 # The log ------------------------------------------------------------------------------------------

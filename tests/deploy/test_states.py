@@ -40,18 +40,6 @@ def test_the_first_end_is_kept():
     assert states.reason == "the cable is out"
 
 
-def test_a_thread_of_the_run_before_changes_nothing():
-    states = machine(*RUNNING, State.FAULT)
-    before = states.epoch
-    states.reset()
-    for state in RUNNING:
-        states.to(state, "the next run", epoch=states.epoch)
-    assert states.to(State.FAULT, "awake again", epoch=before) is False
-    with pytest.raises(StateError, match="this run of it is over"):
-        states.to(State.HOLD, "awake again", epoch=before)
-    assert (states.state, states.reason) == (State.RUN, "the next run")
-
-
 def test_a_note_that_blocks_keeps_no_other_thread_from_changing_it():
     inside, go, noted = threading.Event(), threading.Event(), []
 

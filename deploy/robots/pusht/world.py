@@ -4,7 +4,7 @@
     physics ──sensor_hz──> reading, noise, dropped or not ──sensor_delay──> can be observed
 
 It keeps no clock; whoever calls says what time it is. In real time that is a process
-(sim_pusht.py), in tests the virtual clock.
+(robot.py), in tests the virtual clock.
 """
 
 from collections import deque

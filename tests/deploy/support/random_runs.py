@@ -305,7 +305,8 @@ def _config(random, policy_hz, control_hz):
         max_observation_age=choose((0.1, 0.3)), max_action_lateness=choose((0.2, 1.0)),
         inference_timeout=choose((0.2, 2.0)), max_hold=choose((None, 0.2, 30.0)),
         max_limited=choose((None, 0.2, 5.0)), max_approach=choose((None, 0.2)),
-        max_missed=choose((0, 1, 2, 2, 5)), refuse_beyond=choose((1.0, 1.0, 1e6, 1e300)),
+        max_braking=1e9, max_missed=choose((0, 1, 2, 2, 5)),
+        refuse_beyond=choose((1.0, 1.0, 1e6, 1e300)),
         align_to=choose((None, None, "other")), call_timeout=choose((0.1, 10.0)),
     )  # fmt: skip
 
