@@ -105,8 +105,9 @@ class ControlLoop:
             seen = self._await_observation()
             self._sender.start(self._executor.measured())  # refuses what no command could mend
             self._warm_up(seen)
-        except (DipoleError, KeyboardInterrupt) as error:
-            self._finish(Ending(State.FAULT, str(error) or "interrupted", brake=False))
+        except BaseException as error:  # whatever it is, the robot is told to stop
+            reason = str(error) if isinstance(error, DipoleError) else repr(error)
+            self._finish(Ending(State.FAULT, reason, brake=False))
             raise
 
     def arm(self) -> None:
