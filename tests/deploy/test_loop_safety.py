@@ -424,6 +424,77 @@ def test_what_no_filter_would_make_is_not_sent(values, message):
         gate.check(Command(np.array(values)))
 
 
+# The robot's own code -------------------------------------------------------------------------
+
+
+def is_told(robot, name, does):
+    """Has a method of the robot do something else, from its third call on (connect: at once)."""
+    method, calls = getattr(robot, name), []
+
+    def told(*arguments):
+        calls.append(name)
+        if name == "connect" or len(calls) > 2:
+            does()
+        return method(*arguments)
+
+    setattr(robot, name, told)
+
+
+def raises():
+    raise OSError("the cable is out")
+
+
+@pytest.mark.parametrize("name", ["observe", "command"])
+@pytest.mark.parametrize("how", ["raises", "takes long"])
+def test_a_call_that_raises_or_takes_long_is_a_fault_and_the_robot_is_stopped_once(name, how):
+    clock = VirtualClock()
+    robot = MeasuredArm(clock)
+    is_told(robot, name, raises if how == "raises" else lambda: clock.advance(0.5))
+    loop = loop_of(robot, moving)
+    report = run(loop, 5.0)
+    said = "raised OSError: the cable is out" if how == "raises" else "took 0.500 s (call_timeout)"
+    assert (loop.states.state, loop.states.reason) == (State.FAULT, f"the robot's {name}() {said}")
+    assert robot.calls.count("stop") == 1
+    assert report.stopped is True
+
+
+@pytest.mark.parametrize("how", ["raises", "takes long"])
+def test_so_is_a_hold_before_anything_was_commanded(how):
+    clock = VirtualClock()
+    robot = MeasuredArm(clock, seen_at=lambda now: min(now, 0.0))
+    is_told(robot, "hold", raises if how == "raises" else lambda: clock.advance(0.5))
+    loop = loop_of(robot, moving)
+    loop.prepare()
+    loop.arm()
+    clock.advance(1.0)  # the joints were measured too long ago: where to begin is not known
+    report = loop.run(5.0)
+    assert "the robot's hold()" in loop.states.reason
+    assert loop.states.state is State.FAULT
+    assert robot.sent == []
+    assert report.stopped is True
+
+
+def test_a_connection_that_raises_is_a_fault():
+    robot = MeasuredArm(VirtualClock())
+    is_told(robot, "connect", raises)
+    loop = loop_of(robot)
+    with pytest.raises(RobotFault, match=r"connect\(\) raised OSError"):
+        loop.prepare()
+    assert loop.states.state is State.FAULT
+
+
+def test_a_stop_that_does_not_return_is_told_and_no_new_run_begins():
+    robot, go = MeasuredArm(VirtualClock()), threading.Event()
+    robot.stop = lambda: go.wait(20)
+    loop = loop_of(robot, moving, stop_timeout=0.1)
+    report = run(loop, 0.5)
+    assert report.stopped is False
+    assert "NOT KNOWN" in str(report)
+    with pytest.raises(StateError, match=r"stop\(\) has still not returned"):
+        loop.reset()
+    go.set()
+
+
 # Beginning again ------------------------------------------------------------------------------
 
 

@@ -89,6 +89,16 @@ def test_running_out_of_memory_is_a_death_with_its_cause():
         inference.warm_up(OBSERVATION, 1)
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks /proc what it has")
+@pytest.mark.parametrize("inference", [real_processes.memory_hungry], indirect=True)
+def test_a_process_that_really_runs_out_of_memory_is_a_death(inference):
+    inference.submit(request(1))
+    assert answer(inference).error == ""
+    inference.submit(request(2))
+    with pytest.raises(InferenceDied, match="exit code 1"):
+        answer(inference)
+
+
 @pytest.mark.parametrize("inference", [real_processes.quick], indirect=True)
 def test_a_process_computes_and_its_death_is_noticed_without_a_request(inference):
     inference.warm_up(OBSERVATION, 1)

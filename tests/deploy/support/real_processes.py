@@ -56,6 +56,20 @@ def raising(error):
     return SPEC, compute
 
 
+def memory_hungry():
+    """Chunk 2 takes more memory than this process may have."""
+    import resource
+
+    def compute(ticket, observation):
+        if ticket.chunk_id == 2:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+            np.ones(2**28)
+        return counting()(ticket, observation)
+
+    return SPEC, compute
+
+
 def echoing():
     """Answers with what is known."""
 
