@@ -14,7 +14,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from dipole.data.errors import DipoleError
 from dipole.deploy.chunks.action_queue import ChunkQueue
@@ -22,27 +21,18 @@ from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.clock import Clock, RealClock
 from dipole.deploy.loop.command_sender import CommandSender
 from dipole.deploy.loop.config import LoopConfig
-from dipole.deploy.loop.receding_horizon import RecedingHorizon, slow_inference
+from dipole.deploy.loop.preparation import first_observation, warm_up
+from dipole.deploy.loop.receding_horizon import RecedingHorizon
 from dipole.deploy.loop.report import Report
-from dipole.deploy.loop.states import State, StateError, StateMachine, Transition
+from dipole.deploy.loop.states import Ending, State, StateError, StateMachine, Transition
 from dipole.deploy.recording.recorder import NoRecorder, Recorder, Unfailing
 from dipole.deploy.robots.robot import Robot
 from dipole.deploy.safety.signals import stop_signals
 from dipole.deploy.safety.supervisor import Monitor, RobotFault, Supervisor
 from dipole.deploy.safety.times import check_braking
 from dipole.deploy.safety.watchdog import WatchdogFired
-from dipole.deploy.types import Arrays
 
 LOG = logging.getLogger("dipole.deploy")
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Why a run ends; brake: whether the robot can still be commanded to rest."""
-
-    state: State
-    reason: str
-    brake: bool = True
 
 
 class ControlLoop:
@@ -102,9 +92,13 @@ class ControlLoop:
         self.states.to(State.WARMUP, "connecting")
         try:
             self.supervisor.connect()
-            seen = self._await_observation()
+            seen = first_observation(
+                self._executor, self.supervisor, self.clock, self.config.period
+            )
             self._sender.start(self._executor.measured())  # refuses what no command could mend
-            self._warm_up(seen)
+            if warning := warm_up(self._inference, self._executor, seen, self.config):
+                self.report.notes.append(warning)
+                self._say(warning)
         except BaseException as error:  # whatever it is, the robot is told to stop
             reason = str(error) if isinstance(error, DipoleError) else repr(error)
             self._finish(Ending(State.FAULT, reason, brake=False))
@@ -360,7 +354,7 @@ class ControlLoop:
             if self.report.counts["heartbeats_failed"] == 1:
                 self.report.notes.append(f"the heartbeat failed while braking: {error}")
 
-    # Before motion ------------------------------------------------------------------------------
+    # Runs ---------------------------------------------------------------------------------------
 
     def _renew(self, after: ChunkQueue | None) -> None:
         """What belongs to one run: a thread that is stuck in an earlier one finds its own."""
@@ -381,28 +375,6 @@ class ControlLoop:
         self._motion = self._sender.motion
         self._held_since, self._stop_asked, self._running = None, None, False
         self._over.clear()
-
-    def _await_observation(self, seconds: float = 5.0) -> Arrays:
-        deadline = self.clock.now() + seconds
-        while True:
-            seen = self._executor.first_look(self.supervisor.observe(), self.clock.now())
-            if seen is not None:
-                return seen
-            if self.clock.now() >= deadline:
-                refused = self._executor.observations.refused
-                problems = ", ".join(refused) or "the robot gave none"
-                raise StateError(f"no usable observation within {seconds:g} s: {problems}")
-            self.clock.sleep_until(self.clock.now() + self.config.period)
-
-    def _warm_up(self, seen: Arrays) -> None:
-        calls, known = self.config.warmup_calls, self._executor.known_for_warm_up()
-        seconds = self._inference.warm_up(seen, calls, known)
-        del seconds[calls : calls + 1], seconds[:1]  # the first of each kind may compile
-        window = self._executor.window
-        usable = window.horizon - window.n_obs_steps + 1
-        if warning := slow_inference(seconds, self.config, usable):
-            self.report.notes.append(warning)
-            self._say(warning)
 
     def _note(self, transition: Transition) -> None:
         self._keep(transition)

@@ -51,6 +51,15 @@ class Transition:
     reason: str
 
 
+@dataclass(frozen=True)
+class Ending:
+    """Why a run ends; brake: whether the robot can still be commanded to rest."""
+
+    state: State
+    reason: str
+    brake: bool = True
+
+
 class StateMachine:
     """The present state and why it was entered; any thread may change it.
 
