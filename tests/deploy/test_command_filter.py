@@ -374,3 +374,28 @@ def test_a_braking_ramp_is_not_cut_short_by_missed_slots():
 
 def test_the_angle_helper_agrees_with_scipy():
     assert angle(turned(0)[3:], turned(50)[3:]) == pytest.approx(np.radians(50))
+
+
+@pytest.mark.parametrize("continuous", [True, False])
+def test_limits_that_are_meant_as_none_loosen_no_other_limit(continuous):
+    limits = Limits((-1e9,), (1e9,), (1.0,), (1e9,))
+    group = ActionGroup("g", "joint_position", ("x",), "rad", measured_by="x", limits=limits,
+                        continuous=("x",) if continuous else ())  # fmt: skip
+    command_filter = CommandFilter(ActionSpec.of(group), 0.01)
+    command_filter.reset(np.zeros(1))
+    path = [0.0, *(float(command_filter.step(np.array([0.25])).values[0]) for _ in range(40))]
+    assert path[-1] == 0.25
+    assert np.diff(path).max() <= 0.01 * (1 + 1e-9)
+
+
+def test_the_gate_refuses_what_turns_round_at_once_though_it_is_slow():
+    from dipole.deploy.safety.command_filter import Command
+
+    limits = Limits((-10.0,), (10.0,), (5.0,), (4.0,))
+    group = ActionGroup("g", "joint_position", ("x0",), "rad", measured_by="x", limits=limits)
+    gate = CommandGate(ActionSpec.of(group), 0.01)
+    gate.start(np.zeros(1))
+    for k in range(1, 4):  # 0.04, 0.08, 0.12 rad/s
+        gate.check(Command(np.array([4e-4 * k * (k + 1) / 2])))
+    with pytest.raises(RobotFault, match="g: x0 is accelerated beyond its limit"):
+        gate.check(Command(np.array([2.4e-3 - 1e-3])))
