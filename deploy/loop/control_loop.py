@@ -9,7 +9,6 @@ stays, from the slot on in which the action is missing. Whatever ends a run: a b
 the robot's stop().
 """
 
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.clock import Clock, RealClock
 from dipole.deploy.loop.command_sender import CommandSender
 from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.log import LOGGER
 from dipole.deploy.loop.preparation import first_observation, warm_up
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
 from dipole.deploy.loop.report import Report
@@ -31,8 +31,6 @@ from dipole.deploy.safety.signals import stop_signals
 from dipole.deploy.safety.supervisor import Monitor, RobotFault, Supervisor
 from dipole.deploy.safety.times import check_braking
 from dipole.deploy.safety.watchdog import WatchdogFired
-
-LOG = logging.getLogger("dipole.deploy")
 
 
 class ControlLoop:
@@ -59,14 +57,14 @@ class ControlLoop:
         config: LoopConfig | None = None,
         *,
         clock: Clock | None = None,
-        log: Callable[[str], None] = LOG.info,
+        log: Callable[[str], None] = LOGGER.info,
         heartbeat: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
     ) -> None:
         self.config = config = (config or LoopConfig()).resolved(inference.spec)
         check_braking(config, robot.spec.action)
         self.clock: Clock = clock or RealClock()
-        self.recorder: Recorder = Unfailing(recorder or NoRecorder())
+        self.recorder = Unfailing(recorder or NoRecorder())
         self.states = StateMachine(self.clock.now, self._note)
         self.doing: tuple[str, float] | None = None
         self.supervisor: Supervisor
@@ -145,6 +143,8 @@ class ControlLoop:
             report.seconds = self.clock.now() - started
             for reason, count in self._executor.observations.refused.items():
                 report.counts[f"readings_{reason}"] = count
+            if failed := self.recorder.failed:
+                report.notes.append(f"the recorder raised {failed} times: records are missing")
             self.doing, self._running = None, False
         if raised is not None:
             raise raised
