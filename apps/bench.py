@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from dipole.apps.compose import run
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 
 Config = dict[str, Any]
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from dipole.data import EpisodeStore, Features, Windows, WindowSpec, split_episodes
-from dipole.data.bundle import dataset_path
-from dipole.data.errors import ConfigError
-from dipole.data.recorded import as_recorded
+from dipole.data.core.errors import ConfigError
+from dipole.data.loading.recorded import as_recorded
+from dipole.data.store.bundle import dataset_path
 
 
 def choose_device(name: str) -> torch.device:

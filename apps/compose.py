@@ -63,7 +63,9 @@ def run(config_name: str, argv: list[str], job: Callable[[Config], int]) -> int:
 
 
 def _run_job(number: int, count: int, config: Config, job: Callable[[Config], int]) -> int:
-    from dipole.data.errors import DipoleError  # late: it brings torch, which --help does not need
+    from dipole.data.core.errors import (
+        DipoleError,  # late: it brings torch, which --help does not need
+    )
 
     given = _printable(config["overrides"])
     settings = " ".join(f"{key}={value}" for key, value in given.items())

@@ -9,10 +9,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dipole.apps.errors import UsageError
 from dipole.data.convert import Selection, convert
-from dipole.data.formats.joined import open_joined
-from dipole.data.formats.mirrored import with_mirror_image
-from dipole.data.formats.source import Source, open_source, positive_number, state_unrecorded
-from dipole.data.registry import nearest
+from dipole.data.core.registry import nearest
+from dipole.data.sources.combine.joined import open_joined
+from dipole.data.sources.combine.mirrored import with_mirror_image
+from dipole.data.sources.source import Source, open_source, positive_number, with_missing_metadata
 from dipole.envs import pusht_geometry  # noqa: F401  registers its mirror
 
 WORDS = """words:
@@ -46,7 +46,7 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
         opened = open_joined([source, *others], selection.keys, fps, environment)
     else:
         opened = open_source(source)
-        state_unrecorded(opened, fps, environment)
+        with_missing_metadata(opened, fps, environment)
     if "mirror" in said:
         opened = with_mirror_image(opened, said["mirror"], selection.of(opened.about))
         selection = Selection(images=selection.images)
@@ -59,7 +59,7 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
 
         path = Path(destination).expanduser()
         if to == "lerobot":
-            from dipole.data.formats.lerobot_export import export_lerobot
+            from dipole.data.export.lerobot import export_lerobot
 
             export_lerobot(opened, path, selection, progress)
         else:

@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from dipole.apps import data_view
-from dipole.data.info import Info, dataset_info
-from dipole.data.memory import readable
-from dipole.data.store import EpisodeStore
-from dipole.data.units import units_text
-from dipole.data.validate import Validation, validate
+from dipole.data.core.memory import format_bytes
+from dipole.data.core.units import units_text
+from dipole.data.inspection.info import Info, dataset_info
+from dipole.data.inspection.validate import Validation, validate
+from dipole.data.store.store import EpisodeStore
 
 
 def main(argv: list[str]) -> int:
@@ -109,7 +109,7 @@ def _print_info(info: Info, console: Console) -> None:
         keys.add_column(heading, overflow="fold")
     for array in info.arrays:
         shape = "×".join(map(str, array.shape)) or "1"
-        sizes = [readable(array.n_bytes), f"{array.chunk_frames:,}"]
+        sizes = [format_bytes(array.n_bytes), f"{array.chunk_frames:,}"]
         said = [array.key, array.kind, shape, array.dtype, units_text(array.units)]
         keys.add_row(*map(escape, said), *sizes)
     console.print(keys)

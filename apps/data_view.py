@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from dipole.apps.errors import UsageError
-from dipole.data.bundle import PREFIX
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
-from dipole.data.store import EpisodeStore
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
+from dipole.data.store.bundle import PREFIX
+from dipole.data.store.store import EpisodeStore
 from dipole.data.view import SCENES, Scene, ViewSpec, write_page
 from dipole.data.view.page import Written, check_output
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.apps.compose import run
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import LoopConfig, Robot
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.inference.process import FromCheckpoint, ProcessInference

@@ -5,7 +5,7 @@ from typing import Any
 
 from dipole.apps.common import choose_device
 from dipole.apps.compose import run
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.envs import Evaluation
 from dipole.policy import Policy
 from dipole.policy.checkpoint import find_checkpoint, read_config

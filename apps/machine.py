@@ -107,7 +107,7 @@ def devices() -> Iterator[tuple[str, str, str]]:
 def memory() -> str:
     """Free memory, within the container's limit where there is one."""
     try:
-        from dipole.data.memory import free_memory
+        from dipole.data.core.memory import free_memory
     except Exception as error:  # it needs torch and zarr, and this report has to say so
         return f"unknown: {_first_line(error)}"
     return f"{free_memory() / GIB:.1f} GiB free"

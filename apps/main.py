@@ -104,7 +104,7 @@ def _help() -> str:
 
 def _is_for_a_person(error: Exception) -> bool:
     """Whether the message tells the user what to do; any other exception is a defect of ours."""
-    errors = sys.modules.get("dipole.data.errors")  # if nobody imported it, nobody raised one
+    errors = sys.modules.get("dipole.data.core.errors")  # if nobody imported it, nobody raised one
     return errors is not None and isinstance(error, errors.DipoleError)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dipole.apps.errors import UsageError
-from dipole.data.errors import ConfigError
-from dipole.data.record import Demonstration
-from dipole.data.registry import nearest
-from dipole.data.writer import EpisodeWriter
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
+from dipole.data.recording.episode_writer import EpisodeWriter
+from dipole.data.recording.record import Demonstration
 
 TAKEOVER_STEPS = 200
 
@@ -155,7 +155,7 @@ def _record(settings: RecordSettings, environment: tuple[str, dict[str, Any]]) -
 
 
 def _by_expert(settings: RecordSettings, environment: str) -> Iterator[Demonstration]:
-    from dipole.data.record import successful
+    from dipole.data.recording.record import successful
     from dipole.envs.experts import EXPERTS
     from dipole.envs.experts.demonstrate import demonstrations
     from dipole.envs.experts.disturbance import DisturbanceSpec

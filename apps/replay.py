@@ -4,7 +4,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy.recording.file_format import has_end, read_format
 from dipole.deploy.recording.replay import Verdict, replay
 

@@ -5,7 +5,7 @@ import signal
 from typing import Any
 
 from dipole.apps.compose import run
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.server import PolicyServer

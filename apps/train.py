@@ -12,8 +12,8 @@ import dipole
 from dipole.apps.common import TaskData, choose_device
 from dipole.apps.compose import run
 from dipole.data import Features, make_loader
-from dipole.data.errors import ConfigError
-from dipole.data.units import units_text
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.units import units_text
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.encoders.pretrained import with_architecture

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from dipole.data import EpisodeStore, Feature, Features, Windows, WindowSpec, make_loader
 from dipole.data.convert import Selection, convert
-from dipole.data.formats.source import open_source
+from dipole.data.sources.source import open_source
 
 Clock = Callable[[], float]
 LEROBOT = 106.0  # windows a second a worker: LeRobot's loader, Push-T-sized PNG, on such a machine

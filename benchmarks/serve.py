@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.window_spec import WindowSpec
+from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.inference.base import Compute, Inference
 from dipole.deploy.inference.process import ProcessInference
 from dipole.deploy.inference.remote import RemoteInference

@@ -12,7 +12,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # msgpack and websockets are all there is; a module that is not named here is not in it.
 MODULES = {
     "": "__init__",
-    "data": "__init__ errors registry units window_spec",
+    "data": "__init__",
+    "data.core": "__init__ errors registry units",
+    "data.loading": "__init__ window_spec",
     "policy": "__init__ guidance history",
     "deploy": "__init__ types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",

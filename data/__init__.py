@@ -1,6 +1,6 @@
 """Demonstrations: the episode store, its windows, and the batches that training sees.
 
-Importing this room imports nothing else; what it holds comes when it is first asked for. So a
+Importing this package imports nothing else; what it holds comes when it is first asked for. So a
 robot's computer needs no zarr, and whoever only reads episodes needs no torch.
 """
 
@@ -8,59 +8,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dipole.data.bundle import bundled
-    from dipole.data.errors import CheckpointError, ConfigError, DataError, DipoleError
-    from dipole.data.features import TRANSFORMS, Feature, Features
-    from dipole.data.formats.video import Clip
-    from dipole.data.frame_array import FrameArray
-    from dipole.data.loader import Loader, make_loader
-    from dipole.data.split import split_episodes
-    from dipole.data.statistics import Statistics
-    from dipole.data.store import EpisodeStore
-    from dipole.data.stored_array import StoredArray
-    from dipole.data.window_spec import WindowSpec
-    from dipole.data.windows import Batch, Windows
-    from dipole.data.writer import EpisodeWriter
-
-__all__ = [
-    "TRANSFORMS",
-    "Batch",
-    "CheckpointError",
-    "Clip",
-    "ConfigError",
-    "DataError",
-    "DipoleError",
-    "EpisodeStore",
-    "EpisodeWriter",
-    "Feature",
-    "Features",
-    "FrameArray",
-    "Loader",
-    "Statistics",
-    "StoredArray",
-    "WindowSpec",
-    "Windows",
-    "bundled",
-    "make_loader",
-    "split_episodes",
-]
+    from dipole.data.core.errors import CheckpointError as CheckpointError
+    from dipole.data.core.errors import ConfigError as ConfigError
+    from dipole.data.core.errors import DataError as DataError
+    from dipole.data.core.errors import DipoleError as DipoleError
+    from dipole.data.loading.features import TRANSFORMS as TRANSFORMS
+    from dipole.data.loading.features import Feature as Feature
+    from dipole.data.loading.features import Features as Features
+    from dipole.data.loading.loader import Loader as Loader
+    from dipole.data.loading.loader import make_loader as make_loader
+    from dipole.data.loading.split import split_episodes as split_episodes
+    from dipole.data.loading.statistics import Statistics as Statistics
+    from dipole.data.loading.window_spec import WindowSpec as WindowSpec
+    from dipole.data.loading.windows import Batch as Batch
+    from dipole.data.loading.windows import Windows as Windows
+    from dipole.data.recording.episode_writer import EpisodeWriter as EpisodeWriter
+    from dipole.data.store.bundle import bundled as bundled
+    from dipole.data.store.lazy_array import LazyArray as LazyArray
+    from dipole.data.store.store import EpisodeStore as EpisodeStore
+    from dipole.data.store.video import Clip as Clip
+    from dipole.data.store.zarr_array import ZarrArray as ZarrArray
 
 _MODULES = {
-    "bundle": ("bundled",),
-    "errors": ("CheckpointError", "ConfigError", "DataError", "DipoleError"),
-    "features": ("TRANSFORMS", "Feature", "Features"),
-    "formats.video": ("Clip",),
-    "frame_array": ("FrameArray",),
-    "loader": ("Loader", "make_loader"),
-    "split": ("split_episodes",),
-    "statistics": ("Statistics",),
-    "store": ("EpisodeStore",),
-    "stored_array": ("StoredArray",),
-    "window_spec": ("WindowSpec",),
-    "windows": ("Batch", "Windows"),
-    "writer": ("EpisodeWriter",),
+    "core.errors": ("CheckpointError", "ConfigError", "DataError", "DipoleError"),
+    "loading.features": ("TRANSFORMS", "Feature", "Features"),
+    "loading.loader": ("Loader", "make_loader"),
+    "loading.split": ("split_episodes",),
+    "loading.statistics": ("Statistics",),
+    "loading.window_spec": ("WindowSpec",),
+    "loading.windows": ("Batch", "Windows"),
+    "recording.episode_writer": ("EpisodeWriter",),
+    "store.bundle": ("bundled",),
+    "store.lazy_array": ("LazyArray",),
+    "store.store": ("EpisodeStore",),
+    "store.video": ("Clip",),
+    "store.zarr_array": ("ZarrArray",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = tuple(sorted(_WHERE))
 
 
 def __getattr__(name: str) -> Any:

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.episode_schema import FrameSchema
-from dipole.data.errors import DataError
-from dipole.data.formats.source import About, Source, SourceEpisode, frames_of, pieces
-from dipole.data.formats.video import Clip, PacketTable, VideoError, VideoReader, cut, video_error
-from dipole.data.store_builder import StoreBuilder
-from dipole.data.validate import validate
-from dipole.data.writer import place_store, refuse_existing
-from dipole.data.written_array import check_encoding
+from dipole.data.core.errors import DataError
+from dipole.data.inspection.validate import validate
+from dipole.data.recording.episode_writer import place_store, refuse_existing
+from dipole.data.sources.source import Source, SourceEpisode, SourceInfo, frames_of, pieces
+from dipole.data.store.array_appender import check_encoding
+from dipole.data.store.schema import FrameSchema
+from dipole.data.store.video import Clip, PacketTable, VideoError, VideoReader, cut, video_error
+from dipole.data.store.writer import StoreWriter
 
 Progress = Callable[[int, int, str], object]
 
@@ -43,7 +43,7 @@ class Selection:
         if self.images != "keep":
             check_encoding(self.images)
 
-    def of(self, about: About) -> About:
+    def of(self, about: SourceInfo) -> SourceInfo:
         """The source with nothing but this; raises DataError for what it does not have."""
         frames = frames_of(about, self.keys)
         numbers = {episode.number for episode in about.episodes}
@@ -76,7 +76,7 @@ def convert(
             f"{about.path}: no key 'action' is taken, and without one nothing is learnt"
         )
     with work_folder(path, request(about, selection)) as work:
-        builder = StoreBuilder(
+        builder = StoreWriter(
             work / "store", "zstd" if selection.images == "keep" else selection.images
         )
         keep = selection.images == "keep"
@@ -98,8 +98,8 @@ class _Copy:
     def __init__(
         self,
         source: Source,
-        about: About,
-        builder: StoreBuilder,
+        about: SourceInfo,
+        builder: StoreWriter,
         work: Path,
         keep_video: bool,
         progress: Progress,
@@ -222,7 +222,7 @@ def work_folder(path: Path, words: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(work)
 
 
-def request(about: About, selection: Selection) -> dict[str, Any]:
+def request(about: SourceInfo, selection: Selection) -> dict[str, Any]:
     """What must be the same for an unfinished conversion to be gone on with."""
     return {
         "source": str(about.path.resolve()),
@@ -245,7 +245,7 @@ def _newest(path: Path) -> int:
 
 
 def _refuse_absent(
-    about: About, frames: dict[str, FrameSchema], chosen: list[SourceEpisode]
+    about: SourceInfo, frames: dict[str, FrameSchema], chosen: list[SourceEpisode]
 ) -> None:
     for key in frames:
         absent = set(about.absent.get(key, ())) & {episode.number for episode in chosen}

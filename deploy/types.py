@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.units import Units, read_units
-from dipole.data.window_spec import WindowSpec
+from dipole.data.core.units import Units, read_units
+from dipole.data.loading.window_spec import WindowSpec
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]

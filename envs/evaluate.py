@@ -14,7 +14,7 @@ from dataclasses import asdict, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
 from dipole.envs.registry import environment_version, make_env
 from dipole.envs.rollout import Environment, EnvironmentFactory, LocalSlots, Slots

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pygame
 
-from dipole.data.record import Demonstration, record_episode
+from dipole.data.recording.record import Demonstration, record_episode
 
 GRAB_DISTANCE = 30.0  # pixels of the world, as in gym-pusht
 HINT = "touch the disc to begin - R: again - Q: save and quit"

@@ -13,8 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 from dipole.envs.pusht_coverage import coverage
 from dipole.envs.pusht_drawing import Drawing, draw_cross
 from dipole.envs.pusht_geometry import KEYPOINTS, WORLD_SIZE, Floats, pusht_keypoints

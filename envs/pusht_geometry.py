@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.features import TRANSFORMS
-from dipole.data.formats.mirrored import MIRRORS, Mirror, Reflection
+from dipole.data.loading.features import TRANSFORMS
+from dipole.data.sources.combine.mirrored import MIRRORS, Mirror, Reflection
 
 Floats = NDArray[np.float64]
 Pose = Sequence[float] | Floats  # x, y of the block's origin in pixels (y down), angle in radians

@@ -7,8 +7,8 @@ from typing import Any
 
 import gymnasium
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import Registry
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import Registry
 
 Builder = Callable[..., "gymnasium.Env[Any, Any]"]
 
@@ -60,7 +60,7 @@ def environment_version(name: str) -> dict[str, str]:
 def _pusht(**options: Any) -> "gymnasium.Env[Any, Any]":
     import inspect
 
-    from dipole.data.registry import nearest
+    from dipole.data.core.registry import nearest
     from dipole.envs.pusht import PushT
 
     known = list(inspect.signature(PushT).parameters)

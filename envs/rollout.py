@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium
 import numpy as np
 
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.envs.video import PackedFrame, pack_frame
 
 Environment = gymnasium.Env[Any, Any]

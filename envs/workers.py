@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from dipole.data.errors import DipoleError
-from dipole.data.variables import environment_variables
+from dipole.data.core.environ import environment_variables
+from dipole.data.core.errors import DipoleError
 from dipole.envs.rollout import Command, EnvironmentFactory, RolloutError, SimulatorPool, Turn
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dipole.data import Features, WindowSpec
-from dipole.data.errors import CheckpointError, ConfigError
+from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.files import (
     describe,
     read_json,

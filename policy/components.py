@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import Registry, nearest
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import Registry, nearest
 
 T = TypeVar("T")
 

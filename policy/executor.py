@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from dipole.data import WindowSpec
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.policy.history import ActionQueue, Observation, ObservationHistory, executed_slice
 from dipole.policy.solvers import Known
 

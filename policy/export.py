@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.policy.exported import FORMAT, ExportedPolicy, describe_ports, ports
 from dipole.policy.files import whole_folder, write_json, write_manifest
 from dipole.policy.policy import Policy

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.errors import CheckpointError, ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import CheckpointError, ConfigError
+from dipole.data.core.registry import nearest
 from dipole.policy.files import check_manifest, read_json
 from dipole.policy.noise import Generators, draw_noise
 from dipole.policy.policy import Policy

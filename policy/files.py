@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dipole.data.errors import CheckpointError
+from dipole.data.core.errors import CheckpointError
 
 
 def flush(path: Path) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 
 FORMS = ("replace", "identity", "jacobian")
 DECAYS = ("exponential", "linear", "none", "hard")

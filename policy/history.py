@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
-from dipole.data.window_spec import WindowSpec
+from dipole.data.core.errors import ConfigError
+from dipole.data.loading.window_spec import WindowSpec
 
 Observation = Mapping[str, np.ndarray]  # name -> [*shape], or [To, *shape], [B, To, *shape]
 

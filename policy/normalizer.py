@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Statistics
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 
 KINDS = ("limits", "gaussian", "identity")
 SMALLEST_RANGE = 1e-4  # a dimension that moves less than this is constant

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.components import ENCODERS, HEADS, build
 from dipole.policy.noise import Generators

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
 from dipole.policy.exported import ExportedPolicy, is_export, load_exported
 from dipole.policy.policy import Policy

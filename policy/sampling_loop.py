@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers.plain import plain
 from dipole.policy.heads.diffusion import DiffusionHead

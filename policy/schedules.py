@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 
 NAMES = ("squaredcos_cap_v2", "linear", "scaled_linear")
 PREDICTIONS = ("epsilon", "sample", "v_prediction")

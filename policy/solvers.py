@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import Registry
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import Registry
 from dipole.policy.guidance import Guidance
 from dipole.policy.schedules import ScheduleConfig
 

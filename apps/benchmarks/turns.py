@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from dipole.data.errors import DipoleError
-from dipole.data.variables import environment_variables
+from dipole.data.core.environ import environment_variables
+from dipole.data.core.errors import DipoleError
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 Work = Callable[[], object]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import DataError
-from dipole.data.store import EpisodeStore
+from dipole.data.core.errors import DataError
+from dipole.data.store.store import EpisodeStore
 from dipole.data.view import numbers, pictures
 from dipole.data.view.embed import data_element, safe_json
 from dipole.data.view.facts import short, without_path

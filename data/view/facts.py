@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import DataError
-from dipole.data.info import dataset_info
-from dipole.data.memory import readable
-from dipole.data.store import EpisodeStore
-from dipole.data.units import units_text
-from dipole.data.validate import validate
+from dipole.data.core.errors import DataError
+from dipole.data.core.memory import format_bytes
+from dipole.data.core.units import units_text
+from dipole.data.inspection.info import dataset_info
+from dipole.data.inspection.validate import validate
+from dipole.data.store.store import EpisodeStore
 from dipole.data.view.numbers import MOST_COLUMNS
 from dipole.data.view.pictures import camera_shape
 from dipole.data.view.ranges import ranges
@@ -38,7 +38,7 @@ def dataset_facts(store: EpisodeStore, log: Callable[[str], None]) -> dict[str, 
         "tasks": [short(task) for task in info.tasks if task][:MOST_TASKS],
         "windows": info.windows,
         "fingerprint": info.fingerprint,
-        "arrays": [{**array, "size": readable(array["n_bytes"])} for array in said["arrays"]],
+        "arrays": [{**array, "size": format_bytes(array["n_bytes"])} for array in said["arrays"]],
         "validation": _validation(store, log),
     }
 
@@ -130,7 +130,7 @@ def _fingerprint(store: EpisodeStore) -> str:
 def _validation(store: EpisodeStore, log: Callable[[str], None]) -> dict[str, Any]:
     n_bytes = sum(array.nbytes for array in store.arrays.values())
     if n_bytes > LARGEST_VALIDATED:
-        return {"skipped": f"{readable(n_bytes)} were too much to read for a page"}
+        return {"skipped": f"{format_bytes(n_bytes)} were too much to read for a page"}
     found = validate(store.path, log)
     return {
         "problems": len(found.problems),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.store import EpisodeStore
+from dipole.data.store.store import EpisodeStore
 
 MOST_COLUMNS = 64  # of a key that are plotted: the first ones
 MOST_FRAMES = 8192  # shown one by one; a longer episode becomes half as many buckets

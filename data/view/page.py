@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dipole.data.errors import ConfigError, DataError
-from dipole.data.store import EpisodeStore
+from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.store.store import EpisodeStore
 from dipole.data.view import facts
 from dipole.data.view.contents import Contents, Room, fill
 from dipole.data.view.embed import safe_json

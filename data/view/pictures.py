@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.store import EpisodeStore
+from dipole.data.store.store import EpisodeStore
 
 ASSUMED_FPS = 10.0  # where a dataset does not say how fast it was recorded
 PIECE_BYTES = 32 * 2**20  # stored images that are read at once

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import DataError
-from dipole.data.frame_array import FrameArray
-from dipole.data.statistics import PIECE_BYTES, RunningStatistics
+from dipole.data.core.errors import DataError
+from dipole.data.loading.statistics import PIECE_BYTES, RunningStatistics
+from dipole.data.store.lazy_array import LazyArray
 from dipole.data.view.numbers import MOST_COLUMNS, flat_columns
 
 BINS = 24
@@ -56,14 +56,14 @@ class Ranges:
         }
 
 
-def ranges(array: FrameArray) -> Ranges:
+def ranges(array: LazyArray) -> Ranges:
     """Of an array's first columns; pieces that cannot be read are counted and passed over."""
     columns = min(int(np.prod(array.shape[1:], dtype=np.int64)), MOST_COLUMNS)
     found = Ranges(columns)
     every = max(len(array) // SAMPLE_FRAMES, 1)
-    size = max(PIECE_BYTES // max(array.frame_bytes, 1) // array.block_frames, 1)
-    for start in range(0, len(array), size * array.block_frames):
-        stop = min(start + size * array.block_frames, len(array))
+    size = max(PIECE_BYTES // max(array.frame_bytes, 1) // array.chunk_length, 1)
+    for start in range(0, len(array), size * array.chunk_length):
+        stop = min(start + size * array.chunk_length, len(array))
         try:
             found.add(flat_columns(array.read(start, stop)), every)
         except DataError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dipole.data.registry import Registry
+from dipole.data.core.registry import Registry
 
 Point = tuple[float, float]
 

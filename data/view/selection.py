@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 
 
 def parse_episodes(text: str, n_episodes: int) -> list[int]:

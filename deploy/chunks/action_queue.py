@@ -11,7 +11,7 @@ everything that answers to a ticket of an earlier epoch, or to one older than a 
 from collections import deque
 from enum import StrEnum
 
-from dipole.data.window_spec import WindowSpec
+from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.chunks.blending import Merger
 from dipole.deploy.types import Floats, KnownActions, Ticket
 

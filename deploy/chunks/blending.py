@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import Registry
-from dipole.data.window_spec import WindowSpec
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import Registry
+from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.chunks.prefix import known_prefix
 from dipole.deploy.robots.action_math import interpolate, weighted_mean
 from dipole.deploy.robots.groups import ActionSpec

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
-from dipole.data.window_spec import WindowSpec
+from dipole.data.core.errors import ConfigError
+from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.types import Floats, KnownActions
 from dipole.policy.guidance import FORMS, Guidance, prefix_weights
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.evaluation.batched_inference import BatchedInference, run_together
 from dipole.deploy.inference.base import Compute
 from dipole.deploy.inference.torch_policy import spec_of

@@ -7,7 +7,7 @@ another computer (remote.py), or, in tests, on the virtual clock (virtual.py).
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy.types import Arrays, KnownActions, PolicySpec, Request, Result, Ticket
 
 WARM_UP = Ticket(chunk_id=0, epoch=-1, observation_time=0.0, consumed=0)  # its chunk is not used

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy.inference.base import Compute, InferenceDied, compute_chunk
 from dipole.deploy.inference.worker import InferenceWorker
 from dipole.deploy.safety.signals import ignore_terminal_signals

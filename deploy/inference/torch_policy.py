@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.chunks.prefix import check_known
 from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.inference.process import FromCheckpoint

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy.inference.base import (
     NOTHING_KNOWN,
     WARM_UP,

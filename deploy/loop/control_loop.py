@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.clock import Clock, RealClock

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.chunks.blending import make_merger
 from dipole.deploy.chunks.replanner import Replanner

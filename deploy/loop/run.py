@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.config import LoopConfig, is_positive
 from dipole.deploy.loop.control_loop import ControlLoop

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 
 
 class State(StrEnum):

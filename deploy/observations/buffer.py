@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.observations.angles import angles_of
 from dipole.deploy.observations.channel_buffer import KEPT, ChannelBuffer
 from dipole.deploy.observations.history import RecentObservations

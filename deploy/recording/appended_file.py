@@ -5,7 +5,7 @@ import os
 from io import RawIOBase
 from pathlib import Path
 
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy.recording.file_format import MAGIC
 
 SMALL = 1 << 16  # bytes; shorter records are written in one piece

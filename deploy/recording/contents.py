@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dipole.data.errors import ConfigError, DataError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.deploy.loop.config import LoopConfig, ResolvedLoopConfig
 from dipole.deploy.recording.file_format import Record, read_format, read_recording
 from dipole.deploy.recording.plain import from_plain

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 
 MAGIC = b"dipole recording 2\n"
 FORMATS = {b"dipole recording 1\n": 1, MAGIC: 2}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.inference.base import NOTHING_KNOWN
 from dipole.deploy.loop.clock import VirtualClock

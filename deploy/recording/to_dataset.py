@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import DataError
-from dipole.data.writer import EpisodeWriter
+from dipole.data.core.errors import DataError
+from dipole.data.recording.episode_writer import EpisodeWriter
 from dipole.deploy.observations.buffer import ObservationBuffer
 from dipole.deploy.recording.contents import (
     Begin,

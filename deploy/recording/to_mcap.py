@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy.loop.states import State
 from dipole.deploy.recording.contents import (
     Begin,

@@ -7,8 +7,8 @@ sides know them, and a difference may be accepted by name.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dipole.data.errors import ConfigError
-from dipole.data.units import same_units, units_text
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.units import same_units, units_text
 from dipole.deploy.loop.config import rates_differ
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.types import Meaning, PolicySpec

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.errors import ConfigError
-from dipole.data.units import canonical
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.units import canonical
 from dipole.deploy.robots import rotation as rotations
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats

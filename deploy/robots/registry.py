@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import Registry
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import Registry
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.robot import Robot, RobotSpec
 from dipole.deploy.safety.limits import Limits

@@ -44,8 +44,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.errors import ConfigError
-from dipole.data.units import Units, canonical, each_unit
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.units import Units, canonical, each_unit
 from dipole.deploy.robots.groups import FULL_TURN, ActionSpec
 from dipole.deploy.robots.rotation import SIZES, XYZW
 from dipole.deploy.safety.limits import Limits

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 from dipole.deploy.types import Floats
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy.loop.clock import SUSPENDED_SECONDS, Clock, suspended
 from dipole.deploy.robots.robot import Reading, Robot
 from dipole.deploy.safety.attempt import attempt

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.loop.config import ResolvedLoopConfig
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.safety.axis import ROUNDING

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.loop.clock import SUSPENDED_SECONDS, suspended
 from dipole.deploy.safety.attempt import attempt
 from dipole.deploy.safety.signals import ignore_terminal_signals

@@ -5,7 +5,7 @@ import ipaddress
 import math
 from dataclasses import dataclass, fields
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.wire.codec import MessageLimits
 
 SHORTEST_TOKEN = 16

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.connections import Connection, Connections, Waiting
 from dipole.deploy.server.session import ServedPolicy, Session

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dipole.data.registry import nearest
+from dipole.data.core.registry import nearest
 from dipole.deploy.inference.base import Compute, compute_chunk
 from dipole.deploy.observations.history import RecentObservations
 from dipole.deploy.types import Arrays, Request, Ticket

@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 
 ARRAY, NUMBER, DATA, DTYPE, SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
 DTYPES = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
-from dipole.data.window_spec import WindowSpec
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
+from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.types import Arrays, PolicySpec, Request, Result
 from dipole.deploy.wire.codec import MessageError, pack

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from dipole import __version__
-from dipole.data.errors import DipoleError
-from dipole.data.window_spec import WindowSpec
+from dipole.data.core.errors import DipoleError
+from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.types import Meaning, PolicySpec, Request, Result, Ticket, read_fps
 from dipole.deploy.wire.codec import MessageError, pack
 

@@ -14,7 +14,7 @@ from websockets.frames import CloseCode
 from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.wire.codec import MessageError, MessageLimits, unpack
 from dipole.deploy.wire.protocol import CLIENT
 

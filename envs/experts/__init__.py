@@ -6,8 +6,8 @@ An expert is imported when it is made, and with it the simulator that it plans i
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dipole.data.record import Demonstrator
-from dipole.data.registry import Registry
+from dipole.data.core.registry import Registry
+from dipole.data.recording.record import Demonstrator
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from dipole.data.record import Demonstration, Demonstrator, record_episode
+from dipole.data.recording.record import Demonstration, Demonstrator, record_episode
 from dipole.envs.experts import EXPERTS
 from dipole.envs.experts.disturbance import Disturbance, DisturbanceSpec
 from dipole.envs.experts.takeover import PolicyActs, TakeoverSpec, observed_by

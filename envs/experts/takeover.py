@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.checkpoint import load_policy
 from dipole.policy.executor import ChunkPolicy, Executor
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from dipole.data.errors import CheckpointError
+from dipole.data.core.errors import CheckpointError
 
 # Published name -> ours; \1 and \2 are numbers that stay.
 RENAMES = (

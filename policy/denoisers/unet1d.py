@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.components import DENOISERS
 from dipole.policy.context import Context
 from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
@@ -219,10 +219,10 @@ class ConditionalUnet1D(nn.Module):
         Mish acts on each entry and FiLM is linear, so that it is the sum of a half from the time
         and a half from the context.
         """
-        n_blocks = len(of_time)
-        halves = zip(of_time, of_context[:n_blocks], strict=True)
+        n_chunks = len(of_time)
+        halves = zip(of_time, of_context[:n_chunks], strict=True)
         films = [of_one + of_row for of_one, of_row in halves]
-        return self._denoise(chunk, films, attends(self.attention, of_context[n_blocks:]))
+        return self._denoise(chunk, films, attends(self.attention, of_context[n_chunks:]))
 
     def predictors(
         self, time_table: Sequence[Tensor], context: Context | Tensor

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 
 There = Mapping[str, Tensor | None]  # by camera: bool [B], which samples have it; None: all
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Features, WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.components import ENCODERS
 from dipole.policy.context import Context
 from dipole.policy.encoders.absence import AbsentCameras

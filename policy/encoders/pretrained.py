@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.components import BACKBONES
 from dipole.policy.encoders.backbone import Seen
 from dipole.policy.encoders.batchnorm import freeze_batchnorm, to_groupnorm

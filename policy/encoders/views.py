@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.encoders.augment import Augmentation, jitter_colours
 from dipole.policy.encoders.resize import Size, resize
 

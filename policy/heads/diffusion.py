@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dipole.data import Feature
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.components import DENOISERS, HEADS, build
 from dipole.policy.context import Context
 from dipole.policy.noise import Generators, draw_noise

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
 from dipole.policy.sampling_loop import Port, SamplingLoop
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dipole.data.variables import environment_variables
+from dipole.data.core.environ import environment_variables
 from dipole.policy.sampling_loop import (
     NOISE,
     AfterSteps,

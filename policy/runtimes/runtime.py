@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import Registry
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import Registry
 from dipole.policy.sampling_loop import Port, SamplingLoop
 
 # Arrays in the order of the inputs, all of one batch size -> the chunk [B, H, A].

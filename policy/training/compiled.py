@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm, per_group
 
 SHAPES = 64  # of activations that are compiled for, at most; torch's own limit is 8

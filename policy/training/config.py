@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dipole.data.errors import ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 
 
 @dataclass(frozen=True)

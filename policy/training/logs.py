@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.files import flush
 
 

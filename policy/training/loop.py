@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.files import remove_leftovers
 from dipole.policy.policy import Batch, Policy

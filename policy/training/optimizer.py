@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dipole.data.errors import CheckpointError, ConfigError
-from dipole.data.registry import nearest
+from dipole.data.core.errors import CheckpointError, ConfigError
+from dipole.data.core.registry import nearest
 from dipole.policy.training.config import TrainConfig
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dipole.data.errors import CheckpointError
+from dipole.data.core.errors import CheckpointError
 from dipole.policy.checkpoint import (
     Checkpoint,
     policy_config,

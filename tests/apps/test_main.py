@@ -9,7 +9,7 @@ import pytest
 
 from dipole.apps import main as command
 from dipole.apps.errors import UsageError
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 
 
 def give(monkeypatch, behaviour):

@@ -6,7 +6,7 @@ import pytest
 from dipole.apps.errors import UsageError
 from dipole.apps.record import main, parse
 from dipole.data import EpisodeStore
-from dipole.data.errors import ConfigError, DataError
+from dipole.data.core.errors import ConfigError, DataError
 
 
 def test_words_become_settings():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dipole.data import DataError, EpisodeStore, Windows, WindowSpec, bundled, make_loader
-from dipole.data.validate import validate
+from dipole.data.inspection.validate import validate
 
 _spec = importlib.util.spec_from_file_location("corpus", Path(__file__).with_name("corpus.py"))
 corpus = importlib.util.module_from_spec(_spec)
@@ -163,7 +163,7 @@ def test_a_missing_chunk_is_found_before_the_frames_are_needed_by_name(write_v2)
 
 def test_a_bundled_name_that_does_not_exist_answers_with_those_that_do(tmp_path, monkeypatch):
     (tmp_path / "pusht_expert.zarr.zip").touch()
-    monkeypatch.setattr("dipole.data.bundle._FOLDER", tmp_path)
+    monkeypatch.setattr("dipole.data.store.bundle._FOLDER", tmp_path)
     assert bundled("pusht") == tmp_path / "pusht_expert.zarr.zip"
     with pytest.raises(DataError, match="no bundled dataset 'pushT', did you mean 'pusht'"):
         EpisodeStore.open("bundled:pushT")

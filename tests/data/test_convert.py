@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore
 from dipole.data.convert import Selection, convert, spans
-from dipole.data.formats.source import open_source
-from dipole.data.validate import validate
+from dipole.data.inspection.validate import validate
+from dipole.data.sources.source import open_source
 
 _spec = importlib.util.spec_from_file_location(
     "lerobot_corpus", Path(__file__).with_name("lerobot_corpus.py")
@@ -193,7 +193,7 @@ def test_zarr_of_diffusion_policy_is_stored_anew(write_v2, tmp_path):
     store, before = converted(source, tmp_path / "ours.zarr"), EpisodeStore.open(source)
     for key in before.keys():  # noqa: SIM118
         assert np.array_equal(store[key][:], before[key][:])
-    assert store["camera"].block_frames == 1365  # 64 KiB
+    assert store["camera"].chunk_length == 1365  # 64 KiB
 
 
 def test_what_is_no_dataset_is_refused_with_what_is_known(tmp_path):
@@ -265,8 +265,8 @@ def test_a_video_damaged_after_the_conversion_is_named_by_episode_and_frame(tmp_
 
 
 def test_an_interrupted_conversion_goes_on_and_gives_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("dipole.data.written_array.SHARD_BYTES", 4 * 16 * 24 * 3)
-    monkeypatch.setattr("dipole.data.written_array.CHUNK_BYTES", 16 * 24 * 3)
+    monkeypatch.setattr("dipole.data.store.array_appender.SHARD_BYTES", 4 * 16 * 24 * 3)
+    monkeypatch.setattr("dipole.data.store.array_appender.CHUNK_BYTES", 16 * 24 * 3)
     source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "image")
     whole = converted(source, tmp_path / "whole.zarr")
     opened = open_source(source)
@@ -294,7 +294,7 @@ def test_an_interrupted_conversion_goes_on_and_gives_the_same(tmp_path, monkeypa
 KILLED = """
 import os, signal, sys
 from dipole.data.convert import convert
-from dipole.data.formats.source import open_source
+from dipole.data.sources.source import open_source
 
 source = open_source(sys.argv[1])
 read = source.read
@@ -340,10 +340,10 @@ def test_nothing_is_overwritten(tmp_path):
 
 def test_what_is_written_is_read_back_before_it_is_put_there(tmp_path, monkeypatch):
     source = corpus.write_v21(tmp_path / "theirs", LENGTHS)
-    finish = "dipole.data.store_builder.StoreBuilder.finish"
-    from dipole.data.store_builder import StoreBuilder
+    finish = "dipole.data.store.writer.StoreWriter.finish"
+    from dipole.data.store.writer import StoreWriter
 
-    written = StoreBuilder.finish
+    written = StoreWriter.finish
 
     def finish_and_lose_a_file(self, *arguments):
         written(self, *arguments)

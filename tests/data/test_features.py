@@ -134,7 +134,7 @@ def test_statistics_see_columns_and_transforms(store):
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=40), st.integers(1, 39))
 def test_statistics_in_pieces_are_those_of_the_whole(values, cut):
-    from dipole.data.statistics import RunningStatistics
+    from dipole.data.loading.statistics import RunningStatistics
 
     array = np.array(values, np.float32)[:, None]
     running = RunningStatistics()
@@ -147,7 +147,7 @@ def test_statistics_in_pieces_are_those_of_the_whole(values, cut):
 
 
 def test_statistics_read_pieces_of_bounded_size(write_v2, monkeypatch):
-    monkeypatch.setattr("dipole.data.statistics.PIECE_BYTES", 240)  # 20 frames of 3 float32
+    monkeypatch.setattr("dipole.data.loading.statistics.PIECE_BYTES", 240)  # 20 frames of 3 float32
     windows = windows_of(EpisodeStore.open(write_v2([100, 61])), {"state": Feature((3,))})
     reader, sizes = windows.readers["state"], []
     read = reader.read

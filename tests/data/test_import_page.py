@@ -9,8 +9,8 @@ import pytest
 
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
-from dipole.data.formats.lerobot_export import export_lerobot
-from dipole.data.formats.source import open_source
+from dipole.data.export.lerobot import export_lerobot
+from dipole.data.sources.source import open_source
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data-import.md").read_text()
 

@@ -5,7 +5,7 @@ import pytest
 
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
-from dipole.data.formats.joined import open_joined
+from dipole.data.sources.combine.joined import open_joined
 
 ARM = {"id": "arm", "version": "1"}
 

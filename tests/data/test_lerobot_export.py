@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
 from dipole.data.convert import Selection, convert
-from dipole.data.formats.lerobot_export import export_lerobot
-from dipole.data.formats.source import open_source
+from dipole.data.export.lerobot import export_lerobot
+from dipole.data.sources.source import open_source
 
 _spec = importlib.util.spec_from_file_location(
     "lerobot_corpus", Path(__file__).with_name("lerobot_corpus.py")
@@ -134,7 +134,7 @@ def test_statistics_are_computed_and_not_trusted(exported):
 
 
 def test_an_interrupted_export_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("dipole.data.formats.lerobot_export.FILE_BYTES", 8 * 16 * 24 * 3)
+    monkeypatch.setattr("dipole.data.export.lerobot.FILE_BYTES", 8 * 16 * 24 * 3)
     source = open_source(corpus.write_v21(tmp_path / "source", [7, 5, 9], "image"))
     read, asked = source.read, []
 
@@ -148,7 +148,7 @@ def test_an_interrupted_export_goes_on(tmp_path, monkeypatch):
         export_lerobot(source, tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
     source.read = lambda e, *rest: asked.append(e.number) or read(e, *rest)
-    monkeypatch.setattr("dipole.data.formats.lerobot_export.compare", lambda *_: None)
+    monkeypatch.setattr("dipole.data.export.lerobot.compare", lambda *_: None)
     export_lerobot(source, tmp_path / "theirs")
     assert set(asked) == {2}
     convert(open_source(tmp_path / "theirs"), tmp_path / "back.zarr")

@@ -20,7 +20,7 @@ from dipole.data import (
     WindowSpec,
     make_loader,
 )
-from dipole.data.memory import free_memory, readable
+from dipole.data.core.memory import format_bytes, free_memory
 
 LENGTHS = [9, 14, 3, 11]
 
@@ -140,9 +140,9 @@ def test_streaming_reads_only_the_frames_a_batch_needs(write_v2, monkeypatch):
 
 
 def test_decoded_chunks_are_remembered_up_to_a_number_of_bytes():
-    from dipole.data.stored_array import BlockCache
+    from dipole.data.store.zarr_array import ChunkCache
 
-    cache = BlockCache(limit_bytes=1000)
+    cache = ChunkCache(limit_bytes=1000)
     for block in range(100):
         cache.put(("a", block), np.zeros(50))
         assert sum(array.nbytes for array in cache._blocks.values()) <= 1000
@@ -235,7 +235,7 @@ def test_after_a_death_nothing_more_is_asked_of_the_other_workers(windows, monke
 
 
 def test_half_of_the_free_memory_is_the_default_limit():
-    from dipole.data.memory import resident_limit
+    from dipole.data.core.memory import resident_limit
 
     limit, free = resident_limit(torch.device("cpu")), free_memory()
     assert 0 < limit < free
@@ -247,7 +247,7 @@ def test_half_of_the_free_memory_is_the_default_limit():
     [(0, "0 bytes"), (2048, "2 KiB"), (3 * 2**30, "3 GiB"), (2**50, "1024 TiB")],
 )
 def test_bytes_are_written_for_a_person(n_bytes, text):
-    assert readable(n_bytes) == text
+    assert format_bytes(n_bytes) == text
 
 
 def test_a_batch_of_256_human_windows_takes_well_under_a_millisecond(human_path):

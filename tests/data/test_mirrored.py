@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
 from dipole.data.convert import Selection
-from dipole.data.formats.mirrored import with_mirror_image
-from dipole.data.formats.source import open_source
+from dipole.data.sources.combine.mirrored import with_mirror_image
+from dipole.data.sources.source import open_source
 from dipole.envs.pusht import PushT
 from dipole.envs.pusht_geometry import (
     GOAL_POSE,

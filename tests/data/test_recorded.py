@@ -12,7 +12,7 @@ from dipole.data import (
     Feature,
     Features,
 )
-from dipole.data.recorded import as_recorded
+from dipole.data.loading.recorded import as_recorded
 
 ARM = {"units": ["deg", "deg", "m"], "names": ["shoulder", "elbow", "gripper"]}
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipole.data.sampler import BatchSampler
+from dipole.data.loading.batch_plan import BatchSampler
 
 
 def endless(n_windows, seed, length):

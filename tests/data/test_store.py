@@ -149,8 +149,8 @@ def test_an_array_split_along_other_axes_is_read_whole(tmp_path, write_v2):
 
 
 def test_many_shards_and_chunks_are_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("dipole.data.written_array.CHUNK_BYTES", 4 * 8)
-    monkeypatch.setattr("dipole.data.written_array.SHARD_BYTES", 16 * 8)
+    monkeypatch.setattr("dipole.data.store.array_appender.CHUNK_BYTES", 4 * 8)
+    monkeypatch.setattr("dipole.data.store.array_appender.SHARD_BYTES", 16 * 8)
     values = np.arange(2 * 103, dtype=np.float32).reshape(103, 2)
     values[20:60] = 0  # chunks of zeros are written too
     with EpisodeWriter(tmp_path / "a.zarr") as writer:
@@ -161,7 +161,7 @@ def test_many_shards_and_chunks_are_whole(tmp_path, monkeypatch):
     store = EpisodeStore.open(tmp_path / "a.zarr")
     assert np.array_equal(store["action"][:], values)
     assert np.array_equal(store["action"].take(np.arange(103)), values)
-    assert all(store["action"].problem(b) is None for b in range(store["action"].n_blocks))
+    assert all(store["action"].problem(b) is None for b in range(store["action"].n_chunks))
 
 
 def test_it_is_zarr_3_with_shards_and_checksums(write):

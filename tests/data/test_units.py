@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipole.data.units import canonical, read_units, same_units, units_text
+from dipole.data.core.units import canonical, read_units, same_units, units_text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from dipole.data import EpisodeWriter
-from dipole.data.validate import validate
+from dipole.data.inspection.validate import validate
 
 
 def put(path, key, values):

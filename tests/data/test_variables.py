@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dipole.data.variables import environment_variables
+from dipole.data.core.environ import environment_variables
 
 PRINT = [sys.executable, "-c", "import os; print(os.environ.get('MINE'), os.environ.get('GONE'))"]
 

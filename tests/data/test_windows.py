@@ -200,7 +200,7 @@ def test_no_windows_at_all_is_an_error_that_says_how_long_episodes_must_be():
     windows = make_windows([5, 7], WindowSpec(2, 16, 8))
     assert len(windows) == 0
     with pytest.raises(DataError, match=r"has 7 frames.* need 8"):
-        windows.require_some()
+        windows.require_windows()
 
 
 @pytest.mark.parametrize("spec", [WindowSpec(2, 16, 8), WindowSpec(1, 1, 1), WindowSpec(3, 8, 6)])

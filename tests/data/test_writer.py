@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     writer = EpisodeWriter(tmp_path / "a")
-    monkeypatch.setattr("dipole.data.written_array.WrittenArray.append", full)
+    monkeypatch.setattr("dipole.data.store.array_appender.ArrayAppender.append", full)
     with pytest.raises(OSError, match="No space left"):
         writer.add_episode(episode())
     assert left_behind(tmp_path) == []

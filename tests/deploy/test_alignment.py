@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import Channel, ControlLoop, LoopConfig, Reading, VirtualClock
 from dipole.deploy.inference.virtual import VirtualInference
 from dipole.deploy.observations.buffer import ObservationBuffer

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionGroup, ActionSpec, Limits
 from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
 

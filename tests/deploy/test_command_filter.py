@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionGroup, ActionSpec, Limits, VirtualClock
 from dipole.deploy.robots.rotation import angle
 from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk

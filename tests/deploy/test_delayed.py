@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.latency import evaluate_delayed
 from dipole.envs import evaluate
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionGroup, ActionSpec, Channel, Limits, RobotSpec
 from dipole.deploy.robots.action_math import interpolate, nearest_equal, weighted_mean
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "policy"))
 from eyes_fixture import SMALL_UNET, TINY_RESNET
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ControlLoop, Limits, LoopConfig, VirtualClock
 from dipole.deploy.inference.torch_policy import PolicyCompute, spec_of
 from dipole.deploy.inference.virtual import VirtualInference

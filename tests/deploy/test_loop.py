@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionSpec, Channel, DryRun, RobotSpec, State, VirtualClock
 from dipole.deploy.loop.states import StateError
 from dipole.deploy.safety.supervisor import RobotFault

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import LoopConfig
 
 

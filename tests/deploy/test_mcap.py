@@ -13,7 +13,7 @@ from mcap.reader import make_reader
 from PIL import Image
 
 from dipole.apps.main import main
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy import Channel
 from dipole.deploy.recording.file_format import read_recording
 from dipole.deploy.recording.to_mcap import export_mcap

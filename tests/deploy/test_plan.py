@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dipole.data import WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionSpec
 from dipole.deploy.chunks.action_queue import ChunkQueue, Verdict
 from dipole.deploy.chunks.blending import make_merger

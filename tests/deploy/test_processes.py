@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import State
 from dipole.deploy.inference.base import InferenceDied
 from dipole.deploy.inference.process import ProcessInference

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dipole.apps.main import main
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy import Channel, Reading, VirtualClock
 from dipole.deploy.inference import VirtualInference
 from dipole.deploy.recording import recorder

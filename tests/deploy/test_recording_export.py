@@ -8,7 +8,7 @@ import pytest
 
 from dipole.apps.main import main
 from dipole.data import EpisodeStore
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy import Channel
 from dipole.deploy.recording.file_format import MAGIC, pack, read_recording
 from dipole.deploy.recording.to_dataset import to_dataset

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dipole.apps.main import main
-from dipole.data.errors import DataError
+from dipole.data.core.errors import DataError
 from dipole.deploy import Channel, LoopConfig
 from dipole.deploy.recording import file_format
 from dipole.deploy.recording.file_format import (

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionSpec, LoopConfig, VirtualClock
 from dipole.deploy.chunks.blending import make_merger
 from dipole.deploy.chunks.prefix import check_known, known_prefix

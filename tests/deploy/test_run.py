@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionSpec, DryRun, Limits, LoopConfig, State, VirtualClock
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop import run as module

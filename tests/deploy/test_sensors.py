@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dipole.data import WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ControlLoop, LoopConfig, Polled, newest_reading
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.robots.registry import import_robots, make_robot

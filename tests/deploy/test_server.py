@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.session import ServedPolicy
 from dipole.deploy.types import PolicySpec

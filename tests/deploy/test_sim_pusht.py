@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dipole.data import WindowSpec
-from dipole.data.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy import ControlLoop, Limits, LoopConfig, State, VirtualClock
 from dipole.deploy.inference.virtual import VirtualInference
 from dipole.deploy.loop.watched import run_watched

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.safety import watchdog as module
 from dipole.deploy.safety.watchdog import Watchdog, WatchdogDied, WatchdogError, WatchdogFired
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.envs.evaluate import evaluate
 from dipole.envs.rollout import Command, LocalSlots, RolloutError
 

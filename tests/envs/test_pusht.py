@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dipole.data import EpisodeStore
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.envs import environment_version, make_env, pusht_keypoints
 from dipole.envs.pusht_coverage import coverage
 from dipole.envs.pusht_drawing import Drawing

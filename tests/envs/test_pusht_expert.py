@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dipole.data import EpisodeStore, bundled
-from dipole.data.errors import ConfigError
-from dipole.data.record import record_episode
+from dipole.data.core.errors import ConfigError
+from dipole.data.recording.record import record_episode
 from dipole.envs.experts import EXPERTS
 from dipole.envs.experts.demonstrate import demonstrate, demonstrations
 from dipole.envs.experts.disturbance import Disturbance, DisturbanceSpec

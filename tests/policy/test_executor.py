@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dipole.data import WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.executor import (

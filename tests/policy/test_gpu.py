@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training_fixture import make_trainer, write_dataset
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm
 from dipole.policy.export import ParityError, captured_policy

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy.loop.clock import Clock
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.pusht.shared_memory import SharedSlot

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.robots.robot import Reading
 from dipole.deploy.types import Floats
 from dipole.envs.pusht import SUCCESS_COVERAGE, PushT

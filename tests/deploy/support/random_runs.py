@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from simulated_arm import GROUPS, WRITTEN, Figures, Plant, SimulatedArm, make_group, written
 
 from dipole.data import WindowSpec
-from dipole.data.errors import DipoleError
+from dipole.data.core.errors import DipoleError
 from dipole.deploy import ControlLoop, LoopConfig, Reading, State, VirtualClock
 from dipole.deploy.inference.base import InferenceDied
 from dipole.deploy.inference.virtual import VirtualInference

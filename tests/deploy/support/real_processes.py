@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stoppers import touch
 from virtual_robot import WINDOW, VirtualRobot, counting
 
-from dipole.data.errors import ConfigError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy import ControlLoop, LoopConfig, RealClock
 from dipole.deploy.inference.process import ProcessInference
 from dipole.deploy.types import PolicySpec

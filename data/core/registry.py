@@ -1,0 +1,59 @@
+"""Components by name: encoders, denoisers, heads, solvers, environments, transforms.
+
+It lives in the lowest room because every room above it registers by name. A name is all that a file
+may hold: loading a configuration or a checkpoint never imports or calls what the file says.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from dipole.data.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?`, or nothing where no known name is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+class Registry(Generic[T]):
+    """A table of named components; an unknown name answers with the nearest known one.
+
+    >>> SOLVERS: Registry[str] = Registry("solver")
+    >>> SOLVERS.add("ddim")("the thing")
+    'the thing'
+    >>> SOLVERS["ddmi"]
+    Traceback (most recent call last):
+    dipole.data.core.errors.ConfigError: unknown solver 'ddmi', did you mean 'ddim'? Known: ddim
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._table: dict[str, T] = {}
+
+    def add(self, name: str) -> Callable[[T], T]:
+        """Register the decorated component; a name is given once."""
+
+        def register(component: T) -> T:
+            if name in self._table:
+                raise ValueError(f"{self.what} {name!r} is registered twice")
+            self._table[name] = component
+            return component
+
+        return register
+
+    def names(self) -> list[str]:
+        return sorted(self._table)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._table:
+            hint = nearest(str(name), self._table) or ";"
+            known = ", ".join(self.names()) or "none"
+            raise ConfigError(f"unknown {self.what} {name!r}{hint} Known: {known}")
+        return self._table[name]

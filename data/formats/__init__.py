@@ -1,1 +1,0 @@
-"""How datasets lie on the disk: files, zarr metadata, chunks."""

@@ -1,0 +1,1 @@
+"""Windows, features, and the batches that training sees."""

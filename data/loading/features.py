@@ -1,0 +1,282 @@
+"""What a policy sees and does, in terms of a dataset's keys.
+
+A feature takes one stored array, keeps some of its columns, and may transform them, frame by frame:
+
+    state [N, 5] --columns (0, 1)--> agent_pos [N, 2]
+    state [N, 5] --transform "pusht_keypoints"--> keypoint [N, 9, 2]
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.core.registry import Registry, nearest
+from dipole.data.core.units import Units, read_units
+from dipole.data.loading.recorded import as_recorded
+from dipole.data.store.store import EpisodeStore
+
+Transform = Callable[[np.ndarray], np.ndarray]
+# Frame-wise: [N, ...] -> [N, *shape]. Whoever knows what a state means registers here, e.g.
+# dipole.envs.
+TRANSFORMS: Registry[Transform] = Registry("transform")
+
+KINDS = ("state", "image", "action")
+NORMALIZATIONS = ("limits", "gaussian", "identity", "image")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One entry of an observation, or the action.
+
+    shape: Of one frame, after columns and transform.
+    kind: state, image or action.
+    source: The stored array, by default the feature's own name.
+    columns: Which entries of the source's last axis, in order.
+    transform: A name in TRANSFORMS.
+    normalize: limits, gaussian or identity, by default limits.
+    units: Of its numbers: one for all, or one for each entry of the last axis; "" where unknown.
+    names: Of a vector's entries, in order; empty where unknown.
+
+    Images are uint8 [height, width, channels] and stay so: what sees them normalises them
+    ("image"). Everything else becomes float32.
+    """
+
+    shape: tuple[int, ...]
+    kind: str = "state"
+    source: str = ""
+    columns: tuple[int, ...] | None = None
+    transform: str | None = None
+    normalize: str = ""
+    units: Units = ""
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _integers("shape", self.shape))
+        if not self.normalize:
+            default = "image" if self.kind == "image" else "limits"
+            object.__setattr__(self, "normalize", default)
+        if self.columns is not None:
+            object.__setattr__(self, "columns", _integers("columns", self.columns))
+            if not self.columns or min(self.columns) < 0:
+                raise ConfigError(f"columns {self.columns}: name at least one, counted from 0")
+        if any(size < 1 for size in self.shape):
+            raise ConfigError(f"feature shape {self.shape}: every axis has at least one entry")
+        for name, value, known in (
+            ("kind", self.kind, KINDS),
+            ("normalize", self.normalize, NORMALIZATIONS),
+        ):
+            if value not in known:
+                hint = nearest(str(value), known)
+                raise ConfigError(
+                    f"feature {name} {value!r}{hint or '.'} Known: {', '.join(known)}"
+                )
+        if (self.kind == "image") != (self.normalize == "image"):
+            raise ConfigError(
+                f"a feature of kind {self.kind!r} normalised by {self.normalize!r}: images, and "
+                "only they, are 'image', which leaves it to what sees them; leave normalize out"
+            )
+        self._check_meaning()
+
+    def _check_meaning(self) -> None:
+        try:
+            object.__setattr__(self, "units", read_units(self.units))
+        except ValueError as error:
+            raise ConfigError(f"feature {error}") from error
+        if not isinstance(self.units, str) and self.shape[-1:] != (len(self.units),):
+            raise ConfigError(
+                f"feature units {', '.join(self.units)}: {len(self.units)} of them for frames of "
+                f"shape {list(self.shape)}; give one, or one for each entry of the last axis"
+            )
+        object.__setattr__(self, "names", _words("names", self.names))
+        if self.names and (len(self.names),) != self.shape:
+            raise ConfigError(
+                f"feature names {', '.join(self.names)}: {len(self.names)} of them for frames of "
+                f"shape {list(self.shape)}; a vector has one for each entry, other shapes none"
+            )
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 for images, float32 for the rest."""
+        return np.dtype(np.uint8 if self.kind == "image" else np.float32)
+
+    @property
+    def size(self) -> int:
+        """Numbers in one frame."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Feature":
+        """From plain JSON; raises ConfigError for a field that does not exist."""
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"feature has no field {name!r}{nearest(name, known)}")
+        if "shape" not in values:
+            raise ConfigError(f"feature {dict(values)} has no shape")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; units and names where they are known."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in plain.items() if v or k not in ("units", "names")}
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a policy sees, by name and in that order, and what it does.
+
+    fps: frames per second of the demonstrations, at which observations and actions follow each
+    other; None where unknown.
+    """
+
+    observation: dict[str, Feature] = field(default_factory=dict)
+    action: Feature = field(default_factory=lambda: Feature((1,), kind="action"))
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.observation:
+            raise ConfigError("features without an observation: name at least one")
+        if "action" in self.observation:
+            raise ConfigError("an observation cannot be called 'action': give it another name")
+        if self.action.kind != "action":
+            raise ConfigError(f"the action's kind is {self.action.kind!r}: it must be 'action'")
+        if len(self.action.shape) != 1:
+            raise ConfigError(f"the action's shape is {self.action.shape}: it must be one axis")
+        if self.fps is not None:
+            sound = type(self.fps) in (int, float) and 0 < self.fps < math.inf
+            if not sound:
+                raise ConfigError(f"fps is {self.fps!r}: frames per second are a positive number")
+            object.__setattr__(self, "fps", float(self.fps))
+
+    @classmethod
+    def of(cls, store: EpisodeStore) -> "Features":
+        """Every stored array as it is: `action` is the action, all others are observations.
+
+        With names, units and frames per second, where the dataset has them.
+        """
+
+        def feature(key: str) -> Feature:
+            schema = store.schema(key)
+            return Feature(tuple(schema["shape"]) or (1,), schema["kind"])
+
+        observation = {key: feature(key) for key in store.arrays if key != "action"}
+        return as_recorded(cls(observation, feature("action")), store)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Features":
+        """From plain JSON, as `to_dict` writes it."""
+        try:
+            observation, action = values["observation"], values["action"]
+        except KeyError as error:
+            raise ConfigError(
+                f"features need 'observation' and 'action': {error} is absent"
+            ) from error
+        return cls(
+            {str(name): Feature.from_dict(entry) for name, entry in observation.items()},
+            Feature.from_dict({"kind": "action", **action}),
+            values.get("fps"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        observation = {name: feature.to_dict() for name, feature in self.observation.items()}
+        plain = {"observation": observation, "action": self.action.to_dict()}
+        return plain if self.fps is None else {**plain, "fps": self.fps}
+
+    def named(self) -> dict[str, Feature]:
+        """Observations and "action" in one table."""
+        return {**self.observation, "action": self.action}
+
+
+class FeatureReader:
+    """Reads one feature from a store, any frames of it.
+
+    The transform is looked up once, so that a reader sent to a worker process takes its function
+    along. Raises DataError where the store does not hold what the feature says.
+    """
+
+    def __init__(self, store: EpisodeStore, name: str, feature: Feature) -> None:
+        self.feature = feature
+        self._store = store
+        self._key = feature.source or name
+        self.where = f"{store.path}: feature {name!r}"
+        self._transform = None if feature.transform is None else TRANSFORMS[feature.transform]
+        self._check(store)
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of one stored frame, uncompressed."""
+        return self._store[self._key].frame_bytes
+
+    @property
+    def chunk_length(self) -> int:
+        """Frames that are stored in one chunk."""
+        return self._store[self._key].chunk_length
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames [start, stop): [stop - start, *shape], float32, or uint8 for images."""
+        return self._convert(self._store[self._key].read(start, stop))
+
+    def take(self, frames: np.ndarray) -> np.ndarray:
+        """The frames with these numbers, int [...]: [..., *shape], float32, or uint8 for images.
+
+        The transform sees each frame once, however often it is asked for.
+        """
+        if self.feature.kind == "image" and self._transform is None:
+            return self._pictures(frames)
+        wanted, where = np.unique(frames, return_inverse=True)
+        taken = self._convert(self._store[self._key].take(wanted))
+        return taken[where].reshape(*frames.shape, *self.feature.shape)
+
+    def _pictures(self, frames: np.ndarray) -> np.ndarray:
+        """Straight from the store: pictures are large, and each copy costs as much as decoding."""
+        flat = self._store[self._key].take(np.asarray(frames).ravel())
+        return self._convert(flat).reshape(*frames.shape, *self.feature.shape)
+
+    def _convert(self, frames: np.ndarray) -> np.ndarray:
+        if frames.ndim == 1:  # an array with one number per frame
+            frames = frames[:, None]
+        if self.feature.columns is not None:
+            frames = frames[..., list(self.feature.columns)]
+        if self._transform is not None:
+            frames = self._transform(frames)
+        return np.ascontiguousarray(frames, self.feature.dtype)
+
+    def _check(self, store: EpisodeStore) -> None:
+        array, feature = store[self._key], self.feature
+        stored = array.shape[1:] or (1,)
+        if feature.columns is not None and max(feature.columns) >= stored[-1]:
+            raise DataError(
+                f"{self.where}: column {max(feature.columns)} of array {self._key!r}, "
+                f"whose frames have shape {list(stored)}. Columns count from 0"
+            )
+        if feature.kind == "image" and array.dtype != np.uint8:
+            raise DataError(
+                f"{self.where}: array {self._key!r} is {array.dtype}; images are stored as uint8"
+            )
+        found = self._convert(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
+        if found != feature.shape:
+            raise DataError(
+                f"{self.where}: shape {list(feature.shape)} expected, but array {self._key!r} "
+                f"gives {list(found)}. Mend the shape, the columns or the source"
+            )
+
+
+def _words(name: str, values: Any) -> tuple[str, ...]:
+    if isinstance(values, list | tuple) and all(isinstance(value, str) for value in values):
+        return tuple(values)
+    raise ConfigError(f"feature {name} {values!r}: a list of texts is needed")
+
+
+def _integers(name: str, values: Any) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(value) for value in values)
+        if sizes == tuple(values):
+            return sizes
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"feature {name} {values!r}: whole numbers are needed")

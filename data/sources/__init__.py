@@ -1,0 +1,1 @@
+"""Other people's datasets, each read as a source."""

@@ -1,0 +1,1 @@
+"""LeRobot datasets, versions 2.0 to 3.0."""

@@ -1,0 +1,1 @@
+"""The episode store: reading and writing it."""

@@ -1,0 +1,201 @@
+"""What the frames of a dataset look like, and whether an episode fits."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dipole.data.core.errors import DataError
+from dipole.data.core.registry import nearest
+from dipole.data.core.units import Units, read_units
+from dipole.data.store.video import Clip
+
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_FIELDS = ("kind", "shape", "dtype", "units", "names", "storage")
+_KINDS = ("state", "image", "action")
+
+
+@dataclass(frozen=True)
+class FrameSchema:
+    """One key: shape and dtype of a frame (None until known), its kind and units.
+
+    units: Of all its numbers, or one for each entry of the last axis.
+    names: Of the entries of a vector, e.g. joints.
+    storage: "video", or "" for an array.
+    """
+
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype[Any] | None = None
+    kind: str = ""
+    units: Units = ""
+    names: tuple[str, ...] = ()
+    storage: str = ""
+
+    @classmethod
+    def from_dict(cls, key: str, entry: Mapping[str, Any]) -> "FrameSchema":
+        """From what a caller says of a key; raises DataError for what cannot be said."""
+        where = f"features[{key!r}]"
+        for name in entry:
+            if name not in _FIELDS:
+                hint = nearest(name, _FIELDS)
+                raise DataError(
+                    f"{where} has no field {name!r}{hint or '.'} Known: {', '.join(_FIELDS)}"
+                )
+        kind = entry.get("kind", "")
+        if kind and kind not in _KINDS:
+            raise DataError(f"{where}: kind {kind!r}{nearest(kind, _KINDS) or '.'} Known: {_KINDS}")
+        try:
+            shape = tuple(int(n) for n in entry["shape"]) if "shape" in entry else None
+            dtype = np.dtype(entry["dtype"]) if "dtype" in entry else None
+            units = read_units(entry.get("units"))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{where}: {error}") from error
+        if dtype is not None and dtype.kind not in "biuf":
+            raise DataError(f"{where}: dtype {dtype}; only numbers are stored")
+        names = tuple(map(str, entry.get("names", ())))
+        schema = cls(shape, dtype, kind, units, names, str(entry.get("storage", "")))
+        schema._check_entries(where)
+        return schema
+
+    def _check_entries(self, where: str) -> None:
+        """Raise DataError unless there are as many names and units as entries in a frame."""
+        if self.shape is None:
+            return
+        if self.names and (len(self.names),) != (self.shape or (1,)):
+            raise DataError(
+                f"{where}: {len(self.names)} names for frames of shape {list(self.shape)}"
+            )
+        if not isinstance(self.units, str) and self.shape[-1:] != (len(self.units),):
+            raise DataError(
+                f"{where}: {len(self.units)} units for frames of shape {list(self.shape)}: give "
+                "one, or one for each entry of the last axis"
+            )
+
+    def of(self, key: str, array: "np.ndarray | Clip") -> "FrameSchema":
+        """The same, with what an array or a video [frames, *shape] settles.
+
+        Raises DataError for names or units that are not one for each of its entries.
+        """
+        image = array.dtype == np.uint8 and array.ndim == 4
+        kind = self.kind or ("action" if key == "action" else "image" if image else "state")
+        storage = "video" if isinstance(array, Clip) else ""
+        shape, dtype = array.shape[1:], array.dtype
+        settled = FrameSchema(shape, dtype, kind, self.units, self.names, storage)
+        settled._check_entries(f"features[{key!r}]")
+        return settled
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, as it stands in the dataset's attributes."""
+        shape, dtype = list(self.shape or ()), np.dtype(self.dtype).name
+        units = self.units if isinstance(self.units, str) else list(self.units)
+        said = {"kind": self.kind, "shape": shape, "dtype": dtype, "units": units}
+        if self.names:
+            said["names"] = list(self.names)
+        if self.storage:
+            said["storage"] = self.storage
+        return said
+
+    def fit(self, where: str, values: Any) -> np.ndarray:
+        """Values as an array [frames, *shape] to store.
+
+        Raises DataError, beginning with `where`, for anything else than finite numbers of this
+        shape.
+        """
+        array = _numbers(where, values)
+        array = _as_dtype(where, array, self.dtype or _default_dtype(array))
+        if self.shape is not None and array.shape[1:] != self.shape:
+            raise DataError(
+                f"{where}: frames of shape {list(array.shape[1:])}, expected {list(self.shape)}"
+            )
+        finite = np.isfinite(array).reshape(len(array), -1).all(1)
+        if not finite.all():
+            raise DataError(
+                f"{where}: frame {int(finite.argmin())} is NaN, infinite or too large for "
+                f"{array.dtype}. Mend it or leave the episode out"
+            )
+        return array
+
+    def fit_clip(self, where: str, clip: Clip) -> Clip:
+        """The video itself; raises DataError where its pictures have another shape."""
+        if self.shape is not None and clip.picture != self.shape:
+            raise DataError(
+                f"{where}: pictures of {list(clip.picture)}, expected {list(self.shape)}"
+            )
+        return clip
+
+
+class EpisodeSchema:
+    """All keys of a dataset: declared in part, settled by the first episode, demanded after."""
+
+    def __init__(self, said: Mapping[str, Mapping[str, Any]]) -> None:
+        self.frames = {key: FrameSchema.from_dict(key, entry) for key, entry in said.items()}
+        self._settled = False
+
+    def fit(self, where: str, episode: Mapping[str, Any]) -> dict[str, np.ndarray | Clip]:
+        """The episode's arrays as they will be stored, and its videos as they are.
+
+        Raises DataError where one does not fit.
+        """
+        self._check_keys(where, episode)
+        arrays = {key: self._fit(f"{where}, {key!r}", key, episode[key]) for key in sorted(episode)}
+        lengths = {key: len(array) for key, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"{where}: its arrays have different numbers of frames: {lengths}")
+        if not self._settled:
+            self.frames = {
+                key: self.frames.get(key, FrameSchema()).of(key, array)
+                for key, array in arrays.items()
+            }
+            self._settled = True
+        return arrays
+
+    def _fit(self, where: str, key: str, values: Any) -> "np.ndarray | Clip":
+        schema = self.frames.get(key, FrameSchema())
+        is_video = isinstance(values, Clip)
+        if self._settled and is_video != (schema.storage == "video"):
+            raise DataError(f"{where}: video in some episodes only; give all or none as video")
+        return schema.fit_clip(where, values) if is_video else schema.fit(where, values)
+
+    def _check_keys(self, where: str, episode: Mapping[str, Any]) -> None:
+        for key in sorted({*self.frames, "action"} - set(episode)):
+            raise DataError(
+                f"{where} has no {key!r}: every episode has the same keys and an action"
+            )
+        for key in episode:
+            if not isinstance(key, str) or not _KEY.fullmatch(key):
+                raise DataError(f"{where}: key {key!r}; use letters, digits, '_', '-' and '.'")
+            if self._settled and key not in self.frames:
+                hint = nearest(key, self.frames)
+                raise DataError(f"{where} has a new key {key!r}{hint}: the first episode had not")
+
+
+def _numbers(where: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{where}: not an array of numbers ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where}: entries of type {array.dtype}. Only numbers are stored, so that reading "
+            "never executes: convert them, or leave the key out"
+        )
+    if array.ndim < 1 or 0 in array.shape:
+        raise DataError(f"{where}: shape {list(array.shape)}; [frames, ...] is needed, none empty")
+    return array
+
+
+def _default_dtype(array: np.ndarray) -> np.dtype[Any]:
+    """float64, which lists and simulators give without meaning it, becomes float32."""
+    return np.dtype(np.float32) if array.dtype == np.float64 else array.dtype.newbyteorder("=")
+
+
+def _as_dtype(where: str, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise DataError(f"{where}: {array.dtype} where {dtype} is expected; convert it first")
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+        cast = array.astype(dtype, copy=False)
+    if dtype.kind in "iu" and not np.array_equal(cast, array):
+        raise DataError(f"{where}: numbers that do not fit into {dtype}; declare a wider dtype")
+    return cast

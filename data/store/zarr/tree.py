@@ -1,0 +1,171 @@
+"""The files of a dataset, in a folder or in a zip: what is there, how large, a range of bytes.
+
+zarr decodes chunks; what it does not do is say that one is missing (it answers with the fill
+value). So we look ourselves, through this small read-only view.
+"""
+
+import io
+import os
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from dipole.data.core.errors import DataError
+
+LARGEST_METADATA = 16 * 2**20  # bytes of one JSON file; real ones have a few hundred
+_HEADER = 30  # bytes before the name of a zip's entry
+_ENCRYPTED = 0x1
+
+
+class Tree(Protocol):
+    """A read-only tree of files; names use `/` and are relative to the dataset."""
+
+    path: Path
+
+    def size(self, name: str) -> int | None:
+        """Bytes of the file, or None where there is none."""
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; fewer at the end of the file."""
+
+    def folders(self, name: str) -> list[str]:
+        """Names of the folders inside a folder, sorted; "" is the dataset itself."""
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to seek in, for libraries that read by themselves."""
+
+    def zarr_store(self) -> Any:
+        """The same tree as a read-only zarr store."""
+
+
+class FolderTree:
+    """A dataset that is a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def size(self, name: str) -> int | None:
+        file = self.path / name
+        return file.stat().st_size if file.is_file() else None
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        with open(self.path / name, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def folders(self, name: str) -> list[str]:
+        folder = self.path / name
+        return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+
+    def open(self, name: str) -> BinaryIO:
+        return open(self.path / name, "rb")
+
+    def zarr_store(self) -> Any:
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.path, read_only=True)
+
+
+class ZipTree:
+    """A dataset that is a zip file. Raises DataError where the zip is truncated or damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"{path}: not a readable zip file ({error}). It is truncated, damaged or something "
+                "else: copy or download it again"
+            ) from error
+        self._entries = {entry.filename: entry for entry in self._zip.infolist()}
+        self._raw = open(path, "rb")  # noqa: SIM115  as long as this object
+        self._starts: dict[str, int] = {}
+
+    def size(self, name: str) -> int | None:
+        entry = self._entries.get(name)
+        return None if entry is None else entry.file_size
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        entry = self._entries[name]
+        whole = offset == 0 and length >= entry.file_size
+        if whole or entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+            with self._zip.open(name) as file:  # the whole file is checked against its CRC-32
+                file.seek(offset)
+                return file.read(length)
+        # zipfile would read, and check, everything before the offset.
+        length = max(min(length, entry.file_size - offset), 0)
+        return os.pread(self._raw.fileno(), length, self._start(entry) + offset)
+
+    def open(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(_Member(self, name)))
+
+    def folders(self, name: str) -> list[str]:
+        prefix = f"{name}/" if name else ""
+        inside = (entry[len(prefix) :] for entry in self._entries if entry.startswith(prefix))
+        return sorted({entry.split("/", 1)[0] for entry in inside if "/" in entry})
+
+    def zarr_store(self) -> Any:
+        from zarr.storage import ZipStore
+
+        return ZipStore(self.path, mode="r")
+
+    def _start(self, entry: zipfile.ZipInfo) -> int:
+        """Where an entry's bytes begin: behind its own header, whose length only it says."""
+        if entry.filename not in self._starts:
+            header = os.pread(self._raw.fileno(), _HEADER, entry.header_offset)
+            if len(header) < _HEADER or not header.startswith(b"PK\x03\x04"):
+                raise zipfile.BadZipFile(f"no local header for {entry.filename}")
+            name, extra = struct.unpack("<HH", header[26:30])
+            self._starts[entry.filename] = entry.header_offset + _HEADER + name + extra
+        return self._starts[entry.filename]
+
+
+class _Member(io.RawIOBase):
+    """One file of a zip, to seek in."""
+
+    def __init__(self, files: ZipTree, name: str) -> None:
+        self._files, self._name, self._at = files, name, 0
+        self._size = files.size(name) or 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._files.read(self._name, self._at, len(buffer))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+
+def open_tree(path: Path) -> Tree:
+    """The files at `path`; raises DataError where there is neither a folder nor a zip."""
+    if path.is_dir():
+        return FolderTree(path)
+    if path.is_file():
+        return ZipTree(path)
+    raise DataError(f"{path}: there is no dataset here; check the path")
+
+
+def read_metadata(files: Tree, name: str) -> bytes | None:
+    """A whole JSON file, or None where there is none; raises DataError past any sane size."""
+    size = files.size(name)
+    if size is None:
+        return None
+    if size > LARGEST_METADATA:
+        raise DataError(f"{files.path}: {name} has {size:,} bytes, too many for metadata")
+    try:
+        return files.read(name, 0, size)
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise DataError(
+            f"{files.path}: {name} cannot be read ({error}). Copy or download the dataset again"
+        ) from error
