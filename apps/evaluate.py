@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from dipole.apps.common import choose_device
 from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
 from dipole.envs import Evaluation
 from dipole.policy import Policy
 from dipole.policy.checkpoint import find_checkpoint, read_config
+from dipole.policy.device import choose_device
 from dipole.policy.exported import is_export, read_schema
 from dipole.policy.runnable import Runnable, load_runnable
 

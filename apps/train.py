@@ -9,13 +9,15 @@ from typing import Any
 import torch
 
 import dipole
-from dipole.apps.common import TaskData, choose_device
+import dipole.envs  # simulators register the transforms of their states
 from dipole.apps.compose import run
 from dipole.data import Features, make_loader
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import units_text
+from dipole.data.loading.task_data import TaskData
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import checkpoints_of, read_config
+from dipole.policy.device import choose_device
 from dipole.policy.encoders.pretrained import with_architecture
 from dipole.policy.files import write_json
 from dipole.policy.training import TrainConfig, Trainer, TrainState, Validation

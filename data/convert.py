@@ -5,7 +5,6 @@ read back and found sound. Killed at any instant, the next call with the same wo
 the last whole file; with other words it begins anew.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.lock import exclusive
 from dipole.data.inspection.validate import validate
 from dipole.data.recording.episode_writer import place_store, refuse_existing
 from dipole.data.sources.source import Source, SourceEpisode, SourceInfo, frames_of, pieces
@@ -205,11 +205,7 @@ def work_folder(path: Path, words: dict[str, Any]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.parent / f".{path.name}.partial"
     work.mkdir(exist_ok=True)
-    with open(work / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"{path}: another process is writing it already") from error
+    with exclusive(work / "lock", str(path)):
         noted = work / "request.json"
         if not noted.exists() or noted.read_text() != json.dumps(words, sort_keys=True):
             for entry in work.iterdir():

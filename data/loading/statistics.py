@@ -34,7 +34,7 @@ class Statistics:
 
 
 class Reader(Protocol):
-    """What is read: see `dipole.data.loading.features.FeatureReader`."""
+    """What is read: see `dipole.data.loading.feature_reader.FeatureReader`."""
 
     @property
     def where(self) -> str: ...

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.loading.features import FeatureReader, Features
+from dipole.data.loading.feature_reader import FeatureReader
+from dipole.data.loading.features import Features
 from dipole.data.loading.statistics import Statistics, statistics
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.store import EpisodeStore

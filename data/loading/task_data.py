@@ -1,29 +1,17 @@
-"""What several commands need: the device, the task's data."""
+"""The data of a task: its demonstrations, split into training and validation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from dipole.data import EpisodeStore, Features, Windows, WindowSpec, split_episodes
 from dipole.data.core.errors import ConfigError
+from dipole.data.loading.features import Features
 from dipole.data.loading.recorded import as_recorded
+from dipole.data.loading.split import split_episodes
+from dipole.data.loading.window_spec import WindowSpec
+from dipole.data.loading.windows import Windows
 from dipole.data.store.bundle import dataset_path
-
-
-def choose_device(name: str) -> torch.device:
-    """The named device; "auto" is the accelerator where there is one, else the processor."""
-    if name != "auto":
-        try:
-            device = torch.device(name)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"device={name} cannot be used: {error}") from error
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+from dipole.data.store.store import EpisodeStore
 
 
 @dataclass(frozen=True)
@@ -37,8 +25,7 @@ class TaskData:
 
     @classmethod
     def open(cls, task: Mapping[str, Any], dataset: str | None) -> "TaskData":
-        """dataset: a path instead of the task's own."""
-        import dipole.envs  # noqa: F401  simulators register the transforms of their states
+        """dataset: a path instead of the task's own. Transforms are registered already."""
 
         path = dataset or task["dataset"]
         if path is None:
