@@ -18,7 +18,12 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.core.lock import exclusive
 from dipole.data.inspection.validate import validate
-from dipole.data.recording.episode_writer import place_store, refuse_existing
+from dipole.data.recording.episode_writer import (
+    partial_folder,
+    place_store,
+    refuse_existing,
+    refuse_unfinished,
+)
 from dipole.data.sources.source import Source, SourceEpisode, SourceInfo, frames_of, pieces
 from dipole.data.store.array_appender import check_encoding
 from dipole.data.store.schema import FrameSchema
@@ -116,28 +121,25 @@ class _Copy:
         ]
 
     def run(self) -> None:
-        ends: list[int] = []
-        for episode in self._about.episodes:
-            start = ends[-1] if ends else 0
+        episodes = self._about.episodes
+        self._done = len(self._about.frames) * self._builder.n_frames
+        for episode in episodes[self._builder.n_episodes :]:
             for key, schema in self._about.frames.items():
                 self._progress(self._done, self._total, f"episode {episode.number}, {key}")
-                self._copy(episode, key, schema, start)
+                self._copy(episode, key, schema)
                 self._done += episode.n_frames
-            ends.append(start + episode.n_frames)
-        self._builder.finish(ends, self._attributes(), [e.task for e in self._about.episodes])
+            self._builder.commit_episode(episode.n_frames, episode.task)
+        self._builder.finish(self._attributes())
 
-    def _copy(self, episode: SourceEpisode, key: str, schema: FrameSchema, start: int) -> None:
+    def _copy(self, episode: SourceEpisode, key: str, schema: FrameSchema) -> None:
         place = f"{self._about.path}: {key!r}, episode {episode.number}"
         clip = self._source.clip(episode, key)
         if clip is not None and key in self._videos:
             self._copy_video(place, key, clip)
             return
         array = self._builder.array(key, schema.shape or (), np.dtype(schema.dtype))
-        written = array.n_frames - start  # by an attempt that ended here
-        if written >= episode.n_frames:
-            return
         read = self._source.read if clip is None else self._decoder(place, clip)
-        for first, stop in pieces(schema, episode.n_frames, max(written, 0)):
+        for first, stop in pieces(schema, episode.n_frames):
             frames = schema.fit(place, read(episode, key, first, stop))
             array.append(frames)
             self._progress(self._done + stop, self._total, f"episode {episode.number}, {key}")
@@ -202,8 +204,9 @@ def work_folder(path: Path, words: dict[str, Any]) -> Iterator[Path]:
     exists, or another process works there.
     """
     refuse_existing(path)
+    refuse_unfinished(path, "options.json")  # a recording
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.parent / f".{path.name}.partial"
+    work = partial_folder(path)
     work.mkdir(exist_ok=True)
     with exclusive(work / "lock", str(path)):
         noted = work / "request.json"

@@ -22,6 +22,7 @@ class StoreSource:
             for number, (length, task) in enumerate(zip(lengths, store.tasks, strict=True))
         ]
         frames = {key: FrameSchema.from_dict(key, store.schema(key)) for key in store.arrays}
+        store.require_readable()
         ours = "dipole_format" in store.attributes
         name = "episode store" if ours else "zarr of Diffusion Policy"
         self.about = SourceInfo(path, name, frames, episodes, store.fps, store.environment)
