@@ -26,19 +26,19 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """An episode's frames in a video file: `n_frames` of them, from frame `first` of the file.
+    """An episode's frames in a video file: `n_frames` of them, from frame `start_frame` of the file.
 
-    picture: [height, width, channels] of one frame.
+    frame_shape: [height, width, channels] of one frame.
     """
 
     path: Path
-    first: int
+    start_frame: int
     n_frames: int
-    picture: tuple[int, ...]
+    frame_shape: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.n_frames, *self.picture)
+        return (self.n_frames, *self.frame_shape)
 
     @property
     def ndim(self) -> int:
@@ -94,14 +94,14 @@ class PacketTable:
 
         Raises VideoError where the file has not all the clip's frames.
         """
-        end = clip.first + clip.n_frames
+        end = clip.start_frame + clip.n_frames
         if end > len(self):
-            there = max(len(self) - clip.first, 0)
+            there = max(len(self) - clip.start_frame, 0)
             raise VideoError(
                 f"frame {there} of {clip.n_frames}: the video ends there, so it is cut short "
                 "or belongs to another episode"
             )
-        before = self.keys[self.keys <= clip.first]
+        before = self.keys[self.keys <= clip.start_frame]
         after = self.keys[self.keys >= end]
         if not len(before):
             raise VideoError("frame 0: no key frame at or before it, so it cannot be decoded")
@@ -111,7 +111,7 @@ class PacketTable:
 def cut(clip: Clip, target: Path, fps: float, table: PacketTable) -> None:
     """Write the clip's packets to a file of its own; whole, or not there.
 
-    Frame n of the clip is frame n + clip.first - table.span(clip)[0] of the file. Raises
+    Frame n of the clip is frame n + clip.start_frame - table.span(clip)[0] of the file. Raises
     VideoError.
     """
     import av
