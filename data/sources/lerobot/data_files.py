@@ -6,11 +6,13 @@ CACHE_BYTES, so that reading many short episodes of a file costs one read of it.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.sources.lerobot.columns import numbers
 from dipole.data.sources.lerobot.folder import DatasetFolder
 
 CACHE_BYTES = 256 * 2**20  # of columns as they lie in the files, in all
@@ -92,7 +94,7 @@ class DataFile:
         groups = np.searchsorted(self._group_ends, rows, side="right")
         starts = np.concatenate([[0], np.flatnonzero(np.diff(groups)) + 1, [len(rows)]]).tolist()
         parts = []
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in pairwise(starts):
             group = int(groups[start]) if start < len(rows) else 0
             before = int(self._group_ends[group - 1]) if group else 0
             parts.append(_take(self._column(column, group), rows[start:stop] - before))
@@ -153,6 +155,4 @@ def _take(array: Any, rows: np.ndarray) -> Any:
 
 def _numbers(path: Any, name: str, column: Any) -> np.ndarray:
     """A counter as [N]; it may be a list of one number."""
-    from dipole.data.sources.lerobot.columns import numbers
-
     return numbers(column.combine_chunks(), (), f"{path}: {name!r}")

@@ -13,7 +13,11 @@ from dipole.data.sources.lerobot.episodes import FileColumn
 from dipole.data.sources.lerobot.folder import DatasetFolder
 from dipole.data.sources.lerobot.pictures import pictures
 from dipole.data.sources.lerobot.video_files import VideoFile, VideoFiles
-from dipole.data.sources.lerobot.video_frames import EpisodeFrames, find_frames
+from dipole.data.sources.lerobot.video_frames import (
+    EpisodeFrames,
+    UnknownFramesError,
+    find_frames,
+)
 from dipole.data.sources.source import EpisodeRef, TaskSpans
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip, VideoError, video_error
@@ -113,6 +117,8 @@ class LeRobotEpisode:
                 )
             except VideoError as error:
                 raise video_error(place, error) from error
+            except UnknownFramesError as error:
+                raise DataError(f"{place}, {error}") from error
             for warning in found.warnings:
                 dataset.warn(f"{place}: {warning}")
             self._found[key] = (file, found)

@@ -1,7 +1,7 @@
 """Which episodes a LeRobot dataset has and in which files they lie, as columns.
 
-    2.x  one parquet and one video file an episode; meta/episodes.jsonl
-    3.0  many episodes in a file; meta/episodes/*/*.parquet says where each lies
+2.x  one parquet and one video file an episode; meta/episodes.jsonl
+3.0  many episodes in a file; meta/episodes/*/*.parquet says where each lies
 """
 
 from collections.abc import Mapping, Sequence

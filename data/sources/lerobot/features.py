@@ -1,4 +1,4 @@
-"""What `features` of meta/info.json says, as the schema of frames, and what is not taken and why."""
+"""`features` of meta/info.json as the schema of frames; what is not taken, and why."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _LARGEST = 2**31  # numbers in a frame
 _TEXT = ("string", "language", "audio")
 
 
-class NotTaken(ValueError):
+class NotTakenError(ValueError):
     """A feature that cannot be taken; the message is the reason."""
 
 
@@ -37,7 +37,7 @@ def frame_schemas(
         check_key(path, key)
         try:
             frames[key] = _schema(key, feature)
-        except NotTaken as reason:
+        except NotTakenError as reason:
             left_out[key] = str(reason)
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             left_out[key] = f"its description in meta/info.json is damaged ({error!r})"
@@ -67,20 +67,22 @@ def feature_info(feature: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _schema(key: str, feature: Mapping[str, Any]) -> FrameSchema:
     if not _KEY.fullmatch(key):
-        raise NotTaken("keys have letters, digits, '_', '-' and '.'; rename it in meta/info.json")
+        raise NotTakenError(
+            "keys have letters, digits, '_', '-' and '.'; rename it in meta/info.json"
+        )
     copy_of = feature_info(feature).get(COPY_OF)
     if copy_of:
-        raise NotTaken(f"it is a copy of {copy_of}")
+        raise NotTakenError(f"it is a copy of {copy_of}")
     said = feature["dtype"]
     if said in _TEXT:
-        raise NotTaken("text and sound are not stored" if said != "audio" else "sound is not")
+        raise NotTakenError("text and sound are not stored" if said != "audio" else "sound is not")
     shape = _shape(feature["shape"])
     names = feature.get("names")
     if said in ("image", "video"):
         return _picture(said, shape, feature)
     dtype = np.dtype(said)
     if dtype.kind not in "biuf":
-        raise NotTaken(f"dtype {said!r} is none of numbers")
+        raise NotTakenError(f"dtype {said!r} is none of numbers")
     entries = tuple(flat_names(names))
     kind = "action" if key == "action" else "state"
     return FrameSchema(shape, dtype, kind, names=entries if (len(entries),) == shape else ())
@@ -92,12 +94,12 @@ def _picture(said: str, shape: tuple[int, ...], feature: Mapping[str, Any]) -> F
         storage = "video" if said == "video" else ""
         return FrameSchema(shape, np.dtype(np.uint8), "image", storage=storage)
     if said == "video":
-        raise NotTaken(
+        raise NotTakenError(
             "depth as video is not read: its numbers are quantised. Record depth as pictures "
             "(in LeRobot: dtype 'image' with info {'is_depth_map': true}), or leave it out"
         )
     if shape[-1] != 1:
-        raise NotTaken(f"depth has one channel, not shape {list(shape)}")
+        raise NotTakenError(f"depth has one channel, not shape {list(shape)}")
     units = str(feature_info(feature).get("depth_unit") or "")
     dtype = np.dtype(np.float32 if units == "m" else np.uint16)
     return FrameSchema(shape, dtype, "depth", units=units or "mm")
@@ -106,14 +108,16 @@ def _picture(said: str, shape: tuple[int, ...], feature: Mapping[str, Any]) -> F
 def _shape(said: Any) -> tuple[int, ...]:
     shape = tuple(int(n) for n in said)
     if any(n <= 0 for n in shape) or math.prod(shape) >= _LARGEST:
-        raise NotTaken(f"frames of shape {list(shape)}")
+        raise NotTakenError(f"frames of shape {list(shape)}")
     return shape
 
 
 def height_first(shape: tuple[int, ...], names: Any) -> tuple[int, ...]:
     """[height, width, channels], also of pictures that are declared channels first."""
     if len(shape) != 3:
-        raise NotTaken(f"a picture of shape {list(shape)}; [height, width, channels] is needed")
+        raise NotTakenError(
+            f"a picture of shape {list(shape)}; [height, width, channels] is needed"
+        )
     words = flat_names(names)
     named_first = words[:1] in (["channels"], ["channel"], ["c"])
     unnamed = len(words) != 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4)
@@ -133,7 +137,5 @@ def flat_names(names: Any) -> list[str]:
     if not isinstance(names, list):
         return []
     return [
-        word
-        for n in names
-        for word in (flat_names(n) if isinstance(n, list | dict) else [str(n)])
+        word for n in names for word in (flat_names(n) if isinstance(n, list | dict) else [str(n)])
     ]

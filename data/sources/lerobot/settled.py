@@ -1,7 +1,7 @@
 """What a first look at the files settles, of what meta/info.json says of each key.
 
-The size and rate of a video, the sort of depth pictures, and whether float64 is needed are looked up
-in the files of the first episode that has them.
+The size and rate of a video, the sort of depth pictures, and whether float64 is needed are looked
+up in the files of the first episode that has them.
 """
 
 from dataclasses import replace
@@ -24,7 +24,9 @@ def settled_frames(
     folder: DatasetFolder, meta: LeRobotMeta, files: DataFiles
 ) -> tuple[dict[str, FrameSchema], dict[str, str], list[str]]:
     """The schema by key, why further keys are left out, and warnings."""
-    frames, left_out, warnings = dict(meta.frames), dict[str, str](), list[str]()
+    frames = dict(meta.frames)
+    left_out: dict[str, str] = {}
+    warnings: list[str] = []
     for key, schema in meta.frames.items():
         if schema.storage == "video":
             header = _first_header(folder, meta, key)

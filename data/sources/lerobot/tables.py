@@ -10,7 +10,7 @@ from dipole.data.core.errors import DataError
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
-    """The columns of a parquet file that it has, None for all; raises DataError for a damaged one."""
+    """Those of the columns that a parquet file has, None for all; raises DataError for damage."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -28,7 +28,7 @@ def task_spans(
         if number not in words:
             raise DataError(
                 f"{place}, frame {start}: task_index {number}, and meta/ has words for "
-                f"{', '.join(map(str, sorted(words)[:8]))}. Add them there, or leave the episode out"
+                f"{', '.join(map(str, sorted(words)[:8]))}. Add them, or leave the episode out"
             )
         if not spans or spans[-1][1] != words[number]:
             spans.append((start, words[number]))

@@ -12,9 +12,12 @@ import numpy as np
 from dipole.data.sources.lerobot.episodes import FileColumn
 from dipole.data.sources.lerobot.timing import RATE_TOLERANCE
 from dipole.data.sources.lerobot.video_files import VideoFile
-from dipole.data.store.video import VideoError
 
 BETWEEN = 0.25  # of a frame, by which a beginning may miss the frame it means
+
+
+class UnknownFramesError(ValueError):
+    """It cannot be known which frames belong to an episode; the message stands after the place."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,19 @@ class EpisodeFrames:
 
 
 def find_frames(
-    file: VideoFile, column: FileColumn, row: int, lengths: np.ndarray, times: np.ndarray, fps: float
+    file: VideoFile,
+    column: FileColumn,
+    row: int,
+    lengths: np.ndarray,
+    times: np.ndarray,
+    fps: float,
 ) -> EpisodeFrames:
     """The frames of the episode in this row of the episode table.
 
     column: Of its camera. lengths: Of all episodes, int64 [E].
     times: Of its rows, seconds since its beginning, [n]. fps: Of the rows.
 
-    Raises VideoError where it cannot be known.
+    Raises UnknownFramesError where it cannot be known.
     """
     rows = column.rows(row)
     n, listed, there = int(lengths[row]), int(lengths[rows].sum()), len(file.table)
@@ -71,18 +79,20 @@ def _first_by_time(
     missed = abs(float(file.table.times[first]) - told) * fps
     counts = f"the file has {len(file.table)} frames, its episodes {int(lengths[rows].sum())}"
     if missed > BETWEEN:
-        raise VideoError(
+        raise UnknownFramesError(
             f"frame 0: from_timestamp {told:g} lies {missed:.2g} frames beside the nearest frame, "
-            f"and {counts}: which frames belong to the episode is unknown"
+            f"and {counts}: which frames belong to the episode is unknown. "
+            "Leave the episode or the camera out"
         )
     position = int(np.flatnonzero(rows == row)[0])
     if position:
         before = rows[position - 1]
         end = round(float(column.seconds[before]) * fps) + int(lengths[before])
         if first < end:
-            raise VideoError(
+            raise UnknownFramesError(
                 f"frame 0: from_timestamp says frame {first} of the file, where the episode before "
-                f"still has {end - first} frames, and {counts}: which belong to whom is unknown"
+                f"still has {end - first} frames, and {counts}: which belong to whom is unknown. "
+                "Leave the episode or the camera out"
             )
     spare = len(file.table) - first - int(lengths[row])
     if len(rows) == 1 and not told and spare > 0:
@@ -98,13 +108,14 @@ def _nearest(file: VideoFile, times: np.ndarray, fps: float) -> np.ndarray:
     rates = f"the video runs at {rate:.4g} frames a second, the rows at {fps:g}"
     late = np.flatnonzero(missed > 0.55 / rate)
     if len(late):
-        raise VideoError(
+        raise UnknownFramesError(
             f"frame {late[0]}: {rates}, and nearest to its {times[late[0]]:.4g} s is a picture of "
-            f"{file.table.times[numbers[late[0]]]:.4g} s: what belongs together is unknown"
+            f"{file.table.times[numbers[late[0]]]:.4g} s: what belongs together is unknown. "
+            "Encode the video again at the rate of the rows, or leave the camera out"
         )
     again = np.flatnonzero(np.diff(numbers) == 0)
     if len(again):
-        raise VideoError(
+        raise UnknownFramesError(
             f"frame {again[0] + 1}: {rates}: there is no picture of its own for each row. Encode "
             "the video again at the rate of the rows, or leave the camera out"
         )
