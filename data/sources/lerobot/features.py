@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.units import Units, read_units
 from dipole.data.store.schema import FrameSchema
 
 COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -85,7 +86,14 @@ def _schema(key: str, feature: Mapping[str, Any]) -> FrameSchema:
         raise NotTakenError(f"dtype {said!r} is none of numbers")
     entries = tuple(flat_names(names))
     kind = "action" if key == "action" else "state"
-    return FrameSchema(shape, dtype, kind, names=entries if (len(entries),) == shape else ())
+    named = entries if (len(entries),) == shape else ()
+    return FrameSchema(shape, dtype, kind, _units(feature, shape), named)
+
+
+def _units(feature: Mapping[str, Any], shape: tuple[int, ...]) -> Units:
+    """Units as our own export writes them; LeRobot has none."""
+    units = read_units(feature_info(feature).get("units"))
+    return units if isinstance(units, str) or shape[-1:] == (len(units),) else ""
 
 
 def _picture(said: str, shape: tuple[int, ...], feature: Mapping[str, Any]) -> FrameSchema:
@@ -101,8 +109,9 @@ def _picture(said: str, shape: tuple[int, ...], feature: Mapping[str, Any]) -> F
     if shape[-1] != 1:
         raise NotTakenError(f"depth has one channel, not shape {list(shape)}")
     units = str(feature_info(feature).get("depth_unit") or "")
+    # Looked up in the first picture; LeRobot's own are float32 in metres or uint16 in millimetres.
     dtype = np.dtype(np.float32 if units == "m" else np.uint16)
-    return FrameSchema(shape, dtype, "depth", units=units or "mm")
+    return FrameSchema(shape, dtype, "depth", units=units)
 
 
 def _shape(said: Any) -> tuple[int, ...]:

@@ -94,7 +94,9 @@ def _settled_depth(
         return schema
     if dtype is None:
         return schema
-    units = schema.units if schema.kind == "depth" else ""
+    units = schema.units
+    if schema.kind == "depth" and not units:
+        units = "m" if dtype == np.float32 else "mm"  # as LeRobot takes them
     return replace(schema, kind="depth", dtype=dtype, units=units)
 
 
