@@ -5,12 +5,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dipole.data.sources.lerobot.folder import DatasetFolder
 from dipole.data.store.video import PacketTable, VideoError
+from dipole.data.store.video.colour import RgbConverter
+from dipole.data.store.video.container import av_error, opened, video_stream
 
 KEPT_FILES = 32  # of which the packets are remembered
 
@@ -32,22 +33,11 @@ class VideoHeader:
     @classmethod
     def of(cls, path: Path) -> "VideoHeader":
         """Read without its packets; raises VideoError where the file is no video."""
-        import av
-
-        if not path.is_file():
-            raise VideoError("the video is missing")
-        try:
-            with av.open(str(path)) as container:
-                if not container.streams.video:
-                    raise VideoError("there is no video in the file")
-                stream = container.streams.video[0]
-                context, rate = stream.codec_context, stream.average_rate
-                said = float(rate) if rate else None
-                return cls(context.height, context.width, context.pix_fmt or "", said)
-        except av.FFmpegError as error:
-            raise VideoError(
-                f"not a readable video ({error}): it is cut short or damaged"
-            ) from error
+        with opened(path) as container:
+            stream = video_stream(container)
+            context, rate = stream.codec_context, stream.average_rate
+            said = float(rate) if rate else None
+            return cls(context.height, context.width, context.pix_fmt or "", said)
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,7 @@ class VideoFile:
         return (len(times) - 1) / lasts if lasts > 0 else None
 
     def frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """Frames uint8 [height, width, 3] with these numbers, which do not decrease.
+        """Frames uint8 [height, width, 3] with these numbers, which increase.
 
         Raises VideoError, beginning with the place in `numbers`, for one that cannot be decoded.
         """
@@ -89,26 +79,22 @@ class VideoFile:
 
     def _decoded(self, key: int, numbers: Sequence[int], position: int) -> Iterator[np.ndarray]:
         """Frames from the key frame on that are wanted next, until one is missing."""
-        import av
-
-        stamps = self.table.stamps
+        stamps, colour = self.table.stamps, RgbConverter()
         try:
-            with av.open(str(self.path)) as container:
-                stream = container.streams.video[0]
+            with opened(self.path) as container:
+                stream = video_stream(container)
                 stream.codec_context.thread_count = 1
                 container.seek(int(stamps[key]), stream=stream, backward=True)
                 for frame in container.decode(stream):
-                    number = int(np.searchsorted(stamps, frame.pts))
+                    number = int(np.searchsorted(stamps, frame.pts or 0))
                     if frame.is_corrupt or number > numbers[position]:
                         return
-                    picture: Any = None
-                    while position < len(numbers) and numbers[position] == number:
-                        picture = frame.to_ndarray(format="rgb24") if picture is None else picture
-                        yield picture
+                    if number == numbers[position]:
+                        yield colour.convert(frame)
                         position += 1
                     if position == len(numbers):
                         return
-        except av.FFmpegError:
+        except av_error():
             return
 
 
