@@ -1,5 +1,6 @@
 """The formats that `open_source` recognises; plugins add theirs to `FORMATS`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def _is_lerobot(path: Path) -> bool:
-    return (path / "meta" / "info.json").is_file()
+    # A link to nothing too: that its file was not downloaded is said when it is opened.
+    return os.path.lexists(path / "meta" / "info.json")
 
 
 def _is_zarr(path: Path) -> bool:

@@ -129,8 +129,8 @@ def height_first(shape: tuple[int, ...], names: Any) -> tuple[int, ...]:
         )
     words = flat_names(names)
     named_first = words[:1] in (["channels"], ["channel"], ["c"])
-    unnamed = len(words) != 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4)
-    return (*shape[1:], shape[0]) if named_first or unnamed else shape
+    looks_first = shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4)
+    return (*shape[1:], shape[0]) if named_first or looks_first else shape
 
 
 def flat_names(names: Any) -> list[str]:
