@@ -34,7 +34,7 @@ def lerobot_keys(path: Path, frames: Mapping[str, FrameSchema]) -> dict[str, str
     """
     names = {key: lerobot_key(key, schema) for key, schema in frames.items()}
     for key, name in names.items():
-        if not _KEY.fullmatch(name) or name in COUNTERS:
+        if not _KEY.fullmatch(key) or not _KEY.fullmatch(name) or name in COUNTERS:
             raise DataError(f"{path}: key {key!r} cannot be exported as {name!r}; rename it")
         same = [other for other, taken in names.items() if taken == name]
         if len(same) > 1:
