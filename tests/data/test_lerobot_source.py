@@ -116,6 +116,27 @@ def test_a_file_that_was_not_downloaded_is_said_to_be_so(v30, tmp_path, name):
 # Words.
 
 
+@pytest.mark.parametrize("write", [corpus.write_v21, corpus.write_v30])
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed-size-list", "list"])
+def test_numbers_and_words(tmp_path, write, fixed):
+    convert(open_source(write(tmp_path / "theirs", LENGTHS, fixed=fixed)), tmp_path / "ours.zarr")
+    store, frame = EpisodeStore.open(tmp_path / "ours.zarr"), np.arange(21)
+    assert store.episode_ends.tolist() == [7, 12, 21]
+    assert store["observation.state"][:, 0].tolist() == frame.tolist()
+    assert np.array_equal(store["action"][:], np.stack([frame, -frame], 1))
+    assert store["action"].dtype == np.float32
+    assert (store.fps, store.environment) == (10, {"id": "arm", "version": ""})
+    assert store.tasks == ["push it", "pull it", "push it"]
+    assert store.keys() == ["action", "observation.state"]  # nothing that merely counts
+    assert store.schema("observation.state")["names"] == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("name", ["task", "__index_level_0__"])
+def test_tasks_are_found_under_both_names_of_their_column(tmp_path, name):
+    source = open_source(corpus.write_v30(tmp_path / "theirs", LENGTHS, index_name=name))
+    assert [opened(source, n).tasks[0][1] for n in range(3)] == ["push it", "pull it", "push it"]
+
+
 def test_tasks_change_within_an_episode(tmp_path):
     tasks = [[1, 1, 0, 0, 0, 1, 1], [0] * 5, [2] * 3 + [1] * 6]
     source = open_source(corpus.write_v30_files(tmp_path / "theirs", LENGTHS, tasks=tasks))

@@ -27,8 +27,9 @@ CAMERA = corpus.CAMERA
 EXACT = {"codec": "h264", "crf": "1"}
 
 
-def converted(source, path, **options):
-    convert(source if not isinstance(source, Path) else open_source(source), path, **options)
+def converted(source, path, images="keep", **selection):
+    source = open_source(source) if isinstance(source, Path) else source
+    convert(selected(source, **selection), path, images)
     assert validate(path).ok
     return EpisodeStore.open(path)
 
@@ -194,6 +195,69 @@ def test_any_frames_are_decoded_as_they_are_shown(lengths, key_frames, b_frames,
         first = sum(lengths[:number]) + start
         read = episode.read(CAMERA, start, lengths[number])
         assert np.array_equal(read, expected[first : first + len(read)])
+
+
+# Whole videos.
+
+
+@pytest.mark.parametrize("codec", ["h264", "libsvtav1", "hevc", "mpeg4"])
+def test_video_of_any_codec_is_cut_where_episodes_begin(tmp_path, codec):
+    source = corpus.write_v30(tmp_path / "theirs", LENGTHS, "video", codec=codec)
+    expected = corpus.decoded(next((source / "videos").rglob("*.mp4")))
+    store = converted(source, tmp_path / "ours.zarr", episodes=(1, 2))
+    assert np.array_equal(store[CAMERA][:], expected[7:])
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 15), min_size=1, max_size=4),
+    key_frames=st.integers(1, 20),
+    b_frames=st.integers(0, 3),
+    data=st.data(),
+)
+def test_any_episodes_of_any_video_come_out_as_they_are(lengths, key_frames, b_frames, data):
+    chosen = data.draw(st.sets(st.integers(0, len(lengths) - 1), min_size=1))
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"g": str(key_frames), "bf": str(b_frames)}
+        source = corpus.write_v30(Path(folder) / "theirs", lengths, "video", **options)
+        expected = corpus.decoded(next((source / "videos").rglob("*.mp4")))
+        store = converted(source, Path(folder) / "ours.zarr", episodes=tuple(chosen))
+        ends = np.cumsum(lengths)
+        frames = [n for e in sorted(chosen) for n in range(ends[e] - lengths[e], ends[e])]
+        assert np.array_equal(store[CAMERA][:], expected[frames])
+        backwards = np.arange(len(frames))[::-1]
+        assert np.array_equal(store[CAMERA].take(backwards), expected[frames[::-1]])
+
+
+def test_a_video_with_too_few_frames_is_an_error_that_names_episode_and_frame(tmp_path):
+    source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "video")
+    path = source / f"videos/chunk-000/{CAMERA}/episode_000002.mp4"
+    path.unlink()
+    corpus.encode_video(path, [corpus.smooth_picture(n) for n in range(6)])
+    with pytest.raises(DataError, match=r"episode 2, episode_000002.mp4, frame 6 of 9"):
+        converted(source, tmp_path / "ours.zarr")
+
+
+@pytest.mark.parametrize("images", ["keep", "zstd"])
+def test_a_video_cut_short_behind_its_index_is_an_error_that_names_the_frame(tmp_path, images):
+    source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "video")
+    path = source / f"videos/chunk-000/{CAMERA}/episode_000002.mp4"
+    frames = [corpus.picture(n) for n in range(9)]
+    path.unlink()
+    corpus.encode_video(path, frames, bf="0", muxer={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"000002.mp4, frame [1-6] of 9: the video ends there"):
+        converted(source, tmp_path / "ours.zarr", images=images)
+
+
+@pytest.mark.parametrize("images", ["keep", "zstd"])
+def test_a_truncated_video_is_an_error_that_names_the_episode(tmp_path, images):
+    source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "video")
+    path = source / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"episode 1, episode_000001.mp4, .*cut short"):
+        converted(source, tmp_path / "ours.zarr", images=images)
+    assert not (tmp_path / "ours.zarr").exists()
 
 
 # Their pictures.
