@@ -79,14 +79,14 @@ def features(
 def _feature(schema: FrameSchema, video: Mapping[str, Any] | None) -> dict[str, Any]:
     shape = list(schema.shape or ()) or [1]
     if is_picture(schema):
-        entry = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
-        return entry if video is None else {**entry, "dtype": "video", "info": dict(video)}
+        picture = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
+        return picture if video is None else {**picture, "dtype": "video", "info": dict(video)}
     if schema.kind == "depth":
         info = {"is_depth_map": True}
         unit = {"depth_unit": schema.units} if schema.units else {}
         names = ["height", "width", "channels"]
         return {"dtype": "image", "shape": [*shape[:2], 1], "names": names, "info": info | unit}
-    entry = {
+    entry: dict[str, Any] = {
         "dtype": np.dtype(schema.dtype).name,
         "shape": shape,
         "names": list(schema.names) or None,

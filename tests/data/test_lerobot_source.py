@@ -377,6 +377,16 @@ def test_precision_is_a_matter_of_extent_and_not_of_size():
     assert loses_precision(np.stack([np.zeros(5), 1e6 + np.arange(5) * 0.01], 1))
 
 
+@pytest.mark.parametrize("place", [WHOLE, "meta/episodes/chunk-000/file-000.parquet"])
+def test_a_column_that_is_small_in_the_file_and_huge_in_memory_is_refused(v30, monkeypatch, place):
+    monkeypatch.setattr("dipole.data.sources.lerobot.tables.LARGEST", 8 * 20_000)
+    rows = pq.read_table(v30 / place)
+    pq.write_table(pa.concat_tables([rows] * (20_000 // len(rows) + 1)), v30 / place)
+    assert (v30 / place).stat().st_size < 500_000
+    with pytest.raises(DataError, match=r"'episode_index' would take 160,\d+ bytes of memory"):
+        opened(open_source(v30), 0)
+
+
 # Cost.
 
 
@@ -399,7 +409,7 @@ def test_each_file_is_opened_once_and_each_column_read_once(tmp_path, monkeypatc
             episode.read(key, 0, 3)
     assert files == [f"data/chunk-000/file-{n:03d}.parquet" for n in range(4)]
     assert reads.count(["action"]) == reads.count(["observation.state"]) == 4
-    assert len(reads) == 12  # with the counters of each file
+    assert len(reads) == 2 + 4 * 3  # meta/; and the counters, state and action of each file
 
 
 def test_columns_are_kept_up_to_a_number_of_bytes(tmp_path, monkeypatch):

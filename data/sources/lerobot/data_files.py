@@ -14,6 +14,7 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.sources.lerobot.columns import numbers
 from dipole.data.sources.lerobot.folder import DatasetFolder
+from dipole.data.sources.lerobot.tables import check_size
 
 CACHE_BYTES = 256 * 2**20  # of columns as they lie in the files, in all
 OPEN_FILES = 16
@@ -56,6 +57,8 @@ class DataFile:
         self._file = self._checked(lambda: pq.ParquetFile(self.path))
         self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         there = [column for column in _COUNTERS if column in self.columns]
+        for column in there:
+            check_size(self.path, self._file.metadata, column)
         table = self._checked(lambda: self._file.read(columns=there))
         self._counters = {column: _numbers(self.path, column, table[column]) for column in there}
         groups = [
@@ -102,6 +105,7 @@ class DataFile:
 
     def _column(self, column: str, group: int | None) -> Any:
         def read() -> Any:
+            check_size(self.path, self._file.metadata, column, group)
             table = (
                 self._file.read(columns=[column])
                 if group is None

@@ -81,11 +81,11 @@ class LeRobotEpisode:
         if key not in self.dataset.cameras or schema.storage != "video":
             return None
         file, found = self._video(key)
-        if not found.consecutive:
+        if found.by_time:
             raise DataError(
-                f"{self._place(key)}, {file.path.name}: the video runs at {file.rate or 0:.4g} "
-                f"frames a second, the rows at {self.dataset.fps:g}, and videos of other episodes "
-                "at that rate. Convert the episodes of each rate by themselves"
+                f"{self._place(key)}, {file.path.name}: {found.by_time}, so the frames nearest in "
+                "time are taken, which are not one piece of video as those of other episodes are. "
+                "Store all as pictures: --images zstd"
             )
         return Clip(file.path, int(found.numbers[0]), self.n_frames, schema.shape or ())
 

@@ -78,7 +78,7 @@ def _episodes_2(
     rows = read_json_lines(folder.file("meta/episodes.jsonl"))
     ids = np.array([int(row["episode_index"]) for row in rows], np.int64)
     lengths = np.array([int(row["length"]) for row in rows], np.int64)
-    tasks = [[str(task) for task in row.get("tasks") or ()] for row in rows]
+    tasks = [_words(row.get("tasks")) for row in rows]
     size = int(info.get("chunks_size") or 1000)
     total = int(info.get("total_episodes") or 0)
 
@@ -126,7 +126,7 @@ def _episodes_3(
     ids = numeric_column(where, table, "episode_index")
     lengths = numeric_column(where, table, "length")
     told = table["tasks"].to_pylist() if "tasks" in table.column_names else [()] * len(table)
-    tasks = [[str(task) for task in words or ()] for words in told]
+    tasks = [_words(words) for words in told]
     data = lies_in(folder.template(info.get("data_path")), "data")
     video = folder.template(info.get("video_path")) if video_keys else None
     videos = {
@@ -135,6 +135,11 @@ def _episodes_3(
         if video
     }
     return EpisodeTable(ids, lengths, tasks, data, videos)
+
+
+def _words(tasks: Any) -> list[str]:
+    """The tasks of an episode: a list, one text, or nothing."""
+    return [tasks] if isinstance(tasks, str) else [str(task) for task in tasks or ()]
 
 
 def _sorted_once(folder: DatasetFolder, table: EpisodeTable) -> tuple[EpisodeTable, list[str]]:

@@ -22,10 +22,14 @@ class UnknownFramesError(ValueError):
 
 @dataclass(frozen=True)
 class EpisodeFrames:
-    """numbers: Of the frames in the file, int64 [n]. consecutive: Whether they can be cut out."""
+    """numbers: Of the frames in the file, int64 [n].
+
+    by_time: Why they were chosen by time, so that they are not one piece of the file; "" where they
+    follow each other.
+    """
 
     numbers: np.ndarray
-    consecutive: bool
+    by_time: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -47,14 +51,19 @@ def find_frames(
     rows = column.rows(row)
     n, listed, there = int(lengths[row]), int(lengths[rows].sum()), len(file.table)
     off = 0.0 if file.rate is None else abs(file.rate / fps - 1)
+    uneven = np.abs(times - times[0] - np.arange(n) / fps).max() * fps > 0.5
     if off > RATE_TOLERANCE or (listed != there and off * n > 0.5):
-        return EpisodeFrames(_nearest(file, times + column.seconds[row], fps), consecutive=False)
+        why = f"the video runs at {file.rate or 0:.4g} frames a second, the rows at {fps:g}"
+    else:
+        why = "the time stamps of the rows jump" if listed != there and uneven else ""
+    if why:
+        return EpisodeFrames(_nearest(file, times + column.seconds[row], why), why)
     if listed == there:
         first = int(lengths[rows[: int(np.flatnonzero(rows == row)[0])]].sum())
         warnings = _drift(column.seconds[row] * fps, first)
     else:
         first, warnings = _first_by_time(file, column, row, rows, lengths, fps)
-    return EpisodeFrames(np.arange(first, first + n), True, warnings)
+    return EpisodeFrames(np.arange(first, first + n), warnings=warnings)
 
 
 def _drift(told: float, first: int) -> tuple[str, ...]:
@@ -100,23 +109,21 @@ def _first_by_time(
     return first, ()
 
 
-def _nearest(file: VideoFile, times: np.ndarray, fps: float) -> np.ndarray:
+def _nearest(file: VideoFile, times: np.ndarray, why: str) -> np.ndarray:
     """The frames nearest in time, each once."""
-    rate = file.rate or fps
     numbers = _closest(file.table.times, times)
     missed = np.abs(file.table.times[numbers] - times)
-    rates = f"the video runs at {rate:.4g} frames a second, the rows at {fps:g}"
-    late = np.flatnonzero(missed > 0.55 / rate)
+    late = np.flatnonzero(missed > 0.55 / (file.rate or 1.0))
     if len(late):
         raise UnknownFramesError(
-            f"frame {late[0]}: {rates}, and nearest to its {times[late[0]]:.4g} s is a picture of "
+            f"frame {late[0]}: {why}, and nearest to its {times[late[0]]:.4g} s is a picture of "
             f"{file.table.times[numbers[late[0]]]:.4g} s: what belongs together is unknown. "
             "Encode the video again at the rate of the rows, or leave the camera out"
         )
     again = np.flatnonzero(np.diff(numbers) == 0)
     if len(again):
         raise UnknownFramesError(
-            f"frame {again[0] + 1}: {rates}: there is no picture of its own for each row. Encode "
+            f"frame {again[0] + 1}: {why}: there is no picture of its own for each row. Encode "
             "the video again at the rate of the rows, or leave the camera out"
         )
     return numbers
