@@ -272,6 +272,15 @@ def test_a_state_alone_is_written_as_the_environments_too_and_read_once(tmp_path
     assert back.left_out == {"observation.environment_state": "it is a copy of observation.state"}
 
 
+def test_a_rate_that_is_no_whole_number_comes_back(tmp_path):
+    source = corpus.write_v30_files(tmp_path / "source", [7, 5], cameras=["cam"], fps=10)
+    corpus.edit_info(source, lambda info: info.update(fps=9.97))
+    export_lerobot(open_source(source), tmp_path / "theirs")
+    back = open_source(tmp_path / "theirs")
+    assert (back.info.fps, back.info.warnings) == (9.97, ())
+    assert back.open(back.episodes()[1]).clip("observation.images.cam").n_frames == 5
+
+
 def test_names_and_units_come_back(tmp_path):
     units = ("rad", "rad", "m")
     ours = Arrays(

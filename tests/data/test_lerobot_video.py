@@ -282,6 +282,37 @@ def test_a_truncated_video_is_an_error_that_names_the_episode(tmp_path, images):
     assert not (tmp_path / "ours.zarr").exists()
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    places=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 2)), min_size=1, max_size=6),
+    drift=st.floats(-0.9, 0.9),
+    key_frames=st.integers(1, 12),
+    row_groups=st.booleans(),
+)
+def test_any_lengths_files_and_drifts_give_each_episode_its_own(
+    places, drift, key_frames, row_groups
+):
+    lengths, file_of = [length for length, _ in places], [file for _, file in places]
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = corpus.write_v30_files(
+            Path(folder) / "theirs",
+            lengths,
+            cameras=["cam"],
+            file_of=file_of,
+            drift=drift,
+            row_groups=row_groups,
+            key_frames=key_frames,
+        )
+        source = open_source(theirs)
+        ends = np.cumsum(lengths)
+        for number, (length, end) in enumerate(zip(lengths, ends, strict=True)):
+            assert seen(source, "cam", number) == list(range(end - length, end))
+            episode = source.open(source.episodes()[number])
+            assert episode.read("action", 0, length)[:, 0].tolist() == list(
+                range(end - length, end)
+            )
+
+
 # Their pictures.
 
 
