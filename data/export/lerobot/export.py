@@ -17,13 +17,13 @@ import numpy as np
 
 from dipole.data.convert import Progress, conversion_identity, work_folder
 from dipole.data.core.errors import DataError
-from dipole.data.export.lerobot_compare import compare
-from dipole.data.export.lerobot_episode import EpisodeExporter, Row
-from dipole.data.export.lerobot_features import features, lerobot_keys
-from dipole.data.export.lerobot_files import file_indices, file_name, write_json
-from dipole.data.export.lerobot_meta import write_meta
-from dipole.data.export.lerobot_tables import data_schema
-from dipole.data.export.lerobot_videos import video_infos
+from dipole.data.export.lerobot.compare import compare
+from dipole.data.export.lerobot.episode import EpisodeExporter, Row
+from dipole.data.export.lerobot.features import features, lerobot_keys
+from dipole.data.export.lerobot.files import file_indices, file_name, write_json
+from dipole.data.export.lerobot.meta import write_meta
+from dipole.data.export.lerobot.tables import data_schema
+from dipole.data.export.lerobot.videos import video_infos
 from dipole.data.sources.combine.selected import refuse_absent
 from dipole.data.sources.lerobot.reader import LeRobotSource
 from dipole.data.sources.source import EpisodeRef, Source

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.export.lerobot_compare import merged
-from dipole.data.export.lerobot_features import copies, is_picture
-from dipole.data.export.lerobot_tables import column, data_schema
-from dipole.data.export.lerobot_videos import write_video
-from dipole.data.export.statistics import (
+from dipole.data.export.lerobot.compare import merged
+from dipole.data.export.lerobot.features import copies, is_picture
+from dipole.data.export.lerobot.statistics import (
     STATISTICS,
     DepthStatistics,
     FrameStatistics,
     PictureStatistics,
 )
+from dipole.data.export.lerobot.tables import column, data_schema
+from dipole.data.export.lerobot.videos import write_video
 from dipole.data.sources.source import SourceEpisode, SourceInfo, TaskSpans, frame_ranges
 from dipole.data.store.schema import FrameSchema
 
