@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.lock import exclusive
-from dipole.data.recording.episode_writer import refuse_existing
+from dipole.data.recording.episode_writer import (
+    partial_folder,
+    refuse_existing,
+    refuse_unfinished,
+)
 from dipole.data.sources.combine.joined import newest_change
 from dipole.data.sources.source import Source
 
@@ -21,8 +25,9 @@ def work_folder(path: Path, words: dict[str, Any]) -> Iterator[Path]:
     exists, or another process works there.
     """
     refuse_existing(path)
+    refuse_unfinished(path, "options.json")  # a recording
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.parent / f".{path.name}.partial"
+    work = partial_folder(path)
     work.mkdir(exist_ok=True)
     with exclusive(work / "lock", str(path)):
         noted = work / "request.json"

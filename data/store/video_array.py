@@ -101,6 +101,10 @@ class VideoArray(LazyArray):
         self._open.move_to_end(episode)
         return self._open[episode]
 
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
     def _forget(self, episode: int) -> None:
         if episode in self._open:
             self._open.pop(episode).close()

@@ -293,7 +293,9 @@ def test_a_video_damaged_after_the_conversion_is_named_by_episode_and_frame(tmp_
     )
 
 
-def test_an_interrupted_conversion_goes_on_and_gives_the_same(tmp_path):
+def test_an_interrupted_conversion_goes_on_and_gives_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("dipole.data.store.zarr.encoding.SHARD_BYTES", 4 * 16 * 24 * 3)
+    monkeypatch.setattr("dipole.data.store.zarr.encoding.CHUNK_BYTES", 16 * 24 * 3)
     source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "image")
     whole = converted(source, tmp_path / "whole.zarr")
     asked = []
