@@ -145,8 +145,9 @@ class VideoArray(LazyArray):
         return IndexedVideo(index, parameters, lambda at, size: files.read(name, at, size))
 
     def close(self) -> None:
-        while self._open:
-            self._open.popitem()[1].close()
+        self._decoders.close()
+        self._videos.clear()
+        self._index_bytes = 0
 
     def _forget(self, episode: int) -> None:
         video = self._videos.pop(episode, None)
