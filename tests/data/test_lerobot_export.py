@@ -137,7 +137,7 @@ def test_statistics_are_computed_and_not_trusted(exported):
 
 
 def test_an_interrupted_export_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("dipole.data.export.lerobot.FILE_BYTES", 150)
+    monkeypatch.setattr("dipole.data.export.lerobot.export.FILE_BYTES", 150)
     tasks = [[1, 1, 0, 0, 0, 1, 1], [2] * 5, [0] * 3 + [1] * 6]
     source = open_source(corpus.write_v30_files(tmp_path / "source", [7, 5, 9], tasks=tasks))
     opens, asked = source.open, []
@@ -152,7 +152,7 @@ def test_an_interrupted_export_goes_on(tmp_path, monkeypatch):
         export_lerobot(source, tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
     source.open = lambda ref: asked.append(ref.id) or opens(ref)
-    monkeypatch.setattr("dipole.data.export.lerobot.compare", lambda *_: None)
+    monkeypatch.setattr("dipole.data.export.lerobot.export.compare", lambda *_: None)
     export_lerobot(source, tmp_path / "theirs")
     assert asked == [0, 1, 2, 2]  # the first says what is video, the second file had not ended
     assert spans(tmp_path / "theirs") == spans(tmp_path / "source")

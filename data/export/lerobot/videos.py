@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dipole.data.export.lerobot_files import file_indices, file_name, whole_number
-from dipole.data.export.statistics import PictureStatistics
+from dipole.data.export.lerobot.files import file_indices, file_name, whole_number
+from dipole.data.export.lerobot.statistics import PictureStatistics
 from dipole.data.sources.source import SourceEpisode
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip, PacketTable, VideoError, VideoReader, cut, video_error

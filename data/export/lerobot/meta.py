@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dipole.data.export.lerobot_files import (
+from dipole.data.export.lerobot.files import (
     DATA_PATH,
     FILES_PER_CHUNK,
     VIDEO_PATH,
@@ -13,8 +13,8 @@ from dipole.data.export.lerobot_files import (
     whole_number,
     write_json,
 )
-from dipole.data.export.lerobot_tables import tasks_table
-from dipole.data.export.statistics import STATISTICS, together
+from dipole.data.export.lerobot.statistics import STATISTICS, together
+from dipole.data.export.lerobot.tables import tasks_table
 
 
 def write_meta(
