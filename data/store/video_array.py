@@ -145,9 +145,9 @@ class VideoArray(LazyArray):
         return IndexedVideo(index, parameters, lambda at, size: files.read(name, at, size))
 
     def close(self) -> None:
+        self._decoders.close()
         self._videos.clear()
         self._index_bytes = 0
-        self._decoders.close()
 
     def _forget(self, episode: int) -> None:
         video = self._videos.pop(episode, None)

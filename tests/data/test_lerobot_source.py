@@ -328,7 +328,7 @@ def test_what_is_not_taken_is_said_with_the_reason(v21):
     assert sorted(source.info.frames) == ["action", "observation.state"]
     left_out = source.info.left_out
     assert left_out["language_instruction"] == "text and sound are not stored"
-    assert "rename it" in left_out["left wrist"]
+    assert "use letters, digits" in left_out["left wrist"]
     assert left_out["observation.nothing"] == "frames of shape [0]"
     assert "KeyError('shape')" in left_out["observation.broken"]
 

@@ -10,7 +10,6 @@ LeRobot's diffusion policy sees pictures or `observation.environment_state` besi
 second is marked as a copy, which our own reader leaves out.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,11 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.lerobot.features import COPY_OF, COUNTERS
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, check_key
 
 STATE, ENVIRONMENT_STATE = "observation.state", "observation.environment_state"
 _ENVIRONMENT = ("environment_state", "env_state", "object")
 _OWN = ("observation.", "next.", "action.")
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 def lerobot_keys(path: Path, frames: Mapping[str, FrameSchema]) -> dict[str, str]:
@@ -34,8 +32,10 @@ def lerobot_keys(path: Path, frames: Mapping[str, FrameSchema]) -> dict[str, str
     """
     names = {key: lerobot_key(key, schema) for key, schema in frames.items()}
     for key, name in names.items():
-        if not _KEY.fullmatch(key) or not _KEY.fullmatch(name) or name in COUNTERS:
-            raise DataError(f"{path}: key {key!r} cannot be exported as {name!r}; rename it")
+        for word in (key, name):
+            check_key(f"{path}: cannot be exported", word)
+        if name in COUNTERS:
+            raise DataError(f"{path}: {key!r} cannot be exported: LeRobot counts by that name")
         same = [other for other, taken in names.items() if taken == name]
         if len(same) > 1:
             raise DataError(

@@ -87,7 +87,11 @@ class LeRobotEpisode:
                 "time are taken, which are not one piece of video as those of other episodes are. "
                 "Store all as pictures: --images zstd"
             )
-        return Clip(file.path, int(found.numbers[0]), self.n_frames, schema.shape or ())
+        return self._clip(key, file, found)
+
+    def _clip(self, key: str, file: VideoFile, found: EpisodeFrames) -> Clip:
+        shape = self.dataset.frames[key].shape or ()
+        return Clip(file.path, int(found.numbers[0]), self.n_frames, shape)
 
     def _decode(self, key: str, start: int, stop: int) -> np.ndarray:
         schema = self.dataset.frames[key]
@@ -115,6 +119,8 @@ class LeRobotEpisode:
                 found = find_frames(
                     file, column, self.row, dataset.lengths, self.times, dataset.fps
                 )
+                if not found.by_time:
+                    file.table.span(self._clip(key, file, found))
             except VideoError as error:
                 raise video_error(place, error) from error
             except UnknownFramesError as error:

@@ -10,11 +10,10 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.units import Units, read_units
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, check_key
 
 COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 COPY_OF = "copy_of"  # in a feature's info: of which feature our own export wrote it a second time
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _LARGEST = 2**31  # numbers in a frame
 _TEXT = ("string", "language", "audio")
 
@@ -35,7 +34,7 @@ def frame_schemas(
     for key, feature in features.items():
         if key in COUNTERS:
             continue
-        check_key(path, key)
+        refuse_path(path, key)
         try:
             frames[key] = _schema(key, feature)
         except NotTakenError as reason:
@@ -45,7 +44,7 @@ def frame_schemas(
     return frames, left_out
 
 
-def check_key(path: Path, key: str) -> None:
+def refuse_path(path: Path, key: str) -> None:
     """Raise DataError for a key that would name a file elsewhere."""
     if re.search(r"[/\\\0]", key) or key.startswith("."):
         raise DataError(
@@ -67,10 +66,10 @@ def feature_info(feature: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _schema(key: str, feature: Mapping[str, Any]) -> FrameSchema:
-    if not _KEY.fullmatch(key):
-        raise NotTakenError(
-            "keys have letters, digits, '_', '-' and '.'; rename it in meta/info.json"
-        )
+    try:
+        check_key("features", key)
+    except DataError as error:
+        raise NotTakenError(f"{error}. Rename it in meta/info.json") from error
     copy_of = feature_info(feature).get(COPY_OF)
     if copy_of:
         raise NotTakenError(f"it is a copy of {copy_of}")
