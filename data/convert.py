@@ -181,7 +181,7 @@ class _Copy:
             self._reader.close()
         try:
             table = PacketTable.of(clip.path)
-            offset = clip.first - table.span(clip)[0]
+            offset = clip.start_frame - table.span(clip)[0]
             target.unlink(missing_ok=True)
             cut(clip, target, self._info.fps or 1.0, table)
             self._reader = reader = VideoReader(open(target, "rb"))  # noqa: SIM115  closed by it

@@ -191,7 +191,7 @@ class _Export:
             if clip is None:
                 raise VideoError("it is no video, as that of other episodes is")
             table = PacketTable.of(clip.path)
-            offset = clip.first - table.span(clip)[0]
+            offset = clip.start_frame - table.span(clip)[0]
             if not path.exists():
                 cut(clip, path, self._fps, table)
             reader = VideoReader(open(path, "rb"))  # noqa: SIM115  the reader closes it
