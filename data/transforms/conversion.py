@@ -3,11 +3,12 @@
     stored      x  y  z  qx qy qz qw  grip         columns 3-6 by quaternion_to_6d,
     converted   x  y  z  r11 ... r23  grip         column 7 by range_to_unit
 
-Columns are those of the stored frame, in every entry of the list. What a transform makes of them
-stands where the first of them stood; all others keep their order.
+Columns are those of the stored frame, in every entry of the list. What a transform makes stands
+where its columns stood or, where there are more or fewer of them, where the first of them stood;
+all others keep their order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -94,18 +95,12 @@ class Conversions:
             if twice := taken & set(each.columns):
                 raise ConfigError(f"convert: column {min(twice)} is converted twice")
             taken |= set(each.columns)
-        begins = {min(each.columns): each for each in self.conversions}
-        # In the order of the converted frame: a column that stays, or a conversion.
-        self._parts: list[int | Conversion] = [
-            begins.get(column, column)
-            for column in range(size)
-            if column in begins or column not in taken
-        ]
+        self._parts = list(_placed(self.conversions, size))
 
     @property
     def output_size(self) -> int:
         """Columns of a converted frame."""
-        return sum(map(_width, self._parts))
+        return self.size + sum(_width(each) - len(each.columns) for each in self.conversions)
 
     def apply(self, frames: NDArray[Any]) -> NDArray[Any]:
         """Stored frames [..., size] -> [..., output_size], in float64 where anything is converted.
@@ -115,11 +110,9 @@ class Conversions:
         if not self.conversions:
             return frames
         out = np.empty((*frames.shape[:-1], self.output_size))
-        for part, at in self._placed():
-            if isinstance(part, int):
-                out[..., at] = frames[..., part : part + 1]
-            else:
-                out[..., at] = part.function.apply(frames[..., list(part.columns)])
+        for part in self._parts:
+            taken = frames[..., part.columns]
+            out[..., part.positions] = part.function.apply(taken) if part.function else taken
         return out
 
     def invert(self, frames: NDArray[Any]) -> NDArray[Any]:
@@ -127,52 +120,67 @@ class Conversions:
         if not self.conversions:
             return frames
         out = np.empty((*frames.shape[:-1], self.size))
-        for part, at in self._placed():
-            if isinstance(part, int):
-                out[..., part : part + 1] = frames[..., at]
-            else:
-                out[..., list(part.columns)] = part.function.invert(frames[..., at])
+        for part in self._parts:
+            taken = frames[..., part.positions]
+            out[..., part.columns] = part.function.invert(taken) if part.function else taken
         return out
 
     def spread(self, weights: Floats) -> Floats:
         """Weights of stored columns [..., size] for converted ones: the least of those a
         transform takes."""
         out = np.empty((*weights.shape[:-1], self.output_size), weights.dtype)
-        for part, at in self._placed():
-            columns = [part] if isinstance(part, int) else list(part.columns)
-            out[..., at] = weights[..., columns].min(-1, keepdims=True)
+        for part in self._parts:
+            taken = weights[..., part.columns]
+            out[..., part.positions] = taken.min(-1, keepdims=True) if part.function else taken
         return out
 
     def names(self, names: Words) -> Words:
         """Names of the converted columns; () where those of the stored ones are not known."""
-        if not names:
-            return ()
-        found = (
-            (names[part],)
-            if isinstance(part, int)
-            else part.function.names(tuple(names[column] for column in part.columns))
-            for part in self._parts
-        )
-        return tuple(name for each in found for name in each)
+        return self._words(names, "names") if names else ()
 
     def units(self, units: Units) -> Units:
         """Units of the converted columns; raises ConfigError where a transform takes others."""
-        each = each_unit(units, self.size)
-        found = (
-            (each[part],)
-            if isinstance(part, int)
-            else part.function.units(tuple(each[column] for column in part.columns))
-            for part in self._parts
-        )
-        listed = tuple(unit for part in found for unit in part)
+        listed = self._words(each_unit(units, self.size), "units")
         return listed[0] if len(set(listed)) == 1 else listed
 
-    def _placed(self) -> list[tuple[int | Conversion, slice]]:
-        placed, at = [], 0
+    def _words(self, given: Words, what: str) -> Words:
+        made = [""] * self.output_size
         for part in self._parts:
-            placed.append((part, slice(at, at + _width(part))))
-            at += _width(part)
-        return placed
+            words = tuple(given[column] for column in part.columns)
+            words = getattr(part.function, what)(words) if part.function else words
+            for position, word in zip(part.positions, words, strict=True):
+                made[position] = word
+        return tuple(made)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Which columns of a stored frame become which of a converted one; function: None as is."""
+
+    columns: list[int]
+    positions: list[int]
+    function: ColumnTransform | None = None
+
+
+def _placed(conversions: Sequence[Conversion], size: int) -> Iterator[_Part]:
+    """The columns that stay, and then the conversions."""
+    owner = {column: each for each in conversions for column in each.columns}
+    slots, at = {}, 0
+    for column in range(size):
+        slots[column] = at
+        conversion = owner.get(column)
+        if conversion is None or _width(conversion) == len(conversion.columns):
+            at += 1
+        elif column == min(conversion.columns):
+            at += _width(conversion)
+    stays = [column for column in range(size) if column not in owner]
+    yield _Part(stays, [slots[column] for column in stays])
+    for each in conversions:
+        positions = [slots[column] for column in each.columns]
+        if _width(each) != len(each.columns):
+            first = slots[min(each.columns)]
+            positions = list(range(first, first + _width(each)))
+        yield _Part(list(each.columns), positions, each.function)
 
 
 def stored_size(conversions: Sequence[Conversion], output_size: int) -> int:
@@ -181,8 +189,8 @@ def stored_size(conversions: Sequence[Conversion], output_size: int) -> int:
     return output_size - grown
 
 
-def _width(part: int | Conversion) -> int:
-    return 1 if isinstance(part, int) else part.function.output_size(len(part.columns))
+def _width(each: Conversion) -> int:
+    return each.function.output_size(len(each.columns))
 
 
 def _is_column(value: Any) -> bool:
