@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dipole.data.sources.combine.converted import converted, parse_convert
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.metadata import with_missing_metadata
 from dipole.data.sources.combine.mirrored import mirrored
+from dipole.data.sources.combine.resampled import resampled
 from dipole.data.sources.combine.selected import selected
+from dipole.data.sources.combine.trimmed import parse_trim, trimmed
 from dipole.data.sources.registry import open_source
 from dipole.data.sources.source import Source
 
@@ -30,8 +33,8 @@ class ConversionRequest:
     group: Names of subsets that the source records, such as robomimic's "train".
     mirror: Name of a mirror in which all episodes follow once more; "" for none.
     resample: Frames a second of the result; None for those of the source.
-    trim: Seconds of standing still that are kept at either end of an episode; None for all.
-    convert: Conversions of columns, {"action": "quaternion_to_6d"}.
+    trim: Which idle time is cut out, "idle" or "idle:all", see `parse_trim`; "" for none.
+    convert: Conversions of columns, as "action:3-6=quaternion_to_6d", see `parse_convert`.
     images: keep (video stays video, the rest is stored as zstd), zstd, jxl or jpeg.
     """
 
@@ -49,8 +52,8 @@ class ConversionRequest:
     group: tuple[str, ...] = ()
     mirror: str = ""
     resample: float | None = None
-    trim: float | None = None
-    convert: Mapping[str, str] = field(default_factory=dict)
+    trim: str = ""
+    convert: tuple[str, ...] = ()
     images: str = "keep"
 
 
@@ -59,12 +62,15 @@ def open_request(request: ConversionRequest) -> Source:
     parts = [_part(path, request) for path in (request.source, *request.also)]
     source = joined(parts)
     source = selected(source, None, request.episodes, request.group)
+    if request.trim:
+        source = trimmed(source, parse_trim(request.trim))
     if request.mirror:
         source = mirrored(source, request.mirror)
-    return source
+    return converted(source, [parse_convert(word) for word in request.convert])
 
 
 def _part(path: str | Path, request: ConversionRequest) -> Source:
     source = open_source(path)
     source = with_missing_metadata(source, request.fps, request.environment, request.task)
-    return selected(source, request.keys)
+    source = selected(source, request.keys)
+    return source if request.resample is None else resampled(source, request.resample)

@@ -1,5 +1,6 @@
 """Sources at another rate, without idle time, with converted columns."""
 
+import importlib.util
 import math
 from pathlib import Path
 
@@ -10,15 +11,23 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
 from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter
-from dipole.data.convert import convert
+from dipole.data.convert import convert, run
 from dipole.data.sources.combine.converted import converted, parse_convert
 from dipole.data.sources.combine.resampled import parse_resample, resampled
 from dipole.data.sources.combine.trimmed import Trim, parse_trim, trimmed
+from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
 from dipole.data.sources.registry import open_source
 from dipole.data.sources.source import ArrayEpisode, EpisodeRef, SourceInfo
+from dipole.data.sources.words import ConversionRequest
 from dipole.data.store.schema import FrameSchema
 from dipole.data.transforms.idle import idle_stretches
 from dipole.data.transforms.quaternion_columns import quaternion_columns
+
+spec = importlib.util.spec_from_file_location(
+    "lerobot_corpus", Path(__file__).with_name("lerobot_corpus.py")
+)
+corpus = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(corpus)
 
 SETTINGS = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
@@ -358,3 +367,66 @@ def test_a_store_is_resampled_trimmed_and_converted_into_another(tmp_path):
 )  # fmt: skip
 def test_quaternions_are_found_by_their_names(key, names, shape, found):
     assert quaternion_columns(key, names, shape) == found
+
+
+# Video --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def filmed(tmp_path):
+    """LeRobot v3.0 at 10 frames a second: two episodes in one video."""
+    corpus.write_v30(tmp_path / "filmed", [20, 15], camera="video")
+    return open_source(tmp_path / "filmed")
+
+
+def brightness(store):
+    return np.round(store[corpus.CAMERA][:].mean((1, 2, 3)) / 4).astype(int).tolist()
+
+
+def test_video_at_another_rate_is_decoded_to_the_nearest_frames(filmed, tmp_path):
+    convert(resampled(filmed, 5), tmp_path / "b")
+    store = EpisodeStore.open(tmp_path / "b")
+    assert store.fps == 5
+    assert brightness(store) == [*range(0, 20, 2), *range(20, 35, 2)]
+    assert store["action"][:, 0].tolist() == [*range(0, 20, 2), *range(20, 35, 2)]
+
+
+class Still(WrappedSource):
+    """The same with an action that stands still for the first 6 frames."""
+
+    def open(self, ref):
+        return StillEpisode(super().open(ref))
+
+
+class StillEpisode(WrappedEpisode):
+    def read(self, key, start, stop):
+        if "image" in key:
+            return super().read(key, start, stop)
+        frames = super().read(key, 0, self.n_frames)
+        frames = np.concatenate([frames[:1].repeat(6, 0), frames[6:]])
+        return frames[start:stop]
+
+
+def test_video_that_is_trimmed_at_the_ends_stays_video(filmed, tmp_path):
+    convert(trimmed(Still(filmed, filmed.info), Trim(keep=0.2)), tmp_path / "b")
+    store = EpisodeStore.open(tmp_path / "b")
+    assert store.schema(corpus.CAMERA)["storage"] == "video"
+    assert store.n_frames == 16 + 11
+    assert brightness(store) == [*range(4, 20), *range(24, 35)]
+
+
+def test_what_is_asked_in_words_is_done_in_order(tmp_path):
+    with EpisodeWriter(tmp_path / "a", fps=10.0) as writer:
+        numbers = waiting()
+        degrees = 90 * np.hstack([numbers, numbers])
+        writer.add_episode({"action": degrees, "state": numbers})
+    request = ConversionRequest(
+        tmp_path / "a", tmp_path / "b", resample=20.0, trim="idle,keep=0.1",
+        convert=("action:1=degrees_to_radians",),
+    )  # fmt: skip
+    report = run(request)
+    store = EpisodeStore.open(tmp_path / "b")
+    assert store.fps == 20
+    assert store["action"][:, 1] == pytest.approx(np.radians(store["action"][:, 0]), abs=1e-5)
+    assert report.n_frames == store.n_frames < 90
+    assert "trimmed" in report.warnings[0]
