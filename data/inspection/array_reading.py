@@ -29,12 +29,14 @@ class ArrayReading:
     summary: Of the columns; None for pictures.
     repeats: Runs [first, last] of frames, both included, that look the same; of videos as far as
         frames were decoded.
+    empty: Frames of depth whose pixels are all 0.
     """
 
     unreadable: list[str] = field(default_factory=list)
     not_finite: list[int] = field(default_factory=list)
     summary: ColumnSummary | None = None
     repeats: list[tuple[int, int]] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
@@ -42,16 +44,11 @@ class ArrayReading:
         return not self.unreadable and not self.not_finite
 
 
-def is_pictures(array: LazyArray) -> bool:
-    """Frames of a camera."""
-    return array.dtype == np.uint8 and array.ndim >= 4
-
-
-def read_array(array: LazyArray, ends: np.ndarray) -> ArrayReading:
-    """Read it in bounded memory. ends: of the episodes, exclusive."""
+def read_array(array: LazyArray, ends: np.ndarray, kind: str = "") -> ArrayReading:
+    """Read it in bounded memory. ends: of the episodes, exclusive; kind: as the dataset says."""
     if isinstance(array, VideoArray):
         return _read_video(array, ends)
-    pictures = is_pictures(array)
+    pictures = _is_pictures(array, kind)
     reading = ArrayReading(summary=None if pictures else ColumnSummary(array.shape))
     last = None
     for start, frames in _readable(array, reading.unreadable):
@@ -61,11 +58,19 @@ def read_array(array: LazyArray, ends: np.ndarray) -> ArrayReading:
             reading.not_finite += bad.tolist()
         if reading.summary is not None:
             reading.summary.add(start, frames)
+        if kind == "depth":
+            blank = ~frames.reshape(len(frames), -1).any(1)
+            reading.empty += (start + np.flatnonzero(blank)).tolist()
         if pictures:
             before = frames[:0] if last is None else last
             _note_repeats(reading.repeats, start - len(before), np.concatenate([before, frames]))
             last = frames[-1:]
     return reading
+
+
+def _is_pictures(array: LazyArray, kind: str) -> bool:
+    """Frames of a camera, whose columns are pixels."""
+    return array.ndim >= 4 and (array.dtype == np.uint8 or kind in ("image", "depth"))
 
 
 def _read_video(array: VideoArray, ends: np.ndarray) -> ArrayReading:
@@ -99,10 +104,10 @@ def _extend(repeats: list[tuple[int, int]], first: int, last: int) -> None:
 def _same_as_next(frames: np.ndarray) -> np.ndarray:
     """Whether each frame [n, height, width, channels] is the next one: bool [n - 1]."""
     glance = frames[:, ::GLANCE, ::GLANCE]
-    same = (glance[1:] == glance[:-1]).reshape(len(glance) - 1, -1).all(1) if len(frames) else []
+    same = (glance[1:] == glance[:-1]).all(axis=tuple(range(1, frames.ndim)))
     for place in np.flatnonzero(same).tolist():
         same[place] = np.array_equal(frames[place], frames[place + 1])
-    return np.asarray(same, bool)
+    return np.asarray(same)
 
 
 def _readable(array: LazyArray, unreadable: list[str]) -> Iterator[tuple[int, np.ndarray]]:

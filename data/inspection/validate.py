@@ -13,8 +13,9 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.inspection.array_reading import ArrayReading, read_array
 from dipole.data.inspection.column_summary import ColumnSummary
-from dipole.data.inspection.findings import Finding, Validation, column_text, frame_text
+from dipole.data.inspection.findings import Finding, Validation, column_text, counted, frame_text
 from dipole.data.inspection.lag_check import LagCheck
+from dipole.data.inspection.other_formats import refuse_other_format
 from dipole.data.inspection.recording_checks import MOST_NUMBERS, Recording, key_of, run_checks
 from dipole.data.inspection.rotation_checks import MatrixCheck, QuaternionCheck, WrapCheck
 from dipole.data.inspection.timing_checks import ClockCheck, FrozenCameraCheck, IdleCheck
@@ -55,6 +56,7 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
     """
     result = Validation(str(path))
     try:
+        refuse_other_format(path)
         files = open_tree(dataset_path(path))
     except DataError as error:
         result.problem("files", str(error))
@@ -72,7 +74,8 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
     for key, array in arrays.items():
         log(f"reading {key}")
         known = np.zeros(0, np.int64) if ends is None else ends
-        readings[key] = read_array(array, known)
+        kind = str(((attributes.get("schema") or {}).get(key) or {}).get("kind") or "")
+        readings[key] = read_array(array, known, kind)
         _note_reading(result, key, array, readings[key], known)
     if ends is not None and not ends_problems(ends) and not length_problems(arrays, ends):
         log("looking at episodes")
@@ -150,6 +153,14 @@ def _note_reading(
             for frame in reading.not_finite
         ),
     )
+    if reading.empty:
+        first = frame_text(reading.empty[0], ends)
+        frames = counted(len(reading.empty), "frame")
+        result.warning(
+            key,
+            f"all pixels are 0 in {frames}, first in {first}: the camera saw no depth. Leave those "
+            "episodes out",
+        )
     summary, shape = reading.summary, array.shape[1:]
     if summary is None or not summary.seen:
         return

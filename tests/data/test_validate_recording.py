@@ -2,6 +2,7 @@
 
 import math
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from dipole.data import EpisodeWriter
+from dipole.data import DataError, EpisodeWriter
+from dipole.data.inspection.other_formats import open_store
 from dipole.data.inspection.validate import validate
 
 RNG = np.random.default_rng(0)
@@ -167,6 +169,38 @@ def test_a_slow_camera_and_one_that_sees_nothing_move_are_sound(tmp_path):
     still = {"camera": camera(60, [(20, 39)]), "state": state, "action": state}
     found = warnings_of(tmp_path / "b", still)
     assert not any("camera" in each for each in found)
+
+
+def test_frames_of_depth_in_which_nothing_was_seen_are_a_warning(tmp_path):
+    depth = RNG.integers(1, 9000, (60, 6, 8, 1)).astype(np.uint16)
+    depth[[7, 30]] = 0
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.add_episode({"depth": depth, "action": moving()})
+    group = zarr.open_group(tmp_path / "a", mode="r+")
+    schema = group.attrs["schema"]
+    schema["depth"]["kind"] = "depth"
+    group.attrs["schema"] = schema
+    found = validate(tmp_path / "a")
+    assert [f"{f.where}: {f.message}" for f in found.findings] == [
+        "depth: all pixels are 0 in 2 frames, first in frame 7 (episode 0, its frame 7): the "
+        "camera saw no depth. Leave those episodes out"
+    ]
+
+
+# Other formats ------------------------------------------------------------------------------------
+
+
+def test_a_dataset_of_another_format_is_named_with_the_command_that_converts_it(tmp_path):
+    with h5py.File(tmp_path / "lift.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo["actions"], demo["obs/state"] = moving(), moving(columns=3)
+    (problem,) = validate(tmp_path / "lift.hdf5").problems
+    assert "HDF5 of robomimic, 1 episode with " in problem.message
+    command = f"convert it by `dipole data convert {tmp_path / 'lift.hdf5'} lift.zarr`"
+    assert command in problem.message
+    with pytest.raises(DataError, match="1 episode with"):
+        open_store(tmp_path / "lift.hdf5")
+    assert open_store("bundled:pusht").n_episodes > 1
 
 
 # Lags ---------------------------------------------------------------------------------------------
