@@ -37,7 +37,7 @@ def _described(name: str, place: Path) -> str:
     try:
         source = FORMATS[name].open(place)
     except DataError as error:
-        return f"{name}, which cannot be opened either ({error})"
+        return f"{name}, and it cannot be opened ({error})"
     try:
         keys = list(source.info.frames)
         more = f" and {len(keys) - MOST_KEYS} more" if len(keys) > MOST_KEYS else ""

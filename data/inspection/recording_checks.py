@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from dipole.data.core.units import each_unit
 from dipole.data.inspection.findings import frame_text
 from dipole.data.store.lazy_array import LazyArray
+from dipole.data.store.schema import FrameSchema
 
 CLOCKS = ("timestamp", "timestamps", "time", "stamp")
 COUNTERS = ("frame_index", "index", "episode_index", "task_index")
@@ -74,25 +75,23 @@ class Check(Protocol):
         """Where, and what: see Finding."""
 
 
-def key_of(name: str, array: LazyArray, schema: Mapping[str, Any], low: Any, high: Any) -> Key:
+def key_of(
+    name: str, array: LazyArray, schema: FrameSchema | None, low: np.ndarray, high: np.ndarray
+) -> Key:
     """schema: what the dataset says of the key; low, high: extremes of its columns."""
+    schema = schema or FrameSchema()
     shape = tuple(array.shape[1:]) or (1,)
-    kind = schema.get("kind") or ("action" if name == "action" else "state")
-    listed = schema.get("names")
-    names = tuple(map(str, listed)) if isinstance(listed, list | tuple) else ()
-    units = schema.get("units") or ""
-    units = units if isinstance(units, str) else tuple(units)
-    fits = isinstance(units, str) or len(units) == shape[-1]
-    every = each_unit(units if fits else "", shape[-1])
     columns = int(np.prod(shape))
+    fits = isinstance(schema.units, str) or len(schema.units) == shape[-1]
+    units = each_unit(schema.units if fits else "", shape[-1])
     return Key(
         name,
-        str(kind),
+        schema.kind or ("action" if name == "action" else "state"),
         shape,
-        names if len(names) == columns else (),
-        every * (columns // shape[-1]),
-        np.asarray(low),
-        np.asarray(high),
+        schema.names if len(schema.names) == columns else (),
+        units * (columns // shape[-1]),
+        low,
+        high,
     )
 
 

@@ -22,18 +22,20 @@ from dipole.data.inspection.timing_checks import ClockCheck, FrozenCameraCheck, 
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.bundle import dataset_path
 from dipole.data.store.lazy_array import LazyArray
-from dipole.data.store.store import (
+from dipole.data.store.metadata import StoreMetadata
+from dipole.data.store.reading import (
     ends_problems,
     length_problems,
     no_arrays,
-    read_attributes,
+    read_arrays,
     read_episode_ends,
+    read_store_metadata,
     read_tasks,
     read_videos,
+    refuse_claimed_fill,
 )
-from dipole.data.store.zarr.layout import read_layout
+from dipole.data.store.schema import FrameSchema
 from dipole.data.store.zarr.tree import Tree, open_tree
-from dipole.data.store.zarr_array import ZarrArray
 
 __all__ = ["Finding", "Validation", "validate"]
 
@@ -61,25 +63,29 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
     except DataError as error:
         result.problem("files", str(error))
         return result
-    attributes = _try(result, "attributes", lambda: read_attributes(files)) or {}
+    metadata = _try(result, "attributes", lambda: read_store_metadata(files)) or StoreMetadata()
     ends = _try(result, "meta/episode_ends", lambda: read_episode_ends(files))
-    arrays = _read_arrays(result, files)
+    arrays = _read_arrays(result, files, metadata)
     if ends is not None:
-        found = _try(result, "videos", lambda: read_videos(files, attributes, ends)) or {}
-        arrays = {**arrays, **found}
-        _try(result, "tasks", lambda: read_tasks(files, attributes, len(ends)))
+        videos, unreadable = read_videos(files, metadata, ends)
+        for reason in unreadable.values():
+            result.problem("videos", reason)
+        arrays = {**arrays, **videos}
+        if not ends_problems(ends):
+            _try(result, "tasks", lambda: read_tasks(files, metadata, ends))
         _check_episodes(result, arrays, ends)
-    _check_keys(result, arrays, attributes)
+    refuse_claimed_fill(arrays)
+    _check_keys(result, arrays, metadata)
     readings = {}
     for key, array in arrays.items():
         log(f"reading {key}")
         known = np.zeros(0, np.int64) if ends is None else ends
-        kind = str(((attributes.get("schema") or {}).get(key) or {}).get("kind") or "")
-        readings[key] = read_array(array, known, kind)
+        said = metadata.frames.get(key, FrameSchema())
+        readings[key] = read_array(array, known, said.kind)
         _note_reading(result, key, array, readings[key], known)
     if ends is not None and not ends_problems(ends) and not length_problems(arrays, ends):
         log("looking at episodes")
-        _check_recording(result, arrays, readings, attributes, ends)
+        _check_recording(result, arrays, readings, metadata, ends)
     return result
 
 
@@ -91,20 +97,18 @@ def _try(result: Validation, where: str, read: Callable[[], Any]) -> Any:
         return None
 
 
-def _read_arrays(result: Validation, files: Tree) -> dict[str, LazyArray]:
-    arrays: dict[str, LazyArray] = {}
-    for key in files.folders("data"):
-        layout = _try(result, key, lambda name=f"data/{key}": read_layout(files, name))  # type: ignore[misc]
-        if layout is not None:
-            arrays[key] = ZarrArray(files, layout)
+def _read_arrays(result: Validation, files: Tree, metadata: StoreMetadata) -> dict[str, LazyArray]:
+    arrays, unreadable = read_arrays(files, metadata)
+    for key, reason in unreadable.items():
+        result.problem(key, reason)
     if not files.folders("data"):
         result.problem("data", no_arrays(files))
-    return arrays
+    return dict(arrays)
 
 
 def _check_episodes(result: Validation, arrays: Mapping[str, LazyArray], ends: np.ndarray) -> None:
     result.problem("meta/episode_ends", *ends_problems(ends))
-    result.problem("lengths", *length_problems(arrays, ends))
+    result.problem("lengths", *length_problems(arrays, ends).values())
     lengths = np.diff(ends, prepend=0)
     spec = WindowSpec()
     short = np.flatnonzero(spec.count(lengths) == 0)
@@ -118,7 +122,7 @@ def _check_episodes(result: Validation, arrays: Mapping[str, LazyArray], ends: n
 
 
 def _check_keys(
-    result: Validation, arrays: Mapping[str, LazyArray], attributes: Mapping[str, Any]
+    result: Validation, arrays: Mapping[str, LazyArray], metadata: StoreMetadata
 ) -> None:
     """The action, and what the attributes say of each array against what it is."""
     if "action" not in arrays:
@@ -126,19 +130,11 @@ def _check_keys(
     elif arrays["action"].ndim != 2:
         shape = list(arrays["action"].shape)
         result.problem("action", f"its shape is {shape}: [frames, dimensions] is needed")
-    for key, said in (attributes.get("schema") or {}).items():
+    for key in metadata.frames:
         if key not in arrays:
             result.problem(key, "the schema describes it, but there is no readable array")
-            continue
-        array = arrays[key]
-        is_, says = (
-            [array.dtype.name, list(array.shape[1:])],
-            [said.get("dtype"), said.get("shape")],
-        )
-        if any(b is not None and a != b for a, b in zip(is_, says, strict=True)):
-            result.problem(key, f"the schema says {says}, the array is {is_}: mend the attributes")
-        if said.get("kind") == "image" and array.dtype != np.uint8:
-            result.problem(key, f"an image of dtype {array.dtype.name}: images are uint8")
+    for key, array in arrays.items():
+        result.problem(key, *metadata.problems(key, array.shape[1:], array.dtype))
 
 
 def _note_reading(
@@ -196,22 +192,19 @@ def _check_recording(
     result: Validation,
     arrays: Mapping[str, LazyArray],
     readings: Mapping[str, ArrayReading],
-    attributes: Mapping[str, Any],
+    metadata: StoreMetadata,
     ends: np.ndarray,
 ) -> None:
     """Rotations, clocks, cameras, lags, idle time: of what is sound."""
-    schema = attributes.get("schema") or {}
     numbers, keys = {}, {}
     for key, reading in readings.items():
         summary, array = reading.summary, arrays[key]
         small = array.ndim <= 3 and int(np.prod(array.shape[1:])) <= MOST_NUMBERS
         if reading.sound and summary is not None and summary.seen and small:
             numbers[key] = array
-            keys[key] = key_of(key, array, schema.get(key) or {}, *summary.extremes)
+            keys[key] = key_of(key, array, metadata.frames.get(key), *summary.extremes)
     repeats = {key: reading.repeats for key, reading in readings.items() if reading.repeats}
-    fps = attributes.get("fps")
-    known = float(fps) if isinstance(fps, int | float) and fps > 0 else None
-    recording = Recording(keys, ends, known, repeats)
+    recording = Recording(keys, ends, metadata.fps, repeats)
     checks = [check(recording) for check in CHECKS]
     grouped: dict[str, list[str]] = {}
     for where, message in run_checks(recording, numbers, checks):

@@ -257,6 +257,7 @@ class Features:
             schema = store.schema(key)
             return Feature(tuple(schema["shape"]) or (1,), schema["kind"])
 
+        store.require_readable()
         observation = {key: feature(key) for key in store.arrays if key != "action"}
         return as_recorded(cls(observation, feature("action")), store)
 

@@ -1,9 +1,11 @@
-"""Writing demonstrations: one call per episode, and a dataset that is whole or not there."""
+"""Writing demonstrations: one call per episode, and nothing that is whole is lost."""
 
+import json
 import math
+import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.lock import exclusive
 from dipole.data.store.array_appender import check_encoding
-from dipole.data.store.publish import publish, zip_folder
-from dipole.data.store.schema import EpisodeSchema
+from dipole.data.store.publish import exchange, publish, write_whole, zip_folder
+from dipole.data.store.schema import EpisodeSchema, FrameSchema
+from dipole.data.store.tasks import check_spans
 from dipole.data.store.video import Clip, VideoError, video_error
 from dipole.data.store.writer import StoreWriter
 
@@ -22,18 +26,22 @@ class EpisodeWriter:
     """Writes an episode store: zarr v3, sharded, with checksums, every chunk present.
 
     path: a folder, or a zip where it ends in ".zip"; fps: frames per second; features: for each
-    key, any of kind (state, image, action), shape of a frame, dtype, units and names, to be checked
-    and remembered; environment: its id and version; images: how pictures are stored, "zstd" or
-    "jxl" (lossless), or "jpeg".
+    key, any of kind (state, image, depth, action), shape of a frame, dtype, units and names, to be
+    checked and remembered; environment: its id and version; images: how images are stored, "zstd"
+    or "jxl" (lossless), or "jpeg".
 
-    The dataset appears at `path` when the writer closes without an exception, and nothing does
-    otherwise. Raises DataError where `path` exists, and for an episode that does not fit the
-    others.
+    The dataset appears at `path` when the writer closes. Until then it lies beside it, in
+    `.NAME.partial`, and every episode is safe on the disk when `add_episode` returns: after an
+    exception, a crash or a power cut `EpisodeWriter.resume(path)` goes on behind the last one.
+    Raises DataError where `path` exists, where an unfinished recording lies beside it, and for an
+    episode that does not fit the others.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "mine.zarr"
     >>> with EpisodeWriter(path, fps=10) as writer:
     ...     writer.add_episode({"state": np.zeros((30, 5)), "action": np.zeros((30, 2))})
+    >>> with EpisodeWriter.resume(path) as writer:
+    ...     writer.add_episode({"state": np.ones((30, 5)), "action": np.ones((30, 2))})
     """
 
     def __init__(
@@ -45,78 +53,145 @@ class EpisodeWriter:
         environment: Mapping[str, Any] | None = None,
         images: str = "zstd",
     ) -> None:
-        self.path = Path(path).expanduser()
         if fps is not None and not 0 < fps < math.inf:
             raise DataError(f"fps is {fps}: frames per second are a positive number")
-        self._schema = EpisodeSchema(features or {})
-        self._fps = fps
-        self._attributes: dict[str, Any] = {}
-        if fps is not None:
-            self._attributes["fps"] = float(fps)
-        if environment is not None:
-            self._attributes["environment"] = dict(environment)
-        self._ends: list[int] = []
-        self._tasks: list[str] = []
-        check_encoding(images)
-        refuse_existing(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._beside = Path(
-            tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".partial")
-        )
-        self._closed = False
-        self._builder = StoreWriter(self._beside / "store", images)
+        EpisodeSchema(features or {})
+        options = {
+            "fps": None if fps is None else float(fps),
+            "features": {key: _plain(entry) for key, entry in (features or {}).items()},
+            "environment": None if environment is None else dict(environment),
+            "images": check_encoding(images),
+        }
+        path = Path(path).expanduser()
+        refuse_existing(path)
+        refuse_unfinished(path, "options.json", "request.json")
+        self._begin(path, options)
+
+    @classmethod
+    def resume(cls, path: str | Path) -> "EpisodeWriter":
+        """Go on with an unfinished recording, or append to a finished one, behind its last episode.
+
+        Everything else is as it was begun: features, fps, images. While episodes are appended to a
+        finished dataset, it stays as it is, and is exchanged at the end. `dropped` says what of an
+        unfinished recording could not be kept, where files are damaged. Raises DataError where
+        there is nothing to go on with, where another process writes it, and for a finished zip.
+        """
+        writer = cls.__new__(cls)
+        path = Path(path).expanduser()
+        work = partial_folder(path)
+        if (work / "options.json").is_file():
+            writer._begin(path, _read_options(work / "options.json"))
+        elif path.is_dir():
+            writer._begin(path, _options_of(path), append=True)
+        elif path.exists():
+            raise DataError(
+                f"{path}: nothing can be appended to a zip. Unpack it into a folder and append to "
+                "that (it may be zipped again)"
+            )
+        else:
+            raise DataError(f"{path}: there is no recording, nor an unfinished one in {work}")
+        return writer
+
+    def _begin(self, path: Path, options: dict[str, Any], append: bool = False) -> None:
+        self.path = path
+        self._options, self._closed = options, False
+        self._work = partial_folder(path)
+        self._stack = ExitStack()
+        self._work.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(exclusive(self._work / "lock", str(path)))
+        try:
+            if append:
+                _link_store(path, self._work / "store")
+            self._write_options()
+            self._store = StoreWriter(self._work / "store", options["images"], durable=True)
+        except BaseException:
+            self._stack.close()
+            raise
+        self._n_before = self._store.n_episodes if append else 0
+        self._schema = self._begun_schema()
 
     @property
     def n_episodes(self) -> int:
-        return len(self._ends)
+        """Episodes that are in the dataset, those from before `resume` included."""
+        return self._store.n_episodes
 
-    def add_episode(self, episode: Mapping[str, Any], task: str = "") -> None:
+    @property
+    def dropped(self) -> str:
+        """What of an unfinished recording could not be kept, for a person; "" for nothing."""
+        return self._store.dropped
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder in which the dataset lies until it is closed."""
+        return self._work
+
+    def add_episode(
+        self, episode: Mapping[str, Any], task: "str | Iterable[Sequence[Any]]" = ""
+    ) -> None:
         """One episode: {key: [frames, *shape]}, the same keys and shapes each time, with `action`.
 
         A camera's frames may be a `Clip` of a video file, which is kept as video. task: what was
-        to be done, in words. float64 is stored as float32 unless `features` says otherwise. Raises
-        DataError, naming key and frame, for arrays that do not fit or hold NaN; the episodes
-        before it stay.
+        to be done, in words, or spans (first frame, words) where that changes. float64 is stored as
+        float32 unless `features` says otherwise, or stamps would become equal. Raises DataError,
+        naming key and frame, for arrays that do not fit or hold NaN. After any exception the
+        episodes before stay, and others can be added.
         """
         if self._closed:
-            raise DataError(f"{self.path}: the writer is closed; open another for more episodes")
-        arrays = self._schema.fit(f"{self.path}: episode {self.n_episodes}", episode)
+            raise DataError(f"{self.path}: the writer is closed; EpisodeWriter.resume opens it")
+        where = f"{self.path}: episode {self.n_episodes}"
+        arrays = self._schema.fit(where, episode)
+        n_frames = len(arrays["action"])
+        spans = check_spans(where, task, n_frames)
         try:
             for key, array in arrays.items():
                 self._add(key, array)
-        except BaseException:  # a full disk: the arrays no longer agree, so there is no dataset
-            self.abandon()
+            if not self.n_episodes:  # what the first one settles is written down before it counts
+                frames = self._schema.frames
+                self._options["settled"] = {key: frame.to_dict() for key, frame in frames.items()}
+                self._write_options()
+            self._store.commit_episode(n_frames, spans)
+        except BaseException:
+            self._store.rollback()
+            self._schema = self._begun_schema()
             raise
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(arrays["action"]))
-        self._tasks.append(task)
-
-    def _add(self, key: str, array: "np.ndarray | Clip") -> None:
-        if not isinstance(array, Clip):
-            self._builder.array(key, array.shape[1:], array.dtype).append(array)
-            return
-        if self._fps is None:
-            raise DataError(f"{self.path}: {key!r} is video: give the writer its fps")
-        try:
-            self._builder.add_video(key, array, self._fps)
-        except VideoError as error:
-            place = f"{array.path}: {key!r} of episode {self.n_episodes}"
-            raise video_error(place, error) from error
 
     def close(self) -> None:
         """Finish the dataset and put it in its place; raises DataError without any episode."""
         if self._closed:
             return
-        try:
-            if not self._ends:
-                raise DataError(f"{self.path}: no episodes were added, so nothing is written")
-            self._finish()
-        finally:
+        if not self.n_episodes:
             self.abandon()
+            raise DataError(f"{self.path}: no episodes were added, so nothing is written")
+        try:
+            if self.n_episodes > self._n_before:
+                self._store.finish(self._attributes())
+                self._place()
+        except BaseException:
+            self.leave()
+            raise
+        self.abandon()
+
+    def _place(self) -> None:
+        before = self._options.get("replaces")
+        if before is not None and before != _identity(self.path):
+            raise DataError(
+                f"{self.path}: is no longer the dataset that was appended to. The longer one lies "
+                f"in {self._store.folder}: move it to a place of its own"
+            )
+        place_store(self._store.folder, self.path, replace=before is not None)
+
+    def leave(self) -> None:
+        """End without a dataset; what was recorded stays beside, for `resume`."""
+        self._closed = True
+        self._store.close()
+        self._stack.close()
 
     def abandon(self) -> None:
         """End without a dataset: removes what was written so far."""
         self._closed = True
-        shutil.rmtree(self._beside, ignore_errors=True)
+        self._store.close()
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._stack.close()
 
     def __enter__(self) -> "EpisodeWriter":
         return self
@@ -127,25 +202,85 @@ class EpisodeWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if error is None:
             self.close()
-        else:
+        elif self._closed:
+            pass
+        elif self.n_episodes == self._n_before:
             self.abandon()
+        else:
+            self.leave()
+            error.add_note(
+                f"{self.n_episodes} episodes of {self.path} are whole and lie in {self._work}: "
+                f"EpisodeWriter.resume({str(self.path)!r}) goes on with them, and puts them in "
+                "place when it is closed"
+            )
 
-    def _finish(self) -> None:
-        schema = {key: frame.to_dict() for key, frame in self._schema.frames.items()}
-        self._builder.finish(self._ends, {**self._attributes, "schema": schema}, self._tasks)
-        place_store(self._builder.folder, self.path)
+    def _add(self, key: str, array: "np.ndarray | Clip") -> None:
+        if not isinstance(array, Clip):
+            image = self._schema.frames[key].kind == "image" and array.dtype == np.uint8
+            self._store.array(key, array.shape[1:], array.dtype, image).append(array)
+            return
+        fps = self._options["fps"]
+        if fps is None:
+            raise DataError(f"{self.path}: {key!r} is video: give the writer its fps")
+        try:
+            self._store.add_video(key, array, fps)
+        except VideoError as error:
+            place = f"{array.path}: {key!r} of episode {self.n_episodes}"
+            raise video_error(place, error) from error
+
+    def _begun_schema(self) -> EpisodeSchema:
+        """What is demanded of the next episode."""
+        schema = EpisodeSchema(self._options["features"])
+        if self.n_episodes:
+            settled = self._options["settled"].items()
+            schema.settle({key: FrameSchema.from_dict(key, entry) for key, entry in settled})
+        return schema
+
+    def _write_options(self) -> None:
+        text = json.dumps(self._options, indent=2)
+        write_whole(self._work / "options.json", text.encode(), durable=True)
+
+    def _attributes(self) -> dict[str, Any]:
+        attributes = dict(self._options.get("attributes") or {})
+        for name in ("fps", "environment"):
+            if self._options[name] is not None:
+                attributes[name] = self._options[name]
+        attributes["schema"] = {key: frame.to_dict() for key, frame in self._schema.frames.items()}
+        return attributes
 
 
-def place_store(folder: Path, path: Path) -> None:
-    """Put a finished store in its place, zipped where the name says so; never over something."""
+def partial_folder(path: Path) -> Path:
+    """Where a dataset lies until it is whole: beside its place, so that it can be moved there."""
+    return path.parent / f".{path.name}.partial"
+
+
+def place_store(folder: Path, path: Path, replace: bool = False) -> None:
+    """Put a finished store in its place, zipped where the name says so; never over something.
+
+    replace: the place holds the dataset that was appended to, which goes.
+    """
     written = folder
     if path.suffix == ".zip":
         written = folder.with_name("store.zip")
         zip_folder(folder, written)
-    refuse_existing(path)
-    publish(written, path)
+    if replace:
+        exchange(written, path)
+    else:
+        refuse_existing(path)
+        publish(written, path)
+
+
+def refuse_unfinished(path: Path, *files: str) -> None:
+    """Raise DataError where something unfinished lies beside the path, told by these files."""
+    work = partial_folder(path)
+    if any((work / file).exists() for file in files):
+        raise DataError(
+            f"{path}: something unfinished lies in {work}. A recording goes on with "
+            "EpisodeWriter.resume, a conversion with the same words again; to begin anew, remove "
+            "that folder"
+        )
 
 
 def refuse_existing(path: Path) -> None:
@@ -155,3 +290,66 @@ def refuse_existing(path: Path) -> None:
             f"{path}: exists already, and datasets are never overwritten. "
             "Choose another path or remove it"
         )
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a caller says of a key, as JSON can keep it."""
+    return FrameSchema.from_dict("", entry).to_options()
+
+
+def _read_options(file: Path) -> dict[str, Any]:
+    try:
+        options = json.loads(file.read_text())
+        if isinstance(options, dict) and {"fps", "features", "environment", "images"} <= {*options}:
+            return options
+        raise ValueError("it does not say how the recording was begun")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: cannot be read ({error}). The episodes lie beside it") from error
+
+
+def _options_of(path: Path) -> dict[str, Any]:
+    """How a finished dataset was begun; raises DataError for one that is not ours."""
+    from dipole.data.store.store import EpisodeStore
+
+    with EpisodeStore.open(path) as store:
+        if "dipole_format" not in store.attributes:
+            raise DataError(
+                f"{path}: not written by dipole, so nothing is appended to it. Convert it first: "
+                "dipole data convert"
+            )
+        kept = {k: v for k, v in store.attributes.items() if k not in ("tasks", "dipole_format")}
+        return {
+            "fps": store.fps,
+            "features": {},
+            "environment": store.attributes.get("environment"),
+            "images": "zstd",
+            "settled": {key: store.schema(key) for key in store.arrays},
+            "attributes": kept,
+            "replaces": _identity(path),
+        }
+
+
+def _identity(path: Path) -> list[int] | None:
+    """What tells a dataset's folder from another at the same path, None where there is none."""
+    try:
+        stat = (path / "zarr.json").stat()
+    except OSError:
+        return None
+    return [stat.st_ino, stat.st_mtime_ns]
+
+
+def _link_store(path: Path, copy: Path) -> None:
+    """The same store once more; files that are never changed are shared by links."""
+    if copy.exists():
+        shutil.rmtree(copy)
+
+    def link(source: str, target: str) -> None:
+        if not source.endswith(".json"):
+            try:
+                os.link(os.path.realpath(source), target)
+                return
+            except OSError:
+                pass  # another file system, or one without links
+        shutil.copy2(source, target)
+
+    shutil.copytree(path, copy, copy_function=link)

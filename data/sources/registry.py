@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from dipole.data.core.errors import DataError
@@ -15,7 +16,7 @@ class Format:
     """How a format is recognised and opened.
 
     looks: What a person sees of it, e.g. "a folder with meta/info.json".
-    sniff: Whether what lies at a path is of this format; cheap, and never raises.
+    sniff: Whether what lies at a path is of this format; cheap.
     open: The source at a path; raises DataError.
     """
 
@@ -26,6 +27,24 @@ class Format:
 
 FORMATS: Registry[Format] = Registry("dataset format")
 
+MINARI_FILE = "main_data.hdf5"
+
+# What people have that is of no known format, by how it looks: what to do about it.
+_HINTS = (
+    ("*.bag", "ROS 1 bags: convert them to MCAP first (`mcap convert`, or rosbags-convert)"),
+    ("*.db3", "rosbag2 in sqlite: convert it first with `ros2 bag convert`, storage mcap"),
+    ("*.arrow", "Arrow files: of Minari, download the dataset as hdf5; of Hugging Face datasets, "
+                "take LeRobot's folder with meta/info.json"),
+    ("*.parquet", "parquet without LeRobot's meta/info.json: give the folder that holds meta/"),
+    ("*.pkl", "pickles, which are never loaded because that executes what they say: write their "
+              "episodes with EpisodeWriter (docs/data-format.md)"),
+    ("*.pt", "PyTorch files, which are never loaded because that executes what they say: write "
+             "their episodes with EpisodeWriter (docs/data-format.md)"),
+    ("*.npy", "single arrays: save each episode as an .npz of its arrays"),
+    ("*.mp4", "videos without a dataset: write the episodes with EpisodeWriter and Clip "
+              "(docs/data-format.md)"),
+)  # fmt: skip
+
 
 def open_source(path: str | Path) -> Source:
     """The dataset at `path` or "bundled:NAME", its format recognised by what lies there.
@@ -35,46 +54,103 @@ def open_source(path: str | Path) -> Source:
     place = dataset_path(path)
     if not place.exists():
         raise DataError(f"{place}: there is no dataset here; check the path")
-    for name in FORMATS.names():
-        if FORMATS[name].sniff(place):
-            return FORMATS[name].open(place)
-    known = "; ".join(f"{name} ({FORMATS[name].looks})" for name in FORMATS.names())
-    raise DataError(f"{place}: not a dataset that is known. Known are {known}")
+    name = format_of(place)
+    if name:
+        return FORMATS[name].open(place)
+    known = "; ".join(f"{name}: {FORMATS[name].looks}" for name in FORMATS.names())
+    raise DataError(
+        f"{place}: not a dataset that is known{_hint(place)}. Known are {known}. For a format of "
+        "your own see docs/architecture.md, and EpisodeWriter (docs/data-format.md)"
+    )
+
+
+def format_of(path: Path) -> str:
+    """The name of the format of what lies at a path, or "" where none is recognised."""
+    built_in = {name for name, *_ in _BUILT_IN}
+    found = [name for name in FORMATS.names() if FORMATS[name].sniff(path)]
+    return min(found, key=lambda name: name in built_in, default="")  # a plugin's goes first
+
+
+def _hint(path: Path) -> str:
+    """What is there instead, and what to do about it."""
+    for pattern, advice in _HINTS:
+        there = path.match(pattern) if path.is_file() else any(path.glob(pattern))
+        if there:
+            return f". It looks like {advice}"
+    if path.is_dir():
+        for inside in sorted(path.iterdir())[:100]:
+            if inside.is_dir() and any(FORMATS[n].sniff(inside) for n in FORMATS.names()):
+                return f". Its folder {inside.name!r} is one: give that"
+        if not any(path.iterdir()):
+            return ". The folder is empty"
+    return ""
 
 
 def _is_hdf5(path: Path) -> bool:
+    return begins_with(path, b"\x89HDF\r\n\x1a\n")
+
+
+def begins_with(path: Path, magic: bytes) -> bool:
+    """Whether a path is a file that begins with these bytes."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+        return file.read(len(magic)) == magic
 
 
 def _is_lerobot(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
+def _is_minari(path: Path) -> bool:
+    if path.is_dir():
+        return any(_is_hdf5(path / place / MINARI_FILE) for place in ("", "data"))
+    return path.name == MINARI_FILE and _is_hdf5(path)
+
+
+def _is_robomimic(path: Path) -> bool:
+    return _is_hdf5(path) and not _is_minari(path)
+
+
 def _is_zarr(path: Path) -> bool:
-    return not _is_hdf5(path) and not _is_lerobot(path)
+    if path.is_dir():
+        return any((path / name).is_file() for name in ("zarr.json", ".zgroup"))
+    # An .npz is a zip too, and so is whatever a browser packed.
+    return begins_with(path, b"PK") and path.suffix != ".npz"
 
 
-def _lerobot(path: Path) -> Source:
-    from dipole.data.sources.lerobot.reader import LeRobotSource
-
-    return LeRobotSource(path)
-
-
-def _hdf5(path: Path) -> Source:
-    from dipole.data.sources.robomimic import RobomimicSource
-
-    return RobomimicSource(path)
+def _is_mcap(path: Path) -> bool:
+    return begins_with(path, b"\x89MCAP0\r\n") or (
+        path.is_dir() and any(any(path.glob(pattern)) for pattern in ("*.mcap", "*/*.mcap"))
+    )
 
 
-def _zarr(path: Path) -> Source:
-    from dipole.data.sources.zarr_store import StoreSource
-
-    return StoreSource(path)
+def _is_rlds(path: Path) -> bool:
+    return ".tfrecord" in path.name if path.is_file() else any(path.glob("*.tfrecord*"))
 
 
-FORMATS.add("LeRobot")(Format("a folder with meta/info.json", _is_lerobot, _lerobot))
-FORMATS.add("robomimic")(Format("HDF5 with data/demo_N", _is_hdf5, _hdf5))
-FORMATS.add("zarr")(Format("a folder or zip with data/ and meta/", _is_zarr, _zarr))
+def _is_npz(path: Path) -> bool:
+    return path.suffix == ".npz" if path.is_file() else any(path.glob("*.npz"))
+
+
+def _class(module: str, name: str) -> Callable[[Path], Source]:
+    """Opens with a class that is imported when it is needed."""
+
+    def open_it(path: Path) -> Source:
+        source: Source = getattr(import_module(f"dipole.data.sources.{module}"), name)(path)
+        return source
+
+    return open_it
+
+
+_BUILT_IN = (
+    ("LeRobot", "a folder with meta/info.json", _is_lerobot, "lerobot.reader", "LeRobotSource"),
+    ("MCAP", "a file or folder of .mcap", _is_mcap, "mcap.reader", "McapSource"),
+    ("Minari", "a folder with data/main_data.hdf5", _is_minari, "minari", "MinariSource"),
+    ("RLDS", "a file or folder of .tfrecord", _is_rlds, "rlds.reader", "RldsSource"),
+    ("npz", "a folder of .npz, one an episode", _is_npz, "npz_episodes", "NpzSource"),
+    ("robomimic", "HDF5 with data/demo_N", _is_robomimic, "robomimic", "RobomimicSource"),
+    ("zarr", "zarr with data/ and meta/episode_ends", _is_zarr, "zarr_store", "StoreSource"),
+)
+for _name, _looks, _sniff, _module, _class_name in _BUILT_IN:
+    FORMATS.add(_name)(Format(_looks, _sniff, _class(_module, _class_name)))

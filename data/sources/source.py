@@ -14,7 +14,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.registry import nearest
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, check_key
 from dipole.data.store.video import Clip
 
 READ_BYTES = 16 * 2**20  # of frames that are read at once
@@ -47,6 +47,7 @@ class SourceInfo:
     environment: `id` and `version` of the simulator or robot.
     absent: For each key, ids of the episodes whose frames cannot be read.
     left_out: Keys of the source that are not taken, and why.
+    unreadable: Keys that are damaged or not understood, and why: all others can be chosen.
     warnings: Oddities found while opening; more may come as episodes are opened.
     groups: Named subsets of the episodes' ids, such as robomimic's masks.
     history: What was joined, mirrored, renamed and so on; an unfinished conversion goes on only
@@ -60,6 +61,7 @@ class SourceInfo:
     environment: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, list[int]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     history: tuple[str, ...] = ()
@@ -120,8 +122,9 @@ class ArrayEpisode:
 def frames_of(info: SourceInfo, keys: Sequence[str] | None) -> dict[str, FrameSchema]:
     """The schema of these keys, None for all; raises DataError for one that is not there."""
     for key in keys or ():
-        if key in info.left_out:
-            raise DataError(f"{info.path}: {key!r} cannot be taken: {info.left_out[key]}")
+        why = info.unreadable.get(key) or info.left_out.get(key)
+        if why:
+            raise DataError(f"{info.path}: {key!r} cannot be taken: {why}")
         if key not in info.frames:
             hint = nearest(key, info.frames)
             raise DataError(
@@ -136,6 +139,15 @@ def frame_ranges(schema: FrameSchema, n_frames: int, start: int = 0) -> Iterator
     step = max(READ_BYTES // max(size, 1), 1)
     for first in range(start, n_frames, step):
         yield first, min(first + step, n_frames)
+
+
+def is_valid_key(key: str) -> bool:
+    """Whether a store can have a key of this name."""
+    try:
+        check_key("", key)
+    except DataError:
+        return False
+    return True
 
 
 def task_spans(words: str) -> TaskSpans:

@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dipole.data.sources.combine.concatenated import concatenated
 from dipole.data.sources.combine.converted import converted, parse_convert
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.metadata import with_missing_metadata
 from dipole.data.sources.combine.mirrored import mirrored
+from dipole.data.sources.combine.renamed import renamed
 from dipole.data.sources.combine.resampled import resampled
+from dipole.data.sources.combine.retyped import retyped
 from dipole.data.sources.combine.selected import selected
 from dipole.data.sources.combine.trimmed import parse_trim, trimmed
+from dipole.data.sources.combine.uint8_images import with_uint8_images
 from dipole.data.sources.registry import open_source
-from dipole.data.sources.source import Source
+from dipole.data.sources.source import Source, frames_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,9 @@ class ConversionRequest:
 
 def open_request(request: ConversionRequest) -> Source:
     """The source that a request describes; raises DataError where it cannot be had."""
-    parts = [_part(path, request) for path in (request.source, *request.also)]
-    source = joined(parts)
-    source = selected(source, None, request.episodes, request.group)
+    source = joined([_part(path, request) for path in (request.source, *request.also)])
+    if request.episodes is not None or request.group:
+        source = selected(source, None, request.episodes, request.group)
     if request.trim:
         source = trimmed(source, parse_trim(request.trim))
     if request.mirror:
@@ -70,7 +74,34 @@ def open_request(request: ConversionRequest) -> Source:
 
 
 def _part(path: str | Path, request: ConversionRequest) -> Source:
+    """One of the datasets, with the keys that are taken, by their new names."""
     source = open_source(path)
     source = with_missing_metadata(source, request.fps, request.environment, request.task)
-    source = selected(source, request.keys)
-    return source if request.resample is None else resampled(source, request.resample)
+    frames_of(source.info, list(request.rename))  # a misspelt name is an error, also if not taken
+    needed = _needed(request)
+    if needed is not None:
+        source = selected(source, needed)
+    names = {old: new for old, new in request.rename.items() if old in source.info.frames}
+    source = renamed(source, names)
+    source = concatenated(source, _made(request))
+    source = retyped(source, request.dtype)
+    if request.keys is not None:
+        source = selected(source, request.keys)
+    if request.resample is not None:
+        source = resampled(source, request.resample)
+    return with_uint8_images(source, keep=request.dtype)
+
+
+def _made(request: ConversionRequest) -> dict[str, tuple[str, ...]]:
+    """The concatenated keys that are taken."""
+    made = request.concatenate.items()
+    return {key: parts for key, parts in made if request.keys is None or key in request.keys}
+
+
+def _needed(request: ConversionRequest) -> list[str] | None:
+    """The keys, by the source's names, that the keys taken are made of; None for all."""
+    if request.keys is None:
+        return None
+    old_names = {new: old for old, new in request.rename.items()}
+    parts = [part for key in request.keys for part in request.concatenate.get(key, (key,))]
+    return list(dict.fromkeys(old_names.get(part, part) for part in parts))

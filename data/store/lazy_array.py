@@ -22,7 +22,7 @@ class LazyArray(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames [start, stop) as a new array [stop - start, ...]."""
+        """Frames [start, stop) as a new array [stop - start, ...]; IndexError beyond the end."""
 
     @abstractmethod
     def take(self, frames: np.ndarray) -> np.ndarray:
@@ -38,6 +38,9 @@ class LazyArray(ABC):
     @abstractmethod
     def verify_last_chunk(self) -> None:
         """Raise DataError where the last frames are claimed, but absent."""
+
+    def close(self) -> None:  # noqa: B027  nothing to do for most
+        """Close files that are open for it alone."""
 
     @property
     def ndim(self) -> int:
@@ -81,6 +84,11 @@ class LazyArray(ABC):
             raise IndexError(f"{self!r}: choose frames first, then index the array that comes")
         frames = np.arange(len(self))[first]
         return self.take(frames)[(slice(None),) * frames.ndim + rest]
+
+    def _check_range(self, start: int, stop: int) -> None:
+        """Raise IndexError unless the frames [start, stop) are there."""
+        if start < 0 or stop > len(self):
+            raise IndexError(f"frames {start} to {stop} of {len(self)} in {self.name!r}")
 
     def _wanted(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frame numbers, flat and sorted, and where each belongs; raises IndexError outside."""

@@ -1,10 +1,18 @@
-"""Putting a finished dataset in its place: whole, or not at all."""
+"""Putting files in their place: whole, or not at all, and never over something."""
 
+import ctypes
+import errno
 import os
+import sys
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
+
+from dipole.data.core.errors import DataError
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same dataset gives the same zip, whenever it is written
+_AT_FDCWD = -100
+_NOREPLACE, _EXCHANGE = 1, 2  # flags of Linux's renameat2
 
 
 def zip_folder(folder: Path, target: Path) -> None:
@@ -19,16 +27,97 @@ def zip_folder(folder: Path, target: Path) -> None:
 
 
 def publish(written: Path, target: Path) -> None:
-    """Flush a finished file or folder to the disk and rename it to its place."""
-    for path in [written, *written.rglob("*")] if written.is_dir() else [written]:
-        _flush(path)
-    os.rename(written, target)
-    _flush(target.parent)
+    """Flush a finished file or folder to the disk and move it to its place.
+
+    Raises DataError where something is there, also when it came a moment ago.
+    """
+    _flush_all(written)
+    try:
+        _move(written, target)
+    except FileExistsError as error:
+        raise DataError(
+            f"{target}: exists already, and datasets are never overwritten. "
+            "Choose another path or remove it"
+        ) from error
+    flush(target.parent)
 
 
-def _flush(path: Path) -> None:
+def exchange(written: Path, target: Path) -> None:
+    """Put a finished folder in the place of another, which takes its place.
+
+    Where the system cannot exchange two names at once, the old folder is moved aside first; a
+    crash in between leaves both, under `written` and `written`.old.
+    """
+    _flush_all(written)
+    if not _rename_with(written, target, _EXCHANGE):
+        aside = written.with_name(written.name + ".old")
+        os.rename(target, aside)
+        os.rename(written, target)
+        os.rename(aside, written)
+    flush(target.parent)
+
+
+def write_whole(file: Path, content: bytes, durable: bool) -> None:
+    """Write a small file so that a crash leaves the old content or the new; durable: for good."""
+    beside = file.with_name(file.name + ".partial")
+    with open(beside, "wb") as written:
+        written.write(content)
+        if durable:
+            written.flush()
+            os.fsync(written.fileno())
+    os.replace(beside, file)
+    if durable:
+        flush(file.parent)
+
+
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """Write everything to a file without a buffer, which may take less at once."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def flush(path: Path) -> None:
+    """Have the system put a file, or the entries of a folder, on the disk."""
+    if path.is_dir() and os.name != "posix":
+        return  # elsewhere folders cannot be opened
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_all(written: Path) -> None:
+    for path in [written, *written.rglob("*")] if written.is_dir() else [written]:
+        flush(path)
+
+
+def _move(written: Path, target: Path) -> None:
+    """Rename, unless something is there; raises FileExistsError."""
+    if _rename_with(written, target, _NOREPLACE):
+        return
+    if written.is_dir():
+        # Renaming onto an empty folder replaces it, and making the folder fails if one is there.
+        target.mkdir()
+        os.rename(written, target)
+    else:
+        os.link(written, target)
+        written.unlink()
+
+
+def _rename_with(written: Path, target: Path, flags: int) -> bool:
+    """Linux's renameat2; False where the system or its file system does not have it."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(written), os.fsencode(target)
+    if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], flags) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(target))

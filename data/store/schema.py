@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,18 +13,52 @@ from dipole.data.core.units import Units, read_units
 from dipole.data.store.video import Clip
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-_FIELDS = ("kind", "shape", "dtype", "units", "names", "storage")
-_KINDS = ("state", "image", "action")
+_KINDS = ("state", "image", "depth", "action")
+_DEPTH_DTYPES = ("float32", "uint16")
+_LONGEST_KEY = 200  # characters: file systems take 255, and endings are added
+_TAKEN = ("zarr.json",)
+
+
+def check_key(where: str, key: object) -> str:
+    """The key itself; raises DataError where it is no plain name, of which a path could be made."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key) or key in _TAKEN:
+        raise DataError(f"{where}: key {key!r}; use letters, digits, '_', '-' and '.'")
+    if len(key) > _LONGEST_KEY:
+        raise DataError(f"{where}: key {key[:40]!r}... has {len(key)} characters; use fewer")
+    return key
+
+
+def is_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether frames are taken for images where nobody says what they are: uint8, 1 to 4 channels.
+
+    shape: of one frame.
+    """
+    return dtype == np.uint8 and len(shape) == 3 and shape[-1] in (1, 3, 4)
+
+
+def _names(said: Any) -> tuple[str, ...]:
+    if said is not None and not isinstance(said, list | tuple):
+        raise TypeError(f"names {said!r}: a list with one for each number")
+    return tuple(map(str, said or ()))
+
+
+def default_kind(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """The kind of a key of which nobody says it: action, image or state."""
+    return "action" if key == "action" else "image" if is_image(shape, dtype) else "state"
 
 
 @dataclass(frozen=True)
 class FrameSchema:
     """One key: shape and dtype of a frame (None until known), its kind and units.
 
+    kind: "state", "image" (uint8), "depth" (float32 or uint16, [height, width] or
+    [height, width, 1], distances in `units`), "action", or "" to be told by key, shape and dtype.
     units: Of all its numbers, or one for each entry of the last axis.
     names: Of the entries of a vector, e.g. joints.
     storage: "video", or "" for an array.
     """
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("kind", "shape", "dtype", "units", "names", "storage")
 
     shape: tuple[int, ...] | None = None
     dtype: np.dtype[Any] | None = None
@@ -38,10 +72,10 @@ class FrameSchema:
         """From what a caller says of a key; raises DataError for what cannot be said."""
         where = f"features[{key!r}]"
         for name in entry:
-            if name not in _FIELDS:
-                hint = nearest(name, _FIELDS)
+            if name not in cls.FIELDS:
+                hint = nearest(name, cls.FIELDS)
                 raise DataError(
-                    f"{where} has no field {name!r}{hint or '.'} Known: {', '.join(_FIELDS)}"
+                    f"{where} has no field {name!r}{hint or '.'} Known: {', '.join(cls.FIELDS)}"
                 )
         kind = entry.get("kind", "")
         if kind and kind not in _KINDS:
@@ -50,19 +84,27 @@ class FrameSchema:
             shape = tuple(int(n) for n in entry["shape"]) if "shape" in entry else None
             dtype = np.dtype(entry["dtype"]) if "dtype" in entry else None
             units = read_units(entry.get("units"))
+            names = _names(entry.get("names"))
         except (TypeError, ValueError) as error:
             raise DataError(f"{where}: {error}") from error
         if dtype is not None and dtype.kind not in "biuf":
             raise DataError(f"{where}: dtype {dtype}; only numbers are stored")
-        names = tuple(map(str, entry.get("names", ())))
         schema = cls(shape, dtype, kind, units, names, str(entry.get("storage", "")))
         schema._check_entries(where)
         return schema
 
     def _check_entries(self, where: str) -> None:
-        """Raise DataError unless there are as many names and units as entries in a frame."""
+        """Raise DataError unless names, units, shape and dtype fit each other and the kind."""
+        if self.kind == "depth" and self.dtype is not None and self.dtype.name not in _DEPTH_DTYPES:
+            raise DataError(f"{where}: depth of {self.dtype}; it is {' or '.join(_DEPTH_DTYPES)}")
         if self.shape is None:
             return
+        flat = len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[2] == 1)
+        if self.kind == "depth" and not flat:
+            raise DataError(
+                f"{where}: depth of shape {list(self.shape)}; it is [height, width, 1] or "
+                "[height, width]"
+            )
         if self.names and (len(self.names),) != (self.shape or (1,)):
             raise DataError(
                 f"{where}: {len(self.names)} names for frames of shape {list(self.shape)}"
@@ -78,8 +120,7 @@ class FrameSchema:
 
         Raises DataError for names or units that are not one for each of its entries.
         """
-        image = array.dtype == np.uint8 and array.ndim == 4
-        kind = self.kind or ("action" if key == "action" else "image" if image else "state")
+        kind = self.kind or default_kind(key, array.shape[1:], array.dtype)
         storage = "video" if isinstance(array, Clip) else ""
         shape, dtype = array.shape[1:], array.dtype
         settled = FrameSchema(shape, dtype, kind, self.units, self.names, storage)
@@ -97,6 +138,15 @@ class FrameSchema:
             said["storage"] = self.storage
         return said
 
+    def to_options(self) -> dict[str, Any]:
+        """What `from_dict` takes: only what is known."""
+        said = {name: value for name, value in self.to_dict().items() if value}
+        if self.shape is not None:
+            said["shape"] = list(self.shape)
+        if self.dtype is None:
+            del said["dtype"]
+        return said
+
     def fit(self, where: str, values: Any) -> np.ndarray:
         """Values as an array [frames, *shape] to store.
 
@@ -104,7 +154,7 @@ class FrameSchema:
         shape.
         """
         array = _numbers(where, values)
-        array = _as_dtype(where, array, self.dtype or _default_dtype(array))
+        array = _as_dtype(where, array, self.dtype or stored_dtype(array))
         if self.shape is not None and array.shape[1:] != self.shape:
             raise DataError(
                 f"{where}: frames of shape {list(array.shape[1:])}, expected {list(self.shape)}"
@@ -130,8 +180,16 @@ class EpisodeSchema:
     """All keys of a dataset: declared in part, settled by the first episode, demanded after."""
 
     def __init__(self, said: Mapping[str, Mapping[str, Any]]) -> None:
-        self.frames = {key: FrameSchema.from_dict(key, entry) for key, entry in said.items()}
+        self.frames = {
+            check_key("features", key): FrameSchema.from_dict(key, entry)
+            for key, entry in said.items()
+        }
+        self._declared = {key for key, frame in self.frames.items() if frame.dtype is not None}
         self._settled = False
+
+    def settle(self, frames: Mapping[str, FrameSchema]) -> None:
+        """Demand these of every episode from now on: what an earlier writer had settled."""
+        self.frames, self._settled = dict(frames), True
 
     def fit(self, where: str, episode: Mapping[str, Any]) -> dict[str, np.ndarray | Clip]:
         """The episode's arrays as they will be stored, and its videos as they are.
@@ -156,6 +214,13 @@ class EpisodeSchema:
         is_video = isinstance(values, Clip)
         if self._settled and is_video != (schema.storage == "video"):
             raise DataError(f"{where}: video in some episodes only; give all or none as video")
+        if schema.dtype == np.float32 and key not in self._declared and not is_video:
+            array = _numbers(where, values)
+            if loses_steps(array):
+                raise DataError(
+                    f"{where}: float64 whose steps vanish in float32, as which it was begun: "
+                    f"declare features={{{key!r}: {{'dtype': 'float64'}}}}"
+                )
         return schema.fit_clip(where, values) if is_video else schema.fit(where, values)
 
     def _check_keys(self, where: str, episode: Mapping[str, Any]) -> None:
@@ -164,8 +229,7 @@ class EpisodeSchema:
                 f"{where} has no {key!r}: every episode has the same keys and an action"
             )
         for key in episode:
-            if not isinstance(key, str) or not _KEY.fullmatch(key):
-                raise DataError(f"{where}: key {key!r}; use letters, digits, '_', '-' and '.'")
+            check_key(where, key)
             if self._settled and key not in self.frames:
                 hint = nearest(key, self.frames)
                 raise DataError(f"{where} has a new key {key!r}{hint}: the first episode had not")
@@ -186,9 +250,34 @@ def _numbers(where: str, values: Any) -> np.ndarray:
     return array
 
 
-def _default_dtype(array: np.ndarray) -> np.dtype[Any]:
-    """float64, which lists and simulators give without meaning it, becomes float32."""
-    return np.dtype(np.float32) if array.dtype == np.float64 else array.dtype.newbyteorder("=")
+def stored_dtype(array: np.ndarray) -> np.dtype[Any]:
+    """The dtype in which numbers are stored where nobody says it.
+
+    float64, which lists and simulators give without meaning it, becomes float32, except where
+    `loses_steps`.
+    """
+    if array.dtype == np.float64:
+        return np.dtype(np.float64 if loses_steps(array) else np.float32)
+    return array.dtype.newbyteorder("=")
+
+
+def loses_steps(array: np.ndarray) -> bool:
+    """Whether float32 would make steps of a rising column vanish: stamps such as seconds of 1970.
+
+    array: float64 [frames, ...]. True for a column that increases with every frame, by 1e-6 in the
+    median or more, of which float32 would lose a tenth of the steps or more.
+    """
+    if len(array) < 2 or array.dtype != np.float64:
+        return False
+    columns = array.reshape(len(array), -1)
+    rising = columns[:, (columns[1] > columns[0]) & (columns[-1] > columns[0])]
+    if not rising.shape[1]:
+        return False
+    steps = np.diff(rising, axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lost = np.diff(rising.astype(np.float32), axis=0) == 0
+    real = (steps > 0).all(0) & (np.median(steps, axis=0) >= 1e-6)
+    return bool((real & (lost.mean(0) >= 0.1)).any())
 
 
 def _as_dtype(where: str, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

@@ -11,23 +11,32 @@ stands; version 3 is what `EpisodeWriter` writes. docs/data-format.md is the for
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.core.registry import nearest
 from dipole.data.store.bundle import dataset_path
 from dipole.data.store.lazy_array import LazyArray
-from dipole.data.store.video_array import VideoArray
-from dipole.data.store.zarr.layout import read_layout
-from dipole.data.store.zarr.tree import Tree, open_tree, read_metadata
-from dipole.data.store.zarr_array import ChunkCache, ZarrArray
-
-ENDS = "meta/episode_ends"
-TASKS = "meta/task_index"
+from dipole.data.store.metadata import StoreMetadata
+from dipole.data.store.reading import (
+    ends_problems,
+    length_problems,
+    no_arrays,
+    read_arrays,
+    read_episode_ends,
+    read_store_metadata,
+    read_tasks,
+    read_videos,
+    refuse_claimed_fill,
+    unknown_key,
+)
+from dipole.data.store.schema import default_kind
+from dipole.data.store.tasks import TaskSpans, TaskTable
+from dipole.data.store.zarr.tree import Tree, open_tree
 
 
 class EpisodeStore:
@@ -35,49 +44,89 @@ class EpisodeStore:
 
     path: where it lies; arrays: by key; episode_ends: int64 [episodes], exclusive; attributes: what
     the dataset says of itself (schema, fps, environment), empty for the Diffusion Policy layout;
-    tasks: for each episode what was to be done, in words, "" where that is not recorded.
+    tasks: for each episode what was to be done first, in words, "" where that is not recorded;
+    task_words: all words, which `task_numbers` counts in; unreadable: for each key that cannot be
+    read the reason.
     """
 
     def __init__(
         self,
-        path: Path,
+        files: Tree,
+        metadata: StoreMetadata,
         arrays: Mapping[str, LazyArray],
         episode_ends: np.ndarray,
-        attributes: dict[str, Any],
-        tasks: list[str] | None = None,
+        tasks: TaskTable,
+        unreadable: Mapping[str, str],
+        keys: tuple[str, ...] | None,
     ) -> None:
-        self.path = path
-        self.tasks = [""] * len(episode_ends) if tasks is None else tasks
+        self.path = files.path
         self.episode_ends = episode_ends
-        self.attributes = attributes
         self.arrays = dict(arrays)
+        self.unreadable = dict(unreadable)
+        self.attributes = dict(metadata.attributes)
+        self.tasks = [tasks.words[number] for number in tasks.index]
+        self.task_words = [*tasks.words]
+        self._files, self._metadata, self._tasks, self._keys = files, metadata, tasks, keys
 
     @classmethod
-    def open(cls, path: str | Path) -> "EpisodeStore":
+    def open(cls, path: str | Path, keys: Sequence[str] | None = None) -> "EpisodeStore":
         """Open the dataset at `path`: a folder, a zip, or "bundled:NAME".
 
-        Raises DataError where there is none, or its files, metadata or episode ends are not sound.
-        Arrays are read when they are indexed, and checked then.
+        keys: the arrays that are wanted, None for all that can be read. Raises DataError where
+        there is no dataset, its metadata or episode ends are not sound, or a key of `keys` cannot
+        be read. Without `keys`, arrays that cannot be read are `unreadable`, and an error when they
+        are asked for. Arrays are read when they are indexed, and checked then.
         """
-        found = dataset_path(path)
-        files = open_tree(found)
-        attributes = read_attributes(files)
+        files = open_tree(dataset_path(path))
+        try:
+            return cls._read(files, None if keys is None else tuple(dict.fromkeys(keys)))
+        except BaseException:
+            files.close()
+            raise
+
+    @classmethod
+    def _read(cls, files: Tree, keys: tuple[str, ...] | None) -> "EpisodeStore":
+        metadata = read_store_metadata(files)
         ends = read_episode_ends(files)
-        arrays: dict[str, LazyArray] = {
-            **read_arrays(files),
-            **read_videos(files, attributes, ends),
-        }
-        problems = [*ends_problems(ends), *length_problems(arrays, ends)]
+        problems = ends_problems(ends)
         if problems:
-            raise DataError(f"{found}: {problems[0]}")
-        for array in arrays.values():
-            # A length that the metadata only claims has no last chunk: say so now, not at epoch 3.
-            array.verify_last_chunk()
-        return cls(found, arrays, ends, attributes, read_tasks(files, attributes, len(ends)))
+            raise DataError(f"{files.path}: {problems[0]}")
+        in_data, in_videos = files.folders("data"), files.folders("videos")
+        for key in keys or ():
+            if key not in in_data and key not in in_videos:
+                raise unknown_key(files.path, key, {*in_data, *in_videos})
+        wanted = {*in_data, *in_videos} if keys is None else {*keys}
+        arrays, bad_arrays = read_arrays(files, metadata, [k for k in in_data if k in wanted])
+        videos, bad_videos = read_videos(
+            files, metadata, ends, [k for k in in_videos if k in wanted]
+        )
+        found: dict[str, LazyArray] = {**arrays, **videos}
+        unreadable = {**bad_arrays, **bad_videos}
+        _move_unsound(files, metadata, found, unreadable, ends)
+        _check_readable(files, found, unreadable, keys)
+        tasks = read_tasks(files, metadata, ends)
+        return cls(files, metadata, found, ends, tasks, unreadable, keys)
+
+    def close(self) -> None:
+        """Close the files; arrays that are read afterwards raise an error."""
+        for array in self.arrays.values():
+            array.close()
+        self._files.close()
+
+    def __enter__(self) -> "EpisodeStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A worker process opens the files itself."""
-        return (EpisodeStore.open, (self.path,))
+        return (EpisodeStore.open, (self.path, self._keys))
 
     def __repr__(self) -> str:
         return (
@@ -100,50 +149,73 @@ class EpisodeStore:
     @property
     def fps(self) -> float | None:
         """Frames per second, where the dataset says it."""
-        fps = self.attributes.get("fps")
-        return None if fps is None else float(fps)
+        return self._metadata.fps
 
     @property
     def environment(self) -> dict[str, Any]:
         """The `id` and `version` of the environment it was recorded in; empty where unknown."""
-        return dict(self.attributes.get("environment") or {})
+        return dict(self._metadata.environment)
 
     def keys(self) -> list[str]:
+        """The keys that can be read, sorted."""
         return sorted(self.arrays)
 
     def __contains__(self, key: object) -> bool:
         return key in self.arrays
 
     def __getitem__(self, key: str) -> LazyArray:
-        if key not in self.arrays:
-            raise DataError(
-                f"{self.path}: no array {key!r}{nearest(key, self.arrays) or '.'} "
-                f"It has: {', '.join(self.keys())}"
-            )
-        return self.arrays[key]
+        if key in self.arrays:
+            return self.arrays[key]
+        if key in self.unreadable:
+            raise self._unreadable(key)
+        raise unknown_key(self.path, key, {*self.arrays, *self.unreadable})
+
+    def require_readable(self) -> None:
+        """Raise DataError where a key cannot be read: for whoever wants all there are."""
+        for key in self.unreadable:
+            raise self._unreadable(key)
+
+    def task_spans(self, episode: int) -> TaskSpans:
+        """What was to be done in an episode: (first frame, words) for each span of its frames.
+
+        Frames are counted in the episode, and the first span begins at 0; empty where no words are
+        recorded. Raises IndexError for an episode that is not there.
+        """
+        number = range(self.n_episodes)[episode]
+        stop = int(self.episode_ends[number])
+        start = int(self.episode_ends[number - 1]) if number else 0
+        return self._tasks.of_episode(number, start, stop)
+
+    def task_numbers(self) -> np.ndarray:
+        """For each frame the number of its task in `task_words`, int64 [frames]."""
+        return self._tasks.by_frame(self.n_frames)
 
     def schema(self, key: str) -> dict[str, Any]:
-        """What a frame of `key` is: kind (state, image, action), shape, dtype, units or "".
+        """What a frame of `key` is: kind (state, image, ...), shape, dtype, units or "".
 
         Units are one text, or a list of one for each entry of the last axis. Where it is said, also
         names (of a vector's entries) and storage ("video").
         """
         array = self[key]
-        said = (self.attributes.get("schema") or {}).get(key, {})
-        image = array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] in (1, 3, 4)
-        kind = "action" if key == "action" else "image" if image else "state"
-        return {
-            "kind": str(said.get("kind", kind)),
+        said = self._metadata.frames.get(key)
+        kind = said.kind if said is not None else ""
+        units = said.units if said is not None else ""
+        schema: dict[str, Any] = {
+            "kind": kind or default_kind(key, array.shape[1:], array.dtype),
             "shape": list(array.shape[1:]),
             "dtype": array.dtype.name,
-            "units": _units(said.get("units")),
-            **{name: said[name] for name in ("names", "storage") if said.get(name)},
+            "units": units if isinstance(units, str) else [*units],
         }
+        if said is not None and said.names:
+            schema["names"] = [*said.names]
+        if said is not None and said.storage:
+            schema["storage"] = said.storage
+        return schema
 
-    def fingerprint(self) -> str:
-        """A hash that tells datasets apart, from what they say of themselves and three frames.
+    def legacy_fingerprint(self) -> str:
+        """The fingerprint of versions before 0.2, which checkpoints of then hold.
 
-        It does not depend on the path, nor on whether the same store is a folder or a zip.
+        Of what the dataset says of itself and three frames a key: it does not see every change.
         """
         schema = {key: self.schema(key) for key in self.keys()}
         said = [schema, self.fps, self.environment, *([self.tasks] if any(self.tasks) else [])]
@@ -154,167 +226,52 @@ class EpisodeStore:
             digest.update(np.ascontiguousarray(frames, frames.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()[:16]
 
+    def fingerprint(self) -> str:
+        return self.legacy_fingerprint()
 
-def _units(said: Any) -> str | list[str]:
-    return [str(unit) for unit in said] if isinstance(said, list) else str(said or "")
-
-
-def read_attributes(files: Tree) -> dict[str, Any]:
-    """The attributes of the root group; raises DataError where `files` holds no zarr group."""
-    v3 = read_metadata(files, "zarr.json")
-    v2 = read_metadata(files, ".zgroup")
-    if v3 is None and v2 is None:
-        inside = [name for name in files.folders("") if files.size(f"{name}/.zgroup") is not None]
-        inside += [
-            name for name in files.folders("") if files.size(f"{name}/zarr.json") is not None
-        ]
-        hint = (
-            f"it holds one in its folder {inside[0]!r}: give that folder, or zip what is inside it"
-            if inside
-            else "neither zarr.json (version 3) nor .zgroup (version 2) is in it"
+    def _unreadable(self, key: str) -> DataError:
+        others = ",".join(self.keys())
+        return DataError(
+            f"{self.unreadable[key]}. To use the rest of the dataset, leave {key!r} out: --keys "
+            f"{others}".replace("..", ".")
         )
-        raise DataError(f"{files.path}: not an episode store; {hint}")
-    raw = v3 if v3 is not None else read_metadata(files, ".zattrs")
-    try:
-        said = json.loads(raw) if raw is not None else {}
-        attributes = said.get("attributes", {}) if v3 is not None else said
-        return check_attributes(attributes)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        name = "zarr.json" if v3 is not None else ".zattrs"
-        raise DataError(
-            f"{files.path}: {name} is not valid ({error}). Restore it, or write the dataset again"
-        ) from error
 
 
-def check_attributes(attributes: Any) -> dict[str, Any]:
-    """The attributes themselves; raises ValueError where they are not of the documented form."""
-    if not isinstance(attributes, dict):
-        raise ValueError("its attributes are not an object")
-    for name in ("schema", "environment"):
-        if not isinstance(attributes.get(name) or {}, dict):
-            raise ValueError(f"attribute {name!r} is {attributes[name]!r}, not an object")
-    for key, entry in (attributes.get("schema") or {}).items():
-        if not isinstance(entry, dict):
-            raise ValueError(f"the schema of {key!r} is {entry!r}, not an object")
-    fps = attributes.get("fps")
-    sound = fps is None or (type(fps) in (int, float) and 0 < fps < float("inf"))
-    if not sound:
-        raise ValueError(f"attribute 'fps' is {fps!r}, not a positive number")
-    return attributes
+def _move_unsound(
+    files: Tree,
+    metadata: StoreMetadata,
+    arrays: dict[str, LazyArray],
+    unreadable: dict[str, str],
+    ends: np.ndarray,
+) -> None:
+    """Take arrays that do not fit the episodes or the schema, or have no end, to `unreadable`."""
+    of_other_length = length_problems(arrays, ends)
+    if arrays and len(of_other_length) == len(arrays):
+        raise DataError(f"{files.path}: {next(iter(of_other_length.values()))}")
+    for key, problem in of_other_length.items():
+        unreadable[key] = f"{files.path}: {problem}"
+        del arrays[key]
+    refuse_claimed_fill(arrays)
+    for key, array in [*arrays.items()]:
+        try:
+            # A length that the metadata only claims has no last chunk: say so now, not at epoch 3.
+            array.verify_last_chunk()
+        except DataError as error:
+            unreadable[key] = str(error)
+            del arrays[key]
+            continue
+        for problem in metadata.problems(key, array.shape[1:], array.dtype):
+            raise DataError(f"{files.path}: {problem}")
 
 
-def read_arrays(files: Tree) -> dict[str, ZarrArray]:
-    """The arrays under data/ by their key; raises DataError where there is none."""
-    cache = ChunkCache()
-    arrays = {}
-    for key in files.folders("data"):
-        layout = read_layout(files, f"data/{key}")
-        if layout is not None:
-            arrays[key] = ZarrArray(files, layout, cache)
+def _check_readable(
+    files: Tree,
+    arrays: Mapping[str, LazyArray],
+    unreadable: Mapping[str, str],
+    keys: tuple[str, ...] | None,
+) -> None:
+    for key in keys or ():
+        if key in unreadable:
+            raise DataError(unreadable[key])
     if not arrays:
-        raise DataError(no_arrays(files))
-    return arrays
-
-
-def read_videos(files: Tree, attributes: dict[str, Any], ends: np.ndarray) -> dict[str, VideoArray]:
-    """The cameras under videos/ by their key; raises DataError where one is not described."""
-    videos = {}
-    for key in files.folders("videos"):
-        said = (attributes.get("schema") or {}).get(key, {})
-        picture = said.get("shape")
-        sound = isinstance(picture, list) and len(picture) == 3 and picture[2] == 3
-        if not sound or not all(type(n) is int and 0 < n < 2**15 for n in picture):
-            raise DataError(
-                f"{files.path}: videos/{key}, but the schema says shape {picture!r} of it: "
-                "[height, width, 3] is needed"
-            )
-        first_frames = read_numbers(files, f"videos/{key}/first_frame")
-        if first_frames is None or len(first_frames) != len(ends) or (first_frames < 0).any():
-            raise DataError(
-                f"{files.path}: videos/{key}/first_frame must have a number for each of "
-                f"{len(ends)} episodes. Copy or convert the dataset again"
-            )
-        videos[key] = VideoArray(files, key, tuple(picture), ends, first_frames)
-    return videos
-
-
-def read_tasks(files: Tree, attributes: dict[str, Any], n_episodes: int) -> list[str] | None:
-    """What was to be done in each episode, or None where nothing is recorded; raises DataError."""
-    words, numbers = attributes.get("tasks"), read_numbers(files, TASKS)
-    if words is None and numbers is None:
-        return None
-    if (
-        not isinstance(words, list)
-        or not all(isinstance(word, str) for word in words)
-        or numbers is None
-        or len(numbers) != n_episodes
-    ):
-        raise DataError(
-            f"{files.path}: tasks are the attribute `tasks`, a list of words, and {TASKS}, a "
-            f"number for each of {n_episodes} episodes. One of them is absent or another"
-        )
-    outside = np.flatnonzero((numbers < 0) | (numbers >= len(words)))
-    if len(outside):
-        episode = int(outside[0])
-        raise DataError(
-            f"{files.path}: {TASKS} says task {numbers[episode]} of episode {episode}, but there "
-            f"are {len(words)} tasks. Mend the list"
-        )
-    return [words[number] for number in numbers.tolist()]
-
-
-def no_arrays(files: Tree) -> str:
-    """What is said of a group without any array under data/."""
-    return (
-        f"{files.path}: no arrays under data/. An episode store holds data/<key> and "
-        f"{ENDS}; see docs/data-format.md"
-    )
-
-
-def read_episode_ends(files: Tree) -> np.ndarray:
-    """meta/episode_ends as int64 [episodes]; raises DataError where it is no list of integers."""
-    ends = read_numbers(files, ENDS)
-    if ends is None:
-        raise DataError(
-            f"{files.path}: no {ENDS}, so where episodes end is unknown; see docs/data-format.md"
-        )
-    return ends
-
-
-def read_numbers(files: Tree, name: str) -> np.ndarray | None:
-    """A list of integers as int64 [N], None where there is none; raises DataError for others."""
-    layout = read_layout(files, name)
-    if layout is None:
-        return None
-    if len(layout.shape) != 1 or layout.dtype.kind not in "iu":
-        raise DataError(
-            f"{files.path}: {name} is {layout.dtype} of shape {list(layout.shape)}, "
-            "not a list of integers: write it as int64 [episodes]"
-        )
-    array = ZarrArray(files, layout)
-    array.verify_last_chunk()
-    numbers: np.ndarray = array.read(0, len(array)).astype(np.int64)
-    return numbers
-
-
-def ends_problems(ends: np.ndarray) -> list[str]:
-    """What is wrong with episode ends, one sentence each: they must increase from above 0."""
-    if not len(ends):
-        return [f"{ENDS} is empty: there are no episodes. Record some, or copy the dataset again"]
-    starts = np.concatenate([[0], ends[:-1]])
-    return [
-        f"{ENDS} must increase, but episode {episode} ends at frame {ends[episode]} and begins at "
-        f"{starts[episode]}. Mend the list: exclusive ends, in the order of the frames"
-        for episode in np.flatnonzero(ends <= starts)
-    ]
-
-
-def length_problems(arrays: Mapping[str, LazyArray], ends: np.ndarray) -> list[str]:
-    """Arrays whose number of frames is not the last episode end, one sentence each."""
-    frames = int(ends[-1]) if len(ends) else 0
-    return [
-        f"array {key!r} has {len(array)} frames, but the last episode ends at {frames}. "
-        "Cut or restore the array, or mend the episode ends"
-        for key, array in arrays.items()
-        if len(array) != frames
-    ]
+        raise DataError(next(iter(unreadable.values()), no_arrays(files)))

@@ -144,6 +144,9 @@ class VideoArray(LazyArray):
         files = self._files
         return IndexedVideo(index, parameters, lambda at, size: files.read(name, at, size))
 
+    def close(self) -> None:
+        self._decoders.close()
+
     def _forget(self, episode: int) -> None:
         video = self._videos.pop(episode, None)
         if video is not None:

@@ -1,80 +1,425 @@
-"""The files of an episode store while it is written: arrays, videos, where episodes end, tasks."""
+"""An episode store while it is written: arrays, videos and tasks, committed episode by episode.
 
-from collections.abc import Mapping, Sequence
+    store.zarr/
+      zarr.json  data/  videos/  meta/    what the finished store consists of
+      unfinished/commits                  what has been committed: a journal (journal.py)
+      unfinished/camera.3                 shards that are being filled (array_appender.py)
+
+A commit writes no frame twice: full chunks are on the disk already, and the frames behind them,
+less than a chunk a key, go into the journal. Opening a folder again goes on after its last commit,
+in whatever state a crash left it; opening a finished store appends to it.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dipole.data.store.array_appender import ArrayAppender
+from dipole.data.core.errors import DataError
+from dipole.data.store.array_appender import IMAGE_CODECS, ArrayAppender, ArrayState, check_encoding
+from dipole.data.store.journal import Journal
+from dipole.data.store.metadata import FORMAT
+from dipole.data.store.publish import flush, write_whole
+from dipole.data.store.schema import check_key, is_image
+from dipole.data.store.tasks import TaskSpans, TaskTable, check_spans
 from dipole.data.store.video import Clip, PacketTable, cut
-from dipole.data.store.video_array import video_file
+from dipole.data.store.video_array import VideoArray, video_file
+from dipole.data.store.zarr.encoding import array_metadata, group_metadata
 
-FORMAT = 1  # of the attributes; raised when a reader must tell versions apart
+UNFINISHED = "unfinished"
+_LARGE_JOURNAL = 16 * 2**20  # bytes, past which it is written anew where that makes it smaller
 
 
 class StoreWriter:
-    """Writes what it is given into a folder, unchecked; goes on where the folder has something.
+    """Writes episodes into a folder, and goes on where the folder has some.
 
-    images: how pictures are stored, see `written_array.ENCODINGS`.
+    images: how images are stored that are not in the folder yet, of `array_appender.ENCODINGS`;
+    durable: whether a committed episode also survives a power cut, not only the end of the process.
+
+    An episode is what was appended since the last commit. `dropped` says which committed episodes
+    were lost, where files were missing or damaged when the folder was opened, or is "".
+
+    >>> import tempfile
+    >>> writer = StoreWriter(Path(tempfile.mkdtemp()) / "mine.zarr")
+    >>> writer.array("action", (2,), np.dtype(np.float32)).append(np.zeros((30, 2), np.float32))
+    >>> writer.commit_episode(30, "stand still")
+    >>> writer.finish({"fps": 10.0})
     """
 
-    def __init__(self, folder: Path, images: str = "zstd") -> None:
-        import zarr
-
+    def __init__(self, folder: Path, images: str = "zstd", durable: bool = False) -> None:
         self.folder = folder
-        self._images = images
-        self._group = zarr.open_group(folder, mode="a", zarr_format=3)
+        self.dropped = ""
+        self._images, self._durable = check_encoding(images), durable
+        self._unfinished = folder / UNFINISHED
+        self._ends: list[int] = []
+        self._spans: list[TaskSpans] = []
         self._arrays: dict[str, ArrayAppender] = {}
-        self._first_frames: dict[str, list[int]] = {}
+        self._committed: dict[str, ArrayState] = {}
+        self._checked_from: dict[str, int] = {}  # shards before it were finished by others
+        # Of each video key: first frame and bytes of each episode's file.
+        self._videos: dict[str, list[tuple[int, int]]] = {}
         self._tables: dict[Path, PacketTable] = {}
+        self._journal = Journal(self._unfinished / "commits", durable)
+        self._snapshot_bytes = 0
+        self._open()
 
-    def array(self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ArrayAppender:
-        """The array data/<key> to append to, of frames of this shape and dtype."""
+    @property
+    def n_episodes(self) -> int:
+        """Episodes that are committed."""
+        return len(self._ends)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the committed episodes."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def episode_ends(self) -> list[int]:
+        """Where the committed episodes end, exclusive."""
+        return [*self._ends]
+
+    def array(
+        self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], image: bool | None = None
+    ) -> ArrayAppender:
+        """The array data/<key> to append to, of frames of this shape and dtype.
+
+        image: whether its frames are images, to be stored as `images` says; None asks their shape
+        and dtype. Raises DataError for a key that is no plain name, and for frames of another shape
+        or dtype than the array has.
+        """
         if key not in self._arrays:
-            picture = dtype == np.uint8 and len(shape) == 3
-            encoding = self._images if picture else "zstd"
-            self._arrays[key] = ArrayAppender(self._group, f"data/{key}", shape, dtype, encoding)
-        return self._arrays[key]
+            self._create(key, tuple(shape), np.dtype(dtype), image)
+        array = self._arrays[key]
+        if array.shape != tuple(shape) or array.dtype != np.dtype(dtype):
+            raise DataError(
+                f"{self.folder}: {key!r} holds frames of {array.dtype} {list(array.shape)}, not of "
+                f"{np.dtype(dtype)} {list(shape)}"
+            )
+        return array
 
     def add_video(self, key: str, clip: Clip, fps: float) -> None:
-        """The next episode's frames of `key`; raises VideoError where the file has them not."""
-        first_frames = self._first_frames.setdefault(key, [])
-        target = self.folder / video_file(key, len(first_frames))
+        """The episode's frames of `key`; raises VideoError where the file has them not."""
+        check_key(str(self.folder), key)
+        if len(self._videos.get(key, [])) != self.n_episodes:
+            raise DataError(f"{self.folder}: {key!r} is not video in every episode, or given twice")
+        files = self._videos.setdefault(key, [])
+        target = self._inside(video_file(key, len(files)))
         table = self._table(clip.path)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            cut(clip, target, fps, table)
-        first_frames.append(clip.start_frame - table.span(clip)[0])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cut(clip, target, fps, table)
+        if self._durable:
+            flush(target)
+            flush(target.parent)
+        files.append((clip.start_frame - table.span(clip)[0], target.stat().st_size))
 
-    def finish(
-        self,
-        ends: Sequence[int],
-        attributes: Mapping[str, Any],
-        tasks: Sequence[str] = (),
-    ) -> None:
-        """Write what waits, the episode ends, and what the dataset says of itself.
+    def commit_episode(self, n_frames: int, tasks: "str | Iterable[Sequence[Any]]" = "") -> None:
+        """What was appended since the last commit is an episode of `n_frames`, from now on.
 
-        tasks: one for each episode, or none; the same words are kept once.
+        tasks: what was to be done, in words, or in spans (first frame, words). Raises DataError
+        where an array or video has another number of frames, or none; then nothing is committed.
         """
-        for array in self._arrays.values():
-            array.flush()
-        self._list("meta/episode_ends", ends)
-        for key, first_frames in self._first_frames.items():
-            self._list(f"videos/{key}/first_frame", first_frames)
-        words = list(dict.fromkeys(tasks))
-        said: dict[str, Any] = {"dipole_format": FORMAT, **attributes}
-        if any(words):
-            said["tasks"] = words
-            self._list("meta/task_index", [words.index(task) for task in tasks])
-        self._group.update_attributes(said)
+        where = f"{self.folder}: episode {self.n_episodes}"
+        spans = check_spans(where, tasks, n_frames)
+        end = self.n_frames + n_frames
+        self._check_lengths(where, end)
+        record, content = self._record(n_frames, spans)
+        if self._durable:
+            for array in self._arrays.values():
+                array.flush()
+            flush(self._unfinished)
+        self._journal.append(record, content)
+        self._ends.append(end)
+        self._spans.append(spans)
+        self._committed = {key: array.state() for key, array in self._arrays.items()}
+        if self._journal.n_bytes > max(_LARGE_JOURNAL, 8 * self._snapshot_bytes):
+            self._snapshot()
 
-    def _list(self, name: str, numbers: Sequence[int]) -> None:
-        if name in self._group:  # of an attempt that ended here
-            del self._group[name]
-        array = ArrayAppender(self._group, name, (), np.dtype(np.int64))
-        array.append(np.array(numbers, np.int64))
-        array.flush()
+    def rollback(self) -> None:
+        """Drop what was appended since the last commit."""
+        for key in set(self._arrays) - set(self._committed):
+            self._arrays.pop(key).close()
+            self._remove("data", key)
+        for key, state in self._committed.items():
+            array = self._arrays[key]
+            if array.n_frames != state.n_frames and array.restore(state) < state.n_frames:
+                raise DataError(f"{self.folder}: {key!r} can no longer be read; see to the disk")
+        self._cut_videos(self.n_episodes)
+
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Write the last shards, the lists of meta/, and what the dataset says of itself.
+
+        Drops what is not committed. The folder is a whole store afterwards, and the writer is
+        closed. Raises DataError without any episode.
+        """
+        if not self._ends:
+            raise DataError(f"{self.folder}: no episodes were committed, so there is no dataset")
+        self.rollback()
+        for array in self._arrays.values():
+            array.finish()
+        said: dict[str, Any] = {"dipole_format": FORMAT, **attributes}
+        self._write_list("meta/episode_ends", self._ends)
+        for key, files in self._videos.items():
+            for name in ("videos", f"videos/{key}"):
+                self._write_json(f"{name}/zarr.json", group_metadata())
+            self._write_list(f"videos/{key}/first_frame", [first for first, _ in files])
+        tasks = TaskTable.of(self._spans, self._ends)
+        for name in ("task_index", "task_spans"):
+            self._remove("meta", name)
+        if tasks.recorded:
+            said["tasks"] = [*tasks.words]
+            self._write_list("meta/task_index", tasks.index)
+            if tasks.changes:
+                self._write_list("meta/task_spans", tasks.spans)
+        self._write_json("zarr.json", group_metadata(said))
+        self.close()
+        self._journal.remove()
+        shutil.rmtree(self._unfinished)
+
+    def close(self) -> None:
+        """Close its files. What was committed stays, to go on with."""
+        for array in self._arrays.values():
+            array.close()
+        self._journal.close()
+
+    # Opening
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.rglob("*.partial"):  # of writes that a crash cut short
+            if leftover.is_file():
+                leftover.unlink()
+        records = [*self._journal.records()]
+        if records:
+            self._replay(records)
+        elif self._is_finished():
+            self._adopt()
+        else:
+            self._clear()
+        self._unfinished.mkdir(exist_ok=True)
+        for name in ("", "data/", "meta/"):
+            if not (self.folder / f"{name}zarr.json").is_file():
+                self._write_json(f"{name}zarr.json", group_metadata())
+        self._snapshot()
+
+    def _is_finished(self) -> bool:
+        file = self.folder / "zarr.json"
+        try:
+            return "dipole_format" in json.loads(file.read_text())["attributes"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def _clear(self) -> None:
+        """Remove what an attempt left that came to no commit; raises DataError for others."""
+        ours = {"zarr.json", "data", "meta", "videos", UNFINISHED}
+        others = sorted({entry.name for entry in self.folder.iterdir()} - ours)
+        if others or any((self.folder / name).is_symlink() for name in ours):
+            raise DataError(
+                f"{self.folder}: holds {(others or ['links'])[0]!r} and no episodes of an "
+                "unfinished recording. Choose another folder"
+            )
+        for entry in self.folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def _adopt(self) -> None:
+        """Go on behind the last episode of a finished store."""
+        from dipole.data.store.store import EpisodeStore
+
+        store = EpisodeStore.open(self.folder)
+        shutil.rmtree(self._unfinished, ignore_errors=True)  # of a `finish` that was cut short
+        self._unfinished.mkdir()
+        self._ends = store.episode_ends.tolist()
+        self._spans = [store.task_spans(episode) for episode in range(store.n_episodes)]
+        for key, stored in store.arrays.items():
+            if isinstance(stored, VideoArray):
+                self._videos[key] = [
+                    (stored.first_frame(n), (self.folder / video_file(key, n)).stat().st_size)
+                    for n in range(store.n_episodes)
+                ]
+                continue
+            array = self._arrays[key] = self._appender(key)
+            array.adopt()
+            self._committed[key] = array.state()
+            self._checked_from[key] = array.n_frames // array.shard_length
+
+    def _replay(self, records: list[tuple[dict[str, Any], bytes]]) -> None:
+        """Take the state of the last commit from the journal, and the files back to it."""
+        tails: dict[str, bytes] = {}
+        sizes: dict[str, list[int]] = {}
+        n_frames: dict[str, int] = {}
+        for record, content in records:
+            self._ends += record["ends"]
+            self._spans += [tuple((first, words) for first, words in s) for s in record["spans"]]
+            for key, files in record["videos"].items():
+                self._videos.setdefault(key, []).extend((first, size) for first, size in files)
+            at = 0
+            for key, said in record["arrays"].items():
+                sizes[key] = sizes.get(key, [])[: said["sizes_from"]] + said["sizes"]
+                tails[key] = tails.get(key, b"")[: said["tail_from"]]
+                tails[key] += content[at : at + said["tail"]]
+                at += said["tail"]
+                n_frames[key] = said["frames"]
+                self._checked_from[key] = said.get("checked_from", self._checked_from.get(key, 0))
+        self._remove_uncommitted(n_frames)
+        sound = {}
+        for key, frames in n_frames.items():
+            array = self._arrays[key] = self._appender(key)
+            tail = np.frombuffer(tails[key], array.dtype).reshape(-1, *array.shape)
+            state = self._committed[key] = ArrayState(frames, tuple(sizes[key]), tail)
+            in_last = array.restore(state)
+            sound[key] = min(in_last, array.sound_frames(self._checked_from[key]))
+        self._drop_unsound(sound)
+
+    def _drop_unsound(self, sound: Mapping[str, int]) -> None:
+        """Keep the first episodes of which every frame is there."""
+        whole = int(np.searchsorted(self._ends, min(sound.values(), default=0), side="right"))
+        whole = whole if sound else len(self._ends)
+        for key, files in self._videos.items():
+            for number, (_, size) in enumerate(files):
+                file = self.folder / video_file(key, number)
+                if not file.is_file() or file.stat().st_size != size:
+                    whole = min(whole, number)
+        lost = len(self._ends) - whole
+        if lost:
+            self.dropped = (
+                f"{lost} of {len(self._ends)} episodes, from number {whole} on: "
+                "files of theirs are missing or damaged"
+            )
+        del self._ends[whole:], self._spans[whole:]
+        for key, array in self._arrays.items():
+            array.cut(self.n_frames)
+            self._committed[key] = array.state()
+        self._cut_videos(whole)
+
+    def _remove_uncommitted(self, committed: Mapping[str, int]) -> None:
+        """Arrays and cameras that came with an episode that was not committed."""
+        for folder, keys in (("data", committed), ("videos", self._videos)):
+            inside = self.folder / folder
+            for entry in inside.iterdir() if inside.is_dir() else ():
+                if entry.is_dir() and entry.name not in keys:
+                    self._remove(folder, entry.name)
+
+    # Writing
+
+    def _create(
+        self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], image: bool | None
+    ) -> None:
+        check_key(str(self.folder), key)
+        image = is_image(shape, dtype) if image is None else image
+        codec = IMAGE_CODECS.get(self._images, "") if image else ""
+        self._write_json(f"data/{key}/zarr.json", array_metadata(shape, dtype, codec))
+        self._arrays[key] = self._appender(key)
+
+    def _appender(self, key: str) -> ArrayAppender:
+        return ArrayAppender(self.folder, f"data/{key}", self._unfinished / key, self._durable)
+
+    def _check_lengths(self, where: str, end: int) -> None:
+        """Raise DataError unless everything has frames up to `end`."""
+        if end <= self.n_frames:
+            raise DataError(f"{where}: no frames")
+        for key, array in self._arrays.items():
+            if array.n_frames != end:
+                added = array.n_frames - self.n_frames
+                raise DataError(
+                    f"{where}: {added} frames of {key!r} where {end - self.n_frames} are expected: "
+                    "every key has the same frames in every episode"
+                )
+        for key, files in self._videos.items():
+            if len(files) != self.n_episodes + 1:
+                raise DataError(f"{where}: no video of {key!r}: every episode has the same keys")
+
+    def _record(self, n_frames: int, spans: TaskSpans) -> tuple[dict[str, Any], bytes]:
+        """What the journal keeps of an episode: what has come since the last one."""
+        arrays, content = {}, b""
+        for key, array in self._arrays.items():
+            before, now = self._committed.get(key), array.state()
+            # Within the same shard, chunks are only added; within the same chunk, frames.
+            same_shard = before is not None and (
+                before.n_frames // array.shard_length == now.n_frames // array.shard_length
+            )
+            same_chunk = before is not None and (
+                before.n_frames // array.chunk_length == now.n_frames // array.chunk_length
+            )
+            sizes_from = len(before.sizes) if before is not None and same_shard else 0
+            tail_from = before.tail.nbytes if before is not None and same_chunk else 0
+            tail = now.tail.tobytes()[tail_from:]
+            content += tail
+            arrays[key] = {
+                "frames": now.n_frames,
+                "sizes_from": sizes_from,
+                "sizes": now.sizes[sizes_from:],
+                "tail_from": tail_from,
+                "tail": len(tail),
+            }
+        videos = {key: files[-1:] for key, files in self._videos.items()}
+        end = self.n_frames + n_frames
+        return {"ends": [end], "spans": [spans], "arrays": arrays, "videos": videos}, content
+
+    def _snapshot(self) -> None:
+        """Begin the journal anew with everything that is committed."""
+        arrays = {
+            key: {
+                "frames": state.n_frames,
+                "sizes_from": 0,
+                "sizes": state.sizes,
+                "tail_from": 0,
+                "tail": state.tail.nbytes,
+                "checked_from": self._checked_from.get(key, 0),
+            }
+            for key, state in self._committed.items()
+        }
+        content = b"".join(state.tail.tobytes() for state in self._committed.values())
+        record = {
+            "ends": self._ends,
+            "spans": self._spans,
+            "arrays": arrays,
+            "videos": self._videos,
+        }
+        if self._durable:
+            flush(self._unfinished)
+        self._journal.start(record, content)
+        self._snapshot_bytes = self._journal.n_bytes
+
+    def _cut_videos(self, n_episodes: int) -> None:
+        for key, files in [*self._videos.items()]:
+            del files[n_episodes:]
+            if not files:
+                del self._videos[key]
+                self._remove("videos", key)
+                continue
+            for file in (self.folder / "videos" / key).iterdir():
+                number = file.name.split(".", 1)[0]
+                whole = file.suffix == ".mp4"
+                if number.isdecimal() and (int(number) >= n_episodes or not whole):
+                    file.unlink()
+
+    def _write_list(self, name: str, numbers: Any) -> None:
+        """A small array of integers, whole."""
+        values = np.asarray(numbers, np.int64)
+        self._remove(*name.rsplit("/", 1))
+        self._write_json(f"{name}/zarr.json", array_metadata(values.shape[1:], values.dtype))
+        array = ArrayAppender(
+            self.folder, name, self._unfinished / name.replace("/", " "), self._durable
+        )
+        array.append(values)
+        array.finish()
+
+    def _write_json(self, name: str, metadata: Mapping[str, Any]) -> None:
+        file = self._inside(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(metadata, indent=2).encode(), self._durable)
+
+    def _inside(self, name: str) -> Path:
+        """The path of a file to write; raises DataError where a link leads out of the folder."""
+        path = self.folder / name
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise DataError(f"{self.folder}: {name} lies outside of it, so it is not written")
+        return path
+
+    def _remove(self, folder: str, name: str) -> None:
+        shutil.rmtree(self._inside(f"{folder}/{name}"), ignore_errors=True)
 
     def _table(self, path: Path) -> PacketTable:
         """Remembered for the last file: one may hold many episodes."""

@@ -1,7 +1,7 @@
 """One array of a dataset, read frame by frame without ever inventing one."""
 
+import warnings
 from collections import OrderedDict
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from dipole.data.store.zarr.chunks import ChunkMap
 from dipole.data.store.zarr.decoding import chunk_decoder
 from dipole.data.store.zarr.layout import ArrayLayout
 from dipole.data.store.zarr.tree import Tree
+
+LOOKED_AT = 16  # chunks, to tell whether missing ones held the fill value
 
 
 class ChunkCache:
@@ -40,15 +42,31 @@ class ZarrArray(LazyArray):
 
     The first axis is frames. Every read looks first whether the chunks exist and verifies their
     checksums: a missing or damaged chunk raises DataError with the array's name and the frames.
+
+    fill: chunks that are missing may be read as the metadata's fill value, with a warning, where
+    that is likely what they held: zarr-python 3 does not write chunks of nothing else. Likely is it
+    where stored frames in a row hold nothing else either, or mostly repeat the one before (a
+    gripper), or none are stored. Raises DataError for codecs that are not read.
     """
 
-    def __init__(self, files: Tree, layout: ArrayLayout, cache: ChunkCache | None = None) -> None:
+    def __init__(
+        self,
+        files: Tree,
+        layout: ArrayLayout,
+        cache: ChunkCache | None = None,
+        fill: bool = False,
+    ) -> None:
         self._files = files
         self._layout = layout
         self._cache = cache or ChunkCache()
         self._chunks = ChunkMap(files, layout)
-        self._decode_chunk = chunk_decoder(layout)
-        self._array: Any = None
+        self._fill = layout.fill if fill else None
+        self._fill_likely: bool | None = None
+        self._warned = False
+        try:
+            self._decode_chunk = chunk_decoder(layout)
+        except DataError as error:
+            raise DataError(f"{files.path}: {layout.name}: {error}") from error
         self.name = layout.name.removeprefix("data/")
         self.shape = layout.shape
         self.dtype = layout.dtype.newbyteorder("=")
@@ -56,6 +74,8 @@ class ZarrArray(LazyArray):
         self.n_chunks = -(-self.shape[0] // self.chunk_length)
 
     def read(self, start: int, stop: int) -> np.ndarray:
+        stop = max(start, stop)
+        self._check_range(start, stop)
         self._check_blocks(range(start // self.chunk_length, -(-stop // self.chunk_length)))
         frames = np.empty((stop - start, *self.shape[1:]), self.dtype)
         piece = self._layout.shard[0]  # one shard at a time: whole files, bounded memory
@@ -89,22 +109,60 @@ class ZarrArray(LazyArray):
         return decoded
 
     def problem(self, block: int) -> str | None:
-        return self._chunks.problem(block)
+        problem = self._chunks.problem(block)
+        return None if problem is not None and self._is_filled(block) else problem
 
     def verify_last_chunk(self) -> None:
         if self.n_chunks:
             self._check_blocks(range(self.n_chunks - 1, self.n_chunks))
 
+    def has_last_chunk(self) -> bool:
+        """Whether the last chunk is stored, so that the array's length is not only claimed."""
+        return not self.n_chunks or self._chunks.problem(self.n_chunks - 1) is None
+
+    def refuse_fill(self) -> None:
+        """Take missing chunks for lost ones from now on."""
+        self._fill = None
+
     def _check_blocks(self, blocks: range) -> None:
         for block in blocks:
-            problem = self._chunks.problem(block)
+            problem = self.problem(block)
             if problem is not None:
                 raise self._error(block, problem)
 
+    def _is_filled(self, block: int) -> bool:
+        """Whether chunks of a block are missing, no others are wrong, and were likely filled."""
+        if self._fill is None:
+            return False
+        chunks = [*self._chunks.chunks(block)]
+        absent = [self._chunks.is_absent(chunk) for chunk in chunks]
+        wrong = [self._chunks.chunk_problem(chunk) is not None for chunk in chunks]
+        return absent == wrong and self._is_fill_likely()
+
+    def _is_fill_likely(self) -> bool:
+        if self._fill_likely is None:
+            step = max(self.n_chunks // LOOKED_AT, 1)
+            stored = [
+                block
+                for block in range(0, self.n_chunks, step)
+                if self._chunks.problem(block) is None
+            ]
+            self._fill_likely = not stored or any(self._looks_filled(block) for block in stored)
+        return self._fill_likely
+
+    def _looks_filled(self, block: int) -> bool:
+        start = block * self.chunk_length
+        try:
+            frames = self._decode(start, min(start + self.chunk_length, len(self)))
+        except DataError:
+            return False
+        flat = frames.reshape(len(frames), -1)
+        filled = (flat == self._fill).all(1)
+        repeated = (flat[1:] == flat[:-1]).all(1)
+        return bool((filled[1:] & repeated).any() or (len(flat) > 1 and repeated.mean() > 0.5))
+
     def _decode(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop) of chunks that are there."""
-        if self._decode_chunk is None:
-            return self._decode_by_zarr(start, stop)
         decoded = []
         for block in range(start // self.chunk_length, -(-stop // self.chunk_length)):
             first = block * self.chunk_length
@@ -116,11 +174,9 @@ class ZarrArray(LazyArray):
         return decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
 
     def _decode_block(self, block: int) -> np.ndarray:
-        assert self._decode_chunk is not None
         chunks = [*self._chunks.chunks(block)]
         if len(chunks) == 1 and self._layout.chunk[1:] == self.shape[1:]:
-            only = self._decode_chunk(self._chunks.stored(chunks[0]))
-            return np.asarray(only, self.dtype)
+            return np.asarray(self._chunk(chunks[0]), self.dtype)
         frames = np.empty((self.chunk_length, *self.shape[1:]), self.dtype)
         for chunk in chunks:
             others = [
@@ -130,37 +186,43 @@ class ZarrArray(LazyArray):
                 )
             ]
             kept = tuple(slice(0, part.stop - part.start) for part in others)
-            values = self._decode_chunk(self._chunks.stored(chunk))
-            frames[(slice(None), *others)] = values[(slice(None), *kept)]
+            frames[(slice(None), *others)] = self._chunk(chunk)[(slice(None), *kept)]
         return frames
 
-    def _decode_by_zarr(self, start: int, stop: int) -> np.ndarray:
-        try:
-            if self._array is None:
-                import zarr
+    def _chunk(self, chunk: tuple[int, ...]) -> np.ndarray:
+        if self._fill is not None and self._chunks.is_absent(chunk):
+            self._warn_of_filled()
+            return np.full(self._layout.chunk, self._fill, self.dtype)
+        return self._decode_chunk(self._chunks.stored(chunk))
 
-                self._array = zarr.open_array(
-                    self._files.zarr_store(),
-                    path=self._layout.name,
-                    mode="r",
-                    zarr_format=self._layout.zarr_format,
-                )
-            return np.asarray(self._array[start:stop], self.dtype)
-        except Exception as error:  # codecs raise whatever they like at a damaged chunk
-            first, last = start // self.chunk_length, (stop - 1) // self.chunk_length
-            if first == last:
-                raise self._error(first, f"its chunk is damaged ({error})") from error
-            for block in range(first, last + 1):  # find the one to name
-                self._decode_by_zarr(
-                    max(start, block * self.chunk_length),
-                    min(stop, (block + 1) * self.chunk_length),
-                )
-            raise self._error(first, f"they cannot be read at once ({error})") from error
+    def _warn_of_filled(self) -> None:
+        """Say once how many chunks are read as the fill value."""
+        if self._warned:
+            return
+        self._warned = True
+        n_filled = sum(
+            self._chunks.is_absent(chunk)
+            for block in range(self.n_chunks)
+            for chunk in self._chunks.chunks(block)
+        )
+        warnings.warn(
+            f"{self._files.path}: {n_filled} chunks of array {self.name!r} are not there and are "
+            f"read as its fill value, {self._fill}. zarr-python 3 leaves out chunks of nothing "
+            "else, and lost ones look the same: write arrays with "
+            "config={'write_empty_chunks': True}, or convert the dataset",
+            stacklevel=2,
+        )
 
     def _error(self, block: int, problem: str) -> DataError:
         start = block * self.chunk_length
         last = min(start + self.chunk_length, len(self)) - 1
+        hint = ""
+        if self._fill is not None and "missing" in problem:
+            hint = (
+                f". If it held nothing but {self._fill}, zarr-python 3 left it out: write the "
+                "array with config={'write_empty_chunks': True}"
+            )
         return DataError(
             f"{self._files.path}: array {self.name!r}, frames {start} to {last}: {problem}. "
-            "Copy or download the dataset again, or leave out the episodes of these frames"
+            f"Copy or download the dataset again, or leave out the episodes of these frames{hint}"
         )

@@ -55,7 +55,7 @@ def test_keys_and_episodes_are_chosen_before_the_mirror(tmp_path):
 
 def test_what_the_mirror_does_not_know_is_named_with_what_it_does(tmp_path):
     a = write(tmp_path / "a.zarr", joint=lambda n: np.zeros((n, 1), np.float32))
-    with pytest.raises(DataError, match=r"does not know 'joint'.*keys=action,state.*of your own"):
+    with pytest.raises(DataError, match=r"does not know 'joint'.*--keys action,state.*of your own"):
         mirrored(open_source(a), "pusht")
 
 
@@ -65,7 +65,9 @@ def test_a_robot_that_is_not_push_t_is_refused(tmp_path):
         mirrored(open_source(a), "pusht")
     with EpisodeWriter(tmp_path / "arm.zarr", environment={"id": "arm", "version": "1"}) as writer:
         writer.add_episode({"state": np.zeros((3, 5)), "action": np.zeros((3, 2))})
-    with pytest.raises(DataError, match=r"recorded in 'arm', and mirror=pusht is that of 'pusht'"):
+    with pytest.raises(
+        DataError, match=r"recorded in 'arm', and --mirror pusht is that of 'pusht'"
+    ):
         mirrored(open_source(tmp_path / "arm.zarr"), "pusht")
     with EpisodeWriter(tmp_path / "joints.zarr") as writer:
         writer.add_episode({"joints": np.zeros((3, 26)), "action": np.zeros((3, 26))})

@@ -149,8 +149,8 @@ def test_an_array_split_along_other_axes_is_read_whole(tmp_path, write_v2):
 
 
 def test_many_shards_and_chunks_are_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("dipole.data.store.array_appender.CHUNK_BYTES", 4 * 8)
-    monkeypatch.setattr("dipole.data.store.array_appender.SHARD_BYTES", 16 * 8)
+    monkeypatch.setattr("dipole.data.store.zarr.encoding.CHUNK_BYTES", 4 * 8)
+    monkeypatch.setattr("dipole.data.store.zarr.encoding.SHARD_BYTES", 16 * 8)
     values = np.arange(2 * 103, dtype=np.float32).reshape(103, 2)
     values[20:60] = 0  # chunks of zeros are written too
     with EpisodeWriter(tmp_path / "a.zarr") as writer:
@@ -184,7 +184,7 @@ def test_the_same_episodes_give_the_same_zip(write):
     assert first.read_bytes() == second.read_bytes()
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_episode_ends_are_the_lengths_added_up(tmp_path_factory, lengths):
     path = tmp_path_factory.mktemp("ends") / "a.zarr"

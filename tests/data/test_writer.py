@@ -25,9 +25,22 @@ def test_nothing_is_at_the_path_until_the_writer_closes(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.zarr.zip"])
-def test_after_an_exception_nothing_is_left(tmp_path, name):
-    with pytest.raises(KeyboardInterrupt), EpisodeWriter(tmp_path / name) as writer:  # noqa: PT012
+def test_after_an_exception_whole_episodes_are_kept_and_where_is_said(tmp_path, name):
+    with pytest.raises(KeyboardInterrupt) as caught, EpisodeWriter(tmp_path / name) as writer:  # noqa: PT012
         writer.add_episode(episode())
+        raise KeyboardInterrupt
+    assert left_behind(tmp_path) == [f".{name}.partial"]
+    (note,) = caught.value.__notes__
+    assert "1 episodes" in note
+    assert f"EpisodeWriter.resume({str(tmp_path / name)!r})" in note
+    with EpisodeWriter.resume(tmp_path / name) as writer:
+        assert writer.n_episodes == 1
+    assert left_behind(tmp_path) == [name]
+    assert EpisodeStore.open(tmp_path / name).n_frames == 5
+
+
+def test_after_an_exception_before_the_first_episode_nothing_is_left(tmp_path):
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(tmp_path / "a"):
         raise KeyboardInterrupt
     assert left_behind(tmp_path) == []
 
@@ -46,7 +59,10 @@ def test_a_path_that_appears_meanwhile_is_not_overwritten(tmp_path):
         writer.add_episode(episode())
         (tmp_path / "a").write_text("precious")
     assert (tmp_path / "a").read_text() == "precious"
-    assert left_behind(tmp_path) == ["a"]
+    assert left_behind(tmp_path) == [".a.partial", "a"]
+    (tmp_path / "a").unlink()
+    EpisodeWriter.resume(tmp_path / "a").close()
+    assert EpisodeStore.open(tmp_path / "a").n_episodes == 1
 
 
 def test_a_writer_without_episodes_writes_nothing(tmp_path):
@@ -131,12 +147,25 @@ def test_options_that_cannot_be_are_refused(tmp_path, options, message):
     assert left_behind(tmp_path) == []
 
 
-def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_a_full_disk_costs_the_episode_in_hand_alone(tmp_path, monkeypatch, n_before):
+    from dipole.data.store.array_appender import ArrayAppender
+
+    append = ArrayAppender.append
+
     def full(self, frames):
-        raise OSError(28, "No space left on device")
+        if self.name == "data/state":
+            raise OSError(28, "No space left on device")
+        append(self, frames)
 
     writer = EpisodeWriter(tmp_path / "a")
-    monkeypatch.setattr("dipole.data.store.array_appender.ArrayAppender.append", full)
-    with pytest.raises(OSError, match="No space left"):
+    for _ in range(n_before):
         writer.add_episode(episode())
-    assert left_behind(tmp_path) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayAppender, "append", full)
+        with pytest.raises(OSError, match="No space left"):
+            writer.add_episode(episode(7))
+    writer.add_episode(episode(3))
+    writer.close()
+    ends = EpisodeStore.open(tmp_path / "a").episode_ends.tolist()
+    assert ends == ([5, 8] if n_before else [3])

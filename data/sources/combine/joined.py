@@ -52,6 +52,7 @@ class _Joined:
             },
             environment=_in_common([info.environment for info in infos]),
             left_out={key: why for info in infos for key, why in info.left_out.items()},
+            unreadable={key: why for info in infos for key, why in info.unreadable.items()},
             history=(*first.history, *(f"joined {files_state(info)}" for info in infos[1:])),
         )
 
@@ -123,7 +124,7 @@ def _entry_orders(first: SourceInfo, other: SourceInfo) -> dict[str, list[int]]:
     if set(first.frames) != set(other.frames):
         raise DataError(
             f"{other.path} has the keys {', '.join(sorted(other.frames))}, but {first.path} has "
-            f"{', '.join(sorted(first.frames))}: take what both have by keys=..."
+            f"{', '.join(sorted(first.frames))}: take what both have by --keys"
         )
     orders = {}
     for key, schema in first.frames.items():
@@ -180,7 +181,7 @@ def _check_recording(first: SourceInfo, other: SourceInfo) -> None:
     if not same or bool(first.environment) != bool(other.environment):
         raise DataError(
             f"{other.path} was recorded in {_where(other)}, but {first.path} in {_where(first)}"
-            + ("" if both else ": say what is not recorded by environment=NAME")
+            + ("" if both else ": say what is not recorded by --environment NAME")
         )
 
 
@@ -189,7 +190,7 @@ def _rate(info: SourceInfo) -> str:
 
 
 def _say(first: SourceInfo, other: SourceInfo) -> str:
-    return ": say what is not recorded by fps=N" if None in (first.fps, other.fps) else ""
+    return ": say what is not recorded by --fps N" if None in (first.fps, other.fps) else ""
 
 
 def _where(info: SourceInfo) -> str:

@@ -1,5 +1,6 @@
 """What a dataset does not say of itself, said by its user: frame rate, environment, task."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dipole.data.core.errors import DataError
@@ -37,7 +38,7 @@ def with_missing_metadata(
     recorded = info.environment.get("id")
     if environment and recorded not in (None, environment):
         raise DataError(f"{info.path}: recorded in {recorded!r}, not in {environment!r}")
-    if fps is None and not environment and not task:
+    if fps in (None, info.fps) and not environment and not task:
         return source
     named = info.environment or ({"id": environment} if environment else {})
     said = (*info.history, f"task {task!r}") if task else info.history
@@ -49,6 +50,15 @@ class _WithTask(WrappedSource):
     def __init__(self, source: Source, info: SourceInfo, task: str) -> None:
         super().__init__(source, info)
         self._task = task
+
+    def only(self, keys: Sequence[str]) -> Source:
+        """See `selected`."""
+        only = getattr(self._source, "only", None)
+        if only is None:
+            return self
+        source = only(keys)
+        info = replace(self._info, frames=source.info.frames, left_out=source.info.left_out)
+        return _WithTask(source, info, self._task)
 
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         episode = self._source.open(ref)

@@ -109,25 +109,27 @@ def _check(info: SourceInfo, mirror: Mirror, name: str) -> None:
     recorded = str(info.environment.get("id", ""))
     if mirror.environment and recorded and recorded != mirror.environment:
         raise DataError(
-            f"{info.path}: recorded in {recorded!r}, and mirror={name} is that of "
+            f"{info.path}: recorded in {recorded!r}, and --mirror {name} is that of "
             f"{mirror.environment!r}. {OWN}"
         )
     known = [key for key in info.frames if key in mirror.reflections]
     for key, schema in info.frames.items():
         if key not in mirror.reflections:
             hint = nearest(key, mirror.reflections)
-            take = f"Take what it knows by keys={','.join(known)}. " if set(known) - ACTION else ""
+            take = (
+                f"Take what it knows by --keys {','.join(known)}. " if set(known) - ACTION else ""
+            )
             raise DataError(
-                f"{info.path}: mirror={name} does not know {key!r}{hint or '.'} {take}{OWN}"
+                f"{info.path}: --mirror {name} does not know {key!r}{hint or '.'} {take}{OWN}"
             )
         if schema.storage == "video":
             raise DataError(
                 f"{info.path}: {key!r} is video, which has no mirror image yet: convert it with "
-                "images=zstd first, and mirror what comes out"
+                "--images zstd first, and mirror what comes out"
             )
         shape = mirror.reflections[key].shape
         if shape is not None and schema.shape != shape:
             raise DataError(
                 f"{info.path}: {key!r} has frames of shape {list(schema.shape or ())}, and "
-                f"mirror={name} understands {list(shape)}. {OWN}"
+                f"--mirror {name} understands {list(shape)}. {OWN}"
             )

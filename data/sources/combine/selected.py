@@ -24,6 +24,9 @@ def selected(
 
     Raises DataError for what the source does not have, and where frames of a key are missing.
     """
+    only = getattr(source, "only", None)
+    if keys is not None and only is not None:
+        source = only(keys)
     info = source.info
     frames = frames_of(info, keys)
     refs = source.episodes()
@@ -47,21 +50,42 @@ class _Selected(WrappedSource):
 
 
 def refuse_absent(source: Source) -> None:
-    """Raise DataError where frames are missing, with the episodes and keys that can be used."""
+    """Raise DataError where frames cannot be read, with the episodes and keys that can be used."""
     info, refs = source.info, source.episodes()
+    for key, why in info.unreadable.items():
+        raise DataError(
+            f"{info.path}: {key!r} cannot be read: {why}. All other keys can be taken with "
+            f"--keys {','.join(info.frames)}"
+        )
     for key in info.frames:
         absent = set(info.absent.get(key, ()))
         missing = [ref.id for ref in refs if ref.id in absent]
         if missing:
             usable = [ref.id for ref in refs if ref.id not in absent]
-            can = f"episodes={format_episode_numbers(sorted(usable))}"
+            can = f"--episodes {format_episode_numbers(sorted(usable))}"
             without = ",".join(name for name in info.frames if not info.absent.get(name))
             raise DataError(
                 f"{info.path}: the videos of {key!r} are missing for {len(missing)} of "
                 f"{len(refs)} episodes ({format_episode_numbers(sorted(missing))}). Those that "
                 f"have them can be used with {can if usable else 'no episode has it'}; all of "
-                f"them without it with keys={without}"
+                f"them without it with --keys {without}"
             )
+    empty = [ref for ref in refs if ref.n_frames == 0]
+    if empty:
+        usable = format_episode_numbers(sorted(ref.id for ref in refs if ref.n_frames != 0))
+        raise DataError(
+            f"{info.path}: {empty[0].name or f'episode {empty[0].id}'} has no frames; "
+            f"{len(empty)} of {len(refs)} have none. Take the others with --episodes {usable}"
+        )
+
+
+def refuse_repeated(source: Source) -> None:
+    """Raise DataError where an episode is listed twice."""
+    seen: set[int] = set()
+    for ref in source.episodes():
+        if ref.id in seen:
+            raise DataError(f"{source.info.path}: episode {ref.id} is listed twice")
+        seen.add(ref.id)
 
 
 def _describe(
@@ -73,13 +97,14 @@ def _describe(
     absent = {
         key: [id for id in ids if id in wanted] for key, ids in info.absent.items() if key in frames
     }
-    left_out = info.left_out if keys is None else {}
+    everything = keys is None
     groups = {name: tuple(id for id in ids if id in wanted) for name, ids in info.groups.items()}
     return replace(
         info,
         frames=frames,
         absent={key: ids for key, ids in absent.items() if ids},
-        left_out=left_out,
+        left_out=info.left_out if everything else {},
+        unreadable=info.unreadable if everything else {},
         groups=groups,
     )
 

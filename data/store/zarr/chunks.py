@@ -12,6 +12,7 @@ from dipole.data.store.zarr.layout import ArrayLayout
 from dipole.data.store.zarr.tree import Tree
 
 _EMPTY = np.uint64(2**64 - 1)  # the index of a shard says so of a chunk that was never written
+_MISSING = "is missing"
 _SHARDS_REMEMBERED = 4096
 
 
@@ -36,14 +37,31 @@ class ChunkMap:
     def problem(self, block: int) -> str | None:
         """What is wrong with a block's files, as far as seen without decoding, or None."""
         for chunk in self.chunks(block):
-            cell, inside = self._place(chunk)
-            file = self._layout.file(cell)
-            state = self._shard(cell)
-            if isinstance(state, str):
-                return f"{file} {state}"
-            if not state[inside][1]:
-                return f"chunk {list(chunk)} is missing inside the shard {file}"
+            problem = self.chunk_problem(chunk)
+            if problem is not None:
+                return problem
         return None
+
+    def chunk_problem(self, chunk: tuple[int, ...]) -> str | None:
+        """As `problem`, of one chunk."""
+        cell, inside = self._place(chunk)
+        file = self._layout.file(cell)
+        state = self._shard(cell)
+        if isinstance(state, str):
+            return f"{file} {state}"
+        if not state[inside][1]:
+            return f"chunk {list(chunk)} is missing inside the shard {file}"
+        if state[inside][1] > self._layout.most_stored_bytes:
+            return f"{file} is too large for a chunk of {self._layout.chunk_bytes:,} bytes"
+        return None
+
+    def is_absent(self, chunk: tuple[int, ...]) -> bool:
+        """Whether a chunk was never written, or is lost; False for one that is damaged."""
+        cell, inside = self._place(chunk)
+        state = self._shard(cell)
+        if isinstance(state, str):
+            return state == _MISSING
+        return bool(state[inside][0] == _EMPTY)
 
     def chunks(self, block: int) -> Iterator[tuple[int, ...]]:
         """Coordinates in the grid of the chunks that make a block."""
@@ -75,7 +93,7 @@ class ChunkMap:
         """What is wrong with a shard, or where its chunks lie; a missing one has size 0."""
         size = self._files.size(self._layout.file(cell))
         if size is None:
-            return "is missing"
+            return _MISSING
         length = self._layout.index_bytes
         if not length:
             whole = np.broadcast_to(np.array([0, size], np.uint64), (*self._per_shard, 2))

@@ -17,7 +17,8 @@ from PIL import Image
 from dipole.data.core.errors import ConfigError
 
 JPEG_QUALITY = 95
-CODECS = {"dipole_jxl": "JXL", "dipole_jpeg": "JPEG"}  # the codec's name: Pillow's format
+# The codec's name: Pillow's format. The last is how UMI stores cameras, in zarr version 2.
+CODECS = {"dipole_jxl": "JXL", "dipole_jpeg": "JPEG", "imagecodecs_jpegxl": "JXL"}
 _OTHERS = ["PNG", "JPEG", "WEBP", "BMP"]
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 

@@ -22,8 +22,9 @@ SAFE_CODECS = frozenset(
     {"blosc", "zstd", "gzip", "zlib", "bz2", "lzma", "lz4", "packbits", "sharding_indexed"}
     | {"bytes", "endian", "transpose", "delta", "shuffle", "bitround", "quantize"}
     | {"crc32c", "crc32", "adler32", "fletcher32", "fixedscaleoffset"}
-    | {"dipole_jxl", "dipole_jpeg"}  # pictures, image_codec.py
+    | {"dipole_jxl", "dipole_jpeg", "imagecodecs_jpegxl"}  # images, image_codec.py
 )
+SEPARATORS = (".", "/")
 _V3_DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64"}
     | {"uint8", "uint16", "uint32", "uint64"}
@@ -37,7 +38,8 @@ class ArrayLayout:
     chunk: shape of the pieces that are compressed; shard: shape of the pieces that are files, equal
     to chunk where the array has no shards. index_bytes: size of a shard's index, 0 without shards.
     codecs: what a chunk went through, name and settings, in that order; index_checked: whether a
-    crc32c ends a shard's index; c_order: whether the last axis varies fastest (version 2).
+    crc32c ends a shard's index; c_order: whether the last axis varies fastest (version 2); fill:
+    what stands for chunks that were never written, None where the metadata does not say.
     """
 
     name: str
@@ -53,6 +55,17 @@ class ArrayLayout:
     index_checked: bool = False
     codecs: tuple[tuple[str, dict[str, Any]], ...] = ()
     c_order: bool = True
+    fill: Any = None
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk, uncompressed."""
+        return math.prod(self.chunk) * self.dtype.itemsize
+
+    @property
+    def most_stored_bytes(self) -> int:
+        """Bytes that a stored chunk has at most: no codec makes more of incompressible numbers."""
+        return 2 * self.chunk_bytes + 64 * 2**10
 
     @property
     def blosc(self) -> bool:
@@ -105,11 +118,22 @@ def _parse_v2(name: str, metadata: dict[str, Any]) -> ArrayLayout:
     codecs = tuple((str(codec["id"]), dict(codec)) for codec in stored if codec is not None)
     _check_codecs([name for name, _ in codecs])
     chunk = _sizes(metadata["chunks"], at_least=1)
-    separator = metadata.get("dimension_separator", ".")
+    separator = _separator(metadata.get("dimension_separator", "."))
     shape = _sizes(metadata["shape"])
     c_order = metadata.get("order", "C") == "C"
+    fill = _fill(metadata.get("fill_value"), dtype)
     return ArrayLayout(
-        name, 2, shape, dtype, chunk, chunk, separator, "", codecs=codecs, c_order=c_order
+        name,
+        2,
+        shape,
+        dtype,
+        chunk,
+        chunk,
+        separator,
+        "",
+        codecs=codecs,
+        c_order=c_order,
+        fill=fill,
     )
 
 
@@ -119,7 +143,8 @@ def _parse_v3(name: str, metadata: dict[str, Any]) -> ArrayLayout:
     chunk = shard = _sizes(metadata["chunk_grid"]["configuration"]["chunk_shape"], at_least=1)
     encoding = metadata["chunk_key_encoding"]
     default = encoding["name"] == "default"
-    separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
+    said = encoding.get("configuration", {}).get("separator", "/" if default else ".")
+    separator = _separator(said)
     codecs = metadata["codecs"]
     _check_codecs(_codec_names(codecs))
     index_bytes, at_end, checked = 0, True, False
@@ -139,7 +164,19 @@ def _parse_v3(name: str, metadata: dict[str, Any]) -> ArrayLayout:
     prefix = "c" if default else ""
     chain = tuple((str(codec["name"]), dict(codec.get("configuration", {}))) for codec in codecs)
     return ArrayLayout(
-        name, 3, shape, dtype, chunk, shard, separator, prefix, at_end, index_bytes, checked, chain
+        name,
+        3,
+        shape,
+        dtype,
+        chunk,
+        shard,
+        separator,
+        prefix,
+        at_end,
+        index_bytes,
+        checked,
+        chain,
+        fill=_fill(metadata.get("fill_value"), dtype),
     )
 
 
@@ -167,6 +204,23 @@ def _numeric(name: object) -> np.dtype[Any]:
     return dtype
 
 
+def _separator(said: Any) -> str:
+    """What stands between the numbers in a chunk's file name: nothing else makes a path of them."""
+    if said not in SEPARATORS:
+        raise DataError(f"separator {said!r}; chunks are named with '.' or '/'")
+    return str(said)
+
+
+def _fill(said: Any, dtype: np.dtype[Any]) -> Any:
+    """The fill value as an entry of the array; None where there is none, or another sort of one."""
+    if said is None:
+        return None
+    try:
+        return np.array(float(said) if dtype.kind == "f" else said).astype(dtype, casting="unsafe")
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def _sizes(values: list[Any], at_least: int = 0) -> tuple[int, ...]:
     if not all(type(value) is int and at_least <= value < 2**62 for value in values):
         raise ValueError(f"sizes {values}")
@@ -177,7 +231,7 @@ def _check_sizes(where: str, layout: ArrayLayout) -> None:
     """Sizes that no dataset has, before anything is allocated for them."""
     if not layout.shape or {len(layout.chunk), len(layout.shard)} != {len(layout.shape)}:
         raise DataError(f"{where}: shape {list(layout.shape)} with chunks of {list(layout.chunk)}")
-    chunk_bytes = math.prod(layout.chunk) * layout.dtype.itemsize
+    chunk_bytes = layout.chunk_bytes
     if chunk_bytes >= LARGEST_CHUNK or layout.frame_bytes >= LARGEST_FRAME:
         raise DataError(
             f"{where}: shape {list(layout.shape)} in chunks of {list(layout.chunk)} means "

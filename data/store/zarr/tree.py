@@ -8,6 +8,7 @@ import io
 import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -16,6 +17,17 @@ from dipole.data.core.errors import DataError
 LARGEST_METADATA = 16 * 2**20  # bytes of one JSON file; real ones have a few hundred
 _HEADER = 30  # bytes before the name of a zip's entry
 _ENCRYPTED = 0x1
+
+
+# What zipfile raises for an entry that is damaged, or packed in a way that it does not know.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+)
 
 
 class Tree(Protocol):
@@ -35,8 +47,8 @@ class Tree(Protocol):
     def open(self, name: str) -> BinaryIO:
         """A file to seek in, for libraries that read by themselves."""
 
-    def zarr_store(self) -> Any:
-        """The same tree as a read-only zarr store."""
+    def close(self) -> None:
+        """Close its files."""
 
 
 class FolderTree:
@@ -61,10 +73,8 @@ class FolderTree:
     def open(self, name: str) -> BinaryIO:
         return open(self.path / name, "rb")
 
-    def zarr_store(self) -> Any:
-        from zarr.storage import LocalStore
-
-        return LocalStore(self.path, read_only=True)
+    def close(self) -> None:
+        pass
 
 
 class ZipTree:
@@ -90,13 +100,28 @@ class ZipTree:
     def read(self, name: str, offset: int, length: int) -> bytes:
         entry = self._entries[name]
         whole = offset == 0 and length >= entry.file_size
-        if whole or entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
-            with self._zip.open(name) as file:  # the whole file is checked against its CRC-32
-                file.seek(offset)
-                return file.read(length)
+        if entry.flag_bits & _ENCRYPTED:
+            raise OSError(f"{name} is encrypted: unpack the zip with its password")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # zipfile would decompress others without a bound.
+            raise OSError(f"{name} is neither stored nor deflated: pack the zip anew")
+        if whole or entry.compress_type != zipfile.ZIP_STORED:
+            return self._decompressed(entry, offset, length)
         # zipfile would read, and check, everything before the offset.
         length = max(min(length, entry.file_size - offset), 0)
         return os.pread(self._raw.fileno(), length, self._start(entry) + offset)
+
+    def _decompressed(self, entry: zipfile.ZipInfo, offset: int, length: int) -> bytes:
+        """Bytes through zipfile, which checks whole files against their CRC-32.
+
+        At most `length` bytes are decompressed at once, whatever the entry claims. Raises OSError.
+        """
+        try:
+            with self._zip.open(entry) as file:
+                file.seek(offset)
+                return file.read(min(length, max(entry.file_size - offset, 0)))
+        except _ZIP_ERRORS as error:
+            raise OSError(str(error)) from error
 
     def open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, io.BufferedReader(_Member(self, name)))
@@ -106,10 +131,9 @@ class ZipTree:
         inside = (entry[len(prefix) :] for entry in self._entries if entry.startswith(prefix))
         return sorted({entry.split("/", 1)[0] for entry in inside if "/" in entry})
 
-    def zarr_store(self) -> Any:
-        from zarr.storage import ZipStore
-
-        return ZipStore(self.path, mode="r")
+    def close(self) -> None:
+        self._zip.close()
+        self._raw.close()
 
     def _start(self, entry: zipfile.ZipInfo) -> int:
         """Where an entry's bytes begin: behind its own header, whose length only it says."""
@@ -165,7 +189,7 @@ def read_metadata(files: Tree, name: str) -> bytes | None:
         raise DataError(f"{files.path}: {name} has {size:,} bytes, too many for metadata")
     try:
         return files.read(name, 0, size)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, OSError) as error:
         raise DataError(
             f"{files.path}: {name} cannot be read ({error}). Copy or download the dataset again"
         ) from error
