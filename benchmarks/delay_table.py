@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dipole.apps.benchmarks.plot import Point, Series, beside, plot
+from dipole.benchmarks.figures.plot import Point, Series, beside, plot
 from dipole.deploy.evaluation.latency import HZ, LIMITS, evaluate_delayed
 from dipole.deploy.safety.limits import Limits
 from dipole.envs.metrics import mean_interval

@@ -17,18 +17,18 @@ from typing import Any
 
 import torch
 
-from dipole.apps.benchmarks import chunks, training
-from dipole.apps.benchmarks.figures import AS_IT_COMES, ASLEEP
-from dipole.apps.benchmarks.limits import measure_limits
-from dipole.apps.benchmarks.networks import (
+from dipole.benchmarks.figures import chunks, training
+from dipole.benchmarks.figures.definitions import AS_IT_COMES, ASLEEP
+from dipole.benchmarks.figures.limits import measure_limits
+from dipole.benchmarks.figures.networks import (
     NETWORKS,
     STEPS,
     forward_flops,
     loop_weight_bytes,
     training_flops,
 )
-from dipole.apps.benchmarks.plot import Point, Series, beside, plot
-from dipole.apps.benchmarks.turns import Contestant, take_turns
+from dipole.benchmarks.figures.plot import Point, Series, beside, plot
+from dipole.benchmarks.figures.turns import Contestant, take_turns
 
 HORIZON = 16
 TRAINING = "training batch"

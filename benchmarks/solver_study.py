@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dipole.apps.benchmarks.plot import Point, Series, plot
+from dipole.benchmarks.figures.plot import Point, Series, plot
 from dipole.envs import evaluate
 from dipole.policy.checkpoint import find_checkpoint
 from dipole.policy.runnable import load_runnable

@@ -1,5 +1,6 @@
 """The formats that `open_source` recognises; plugins add theirs to `FORMATS`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -99,7 +100,8 @@ def begins_with(path: Path, magic: bytes) -> bool:
 
 
 def _is_lerobot(path: Path) -> bool:
-    return (path / "meta" / "info.json").is_file()
+    # A link to nothing too: that its file was not downloaded is said when it is opened.
+    return os.path.lexists(path / "meta" / "info.json")
 
 
 def _is_minari(path: Path) -> bool:

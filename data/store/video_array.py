@@ -145,6 +145,8 @@ class VideoArray(LazyArray):
         return IndexedVideo(index, parameters, lambda at, size: files.read(name, at, size))
 
     def close(self) -> None:
+        self._videos.clear()
+        self._index_bytes = 0
         self._decoders.close()
 
     def _forget(self, episode: int) -> None:

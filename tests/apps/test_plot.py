@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dipole.apps.benchmarks.plot import HEIGHT, WIDTH, Point, Series, beside, plot
+from dipole.benchmarks.figures.plot import HEIGHT, WIDTH, Point, Series, beside, plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -5,23 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from dipole.data.sources.combine.clip_frames import ClipFrames
 from dipole.data.sources.combine.wrapped import WrappedEpisode
 from dipole.data.sources.source import EpisodeRef, SourceEpisode, TaskSpans
 from dipole.data.store.schema import FrameSchema
 
-CLIP_FPS = 30.0  # of the temporary copy that is decoded: any rate will do
+READ_FRAMES = 64  # of the episode that are read at once, most of which may not be taken
 
 
 class PickedEpisode(WrappedEpisode):
-    """Frames `numbers` of `episode`, int [n], not decreasing; place: begins error messages."""
+    """Frames `numbers` of `episode`, int [n], not decreasing. Video is decoded."""
 
-    def __init__(
-        self, episode: SourceEpisode, ref: EpisodeRef, numbers: np.ndarray, place: str
-    ) -> None:
+    def __init__(self, episode: SourceEpisode, ref: EpisodeRef, numbers: np.ndarray) -> None:
         super().__init__(episode, ref)
-        self._numbers, self._place = numbers, place
-        self._clips: dict[str, ClipFrames] = {}
+        self._numbers = numbers
 
     @property
     def n_frames(self) -> int:
@@ -39,22 +35,16 @@ class PickedEpisode(WrappedEpisode):
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
         numbers = self._numbers[start:stop]
-        clip = self._episode.clip(key)
-        if clip is not None:
-            if key not in self._clips:
-                self._close()  # one after another: an episode may have many cameras
-                self._clips[key] = ClipFrames(clip, CLIP_FPS, f"{self._place}, {key!r}")
-            return self._clips[key].take(numbers.tolist())
+        bounds = np.searchsorted(numbers, np.arange(numbers[0], numbers[-1] + 1, READ_FRAMES))
+        parts = [part for part in np.split(numbers, bounds[1:]) if len(part)]
+        return np.concatenate([self._take(key, part) for part in parts])
+
+    def _take(self, key: str, numbers: np.ndarray) -> np.ndarray:
         first = int(numbers[0])
         return np.asarray(self._episode.read(key, first, int(numbers[-1]) + 1)[numbers - first])
 
     def clip(self, key: str) -> None:
         return None
-
-    def _close(self) -> None:
-        for clip in self._clips.values():
-            clip.close()
-        self._clips.clear()
 
 
 def without_video(frames: Mapping[str, FrameSchema]) -> dict[str, FrameSchema]:

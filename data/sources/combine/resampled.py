@@ -86,7 +86,7 @@ class _ResampledEpisode(PickedEpisode):
         self, episode: SourceEpisode, ref: EpisodeRef, times: np.ndarray, info: SourceInfo
     ) -> None:
         nearest = np.ceil(times - 0.5 - 1e-6).astype(np.int64).clip(0, episode.n_frames - 1)
-        super().__init__(episode, ref, nearest, f"{info.path}: episode {ref.id}")
+        super().__init__(episode, ref, nearest)
         self._times, self._frames = times, info.frames
         self._whole: dict[str, np.ndarray] = {}
 

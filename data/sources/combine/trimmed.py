@@ -104,9 +104,8 @@ class _Trimmed(WrappedSource):
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         episode = self._source.open(self._original[ref.id])
         kept = self._picked[ref.id][0]
-        place = f"{self._info.path}: episode {ref.id}"
         made = PickedEpisode if self._trim.everywhere else _Shorter
-        return made(episode, replace(ref, n_frames=len(kept)), kept, place)
+        return made(episode, replace(ref, n_frames=len(kept)), kept)
 
 
 class _Shorter(PickedEpisode):

@@ -86,7 +86,8 @@ def _numbers(stamps: np.ndarray) -> np.ndarray:
     if len(steps) and steps.min() <= 0:
         raise VideoError("the video has two frames at one time: it is damaged")
     step = int(np.median(steps)) if len(steps) else 1
-    numbers = np.round((stamps - ordered[0]) / max(step, 1))
+    numbers: np.ndarray = np.round((stamps - ordered[0]) / max(step, 1)).astype(np.int64)
     if numbers.max() >= 2**31 or len(np.unique(numbers)) < len(numbers):
         raise VideoError("the video's frames do not lie evenly in time")
-    return numbers.astype(np.int32)
+    counted: np.ndarray = numbers.astype(np.int32)
+    return counted

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dipole.data.store.video.clip import Clip, VideoError
 from dipole.data.store.video.container import av_error, opened, video_stream
 
 TICKS = 512  # of a video's clock in a frame
+REMEMBERED = 32  # files of which the packets are remembered, 24 bytes a frame
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,15 @@ class PacketTable:
 
     @classmethod
     def of(cls, path: Path) -> "PacketTable":
-        """Read without decoding; raises VideoError where the file is no video or damaged."""
-        with opened(path) as container:
-            stream = video_stream(container)
-            try:
-                packets = [
-                    (packet.pts, packet.is_keyframe)
-                    for packet in container.demux(stream)
-                    if packet.size and not packet.is_corrupt
-                ]
-            except av_error() as error:
-                raise VideoError(f"the video is damaged ({error})") from error
-            if not packets or any(stamp is None for stamp, _ in packets):
-                raise VideoError("the video has no frames with a time: it is cut short or damaged")
-            packets.sort()
-            stamps = np.array([stamp for stamp, _ in packets], np.int64)
-            keys = np.flatnonzero([key for _, key in packets])
-            times = stamps * float(stream.time_base)
-            return cls(times - times[0], stamps, keys, stream.codec_context.name)
+        """Read without decoding, once: the files that were read last are remembered.
+
+        Raises VideoError where the file is no video or damaged.
+        """
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise VideoError("the video is missing") from error
+        return _read_table(path, status.st_mtime_ns, status.st_size)
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -74,6 +67,28 @@ class PacketTable:
         if not len(before):
             raise VideoError("frame 0: no key frame at or before it, so it cannot be decoded")
         return int(before[-1]), int(after[0]) if len(after) else len(self)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _read_table(path: Path, changed: int, size: int) -> PacketTable:
+    """The packets of a file. changed, size: of the file, so that another one is read anew."""
+    with opened(path) as container:
+        stream = video_stream(container)
+        try:
+            packets = [
+                (packet.pts, packet.is_keyframe)
+                for packet in container.demux(stream)
+                if packet.size and not packet.is_corrupt
+            ]
+        except av_error() as error:
+            raise VideoError(f"the video is damaged ({error})") from error
+        if not packets or any(stamp is None for stamp, _ in packets):
+            raise VideoError("the video has no frames with a time: it is cut short or damaged")
+        packets.sort()
+        stamps = np.array([stamp for stamp, _ in packets], np.int64)
+        keys = np.flatnonzero([key for _, key in packets])
+        times = stamps * float(stream.time_base)
+        return PacketTable(times - times[0], stamps, keys, stream.codec_context.name)
 
 
 def cut(clip: Clip, target: Path, fps: float, table: PacketTable) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dipole.apps.benchmarks.networks import STEPS, our_policy, plain_network
-from dipole.apps.benchmarks.plain import plain_chunk, plain_scheduler
-from dipole.apps.benchmarks.turns import Work
+from dipole.benchmarks.figures.networks import STEPS, our_policy, plain_network
+from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
+from dipole.benchmarks.figures.turns import Work
 from dipole.policy.threads import Threads, fastest_threads
 
 EXECUTED = slice(1, 9)  # of a chunk of 16, with two observations
@@ -80,7 +80,7 @@ def our_evaluation(
     network: str, episodes: int, max_steps: int, threads: int, runtime: str
 ) -> tuple[Work, dict[str, Any]]:
     """`dipole evaluate` without a video."""
-    from dipole.apps.benchmarks.chunks import _exported
+    from dipole.benchmarks.figures.chunks import _exported
     from dipole.data import Statistics
     from dipole.envs import evaluate
     from dipole.policy.threads import use_fastest_threads

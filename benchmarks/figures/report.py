@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from dipole.apps.benchmarks.figures import PLAIN, Figure
-from dipole.apps.benchmarks.turns import Times, ratios, spread
+from dipole.benchmarks.figures.definitions import PLAIN, Figure
+from dipole.benchmarks.figures.turns import Times, ratios, spread
 
 
 def describe(figure: Figure, times: Mapping[str, Times]) -> dict[str, Any]:

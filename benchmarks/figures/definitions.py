@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from dipole.apps.benchmarks import chunks, pusht, training
-from dipole.apps.benchmarks.networks import (
+from dipole.benchmarks.figures import chunks, pusht, training
+from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     STEPS,
     loop_weight_bytes,
     training_flops,
 )
-from dipole.apps.benchmarks.turns import Contestant
+from dipole.benchmarks.figures.turns import Contestant
 from dipole.policy.runtimes import RUNTIMES
 from dipole.policy.runtimes.runtime import is_installed
 from dipole.policy.training.compiled import has_compiler

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dipole.apps.benchmarks.networks import STEPS, our_policy, plain_network
-from dipole.apps.benchmarks.plain import plain_chunk, plain_scheduler
-from dipole.apps.benchmarks.turns import Work
+from dipole.benchmarks.figures.networks import STEPS, our_policy, plain_network
+from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
+from dipole.benchmarks.figures.turns import Work
 from dipole.policy.threads import Threads, fastest_threads
 
 

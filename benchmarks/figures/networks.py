@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dipole.apps.benchmarks.plain import PlainUnet1D
+from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers.published import from_published

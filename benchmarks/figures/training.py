@@ -6,8 +6,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from dipole.apps.benchmarks.networks import our_policy, plain_network
-from dipole.apps.benchmarks.turns import Work
+from dipole.benchmarks.figures.networks import our_policy, plain_network
+from dipole.benchmarks.figures.turns import Work
 from dipole.policy.threads import Threads, fastest_threads
 from dipole.policy.training import EMA, TrainConfig
 from dipole.policy.training.compiled import compile_norms
