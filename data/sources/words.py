@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dipole.data.sources.combine.concatenated import concatenated
+from dipole.data.sources.combine.converted import converted, parse_convert
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.metadata import with_missing_metadata
 from dipole.data.sources.combine.mirrored import mirrored
 from dipole.data.sources.combine.renamed import renamed
+from dipole.data.sources.combine.resampled import resampled
 from dipole.data.sources.combine.retyped import retyped
 from dipole.data.sources.combine.selected import selected
+from dipole.data.sources.combine.trimmed import parse_trim, trimmed
 from dipole.data.sources.combine.uint8_images import with_uint8_images
 from dipole.data.sources.registry import open_source
 from dipole.data.sources.source import Source, frames_of
@@ -22,7 +25,6 @@ class ConversionRequest:
 
     source: The dataset, a path or "bundled:NAME".
     destination: Where it is written, a folder or a .zip.
-    also: Further datasets with the same keys, whose episodes follow.
     fps: Frames a second of datasets that record none.
     environment: Where those were recorded that do not say it, such as "pusht".
     task: Words for the episodes that have none.
@@ -30,12 +32,13 @@ class ConversionRequest:
     concatenate: Keys made of several, {"action": ("action.left", "action.right")}.
     dtype: Other dtypes of keys, {"action": "float32"}.
     keys: What is taken, by the new names; None for everything.
+    resample: Frames a second of the result; None for those of the source.
+    also: Further datasets, with the same keys after all this, whose episodes follow.
     episodes: Numbers of the episodes that are taken, those of `also` counted on; None for all.
     group: Names of subsets that the source records, such as robomimic's "train".
+    trim: Which idle time is cut out, "idle" or "idle:all", see `parse_trim`; "" for none.
     mirror: Name of a mirror in which all episodes follow once more; "" for none.
-    resample: Frames a second of the result; None for those of the source.
-    trim: Seconds of standing still that are kept at either end of an episode; None for all.
-    convert: Conversions of columns, {"action": "quaternion_to_6d"}.
+    convert: Conversions of columns, as "action:3-6=quaternion_to_6d", see `parse_convert`.
     images: keep (video stays video, the rest is stored as zstd), zstd, jxl or jpeg.
     """
 
@@ -53,8 +56,8 @@ class ConversionRequest:
     group: tuple[str, ...] = ()
     mirror: str = ""
     resample: float | None = None
-    trim: float | None = None
-    convert: Mapping[str, str] = field(default_factory=dict)
+    trim: str = ""
+    convert: tuple[str, ...] = ()
     images: str = "keep"
 
 
@@ -63,9 +66,11 @@ def open_request(request: ConversionRequest) -> Source:
     source = joined([_part(path, request) for path in (request.source, *request.also)])
     if request.episodes is not None or request.group:
         source = selected(source, None, request.episodes, request.group)
+    if request.trim:
+        source = trimmed(source, parse_trim(request.trim))
     if request.mirror:
         source = mirrored(source, request.mirror)
-    return source
+    return converted(source, [parse_convert(word) for word in request.convert])
 
 
 def _part(path: str | Path, request: ConversionRequest) -> Source:
@@ -82,7 +87,8 @@ def _part(path: str | Path, request: ConversionRequest) -> Source:
     source = retyped(source, request.dtype)
     if request.keys is not None:
         source = selected(source, request.keys)
-    return with_uint8_images(source, keep=request.dtype)
+    source = with_uint8_images(source, keep=request.dtype)
+    return source if request.resample is None else resampled(source, request.resample)
 
 
 def _made(request: ConversionRequest) -> dict[str, tuple[str, ...]]:

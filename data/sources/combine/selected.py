@@ -72,10 +72,10 @@ def refuse_absent(source: Source) -> None:
             )
     empty = [ref for ref in refs if ref.n_frames == 0]
     if empty:
-        usable = format_episode_numbers(sorted(ref.id for ref in refs if ref.n_frames != 0))
+        others = format_episode_numbers(sorted(ref.id for ref in refs if ref.n_frames != 0))
         raise DataError(
             f"{info.path}: {empty[0].name or f'episode {empty[0].id}'} has no frames; "
-            f"{len(empty)} of {len(refs)} have none. Take the others with --episodes {usable}"
+            f"{len(empty)} of {len(refs)} have none. Take the others with --episodes {others}"
         )
 
 

@@ -88,7 +88,8 @@ class _Uint8Episode(WrappedEpisode):
                 f"{'not whole numbers of 0 to 255' if scale == 1 else 'not numbers of 0 to 1'}, as "
                 f"the frames before it. Mend it, or store the key as it is: {_as_it_is(key)}"
             )
-        return pixels.astype(np.uint8)
+        images: np.ndarray = pixels.astype(np.uint8)
+        return images
 
 
 def _may_be_picture(key: str, schema: FrameSchema) -> bool:

@@ -10,7 +10,7 @@ from dipole.data.store.store import EpisodeStore
 
 
 @dataclass(frozen=True)
-class ArrayInfo:
+class ArraySummary:
     """One key: its schema, and how it lies on the disk."""
 
     key: str
@@ -23,7 +23,7 @@ class ArrayInfo:
 
 
 @dataclass(frozen=True)
-class Info:
+class DatasetSummary:
     """A dataset at a glance."""
 
     path: str
@@ -32,7 +32,7 @@ class Info:
     episode_lengths: dict[str, int]  # shortest, median, longest
     fps: float | None
     environment: dict[str, Any]
-    arrays: list[ArrayInfo]
+    arrays: list[ArraySummary]
     windows: dict[str, int]  # "horizon/n_obs_steps/n_action_steps" -> how many
     fingerprint: str
     tasks: list[str]  # what was to be done, in words; each once, "" where it is not recorded
@@ -47,9 +47,9 @@ class Info:
         return asdict(self)
 
 
-def dataset_info(
+def summarize(
     store: EpisodeStore, spec: WindowSpec | None = None, fingerprint: str | None = None
-) -> Info:
+) -> DatasetSummary:
     """What the store holds, with the number of windows at `spec`, by default 16/2/8.
 
     Reads three frames of each key for the fingerprint, unless it is given. Raises DataError where
@@ -58,7 +58,7 @@ def dataset_info(
     spec = spec or WindowSpec()
     lengths = np.diff(store.episode_ends, prepend=0)
     named = f"{spec.horizon}/{spec.n_obs_steps}/{spec.n_action_steps}"
-    return Info(
+    return DatasetSummary(
         path=str(store.path),
         episodes=store.n_episodes,
         frames=store.n_frames,
@@ -69,17 +69,17 @@ def dataset_info(
         },
         fps=store.fps,
         environment=store.environment,
-        arrays=[_array_info(store, key) for key in sorted(store.arrays)],
+        arrays=[_summarize_array(store, key) for key in sorted(store.arrays)],
         windows={named: int(spec.count(lengths).sum())},
         fingerprint=store.fingerprint() if fingerprint is None else fingerprint,
         tasks=list(dict.fromkeys(store.tasks)),
     )
 
 
-def _array_info(store: EpisodeStore, key: str) -> ArrayInfo:
+def _summarize_array(store: EpisodeStore, key: str) -> ArraySummary:
     array = store[key]
     schema = store.schema(key)
-    return ArrayInfo(
+    return ArraySummary(
         key=key,
         **{name: schema[name] for name in ("kind", "shape", "dtype", "units")},
         n_bytes=array.nbytes,
