@@ -233,6 +233,7 @@ def test_a_recording_converts_with_an_action_of_its_commands(tmp_path):
     report = run(request)
     store = EpisodeStore.open(tmp_path / "ours.zarr")
     assert (store.fps, store.tasks, report.n_frames) == (20, ["reach"], 19)
+    assert "at 20 frames a second, of each the last message received" in report.warnings[0]
     assert store.schema("action")["kind"] == "action"
     assert store.schema("joint_states.position")["names"] == ["a", "b"]
 
