@@ -1,11 +1,11 @@
 """Files of an MCAP recording: which belong together, and the messages in them."""
 
-import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DataError
+from dipole.data.sources.registry import begins_with, sorted_by_number
 
 MAGIC = b"\x89MCAP0\r\n"
 
@@ -18,18 +18,17 @@ def find_recordings(path: Path) -> list[list[Path]]:
     """
     if path.is_file():
         return [[path]] if is_mcap(path) else []
-    files = _sorted(path.glob("*.mcap"))
+    files = sorted_by_number(path.glob("*.mcap"))
     if files and (path / "metadata.yaml").is_file():
         return [files]
-    folders = _sorted(folder for folder in path.iterdir() if folder.is_dir())
-    inside = [found for folder in folders if (found := _sorted(folder.glob("*.mcap")))]
+    folders = sorted_by_number(folder for folder in path.iterdir() if folder.is_dir())
+    inside = [found for folder in folders if (found := sorted_by_number(folder.glob("*.mcap")))]
     return [[file] for file in files] + inside
 
 
 def is_mcap(path: Path) -> bool:
     """Whether a file begins as MCAP files do."""
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return begins_with(path, MAGIC)
 
 
 def messages(
@@ -94,14 +93,3 @@ class _Raises:
 
     def __call__(self) -> Any:
         raise self._error
-
-
-def _sorted(paths: Any) -> list[Path]:
-    """By name, numbers in them by their size: run_2 before run_10."""
-    return sorted(
-        paths,
-        key=lambda path: [
-            (0, int(part), "") if part.isdigit() else (1, 0, part)
-            for part in re.split(r"([0-9]+)", path.name)
-        ],
-    )
