@@ -122,6 +122,12 @@ def test_a_dtype_that_holds_the_numbers_is_taken_and_any_other_refused():
         retyped(source, {"x": "U8"})
 
 
+def test_arrays_of_different_lengths_are_no_episode():
+    arrays = {"state": np.zeros((3, 2)), "action": np.zeros((4, 2))}
+    with pytest.raises(DataError, match=r"run_7: .*different numbers of frames: \{'state': 3"):
+        ArrayEpisode(EpisodeRef(7, name="run_7"), arrays)
+
+
 # Selecting
 
 
