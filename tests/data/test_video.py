@@ -134,6 +134,13 @@ def test_a_file_is_opened_once_however_often_frames_are_read(tmp_path, cuts, mon
     assert len(opened) == 3
 
 
+def test_a_zip_gives_the_same_frames(tmp_path, cuts):
+    data, expected = cut_of(4, cuts)
+    frames = write_store(tmp_path / "mine.zarr.zip", [data])["top"]
+    for numbers in ([17, 3, 3], [22], [0, 1]):
+        assert np.array_equal(frames.take(np.array(numbers)), expected[numbers])
+
+
 def test_frames_on_the_way_are_not_converted(cuts, monkeypatch):
     data, expected = cut_of(2, cuts)  # one key frame, at the beginning
     converted = []
