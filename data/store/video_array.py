@@ -145,6 +145,11 @@ class VideoArray(LazyArray):
         files = self._files
         return IndexedVideo(index, parameters, lambda at, size: files.read(name, at, size))
 
+    def close(self) -> None:
+        self._decoders.close()
+        self._videos.clear()
+        self._index_bytes = 0
+
     def _forget(self, episode: int) -> None:
         video = self._videos.pop(episode, None)
         if video is not None:
