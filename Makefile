@@ -9,7 +9,7 @@ ARGS ?=
 # What two CPU cores can do in ten minutes.
 RECIPE := train.steps=4000 train.warmup_steps=200
 # The folders at the root that make up the package, as in setup.py.
-ROOMS := policy envs data configs deploy apps
+PACKAGES := policy envs data configs deploy benchmarks apps
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types check lock clean
@@ -38,7 +38,7 @@ lint: setup ## check style and formatting
 
 types: setup ## check types
 	@mkdir -p build/ns/dipole
-	@for room in $(ROOMS); do ln -sfn ../../../$$room build/ns/dipole/$$room; done
+	@for folder in $(PACKAGES); do ln -sfn ../../../$$folder build/ns/dipole/$$folder; done
 	@ln -sfn ../../../policy/_root/__init__.py build/ns/dipole/__init__.py
 	@$(BIN)/mypy
 

@@ -2,13 +2,16 @@
 
 from setuptools import find_packages, setup
 
-ROOMS = ("policy", "envs", "data", "configs", "deploy", "apps")
+PACKAGES = ("policy", "envs", "data", "configs", "deploy", "benchmarks", "apps")
 packages = [
     package
-    for room in ROOMS
-    for package in [room, *(f"{room}.{sub}" for sub in find_packages(room, exclude=["_root*"]))]
+    for folder in PACKAGES
+    for package in [
+        folder,
+        *(f"{folder}.{sub}" for sub in find_packages(folder, exclude=["_root*"])),
+    ]
 ]
 setup(
     packages=["dipole", *(f"dipole.{package}" for package in packages)],
-    package_dir={"dipole": "policy/_root"} | {f"dipole.{room}": room for room in ROOMS},
+    package_dir={"dipole": "policy/_root"} | {f"dipole.{folder}": folder for folder in PACKAGES},
 )

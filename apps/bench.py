@@ -19,10 +19,10 @@ def main(argv: list[str]) -> int:
 
 def bench(config: Config) -> int:
     """Measure, print a table per figure as it is ready, and write all of them to output."""
-    from dipole.apps.benchmarks.figures import all_figures
-    from dipole.apps.benchmarks.limits import measure_limits
-    from dipole.apps.benchmarks.report import describe, limits_table, machine, show, table
-    from dipole.apps.benchmarks.turns import take_turns
+    from dipole.benchmarks.figures.definitions import all_figures
+    from dipole.benchmarks.figures.limits import measure_limits
+    from dipole.benchmarks.figures.report import describe, limits_table, machine, show, table
+    from dipole.benchmarks.figures.turns import take_turns
 
     _check(config)
     threads = config["threads"] or torch.get_num_threads()
@@ -42,8 +42,8 @@ def bench(config: Config) -> int:
 
 
 def _check(config: Config) -> None:
-    from dipole.apps.benchmarks.figures import FIGURES
-    from dipole.apps.benchmarks.networks import NETWORKS
+    from dipole.benchmarks.figures.definitions import FIGURES
+    from dipole.benchmarks.figures.networks import NETWORKS
     from dipole.policy.runtimes import RUNTIMES
 
     known = {

@@ -11,9 +11,9 @@ from rich.table import Table
 from dipole.apps import data_view
 from dipole.data.core.memory import format_bytes
 from dipole.data.core.units import units_text
-from dipole.data.inspection.info import Info, dataset_info
+from dipole.data.inspection.other_formats import open_store
+from dipole.data.inspection.summary import DatasetSummary, summarize
 from dipole.data.inspection.validate import Validation, validate
-from dipole.data.store.store import EpisodeStore
 
 
 def main(argv: list[str]) -> int:
@@ -68,7 +68,7 @@ def _add_convert(commands: Any) -> None:
 
 
 def _info(path: str, as_json: bool) -> int:
-    info = dataset_info(EpisodeStore.open(path))
+    info = summarize(open_store(path))
     if as_json:
         print(json.dumps(info.to_dict(), indent=2))
     else:
@@ -87,7 +87,7 @@ def _validate(path: str, as_json: bool) -> int:
     return 0 if found.ok else 1
 
 
-def _print_info(info: Info, console: Console) -> None:
+def _print_info(info: DatasetSummary, console: Console) -> None:
     facts = Table.grid(padding=(0, 2))
     lengths = ", ".join(f"{name} {frames}" for name, frames in info.episode_lengths.items())
     for name, value in (

@@ -83,7 +83,9 @@ class Remembering(Robot):
     def __init__(self, policy: PolicySpec) -> None:
         size = policy.action_size
         shapes = policy.observation
-        self._zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        self._zeros: dict[str, Any] = {
+            name: np.zeros(shape, np.float32) for name, shape in shapes.items()
+        }
         limits = Limits((-10.0,) * size, (10.0,) * size, (1.0,) * size, (4.0,) * size)
         names = tuple(f"a{i}" for i in range(size))
         self._zeros["position"] = np.zeros(size)

@@ -21,11 +21,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_timing import Contestant, deadline, limits, machine, measured, of_precision, table, wait
 from torch import Tensor
 
-from dipole.apps.benchmarks.chunks import inputs
-from dipole.apps.benchmarks.networks import (
+from dipole.benchmarks.figures.chunks import inputs
+from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     NETWORKS,
     STEPS,
@@ -33,7 +32,17 @@ from dipole.apps.benchmarks.networks import (
     plain_network,
     training_flops,
 )
-from dipole.apps.benchmarks.plain import PlainUnet1D, plain_chunk, plain_scheduler
+from dipole.benchmarks.figures.plain import PlainUnet1D, plain_chunk, plain_scheduler
+from dipole.benchmarks.gpu_timing import (
+    Contestant,
+    deadline,
+    limits,
+    machine,
+    measured,
+    of_precision,
+    table,
+    wait,
+)
 from dipole.policy import Policy
 from dipole.policy.denoisers import products
 from dipole.policy.export import captured_policy
@@ -137,7 +146,7 @@ def plain_step(
         noise, times = torch.randn_like(actions), torch.randint(100, (batch,), device=device)
         alpha = kept[times].view(-1, 1, 1)
         noisy = alpha.sqrt() * actions + (1 - alpha).sqrt() * noise
-        F.mse_loss(predict(noisy, times, vector), noise).backward()
+        F.mse_loss(predict(noisy, times, vector), noise).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
@@ -166,7 +175,7 @@ def our_step(
 
     def update() -> None:
         with by_taps(taps):
-            policy.loss(data).backward()
+            policy.loss(data).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         average.update(policy)
@@ -175,7 +184,8 @@ def our_step(
 
     def predict() -> Tensor:
         with by_taps(taps):
-            return untrained.head.denoiser(*fixed)
+            output: Tensor = untrained.head.denoiser(*fixed)
+            return output
 
     return update, predict
 

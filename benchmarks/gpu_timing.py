@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
         return {"name": str(device), "torch": torch.__version__}
     found = torch.cuda.get_device_properties(device)
-    cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    cuda = {"cuda": torch.version.cuda, "cudnn": cudnn}
     return {"name": found.name, "torch": torch.__version__, **cuda}
 
 
@@ -43,7 +45,7 @@ def limits(device: torch.device) -> dict[str, float]:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         with of_precision("fp32" if precision == "bf16" else precision, device):
-            seconds = 1e-3 * statistics.median(timed(lambda a=a, b=b: a @ b, device, 0.3))
+            seconds = 1e-3 * statistics.median(timed(partial(torch.matmul, a, b), device, 0.3))
         found[f"{precision}_tflops"] = round(2 * size**3 / seconds / 1e12, 1)
     block = torch.randn(size * size * 4, device=device)
     seconds = 1e-3 * statistics.median(timed(block.clone, device, 0.2))
@@ -53,7 +55,7 @@ def limits(device: torch.device) -> dict[str, float]:
 @contextmanager
 def of_precision(precision: str, device: torch.device) -> Iterator[None]:
     """fp32 without TF32, tf32 with it in products and convolutions, bf16 by autocast."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = precision == "tf32"
@@ -132,7 +134,7 @@ def on_the_gpu(work: Callable[[], Any], device: torch.device) -> dict[str, float
     """Milliseconds that kernels and copies of one call take on the GPU, and how many there are."""
     if device.type != "cuda":
         return {}
-    from torch.autograd import DeviceType
+    from torch.autograd import DeviceType  # type: ignore[attr-defined]
     from torch.profiler import ProfilerActivity, profile
 
     try:

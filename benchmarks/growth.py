@@ -17,18 +17,18 @@ from typing import Any
 
 import torch
 
-from dipole.apps.benchmarks import chunks, training
-from dipole.apps.benchmarks.figures import AS_IT_COMES, ASLEEP
-from dipole.apps.benchmarks.limits import measure_limits
-from dipole.apps.benchmarks.networks import (
+from dipole.benchmarks.figures import chunks, training
+from dipole.benchmarks.figures.definitions import AS_IT_COMES, ASLEEP
+from dipole.benchmarks.figures.limits import measure_limits
+from dipole.benchmarks.figures.networks import (
     NETWORKS,
     STEPS,
     forward_flops,
     loop_weight_bytes,
     training_flops,
 )
-from dipole.apps.benchmarks.plot import Point, Series, beside, plot
-from dipole.apps.benchmarks.turns import Contestant, take_turns
+from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
+from dipole.benchmarks.figures.turns import Contestant, take_turns
 
 HORIZON = 16
 TRAINING = "training batch"
@@ -133,8 +133,8 @@ def picture(results: Sequence[Mapping[str, Any]], network: str) -> str:
         ]
         limit = [Point(r["value"], r["limit_ms"]) for r in measured]
         series.append(Series("limit", limit, dashed=True))
-        panels.append(plot(series, label, "milliseconds", log_x=True, log_y=True))
-    return beside(panels, columns=2)
+        panels.append(Panel(series, label, "milliseconds", log_x=True, log_y=True))
+    return draw(panels, columns=2)
 
 
 if __name__ == "__main__":

@@ -107,5 +107,6 @@ MIRRORS.add("pusht")(
             "n_contacts": Reflection(_as_it_is),
         },
         environment="pusht",
+        swaps=(("left", "bottom"), ("right", "top")),  # the diagonal from lower left, y down
     )
 )

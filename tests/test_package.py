@@ -18,7 +18,7 @@ from dipole.apps.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ROOMS = {"policy", "envs", "data", "configs", "deploy", "apps"}
+PACKAGES = {"policy", "envs", "data", "configs", "deploy", "benchmarks", "apps"}
 
 SPAWN = """
 import multiprocessing
@@ -70,14 +70,14 @@ def elsewhere(wheel, tmp_path_factory):
     return folder / "bin" / "python"
 
 
-def test_the_rooms_are_importable_under_one_name_only():
-    for room in ROOMS:
-        assert importlib.util.find_spec(f"dipole.{room}") is not None
+def test_the_packages_are_importable_under_one_name_only():
+    for folder in PACKAGES:
+        assert importlib.util.find_spec(f"dipole.{folder}") is not None
 
 
 def test_the_wheel_holds_every_module_config_and_demonstration(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
-    committed = run("git", "ls-files", *ROOMS, cwd=ROOT).splitlines()
+    committed = run("git", "ls-files", *PACKAGES, cwd=ROOT).splitlines()
     for name in committed:
         if (ROOT / name).exists() and name.endswith(
             (".py", ".typed", ".yaml", ".zip", ".html", ".css", ".js")
@@ -140,7 +140,7 @@ def test_the_setup_program_and_the_project_agree_on_their_ranges():
     assert f"torch>={low},<{high}" in PROJECT["dependencies"]
 
 
-def test_setup_and_the_type_checker_know_the_same_rooms():
-    makefile = re.search(r"^ROOMS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    setup = re.search(r"^ROOMS = (\(.*\))$", (ROOT / "setup.py").read_text(), re.MULTILINE)
-    assert set(makefile[1].split()) == set(ast.literal_eval(setup[1])) == ROOMS
+def test_setup_and_the_type_checker_know_the_same_packages():
+    makefile = re.search(r"^PACKAGES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    setup = re.search(r"^PACKAGES = (\(.*\))$", (ROOT / "setup.py").read_text(), re.MULTILINE)
+    assert set(makefile[1].split()) == set(ast.literal_eval(setup[1])) == PACKAGES

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SAMPLE_NUMBERS = 4 * 2**20  # numbers kept for the quantiles
+STILL = 1e-6  # of a column's range between its quartiles: it mostly stands still
 OUTLYING = 10.0  # interquartile ranges beyond the quartiles; 13 standard deviations of a normal
 
 
@@ -18,6 +19,11 @@ class Outlier:
     value: float
     low: float
     high: float
+
+    @property
+    def reach(self) -> float:
+        """Interquartile ranges from the nearer quartile."""
+        return max(self.low - self.value, self.value - self.high) / (self.high - self.low)
 
 
 class ColumnSummary:
@@ -44,12 +50,23 @@ class ColumnSummary:
             return
         self.seen += len(values)
         self._sample.append(values[numbers % self._stride == 0])
-        for side, (find, beyond) in enumerate(((np.argmin, np.less), (np.argmax, np.greater))):
-            at = find(values, axis=0)
-            extreme = np.take_along_axis(values, at[None], 0)[0]
-            further = beyond(extreme, self._extremes[side])
-            self._extremes[side][further] = extreme[further]
-            self._frames[side][further] = numbers[at][further]
+        lowest, highest = np.argmin(values, 0), np.argmax(values, 0)
+        self._keep(0, values, numbers, lowest, np.less)
+        self._keep(1, values, numbers, highest, np.greater)
+
+    def _keep(
+        self, side: int, values: np.ndarray, numbers: np.ndarray, rows: np.ndarray, beyond: np.ufunc
+    ) -> None:
+        """Keep each column's number in `rows` where it is beyond the extreme so far."""
+        found = values[rows, np.arange(values.shape[1])]
+        further = beyond(found, self._extremes[side])
+        self._extremes[side][further] = found[further]
+        self._frames[side][further] = numbers[rows][further]
+
+    @property
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest of each column, float64 [columns]."""
+        return self._extremes[0], self._extremes[1]
 
     def constant(self) -> tuple[list[int], np.ndarray]:
         """Columns that never move, and the smallest value of each column."""
@@ -62,7 +79,8 @@ class ColumnSummary:
         if not len(sample):
             return
         low, high = np.quantile(sample, [0.25, 0.75], axis=0)
-        for column in np.flatnonzero(high > low).tolist():
+        span = self._extremes[1] - self._extremes[0]
+        for column in np.flatnonzero(high - low > STILL * span).tolist():
             reach = OUTLYING * (high[column] - low[column])
             for side in (0, 1):
                 value = float(self._extremes[side][column])

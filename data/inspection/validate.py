@@ -5,15 +5,20 @@ after a problem, so that one run lists them all, and stays within bounded memory
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.inspection.array_reading import ArrayReading, read_array
 from dipole.data.inspection.column_summary import ColumnSummary
-from dipole.data.loading.statistics import PIECE_BYTES
+from dipole.data.inspection.findings import Finding, Validation, column_text, counted, frame_text
+from dipole.data.inspection.lag_check import LagCheck
+from dipole.data.inspection.other_formats import refuse_other_format
+from dipole.data.inspection.recording_checks import MOST_NUMBERS, Recording, key_of, run_checks
+from dipole.data.inspection.rotation_checks import MatrixCheck, QuaternionCheck, WrapCheck
+from dipole.data.inspection.timing_checks import ClockCheck, FrozenCameraCheck, IdleCheck
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.bundle import dataset_path
 from dipole.data.store.lazy_array import LazyArray
@@ -29,55 +34,21 @@ from dipole.data.store.reading import (
     read_videos,
     refuse_claimed_fill,
 )
+from dipole.data.store.schema import FrameSchema
 from dipole.data.store.zarr.tree import Tree, open_tree
 
-MOST_PER_ARRAY = 10  # findings of one sort that are listed
-MOST_COUNTED = 1000  # and that are counted
+__all__ = ["Finding", "Validation", "validate"]
 
-
-@dataclass(frozen=True)
-class Finding:
-    """level: problem or warning; where: a key or part of the dataset; message: what, what to do."""
-
-    level: str
-    where: str
-    message: str
-
-
-@dataclass
-class Validation:
-    """What was found in a dataset; `ok` where nothing is a problem."""
-
-    path: str
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def problems(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.level == "problem"]
-
-    @property
-    def warnings(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.level == "warning"]
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-    def problem(self, where: str, *messages: str) -> None:
-        self._add("problem", where, messages)
-
-    def warning(self, where: str, *messages: str) -> None:
-        self._add("warning", where, messages)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"path": self.path, "ok": self.ok, "findings": [asdict(f) for f in self.findings]}
-
-    def _add(self, level: str, where: str, messages: tuple[str, ...]) -> None:
-        listed = [*messages[:MOST_PER_ARRAY]]
-        if len(messages) > len(listed):
-            listed.append(f"and at least {len(messages) - len(listed)} more like these")
-        self.findings += [Finding(level, where, message) for message in listed]
+MOST_OUTLIERS = 3  # of an array that are listed
+CHECKS = (
+    QuaternionCheck,
+    MatrixCheck,
+    WrapCheck,
+    ClockCheck,
+    FrozenCameraCheck,
+    LagCheck,
+    IdleCheck,
+)
 
 
 def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) -> Validation:
@@ -87,6 +58,7 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
     """
     result = Validation(str(path))
     try:
+        refuse_other_format(path)
         files = open_tree(dataset_path(path))
     except DataError as error:
         result.problem("files", str(error))
@@ -104,9 +76,16 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
         _check_episodes(result, arrays, ends)
     refuse_claimed_fill(arrays)
     _check_keys(result, arrays, metadata)
+    readings = {}
     for key, array in arrays.items():
         log(f"reading {key}")
-        _check_numbers(result, key, array, np.zeros(0, np.int64) if ends is None else ends)
+        known = np.zeros(0, np.int64) if ends is None else ends
+        said = metadata.frames.get(key, FrameSchema())
+        readings[key] = read_array(array, known, said.kind)
+        _note_reading(result, key, array, readings[key], known)
+    if ends is not None and not ends_problems(ends) and not length_problems(arrays, ends):
+        log("looking at episodes")
+        _check_recording(result, arrays, readings, metadata, ends)
     return result
 
 
@@ -158,87 +137,77 @@ def _check_keys(
         result.problem(key, *metadata.problems(key, array.shape[1:], array.dtype))
 
 
-def _check_numbers(result: Validation, key: str, array: LazyArray, ends: np.ndarray) -> None:
-    """Read everything: chunks, NaN and infinities, and for what is not an image its columns."""
-    unreadable: list[str] = []
-    not_finite: list[str] = []
-    is_image = array.dtype == np.uint8 and array.ndim >= 4
-    summary = None if is_image else ColumnSummary(array.shape)
-    for start, frames in _readable(array, unreadable):
-        finite = np.isfinite(frames).reshape(len(frames), -1).all(1)
-        not_finite += [
-            f"{_named(int(start + bad), ends)} holds NaN or infinity: mend it or leave it out"
-            for bad in np.flatnonzero(~finite)[: MOST_COUNTED - len(not_finite)]
-        ]
-        if summary is not None:
-            summary.add(start, frames)
-    result.problem(key, *unreadable)
-    result.problem(key, *not_finite)
-    if summary is not None and summary.seen:
-        _check_columns(result, key, array, summary, ends)
-
-
-def _check_columns(
-    result: Validation, key: str, array: LazyArray, summary: ColumnSummary, ends: np.ndarray
+def _note_reading(
+    result: Validation, key: str, array: LazyArray, reading: ArrayReading, ends: np.ndarray
 ) -> None:
+    """What reading an array showed: chunks, NaN and infinities, its columns."""
+    result.problem(key, *reading.unreadable)
+    result.problem(
+        key,
+        *(
+            f"{frame_text(frame, ends)} holds NaN or infinity: mend it or leave it out"
+            for frame in reading.not_finite
+        ),
+    )
+    if reading.empty:
+        first = frame_text(reading.empty[0], ends)
+        frames = counted(len(reading.empty), "frame")
+        result.warning(
+            key,
+            f"all pixels are 0 in {frames}, first in {first}: the camera saw no depth. Leave those "
+            "episodes out",
+        )
+    summary, shape = reading.summary, array.shape[1:]
+    if summary is None or not summary.seen:
+        return
     constant, value = summary.constant()
-    still = [
-        f"dimension {_place(column, array)} is always {value[column]:g}: there is nothing to learn"
-        for column in constant
-    ]
-    far = [
-        f"dimension {_place(o.column, array)} is {o.value:g} in {_named(o.frame, ends)}, but half "
-        f"its values are in [{o.low:g}, {o.high:g}]: 'limits' would stretch to include it"
-        for o in summary.outliers()
-    ]
-    result.warning(key, *still)
-    result.warning(key, *far)
+    result.warning(
+        key,
+        *(
+            f"dimension {column_text(column, shape)} is always {value[column]:g}: there is nothing "
+            "to learn"
+            for column in constant
+        ),
+    )
+    result.warning(key, *_outliers(summary, shape, ends))
 
 
-def _readable(array: LazyArray, unreadable: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Each run of whole chunks and its first frame; what cannot be read goes into the list."""
-    size = max(PIECE_BYTES // max(array.frame_bytes, 1) // array.chunk_length, 1)
-    only_claimed = array.n_chunks > 0 and array.problem(array.n_chunks - 1) is not None
-    if only_claimed:
-        _read_or_note(array, range(array.n_chunks - 1, array.n_chunks), unreadable)
-    for first in range(0, array.n_chunks - only_claimed, size):
-        blocks = range(first, min(first + size, array.n_chunks - only_claimed))
-        try:
-            yield _read_blocks(array, blocks)
-        except DataError:
-            for block in blocks:
-                found = _read_or_note(array, range(block, block + 1), unreadable)
-                if found is not None:
-                    yield found
-                elif only_claimed and len(unreadable) > MOST_PER_ARRAY:
-                    return  # there may be billions of them
+def _outliers(summary: ColumnSummary, shape: tuple[int, ...], ends: np.ndarray) -> Iterator[str]:
+    """The farthest first, and how many dimensions more have some."""
+    found = sorted(summary.outliers(), key=lambda each: each.reach, reverse=True)
+    listed = found[:MOST_OUTLIERS]
+    for o in listed:
+        yield (
+            f"dimension {column_text(o.column, shape)} is {o.value:g} in "
+            f"{frame_text(o.frame, ends)}, but half its values are in [{o.low:g}, {o.high:g}]: "
+            "'limits' would stretch to include it. Where it is a mistake leave the episode out, "
+            "otherwise normalize: quantiles"
+        )
+    rest = {o.column for o in found} - {o.column for o in listed}
+    if rest:
+        yield f"and so in {len(rest)} more dimensions"
 
 
-def _read_or_note(
-    array: LazyArray, blocks: range, unreadable: list[str]
-) -> tuple[int, np.ndarray] | None:
-    try:
-        return _read_blocks(array, blocks)
-    except DataError as error:
-        unreadable.append(str(error))
-        return None
-
-
-def _read_blocks(array: LazyArray, blocks: range) -> tuple[int, np.ndarray]:
-    start = blocks.start * array.chunk_length
-    return start, array.read(start, min(blocks.stop * array.chunk_length, len(array)))
-
-
-def _named(frame: int, ends: np.ndarray) -> str:
-    """ "frame 120 (episode 3, its frame 7)"."""
-    episode = int(np.searchsorted(ends, frame, side="right"))
-    if episode >= len(ends):
-        return f"frame {frame}"
-    start = int(ends[episode - 1]) if episode else 0
-    return f"frame {frame} (episode {episode}, its frame {frame - start})"
-
-
-def _place(column: int, array: LazyArray) -> str:
-    """A column's place in a frame: "3", or "(3, 1)" where a frame has several axes."""
-    place = tuple(int(i) for i in np.unravel_index(column, array.shape[1:] or (1,)))
-    return str(place[0]) if len(place) == 1 else str(place)
+def _check_recording(
+    result: Validation,
+    arrays: Mapping[str, LazyArray],
+    readings: Mapping[str, ArrayReading],
+    metadata: StoreMetadata,
+    ends: np.ndarray,
+) -> None:
+    """Rotations, clocks, cameras, lags, idle time: of what is sound."""
+    numbers, keys = {}, {}
+    for key, reading in readings.items():
+        summary, array = reading.summary, arrays[key]
+        small = array.ndim <= 3 and int(np.prod(array.shape[1:])) <= MOST_NUMBERS
+        if reading.sound and summary is not None and summary.seen and small:
+            numbers[key] = array
+            keys[key] = key_of(key, array, metadata.frames.get(key), *summary.extremes)
+    repeats = {key: reading.repeats for key, reading in readings.items() if reading.repeats}
+    recording = Recording(keys, ends, metadata.fps, repeats)
+    checks = [check(recording) for check in CHECKS]
+    grouped: dict[str, list[str]] = {}
+    for where, message in run_checks(recording, numbers, checks):
+        grouped.setdefault(where, []).append(message)
+    for where, messages in grouped.items():
+        result.warning(where, *messages)

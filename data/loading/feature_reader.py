@@ -53,13 +53,20 @@ class FeatureReader:
         return self._convert(flat).reshape(*frames.shape, *self.feature.shape)
 
     def _convert(self, frames: np.ndarray) -> np.ndarray:
+        try:
+            return self.feature.apply(self._select(frames))
+        except DataError as error:
+            raise DataError(f"{self.where}: {error}") from error
+
+    def _select(self, frames: np.ndarray) -> np.ndarray:
+        """The robot's numbers: columns and transform."""
         if frames.ndim == 1:  # an array with one number per frame
             frames = frames[:, None]
         if self.feature.columns is not None:
             frames = frames[..., list(self.feature.columns)]
         if self._transform is not None:
             frames = self._transform(frames)
-        return np.ascontiguousarray(frames, self.feature.dtype)
+        return frames
 
     def _check(self, store: EpisodeStore) -> None:
         array, feature = store[self._key], self.feature
@@ -73,9 +80,10 @@ class FeatureReader:
             raise DataError(
                 f"{self.where}: array {self._key!r} is {array.dtype}; images are stored as uint8"
             )
-        found = self._convert(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
-        if found != feature.shape:
+        found = self._select(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
+        if found != feature.stored_shape:
+            before = " before convert" if feature.convert else ""
             raise DataError(
-                f"{self.where}: shape {list(feature.shape)} expected, but array {self._key!r} "
-                f"gives {list(found)}. Mend the shape, the columns or the source"
+                f"{self.where}: shape {list(feature.stored_shape)} expected{before}, but array "
+                f"{self._key!r} gives {list(found)}. Mend the shape, the columns or the source"
             )

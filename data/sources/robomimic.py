@@ -1,112 +1,158 @@
 """HDF5 in robomimic's layout as a source: data/demo_N/actions, states, and perhaps obs/<key>.
 
-`actions` becomes `action` and obs/<key> becomes <key>; what is left of a demo's arrays keeps its
-name. next_obs repeats obs and is left out, as are text, objects and links to other files.
+`actions` becomes `action`, obs/<key> becomes <key> and obs/robot0/joint_pos becomes
+robot0.joint_pos; what is left of a demo's arrays keeps its name. next_obs repeats obs and is left
+out, as are text and whatever lies in other files. mask/<name> become groups of episodes.
 """
 
-import json
-import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dipole.data.core.errors import DataError
-from dipole.data.sources.source import SourceEpisode, SourceInfo, positive_number
-from dipole.data.store.schema import FrameSchema
+from dipole.data.core.json_files import json_object
+from dipole.data.sources.hdf5_file import Hdf5Episode, Hdf5File, hdf5_frames, numbered
+from dipole.data.sources.source import (
+    EpisodeRef,
+    SourceEpisode,
+    SourceInfo,
+    is_valid_key,
+    positive_number,
+    task_spans,
+)
 
 
-class Hdf5Source:
+class RobomimicSource:
     """Reads the file at `path`; see `Source`."""
 
     def __init__(self, path: Path) -> None:
-        import h5py
-
+        self._file = Hdf5File(path)
         self._path = path
-        try:
-            self._file = h5py.File(path, "r")
-        except OSError as error:
-            raise DataError(f"{path}: not a readable HDF5 file ({error}). Copy it again") from error
-        demos = self._demos(h5py)
-        first = self._file[f"data/demo_{demos[0]}"]
-        self._places = dict(sorted(_datasets(first, h5py).items()))
-        if "action" not in self._places:
-            raise DataError(f"{path}: data/demo_{demos[0]} has no actions: not robomimic's layout")
-        frames = {key: self._schema(key, first[place]) for key, place in self._places.items()}
-        episodes = [SourceEpisode(n, self._length(n)) for n in demos]
-        attributes = self._file["data"].attrs
-        self.about = SourceInfo(
-            path, "HDF5 of robomimic", frames, episodes, *_environment(attributes)
-        )
-
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        place = f"{self._path}: data/demo_{episode.number}/{self._places[key]}"
-        try:
-            values: np.ndarray = self._dataset(episode.number, key)[start:stop]
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{place}, frames {start} to {stop - 1}: damaged ({error})") from error
-        if len(values) != stop - start:
-            raise DataError(f"{place}: {start + len(values)} frames of {episode.n_frames}")
-        return values
-
-    def clip(self, episode: SourceEpisode, key: str) -> None:
-        return None
-
-    def _demos(self, h5py: Any) -> list[int]:
-        group = self._file.get("data")
-        names = list(group) if isinstance(group, h5py.Group) else []
-        numbers = sorted(int(name[5:]) for name in names if re.fullmatch(r"demo_\d+", name))
-        if not numbers:
+        self._warnings: dict[str, None] = {}
+        demos = numbered(path, self._file.names("data"), "demo")
+        if not demos:
             raise DataError(
-                f"{self._path}: no data/demo_N in it: not robomimic's layout. Write it with "
+                f"{path}: no data/demo_N in it: not robomimic's layout. Write it with "
                 "EpisodeWriter instead (docs/data-format.md)"
             )
-        return numbers
+        self._refs = [EpisodeRef(n, self._length(name), name) for n, name in demos.items()]
+        first = next((ref for ref in self._refs if ref.n_frames), self._refs[0])
+        self._places, left_out = self._arrays(first.name)
+        if "action" not in self._places:
+            raise DataError(f"{path}: data/{first.name}/actions: {left_out['actions']}")
+        actions = self._file.array(f"data/{first.name}/actions")
+        if actions is not None and actions.ndim == 1:
+            self._warnings[f"{path}: actions have one axis: taken as vectors of one number"] = None
+        attributes = self._file.attributes("data")
+        fps, environment = _environment(attributes)
+        self._tasks = task_spans(_instruction(attributes))
+        self._info = SourceInfo(
+            path,
+            "HDF5 of robomimic",
+            hdf5_frames(self._file, f"data/{first.name}", self._places),
+            fps,
+            environment,
+            left_out=left_out,
+            groups=self._masks({name: number for number, name in demos.items()}),
+        )
 
-    def _dataset(self, number: int, key: str) -> Any:
-        group, place = self._file[f"data/demo_{number}"], self._places[key]
-        if place not in group:
-            raise DataError(f"{self._path}: data/demo_{number} has no {place}: leave the key out")
-        return group[place]
+    @property
+    def info(self) -> SourceInfo:
+        return replace(self._info, warnings=tuple(self._warnings))
 
-    def _length(self, number: int) -> int:
-        return int(self._dataset(number, "action").shape[0])
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self._refs
 
-    def _schema(self, key: str, dataset: Any) -> FrameSchema:
-        dtype = np.dtype(np.float32) if dataset.dtype == np.float64 else dataset.dtype
-        shape = tuple(dataset.shape[1:])
-        image = dtype == np.uint8 and len(shape) == 3
-        kind = "action" if key == "action" else "image" if image else "state"
-        return FrameSchema(shape, dtype, kind)
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        places, _ = self._arrays(ref.name)
+        for key in sorted(set(places) - set(self._places)):
+            self._warnings[
+                f"{self._path}: {places[key]} is left out, because the first demo does not have it"
+            ] = None
+        group = f"data/{ref.name}"
+        lengths = dict.fromkeys(self._places, ref.n_frames or 0)
+        return Hdf5Episode(
+            self._file, ref, group, self._places, self._info.frames, lengths, self._tasks
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _length(self, name: str) -> int:
+        actions = self._file.array(f"data/{name}/actions")
+        if actions is None or not actions.ndim:
+            has = ", ".join(self._file.names(f"data/{name}")) or "nothing"
+            raise DataError(
+                f"{self._path}: data/{name} has no actions: not robomimic's layout. It has {has}"
+            )
+        return int(actions.shape[0])
+
+    def _arrays(self, demo: str) -> tuple[dict[str, str], dict[str, str]]:
+        """A demo's arrays: key → place in it; and places that are not taken → why."""
+        places: dict[str, str] = {}
+        left_out: dict[str, str] = {}
+        for name, _, why in self._file.arrays(f"data/{demo}"):
+            key = _key(name)
+            if name.startswith("next_obs"):
+                left_out["next_obs"] = "it repeats obs, one frame later"
+            elif why:
+                left_out[name] = why
+            elif not is_valid_key(key):
+                left_out[name] = "its name has other characters than letters, digits, '_', '-', '.'"
+            elif key in places:
+                kept, dropped = sorted((places[key], name), key=_precedence)
+                places[key], left_out[dropped] = kept, f"{kept} has the same name"
+            else:
+                places[key] = name
+        return dict(sorted(places.items())), left_out
+
+    def _masks(self, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """Episodes of each of robomimic's filter keys, mask/train and so on."""
+        groups = {}
+        for name in self._file.names("mask"):
+            array = self._file.array(f"mask/{name}")
+            if array is None or array.ndim != 1 or array.dtype.kind not in "OS":
+                continue
+            demos = [_text(entry) for entry in array[:]]
+            groups[name] = tuple(numbers[demo] for demo in demos if demo in numbers)
+            unknown = [demo for demo in demos if demo not in numbers]
+            if unknown:
+                self._warnings[
+                    f"{self._path}: mask/{name} names {len(unknown)} demos that are not there, "
+                    f"such as {unknown[0]!r}"
+                ] = None
+        return groups
 
 
-def _datasets(demo: Any, h5py: Any) -> dict[str, str]:
-    """Arrays of numbers in a demo: key → place in it. Links to other files are not followed."""
-    places = {}
-    groups = [("", demo)] + ([("obs/", demo["obs"])] if "obs" in demo else [])
-    for prefix, group in groups:
-        for name in group:
-            own = isinstance(group.get(name, getlink=True), h5py.HardLink)
-            entry = group[name] if own else None
-            if isinstance(entry, h5py.Dataset) and entry.dtype.kind in "biuf" and entry.ndim:
-                places["action" if name == "actions" and not prefix else name] = prefix + name
-    return places
+def _key(place: str) -> str:
+    if place == "actions":
+        return "action"
+    return place.removeprefix("obs/").replace("/", ".")
 
 
-def _environment(attributes: Any) -> tuple[float | None, dict[str, Any]]:
+def _precedence(place: str) -> int:
+    """Of two arrays of one name: actions before observations before the rest."""
+    return 0 if place == "actions" else 1 if place.startswith("obs/") else 2
+
+
+def _environment(attributes: dict[str, Any]) -> tuple[float | None, dict[str, Any]]:
     """Frames a second and the environment, as robomimic and robosuite write them."""
-    said = _json(attributes.get("env_args")) or _json(attributes.get("env_info"))
-    kwargs = said.get("env_kwargs")
-    settings = kwargs if isinstance(kwargs, dict) else said
-    name = said.get("env_name") or attributes.get("env")
-    version = said.get("env_version") or attributes.get("repository_version") or ""
+    recorded = json_object(attributes.get("env_args")) or json_object(attributes.get("env_info"))
+    kwargs = recorded.get("env_kwargs")
+    settings = kwargs if isinstance(kwargs, dict) else recorded
+    name = recorded.get("env_name") or attributes.get("env")
+    version = recorded.get("env_version") or attributes.get("repository_version") or ""
     environment = {"id": str(name), "version": str(version)} if name else {}
     return positive_number(settings.get("control_freq")), environment
 
 
-def _json(text: Any) -> dict[str, Any]:
-    try:
-        values = json.loads(text) if isinstance(text, str | bytes) else {}
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
+def _instruction(attributes: dict[str, Any]) -> str:
+    """What is to be done in all demos of a file, as LIBERO writes it."""
+    words = json_object(attributes.get("problem_info")).get("language_instruction")
+    words = words[0] if isinstance(words, list) and words else words
+    return words.strip().strip('"') if isinstance(words, str) else ""
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

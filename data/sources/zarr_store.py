@@ -1,14 +1,21 @@
-"""An episode store as a source: Diffusion Policy's zarr, or our own, to be stored another way."""
+"""An episode store as a source: Diffusion Policy's zarr, UMI's, or our own, to be stored anew."""
 
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dipole.data.sources.source import SourceEpisode, SourceInfo
+from dipole.data.core.errors import DataError
+from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.store import EpisodeStore
 from dipole.data.store.video import Clip
 from dipole.data.store.video_array import VideoArray
+
+MOST_EXPANSION = 4  # of a video, which is compressed already, when it is taken out of a zip
 
 
 class StoreSource:
@@ -17,24 +24,90 @@ class StoreSource:
     def __init__(self, path: Path) -> None:
         self._store = store = EpisodeStore.open(path)
         lengths = np.diff(store.episode_ends, prepend=0).tolist()
-        episodes = [
-            SourceEpisode(number, length, task)
-            for number, (length, task) in enumerate(zip(lengths, store.tasks, strict=True))
-        ]
-        frames = {key: FrameSchema.from_dict(key, store.schema(key)) for key in store.arrays}
-        store.require_readable()
+        self._refs = [EpisodeRef(number, length) for number, length in enumerate(lengths)]
+        self._starts = store.episode_starts.tolist()
+        self._extracted: ExtractedFiles | None = ExtractedFiles(path) if path.is_file() else None
         ours = "dipole_format" in store.attributes
-        name = "episode store" if ours else "zarr of Diffusion Policy"
-        self.about = SourceInfo(path, name, frames, episodes, store.fps, store.environment)
+        self.info = SourceInfo(
+            path,
+            "episode store" if ours else "zarr of Diffusion Policy",
+            {key: FrameSchema.from_dict(key, store.schema(key)) for key in store.arrays},
+            store.fps,
+            store.environment,
+            unreadable=store.unreadable,
+        )
 
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        first = int(self._store.episode_starts[episode.number])
-        return self._store[key].read(first + start, first + stop)
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self._refs
 
-    def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        return _Episode(self._store, self._refs[ref.id], self._starts[ref.id], self._extracted)
+
+    def close(self) -> None:
+        self._store.close()
+        if self._extracted is not None:
+            self._extracted.close()
+
+
+class _Episode:
+    def __init__(
+        self, store: EpisodeStore, ref: EpisodeRef, start: int, extracted: "ExtractedFiles | None"
+    ) -> None:
+        self._store, self.ref, self._start, self._extracted = store, ref, start, extracted
+        self.n_frames = ref.n_frames or 0
+        self.tasks = store.task_spans(ref.id)
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        return self._store[key].read(self._start + start, self._start + stop)
+
+    def clip(self, key: str) -> Clip | None:
         array = self._store[key]
-        if not isinstance(array, VideoArray) or self._store.path.is_file():
+        if not isinstance(array, VideoArray):
             return None
-        file = self._store.path / array.file(episode.number)
-        first = array.first_frame(episode.number)
-        return Clip(file, first, episode.n_frames, array.shape[1:])
+        name = array.file(self.ref.id)
+        extracted = self._extracted
+        file = self._store.path / name if extracted is None else extracted.file(key, name)
+        return Clip(file, array.first_frame(self.ref.id), self.n_frames, array.shape[1:])
+
+
+class ExtractedFiles:
+    """Files of a zip in a temporary folder, the last one of each key: to be cut from."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files: dict[str, tuple[str, Path]] = {}  # key → name in the zip, and where it is now
+
+    def file(self, key: str, name: str) -> Path:
+        """Where the file `name` is; raises DataError where it is damaged."""
+        if key in self._files and self._files[key][0] == name:
+            return self._files[key][1]
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="dipole-")
+        if key in self._files:
+            self._files.pop(key)[1].unlink()
+        target = Path(self._folder.name) / name.replace("/", "_")
+        try:
+            with (
+                zipfile.ZipFile(self._archive) as archive,
+                archive.open(name) as member,
+                open(target, "wb") as written,
+            ):
+                entry = archive.getinfo(name)
+                if entry.file_size > MOST_EXPANSION * (entry.compress_size + 2**10):
+                    raise zipfile.BadZipFile(f"{entry.file_size:,} bytes from few, a bomb")
+                shutil.copyfileobj(member, written, 2**20)
+        except (zipfile.BadZipFile, OSError, KeyError, EOFError, RuntimeError) as error:
+            raise DataError(
+                f"{self._archive}: {name} cannot be taken out of the zip ({error}). Copy the "
+                "dataset again, or see whether the disk is full"
+            ) from error
+        self._files[key] = (name, target)
+        return target
+
+    def close(self) -> None:
+        """Remove the files."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+            self._files.clear()

@@ -112,7 +112,7 @@ class StoreWriter:
         target.parent.mkdir(parents=True, exist_ok=True)
         cut(clip, target, fps, table)
         self._unflushed.add(target, *self._folders_of(target))
-        files.append((clip.first - table.span(clip)[0], target.stat().st_size))
+        files.append((clip.start_frame - table.span(clip)[0], target.stat().st_size))
 
     def commit_episode(self, n_frames: int, tasks: "str | Iterable[Sequence[Any]]" = "") -> None:
         """What was appended since the last commit is an episode of `n_frames`, from now on.

@@ -8,7 +8,7 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.core.memory import format_bytes
 from dipole.data.core.units import units_text
-from dipole.data.inspection.info import dataset_info
+from dipole.data.inspection.summary import summarize
 from dipole.data.inspection.validate import validate
 from dipole.data.store.store import EpisodeStore
 from dipole.data.view.numbers import MOST_COLUMNS
@@ -25,7 +25,7 @@ LARGEST_VALIDATED = 8 * 2**30  # bytes in memory: past this, validation is a com
 
 def dataset_facts(store: EpisodeStore, log: Callable[[str], None]) -> dict[str, Any]:
     """Plain JSON: what `dipole data info` prints, how long episodes are, what validation finds."""
-    info = dataset_info(store, fingerprint=_fingerprint(store))
+    info = summarize(store, fingerprint=_fingerprint(store))
     said = info.to_dict()
     return {
         "name": short(store.path.name),

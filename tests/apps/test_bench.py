@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from dipole.apps.bench import bench
-from dipole.apps.benchmarks import chunks, figures, pusht, training, turns
-from dipole.apps.benchmarks.figures import PLAIN, Figure
-from dipole.apps.benchmarks.networks import our_policy, training_flops
-from dipole.apps.benchmarks.report import describe, show, table
-from dipole.apps.benchmarks.turns import (
+from dipole.apps.compose import compose
+from dipole.benchmarks.figures import chunks, definitions, pusht, training, turns
+from dipole.benchmarks.figures.definitions import PLAIN, Figure
+from dipole.benchmarks.figures.networks import our_policy, training_flops
+from dipole.benchmarks.figures.report import describe, show, table
+from dipole.benchmarks.figures.turns import (
     LEAST_ROUNDS,
     Contestant,
     ContestantError,
@@ -19,7 +20,6 @@ from dipole.apps.benchmarks.turns import (
     ratios,
     take_turns,
 )
-from dipole.apps.compose import compose
 from dipole.data import ConfigError
 
 NOISY = [2.0, 20.0, 4.0]  # a round in which the machine was busy
@@ -77,10 +77,12 @@ def test_contestants_get_ready_one_after_another(monkeypatch):
 
 def test_the_plain_way_waits_as_torch_has_it_wait(monkeypatch):
     """Whatever `dipole bench` itself was told."""
-    monkeypatch.setattr(figures, "_runtimes", lambda config: ["eager"])
+    monkeypatch.setattr(definitions, "_runtimes", lambda config: ["eager"])
     config = compose("bench", [])
     limits = {"1": {"gemm_gflops": {"float32": 1.0, "bfloat16": 1.0}, "read_gb_s": 1.0}}
-    found = [f for f in figures.all_figures(config, 1, limits) if not f.name.startswith("Push-T")]
+    found = [
+        f for f in definitions.all_figures(config, 1, limits) if not f.name.startswith("Push-T")
+    ]
     assert len(found) >= 4
     for figure in found:
         assert figure.contestants[PLAIN].environment == {"OMP_WAIT_POLICY": None}, figure.name

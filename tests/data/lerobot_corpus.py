@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import av
 import numpy as np
@@ -183,3 +184,145 @@ def write_v30(root, lengths, camera=None, index_name="task", codec="h264", fixed
         tables.append(table(columns, fixed, pictures))
     pq.write_table(pa.concat_tables(tables), root / "data/chunk-000/file-000.parquet")
     return root
+
+
+def write_v30_files(
+    root,
+    lengths,
+    files=1,
+    cameras=(),
+    fps=10,
+    video_fps=None,
+    drift=0.0,
+    extra_frames=0,
+    tasks=None,
+    file_of=None,
+    row_groups=False,
+    key_frames=4,
+):
+    """Many episodes over several files, with any number of cameras.
+
+    drift: frames by which from_timestamp is late, more with each episode of a file. extra_frames:
+    at the end of each video. tasks: for each episode a list of task numbers by frame. file_of:
+    which file each episode lies in. row_groups: one for each episode.
+    """
+    (root / "meta/episodes/chunk-000").mkdir(parents=True)
+    (root / "data/chunk-000").mkdir(parents=True)
+    places = {
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+        "fps": fps,
+    }
+    said = info("v3.0", lengths, None, **places)
+    names = ["height", "width", "channel"]
+    for camera in cameras:
+        shape = [HEIGHT, WIDTH, 3]
+        said["features"][camera] = {"dtype": "video", "shape": shape, "names": names}
+    (root / "meta/info.json").write_text(json.dumps(said))
+    words = pa.table({"task_index": [1, 0, 2], "task": ["pull it", "push it", "let go"]})
+    pq.write_table(words, root / "meta/tasks.parquet")
+    file_of = file_of or [e * files // len(lengths) for e in range(len(lengths))]
+    columns = list(numbers(lengths))
+    for e, episode in enumerate(columns):
+        episode["timestamp"] = np.arange(lengths[e]) / fps
+        if tasks is not None:
+            episode["task_index"] = np.array(tasks[e])
+    rate, rows = (video_fps or fps), []
+    for file in sorted(set(file_of)):
+        here = [e for e in range(len(lengths)) if file_of[e] == file]
+        tables = [table(columns[e]) for e in here]
+        path = root / f"data/chunk-000/file-{file:03d}.parquet"
+        with pq.ParquetWriter(path, tables[0].schema) as writer:
+            for part in tables if row_groups else [pa.concat_tables(tables)]:
+                writer.write_table(part)
+        first = 0
+        for position, e in enumerate(here):
+            told = sorted({"push it", "pull it", "let go"}) if tasks is not None else ["push it"]
+            row = {"episode_index": e, "length": lengths[e], "tasks": told}
+            row |= {"data/chunk_index": 0, "data/file_index": file}
+            for camera in cameras:
+                begin = (first + drift * position) / fps
+                row |= {
+                    f"videos/{camera}/{word}_index": n
+                    for word, n in zip(("chunk", "file"), (0, file), strict=True)
+                }
+                row |= {f"videos/{camera}/from_timestamp": begin}
+            rows.append(row)
+            first += lengths[e]
+        for number, camera in enumerate(cameras):
+            count = round(first * rate / fps)
+            shown = [
+                smooth_picture(int(columns[here[0]]["index"][0]) + n * fps / rate + 10 * number)
+                for n in range(count + extra_frames)
+            ]
+            if file_of != sorted(file_of):
+                starts = [int(i) for e in here for i in columns[e]["index"]]
+                shown = [smooth_picture(i + 10 * number) for i in starts]
+            encode_video(
+                root / f"videos/{camera}/chunk-000/file-{file:03d}.mp4",
+                shown,
+                rate,
+                g=str(key_frames),
+            )
+    pq.write_table(pa.Table.from_pylist(rows), root / "meta/episodes/chunk-000/file-000.parquet")
+    return root
+
+
+def levels(frames):
+    """The brightness of pictures [N, height, width, 3], which is 4 a frame, modulo 256."""
+    return frames[:, HEIGHT // 2, WIDTH // 2].mean(-1).round().astype(int)
+
+
+def as_hub_cache(source, folder):
+    """The same files as the hub's cache keeps them: links into blobs. Returns the snapshot."""
+    repository = folder / "datasets--me--mine"
+    (repository / "blobs").mkdir(parents=True)
+    snapshot = repository / "snapshots/0123abc"
+    for number, file in enumerate(sorted(p for p in source.rglob("*") if p.is_file())):
+        blob = repository / f"blobs/{number:040x}"
+        blob.write_bytes(file.read_bytes())
+        link = snapshot / file.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+def depth_picture(frame):
+    """Depth uint16 [height, width, 1] in millimetres, different for each frame, up to 60 m."""
+    rng = np.random.default_rng(frame)
+    return rng.integers(0, 60000, (HEIGHT, WIDTH, 1), dtype=np.uint16)
+
+
+def depth_file(frame):
+    """The same as PNG of 16 bits."""
+    return png(depth_picture(frame)[..., 0])
+
+
+def add_pictures(root, key, files, shape, **info):
+    """A column of picture files in every parquet file of data/. files: bytes by row number."""
+    path = root / "meta/info.json"
+    said = json.loads(path.read_text())
+    names = ["height", "width", "channels"]
+    feature = {"dtype": "image", "shape": list(shape), "names": names}
+    said["features"][key] = {**feature, **({"info": info} if info else {})}
+    path.write_text(json.dumps(said))
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    for file in sorted((root / "data").rglob("*.parquet")):
+        rows = pq.read_table(file)
+        made = [{"bytes": files(n), "path": None} for n in rows["index"].to_pylist()]
+        pq.write_table(rows.append_column(key, pa.array(made, kind)), file)
+
+
+def edit_info(root, change):
+    """Change meta/info.json by a function of its table."""
+    path = root / "meta/info.json"
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+
+
+def replace_column(file, name, values):
+    """Another column of this name in a parquet file. values: an arrow array."""
+    rows = pq.read_table(file)
+    position = rows.column_names.index(name)
+    pq.write_table(rows.set_column(position, name, values), file)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dipole.apps.benchmarks.plain import PlainUnet1D
+from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.policy.denoisers import ConditionalUnet1D, products
 from dipole.policy.denoisers.products import convolution, transformed_products
 from dipole.policy.denoisers.published import from_published

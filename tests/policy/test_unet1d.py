@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dipole.apps.benchmarks.plain import PlainUnet1D
+from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers import ConditionalUnet1D

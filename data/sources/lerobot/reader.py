@@ -1,145 +1,107 @@
 """LeRobot datasets, versions 2.0, 2.1 and 3.0, as a source.
 
 Keys keep their names (`observation.state`, `observation.images.top`, `action`). What merely counts
-(timestamp, frame_index, episode_index, index) is left out, and so are columns of text. An episode's
-task is kept in words; task_index stays a key only where it changes within an episode.
+(timestamp, frame_index, episode_index, index, task_index) is no key: the tasks are kept in words.
 """
 
-from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.lerobot.meta import LeRobotEpisode, read_meta
-from dipole.data.sources.lerobot.parquet import numbers, pictures, read_rows
-from dipole.data.sources.source import SourceEpisode, SourceInfo
-from dipole.data.store.schema import FrameSchema
-from dipole.data.store.video import Clip, PacketTable, VideoError, video_error
-
-COUNTED = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-_REMEMBERED = 8  # columns of an episode, between two pieces of it
+from dipole.data.sources.lerobot.data_files import DataFiles
+from dipole.data.sources.lerobot.episode import Dataset, LeRobotEpisode, dataset_error
+from dipole.data.sources.lerobot.folder import NOT_DOWNLOADED, DatasetFolder
+from dipole.data.sources.lerobot.inspection import inspected_frames
+from dipole.data.sources.lerobot.meta import LeRobotMeta, read_meta
+from dipole.data.sources.lerobot.tasks import task_spans
+from dipole.data.sources.lerobot.timing import check_times, frame_order
+from dipole.data.sources.lerobot.video_files import VideoFiles
+from dipole.data.sources.source import EpisodeRef, SourceInfo
 
 
 class LeRobotSource:
-    """Reads the LeRobot dataset in the folder `path`; see `Source`."""
+    """The LeRobot dataset in the folder `path`; see `Source`. Raises DataError."""
 
     def __init__(self, path: Path) -> None:
-        meta = read_meta(path)
-        self._path = path
-        self._features = meta.features
-        self._episodes = {episode.number: episode for episode in meta.episodes}
-        self._columns: OrderedDict[tuple[int, str], Any] = OrderedDict()
-        self._table: tuple[Path, PacketTable] | None = None
-        frames = _schemas(path, meta.features)
-        several = any(len(episode.tasks) > 1 for episode in meta.episodes)
-        if several and "task_index" in meta.features:
-            frames["task_index"] = FrameSchema((1,), np.dtype(np.int64))
-        absent = {
-            key: [e.number for e in meta.episodes if not e.videos[key].path.is_file()]
-            for key, schema in frames.items()
-            if schema.storage == "video"
-        }
-        self.about = SourceInfo(
+        self._folder = DatasetFolder(path)
+        self._meta = meta = read_meta(self._folder)
+        self._data, self._videos = DataFiles(self._folder), VideoFiles(self._folder)
+        frames, left_out, warnings = inspected_frames(self._folder, meta, self._data)
+        absent, dangling = _absent(self._folder, meta, list(frames))
+        warnings = [*meta.warnings, *warnings, *dangling]
+        self._warnings = dict.fromkeys(f"{path}: {text}" for text in warnings)
+        self._info = SourceInfo(
             path,
             f"LeRobot v{meta.version}",
             frames,
-            [SourceEpisode(e.number, e.n_frames, _task(e, meta.tasks)) for e in meta.episodes],
             meta.fps,
             {"id": meta.robot, "version": ""} if meta.robot else {},
-            {key: missing for key, missing in absent.items() if missing},
+            absent,
+            {**meta.left_out, **left_out},
+        )
+        cameras = {key: column for key, column in meta.episodes.videos.items() if key in frames}
+        self._dataset = Dataset(
+            self._folder,
+            frames,
+            cameras,
+            meta.episodes.lengths,
+            meta.fps,
+            self._videos,
+            lambda text: self._warnings.update({text: None}),
         )
 
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        place = f"{self._path}: {key!r}, episode {episode.number}"
-        schema = self.about.frames[key]
-        shape = schema.shape or ()
-        column = self._column(self._episodes[episode.number], key)
-        if self._features[key]["dtype"] == "image":
-            rows = column.slice(start, stop - start)
-            return pictures(rows, shape, place, start, self._path)
-        return numbers(column.slice(start, stop - start), shape, place)
+    @property
+    def info(self) -> SourceInfo:
+        return replace(self._info, warnings=tuple(self._warnings))
 
-    def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
-        schema = self.about.frames[key]
-        if schema.storage != "video":
-            return None
-        video = self._episodes[episode.number].videos[key]
-        first = 0
-        if video.from_second:
-            try:
-                times = self._times(video.path)
-            except VideoError as error:
-                place = f"{video.path}: {key!r}, episode {episode.number}"
-                raise video_error(place, error) from error
-            first = int(np.searchsorted(times, video.from_second - 0.5 / (self.about.fps or 1)))
-        return Clip(video.path, first, episode.n_frames, schema.shape or ())
+    def episodes(self) -> Sequence[EpisodeRef]:
+        table = self._meta.episodes
+        pairs = zip(table.ids.tolist(), table.lengths.tolist(), strict=True)
+        return [EpisodeRef(id, n) for id, n in pairs]
 
-    def _times(self, path: Path) -> np.ndarray:
-        if self._table is None or self._table[0] != path:
-            self._table = (path, PacketTable.of(path))
-        return self._table[1].times
-
-    def _column(self, episode: LeRobotEpisode, key: str) -> Any:
-        wanted = (episode.number, key)
-        if wanted not in self._columns:
-            rows = read_rows(episode.data, key, episode.number, episode.n_frames)
-            self._columns[wanted] = rows
-            if len(self._columns) > _REMEMBERED:
-                self._columns.popitem(last=False)
-        return self._columns[wanted]
-
-
-def _task(episode: LeRobotEpisode, tasks: dict[int, str]) -> str:
-    """The words; where an episode has none and the dataset one, that."""
-    if episode.tasks:
-        return episode.tasks[0]
-    return next(iter(tasks.values())) if len(tasks) == 1 else ""
-
-
-def _schemas(path: Path, features: dict[str, dict[str, Any]]) -> dict[str, FrameSchema]:
-    frames = {}
-    for key, said in features.items():
-        if key in COUNTED or said.get("dtype") in ("string", "language", "audio"):
-            continue
+    def open(self, ref: EpisodeRef) -> LeRobotEpisode:
+        table, row = self._meta.episodes, self._meta.episodes.row(ref.id)
+        place = f"{self._folder.path}: episode {ref.id}"
         try:
-            frames[key] = _schema(key, said)
-        except (TypeError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: feature {key!r} of meta/info.json: {error}") from error
-    return frames
+            file = self._data.file(table.data.name(row))
+        except DataError as error:
+            raise DataError(f"{place}: {error}, or leave the episode out") from error
+        rows = file.rows(ref.id)
+        n = int(table.lengths[row])
+        if len(rows) != n:
+            raise dataset_error(f"{file.path}: episode {ref.id}", f"{len(rows)} frames of {n}")
+        order, odd = frame_order(place, file.counter("frame_index", rows), n)
+        rows = rows[order]
+        times = file.counter("timestamp", rows)
+        if times is not None:
+            odd += check_times(place, times, self._meta.fps)
+        seconds = np.arange(n) / self._meta.fps if times is None else times.astype(np.float64)
+        spans, unknown = task_spans(
+            place, file.counter("task_index", rows), self._meta.tasks, table.tasks[row]
+        )
+        self._warnings.update(dict.fromkeys([*odd, *unknown]))
+        return LeRobotEpisode(self._dataset, ref, row, file, rows, seconds, spans)
+
+    def close(self) -> None:
+        self._data.close()
 
 
-def _schema(key: str, said: dict[str, Any]) -> FrameSchema:
-    shape = tuple(int(n) for n in said["shape"])
-    names = said.get("names")
-    if said["dtype"] in ("image", "video"):
-        storage = "video" if said["dtype"] == "video" else ""
-        picture = _height_first(shape, names)
-        return FrameSchema(picture, np.dtype(np.uint8), "image", storage=storage)
-    dtype = np.dtype(np.float32 if said["dtype"] == "float64" else said["dtype"])
-    if dtype.kind not in "biuf":
-        raise ValueError(f"dtype {said['dtype']!r} is none of numbers")
-    words = tuple(_flat(names))
-    kind = "action" if key == "action" else "state"
-    return FrameSchema(shape, dtype, kind, names=words if (len(words),) == shape else ())
-
-
-def _height_first(shape: tuple[int, ...], names: Any) -> tuple[int, ...]:
-    """[height, width, channels], also of pictures that are declared channels first."""
-    if len(shape) != 3:
-        raise ValueError(f"a picture of shape {list(shape)}")
-    words = list(_flat(names))
-    channels_first = words[:1] in (["channels"], ["channel"], ["c"]) or (
-        len(words) != 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4)
-    )
-    return (*shape[1:], shape[0]) if channels_first else shape
-
-
-def _flat(names: Any) -> list[str]:
-    """Names are a list, a list in a list, or a table of lists; or there are none."""
-    if isinstance(names, dict):
-        names = list(names.values())
-    if not isinstance(names, list):
-        return []
-    return [word for n in names for word in (_flat(n) if isinstance(n, list | dict) else [str(n)])]
+def _absent(
+    folder: DatasetFolder, meta: LeRobotMeta, keys: Sequence[str]
+) -> tuple[dict[str, list[int]], list[str]]:
+    """For each camera, the episodes whose videos are missing; and whether they are links."""
+    absent: dict[str, list[int]] = {}
+    dangling: list[str] = []
+    for key, column in meta.episodes.videos.items():
+        if key not in keys:
+            continue
+        missing = [n for n, name in enumerate(column.names) if not folder.has(name)]
+        gone: Any = np.isin(column.numbers, missing)
+        if gone.any():
+            absent[key] = meta.episodes.ids[gone].tolist()
+        dangling += [column.names[n] for n in missing if folder.is_dangling(column.names[n])][:1]
+    return absent, [f"{name} is {NOT_DOWNLOADED}" for name in dangling[:1]]

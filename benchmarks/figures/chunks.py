@@ -1,0 +1,68 @@
+"""A chunk: observation and noise in, actions out."""
+
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dipole.benchmarks.figures.networks import STEPS, our_policy, plain_network
+from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
+from dipole.benchmarks.figures.turns import Work
+from dipole.policy.threads import Threads, fastest_threads
+
+
+def inputs(batch: int, horizon: int) -> tuple[dict[str, Tensor], Tensor]:
+    """An observation and a noise, the same for everybody."""
+    generator = torch.Generator().manual_seed(1)
+    vector = torch.randn(batch, 2, 20, generator=generator)
+    keypoint = vector[:, :, :18].reshape(batch, 2, 9, 2).contiguous()
+    noise = torch.randn(batch, horizon, 2, generator=generator)
+    return {"keypoint": keypoint, "agent_pos": vector[:, :, 18:].contiguous()}, noise
+
+
+def plain(
+    network: str, batch: int, threads: int, steps: int = STEPS, horizon: int = 16
+) -> tuple[Work, dict[str, Any]]:
+    """The published network and loop; one thread or all, whichever is faster."""
+    model = plain_network(network).eval().requires_grad_(False)
+    scheduler, (observation, noise) = plain_scheduler(steps), inputs(batch, horizon)
+    frames = [observation["keypoint"].flatten(2), observation["agent_pos"]]
+    vector = torch.cat(frames, dim=2).flatten(1)
+
+    def work() -> Tensor:
+        return plain_chunk(model, scheduler, vector, noise)
+
+    choices = list(dict.fromkeys([Threads(1), Threads(threads)]))
+    _, found = fastest_threads(choices, lambda _: work())
+    return work, {"threads": found, "chunk": work()[0].tolist()}
+
+
+def ours(
+    network: str, batch: int, threads: int, runtime: str, steps: int = STEPS, horizon: int = 16
+) -> tuple[Work, dict[str, Any]]:
+    """A policy in one of the runtimes, or eager."""
+    policy = our_policy(network, horizon, steps).eval().requires_grad_(False)
+    observation, noise = inputs(batch, horizon)
+    if runtime == "eager":
+        choices = list(dict.fromkeys([Threads(1), Threads(threads)]))
+        _, found = fastest_threads(choices, lambda _: policy.predict(observation, noise=noise))
+        run: Any = policy
+    else:
+        torch.set_num_threads(threads)
+        run, found = _exported(policy, runtime), f"up to {threads}"
+    chunk = run.predict(observation, noise=noise)[0].tolist()
+    return lambda: run.predict(observation, noise=noise), {"threads": found, "chunk": chunk}
+
+
+def _exported(policy: Any, runtime: str) -> Any:
+    from dipole.policy.export import export_policy
+    from dipole.policy.exported import load_exported
+
+    folder = tempfile.TemporaryDirectory(prefix="dipole_bench_")
+    export_policy(policy, runtime, Path(folder.name) / runtime)
+    exported = load_exported(Path(folder.name) / runtime, runtime)
+    weakref.finalize(exported, folder.cleanup)
+    return exported

@@ -1,0 +1,140 @@
+"""The figures of `dipole bench`: who takes part, and what the limit is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from dipole.benchmarks.figures import chunks, pusht, training
+from dipole.benchmarks.figures.networks import (
+    BATCH_SIZES,
+    STEPS,
+    loop_weight_bytes,
+    training_flops,
+)
+from dipole.benchmarks.figures.turns import Contestant
+from dipole.policy.runtimes import RUNTIMES
+from dipole.policy.runtimes.runtime import is_installed
+from dipole.policy.training.compiled import has_compiler
+from dipole.policy.training.precision import multiplies_bf16
+
+Limits = Mapping[str, Any]
+# How OpenMP's threads wait: as torch has them wait, and `dipole train`; and as in all our other
+# commands, beside simulators and robots.
+AS_IT_COMES: dict[str, str | None] = {"OMP_WAIT_POLICY": None}
+ASLEEP: dict[str, str | None] = {"OMP_WAIT_POLICY": "PASSIVE"}
+HAS_BF16 = multiplies_bf16(torch.device("cpu"))  # elsewhere a step of `unet` takes ten minutes
+PLAIN = "plain"
+WEIGHT_BYTES = {"openvino_bf16": 2, "openvino_int8": 1}  # all others have 4; left out of evaluation
+
+
+@dataclass
+class Figure:
+    """One block of the table. The first contestant is the plain way. limits: milliseconds, by the
+    contestants' names; limit: what they are."""
+
+    name: str
+    contestants: dict[str, Contestant]
+    limits: dict[str, float] = field(default_factory=dict)
+    limit: str = ""
+
+
+def all_figures(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    """Those that the configuration names, in its order."""
+    makers = {
+        "training": _training,
+        "chunk": _chunk,
+        "evaluation": _evaluation,
+        "pusht": _pusht,
+    }
+    for name in config["figures"]:
+        yield from makers[name](config, threads, limits[str(threads)])
+
+
+FIGURES = ("training", "chunk", "evaluation", "pusht")
+
+
+def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    for network in config["networks"]:
+        batch, steps = BATCH_SIZES[network], 4 if network == "unet_small" else 1
+        options = {"network": network, "batch": batch, "threads": threads, "steps": steps}
+        ways = {
+            PLAIN: Contestant(training.plain_step, options, steps, AS_IT_COMES),
+            "dipole": Contestant(training.our_step, options, steps, AS_IT_COMES),
+        }
+        flops, rates = training_flops(network, batch), limits["gemm_gflops"]
+        dtypes = {PLAIN: "float32", "dipole": "float32"}
+        if has_compiler():
+            compiled = options | {"compiled": True}
+            ways["dipole compiled"] = Contestant(training.our_step, compiled, steps, AS_IT_COMES)
+            dtypes["dipole compiled"] = "float32"
+        if HAS_BF16:
+            in_bf16 = options | {"bf16": True}
+            ways["dipole bf16"] = Contestant(training.our_step, in_bf16, steps, AS_IT_COMES)
+            dtypes["dipole bf16"] = "bfloat16"
+        yield Figure(
+            f"training step, {network}, batch {batch}",
+            ways,
+            {way: 1e-6 * flops / rates[dtype] for way, dtype in dtypes.items()},
+            f"{1e-9 * flops:.1f} GFLOP as the definition counts at the GEMM rate of the dtype",
+        )
+
+
+def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    for network in config["networks"]:
+        options = {"network": network, "batch": 1, "threads": threads}
+        ways = {PLAIN: Contestant(chunks.plain, options, environment=AS_IT_COMES)}
+        loop, once = loop_weight_bytes(network)
+        milliseconds = 1e-6 * (STEPS * loop + once) / limits["read_gb_s"]
+        bounds = {PLAIN: 4 * milliseconds}
+        for runtime in _runtimes(config):
+            way = "dipole" if runtime == "eager" else f"dipole {runtime}"
+            ours = options | {"runtime": runtime}
+            ways[way] = Contestant(chunks.ours, ours, environment=ASLEEP)
+            bounds[way] = WEIGHT_BYTES.get(runtime, 4) * milliseconds
+        yield Figure(
+            f"chunk, {network}, batch 1, {STEPS} steps",
+            ways,
+            bounds,
+            f"the loop's {1e-6 * loop:.1f} M weights read {STEPS} times from memory",
+        )
+
+
+def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    if find_spec("gym_pusht") is None:
+        return
+    episodes, length = config["episodes"], config["episode_steps"]
+    options = {"network": "unet_small", "max_steps": length, "threads": threads}
+    one = options | {"episodes": 1}
+    ways = {PLAIN: Contestant(pusht.plain_evaluation, one, environment=AS_IT_COMES)}
+    for runtime in _runtimes(config):
+        if runtime not in WEIGHT_BYTES:
+            way = "dipole" if runtime == "eager" else f"dipole {runtime}"
+            ours = {"episodes": episodes, "runtime": runtime}
+            ways[way] = Contestant(pusht.our_evaluation, options | ours, episodes, ASLEEP)
+    yield Figure(f"evaluation, Push-T state, unet_small, an episode of {length} steps", ways)
+
+
+def _pusht(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    if find_spec("gym_pusht") is None:
+        return
+    pairs = {"state": ("state", 400), "pixels": ("image", 60)}
+    for kind, (observation, steps) in pairs.items():
+        ours = {"observation": (observation,), "steps": steps}
+        ways = {
+            PLAIN: Contestant(pusht.gym_steps, {"kind": kind, "steps": steps}, steps),
+            "dipole": Contestant(pusht.our_steps, ours, steps),
+        }
+        yield Figure(f"Push-T step, {kind}", ways)
+
+
+def _runtimes(config: Mapping[str, Any]) -> list[str]:
+    """Those asked for that are installed, and that compute what their name says here."""
+    installed = [
+        name
+        for name in config["runtimes"]
+        if name == "eager" or (name in RUNTIMES.names() and is_installed(name))
+    ]
+    return [name for name in installed if HAS_BF16 or not name.endswith("bf16")]

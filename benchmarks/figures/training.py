@@ -1,0 +1,83 @@
+"""A training step: the plain way, as a person would write it, and ours."""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from dipole.benchmarks.figures.networks import our_policy, plain_network
+from dipole.benchmarks.figures.turns import Work
+from dipole.policy.threads import Threads, fastest_threads
+from dipole.policy.training import EMA, TrainConfig
+from dipole.policy.training.compiled import compile_norms
+from dipole.policy.training.memory import keep_freed_memory
+from dipole.policy.training.optimizer import make_optimizer
+from dipole.policy.training.row_threads import rows_in_threads, thread_choices
+
+
+def plain_step(network: str, batch: int, threads: int, bf16: bool = False, steps: int = 1) -> Any:
+    """Conv1d, eager, AdamW and the average as torch's own loops have them; one thread or all."""
+    model = plain_network(network)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6
+    )
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 100), 0)
+    vector, actions = torch.randn(batch, 40), torch.randn(batch, 16, 2)
+
+    def step() -> None:
+        noise, time = torch.randn_like(actions), torch.randint(100, (batch,))
+        alpha = kept[time].view(-1, 1, 1)
+        noisy = alpha.sqrt() * actions + (1 - alpha).sqrt() * noise
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = F.mse_loss(model(noisy, time, vector), noise)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            for mine, theirs in zip(average.parameters(), model.parameters(), strict=True):
+                mine.lerp_(theirs, 0.01)
+
+    def work(chosen: Threads, repeats: int = 1) -> None:
+        for _ in range(repeats):
+            step()
+
+    return _with_fastest([Threads(1), Threads(threads)], work, steps)
+
+
+def our_step(
+    network: str,
+    batch: int,
+    threads: int,
+    bf16: bool = False,
+    steps: int = 1,
+    compiled: bool = False,
+) -> Any:
+    """What the trainer does in a step."""
+    keep_freed_memory()
+    policy, config = our_policy(network), TrainConfig(amp=bf16)
+    if compiled:
+        compile_norms(policy)
+    optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
+    observation = {"keypoint": torch.randn(batch, 2, 9, 2), "agent_pos": torch.randn(batch, 2, 2)}
+    data = {"observation": observation, "action": torch.randn(batch, 16, 2)}
+
+    def work(chosen: Threads, repeats: int = 1) -> None:
+        with rows_in_threads(policy, chosen.rows):
+            for _ in range(repeats):
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    loss = policy.loss(data)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update(policy)
+
+    torch.set_num_threads(threads)
+    return _with_fastest(thread_choices(policy, threads), work, steps)
+
+
+def _with_fastest(choices: list[Threads], work: Any, steps: int) -> tuple[Work, dict[str, Any]]:
+    """Threads are chosen by trying; then a turn is so many steps."""
+    chosen, found = fastest_threads(list(dict.fromkeys(choices)), work)
+    return lambda: work(chosen, steps), {"threads": found}

@@ -1,0 +1,56 @@
+"""Where a conversion is written until it is whole: a folder beside its destination."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dipole.data.core.lock import exclusive
+from dipole.data.recording.episode_writer import (
+    partial_folder,
+    refuse_existing,
+    refuse_unfinished,
+)
+from dipole.data.sources.combine.joined import newest_change
+from dipole.data.sources.source import Source
+
+
+@contextmanager
+def work_folder(path: Path, words: dict[str, Any]) -> Iterator[Path]:
+    """The folder beside `path` to work in, as an earlier attempt with the same words left it.
+
+    It is removed at the end, and left as it is after an exception. Raises DataError where `path`
+    exists, or another process works there.
+    """
+    refuse_existing(path)
+    refuse_unfinished(path, "options.json")  # a recording
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = partial_folder(path)
+    work.mkdir(exist_ok=True)
+    with exclusive(work / "lock", str(path)):
+        noted = work / "request.json"
+        if not noted.exists() or noted.read_text() != json.dumps(words, sort_keys=True):
+            for entry in work.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name != "lock":
+                    entry.unlink()
+            noted.write_text(json.dumps(words, sort_keys=True))
+        yield work
+        shutil.rmtree(work)
+
+
+def conversion_identity(source: Source) -> dict[str, Any]:
+    """What must be the same for an unfinished conversion to be gone on with."""
+    info = source.info
+    return {
+        "source": str(info.path.resolve()),
+        "changed": newest_change(info.path.resolve()),
+        "history": list(info.history),
+        "fps": info.fps,
+        "environment": info.environment,
+        "episodes": [[ref.id, ref.n_frames] for ref in source.episodes()],
+        "keys": {key: frame.to_dict() for key, frame in info.frames.items()},
+    }

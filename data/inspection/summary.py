@@ -1,0 +1,87 @@
+"""What is in a dataset, for a person to look at and for scripts to read."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dipole.data.loading.window_spec import WindowSpec
+from dipole.data.store.store import EpisodeStore
+
+
+@dataclass(frozen=True)
+class ArraySummary:
+    """One key: its schema, and how it lies on the disk."""
+
+    key: str
+    kind: str
+    shape: list[int]  # of one frame
+    dtype: str
+    units: str | list[str]
+    n_bytes: int  # in memory, all frames
+    chunk_frames: int
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """A dataset at a glance."""
+
+    path: str
+    episodes: int
+    frames: int
+    episode_lengths: dict[str, int]  # shortest, median, longest
+    fps: float | None
+    environment: dict[str, Any]
+    arrays: list[ArraySummary]
+    windows: dict[str, int]  # "horizon/n_obs_steps/n_action_steps" -> how many
+    fingerprint: str
+    tasks: list[str]  # what was to be done, in words; each once, "" where it is not recorded
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the recording is, where its frame rate is known."""
+        return None if self.fps is None else self.frames / self.fps
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def summarize(
+    store: EpisodeStore, spec: WindowSpec | None = None, fingerprint: str | None = None
+) -> DatasetSummary:
+    """What the store holds, with the number of windows at `spec`, by default 16/2/8.
+
+    Reads three frames of each key for the fingerprint, unless it is given. Raises DataError where
+    they cannot be read.
+    """
+    spec = spec or WindowSpec()
+    lengths = np.diff(store.episode_ends, prepend=0)
+    named = f"{spec.horizon}/{spec.n_obs_steps}/{spec.n_action_steps}"
+    return DatasetSummary(
+        path=str(store.path),
+        episodes=store.n_episodes,
+        frames=store.n_frames,
+        episode_lengths={
+            "shortest": int(lengths.min()),
+            "median": int(np.median(lengths)),
+            "longest": int(lengths.max()),
+        },
+        fps=store.fps,
+        environment=store.environment,
+        arrays=[_summarize_array(store, key) for key in sorted(store.arrays)],
+        windows={named: int(spec.count(lengths).sum())},
+        fingerprint=store.fingerprint() if fingerprint is None else fingerprint,
+        tasks=list(dict.fromkeys(store.tasks)),
+    )
+
+
+def _summarize_array(store: EpisodeStore, key: str) -> ArraySummary:
+    array = store[key]
+    schema = store.schema(key)
+    return ArraySummary(
+        key=key,
+        **{name: schema[name] for name in ("kind", "shape", "dtype", "units")},
+        n_bytes=array.nbytes,
+        chunk_frames=array.chunk_length,
+    )

@@ -1,0 +1,141 @@
+"""A dataset at another rate: 50 frames a second to 10, or 15 to 50.
+
+    source   0 . . . . 1 . . . . 2 . . . . 3        frames, 1 / fps of the source apart
+    result   0 . . 1 . . 2 . . 3 . . 4 . . 5        frame k at k / fps
+
+Numbers between two frames lie on the line between them: states and actions alike, for both are
+where something is or shall be. Angles (units rad, deg) take the short way, quaternions the arc.
+Pictures, depth, whole numbers, booleans, words of tasks, and columns that take two values only in
+an episode (an open or closed gripper) are those of the nearest frame, of two as near the earlier.
+Actions that are differences from one frame to the next mean another thing at another rate: convert
+them to absolute ones before.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.core.units import canonical, each_unit
+from dipole.data.sources.combine.picked import PickedEpisode, without_video
+from dipole.data.sources.combine.wrapped import WrappedSource
+from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.schema import FrameSchema
+from dipole.data.transforms.quaternion_columns import quaternion_columns
+from dipole.data.transforms.rotation_arrays import slerp
+
+TURNS = {"rad": 2 * math.pi, "deg": 360.0}
+
+
+def parse_resample(word: str) -> float:
+    """Frames a second, as in `--resample 10`; raises ConfigError."""
+    try:
+        fps = float(word)
+    except (TypeError, ValueError):
+        fps = math.nan
+    if not 0 < fps < math.inf:
+        raise ConfigError(f"resample {word!r}: frames a second are a positive number")
+    return fps
+
+
+def resampled(source: Source, fps: float) -> Source:
+    """The source at `fps` frames a second; the same object where it is at that rate already.
+
+    Raises DataError where the source's own rate is not known, ConfigError for a rate that is none.
+    """
+    parse_resample(str(fps))
+    info = source.info
+    if info.fps is None:
+        raise DataError(
+            f"{info.path}: its frames per second are not recorded, so it cannot be resampled; say "
+            "them with fps"
+        )
+    return source if math.isclose(info.fps, fps, rel_tol=1e-9) else _Resampled(source, float(fps))
+
+
+class _Resampled(WrappedSource):
+    def __init__(self, source: Source, fps: float) -> None:
+        info = source.info
+        assert info.fps is not None
+        self._fps, self._step = fps, info.fps / fps
+        history = (*info.history, f"resampled to {fps:g}")
+        frames = without_video(info.frames)
+        super().__init__(source, replace(info, frames=frames, fps=fps, history=history))
+        self._refs = [self._ref(ref) for ref in source.episodes()]
+        self._originals = dict(zip([ref.id for ref in self._refs], source.episodes(), strict=True))
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self._refs
+
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        episode = self._source.open(self._originals[ref.id])
+        times = _times(episode.n_frames, self._step)
+        return _ResampledEpisode(episode, ref, times, self._info)
+
+    def _ref(self, ref: EpisodeRef) -> EpisodeRef:
+        known = None if ref.n_frames is None else len(_times(ref.n_frames, self._step))
+        return replace(ref, n_frames=known)
+
+
+class _ResampledEpisode(PickedEpisode):
+    """times: of each frame, counted in frames of `episode`, float64 [n]."""
+
+    def __init__(
+        self, episode: SourceEpisode, ref: EpisodeRef, times: np.ndarray, info: SourceInfo
+    ) -> None:
+        nearest = np.ceil(times - 0.5 - 1e-6).astype(np.int64).clip(0, episode.n_frames - 1)
+        super().__init__(episode, ref, nearest)
+        self._times, self._frames = times, info.frames
+        self._whole: dict[str, np.ndarray] = {}
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        schema = self._frames[key]
+        if _by_nearest(schema):
+            return super().read(key, start, stop)
+        if key not in self._whole:
+            stored = self._episode.read(key, 0, self._episode.n_frames)
+            self._whole[key] = interpolated(key, schema, stored, self._times, self._numbers)
+        return self._whole[key][start:stop]
+
+
+def interpolated(
+    key: str, schema: FrameSchema, stored: np.ndarray, times: np.ndarray, nearest: np.ndarray
+) -> np.ndarray:
+    """Frames [n, *shape] at `times` between stored ones [N, *shape].
+
+    times: counted in stored frames, float64 [n]; nearest: the stored frame nearest to each.
+    """
+    flat = stored.reshape(len(stored), -1).astype(np.float64)
+    before = np.floor(times + 1e-9).astype(np.int64).clip(0, max(len(flat) - 2, 0))
+    after = np.minimum(before + 1, len(flat) - 1)
+    share = (times - before).clip(0, 1)
+    mixed = flat[before] + share[:, None] * _apart(flat[after] - flat[before], schema)
+    switches = [column for column in range(flat.shape[1]) if len(np.unique(flat[:, column])) <= 2]
+    mixed[:, switches] = flat[nearest][:, switches]
+    for columns in quaternion_columns(key, schema.names, schema.shape or ()):
+        at = list(columns)
+        found = slerp(flat[before][:, at], flat[after][:, at], share)
+        side = (found * flat[nearest][:, at]).sum(-1, keepdims=True)
+        mixed[:, at] = np.where(side < 0, -found, found)
+    return np.asarray(mixed.reshape(len(times), *stored.shape[1:]), stored.dtype)
+
+
+def _apart(difference: np.ndarray, schema: FrameSchema) -> np.ndarray:
+    """Differences of frames [n, numbers], those of angles the short way."""
+    units = each_unit(schema.units, (schema.shape or (1,))[-1] if schema.shape else 1)
+    turn = np.array([TURNS.get(canonical(unit), 0.0) for unit in units])
+    turn = np.tile(turn, difference.shape[1] // len(turn))
+    whole = np.where(turn > 0, np.round(difference / np.where(turn > 0, turn, 1.0)), 0.0)
+    return np.asarray(difference - whole * turn)
+
+
+def _by_nearest(schema: FrameSchema) -> bool:
+    discrete = np.dtype(schema.dtype).kind != "f"
+    return discrete or schema.kind in ("image", "depth")
+
+
+def _times(n_frames: int, step: float) -> np.ndarray:
+    """When the result's frames are, counted in frames of the source; `step` of these apart."""
+    return np.arange(math.floor((n_frames - 1) / step + 1e-6) + 1) * step

@@ -1,0 +1,179 @@
+"""A dataset without the time in which nothing moves.
+
+Demonstrations begin before the operator does and end after. A policy that learns to stand still
+where it stands still in the data may never begin. A frame is idle where no number of the action or
+of the states leaves a tolerance, a share of its range over the dataset, around where it was when
+the stretch began.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.sources.combine.picked import PickedEpisode, without_video
+from dipole.data.sources.combine.wrapped import WrappedSource
+from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.schema import FrameSchema
+from dipole.data.store.video import Clip
+from dipole.data.transforms.idle import idle_end, idle_start, idle_stretches, tolerances
+
+CLOCKS = ("timestamp", "timestamps", "time", "frame_index", "index", "episode_index", "task_index")
+
+
+@dataclass(frozen=True)
+class Trim:
+    """What is cut out.
+
+    everywhere: Idle stretches in the middle too, not only at the ends.
+    keep: Seconds of each stretch that stay: at the ends those next to the motion.
+    least: Seconds from which on a stretch in the middle is one.
+    tolerance: Share of a number's range within which it stands still.
+    """
+
+    everywhere: bool = False
+    keep: float = 0.2
+    least: float = 1.0
+    tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise ConfigError(f"trim: tolerance is {self.tolerance}: a share between 0 and 1")
+        if not (self.keep >= 0 and self.least > 0 and self.keep < self.least):
+            raise ConfigError(
+                f"trim: keep is {self.keep} and least {self.least} seconds: keep is at least 0 and "
+                "less than least"
+            )
+
+
+def parse_trim(word: str) -> Trim:
+    """`idle` at the ends, `idle:all` everywhere, with numbers after it: `idle,keep=0.5`.
+
+    Raises ConfigError for anything else.
+    """
+    what, *settings = word.split(",")
+    if what not in ("idle", "idle:all"):
+        raise ConfigError(f"trim {word!r}: idle, or idle:all, and settings such as ,keep=0.5")
+    values: dict[str, float] = {}
+    for setting in settings:
+        name, _, number = setting.partition("=")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"trim {word!r}: {setting!r} is no NAME=NUMBER") from None
+    if unknown := set(values) - {"keep", "least", "tolerance"}:
+        raise ConfigError(
+            f"trim {word!r}: no {min(unknown)!r}; keep and least are seconds, tolerance is a share"
+        )
+    return Trim(what == "idle:all", **values)
+
+
+def trimmed(source: Source, trim: Trim | None = None) -> Source:
+    """The source without idle time; `info.warnings` says how many frames went.
+
+    Reads the numbers, not the pictures, of all episodes once. An episode in which nothing ever
+    moves keeps all its frames. Raises DataError where the rate is not known.
+    """
+    return _Trimmed(source, trim or Trim())
+
+
+class _Trimmed(WrappedSource):
+    def __init__(self, source: Source, trim: Trim) -> None:
+        info = source.info
+        if info.fps is None:
+            raise DataError(
+                f"{info.path}: its frames per second are not recorded, so that seconds of standing "
+                "still cannot be counted; say them with fps"
+            )
+        self._trim = trim
+        self._picked = _picked(source, trim, info.fps)
+        numbers = self._picked.values()
+        was, left = sum(n for _, n in numbers), sum(len(kept) for kept, _ in numbers)
+        self._original = {ref.id: ref for ref in source.episodes()}
+        warnings = (*info.warnings, *_said(self._picked, was, left, trim))
+        frames = without_video(info.frames) if trim.everywhere else info.frames
+        history = (*info.history, f"trimmed {trim}")
+        super().__init__(source, replace(info, frames=frames, warnings=warnings, history=history))
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return [
+            replace(ref, n_frames=len(self._picked[ref.id][0])) for ref in self._original.values()
+        ]
+
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        episode = self._source.open(self._original[ref.id])
+        kept = self._picked[ref.id][0]
+        made = PickedEpisode if self._trim.everywhere else _Shorter
+        return made(episode, replace(ref, n_frames=len(kept)), kept)
+
+
+class _Shorter(PickedEpisode):
+    """Frames in a row: video stays video."""
+
+    def clip(self, key: str) -> Clip | None:  # type: ignore[override]
+        clip = self._episode.clip(key)
+        if clip is None:
+            return None
+        first = clip.start_frame + int(self._numbers[0])
+        return replace(clip, start_frame=first, n_frames=len(self._numbers))
+
+    @property
+    def tasks(self) -> tuple[tuple[int, str], ...]:
+        """The words at the first frame that is left stand there."""
+        first = int(self._numbers[0])
+        spans = [(max(begin - first, 0), words) for begin, words in self._episode.tasks]
+        return tuple(sorted(dict(spans).items()))
+
+
+def _picked(source: Source, trim: Trim, fps: float) -> dict[int, tuple[np.ndarray, int]]:
+    """Of each episode: numbers of the frames that stay, and how many there were."""
+    keys = moving_keys(source.info)
+    if not keys:
+        raise DataError(f"{source.info.path}: no action and no state, so nothing says what moves")
+    moves: dict[int, np.ndarray] = {}
+    for ref in source.episodes():
+        episode = source.open(ref)
+        parts = [episode.read(key, 0, episode.n_frames) for key in keys]
+        moves[ref.id] = np.concatenate(
+            [part.reshape(len(part), -1).astype(np.float64) for part in parts], 1
+        )
+    low = np.min([numbers.min(0) for numbers in moves.values()], axis=0)
+    high = np.max([numbers.max(0) for numbers in moves.values()], axis=0)
+    reach = tolerances(low, high, trim.tolerance)
+    return {id: (_kept(numbers, reach, trim, fps), len(numbers)) for id, numbers in moves.items()}
+
+
+def moving_keys(info: SourceInfo) -> list[str]:
+    """Keys whose numbers say whether something moves: action and states, no pictures or clocks."""
+
+    def moves(key: str, schema: FrameSchema) -> bool:
+        pictures = schema.kind in ("image", "depth") or len(schema.shape or ()) > 2
+        return not pictures and key.rsplit(".", 1)[-1] not in CLOCKS
+
+    return [key for key, schema in info.frames.items() if moves(key, schema)]
+
+
+def _kept(numbers: np.ndarray, reach: np.ndarray, trim: Trim, fps: float) -> np.ndarray:
+    """Numbers of the frames that stay, int [n]."""
+    keep, frames = max(round(trim.keep * fps), 1), np.arange(len(numbers))
+    start, end = idle_start(numbers, reach), idle_end(numbers, reach)
+    if start == len(numbers):
+        return frames
+    first, stop = max(start - keep, 0), len(numbers) - max(end - keep, 0)
+    stays = (frames >= first) & (frames < stop)
+    if trim.everywhere:
+        for begin, over in idle_stretches(numbers, reach, max(round(trim.least * fps), keep + 1)):
+            if begin >= start and over <= len(numbers) - end:
+                stays[begin + keep : over] = False
+    return frames[stays]
+
+
+def _said(
+    picked: Mapping[int, tuple[np.ndarray, int]], was: int, left: int, trim: Trim
+) -> list[str]:
+    where = "idle" if trim.everywhere else "idle at the ends of episodes"
+    shorter = sum(len(kept) < n for kept, n in picked.values())
+    return [
+        f"trimmed {was - left} of {was} frames, {where}, from {shorter} of {len(picked)} episodes"
+    ]

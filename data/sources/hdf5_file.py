@@ -1,0 +1,250 @@
+"""HDF5 files that are not trusted: no link leaves the file, and no array lies outside it.
+
+HDF5 can name other files in three ways: external links, external raw storage of an array, and
+virtual arrays. All three are refused, on every group and array that is opened.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipole.data.core.errors import DataError
+from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem
+from dipole.data.sources.registry import begins_with
+from dipole.data.sources.source import EpisodeRef, TaskSpans
+from dipole.data.store.schema import FrameSchema
+
+_MOST_LINKS = 16  # soft links that lead to each other
+
+
+class Hdf5File:
+    """Groups and arrays of the HDF5 file at `path` by their names, "data/demo_0/actions"."""
+
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        self.path = path
+        try:
+            self._file: Any = h5py.File(path, "r")
+        except OSError as error:
+            raise DataError(f"{path}: not a readable HDF5 file ({error}). Copy it again") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def group(self, name: str) -> Any | None:
+        """The group, or None where there is none; "" is the file's root. Raises DataError where
+        the way to it leaves the file."""
+        import h5py
+
+        found = self._object(name)
+        return found if isinstance(found, h5py.Group) else None
+
+    def attributes(self, name: str) -> dict[str, Any]:
+        """The attributes of a group, {} where there is no group; those that cannot be read are
+        left out."""
+        group = self.group(name)
+        if group is None:
+            return {}
+        values = {}
+        for key in list(group.attrs):
+            try:
+                values[key] = group.attrs[key]
+            except (OSError, RuntimeError, TypeError, ValueError, KeyError):
+                continue
+        return values
+
+    def names(self, name: str) -> list[str]:
+        """What is in a group, [] where there is no group."""
+        group = self.group(name)
+        return [] if group is None else [str(key) for key in group]
+
+    def array(self, name: str) -> Any | None:
+        """The array, or None where there is none; raises DataError where it lies elsewhere."""
+        import h5py
+
+        found = self._object(name)
+        if not isinstance(found, h5py.Dataset):
+            return None
+        storage = found.id.get_create_plist()
+        if storage.get_external_count() or storage.get_layout() == h5py.h5d.VIRTUAL:
+            raise DataError(
+                f"{self.path}: {name} keeps its numbers in other files, which is refused. Copy "
+                "them into the file (h5repack), or leave the key out"
+            )
+        problem = chunk_problem(found)
+        if problem:
+            raise DataError(f"{self.path}: {name} {problem}. Repack the file, or leave the key out")
+        return found
+
+    def arrays(self, name: str, depth: int = 6) -> Iterator[tuple[str, str, str]]:
+        """Everything below a group: (name of the entry below the group, its place, why it is not
+        taken), "" for arrays of numbers, which are."""
+        for entry in self.names(name):
+            place = f"{name}/{entry}".lstrip("/")
+            try:
+                array = self.array(place)
+                group = None if array is not None else self.group(place)
+            except DataError as error:
+                yield entry, place, str(error)
+                continue
+            if array is not None:
+                yield entry, place, _why_not(array)
+            elif group is None:
+                yield entry, place, "it is neither an array nor a group"
+            elif not depth:
+                yield entry, place, "it is nested too deeply"
+            else:
+                for inner, inner_place, why in self.arrays(place, depth - 1):
+                    yield f"{entry}/{inner}", inner_place, why
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Frames [start, stop) of an array; raises DataError where they are not there."""
+        array = self.array(name)
+        if array is None:
+            raise DataError(f"{self.path}: there is no {name}: leave the key out")
+        try:
+            check_frames(array, start, stop)
+            values: np.ndarray = array[start:stop]
+        except (OSError, RuntimeError, ValueError, TypeError, zlib.error) as error:
+            raise DataError(
+                f"{self.path}: {name}, frames {start} to {stop - 1}: damaged ({error}). Copy the "
+                "file again, or leave the episode out"
+            ) from error
+        if len(values) != stop - start:
+            raise DataError(f"{self.path}: {name}: {start + len(values)} frames of {stop}")
+        return values
+
+    def _object(self, name: str) -> Any | None:
+        """Follow a name link by link, so that none leads out of the file."""
+        import h5py
+
+        waiting = [part for part in name.split("/") if part][::-1]
+        at: list[Any] = [self._file]
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            group = at[-1]
+            if part == ".":
+                continue
+            if not isinstance(group, h5py.Group) or not group.id.links.exists(part.encode()):
+                return None
+            link = group.get(part, getlink=True)
+            if isinstance(link, h5py.SoftLink):
+                links += 1
+                if links > _MOST_LINKS:
+                    raise DataError(f"{self.path}: {name} is a link in a circle")
+                if link.path.startswith("/"):
+                    at = [self._file]
+                waiting += [step for step in link.path.split("/") if step][::-1]
+            elif isinstance(link, h5py.HardLink):
+                at.append(group[part])
+            else:
+                raise DataError(
+                    f"{self.path}: {name} is a link to another file, which is not followed. Copy "
+                    "what it points to into the file, or leave the key out"
+                )
+        return at[-1]
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a path is a file that begins as HDF5 files do."""
+    return begins_with(path, b"\x89HDF\r\n\x1a\n")
+
+
+def numbered(path: Path, names: list[str], prefix: str) -> dict[int, str]:
+    """Of the names "demo_0", "demo_007" or "demo7": number → name, sorted; others are left out.
+
+    Raises DataError where two names have one number.
+    """
+    found: dict[int, str] = {}
+    for name in names:
+        match = re.fullmatch(rf"{prefix}_?([0-9]+)", name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number in found:
+            raise DataError(
+                f"{path}: {found[number]} and {name} are both episode {number}: rename one of them"
+            )
+        found[number] = name
+    return dict(sorted(found.items()))
+
+
+def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[str, FrameSchema]:
+    """The schemas of arrays, {key: place in the group}: float64 becomes float32."""
+    frames = {}
+    for key, place in places.items():
+        array = file.array(f"{group}/{place}")
+        if array is None:
+            raise DataError(f"{file.path}: there is no {group}/{place}")
+        double = array.dtype == np.float64
+        dtype = np.dtype(np.float32) if double else array.dtype.newbyteorder("=")
+        shape = tuple(int(n) for n in array.shape[1:])
+        action = key == "action"
+        if action and not shape:
+            shape = (1,)
+        image = dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3, 4)
+        kind = "action" if action else "image" if image else "state"
+        frames[key] = FrameSchema(shape, dtype, kind)
+    return frames
+
+
+class Hdf5Episode:
+    """One episode of an HDF5 file; see `SourceEpisode`.
+
+    group: Where it lies in the file.
+    places: By key, where an array lies in the group.
+    lengths: By key, how many frames its array must have; at least `ref.n_frames` are read.
+
+    Raises DataError where an array is missing, or has another length or shape.
+    """
+
+    def __init__(
+        self,
+        file: Hdf5File,
+        ref: EpisodeRef,
+        group: str,
+        places: Mapping[str, str],
+        frames: Mapping[str, FrameSchema],
+        lengths: Mapping[str, int],
+        tasks: TaskSpans = (),
+    ) -> None:
+        self._file, self.ref, self.tasks = file, ref, tasks
+        self.n_frames = ref.n_frames or 0
+        self._places = {key: f"{group}/{place}".lstrip("/") for key, place in places.items()}
+        self._frames = frames
+        for key, place in self._places.items():
+            array = file.array(place)
+            if array is None:
+                raise DataError(f"{file.path}: there is no {place}: leave the key {key!r} out")
+            shape = frames[key].shape or ()
+            if not array.ndim or (array.shape[1:] or (1,)) != (shape or (1,)):
+                raise DataError(
+                    f"{file.path}: {place} has frames of shape {list(array.shape[1:])}, "
+                    f"{list(shape)} in the first episode"
+                )
+            if array.shape[0] != lengths[key]:
+                raise DataError(
+                    f"{file.path}: {place} has {array.shape[0]} frames, {lengths[key]} expected "
+                    f"beside {self.n_frames} actions. Leave the episode or the key {key!r} out"
+                )
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        frames = self._file.read(self._places[key], start, stop)
+        return frames.reshape(stop - start, *(self._frames[key].shape or ()))
+
+    def clip(self, key: str) -> None:
+        return None
+
+
+def _why_not(array: Any) -> str:
+    if array.dtype.kind not in "biuf":
+        return f"{'text or objects' if array.dtype.kind in 'OSU' else array.dtype}, not numbers"
+    if not array.ndim:
+        return "a single number, not one a frame"
+    return ""

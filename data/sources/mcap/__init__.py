@@ -1,0 +1,1 @@
+"""MCAP recordings of ROS 2."""

@@ -1,0 +1,300 @@
+"""What `validate` says of a recording: rotations, angles, clocks, cameras, lags, idle time."""
+
+import math
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from dipole.data import DataError, EpisodeWriter
+from dipole.data.inspection.other_formats import open_store
+from dipole.data.inspection.validate import validate
+
+RNG = np.random.default_rng(0)
+
+
+def warnings_of(path, *episodes, features=None, fps=10.0):
+    with EpisodeWriter(path, fps=fps, features=features) as writer:
+        for episode in episodes:
+            writer.add_episode(episode)
+    found = validate(path)
+    assert found.ok
+    return [f"{f.where}: {f.message}" for f in found.warnings]
+
+
+def moving(n=60, columns=2, seed=0):
+    """A smooth motion that is no angle and stands still nowhere."""
+    rng = np.random.default_rng(seed)
+    phases = rng.uniform(0, 6, columns)
+    return np.sin(np.arange(n)[:, None] * 0.37 + phases) * 100 + np.arange(n)[:, None] * 0.1
+
+
+def turning(n=60):
+    """Quaternions x, y, z, w of a hand that turns."""
+    t = np.linspace(0, 2.5, n)
+    axis = np.stack([np.sin(3 * t), np.cos(2 * t), 1 + 0 * t], -1)
+    turned = Rotation.from_rotvec(axis / np.linalg.norm(axis, axis=1)[:, None] * t[:, None])
+    return turned.as_quat()
+
+
+NAMES = ["qx", "qy", "qz", "qw"]
+QUATERNION = {"pose": {"names": NAMES}}
+
+
+# Rotations and angles -----------------------------------------------------------------------------
+
+
+def test_quaternions_of_length_one_that_keep_their_sign_are_sound(tmp_path):
+    episode = {"pose": turning(), "action": moving()}
+    assert warnings_of(tmp_path / "a", episode, features=QUATERNION) == []
+
+
+def test_a_quaternion_that_changes_its_sign_is_a_warning_with_the_frame(tmp_path):
+    flipped = turning()
+    flipped[30:45] *= -1
+    first = {"pose": turning(), "action": moving()}
+    (message,) = warnings_of(tmp_path / "a", first, {**first, "pose": flipped}, features=QUATERNION)
+    assert message.startswith(
+        "pose: the quaternion in columns 0 to 3 changes its sign 2 times, first at frame 90 "
+        "(episode 1, its frame 30)"
+    )
+    assert "quaternion_to_6d" in message
+
+
+def test_a_quaternion_that_is_known_by_its_key_only_is_looked_at_too(tmp_path):
+    flipped = turning()
+    flipped[30:] *= -1
+    (message,) = warnings_of(tmp_path / "a", {"eef_quat": flipped, "action": moving()})
+    assert message.startswith("eef_quat: the quaternion in columns 0 to 3 changes its sign once")
+
+
+def test_a_quaternion_of_another_length_is_a_warning(tmp_path):
+    long = turning()
+    long[40:42] *= 1.5
+    episode = {"pose": long, "action": moving()}
+    (message,) = warnings_of(tmp_path / "a", episode, features=QUATERNION)
+    assert "has length 1.5 in frame 40 (episode 0, its frame 40), and not 1 in 2 frames" in message
+
+
+def test_a_matrix_that_is_no_rotation_is_a_warning(tmp_path):
+    matrices = Rotation.from_quat(turning()).as_matrix() + 1e-4 * RNG.normal(size=(60, 3, 3))
+    good = {"ee_rot": matrices, "action": moving()}
+    assert warnings_of(tmp_path / "a", good) == []
+    matrices[7, 0] *= 2
+    (message,) = warnings_of(tmp_path / "b", good)
+    assert "ee_rot: no rotation in 1 frame, first in frame 7" in message
+
+
+@pytest.mark.parametrize(
+    ("unit", "turn", "wraps"),
+    [("rad", 2 * math.pi, True), ("deg", 360.0, True), ("", 2 * math.pi, True), ("", 360.0, True),
+     ("m", 2 * math.pi, False), ("rad/s", 2 * math.pi, False)],
+)  # fmt: skip
+def test_an_angle_that_wraps_is_a_warning_where_the_column_is_an_angle(tmp_path, unit, turn, wraps):
+    angle = (np.arange(60) * turn / 40 + turn / 2) % turn
+    state = np.column_stack([moving()[:, 0], angle])
+    features = {"state": {"units": ["mm", unit]}} if unit else None
+    found = warnings_of(tmp_path / "a", {"state": state, "action": moving(seed=3)},
+                        features=features)  # fmt: skip
+    assert len(found) == wraps
+    if wraps:
+        assert found[0].startswith("state: dimension 1 jumps by ")
+        assert "about a full turn, once, first at frame 20" in found[0]
+        assert "angle_to_sin_cos" in found[0]
+
+
+def test_a_column_of_another_range_that_jumps_by_six_is_no_angle(tmp_path):
+    state = moving(60, 1)
+    state[30:] += 6.28
+    assert warnings_of(tmp_path / "a", {"state": state, "action": moving(seed=3)}) == []
+
+
+# Time ---------------------------------------------------------------------------------------------
+
+
+def clock(stamps):
+    return {"timestamp": np.float64(stamps)[:, None], "action": moving(len(stamps))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: np.where(np.arange(60) >= 30, t + 0.5, t), "1 gap, the longest of 6.0 frames "
+         "before frame 30"),
+        (lambda t: np.where(np.arange(60) == 30, 0.3, t), "time stands still or runs back at frame "
+         "30"),
+        (lambda t: np.where(np.arange(60) == 30, 2.9, t), "time stands still or runs back at frame "
+         "30"),
+        (lambda t: t * 10 / 7, "frames are 7 a second by these time stamps, and the dataset says "
+         "10"),
+    ],
+)  # fmt: skip
+def test_time_stamps_that_jump_or_have_another_rate_are_warnings(tmp_path, change, message):
+    found = warnings_of(tmp_path / "a", clock(change(np.arange(60) / 10)))
+    assert any(message in each for each in found)
+    assert all(each.startswith("timestamp: ") for each in found)
+
+
+def test_time_stamps_with_some_jitter_are_sound_and_begin_anew_with_each_episode(tmp_path):
+    stamps = np.arange(60) / 10 + RNG.uniform(-0.02, 0.02, 60)
+    assert warnings_of(tmp_path / "a", clock(stamps), clock(stamps + 1e5)) == []
+
+
+def camera(n, frozen=()):
+    frames = RNG.integers(0, 255, (n, 8, 8, 3), dtype=np.uint8)
+    for first, last in frozen:
+        frames[first : last + 1] = frames[first]
+    return frames
+
+
+def test_a_camera_whose_frames_stay_the_same_while_the_state_moves_is_a_warning(tmp_path):
+    state = moving()
+    episode = {"camera": camera(60), "state": state, "action": moving(seed=1)}
+    frozen = {**episode, "camera": camera(60, [(20, 35)])}
+    (message,) = warnings_of(tmp_path / "a", episode, frozen)
+    assert message.startswith(
+        "camera: its frames stay the same for 1.5 s from frame 80 (episode 1, its frame 20) on"
+    )
+
+
+def test_a_slow_camera_and_one_that_sees_nothing_move_are_sound(tmp_path):
+    slow = {"camera": np.repeat(camera(30), 2, 0), "state": moving(), "action": moving(seed=1)}
+    assert warnings_of(tmp_path / "a", slow) == []
+    state = moving()
+    state[20:40] = state[20]
+    still = {"camera": camera(60, [(20, 39)]), "state": state, "action": state}
+    found = warnings_of(tmp_path / "b", still)
+    assert not any("camera" in each for each in found)
+
+
+def test_frames_of_depth_in_which_nothing_was_seen_are_a_warning(tmp_path):
+    depth = RNG.integers(1, 9000, (60, 6, 8, 1)).astype(np.uint16)
+    depth[[7, 30]] = 0
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.add_episode({"depth": depth, "action": moving()})
+    group = zarr.open_group(tmp_path / "a", mode="r+")
+    schema = group.attrs["schema"]
+    schema["depth"]["kind"] = "depth"
+    group.attrs["schema"] = schema
+    found = validate(tmp_path / "a")
+    assert [f"{f.where}: {f.message}" for f in found.findings] == [
+        "depth: all pixels are 0 in 2 frames, first in frame 7 (episode 0, its frame 7): the "
+        "camera saw no depth. Leave those episodes out"
+    ]
+
+
+# Other formats ------------------------------------------------------------------------------------
+
+
+def test_a_dataset_of_another_format_is_named_with_the_command_that_converts_it(tmp_path):
+    with h5py.File(tmp_path / "lift.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo["actions"], demo["obs/state"] = moving(), moving(columns=3)
+    (problem,) = validate(tmp_path / "lift.hdf5").problems
+    assert "HDF5 of robomimic, 1 episode with " in problem.message
+    command = f"convert it by `dipole data convert {tmp_path / 'lift.hdf5'} lift.zarr`"
+    assert command in problem.message
+    with pytest.raises(DataError, match="1 episode with"):
+        open_store(tmp_path / "lift.hdf5")
+    assert open_store("bundled:pusht").n_episodes > 1
+
+
+# Lags ---------------------------------------------------------------------------------------------
+
+
+def smooth(n):
+    """A position that changes its velocity all the time."""
+    steps = np.random.default_rng(1).normal(size=(n + 40, 3))
+    kernel = np.hanning(9)[:, None]
+    return np.stack([np.convolve(s, kernel[:, 0], "same") for s in steps.T], 1).cumsum(0)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@given(st.integers(-6, 6), st.booleans(), st.floats(0, 0.05))
+def test_the_lag_of_the_action_is_said_in_frames(tmp_path_factory, lead, named, noise):
+    path = smooth(300)
+    state = path[20:320] + noise * RNG.normal(size=(300, 3))
+    action = path[20 + lead : 320 + lead]
+    names = {"names": ["a", "b", "c"]}
+    features = {"state": names, "action": names} if named else None
+    found = warnings_of(tmp_path_factory.mktemp("lag") / "a", {"state": state, "action": action},
+                        features=features, fps=30.0)  # fmt: skip
+    if lead > 0:
+        assert found == []
+    elif lead == 0:
+        assert "the action is the state 'state' of the same frame in 3 dimensions" in found[0]
+    else:
+        assert f"action: the action lags {-lead} frames behind the state 'state'" in found[0]
+
+
+def test_an_action_far_ahead_of_the_state_is_a_warning(tmp_path):
+    path = smooth(300)
+    episode = {"state": path[:300], "action": path[5:305]}
+    (message,) = warnings_of(tmp_path / "a", episode, fps=10.0)
+    assert "the action leads the state 'state' by 0.5 s or more" in message
+
+
+def test_actions_that_are_velocities_have_no_lag(tmp_path):
+    path = smooth(300)
+    episode = {"state": path[:300], "action": np.diff(path[:301], axis=0) * 5}
+    assert warnings_of(tmp_path / "a", episode, fps=10.0) == []
+
+
+# Idle time ----------------------------------------------------------------------------------------
+
+
+def test_idle_time_at_the_ends_is_a_warning_with_the_words_that_cut_it(tmp_path):
+    path = np.concatenate([np.zeros((20, 2)), moving(60) + 200])
+    path[:20] = path[20]
+    (message,) = warnings_of(tmp_path / "a", {"state": path, "action": path})
+    assert message.startswith(
+        "idle: nothing moves at the beginning or end of episodes for 21 frames, 26% of all and up "
+        "to 2.1 s"
+    )
+    assert "--trim idle" in message
+
+
+def test_idle_time_within_episodes_is_a_warning(tmp_path):
+    path = moving(60)
+    path[20:40] = path[20]
+    (message,) = warnings_of(tmp_path / "a", {"state": path, "action": path})
+    assert "nothing moves within episodes for 20 frames, 33% of all" in message
+    assert "begins at frame 20 (episode 0, its frame 20)" in message
+
+
+def test_little_idle_time_is_sound(tmp_path):
+    path = moving(300)
+    path[100:112] = path[100]
+    assert warnings_of(tmp_path / "a", {"state": path, "action": moving(300, seed=2)}) == []
+
+
+# Cost ---------------------------------------------------------------------------------------------
+
+
+def test_whole_numbers_are_not_asked_whether_they_are_finite(tmp_path, monkeypatch):
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.add_episode({"camera": camera(60), "action": moving()})
+    asked = []
+    isfinite = np.isfinite
+
+    def noted(values, *words, **options):
+        asked.append(getattr(values, "dtype", None))
+        return isfinite(values, *words, **options)
+
+    monkeypatch.setattr(np, "isfinite", noted)
+    assert validate(tmp_path / "a").ok
+    assert np.dtype(np.uint8) not in asked
+
+
+def test_a_damaged_array_is_not_looked_at_any_further(tmp_path):
+    with EpisodeWriter(tmp_path / "a", features=QUATERNION) as writer:
+        writer.add_episode({"pose": turning(), "action": moving()})
+    pose = zarr.open_group(tmp_path / "a", mode="r+")["data/pose"]
+    pose[3] = np.nan
+    found = validate(tmp_path / "a")
+    assert [f.where for f in found.findings] == ["pose"]
+    assert not found.ok
