@@ -237,6 +237,20 @@ def test_stamps_that_were_begun_as_float32_are_an_error_that_says_what_to_declar
         writer.add_episode({"time": 1.7e9 + np.arange(4) / 30, "action": np.zeros((4, 2))})
 
 
+def test_stamps_of_hdf5_stay_distinct(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    from dipole.data.convert import convert
+    from dipole.data.sources.registry import open_source
+
+    stamps = 1.7e9 + np.arange(4)[:, None] / 30
+    with h5py.File(tmp_path / "t.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo["actions"] = np.random.default_rng(0).normal(size=(4, 2))
+        demo["obs/time"] = stamps
+    convert(open_source(tmp_path / "t.hdf5"), tmp_path / "t.zarr")
+    assert np.array_equal(EpisodeStore.open(tmp_path / "t.zarr")["time"][:], stamps)
+
+
 PLAIN_ZARR = """
 import sys, zarr
 assert not any(name.startswith("dipole") for name in sys.modules)
