@@ -5,6 +5,7 @@ read back and found sound. Killed at any instant, the next call with the same wo
 the last whole file; with other words it begins anew.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def convert(
         try:
             read_back(writer.folder, n_frames)
         except DataError as error:
+            shutil.rmtree(writer.folder)  # or every further attempt would find the same
             raise DataError(
                 f"{path}: what was written is not sound, so it was not put there ({error}). If the "
                 "source is sound, the disk is not"

@@ -171,8 +171,7 @@ class StoreWriter:
                 self._write_list("meta/task_spans", tasks.spans)
         self._write_json("zarr.json", group_metadata(said))
         self.close()
-        if self._durable:
-            flush_all(self.folder)
+        flush_all(self.folder)  # whatever may be lost until then: without the journal, nothing may
         self._journal.remove()
         shutil.rmtree(self._unfinished)
 
@@ -226,6 +225,7 @@ class StoreWriter:
         from dipole.data.store.store import EpisodeStore
 
         store = EpisodeStore.open(self.folder)
+        store.require_readable()
         shutil.rmtree(self._unfinished, ignore_errors=True)  # of a `finish` that was cut short
         self._unfinished.mkdir()
         self._ends = store.episode_ends.tolist()

@@ -301,6 +301,9 @@ def test_what_is_written_is_read_back_before_it_is_put_there(tmp_path, monkeypat
     with pytest.raises(DataError, match="not sound, so it was not put there"):
         converted(source, tmp_path / "ours.zarr")
     assert not (tmp_path / "ours.zarr").exists()
+    monkeypatch.undo()
+    convert(open_source(source), tmp_path / "ours.zarr")  # and the next attempt begins anew
+    assert EpisodeStore.open(tmp_path / "ours.zarr").n_episodes == len(LENGTHS)
 
 
 def test_the_command_converts(tmp_path, capsys):
