@@ -142,7 +142,8 @@ def test_chosen_episodes_have_the_windows_they_had_among_all(lengths, spec, rand
 def test_packed_frames_number_the_frames_of_the_chosen_episodes_alone(lengths, random):
     chosen = random.sample(range(len(lengths)), random.randint(1, len(lengths)))
     windows = make_windows(lengths, WindowSpec(1, 2, 1), chosen)
-    packed = np.concatenate([np.arange(*span) for span in windows.spans()])
+    ranges = [np.arange(*frames) for frames in windows.frame_ranges()]
+    packed = np.concatenate([np.arange(0), *ranges])
     indices = np.arange(len(windows))
     absolute, local = windows.frames(indices)[1], windows.packed_frames(indices)[1]
     assert packed[local].tolist() == absolute.tolist()
@@ -205,7 +206,7 @@ def test_no_windows_at_all_is_an_error_that_says_how_long_episodes_must_be():
 
 @pytest.mark.parametrize("spec", [WindowSpec(2, 16, 8), WindowSpec(1, 1, 1), WindowSpec(3, 8, 6)])
 def test_the_shortest_episode_has_one_window_and_a_shorter_one_none(spec):
-    counts = spec.count(np.array([spec.shortest_episode - 1, spec.shortest_episode]))
+    counts = spec.count(np.array([spec.shortest_episode() - 1, spec.shortest_episode()]))
     assert counts[0] == 0
     assert counts[1] >= 1
 
