@@ -1,6 +1,5 @@
 """`dipole data convert`: other people's datasets in, and LeRobot out."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +7,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dipole.apps.errors import UsageError
-from dipole.data.convert import Selection, convert
+from dipole.data.convert import ConversionReport, run
+from dipole.data.core.episode_numbers import parse_episode_numbers
 from dipole.data.core.registry import nearest
-from dipole.data.sources.combine.joined import open_joined
-from dipole.data.sources.combine.mirrored import with_mirror_image
-from dipole.data.sources.source import Source, open_source, positive_number, with_missing_metadata
+from dipole.data.sources.source import positive_number
+from dipole.data.sources.words import ConversionRequest, open_request
 from dipole.envs import pusht_geometry  # noqa: F401  registers its mirror
 
 WORDS = """words:
@@ -33,23 +32,18 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
     to = said.pop("to", "store")
     if to not in ("store", "lerobot"):
         raise UsageError(f"to={to}{nearest(to, ('store', 'lerobot'))} Known: store, lerobot")
-    selection = Selection(
+    request = ConversionRequest(
+        source=source,
+        destination=destination,
+        also=tuple(said["also"].split(",")) if "also" in said else (),
+        fps=frame_rate(said.get("fps")),
+        environment=said.get("environment", ""),
         keys=tuple(said["keys"].split(",")) if "keys" in said else None,
-        episodes=episode_numbers(said["episodes"]) if "episodes" in said else None,
+        episodes=parse_episode_numbers(said["episodes"]) if "episodes" in said else None,
+        mirror=said.get("mirror", ""),
         images=said.get("images", "keep"),
     )
     console = Console(stderr=True)
-    others = said["also"].split(",") if "also" in said else []
-    fps, environment = frame_rate(said.get("fps")), said.get("environment", "")
-    opened: Source
-    if others:
-        opened = open_joined([source, *others], selection.keys, fps, environment)
-    else:
-        opened = open_source(source)
-        with_missing_metadata(opened, fps, environment)
-    if "mirror" in said:
-        opened = with_mirror_image(opened, said["mirror"], selection.of(opened.about))
-        selection = Selection(images=selection.images)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)
@@ -57,27 +51,27 @@ def run_convert(source: str, destination: str, words: Sequence[str]) -> int:
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what)
 
-        path = Path(destination).expanduser()
         if to == "lerobot":
             from dipole.data.export.lerobot import export_lerobot
 
-            export_lerobot(opened, path, selection, progress)
+            opened = open_request(request)
+            export_lerobot(opened, Path(destination).expanduser(), progress)
+            format = opened.info.format
         else:
-            convert(opened, path, selection, progress)
-    came = " and ".join([source, *others])
-    print(f"{opened.about.format} at {came} is now at {destination}")
+            report = run(request, progress)
+            format = report.format
+    if to == "store":
+        _say(report)
+    came = " and ".join(str(path) for path in (source, *request.also))
+    print(f"{format} at {came} is now at {destination}")
     return 0
 
 
-def episode_numbers(text: str) -> tuple[int, ...]:
-    """ "1,4-7" → 1, 4, 5, 6, 7; raises UsageError for anything else."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if match is None:
-            raise UsageError(f"episodes={text}: numbers and ranges are needed, such as 1,4-7")
-        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return tuple(dict.fromkeys(numbers))
+def _say(report: ConversionReport) -> None:
+    for key, why in report.left_out.items():
+        print(f"left out: {key}: {why}")
+    for warning in report.warnings:
+        print(f"warning: {warning}")
 
 
 def frame_rate(text: str | None) -> float | None:

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dipole.data import EpisodeStore, Feature, Features, Windows, WindowSpec, make_loader
-from dipole.data.convert import Selection, convert
-from dipole.data.sources.source import open_source
+from dipole.data.convert import convert
+from dipole.data.sources.combine.selected import selected
+from dipole.data.sources.registry import open_source
 
 Clock = Callable[[], float]
 LEROBOT = 106.0  # windows a second a worker: LeRobot's loader, Push-T-sized PNG, on such a machine
@@ -74,7 +75,7 @@ def pusht_cases(source: Path, folder: Path, encodings: list[str]) -> list[Case]:
     cases = []
     for images in encodings:
         path = folder / f"pusht_{images}.zarr"
-        convert(open_source(source), path, Selection(("img", "state", "action"), None, images))
+        convert(selected(open_source(source), ("img", "state", "action")), path, images)
         if images == "zstd":
             cases.append(Case("Push-T, resident", path, features, 64, resident=True))
         cases += ways(f"Push-T, {images}", path, features, 64, workers=images == "zstd")
@@ -85,7 +86,7 @@ def video_cases(
     source: Path, episodes: tuple[int, ...], folder: Path, encodings: list[str]
 ) -> list[Case]:
     opened = open_source(source)
-    frames = opened.about.frames
+    frames = opened.info.frames
     camera = next(key for key, frame in frames.items() if frame.kind == "image")
     features = Features(
         {"camera": Feature(frames[camera].shape or (), "image", camera, normalize="image")},
@@ -94,7 +95,7 @@ def video_cases(
     cases = []
     for images in ["keep", *encodings]:
         path = folder / f"video_{images}.zarr"
-        convert(opened, path, Selection((camera, "action"), episodes, images))
+        convert(selected(opened, (camera, "action"), episodes), path, images)
         name = "480×640, video" if images == "keep" else f"480×640, {images}"
         cases += ways(name, path, features, 8, workers=images in ("keep", "zstd"))
     return cases

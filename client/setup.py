@@ -15,6 +15,10 @@ MODULES = {
     "data": "__init__",
     "data.core": "__init__ errors registry units",
     "data.loading": "__init__ window_spec",
+    "data.transforms": (
+        "__init__ column_transform conversion number_columns rotation rotation_arrays "
+        "rotation_columns"
+    ),
     "policy": "__init__ guidance history",
     "deploy": "__init__ types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
@@ -27,7 +31,7 @@ MODULES = {
     "deploy.recording": (
         "__init__ appended_file bounded_queue contents file_format plain recorder replay"
     ),
-    "deploy.robots": "__init__ action_math dry_run fit groups registry robot rotation sensors",
+    "deploy.robots": "__init__ action_math dry_run fit groups registry robot sensors",
     "deploy.safety": (
         "__init__ attempt axis chunk_checks command_filter command_gate limits signals supervisor "
         "times watchdog"

@@ -7,9 +7,9 @@ the last whole file; with other words it begins anew.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from dipole.data.core.errors import DataError
 from dipole.data.core.lock import exclusive
 from dipole.data.inspection.validate import validate
 from dipole.data.recording.episode_writer import place_store, refuse_existing
-from dipole.data.sources.source import Source, SourceEpisode, SourceInfo, frames_of, pieces
+from dipole.data.sources.combine.joined import newest_change
+from dipole.data.sources.combine.selected import refuse_absent
+from dipole.data.sources.source import Source, SourceEpisode, frame_ranges
+from dipole.data.sources.words import ConversionRequest, open_request
 from dipole.data.store.array_appender import check_encoding
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip, PacketTable, VideoError, VideoReader, cut, video_error
@@ -29,58 +32,56 @@ Progress = Callable[[int, int, str], object]
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What is taken of a source. keys: None for all; episodes: its own numbers, None for all.
+class ConversionReport:
+    """What a conversion wrote.
 
-    images: keep (video stays video, the rest is stored as zstd), zstd, jxl or jpeg.
+    path: The dataset that was written.
+    format: Of the source.
+    left_out: Keys of the source that were not taken, and why.
+    warnings: What was odd in the source.
     """
 
-    keys: tuple[str, ...] | None = None
-    episodes: tuple[int, ...] | None = None
-    images: str = "keep"
+    path: Path
+    format: str
+    n_episodes: int
+    n_frames: int
+    left_out: dict[str, str]
+    warnings: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if self.images != "keep":
-            check_encoding(self.images)
 
-    def of(self, about: SourceInfo) -> SourceInfo:
-        """The source with nothing but this; raises DataError for what it does not have."""
-        frames = frames_of(about, self.keys)
-        numbers = {episode.number for episode in about.episodes}
-        for number in self.episodes or ():
-            if number not in numbers:
-                raise DataError(
-                    f"{about.path}: no episode {number}; there are {len(numbers)}, "
-                    f"{min(numbers)} to {max(numbers)}"
-                )
-        chosen = [e for e in about.episodes if self.episodes is None or e.number in self.episodes]
-        _refuse_absent(about, frames, chosen)
-        return replace(about, frames=frames, episodes=chosen)
+def run(
+    request: ConversionRequest, progress: Progress = lambda done, total, what: None
+) -> ConversionReport:
+    """Convert as requested; see `convert`."""
+    source = open_request(request)
+    try:
+        return convert(source, Path(request.destination).expanduser(), request.images, progress)
+    finally:
+        source.close()
 
 
 def convert(
     source: Source,
     path: Path,
-    selection: Selection | None = None,
+    images: str = "keep",
     progress: Progress = lambda done, total, what: None,
-) -> None:
-    """Write what is selected of a source to an episode store at `path`, a folder or a .zip.
+) -> ConversionReport:
+    """Write a source to an episode store at `path`, a folder or a .zip.
+
+    images: keep (video stays video, the rest is stored as zstd), zstd, jxl or jpeg.
+    progress: Called with frames done, frames in all, and what is done now.
 
     Raises DataError, naming episode and frame, for what cannot be read, and where `path` exists.
-    progress: called with frames done, frames in all, and what is done now.
     """
-    selection = selection or Selection()
-    about = selection.of(source.about)
-    if "action" not in about.frames:
-        raise DataError(
-            f"{about.path}: no key 'action' is taken, and without one nothing is learnt"
-        )
-    with work_folder(path, request(about, selection)) as work:
-        builder = StoreWriter(
-            work / "store", "zstd" if selection.images == "keep" else selection.images
-        )
-        keep = selection.images == "keep"
-        _Copy(source, about, builder, work, keep, progress).run()
+    if images != "keep":
+        check_encoding(images)
+    info = source.info
+    refuse_absent(source)
+    if "action" not in info.frames:
+        raise DataError(f"{info.path}: no key 'action' is taken, and without one nothing is learnt")
+    with work_folder(path, {"images": images, **conversion_identity(source)}) as work:
+        builder = StoreWriter(work / "store", "zstd" if images == "keep" else images)
+        ends = _Copy(source, builder, work, images == "keep", progress).run()
         progress(1, 1, "reading it back")
         found = validate(builder.folder)
         if not found.ok:
@@ -90,6 +91,10 @@ def convert(
                 f"{first.message}). If the source is sound, the disk is not"
             )
         place_store(builder.folder, path)
+    info = source.info
+    return ConversionReport(
+        path, info.format, len(ends), ends[-1], dict(info.left_out), info.warnings
+    )
 
 
 class _Copy:
@@ -98,55 +103,61 @@ class _Copy:
     def __init__(
         self,
         source: Source,
-        about: SourceInfo,
         builder: StoreWriter,
         work: Path,
         keep_video: bool,
         progress: Progress,
     ) -> None:
-        self._source, self._about, self._builder = source, about, builder
+        self._source, self._info, self._builder = source, source.info, builder
         self._work, self._keep_video, self._progress = work, keep_video, progress
-        self._total = len(about.frames) * sum(e.n_frames for e in about.episodes)
+        self._refs = source.episodes()
+        self._total = len(self._info.frames) * sum(ref.n_frames or 0 for ref in self._refs)
         self._done = 0
         self._reader: VideoReader | None = None  # of the clip that is decoded now
-        self._videos = [
-            key
-            for key, schema in about.frames.items()
-            if schema.storage == "video" and keep_video and self._is_clip(key)
-        ]
+        self._videos: list[str] | None = None
 
-    def run(self) -> None:
+    def run(self) -> list[int]:
         ends: list[int] = []
-        for episode in self._about.episodes:
+        tasks: list[str] = []
+        for ref in self._refs:
+            episode = self._source.open(ref)
+            if self._videos is None:
+                self._videos = [
+                    key
+                    for key, schema in self._info.frames.items()
+                    if schema.storage == "video" and self._keep_video and episode.clip(key)
+                ]
             start = ends[-1] if ends else 0
-            for key, schema in self._about.frames.items():
-                self._progress(self._done, self._total, f"episode {episode.number}, {key}")
+            for key, schema in self._info.frames.items():
+                self._progress(self._done, self._total, f"episode {ref.id}, {key}")
                 self._copy(episode, key, schema, start)
                 self._done += episode.n_frames
             ends.append(start + episode.n_frames)
-        self._builder.finish(ends, self._attributes(), [e.task for e in self._about.episodes])
+            tasks.append(episode.tasks[0][1] if episode.tasks else "")
+        self._builder.finish(ends, self._attributes(), tasks)
+        return ends
 
     def _copy(self, episode: SourceEpisode, key: str, schema: FrameSchema, start: int) -> None:
-        place = f"{self._about.path}: {key!r}, episode {episode.number}"
-        clip = self._source.clip(episode, key)
-        if clip is not None and key in self._videos:
+        place = f"{self._info.path}: {key!r}, episode {episode.ref.id}"
+        clip = episode.clip(key)
+        if clip is not None and key in (self._videos or ()):
             self._copy_video(place, key, clip)
             return
         array = self._builder.array(key, schema.shape or (), np.dtype(schema.dtype))
         written = array.n_frames - start  # by an attempt that ended here
         if written >= episode.n_frames:
             return
-        read = self._source.read if clip is None else self._decoder(place, clip)
-        for first, stop in pieces(schema, episode.n_frames, max(written, 0)):
-            frames = schema.fit(place, read(episode, key, first, stop))
+        read = episode.read if clip is None else self._decoder(place, clip)
+        for first, stop in frame_ranges(schema, episode.n_frames, max(written, 0)):
+            frames = schema.fit(place, read(key, first, stop))
             array.append(frames)
-            self._progress(self._done + stop, self._total, f"episode {episode.number}, {key}")
+            self._progress(self._done + stop, self._total, f"episode {episode.ref.id}, {key}")
 
     def _copy_video(self, place: str, key: str, clip: Clip) -> None:
-        if self._about.fps is None:
+        if self._info.fps is None:
             raise DataError(f"{place}: video, and its frames per second are not recorded")
         try:
-            self._builder.add_video(key, clip, self._about.fps)
+            self._builder.add_video(key, clip, self._info.fps)
         except VideoError as error:
             raise video_error(f"{place}, {clip.path.name}", error) from error
 
@@ -155,7 +166,7 @@ class _Copy:
         target = self._work / "clip.mp4"
         place = f"{place}, {clip.path.name}"
 
-        def read(_: SourceEpisode, __: str, start: int, stop: int) -> np.ndarray:
+        def read(_: str, start: int, stop: int) -> np.ndarray:
             frames: list[np.ndarray] = []
             try:
                 for frame in reader.frames(range(start + offset, stop + offset)):
@@ -170,27 +181,24 @@ class _Copy:
             self._reader.close()
         try:
             table = PacketTable.of(clip.path)
-            offset = clip.first - table.span(clip)[0]
+            offset = clip.start_frame - table.span(clip)[0]
             target.unlink(missing_ok=True)
-            cut(clip, target, self._about.fps or 1.0, table)
+            cut(clip, target, self._info.fps or 1.0, table)
             self._reader = reader = VideoReader(open(target, "rb"))  # noqa: SIM115  closed by it
         except VideoError as error:
             raise video_error(place, error) from error
         return read
 
-    def _is_clip(self, key: str) -> bool:
-        return self._source.clip(self._about.episodes[0], key) is not None
-
     def _attributes(self) -> dict[str, Any]:
         schema = {}
-        for key, frame in self._about.frames.items():
-            storage = "video" if key in self._videos else ""
+        for key, frame in self._info.frames.items():
+            storage = "video" if key in (self._videos or ()) else ""
             schema[key] = replace(frame, storage=storage).to_dict()
         attributes: dict[str, Any] = {"schema": schema}
-        if self._about.fps is not None:
-            attributes["fps"] = self._about.fps
-        if self._about.environment:
-            attributes["environment"] = self._about.environment
+        if self._info.fps is not None:
+            attributes["fps"] = self._info.fps
+        if self._info.environment:
+            attributes["environment"] = self._info.environment
         return attributes
 
 
@@ -218,50 +226,15 @@ def work_folder(path: Path, words: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(work)
 
 
-def request(about: SourceInfo, selection: Selection) -> dict[str, Any]:
+def conversion_identity(source: Source) -> dict[str, Any]:
     """What must be the same for an unfinished conversion to be gone on with."""
+    info = source.info
     return {
-        "source": str(about.path.resolve()),
-        "changed": _newest(about.path),
-        "also": [[str(path.resolve()), _newest(path)] for path in about.also],
-        "mirror": about.mirror,
-        "fps": about.fps,
-        "environment": about.environment,
-        "episodes": [[e.number, e.n_frames, e.task] for e in about.episodes],
-        "keys": {key: frame.to_dict() for key, frame in about.frames.items()},
-        "images": selection.images,
-        "selection": asdict(selection),
+        "source": str(info.path.resolve()),
+        "changed": newest_change(info.path.resolve()),
+        "history": list(info.history),
+        "fps": info.fps,
+        "environment": info.environment,
+        "episodes": [[ref.id, ref.n_frames] for ref in source.episodes()],
+        "keys": {key: frame.to_dict() for key, frame in info.frames.items()},
     }
-
-
-def _newest(path: Path) -> int:
-    """When the newest of a source's files was changed, nanoseconds."""
-    files: Sequence[Path] = [*path.rglob("*")] if path.is_dir() else [path]
-    return max((file.stat().st_mtime_ns for file in files), default=0)
-
-
-def _refuse_absent(
-    about: SourceInfo, frames: dict[str, FrameSchema], chosen: list[SourceEpisode]
-) -> None:
-    for key in frames:
-        absent = set(about.absent.get(key, ())) & {episode.number for episode in chosen}
-        if absent:
-            usable = sorted({episode.number for episode in chosen} - absent)
-            can = f"episodes={spans(usable)}" if usable else "no episode has it"
-            without = ",".join(name for name in frames if name not in about.absent)
-            raise DataError(
-                f"{about.path}: the videos of {key!r} are missing for {len(absent)} of "
-                f"{len(chosen)} episodes ({spans(sorted(absent))}). Those that have them can be "
-                f"used with {can}; all of them without it with keys={without}"
-            )
-
-
-def spans(numbers: Sequence[int]) -> str:
-    """Numbers for a person: "0-3,5,7-9"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)

@@ -64,13 +64,13 @@ class ExportedPolicy:
         fresh_noise: Tensor | None = None,
         known: Known | None = None,
     ) -> Tensor:
-        """An action chunk [B, H, A], in the robot's units, for each row of the observation.
+        """An action chunk [B, H, A], in the robot's numbers, for each row of the observation.
 
-        observation: {name: [B, To, *shape]}, in the robot's units. Noise is drawn in the same order
-        as `Policy.predict` draws it, or given: noise [B, H, A]; fresh_noise [N, B, H, A], where the
-        solver adds some. known: parts of the chunks that are given; the original computes these,
-        eagerly. Raises ConfigError for a key that is missing or of another shape, and for known
-        parts where there is no original.
+        observation: {name: [B, To, *stored_shape]}, in the robot's numbers. Noise is drawn in the
+        same order as `Policy.predict` draws it, or given: noise [B, H, A]; fresh_noise
+        [N, B, H, A], where the solver adds some. known: parts of the chunks that are given; the
+        original computes these, eagerly. Raises ConfigError for a key that is missing or of another
+        shape, and for known parts where there is no original.
         """
         if known is not None:
             if self.original is None:
@@ -86,15 +86,17 @@ class ExportedPolicy:
         noises = [_drawn(self.inputs[len(arrays)], rows, generator, noise)]
         if len(self.inputs) > len(arrays) + 1:
             noises.append(_drawn(self.inputs[-1], rows, generator, fresh_noise))
-        return torch.from_numpy(self._run([*arrays, *noises]))
+        return torch.from_numpy(self.features.action.invert(self._run([*arrays, *noises])))
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
-        """A random observation of the right shapes."""
-        return {
+        """A random observation of the right shapes, in the robot's numbers."""
+        seen = {
             port.name.removeprefix(OBSERVATION): port.example(batch_size)
             for port in self.inputs
             if port.name.startswith(OBSERVATION)
         }
+        features = self.features.observation
+        return {n: torch.from_numpy(features[n].invert(v.numpy())) for n, v in seen.items()}
 
     def warm_up(self, batch_size: int) -> None:
         """Compile what this batch size needs, so that its first chunk takes no longer."""
@@ -107,13 +109,13 @@ class ExportedPolicy:
                 f"the policy needs {', '.join(self.features.observation)}"
             )
         value = torch.as_tensor(observation[name]).cpu().numpy()
-        wanted = (self.window.n_obs_steps, *feature.shape)
+        wanted = (self.window.n_obs_steps, *feature.stored_shape)
         if value.shape[1:] != wanted:
             raise ConfigError(
                 f"observation {name!r} has shape {list(value.shape)}, "
                 f"the policy needs [B, {', '.join(map(str, wanted))}]"
             )
-        return np.ascontiguousarray(value, feature.dtype)
+        return feature.apply(value)
 
 
 def _drawn(port: Port, rows: int, generator: Generators, given: Tensor | None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Per-key affine normalisation, part of the policy's weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,19 @@ from dipole.data.core.errors import ConfigError
 
 KINDS = ("limits", "gaussian", "identity")
 SMALLEST_RANGE = 1e-4  # a dimension that moves less than this is constant
+
+
+def over_pixels(statistics: Statistics) -> Statistics:
+    """Of depth [height, width, 1]: the same for all pixels, so that all have one scale."""
+    shape, mean = np.shape(statistics.min), np.mean(statistics.mean)
+    spread = np.sqrt(np.mean(np.square(statistics.std) + np.square(statistics.mean - mean)))
+    return replace(
+        statistics,
+        min=np.full(shape, np.min(statistics.min)),
+        max=np.full(shape, np.max(statistics.max)),
+        mean=np.full(shape, mean),
+        std=np.full(shape, spread),
+    )
 
 
 class Normalizer(nn.Module):

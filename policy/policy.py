@@ -1,8 +1,11 @@
 """The policy: encoder, head and normalisers. A function of its inputs, safe to share.
 
-    observation ─ normalise ─> encoder ─> Context ─> head ─ unnormalise ─> action chunk [B, H, A]
+    observation ─ convert ─ normalise ─> encoder ─> Context ─> head ─ unnormalise ─ invert ─> chunk
 
-Images reach the encoder as they are, uint8: the network that sees them normalises them.
+`predict` takes and gives the robot's numbers. What a feature converts (rotations, angles: see
+`dipole.data.Feature`) is converted before anything else, and inverted last; batches of training
+data come converted. Images reach the encoder as they are, uint8: the network that sees them
+normalises them.
 
 No queues, no history, no clock: these live in the executor.
 """
@@ -11,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +24,7 @@ from dipole.data.core.registry import nearest
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.components import ENCODERS, HEADS, build
 from dipole.policy.noise import Generators
-from dipole.policy.normalizer import Normalizer
+from dipole.policy.normalizer import Normalizer, over_pixels
 from dipole.policy.solvers import Known, SolverConfig
 
 Batch = Mapping[str, Any]
@@ -75,7 +79,8 @@ class Policy(nn.Module):
     def fit(self, statistics: Mapping[str, Statistics]) -> dict[str, list[int]]:
         """Fit the normalisers; returns the constant dimensions, by key, which pass through."""
         for name, feature in _normalised(self.features).items():
-            self._normalizer(name).fit(feature.normalize, statistics[name])
+            pooled = over_pixels if feature.kind == "depth" else lambda each: each
+            self._normalizer(name).fit(feature.normalize, pooled(statistics[name]))
         found = {name: self._normalizer(name).constant for name in self.normalizers}
         return {name: constant for name, constant in found.items() if constant}
 
@@ -100,7 +105,7 @@ class Policy(nn.Module):
         return loss
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
-        """The Context of an observation in the robot's units, on the policy's device."""
+        """The Context of an observation as a batch has it, converted, on the policy's device."""
         present = [name for name in self.features.observation if name in observation]
         normalised = {
             name: self._normalizer(name).normalize(value) if name in self.normalizers else value
@@ -108,13 +113,25 @@ class Policy(nn.Module):
         }
         return self.encoder(normalised)
 
-    def normalize_action(self, chunk: Tensor) -> Tensor:
-        """A chunk [B, H, A] in the robot's units, normalised."""
-        return self._normalizer("action").normalize(chunk.to(self.device))
+    def normalize_action(self, chunk: Any) -> Tensor:
+        """A chunk [B, H, A] in the robot's numbers, converted and normalised."""
+        return self._normalizer("action").normalize(self._converted(self.features.action, chunk))
 
     def unnormalize_action(self, chunk: Tensor) -> Tensor:
-        """A normalised chunk [B, H, A] in the robot's units."""
+        """A normalised chunk [B, H, A] in the units of training, still converted."""
         return self._normalizer("action").unnormalize(chunk)
+
+    def _converted(self, feature: Feature, values: Any) -> Tensor:
+        """The robot's numbers as the network sees them, on the policy's device."""
+        if not feature.convert:
+            return self._on_device(values)
+        return self._on_device(feature.apply(torch.as_tensor(values).cpu().numpy()))
+
+    def _inverted(self, feature: Feature, values: Tensor) -> Tensor:
+        """What the network gives, in the robot's numbers, on the policy's device."""
+        if not feature.convert:
+            return values
+        return self._on_device(feature.invert(values.cpu().numpy()))
 
     def predict(
         self,
@@ -126,11 +143,12 @@ class Policy(nn.Module):
         init: tuple[Any, float] | None = None,
         solver: SolverConfig | None = None,
     ) -> Tensor:
-        """An action chunk [B, H, A], in the robot's units, for each row of the observation.
+        """An action chunk [B, H, A], in the robot's numbers, for each row of the observation.
 
-        observation: {name: [B, To, *shape]}, tensors or arrays in the robot's units. generator:
+        observation: {name: [B, To, *stored_shape]}, tensors or arrays of the robot's numbers.
+        generator:
         one, or a list of B so that each row's noise is its own. noise: [B, H, A], normalised,
-        instead of drawing it. known, init: see the head; chunks in the robot's units.
+        instead of drawing it. known, init: see the head; chunks in the robot's numbers.
 
         Action k of the chunk belongs to the time of observation k: those to execute are To - 1 to
         To - 2 + Ta. Raises ConfigError for a key that is missing or of another shape.
@@ -150,17 +168,24 @@ class Policy(nn.Module):
         solver: SolverConfig | None,
     ) -> Tensor:
         checked = self._check(observation)
-        action = self._normalizer("action")
         options: dict[str, Any] = {"noise": noise, "solver": solver}
-        if known is not None:
-            values, mask = self._on_device(known.values), self._on_device(known.mask)
-            options["known"] = replace(
-                known, values=action.normalize(values), mask=mask.to(action.scale.dtype)
-            )
+        if known is not None and torch.as_tensor(known.mask).any():
+            options["known"] = self._normalize_known(known)
         if init is not None:
-            options["init"] = (action.normalize(self._on_device(init[0])), init[1])
+            options["init"] = (self.normalize_action(init[0]), init[1])
         given = {name: option for name, option in options.items() if option is not None}
-        return self.unnormalize_action(self.head.sample(self.encode(checked), generator, **given))
+        drawn = self.head.sample(self.encode(checked), generator, **given)
+        return self._inverted(self.features.action, self.unnormalize_action(drawn))
+
+    def _normalize_known(self, known: Known) -> Known:
+        """Parts of a chunk that are known, converted and normalised."""
+        action, values, mask = self.features.action, known.values, known.mask
+        if action.convert:
+            stored = torch.as_tensor(mask).cpu().numpy()
+            values = _filled(torch.as_tensor(values).cpu().numpy(), stored)
+            mask = torch.from_numpy(action.conversions.spread(stored))
+        values = self.normalize_action(values)
+        return replace(known, values=values, mask=self._on_device(mask).to(values.dtype))
 
     def looks(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """What the policy looks at, by camera: see `dipole.policy.encoders.looks`. Nothing for
@@ -173,17 +198,22 @@ class Policy(nn.Module):
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation, each number within what its normaliser takes to [-1, 1]: to try a
-        policy without data."""
+        policy without data. As `predict` takes it, in the robot's numbers."""
+        drawn = self._fake_observation(batch_size)
+        features = self.features.observation
+        return {name: self._inverted(features[name], value) for name, value in drawn.items()}
+
+    def _fake_observation(self, batch_size: int) -> dict[str, Tensor]:
         return {
             name: self._fake((batch_size, self.window.n_obs_steps), name, feature)
             for name, feature in self.features.observation.items()
         }
 
     def fake_batch(self, batch_size: int = 2) -> dict[str, Any]:
-        """A random training batch; see `fake_observation`."""
+        """A random training batch, converted as those of a dataset; see `fake_observation`."""
         lead = (batch_size, self.window.horizon)
         return {
-            "observation": self.fake_observation(batch_size),
+            "observation": self._fake_observation(batch_size),
             "action": self._fake(lead, "action", self.features.action),
             "action_is_pad": torch.zeros(lead, dtype=torch.bool, device=self.device),
         }
@@ -204,6 +234,7 @@ class Policy(nn.Module):
         return torch.as_tensor(value, device=self.device)
 
     def _check(self, observation: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The observation as the encoder needs it: shapes and dtypes checked, converted."""
         checked = {}
         for name, feature in self.features.observation.items():
             if name not in observation:
@@ -214,8 +245,8 @@ class Policy(nn.Module):
                     f"it has {', '.join(observation) or 'nothing'}; "
                     f"the policy needs {', '.join(self.features.observation)}"
                 )
-            value = self._on_device(observation[name])
-            wanted = (self.window.n_obs_steps, *feature.shape)
+            value = torch.as_tensor(observation[name])
+            wanted = (self.window.n_obs_steps, *feature.stored_shape)
             if tuple(value.shape[1:]) != wanted:
                 raise ConfigError(
                     f"observation {name!r} has shape {list(value.shape)}, "
@@ -224,8 +255,15 @@ class Policy(nn.Module):
             if feature.kind == "image" and value.dtype != torch.uint8:
                 dtype = str(value.dtype).removeprefix("torch.")
                 raise ConfigError(f"observation {name!r} is {dtype}: pictures are uint8, 0 to 255")
-            checked[name] = value
+            checked[name] = self._converted(feature, value)
         return checked
+
+
+def _filled(values: np.ndarray, mask: np.ndarray) -> Any:
+    """Actions [B, H, A], those of which nothing is known replaced by one that is known: what stands
+    there need not be a rotation."""
+    known = np.asarray(mask.any(-1))
+    return np.where(known[..., None], values, values[known][0])
 
 
 def _normalised(features: Features) -> dict[str, Feature]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers.plain import plain
@@ -49,7 +50,10 @@ class Port:
 
 
 class SamplingLoop(nn.Module):
-    """Tensors in the order of `inputs` -> chunk [B, H, A] in the robot's units.
+    """Tensors in the order of `inputs` -> chunk [B, H, A] in the units of training.
+
+    Inputs and chunk are converted (see `dipole.data.Feature.convert`): whoever runs it applies and
+    inverts that outside.
 
     The solver's steps are unrolled, and what the denoiser makes of their times is a constant. Noise
     is an input, [B, H, A] and, where the solver adds fresh noise, [N, B, H, A] with one entry for
@@ -74,7 +78,7 @@ class SamplingLoop(nn.Module):
     def output(self) -> Port:
         action = self.policy.features.action
         shape: tuple[int | str, ...] = (BATCH, self.policy.window.horizon, *action.shape)
-        return Port("chunk", shape, "float32", "the robot's")
+        return Port("chunk", shape, "float32", _units(action))
 
     def forward(self, *tensors: Tensor) -> Tensor:
         given = dict(zip([port.name for port in self.inputs], tensors, strict=True))
@@ -166,6 +170,10 @@ def step_rows(table: Sequence[SolverStep]) -> Tensor:
     return torch.tensor([astuple(step)[1:] for step in table])
 
 
+def _units(feature: Feature) -> str:
+    return "the robot's, converted as features say" if feature.convert else "the robot's"
+
+
 def _inputs(policy: Policy, n_fresh: int) -> Sequence[Port]:
     chunk: tuple[int, ...] = (policy.window.horizon, *policy.features.action.shape)
     ports = [
@@ -173,7 +181,7 @@ def _inputs(policy: Policy, n_fresh: int) -> Sequence[Port]:
             OBSERVATION + name,
             (BATCH, policy.window.n_obs_steps, *feature.shape),
             str(feature.dtype),
-            "the robot's",
+            _units(feature),
         )
         for name, feature in policy.features.observation.items()
     ]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.convert import Progress, Selection, request, work_folder
+from dipole.data.convert import Progress, conversion_identity, work_folder
 from dipole.data.core.errors import DataError
 from dipole.data.export.lerobot_tables import (
     FrameStatistics,
@@ -28,8 +28,9 @@ from dipole.data.export.lerobot_tables import (
     tasks_table,
     together,
 )
+from dipole.data.sources.combine.selected import refuse_absent
 from dipole.data.sources.lerobot.reader import LeRobotSource
-from dipole.data.sources.source import Source, SourceEpisode, SourceInfo, pieces
+from dipole.data.sources.source import EpisodeRef, Source, frame_ranges
 from dipole.data.store.publish import publish
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import PacketTable, VideoError, VideoReader, cut, video_error
@@ -43,41 +44,46 @@ SAMPLED = 100  # pictures of an episode whose statistics are taken, evenly
 def export_lerobot(
     source: Source,
     path: Path,
-    selection: Selection | None = None,
     progress: Progress = lambda done, total, what: None,
 ) -> None:
-    """Write what is selected of a source as LeRobot v3.0 to the folder `path`.
+    """Write a source as LeRobot v3.0 to the folder `path`.
 
     Raises DataError for what cannot be read, and where `path` exists.
     """
-    selection = selection or Selection()
-    about = selection.of(source.about)
-    if about.fps is None:
-        raise DataError(f"{about.path}: its frames per second are not recorded; LeRobot needs them")
-    with work_folder(path, {"to": "lerobot", **request(about, selection)}) as work:
-        written = _Export(source, about, work, progress).run()
+    info = source.info
+    refuse_absent(source)
+    if info.fps is None:
+        raise DataError(f"{info.path}: its frames per second are not recorded; LeRobot needs them")
+    with work_folder(path, {"to": "lerobot", **conversion_identity(source)}) as work:
+        written = _Export(source, work, progress).run()
         progress(1, 1, "reading it back")
-        compare(source, about, LeRobotSource(written))
+        compare(source, LeRobotSource(written))
         publish(written, path)
 
 
 class _Export:
     """One export under way."""
 
-    def __init__(self, source: Source, about: SourceInfo, work: Path, progress: Progress) -> None:
-        self._source, self._about, self._progress = source, about, progress
+    def __init__(self, source: Source, work: Path, progress: Progress) -> None:
+        self._source, self._info, self._progress = source, source.info, progress
+        self._episodes = source.episodes()
+        about = self._info
+        # Lengths and words come with an opened episode.
+        opened = [source.open(ref) for ref in self._episodes]
+        self._lengths = {episode.ref.id: episode.n_frames for episode in opened}
+        self._tasks = {e.ref.id: e.tasks[0][1] if e.tasks else "" for e in opened}
         self._work, self._root = work, work / "dataset"
         self._fps = about.fps or 1.0
         self._videos = self._video_keys()
         self._features = features(about.frames, self._videos)
-        self._words = list(dict.fromkeys(episode.task for episode in about.episodes))
+        self._words = list(dict.fromkeys(self._tasks.values()))
         self._names = {key: lerobot_key(key, frame) for key, frame in about.frames.items()}
         if len(set(self._names.values())) < len(self._names):
             raise DataError(f"{about.path}: two keys have one name in LeRobot: {self._names}")
 
     def run(self) -> Path:
         rows: list[dict[str, Any]] = []
-        total = sum(episode.n_frames for episode in self._about.episodes)
+        total = sum(self._lengths.values())
         for file, group in enumerate(self._groups()):
             noted = self._work / f"rows_{file:06d}.json"  # written when a file is whole
             if not noted.exists():
@@ -88,24 +94,24 @@ class _Export:
         self._write_meta(rows)
         return self._root
 
-    def _groups(self) -> list[list[SourceEpisode]]:
+    def _groups(self) -> list[list[EpisodeRef]]:
         """Episodes that share a data file."""
-        stored = [f for key, f in self._about.frames.items() if key not in self._videos]
+        stored = [f for key, f in self._info.frames.items() if key not in self._videos]
         frame_bytes = sum(
             int(np.prod(f.shape or (), dtype=np.int64)) * np.dtype(f.dtype).itemsize for f in stored
         )
-        groups: list[list[SourceEpisode]] = []
+        groups: list[list[EpisodeRef]] = []
         room = 0
-        for episode in self._about.episodes:
-            if episode.n_frames * frame_bytes > room or not groups:
+        for episode in self._episodes:
+            if self._lengths[episode.id] * frame_bytes > room or not groups:
                 groups.append([])
                 room = FILE_BYTES
             groups[-1].append(episode)
-            room -= episode.n_frames * frame_bytes
+            room -= self._lengths[episode.id] * frame_bytes
         return groups
 
     def _write_file(
-        self, file: int, group: list[SourceEpisode], number: int, first: int, total: int
+        self, file: int, group: list[EpisodeRef], number: int, first: int, total: int
     ) -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
 
@@ -115,28 +121,28 @@ class _Export:
         rows = []
         with pq.ParquetWriter(beside, data_schema(self._features)) as writer:
             for episode in group:
-                self._progress(first, total, f"episode {episode.number}")
+                self._progress(first, total, f"episode {episode.id}")
                 row, table = self._episode(episode, number, first)
                 writer.write_table(table)
                 rows.append(row | _where("data", file))
-                number, first = number + 1, first + episode.n_frames
+                number, first = number + 1, first + self._lengths[episode.id]
         os.replace(beside, path)
         return rows
 
-    def _episode(self, episode: SourceEpisode, number: int, first: int) -> tuple[Any, Any]:
+    def _episode(self, episode: EpisodeRef, number: int, first: int) -> tuple[Any, Any]:
         """An episode's row in meta/episodes, and its frames as an arrow table."""
         import pyarrow as pa
 
-        n = episode.n_frames
+        n = self._lengths[episode.id]
         row: dict[str, Any] = {
             "episode_index": number,
-            "tasks": [episode.task],
+            "tasks": [self._tasks[episode.id]],
             "length": n,
             "dataset_from_index": first,
             "dataset_to_index": first + n,
         }
         columns: dict[str, Any] = {}
-        for key, schema in self._about.frames.items():
+        for key, schema in self._info.frames.items():
             statistics: Statistics = (
                 PictureStatistics() if is_picture(schema) else FrameStatistics()
             )
@@ -150,7 +156,7 @@ class _Export:
             "frame_index": np.arange(n),
             "episode_index": np.full(n, number),
             "index": np.arange(first, first + n),
-            "task_index": np.full(n, self._words.index(episode.task)),
+            "task_index": np.full(n, self._words.index(self._tasks[episode.id])),
         }
         for name, values in counters.items():
             counted = FrameStatistics()
@@ -161,23 +167,23 @@ class _Export:
         return row, pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _column(
-        self, episode: SourceEpisode, key: str, schema: FrameSchema, statistics: Statistics
+        self, episode: EpisodeRef, key: str, schema: FrameSchema, statistics: Statistics
     ) -> Any:
         import pyarrow as pa
 
-        place = f"{self._about.path}: {key!r}, episode {episode.number}"
+        place = f"{self._info.path}: {key!r}, episode {episode.id}"
         parts = []
-        for start, stop in pieces(schema, episode.n_frames):
-            frames = schema.fit(place, self._source.read(episode, key, start, stop))
+        for start, stop in frame_ranges(schema, self._lengths[episode.id]):
+            frames = schema.fit(place, self._source.open(episode).read(key, start, stop))
             parts.append(column(frames, self._features[self._names[key]]))
             statistics.add(frames)
         return pa.chunked_array(parts)
 
     def _video(
-        self, episode: SourceEpisode, number: int, key: str, statistics: Statistics
+        self, episode: EpisodeRef, number: int, key: str, statistics: Statistics
     ) -> dict[str, Any]:
         """Copy an episode's video; what its row says of it."""
-        clip = self._source.clip(episode, key)
+        clip = self._source.open(episode).clip(key)
         name = self._names[key]
         path = self._root / "videos" / name / _place(number, "mp4")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,27 +191,30 @@ class _Export:
             if clip is None:
                 raise VideoError("it is no video, as that of other episodes is")
             table = PacketTable.of(clip.path)
-            offset = clip.first - table.span(clip)[0]
+            offset = clip.start_frame - table.span(clip)[0]
             if not path.exists():
                 cut(clip, path, self._fps, table)
             reader = VideoReader(open(path, "rb"))  # noqa: SIM115  the reader closes it
-            step = max(episode.n_frames // SAMPLED, 1)
-            for frame in reader.frames(range(offset, offset + episode.n_frames, step)):
+            step = max(self._lengths[episode.id] // SAMPLED, 1)
+            for frame in reader.frames(range(offset, offset + self._lengths[episode.id], step)):
                 statistics.add(frame[None])
             reader.close()
         except VideoError as error:
-            place = f"{self._about.path}: {key!r}, episode {episode.number}"
+            place = f"{self._info.path}: {key!r}, episode {episode.id}"
             raise video_error(place, error) from error
         begin = offset / self._fps
-        times = {"from_timestamp": begin, "to_timestamp": begin + episode.n_frames / self._fps}
+        times = {
+            "from_timestamp": begin,
+            "to_timestamp": begin + self._lengths[episode.id] / self._fps,
+        }
         said = {f"videos/{name}/{word}": value for word, value in times.items()}
         return said | _where(f"videos/{name}", number)
 
     def _video_keys(self) -> dict[str, dict[str, Any]]:
         """For each camera that is video: what info.json says of it."""
         said = {}
-        for key, schema in self._about.frames.items():
-            clip = self._source.clip(self._about.episodes[0], key)
+        for key, schema in self._info.frames.items():
+            clip = self._source.open(self._episodes[0]).clip(key)
             if clip is None:
                 continue
             height, width, channels = schema.shape or (0, 0, 3)
@@ -245,7 +254,7 @@ class _Export:
         n_frames = rows[-1]["dataset_to_index"]
         info = {
             "codebase_version": "v3.0",
-            "robot_type": self._about.environment.get("id") or None,
+            "robot_type": self._info.environment.get("id") or None,
             "total_episodes": len(rows),
             "total_frames": n_frames,
             "total_tasks": len(self._words),
@@ -266,22 +275,23 @@ class _Export:
 _STATISTICS = ("min", "max", "mean", "std", "count")
 
 
-def compare(source: Source, about: SourceInfo, written: Source) -> None:
+def compare(source: Source, written: Source) -> None:
     """Raise DataError where what was written differs from the source, or has fewer frames."""
-    for episode, there in zip(about.episodes, written.about.episodes, strict=True):
-        for key, schema in about.frames.items():
+    for ref, written_ref in zip(source.episodes(), written.episodes(), strict=True):
+        episode, there = source.open(ref), written.open(written_ref)
+        for key, schema in source.info.frames.items():
             name = lerobot_key(key, schema)
-            clip = written.clip(there, name)
-            place = f"{written.about.path}: {name!r}, episode {there.number}"
+            clip = there.clip(name)
+            place = f"{written.info.path}: {name!r}, episode {written_ref.id}"
             try:
                 if clip is not None:
                     PacketTable.of(clip.path).span(clip)
                     continue
             except VideoError as error:
                 raise video_error(place, error) from error
-            for start, stop in pieces(schema, episode.n_frames):
-                was = schema.fit(place, source.read(episode, key, start, stop))
-                read = written.read(there, name, start, stop).reshape(was.shape)
+            for start, stop in frame_ranges(schema, episode.n_frames):
+                was = schema.fit(place, episode.read(key, start, stop))
+                read = there.read(name, start, stop).reshape(was.shape)
                 if not np.array_equal(was, read):
                     raise DataError(f"{place}: what was written reads differently: the disk?")
 

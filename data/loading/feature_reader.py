@@ -92,20 +92,25 @@ class FeatureReader:
         return self._convert(flat).reshape(*frames.shape, *self.shape)
 
     def _convert(self, frames: np.ndarray) -> np.ndarray:
+        try:
+            converted = self.feature.apply(self._select(frames))
+        except DataError as error:
+            raise DataError(f"{self.where}: {error}") from error
+        return converted if self._map is None else self._map(converted)
+
+    def _select(self, frames: np.ndarray) -> np.ndarray:
+        """The robot's numbers: columns and transform; pictures as uint8."""
         if frames.ndim == 1:  # an array with one number per frame
             frames = frames[:, None]
         if self.feature.columns is not None:
             frames = frames[..., list(self.feature.columns)]
         if self.feature.kind == "image":
-            return np.ascontiguousarray(self._as_image(frames))
-        if self._transform is not None:
-            frames = self._transform(frames)
-        converted = np.ascontiguousarray(frames, self.feature.dtype)
-        return converted if self._map is None else self._map(converted)
+            return self._as_image(frames)
+        return frames if self._transform is None else self._transform(frames)
 
     def _as_image(self, frames: np.ndarray) -> np.ndarray:
         if self._range is not None:
-            frames = as_uint8(frames, self._range, self.where)
+            frames = as_uint8(frames, self._range)
         if self._transform is None:
             return frames
         made = self._transform(frames)
@@ -115,7 +120,7 @@ class FeatureReader:
         if not inside:  # NaN included
             said = f"{made.dtype} from {made.min():g} to {made.max():g}"
             raise DataError(
-                f"{self.where}: transform {self.feature.transform!r} returns {said}. A picture's "
+                f"transform {self.feature.transform!r} returns {said}. A picture's "
                 "transform returns uint8, or floats from 0 to 1"
             )
         rounded: np.ndarray = np.rint(made * 255).astype(np.uint8)
@@ -130,17 +135,18 @@ class FeatureReader:
                 f"whose frames have shape {list(stored)}. Columns count from 0"
             )
         if feature.kind == "image":
-            found = image_range(array)
-            if found is None and feature.transform is None:
+            top = image_range(array)
+            if top is None and feature.transform is None:
                 raise DataError(
                     f"{self.where}: array {self.key!r} is {array.dtype}, and its values are no "
                     "picture's: uint8, or whole numbers from 0 to 255, or 255ths from 0 to 1, is "
                     "needed. Convert it to uint8"
                 )
-            self._range = found
-        shape = self._convert(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
-        if shape != feature.shape:
+            self._range = top
+        found = self._select(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
+        if found != feature.stored_shape:
+            before = " before convert" if feature.convert else ""
             raise DataError(
-                f"{self.where}: shape {list(feature.shape)} expected, but array {self.key!r} "
-                f"gives {list(shape)}. Mend the shape, the columns or the source"
+                f"{self.where}: shape {list(feature.stored_shape)} expected{before}, but array "
+                f"{self.key!r} gives {list(found)}. Mend the shape, the columns or the source"
             )

@@ -4,45 +4,59 @@ A feature takes one stored array, keeps some of its columns, and may transform t
 
     state [N, 5] --columns (0, 1)--> agent_pos [N, 2]
     state [N, 5] --transform "pusht_keypoints"--> keypoint [N, 9, 2]
+
+So far these are the robot's numbers: those that an environment or a robot gives and takes.
+`convert` makes of them, column by column and invertibly, the numbers that the network sees:
+
+    pose [N, 7] --convert columns (3, 4, 5, 6) by quaternion_to_6d--> [N, 9]
+
+Data, simulation and deployment use `Feature.apply` alike; what the policy does goes back through
+`Feature.invert`.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import Registry, nearest
 from dipole.data.core.units import Units, read_units
+from dipole.data.loading.image_values import looks_like_images
 from dipole.data.loading.recorded import as_recorded
 from dipole.data.store.store import EpisodeStore
+from dipole.data.transforms.conversion import Conversion, Conversions, stored_size
 
 Transform = Callable[[np.ndarray], np.ndarray]
 # Frame-wise: [N, ...] -> [N, *shape]. Whoever knows what a state means registers here, e.g.
 # dipole.envs.
 TRANSFORMS: Registry[Transform] = Registry("transform")
 
-KINDS = ("state", "image", "action")
-NORMALIZATIONS = ("limits", "gaussian", "identity", "image")
+KINDS = ("state", "image", "depth", "action")
+NORMALIZATIONS = ("limits", "quantiles", "gaussian", "identity", "image")
 
 
 @dataclass(frozen=True)
 class Feature:
     """One entry of an observation, or the action.
 
-    shape: Of one frame, after columns and transform.
-    kind: state, image or action.
+    shape: Of one frame as the network sees it, after columns, transform and convert.
+    kind: state, image, depth or action.
     source: The stored array, by default the feature's own name.
     columns: Which entries of the source's last axis, in order.
     transform: A name in TRANSFORMS.
-    normalize: limits, gaussian or identity, by default limits.
-    units: Of its numbers: one for all, or one for each entry of the last axis; "" where unknown.
-    names: Of a vector's entries, in order; empty where unknown.
+    convert: Transforms of columns of what this gives, in COLUMN_TRANSFORMS; see docs/transforms.md.
+    normalize: limits, quantiles, gaussian or identity, by default limits.
+    units: Of the robot's numbers, before convert: one for all, or one for each entry of the last
+        axis; "" where unknown.
+    names: Of a vector's entries, before convert, in order; empty where unknown.
 
     Images are uint8 [height, width, channels] and stay so: what sees them normalises them
-    ("image"). Everything else becomes float32.
+    ("image"). Everything else becomes float32. Depth is [height, width, 1] and normalised by the
+    limits over all of its pixels, or not at all.
     """
 
     shape: tuple[int, ...]
@@ -53,9 +67,11 @@ class Feature:
     normalize: str = ""
     units: Units = ""
     names: tuple[str, ...] = ()
+    convert: tuple[Conversion, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _integers("shape", self.shape))
+        object.__setattr__(self, "convert", _conversions(self.convert))
         if not self.normalize:
             default = "image" if self.kind == "image" else "limits"
             object.__setattr__(self, "normalize", default)
@@ -79,24 +95,101 @@ class Feature:
                 f"a feature of kind {self.kind!r} normalised by {self.normalize!r}: images, and "
                 "only they, are 'image', which leaves it to what sees them; leave normalize out"
             )
+        if self.kind == "depth":
+            self._check_depth()
+        self._check_convert()
         self._check_meaning()
+
+    def _check_depth(self) -> None:
+        if len(self.shape) != 3 or self.shape[-1] != 1:
+            raise ConfigError(
+                f"feature shape {list(self.shape)} of kind depth: [height, width, 1] is needed"
+            )
+        if self.normalize not in ("limits", "identity"):
+            raise ConfigError(
+                f"depth normalised by {self.normalize!r}: its pixels share one range: limits, or "
+                "identity"
+            )
+
+    def _check_convert(self) -> None:
+        if not self.convert:
+            return
+        if self.kind in ("image", "depth") or not self.shape:
+            raise ConfigError(
+                f"convert for a feature of kind {self.kind!r} and shape {list(self.shape)}: it is "
+                "for vectors of states and actions"
+            )
+        size = stored_size(self.convert, self.shape[-1])
+        grown = self.shape[-1] - size
+        if size < 1:
+            raise ConfigError(
+                f"feature shape {list(self.shape)}: after convert, which adds {grown} columns, "
+                "there are more than that; give the shape that the network sees"
+            )
+        try:
+            made = self.conversions.output_size
+        except ConfigError as error:
+            raise ConfigError(
+                f"feature shape {list(self.shape)}, of {size} columns before convert: {error}"
+            ) from error
+        assert made == self.shape[-1]
+
+    @cached_property
+    def conversions(self) -> Conversions:
+        """`convert`, as one function and its inverse."""
+        size = self.shape[-1] if self.shape else 1
+        return Conversions(self.convert, stored_size(self.convert, size))
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Of one frame in the robot's numbers, before convert."""
+        return (*self.shape[:-1], self.conversions.size) if self.convert else self.shape
+
+    @property
+    def network_units(self) -> Units:
+        """Units of what the network sees, after convert."""
+        return self.conversions.units(self.units) if self.convert else self.units
+
+    @property
+    def network_names(self) -> tuple[str, ...]:
+        """Names of what the network sees, after convert."""
+        return self.conversions.names(self.names) if self.convert else self.names
+
+    def apply(self, frames: np.ndarray) -> np.ndarray:
+        """The robot's numbers [..., *stored_shape] as the network sees them, [..., *shape].
+
+        float32, or uint8 for images. Raises DataError for numbers that a transform cannot take.
+        """
+        try:
+            return np.ascontiguousarray(self.conversions.apply(frames), self.dtype)
+        except ValueError as error:
+            raise DataError(f"convert: {error}") from error
+
+    def invert(self, values: np.ndarray) -> np.ndarray:
+        """What the network gives, [..., *shape], in the robot's numbers [..., *stored_shape].
+
+        What is no rotation, and so has no inverse, becomes NaN.
+        """
+        return np.ascontiguousarray(self.conversions.invert(values), self.dtype)
 
     def _check_meaning(self) -> None:
         try:
             object.__setattr__(self, "units", read_units(self.units))
         except ValueError as error:
             raise ConfigError(f"feature {error}") from error
-        if not isinstance(self.units, str) and self.shape[-1:] != (len(self.units),):
+        shape = self.stored_shape
+        if not isinstance(self.units, str) and shape[-1:] != (len(self.units),):
             raise ConfigError(
                 f"feature units {', '.join(self.units)}: {len(self.units)} of them for frames of "
-                f"shape {list(self.shape)}; give one, or one for each entry of the last axis"
+                f"shape {list(shape)}; give one, or one for each entry of the last axis"
             )
         object.__setattr__(self, "names", _words("names", self.names))
-        if self.names and (len(self.names),) != self.shape:
+        if self.names and (len(self.names),) != shape:
             raise ConfigError(
                 f"feature names {', '.join(self.names)}: {len(self.names)} of them for frames of "
-                f"shape {list(self.shape)}; a vector has one for each entry, other shapes none"
+                f"shape {list(shape)}; a vector has one for each entry, other shapes none"
             )
+        self.network_units  # noqa: B018  raises where a transform takes other units
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -120,9 +213,11 @@ class Feature:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; units and names where they are known."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {k: v for k, v in plain.items() if v or k not in ("units", "names")}
+        """Plain JSON; units, names and convert where there are any."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        plain["convert"] = [each.to_dict() for each in self.convert]
+        return {k: v for k, v in plain.items() if v or k not in ("units", "names", "convert")}
 
 
 @dataclass(frozen=True)
@@ -161,7 +256,8 @@ class Features:
 
         def feature(key: str) -> Feature:
             schema = store.schema(key)
-            return Feature(tuple(schema["shape"]) or (1,), schema["kind"])
+            kind = "image" if looks_like_images(store[key]) else schema["kind"]
+            return Feature(tuple(schema["shape"]) or (1,), kind)
 
         observation = {key: feature(key) for key in store.arrays if key != "action"}
         return as_recorded(cls(observation, feature("action")), store)
@@ -190,6 +286,12 @@ class Features:
     def named(self) -> dict[str, Feature]:
         """Observations and "action" in one table."""
         return {**self.observation, "action": self.action}
+
+
+def _conversions(values: Any) -> tuple[Conversion, ...]:
+    if not isinstance(values, list | tuple):
+        raise ConfigError(f"feature convert {values!r}: a list of columns and transforms is needed")
+    return tuple(map(Conversion.from_dict, values))
 
 
 def _words(name: str, values: Any) -> tuple[str, ...]:

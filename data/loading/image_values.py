@@ -39,7 +39,7 @@ def looks_like_images(array: LazyArray) -> bool:
     return by_shape and array.dtype.kind == "f" and image_range(array) is not None
 
 
-def as_uint8(frames: np.ndarray, top: int, where: str) -> np.ndarray:
+def as_uint8(frames: np.ndarray, top: int) -> np.ndarray:
     """frames [N, ...] with values from 0 to top as uint8; raises DataError for others."""
     if frames.dtype == np.uint8:
         return frames
@@ -48,7 +48,7 @@ def as_uint8(frames: np.ndarray, top: int, where: str) -> np.ndarray:
         value = frames[misfits].ravel()[0]
         meant = "whole numbers from 0 to 255" if top == 255 else "255ths from 0 to 1"
         raise DataError(
-            f"{where}: a value of {value:g} in pictures stored as {frames.dtype}; all others are "
+            f"a value of {value:g} in pictures stored as {frames.dtype}; all others are "
             f"{meant}. Convert the dataset to uint8, or mend the recording"
         )
     return np.rint(frames.astype(np.float32) * (255 // top)).astype(np.uint8)

@@ -47,15 +47,15 @@ def _check_feature(part: str, name: str, own: Feature, policy: Feature, same_uni
             f"shape {list(policy.shape)}. Choose columns or a transform that give it"
         )
     size = own.shape[-1] if own.shape else 1
-    if same_units and not are_same(own.units, policy.units, size):
+    if same_units and not are_same(own.network_units, policy.network_units, size):
         raise ConfigError(
-            f"{where} is in {units_text(own.units)}, but the policy's is in "
-            f"{units_text(policy.units)}: convert one of them, or set normalizer: per_part"
+            f"{where} is in {units_text(own.network_units)}, but the policy's is in "
+            f"{units_text(policy.network_units)}: convert one of them, or set normalizer: per_part"
         )
-    if own.names and policy.names and own.names != policy.names:
+    if own.network_names and policy.network_names and own.network_names != policy.network_names:
         raise ConfigError(
-            f"{where} has the names {', '.join(own.names)}, but the policy's are "
-            f"{', '.join(policy.names)}: choose columns in that order"
+            f"{where} has the names {', '.join(own.network_names)}, but the policy's are "
+            f"{', '.join(policy.network_names)}: choose columns in that order"
         )
 
 
@@ -69,20 +69,20 @@ def _check_action(part: "MixturePart", policy: Feature, same_units: bool) -> Non
             f"{where}: {own.shape[0]} numbers to entries {list(entries)} of the policy's {size}. "
             "Give each of them one entry, counted from 0"
         )
-    if own.names and policy.names:
-        expected = tuple(policy.names[entry] for entry in entries)
-        if own.names != expected:
+    if own.network_names and policy.network_names:
+        expected = tuple(policy.network_names[entry] for entry in entries)
+        if own.network_names != expected:
             raise ConfigError(
-                f"{where} has the names {', '.join(own.names)}, but they go to the policy's "
+                f"{where} has the names {', '.join(own.network_names)}, but they go to "
                 f"{', '.join(expected)}: choose columns, or entries, in that order"
             )
     if same_units:
-        wanted = policy.units
+        wanted = policy.network_units
         if not isinstance(wanted, str):
             wanted = tuple(wanted[entry] for entry in entries)
-        if not are_same(own.units, wanted, own.shape[0]):
+        if not are_same(own.network_units, wanted, own.shape[0]):
             raise ConfigError(
-                f"{where} is in {units_text(own.units)}, but the policy's is in "
+                f"{where} is in {units_text(own.network_units)}, but the policy's is in "
                 f"{units_text(wanted)}: convert one of them, or set normalizer: per_part"
             )
 

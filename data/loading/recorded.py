@@ -47,7 +47,7 @@ def _feature(store: EpisodeStore, name: str, feature: "Feature") -> "Feature":
     if feature.transform is not None or key not in store:
         return feature
     schema = store.schema(key)
-    size = feature.shape[-1] if feature.shape else 1
+    size = feature.stored_shape[-1] if feature.stored_shape else 1
     units, names = _chosen(schema, feature.columns, size)
     where = f"the task's feature {name!r}"
     if not same_units(feature.units, units, size):
@@ -60,7 +60,7 @@ def _feature(store: EpisodeStore, name: str, feature: "Feature") -> "Feature":
             f"{where} has the names {', '.join(feature.names)}, but {store.path} has {key!r} as "
             f"{', '.join(names)}: correct one of them, choose by columns, or leave names out"
         )
-    if feature.shape != (size,):
+    if feature.stored_shape != (size,):
         names = ()
     return replace(feature, units=_merged(feature.units, units, size), names=feature.names or names)
 

@@ -68,9 +68,9 @@ class StatisticsCache:
             _FORMAT,
             self.windows.store.fingerprint(),
             self.windows.frame_ranges(),
-            [reader.key, feature.kind, feature.shape, feature.columns, feature.transform, code],
+            {**feature.to_dict(), "source": reader.key, "units": "", "names": [], "code": code},
         ]
-        digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{digest[:32]}.json"
 
 

@@ -6,17 +6,24 @@ name. next_obs repeats obs and is left out, as are text, objects and links to ot
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.source import SourceEpisode, SourceInfo, positive_number
+from dipole.data.sources.source import (
+    EpisodeRef,
+    SourceEpisode,
+    SourceInfo,
+    TaskSpans,
+    positive_number,
+)
 from dipole.data.store.schema import FrameSchema
 
 
-class Hdf5Source:
+class RobomimicSource:
     """Reads the file at `path`; see `Source`."""
 
     def __init__(self, path: Path) -> None:
@@ -33,24 +40,28 @@ class Hdf5Source:
         if "action" not in self._places:
             raise DataError(f"{path}: data/demo_{demos[0]} has no actions: not robomimic's layout")
         frames = {key: self._schema(key, first[place]) for key, place in self._places.items()}
-        episodes = [SourceEpisode(n, self._length(n)) for n in demos]
+        self._refs = [EpisodeRef(n, self._length(n), f"demo_{n}") for n in demos]
         attributes = self._file["data"].attrs
-        self.about = SourceInfo(
-            path, "HDF5 of robomimic", frames, episodes, *_environment(attributes)
-        )
+        self.info = SourceInfo(path, "HDF5 of robomimic", frames, *_environment(attributes))
 
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        place = f"{self._path}: data/demo_{episode.number}/{self._places[key]}"
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self._refs
+
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        return _Demo(self, ref)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def read(self, ref: EpisodeRef, key: str, start: int, stop: int) -> np.ndarray:
+        place = f"{self._path}: data/{ref.name}/{self._places[key]}"
         try:
-            values: np.ndarray = self._dataset(episode.number, key)[start:stop]
+            values: np.ndarray = self._dataset(ref.id, key)[start:stop]
         except (OSError, RuntimeError) as error:
             raise DataError(f"{place}, frames {start} to {stop - 1}: damaged ({error})") from error
         if len(values) != stop - start:
-            raise DataError(f"{place}: {start + len(values)} frames of {episode.n_frames}")
+            raise DataError(f"{place}: {start + len(values)} frames of {ref.n_frames}")
         return values
-
-    def clip(self, episode: SourceEpisode, key: str) -> None:
-        return None
 
     def _demos(self, h5py: Any) -> list[int]:
         group = self._file.get("data")
@@ -78,6 +89,20 @@ class Hdf5Source:
         image = dtype == np.uint8 and len(shape) == 3
         kind = "action" if key == "action" else "image" if image else "state"
         return FrameSchema(shape, dtype, kind)
+
+
+class _Demo:
+    tasks: TaskSpans = ()
+
+    def __init__(self, source: RobomimicSource, ref: EpisodeRef) -> None:
+        self._source, self.ref = source, ref
+        self.n_frames = ref.n_frames or 0
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        return self._source.read(self.ref, key, start, stop)
+
+    def clip(self, key: str) -> None:
+        return None
 
 
 def _datasets(demo: Any, h5py: Any) -> dict[str, str]:

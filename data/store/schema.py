@@ -119,9 +119,9 @@ class FrameSchema:
 
     def fit_clip(self, where: str, clip: Clip) -> Clip:
         """The video itself; raises DataError where its pictures have another shape."""
-        if self.shape is not None and clip.picture != self.shape:
+        if self.shape is not None and clip.frame_shape != self.shape:
             raise DataError(
-                f"{where}: pictures of {list(clip.picture)}, expected {list(self.shape)}"
+                f"{where}: pictures of {list(clip.frame_shape)}, expected {list(self.shape)}"
             )
         return clip
 

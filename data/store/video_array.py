@@ -6,23 +6,35 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.store.lazy_array import LazyArray
-from dipole.data.store.video import VideoError, VideoReader, video_error
+from dipole.data.store.video.clip import VideoError, video_error
+from dipole.data.store.video.container import open_container
+from dipole.data.store.video.decoder import (
+    DecoderPool,
+    IndexedVideo,
+    PacketDecoder,
+    decoder_parameters,
+)
+from dipole.data.store.video.frame_index import read_index
 from dipole.data.store.zarr.tree import Tree
 
-OPEN_VIDEOS = 16  # that stay open: opening one costs as much as decoding a frame
+INDEX_BYTES = 32 * 2**20  # of indices kept, of 1.3 million frames: making one opens the file
 
 
 class VideoArray(LazyArray):
     """Frames uint8 [frames, height, width, 3] in the files videos/<key>/<episode>.mp4.
 
-    ends: of the episodes, exclusive; first_frames: which frame of its file is an episode's first.
+    ends: Of the episodes, exclusive.
+    first_frames: Which frame of its file is an episode's first.
+
+    In memory: INDEX_BYTES of indices, and up to MAX_DECODERS decoders with the frames that they
+    refer to; no decoded frames are kept, which windows in random order would rarely find again.
     """
 
     def __init__(
         self,
         files: Tree,
         key: str,
-        picture: tuple[int, ...],
+        frame_shape: tuple[int, ...],
         ends: np.ndarray,
         first_frames: np.ndarray,
     ) -> None:
@@ -30,9 +42,11 @@ class VideoArray(LazyArray):
         self._ends = ends
         self._first_frames = first_frames
         self._starts = np.concatenate([[0], ends[:-1]])
-        self._open: OrderedDict[int, VideoReader] = OrderedDict()
+        self._videos: OrderedDict[int, IndexedVideo] = OrderedDict()
+        self._index_bytes = 0
+        self._decoders = DecoderPool()
         self.name = key
-        self.shape = (int(ends[-1]), *picture)
+        self.shape = (int(ends[-1]), *frame_shape)
         self.dtype = np.dtype(np.uint8)
         self.chunk_length = 1
         self.n_chunks = self.shape[0]
@@ -74,11 +88,12 @@ class VideoArray(LazyArray):
         start, offset = int(self._starts[episode]), int(self._first_frames[episode])
         pictures: list[np.ndarray] = []
         try:
-            reader = self._reader(episode)
-            for picture in reader.frames((numbers - start + offset).tolist()):
+            video = self._video(episode)
+            decoder = self._decoders[video.parameters]
+            for picture in decoder.frames(video, (numbers - start + offset).tolist()):
                 if picture.shape != self.shape[1:]:
                     raise VideoError(
-                        f"its pictures are {list(picture.shape)}, {list(self.shape[1:])} expected"
+                        f"its frames are {list(picture.shape)}, {list(self.shape[1:])} expected"
                     )
                 pictures.append(picture)
         except VideoError as error:
@@ -91,19 +106,48 @@ class VideoArray(LazyArray):
             raise video_error(place, error) from error
         return pictures
 
-    def _reader(self, episode: int) -> VideoReader:
-        if episode not in self._open:
-            if self._files.size(self.file(episode)) is None:
-                raise VideoError("the video is missing")
-            self._open[episode] = VideoReader(self._files.open(self.file(episode)))
-            if len(self._open) > OPEN_VIDEOS:
-                self._open.popitem(last=False)[1].close()
-        self._open.move_to_end(episode)
-        return self._open[episode]
+    def _video(self, episode: int) -> IndexedVideo:
+        """An episode's video, for which there is a decoder."""
+        video = self._videos.get(episode)
+        if video is None or video.parameters not in self._decoders:
+            self._forget(episode)
+            video = self._open(episode)
+            self._videos[episode] = video
+            self._index_bytes += video.index.nbytes
+            while self._index_bytes > INDEX_BYTES and len(self._videos) > 1:
+                self._forget(next(iter(self._videos)))
+        self._videos.move_to_end(episode)
+        return video
+
+    def _open(self, episode: int) -> IndexedVideo:
+        """Read an episode's index; its container becomes a decoder where none serves it yet."""
+        name = self.file(episode)
+        if self._files.size(name) is None:
+            raise VideoError("the video is missing")
+        file = self._files.open(name)
+        container = None
+        keep = False
+        try:
+            container, header = open_container(file)
+            if header is None:
+                raise VideoError("not an mp4")
+            index = read_index(container, header.reordered)
+            parameters = decoder_parameters(container)
+            if parameters not in self._decoders:
+                self._decoders.add(parameters, PacketDecoder(container, file))
+                keep = True
+        finally:
+            if not keep:
+                if container is not None:
+                    container.close()
+                file.close()
+        files = self._files
+        return IndexedVideo(index, parameters, lambda at, size: files.read(name, at, size))
 
     def _forget(self, episode: int) -> None:
-        if episode in self._open:
-            self._open.pop(episode).close()
+        video = self._videos.pop(episode, None)
+        if video is not None:
+            self._index_bytes -= video.index.nbytes
 
 
 def video_file(key: str, episode: int) -> str:

@@ -45,7 +45,7 @@ class StoreWriter:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             cut(clip, target, fps, table)
-        first_frames.append(clip.first - table.span(clip)[0])
+        first_frames.append(clip.start_frame - table.span(clip)[0])
 
     def finish(
         self,

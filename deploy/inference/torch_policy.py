@@ -73,12 +73,15 @@ def unknown(like: KnownActions) -> KnownActions:
 
 
 def spec_of(policy: Any) -> PolicySpec:
-    """What a policy sees and does, and was trained on, for who has no torch."""
+    """What a policy sees and does, and was trained on, for who has no torch.
+
+    In the robot's numbers: what the policy converts for its network is its own affair.
+    """
     features = policy.features
-    observation = {name: tuple(feature.shape) for name, feature in features.observation.items()}
+    observation = {name: feature.stored_shape for name, feature in features.observation.items()}
     if len(features.action.shape) != 1:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
-    size, inpaints = int(features.action.shape[0]), bool(getattr(policy, "inpaints", False))
+    size, inpaints = int(features.action.stored_shape[0]), bool(getattr(policy, "inpaints", False))
     meaning = {
         name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
         for name, feature in features.named().items()

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from dipole.data.core.units import canonical, each_unit
-from dipole.deploy.robots import rotation as rotations
+from dipole.data.transforms import rotation as rotations
 from dipole.deploy.robots.groups import FULL_TURN, ActionGroup
 from dipole.deploy.robots.robot import Channel
 from dipole.deploy.types import Floats

@@ -6,7 +6,7 @@ next without anything between.
 
 import numpy as np
 
-from dipole.deploy.robots import rotation as rotations
+from dipole.data.transforms import rotation as rotations
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec
 from dipole.deploy.types import Floats
 

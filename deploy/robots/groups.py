@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import canonical
-from dipole.deploy.robots import rotation as rotations
+from dipole.data.transforms import rotation as rotations
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
 

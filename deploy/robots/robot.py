@@ -46,8 +46,8 @@ from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import Units, canonical, each_unit
+from dipole.data.transforms.rotation import SIZES, XYZW
 from dipole.deploy.robots.groups import FULL_TURN, ActionSpec
-from dipole.deploy.robots.rotation import SIZES, XYZW
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
 

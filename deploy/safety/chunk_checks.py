@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DipoleError
-from dipole.deploy.robots import rotation as rotations
+from dipole.data.transforms import rotation as rotations
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec, Kind
 from dipole.deploy.types import Floats
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dipole.data.core.errors import DipoleError
-from dipole.deploy.robots import rotation as rotations
+from dipole.data.transforms import rotation as rotations
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec, Kind
 from dipole.deploy.safety.axis import FLOAT32, ROUNDING, Axis, braking
 from dipole.deploy.types import Floats

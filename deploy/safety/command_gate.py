@@ -6,7 +6,7 @@ the robot is stopped.
 
 import numpy as np
 
-from dipole.deploy.robots import rotation as rotations
+from dipole.data.transforms import rotation as rotations
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec
 from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.safety.supervisor import RobotFault

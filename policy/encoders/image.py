@@ -54,6 +54,11 @@ class ImageEncoder(nn.Module):
         observed = features.observation
         self.cameras = [name for name, f in observed.items() if f.kind == "image"]
         self.states = [name for name, f in observed.items() if f.kind != "image"]
+        if depth := [name for name, f in observed.items() if f.kind == "depth"]:
+            raise ConfigError(
+                f"the image encoder cannot see depth yet ({', '.join(depth)}): leave it out of the "
+                "task's observation, or register an encoder of your own"
+            )
         if not self.cameras:
             raise ConfigError(
                 f"the image encoder has nothing to look at: {', '.join(observed)} are no images. "

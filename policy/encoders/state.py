@@ -20,7 +20,8 @@ class StateEncoder(nn.Module):
 
     def __init__(self, features: Features, window: WindowSpec) -> None:
         super().__init__()
-        images = [name for name, f in features.observation.items() if f.kind == "image"]
+        observed = features.observation
+        images = [name for name, f in observed.items() if f.kind in ("image", "depth")]
         if images:
             raise ConfigError(
                 f"the state encoder cannot see images ({', '.join(images)}): "

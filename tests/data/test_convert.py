@@ -19,9 +19,11 @@ from hypothesis import given, settings
 
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore
-from dipole.data.convert import Selection, convert, spans
+from dipole.data.convert import convert
 from dipole.data.inspection.validate import validate
-from dipole.data.sources.source import open_source
+from dipole.data.sources.combine.selected import selected
+from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
+from dipole.data.sources.registry import open_source
 
 _spec = importlib.util.spec_from_file_location(
     "lerobot_corpus", Path(__file__).with_name("lerobot_corpus.py")
@@ -36,8 +38,29 @@ CAMERA = corpus.CAMERA
 WRITERS = {"v2.1": corpus.write_v21, "v3.0": corpus.write_v30}
 
 
-def converted(source, path, **selection):
-    convert(open_source(source), path, Selection(**selection))
+class Watched(WrappedSource):
+    """A source that calls `before(id, key, start)` before each read."""
+
+    def __init__(self, source, before):
+        super().__init__(source, source.info)
+        self.before = before
+
+    def open(self, ref):
+        return WatchedEpisode(self._source.open(ref), self.before)
+
+
+class WatchedEpisode(WrappedEpisode):
+    def __init__(self, episode, before):
+        super().__init__(episode)
+        self.before = before
+
+    def read(self, key, start, stop):
+        self.before(self.ref.id, key, start)
+        return self._episode.read(key, start, stop)
+
+
+def converted(source, path, images="keep", **selection):
+    convert(selected(open_source(source), **selection), path, images)
     assert validate(path).ok
     return EpisodeStore.open(path)
 
@@ -269,20 +292,17 @@ def test_an_interrupted_conversion_goes_on_and_gives_the_same(tmp_path, monkeypa
     monkeypatch.setattr("dipole.data.store.array_appender.CHUNK_BYTES", 16 * 24 * 3)
     source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "image")
     whole = converted(source, tmp_path / "whole.zarr")
-    opened = open_source(source)
-    read, asked = opened.read, []
+    asked = []
 
-    def stop_at_the_third_episode(episode, key, start, stop):
-        if episode.number == 2 and key == CAMERA:
+    def stop_at_the_third_episode(episode, key, start):
+        if episode == 2 and key == CAMERA:
             raise KeyboardInterrupt
-        return read(episode, key, start, stop)
 
-    opened.read = stop_at_the_third_episode
     with pytest.raises(KeyboardInterrupt):
-        convert(opened, tmp_path / "ours.zarr")
+        convert(Watched(open_source(source), stop_at_the_third_episode), tmp_path / "ours.zarr")
     assert left_behind(tmp_path) == [".ours.zarr.partial", "theirs", "whole.zarr"]
-    opened.read = lambda e, key, a, b: asked.append((e.number, key, a)) or read(e, key, a, b)
-    convert(opened, tmp_path / "ours.zarr")
+    watched = Watched(open_source(source), lambda *what: asked.append(what))
+    convert(watched, tmp_path / "ours.zarr")
     assert left_behind(tmp_path) == ["ours.zarr", "theirs", "whole.zarr"]
     store = EpisodeStore.open(tmp_path / "ours.zarr")
     assert np.array_equal(store[CAMERA][:], whole[CAMERA][:])
@@ -293,19 +313,21 @@ def test_an_interrupted_conversion_goes_on_and_gives_the_same(tmp_path, monkeypa
 
 KILLED = """
 import os, signal, sys
+from pathlib import Path
 from dipole.data.convert import convert
-from dipole.data.sources.source import open_source
+from dipole.data.sources.registry import open_source
 
 source = open_source(sys.argv[1])
-read = source.read
+Episode = type(source.open(source.episodes()[0]))
+read = Episode.read
 
-def read_and_be_killed(episode, key, start, stop):
-    if (episode.number, key) == (1, sys.argv[3]):
+def read_and_be_killed(self, key, start, stop):
+    if (self.ref.id, key) == (1, sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return read(episode, key, start, stop)
+    return read(self, key, start, stop)
 
-source.read = read_and_be_killed
-convert(source, __import__("pathlib").Path(sys.argv[2]))
+Episode.read = read_and_be_killed
+convert(source, Path(sys.argv[2]))
 """
 
 
@@ -379,8 +401,3 @@ def test_the_command_converts(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main(["data", "convert", str(source), "x", "episode=1"]) == 2
     assert "did you mean 'episodes'" in capsys.readouterr().err
-
-
-def test_episodes_are_named_in_runs():
-    assert spans([0, 1, 2, 3, 5, 7, 8]) == "0-3,5,7-8"
-    assert spans([]) == ""

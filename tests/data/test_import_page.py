@@ -10,7 +10,7 @@ import pytest
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.export.lerobot import export_lerobot
-from dipole.data.sources.source import open_source
+from dipole.data.sources.registry import open_source
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data-import.md").read_text()
 

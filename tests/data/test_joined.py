@@ -5,7 +5,8 @@ import pytest
 
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
-from dipole.data.sources.combine.joined import open_joined
+from dipole.data.sources.combine.joined import joined
+from dipole.data.sources.registry import open_source
 
 ARM = {"id": "arm", "version": "1"}
 
@@ -21,11 +22,11 @@ def write(path, lengths, first=0.0, fps=10.0, keys=("state", "action"), environm
 def test_episodes_follow_one_another_with_their_tasks(tmp_path):
     a, b = write(tmp_path / "a.zarr", [3, 2]), write(tmp_path / "b.zarr.zip", [4], first=7)
     assert main(["data", "convert", str(a), str(tmp_path / "c.zarr"), f"also={b}"]) == 0
-    joined = EpisodeStore.open(tmp_path / "c.zarr")
-    assert joined.episode_ends.tolist() == [3, 5, 9]
-    assert joined["action"][:, 0].tolist() == [0, 0, 0, 1, 1, 7, 7, 7, 7]
-    assert joined.tasks == ["task 0", "task 1", "task 7"]
-    assert (joined.fps, joined.environment) == (10.0, ARM)
+    store = EpisodeStore.open(tmp_path / "c.zarr")
+    assert store.episode_ends.tolist() == [3, 5, 9]
+    assert store["action"][:, 0].tolist() == [0, 0, 0, 1, 1, 7, 7, 7, 7]
+    assert store.tasks == ["task 0", "task 1", "task 7"]
+    assert (store.fps, store.environment) == (10.0, ARM)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_episodes_follow_one_another_with_their_tasks(tmp_path):
 def test_datasets_that_do_not_agree_are_refused_by_name(tmp_path, other, said):
     a, b = write(tmp_path / "a.zarr", [3]), write(tmp_path / "b.zarr", [3], **other)
     with pytest.raises(DataError, match=rf"b\.zarr.*{said}.*a\.zarr"):
-        open_joined([a, b])
+        joined([open_source(a), open_source(b)])
 
 
 def test_what_a_dataset_does_not_record_can_be_said(tmp_path):
@@ -52,10 +53,10 @@ def test_what_a_dataset_does_not_record_can_be_said(tmp_path):
     b, out = write(tmp_path / "b.zarr", [4]), tmp_path / "c.zarr"
     said = ["keys=state,action", "fps=10", "environment=arm"]
     assert main(["data", "convert", str(a), str(out), f"also={b}", *said]) == 0
-    joined = EpisodeStore.open(out)
-    assert joined.episode_ends.tolist() == [3, 7]
-    assert set(joined.keys()) == {"state", "action"}
-    assert (joined.fps, joined.environment) == (10.0, {"id": "arm"})
+    store = EpisodeStore.open(out)
+    assert store.episode_ends.tolist() == [3, 7]
+    assert set(store.keys()) == {"state", "action"}
+    assert (store.fps, store.environment) == (10.0, {"id": "arm"})
 
 
 def test_it_can_be_said_of_one_dataset_alone(tmp_path):

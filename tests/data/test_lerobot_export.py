@@ -13,9 +13,10 @@ from hypothesis import given, settings
 
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
-from dipole.data.convert import Selection, convert
+from dipole.data.convert import convert
 from dipole.data.export.lerobot import export_lerobot
-from dipole.data.sources.source import open_source
+from dipole.data.sources.combine.selected import selected
+from dipole.data.sources.registry import open_source
 
 _spec = importlib.util.spec_from_file_location(
     "lerobot_corpus", Path(__file__).with_name("lerobot_corpus.py")
@@ -26,7 +27,7 @@ CAMERA = corpus.CAMERA
 
 
 def there_and_back(path, folder, **selection):
-    export_lerobot(open_source(path), folder / "theirs", Selection(**selection))
+    export_lerobot(selected(open_source(path), **selection), folder / "theirs")
     convert(open_source(folder / "theirs"), folder / "back.zarr")
     return EpisodeStore.open(folder / "back.zarr")
 
@@ -86,7 +87,7 @@ def test_video_goes_out_and_comes_back_as_the_same_frames(tmp_path):
 def exported(tmp_path):
     """Two episodes of 7 and 9 frames, out of an episode store."""
     source = corpus.write_v21(tmp_path / "source", [7, 5, 9], "image")
-    convert(open_source(source), tmp_path / "ours.zarr", Selection(episodes=(2, 0, 1)))
+    convert(selected(open_source(source), episodes=(2, 0, 1)), tmp_path / "ours.zarr")
     export_lerobot(open_source(tmp_path / "ours.zarr"), tmp_path / "theirs")
     return tmp_path / "theirs"
 
@@ -139,7 +140,7 @@ def test_an_interrupted_export_goes_on(tmp_path, monkeypatch):
     read, asked = source.read, []
 
     def stop(episode, *arguments):
-        if episode.number == 2:
+        if episode == 2:
             raise KeyboardInterrupt
         return read(episode, *arguments)
 
@@ -147,7 +148,7 @@ def test_an_interrupted_export_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         export_lerobot(source, tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
-    source.read = lambda e, *rest: asked.append(e.number) or read(e, *rest)
+    source.read = lambda e, *rest: asked.append(e) or read(e, *rest)
     monkeypatch.setattr("dipole.data.export.lerobot.compare", lambda *_: None)
     export_lerobot(source, tmp_path / "theirs")
     assert set(asked) == {2}

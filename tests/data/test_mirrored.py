@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
-from dipole.data.convert import Selection
-from dipole.data.sources.combine.mirrored import with_mirror_image
-from dipole.data.sources.source import open_source
+from dipole.data.convert import conversion_identity
+from dipole.data.sources.combine.mirrored import mirrored
+from dipole.data.sources.registry import open_source
 from dipole.envs.pusht import PushT
 from dipole.envs.pusht_geometry import (
     GOAL_POSE,
@@ -56,31 +56,29 @@ def test_keys_and_episodes_are_chosen_before_the_mirror(tmp_path):
 def test_what_the_mirror_does_not_know_is_named_with_what_it_does(tmp_path):
     a = write(tmp_path / "a.zarr", joint=lambda n: np.zeros((n, 1), np.float32))
     with pytest.raises(DataError, match=r"does not know 'joint'.*keys=action,state.*of your own"):
-        with_mirror_image(open_source(a), "pusht")
+        mirrored(open_source(a), "pusht")
 
 
 def test_a_robot_that_is_not_push_t_is_refused(tmp_path):
     a = write(tmp_path / "a.zarr", img=lambda n: np.zeros((n, 4, 6, 3), np.uint8))
     with pytest.raises(DataError, match=r"'img' has .*\[4, 6, 3\].* understands \[96, 96, 3\]"):
-        with_mirror_image(open_source(a), "pusht")
+        mirrored(open_source(a), "pusht")
     with EpisodeWriter(tmp_path / "arm.zarr", environment={"id": "arm", "version": "1"}) as writer:
         writer.add_episode({"state": np.zeros((3, 5)), "action": np.zeros((3, 2))})
     with pytest.raises(DataError, match=r"recorded in 'arm', and mirror=pusht is that of 'pusht'"):
-        with_mirror_image(open_source(tmp_path / "arm.zarr"), "pusht")
+        mirrored(open_source(tmp_path / "arm.zarr"), "pusht")
     with EpisodeWriter(tmp_path / "joints.zarr") as writer:
         writer.add_episode({"joints": np.zeros((3, 26)), "action": np.zeros((3, 26))})
     with pytest.raises(DataError, match=r"'action' .*\[26\].*of your own"):
-        with_mirror_image(open_source(tmp_path / "joints.zarr"), "pusht")
+        mirrored(open_source(tmp_path / "joints.zarr"), "pusht")
 
 
 def test_a_half_done_conversion_without_the_mirror_is_not_gone_on_with(tmp_path):
-    from dipole.data.convert import request
-
     source = open_source(write(tmp_path / "a.zarr"))
-    mirrored = with_mirror_image(source, "pusht")
-    twice = with_mirror_image(mirrored, "pusht")
-    words = [request(s.about, Selection()) for s in (source, mirrored, twice)]
-    assert words[0] != words[1] != words[2]
+    once = mirrored(source, "pusht")
+    twice = mirrored(once, "pusht")
+    identities = [conversion_identity(s) for s in (source, once, twice)]
+    assert identities[0] != identities[1] != identities[2]
 
 
 @given(STATES)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.transforms.rotation import MATRIX, SIX, SIX_COLUMNS, SIZES, VECTOR, WXYZ, XYZW
 from dipole.deploy import Channel, ControlLoop, LoopConfig, Reading, VirtualClock
 from dipole.deploy.inference.virtual import VirtualInference
 from dipole.deploy.observations.buffer import ObservationBuffer
@@ -19,7 +20,6 @@ from dipole.deploy.recording.replay import replay
 from dipole.deploy.robots.fit import mismatches
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec
 from dipole.deploy.robots.robot import RobotSpec
-from dipole.deploy.robots.rotation import SIX, SIZES, VECTOR, WXYZ, XYZW
 from dipole.deploy.types import Meaning, PolicySpec
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -107,6 +107,8 @@ WRITTEN = {
     WXYZ: lambda r: r.as_quat()[[3, 0, 1, 2]],
     VECTOR: lambda r: r.as_rotvec(),
     SIX: lambda r: r.as_matrix()[:2].ravel(),
+    SIX_COLUMNS: lambda r: r.as_matrix()[:, :2].T.ravel(),
+    MATRIX: lambda r: r.as_matrix().ravel(),
 }
 
 
@@ -117,8 +119,9 @@ def rotation_of(values, written):
         return Rotation.from_quat(values[[1, 2, 3, 0]])
     if written == VECTOR:
         return Rotation.from_rotvec(values)
-    first, second = values[:3], values[3:]
-    return Rotation.from_matrix(np.stack([first, second, np.cross(first, second)]))
+    first, second = values[:3], values[3:6]
+    matrix = np.stack([first, second, np.cross(first, second)])
+    return Rotation.from_matrix(matrix.T if written == SIX_COLUMNS else matrix)
 
 
 @pytest.mark.parametrize("written", SIZES)

@@ -8,8 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.transforms.rotation import angle
 from dipole.deploy import ActionGroup, ActionSpec, Limits, VirtualClock
-from dipole.deploy.robots.rotation import angle
 from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
 from dipole.deploy.safety.command_filter import CommandFilter, OutsideLimits
 from dipole.deploy.safety.command_gate import CommandGate

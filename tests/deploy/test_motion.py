@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from dipole.data.transforms.rotation import angle
 from dipole.deploy import ActionGroup, ActionSpec, Channel, Limits, LoopConfig, RobotSpec
 from dipole.deploy.chunks.interpolation import Interpolation
 from dipole.deploy.loop.motion import Motion
-from dipole.deploy.robots.rotation import angle
 
 ONE = ActionSpec(("x",), "rad", measured_by="x")
 TURNS = np.pi * 2

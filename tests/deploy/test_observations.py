@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.transforms.rotation import SIX, VECTOR
 from dipole.deploy import (
     ActionGroup,
     ActionSpec,
@@ -26,7 +27,6 @@ from dipole.deploy.inference.virtual import VirtualInference
 from dipole.deploy.loop.states import StateError
 from dipole.deploy.observations.buffer import ObservationBuffer
 from dipole.deploy.observations.history import RecentObservations
-from dipole.deploy.robots.rotation import SIX, VECTOR
 from dipole.deploy.safety.times import check_times
 from dipole.deploy.types import PolicySpec
 

@@ -5,11 +5,11 @@ import pytest
 
 from dipole.data import WindowSpec
 from dipole.data.core.errors import ConfigError
+from dipole.data.transforms.rotation import angle, slerp
 from dipole.deploy import ActionSpec
 from dipole.deploy.chunks.action_queue import ChunkQueue, Verdict
 from dipole.deploy.chunks.blending import make_merger
 from dipole.deploy.chunks.interpolation import Interpolation
-from dipole.deploy.robots.rotation import angle, slerp
 from dipole.deploy.types import Ticket
 
 ONE = ActionSpec(("x",), measured_by="x")

@@ -8,68 +8,105 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.source import (
-    Source,
-    SourceEpisode,
-    SourceInfo,
-    frames_of,
-    open_source,
-    with_missing_metadata,
-)
-from dipole.data.store.video import Clip
+from dipole.data.sources.combine.wrapped import WrappedEpisode
+from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
 
 
-class JoinedSource:
-    """Reads `keys` of `sources`, which agree in their shapes and frame rates; see `Source`.
+def joined(sources: Sequence[Source]) -> Source:
+    """The episodes of `sources` one after another, numbered anew.
 
-    keys: None for all. Episodes are numbered anew, in the order of the sources. Raises DataError,
-    naming both, where two of them do not agree.
+    They agree in their keys, shapes, dtypes, units, frame rates and environments; entries of
+    vectors with the same names in another order are put into the first source's order. Raises
+    DataError, naming both, where two of them do not agree.
     """
+    if not sources:
+        raise DataError("nothing to join: name at least one dataset")
+    return sources[0] if len(sources) == 1 else _Joined(sources)
 
-    def __init__(self, sources: Sequence[Source], keys: Sequence[str] | None = None) -> None:
-        if not sources:
-            raise DataError("nothing to join: name at least one dataset")
-        abouts = [replace(s.about, frames=frames_of(s.about, keys)) for s in sources]
-        first = abouts[0]
-        for other in abouts[1:]:
-            _check_alike(first, other)
-        self._episodes = [(source, e) for source in sources for e in source.about.episodes]
-        starts = np.cumsum([0, *(len(source.about.episodes) for source in sources)]).tolist()
-        absent: dict[str, list[int]] = {}
-        for source, start in zip(sources, starts[:-1], strict=True):
-            place = {e.number: start + k for k, e in enumerate(source.about.episodes)}
-            for key, numbers in source.about.absent.items():
-                absent.setdefault(key, []).extend(place[number] for number in numbers)
-        episodes = [replace(e, number=k) for k, (_, e) in enumerate(self._episodes)]
-        also = tuple(source.about.path for source in sources[1:])
-        environment = _in_common([about.environment for about in abouts])
-        self.about = replace(
-            first, episodes=episodes, absent=absent, also=also, environment=environment
+
+class _Joined:
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = list(sources)
+        first = sources[0].info
+        self._orders = [_entry_orders(first, source.info) for source in sources]
+        self._episodes = [
+            (number, ref) for number, source in enumerate(sources) for ref in source.episodes()
+        ]
+        self._refs = [replace(ref, id=k) for k, (_, ref) in enumerate(self._episodes)]
+        new_ids: list[dict[int, int]] = [{} for _ in sources]
+        for k, (number, ref) in enumerate(self._episodes):
+            new_ids[number][ref.id] = k
+        infos = [source.info for source in sources]
+        named = {
+            key: next((info.frames[key].names for info in infos if info.frames[key].names), ())
+            for key in first.frames
+        }
+        self._info = replace(
+            first,
+            frames={key: replace(f, names=named[key]) for key, f in first.frames.items()},
+            warnings=tuple(_unnamed(infos)),
+            absent=_renumbered([info.absent for info in infos], new_ids),
+            groups={
+                name: tuple(ids)
+                for name, ids in _renumbered([info.groups for info in infos], new_ids).items()
+            },
+            environment=_in_common([info.environment for info in infos]),
+            left_out={key: why for info in infos for key, why in info.left_out.items()},
+            history=(*first.history, *(f"joined {files_state(info)}" for info in infos[1:])),
         )
 
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        source, original = self._episodes[episode.number]
-        return source.read(original, key, start, stop)
+    @property
+    def info(self) -> SourceInfo:
+        own, parts = self._info.warnings, [source.info.warnings for source in self._sources]
+        warnings = dict.fromkeys(warning for part in (own, *parts) for warning in part)
+        return replace(self._info, warnings=tuple(warnings))
 
-    def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
-        source, original = self._episodes[episode.number]
-        return source.clip(original, key)
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self._refs
+
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        number, original = self._episodes[ref.id]
+        episode = self._sources[number].open(original)
+        return _Reordered(episode, self._refs[ref.id], self._orders[number])
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
 
 
-def open_joined(
-    paths: Sequence[str | Path],
-    keys: Sequence[str] | None = None,
-    fps: float | None = None,
-    environment: str = "",
-) -> JoinedSource:
-    """The datasets at `paths`, of any format that is known, as one.
+class _Reordered(WrappedEpisode):
+    def __init__(
+        self, episode: SourceEpisode, ref: EpisodeRef, orders: Mapping[str, list[int]]
+    ) -> None:
+        super().__init__(episode, ref)
+        self._orders = orders
 
-    fps, environment: of those that do not record them; see `with_missing_metadata`.
-    """
-    sources = [open_source(path) for path in paths]
-    for source in sources:
-        with_missing_metadata(source, fps, environment)
-    return JoinedSource(sources, keys)
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        frames = self._episode.read(key, start, stop)
+        return frames[:, self._orders[key]] if key in self._orders else frames
+
+
+def files_state(info: SourceInfo) -> str:
+    """A source's place, what was done to it, and when the newest of its files was changed."""
+    path = info.path.resolve()
+    return " ".join([str(path), f"changed {newest_change(path)}", *info.history])
+
+
+def newest_change(path: Path) -> int:
+    """When the newest of the files at a path was changed, nanoseconds."""
+    files: Sequence[Path] = [*path.rglob("*")] if path.is_dir() else [path]
+    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
+
+
+def _renumbered(
+    tables: Sequence[Mapping[str, Sequence[int]]], new_ids: Sequence[Mapping[int, int]]
+) -> dict[str, list[int]]:
+    """Lists of episode ids by name, of all sources together and by their new ids."""
+    merged: dict[str, list[int]] = {}
+    for table, ids in zip(tables, new_ids, strict=True):
+        for name, old in table.items():
+            merged.setdefault(name, []).extend(ids[id] for id in old if id in ids)
+    return merged
 
 
 def _in_common(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -78,20 +115,62 @@ def _in_common(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
-def _check_alike(first: SourceInfo, other: SourceInfo) -> None:
-    here, there = first.frames, other.frames
-    if set(here) != set(there):
+def _entry_orders(first: SourceInfo, other: SourceInfo) -> dict[str, list[int]]:
+    """For keys whose entries are named in another order: where each of `first`'s entries stands.
+
+    Raises DataError where the two do not agree.
+    """
+    if set(first.frames) != set(other.frames):
         raise DataError(
-            f"{other.path} has the keys {', '.join(sorted(there))}, but {first.path} has "
-            f"{', '.join(sorted(here))}: take what both have by keys=..."
+            f"{other.path} has the keys {', '.join(sorted(other.frames))}, but {first.path} has "
+            f"{', '.join(sorted(first.frames))}: take what both have by keys=..."
         )
-    for key in here:
+    orders = {}
+    for key, schema in first.frames.items():
+        there = other.frames[key]
+        order = _order(first, other, key)
+        if order is not None:
+            orders[key] = order
+            units = there.units
+            units = units if isinstance(units, str) else tuple(units[n] for n in order)
+            there = replace(there, names=schema.names, units=units)
         for what in ("kind", "shape", "dtype", "units", "storage"):
-            one, two = getattr(here[key], what), getattr(there[key], what)
+            one, two = getattr(schema, what), getattr(there, what)
             if one != two:
                 raise DataError(
                     f"{other.path}: {what} of {key!r} is {two!r}, but {one!r} in {first.path}"
                 )
+    _check_recording(first, other)
+    return orders
+
+
+def _order(first: SourceInfo, other: SourceInfo, key: str) -> list[int] | None:
+    """Where `first`'s entries stand in `other`, or None where they stand as they do in `first`."""
+    one, two = first.frames[key].names, other.frames[key].names
+    if one == two or not one or not two:
+        return None
+    if sorted(one) != sorted(two) or len(set(one)) < len(one):
+        raise DataError(
+            f"{other.path}: the entries of {key!r} are {', '.join(two)}, but "
+            f"{', '.join(one)} in {first.path}"
+        )
+    return [two.index(name) for name in one]
+
+
+def _unnamed(infos: Sequence[SourceInfo]) -> list[str]:
+    """Warnings of keys whose entries only some of the sources name."""
+    said = []
+    for key in infos[0].frames:
+        silent = [str(info.path) for info in infos if not info.frames[key].names]
+        if 0 < len(silent) < len(infos):
+            said.append(
+                f"{', '.join(silent)}: the entries of {key!r} have no names; they are taken to be "
+                "in the order of the other datasets"
+            )
+    return said
+
+
+def _check_recording(first: SourceInfo, other: SourceInfo) -> None:
     if first.fps != other.fps:
         raise DataError(
             f"{other.path} {_rate(other)}, but {first.path} {_rate(first)}{_say(first, other)}"
@@ -105,13 +184,13 @@ def _check_alike(first: SourceInfo, other: SourceInfo) -> None:
         )
 
 
-def _rate(about: SourceInfo) -> str:
-    return "records no frame rate" if about.fps is None else f"has {about.fps:g} frames a second"
+def _rate(info: SourceInfo) -> str:
+    return "records no frame rate" if info.fps is None else f"has {info.fps:g} frames a second"
 
 
 def _say(first: SourceInfo, other: SourceInfo) -> str:
     return ": say what is not recorded by fps=N" if None in (first.fps, other.fps) else ""
 
 
-def _where(about: SourceInfo) -> str:
-    return " ".join(map(str, about.environment.values())) or "an unknown environment"
+def _where(info: SourceInfo) -> str:
+    return " ".join(map(str, info.environment.values())) or "an unknown environment"

@@ -4,6 +4,7 @@ Where a scene and its mirror image obey the same laws, a demonstration on the le
 right too. Which numbers change, and how, is known by whoever knows the task.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -11,9 +12,9 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.registry import Registry, nearest
-from dipole.data.sources.combine.joined import JoinedSource
-from dipole.data.sources.source import Source, SourceEpisode, SourceInfo
-from dipole.data.store.video import Clip
+from dipole.data.sources.combine.joined import joined
+from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
+from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo, TaskSpans
 
 Reflect = Callable[[np.ndarray], np.ndarray]  # frames [N, *shape] -> the same, in the mirror
 
@@ -28,11 +29,34 @@ class Reflection:
 
 @dataclass(frozen=True)
 class Mirror:
-    """By key, what is done to its frames. environment: whose mirror it is, where that is recorded;
-    empty for any."""
+    """What changes in a mirror.
+
+    reflections: By key, what is done to its frames.
+    environment: Whose mirror it is, where that is recorded; empty for any.
+    swaps: Pairs of words in tasks that change places: left and right, unless said otherwise.
+    """
 
     reflections: Mapping[str, Reflection]
     environment: str = ""
+    swaps: tuple[tuple[str, str], ...] = (("left", "right"),)
+
+    def words(self, text: str) -> str:
+        """A task's words as they are in the mirror.
+
+        >>> Mirror({}).words("Put the LEFT cup right of the leftmost plate")
+        'Put the RIGHT cup left of the rightmost plate'
+        """
+        other = {one: two for pair in self.swaps for one, two in (pair, pair[::-1])}
+        if not other:
+            return text
+        found = "|".join(map(re.escape, sorted(other, key=len, reverse=True)))
+        pattern = rf"(?<![A-Za-z])({found})(?=(?:most|wards?|hand(?:ed)?)?(?![A-Za-z]))"
+        swap = lambda match: _in_case_of(match[1], other[match[1].lower()])  # noqa: E731
+        return re.sub(pattern, swap, text, flags=re.IGNORECASE)
+
+
+def _in_case_of(model: str, word: str) -> str:
+    return word.upper() if model.isupper() else word.title() if model.istitle() else word
 
 
 # Whoever knows what a key means registers here, e.g. dipole.envs.
@@ -41,71 +65,69 @@ ACTION = {"action"}
 OWN = "For a mirror of your own see docs/data-import.md, joining and mirroring"
 
 
-def with_mirror_image(source: Source, name: str, about: SourceInfo | None = None) -> JoinedSource:
+def mirrored(source: Source, name: str) -> Source:
     """All episodes of `source`, and after them each of them in the mirror `name`.
 
-    about: what to take of the source, as `Selection.of` gives it; None for everything. Raises
-    DataError for what this mirror does not understand, by environment, key or shape, and for video,
-    which is not drawn anew; ConfigError for a mirror that is not known.
+    The words of tasks change sides too. Raises DataError for what this mirror does not understand,
+    by environment, key or shape, and for video, which is not drawn anew; ConfigError for a mirror
+    that is not known.
     """
-    about = about or source.about
-    joined = JoinedSource([_Part(source, about), _InMirror(source, about, name)])
-    joined.about = replace(joined.about, also=about.also, mirror=name)
-    return joined
+    return joined([source, _InMirror(source, name)])
 
 
-class _Part:
-    """What `about` says of `source`; see `Source`."""
-
-    def __init__(self, source: Source, about: SourceInfo) -> None:
-        self._source, self.about = source, about
-
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        return self._source.read(episode, key, start, stop)
-
-    def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
-        return self._source.clip(episode, key)
-
-
-class _InMirror(_Part):
+class _InMirror(WrappedSource):
     """The same as it looks in a mirror."""
 
-    def __init__(self, source: Source, about: SourceInfo, name: str) -> None:
-        super().__init__(source, about)
+    def __init__(self, source: Source, name: str) -> None:
         self._mirror = MIRRORS[name]
-        _check(about, self._mirror, name)
+        info = source.info
+        _check(info, self._mirror, name)
+        super().__init__(source, replace(info, history=(*info.history, f"mirror {name}")))
 
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        frames = super().read(episode, key, start, stop)
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        return _MirroredEpisode(self._source.open(ref), self._mirror)
+
+
+class _MirroredEpisode(WrappedEpisode):
+    def __init__(self, episode: SourceEpisode, mirror: Mirror) -> None:
+        super().__init__(episode)
+        self._mirror = mirror
+
+    @property
+    def tasks(self) -> TaskSpans:
+        return tuple((first, self._mirror.words(text)) for first, text in self._episode.tasks)
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        frames = self._episode.read(key, start, stop)
         return self._mirror.reflections[key].reflect(frames).astype(frames.dtype, copy=False)
 
-    def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
+    def clip(self, key: str) -> None:
         return None
 
 
-def _check(about: SourceInfo, mirror: Mirror, name: str) -> None:
-    recorded = str(about.environment.get("id", ""))
+def _check(info: SourceInfo, mirror: Mirror, name: str) -> None:
+    recorded = str(info.environment.get("id", ""))
     if mirror.environment and recorded and recorded != mirror.environment:
         raise DataError(
-            f"{about.path}: recorded in {recorded!r}, and mirror={name} is that of "
+            f"{info.path}: recorded in {recorded!r}, and mirror={name} is that of "
             f"{mirror.environment!r}. {OWN}"
         )
-    known = [key for key in about.frames if key in mirror.reflections]
-    for key, schema in about.frames.items():
+    known = [key for key in info.frames if key in mirror.reflections]
+    for key, schema in info.frames.items():
         if key not in mirror.reflections:
             hint = nearest(key, mirror.reflections)
             take = f"Take what it knows by keys={','.join(known)}. " if set(known) - ACTION else ""
             raise DataError(
-                f"{about.path}: mirror={name} does not know {key!r}{hint or '.'} {take}{OWN}"
+                f"{info.path}: mirror={name} does not know {key!r}{hint or '.'} {take}{OWN}"
             )
         if schema.storage == "video":
             raise DataError(
-                f"{about.path}: {key!r} is video, which has no mirror image yet: convert it with "
+                f"{info.path}: {key!r} is video, which has no mirror image yet: convert it with "
                 "images=zstd first, and mirror what comes out"
             )
         shape = mirror.reflections[key].shape
         if shape is not None and schema.shape != shape:
             raise DataError(
-                f"{about.path}: {key!r} has frames of shape {list(schema.shape or ())}, and "
+                f"{info.path}: {key!r} has frames of shape {list(schema.shape or ())}, and "
                 f"mirror={name} understands {list(shape)}. {OWN}"
             )

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.source import positive_number, read_json, read_json_lines
+from dipole.data.core.json_files import read_json, read_json_lines
+from dipole.data.sources.source import positive_number
 
 _FIELDS = {
     "episode_chunk", "episode_index", "video_key", "chunk_index", "file_index", "total_episodes"

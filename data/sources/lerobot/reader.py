@@ -6,6 +6,7 @@ task is kept in words; task_index stays a key only where it changes within an ep
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.sources.lerobot.meta import LeRobotEpisode, read_meta
 from dipole.data.sources.lerobot.parquet import numbers, pictures, read_rows
-from dipole.data.sources.source import SourceEpisode, SourceInfo
+from dipole.data.sources.source import (
+    EpisodeRef,
+    SourceEpisode,
+    SourceInfo,
+    TaskSpans,
+    task_spans,
+)
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip, PacketTable, VideoError, video_error
 
@@ -41,40 +48,51 @@ class LeRobotSource:
             for key, schema in frames.items()
             if schema.storage == "video"
         }
-        self.about = SourceInfo(
+        self._tasks = {e.number: _task(e, meta.tasks) for e in meta.episodes}
+        self._refs = [EpisodeRef(e.number, e.n_frames) for e in meta.episodes]
+        self.info = SourceInfo(
             path,
             f"LeRobot v{meta.version}",
             frames,
-            [SourceEpisode(e.number, e.n_frames, _task(e, meta.tasks)) for e in meta.episodes],
             meta.fps,
             {"id": meta.robot, "version": ""} if meta.robot else {},
             {key: missing for key, missing in absent.items() if missing},
         )
 
-    def read(self, episode: SourceEpisode, key: str, start: int, stop: int) -> np.ndarray:
-        place = f"{self._path}: {key!r}, episode {episode.number}"
-        schema = self.about.frames[key]
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self._refs
+
+    def open(self, ref: EpisodeRef) -> SourceEpisode:
+        return _Episode(self, ref, task_spans(self._tasks[ref.id]))
+
+    def close(self) -> None:
+        pass
+
+    def read(self, episode: int, key: str, start: int, stop: int) -> np.ndarray:
+        place = f"{self._path}: {key!r}, episode {episode}"
+        schema = self.info.frames[key]
         shape = schema.shape or ()
-        column = self._column(self._episodes[episode.number], key)
+        column = self._column(self._episodes[episode], key)
         if self._features[key]["dtype"] == "image":
             rows = column.slice(start, stop - start)
             return pictures(rows, shape, place, start, self._path)
         return numbers(column.slice(start, stop - start), shape, place)
 
-    def clip(self, episode: SourceEpisode, key: str) -> Clip | None:
-        schema = self.about.frames[key]
+    def clip(self, episode: int, key: str) -> Clip | None:
+        schema = self.info.frames[key]
         if schema.storage != "video":
             return None
-        video = self._episodes[episode.number].videos[key]
+        there = self._episodes[episode]
+        video = there.videos[key]
         first = 0
         if video.from_second:
             try:
                 times = self._times(video.path)
             except VideoError as error:
-                place = f"{video.path}: {key!r}, episode {episode.number}"
+                place = f"{video.path}: {key!r}, episode {episode}"
                 raise video_error(place, error) from error
-            first = int(np.searchsorted(times, video.from_second - 0.5 / (self.about.fps or 1)))
-        return Clip(video.path, first, episode.n_frames, schema.shape or ())
+            first = int(np.searchsorted(times, video.from_second - 0.5 / (self.info.fps or 1)))
+        return Clip(video.path, first, there.n_frames, schema.shape or ())
 
     def _times(self, path: Path) -> np.ndarray:
         if self._table is None or self._table[0] != path:
@@ -89,6 +107,18 @@ class LeRobotSource:
             if len(self._columns) > _REMEMBERED:
                 self._columns.popitem(last=False)
         return self._columns[wanted]
+
+
+class _Episode:
+    def __init__(self, source: LeRobotSource, ref: EpisodeRef, tasks: TaskSpans) -> None:
+        self._source, self.ref, self.tasks = source, ref, tasks
+        self.n_frames = ref.n_frames or 0
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        return self._source.read(self.ref.id, key, start, stop)
+
+    def clip(self, key: str) -> Clip | None:
+        return self._source.clip(self.ref.id, key)
 
 
 def _task(episode: LeRobotEpisode, tasks: dict[int, str]) -> str:

@@ -2,24 +2,29 @@
 
     quaternion_xyzw, quaternion_wxyz    4 numbers; q and -q are the same rotation
     rotation_vector                     3 numbers: axis times angle, radians
-    rotation_6d                         6 numbers: the first two rows of the matrix (Zhou et al.,
-                                        2019, as PyTorch3D, robomimic and UMI write it)
+    rotation_matrix                     9 numbers: row after row
+    rotation_6d                         6 numbers: the first two rows of the matrix, as PyTorch3D,
+                                        robomimic and UMI write it
+    rotation_6d_columns                 6 numbers: the first two columns, as Zhou et al. (2019)
 
 Euler angles are not among them: they jump. scipy does the same and more, but is 35 MB on a robot's
 computer; tests compare every function here with it. Numbers are plain floats, not arrays: with
-three or four of them that is several times faster.
+three or four of them that is several times faster. For many rotations at once see
+rotation_arrays.py.
 """
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dipole.deploy.types import Floats
+Floats = NDArray[np.float64]
 
 XYZW, WXYZ = "quaternion_xyzw", "quaternion_wxyz"
-VECTOR, SIX = "rotation_vector", "rotation_6d"
-SIZES = {XYZW: 4, WXYZ: 4, VECTOR: 3, SIX: 6}
+VECTOR, MATRIX = "rotation_vector", "rotation_matrix"
+SIX, SIX_COLUMNS = "rotation_6d", "rotation_6d_columns"
+SIZES = {XYZW: 4, WXYZ: 4, VECTOR: 3, MATRIX: 9, SIX: 6, SIX_COLUMNS: 6}
 TINY = 1e-6
 MOST = 1e6  # radians: what is larger has no angle left
 
@@ -115,7 +120,8 @@ def to_quaternion(values: Numbers | Floats, representation: str) -> list[float]:
         if not math.hypot(*numbers) <= MOST:
             raise ValueError(f"the angle of the rotation {numbers} is not finite, or is too large")
         return unit(exponential(numbers))
-    return _from_matrix(_matrix_of_six(numbers))
+    rows = _matrix_of_six(numbers[:6])  # of a matrix's three rows the third follows
+    return _from_matrix(_transposed(rows) if representation == SIX_COLUMNS else rows)
 
 
 def from_quaternion(q: Numbers, representation: str, near: Numbers | Floats) -> list[float]:
@@ -123,8 +129,9 @@ def from_quaternion(q: Numbers, representation: str, near: Numbers | Floats) -> 
     if representation in (XYZW, WXYZ):
         values = [*q] if representation == XYZW else [q[3], *q[:3]]
         return scaled(-1.0, values) if dot(values, [*near]) < 0 else values
-    if representation == SIX:
-        return [number for row in matrix(q)[:2] for number in row]
+    if representation != VECTOR:
+        rows = matrix(q) if representation != SIX_COLUMNS else _transposed(matrix(q))
+        return [number for row in rows for number in row][: SIZES[representation]]
     vector = logarithm(q)
     theta = math.hypot(*vector)
     if theta < TINY:
@@ -142,6 +149,10 @@ def matrix(q: Numbers) -> list[list[float]]:
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
         [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
     ]
+
+
+def _transposed(m: Sequence[Numbers]) -> list[list[float]]:
+    return [list(column) for column in zip(*m, strict=True)]
 
 
 def _matrix_of_six(values: Numbers) -> list[list[float]]:

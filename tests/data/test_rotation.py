@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
-from dipole.deploy.robots import rotation as ro
+from dipole.data.transforms import rotation as ro
 
-REPRESENTATIONS = [ro.XYZW, ro.WXYZ, ro.VECTOR, ro.SIX]
+REPRESENTATIONS = [*ro.SIZES]
 SETTINGS = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
 numbers = st.floats(-1.0, 1.0)
@@ -40,7 +40,9 @@ def written(turned, representation):
         ro.XYZW: lambda: q,
         ro.WXYZ: lambda: q[[3, 0, 1, 2]],
         ro.VECTOR: turned.as_rotvec,
+        ro.MATRIX: turned.as_matrix().ravel,
         ro.SIX: turned.as_matrix()[:2].ravel,
+        ro.SIX_COLUMNS: turned.as_matrix()[:, :2].T.ravel,
     }[representation]()
 
 
@@ -120,7 +122,7 @@ def test_every_representation_is_read_and_written_as_scipy_does(representation):
         assert np.allclose(ro.from_quaternion(q, representation, numbers), numbers, atol=1e-8)
 
 
-@pytest.mark.parametrize("representation", [ro.XYZW, ro.WXYZ, ro.SIX])
+@pytest.mark.parametrize("representation", [ro.XYZW, ro.WXYZ, ro.SIX, ro.SIX_COLUMNS])
 def test_numbers_of_any_length_are_read(representation):
     rng = np.random.default_rng(1)
     for turned in Rotation.random(50, rng):
