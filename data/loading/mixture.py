@@ -12,6 +12,7 @@ no wrist camera (`observation_is_missing`), and no loss for the seventh number o
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Mixture:
         if normalizer not in NORMALIZERS:
             raise ConfigError(f"normalizer is {normalizer!r}: choose {' or '.join(NORMALIZERS)}")
         check_parts(given, features, same_units=normalizer == "merged")
-        self.given, self.features = tuple(given), features
+        self.given, self.features, self.normalizer = tuple(given), features, normalizer
         self.spec = given[0].windows.spec
         self.rescalings: list[dict[str, Rescaling]] = [{} for _ in given]
         if normalizer == "per_part":
@@ -131,6 +132,15 @@ class Mixture:
                 merged[name] = merged_statistics(*zip(*having, strict=True))
         merged["action"] = self._of_action([s["action"] for s in each])
         return merged
+
+    def rescaling_dict(self, part: int) -> dict[str, Any]:
+        """How a part's numbers became the policy's, by feature, as plain JSON of the policy's
+        shapes; empty where all parts share one range."""
+        size, entries = self.features.action.shape[0], self.given[part].entries
+        return {
+            name: (one.spread(entries, size) if name == "action" else one).to_dict()
+            for name, one in self.rescalings[part].items()
+        }
 
     def require_windows(self) -> None:
         """Raise DataError where a part has not a single window."""

@@ -1,6 +1,6 @@
 """What a mixture does with one part's numbers: moved to a common range, put in their places."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,12 @@ class Rescaling:
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """frames: [N, *shape], float32, in the part's numbers -> in the mixture's."""
         return np.asarray(frames * self.scale + self.offset, np.float32)
+
+    def spread(self, entries: Sequence[int], size: int) -> "Rescaling":
+        """Of vectors of `size` numbers, whose other entries stay as they are."""
+        scale, offset = np.ones(size, np.float32), np.zeros(size, np.float32)
+        scale[list(entries)], offset[list(entries)] = self.scale, self.offset
+        return Rescaling(scale, offset)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
