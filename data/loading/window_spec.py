@@ -82,9 +82,8 @@ class WindowSpec:
 
     def _unseen(self, step: Fraction) -> int:
         """Last frames of an episode that are no window's current frame."""
-        ends = np.array([self.horizon - self.n_obs_steps, self.n_action_steps - 1])
-        last, past = _nearest_frame(ends, step).tolist()
-        return int(last - past)
+        real = self.horizon - self.n_obs_steps - self.n_action_steps + 1  # steps after the current
+        return int(_nearest_frame(np.array(real), step))
 
 
 _STEPS = {
