@@ -57,5 +57,6 @@ def as_uint8(frames: np.ndarray, top: int) -> np.ndarray:
 def _misfits(frames: np.ndarray, top: int) -> np.ndarray:
     """Which values are no picture's, bool; NaN is none."""
     levels = frames.astype(np.float32) * (255 // top)
-    near = np.abs(levels - np.rint(levels)) <= _TOLERANCE[top]
+    with np.errstate(invalid="ignore"):  # an infinite one is no level
+        near = np.abs(levels - np.rint(levels)) <= _TOLERANCE[top]
     return ~(near & (levels >= -_TOLERANCE[top]) & (levels <= 255 + _TOLERANCE[top]))

@@ -17,7 +17,7 @@ from dipole.data import (
     WindowSpec,
     make_loader,
 )
-from dipole.data.core.memory import format_bytes, free_memory
+from dipole.data.core.memory import free_memory
 
 LENGTHS = [9, 14, 3, 11]
 
@@ -167,6 +167,19 @@ def test_the_limit_decides(windows):
     assert not loader_of(windows, memory_limit_bytes=frames - 1).resident
 
 
+def test_ranks_share_the_memory(windows):
+    frames = (9 + 14 + 11) * (3 * 4 + 2 * 4 + 4 * 4 * 3)
+    assert loader_of(windows, memory_limit_bytes=2 * frames, rank=1, ranks=2).resident
+    assert not loader_of(windows, memory_limit_bytes=2 * frames - 1, rank=0, ranks=2).resident
+
+
+def test_ranks_together_load_the_batch_of_one(windows):
+    whole = take(loader_of(windows), 5, 1)[0]
+    parts = [take(loader_of(windows, rank=r, ranks=2), 5, 1)[0] for r in (0, 1)]
+    assert torch.equal(parts[0]["action"], whole["action"][0::2])
+    assert torch.equal(parts[1]["action"], whole["action"][1::2])
+
+
 def test_epochs_are_counted_in_windows(windows):
     loader = loader_of(windows, batch_size=4)
     assert loader.epoch(0) == 0
@@ -236,11 +249,3 @@ def test_half_of_the_free_memory_is_the_default_limit():
     limit, free = resident_limit(torch.device("cpu")), free_memory()
     assert 0 < limit < free
     assert limit == pytest.approx(free / 2, rel=0.2)  # others allocate meanwhile
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "text"),
-    [(0, "0 bytes"), (2048, "2 KiB"), (3 * 2**30, "3 GiB"), (2**50, "1024 TiB")],
-)
-def test_bytes_are_written_for_a_person(n_bytes, text):
-    assert format_bytes(n_bytes) == text
