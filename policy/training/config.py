@@ -71,7 +71,7 @@ class TrainConfig:
         try:
             self.memory_limit_bytes  # noqa: B018  raises where it is none
         except ConfigError as error:
-            raise ConfigError(f"train.memory_limit is {error}") from error
+            raise ConfigError(f"train.memory_limit: {error}") from error
         if self.learning_rate <= 0:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
         for part, rate in self.learning_rates.items():

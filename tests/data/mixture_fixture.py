@@ -12,8 +12,8 @@ SPEC = WindowSpec(2, 8, 4)
 FEATURES = Features(
     {
         "joints": Feature((2,)),
-        "front": Feature((8, 8, 3), kind="image"),
-        "wrist": Feature((8, 8, 3), kind="image"),
+        "front": Feature((32, 32, 3), kind="image"),
+        "wrist": Feature((32, 32, 3), kind="image"),
         "force": Feature((1,)),
     },
     Feature((3,), kind="action"),
@@ -59,7 +59,7 @@ def write_fast(path: Path, lengths=(90, 110)) -> Path:
 
 def _pictures(frame: np.ndarray, camera: int) -> np.ndarray:
     values = (frame.astype(np.int64) + 10 * camera) % 256
-    return np.broadcast_to(values[:, None, None, None], (len(frame), 8, 8, 3)).astype(np.uint8)
+    return np.broadcast_to(values[:, None, None, None], (len(frame), 32, 32, 3)).astype(np.uint8)
 
 
 def parts(slow: Path, fast: Path, weights=(0.75, 0.25)) -> list[MixturePart]:
@@ -68,7 +68,7 @@ def parts(slow: Path, fast: Path, weights=(0.75, 0.25)) -> list[MixturePart]:
     of_fast = Features(
         {
             "joints": Feature((2,), source="qpos", columns=(1, 2)),
-            "front": Feature((8, 8, 3), kind="image", source="top"),
+            "front": Feature((32, 32, 3), kind="image", source="top"),
         },
         Feature((2,), kind="action"),
         fps=10,

@@ -142,10 +142,10 @@ def test_resident_memory_holds_each_datasets_own_features(mixture):
     frames = [part.frames for part in made._source._parts]
     assert {name: tuple(f.shape) for name, f in frames[1].items()} == {
         "joints": (200, 2),
-        "front": (200, 8, 8, 3),
+        "front": (200, 32, 32, 3),
         "action": (200, 3),
     }
-    assert frames[0]["wrist"].shape == (50, 8, 8, 3)  # the episode of 3 frames has no window
+    assert frames[0]["wrist"].shape == (50, 32, 32, 3)  # the episode of 3 frames has no window
 
 
 def test_statistics_are_merged_over_the_datasets_that_have_a_number(mixture):
