@@ -19,7 +19,7 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.feature_reader import FrameMap
 from dipole.data.loading.features import Features
-from dipole.data.loading.mixture_batch import assemble
+from dipole.data.loading.mixture_batch import PartMasks, assemble
 from dipole.data.loading.mixture_checks import check_parts
 from dipole.data.loading.part_mapping import Both, Placement, Rescaling, rescaling
 from dipole.data.loading.statistics import Statistics, joined_statistics, merged_statistics
@@ -98,7 +98,8 @@ class Mixture:
     def gather(self, indices: np.ndarray) -> Batch:
         """See `WindowSource.gather`."""
         chosen = self.by_part(indices)
-        return self.assemble(chosen, [self.parts[one.part].gather(one.indices) for one in chosen])
+        batches = [self.parts[one.part].gather(one.indices) for one in chosen]
+        return {**assemble(self.features, chosen, batches), **self.masks(self._part_of(indices))}
 
     def by_part(self, indices: np.ndarray) -> list[PartRows]:
         """See `WindowSource.by_part`; raises IndexError for an index that no window has."""
@@ -107,13 +108,13 @@ class Mixture:
             raise IndexError(f"window indices of shape {indices.shape}: one axis is needed")
         if indices.min() < 0 or indices.max() >= len(self):
             raise IndexError(f"window {indices.min()} or {indices.max()} of {len(self)}")
-        parts = np.searchsorted(self._first, indices, side="right") - 1
+        parts = self._part_of(indices)
         rows = {int(part): np.flatnonzero(parts == part) for part in np.unique(parts)}
         return [PartRows(p, here, indices[here] - self._first[p]) for p, here in rows.items()]
 
-    def assemble(self, chosen: Sequence[PartRows], batches: Sequence[Batch]) -> Batch:
-        """See `WindowSource.assemble`."""
-        return assemble(self.given, self.features, chosen, batches)
+    def masks(self, parts: np.ndarray) -> Batch:
+        """See `WindowSource.masks`."""
+        return self._masks.of(parts)
 
     def statistics(self) -> dict[str, Statistics]:
         """Of each feature but images, over all parts that have it, by their weights.
@@ -154,6 +155,11 @@ class Mixture:
             for one, part, rescaled in zip(windows, self.given, self.rescalings, strict=True)
         )
         self._first = np.concatenate([[0], np.cumsum([len(part) for part in self.parts])])
+        self._masks = PartMasks(self.given, self.features)
+
+    def _part_of(self, indices: np.ndarray) -> np.ndarray:
+        part: np.ndarray = np.searchsorted(self._first, indices, side="right") - 1
+        return part
 
     def _of_action(self, each: Sequence[Statistics]) -> Statistics:
         """Of each action number, over the parts that have it."""

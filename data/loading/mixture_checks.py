@@ -7,6 +7,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.data.core.units import same_units as are_same
 from dipole.data.core.units import units_text
+from dipole.data.loading.batch_plan import part_quotas
 from dipole.data.loading.features import Feature, Features
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def check_parts(given: "Sequence[MixturePart]", features: Features, same_units: 
         if names.count(name) > 1:
             raise ConfigError(f"two datasets are called {name!r}: give each a name of its own")
     for part in given:
+        try:
+            part_quotas([part.weight])
+        except ConfigError as error:
+            raise ConfigError(f"dataset {part.name!r}: {error}") from error
         if part.windows.spec != given[0].windows.spec:
             raise ConfigError(f"dataset {part.name!r} has another window than {given[0].name!r}")
         for name, feature in part.windows.features.observation.items():

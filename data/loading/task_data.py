@@ -65,7 +65,7 @@ class TaskData:
     ) -> "TaskData":
         said = {"observation": task["observation"], "action": task["action"], "fps": hz}
         normalizer = task.get("normalizer", "merged")
-        features = _with_meaning(Features.from_dict(said), parts)
+        features = _with_meaning(Features.from_dict(said), parts, shared=normalizer != "per_part")
         given = [
             MixturePart(part.train, weight, part.config.name, part.config.entries)
             for part, weight in zip(parts, _weights(parts), strict=True)
@@ -185,16 +185,23 @@ def _weights(parts: Sequence[TaskPart]) -> list[float]:
     return known
 
 
-def _with_meaning(features: Features, parts: Sequence[TaskPart]) -> Features:
-    """The policy's features with names and units of the first dataset that records them."""
+def _with_meaning(features: Features, parts: Sequence[TaskPart], shared: bool) -> Features:
+    """The policy's features with the names and units of the first dataset that records them.
+
+    shared: whether all datasets share a range, and so their units; otherwise only units that none
+    contradicts are known.
+    """
     own = [part.train.features.named() for part in parts]
 
     def filled(name: str, feature: Feature) -> Feature:
-        for one in (named[name] for named in own if name in named):
-            if one.stored_shape == feature.stored_shape:
-                feature = replace(
-                    feature, units=feature.units or one.units, names=feature.names or one.names
-                )
+        having = [named[name] for named in own if name in named]
+        fitting = [one for one in having if one.stored_shape == feature.stored_shape]
+        for one in fitting:
+            feature = replace(
+                feature, units=feature.units or one.units, names=feature.names or one.names
+            )
+        if not shared and any(one.units != feature.units for one in having):
+            feature = replace(feature, units="")
         return feature
 
     observation = {name: filled(name, one) for name, one in features.observation.items()}

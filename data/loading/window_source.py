@@ -63,8 +63,8 @@ class WindowSource(Protocol):
         """Which part fills which rows of a batch of these windows."""
         ...
 
-    def assemble(self, chosen: Sequence[PartRows], batches: Sequence[Batch]) -> Batch:
-        """One batch from the parts' own, as arrays or as tensors; `chosen` is from `by_part`."""
+    def masks(self, parts: np.ndarray) -> Batch:
+        """What rows of these parts lack, int [B]: the last two entries of `gather`, or none."""
         ...
 
     def statistics(self) -> "dict[str, Statistics]":

@@ -142,9 +142,9 @@ class Windows:
         """All rows are this dataset's."""
         return [PartRows(0, np.arange(len(indices)), indices)]
 
-    def assemble(self, chosen: Sequence[PartRows], batches: Sequence[Batch]) -> Batch:
-        """The only batch as it is."""
-        return batches[0]
+    def masks(self, parts: np.ndarray) -> Batch:
+        """A dataset lacks nothing of its own features."""
+        return {}
 
     def mapped(self, maps: Mapping[str, FrameMap]) -> "Windows":
         """The same windows, with numbers that readers map to those of a mixture."""

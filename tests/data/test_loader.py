@@ -89,7 +89,7 @@ def test_batches_are_the_windows_that_the_plan_names(windows):
 def test_a_resident_loader_of_some_episodes_holds_only_their_frames(store):
     windows = Windows(store(LENGTHS), WindowSpec(2, 8, 4), episodes=[3, 0])
     loader = loader_of(windows)
-    assert loader._source._parts[0].frames["action"].shape == (20, 2)
+    assert loader._source.features["action"].frames.shape == (20, 2)
     assert all(
         same(*p) for p in zip(take(loader, 0, 5), take(streaming(windows), 0, 5), strict=True)
     )

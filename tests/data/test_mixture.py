@@ -139,13 +139,14 @@ def test_a_batch_may_lack_a_dataset(paths):
 
 def test_resident_memory_holds_each_datasets_own_features(mixture):
     made = loader(mixture)
-    frames = [part.frames for part in made._source._parts]
-    assert {name: tuple(f.shape) for name, f in frames[1].items()} == {
-        "joints": (200, 2),
-        "front": (200, 32, 32, 3),
-        "action": (200, 3),
+    shapes = {name: tuple(one.frames.shape) for name, one in made._source.features.items()}
+    assert shapes == {  # the slow one's episode of 3 frames has no window
+        "joints": (50 + 200, 2),
+        "front": (50 + 200, 32, 32, 3),
+        "wrist": (50 + 1, 32, 32, 3),  # and one of zeros
+        "force": (50 + 1, 1),
+        "action": (50 + 200, 3),
     }
-    assert frames[0]["wrist"].shape == (50, 32, 32, 3)  # the episode of 3 frames has no window
 
 
 def test_statistics_are_merged_over_the_datasets_that_have_a_number(mixture):
@@ -269,3 +270,11 @@ def test_features_of_another_shape_are_refused(paths):
     observation = {**FEATURES.observation, "joints": Feature((3,))}
     with pytest.raises(ConfigError, match=r"'slow', observation 'joints': state of shape \[2\]"):
         Mixture([slow, fast], Features(observation, FEATURES.action))
+
+
+def test_the_python_example_of_the_page_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs/mixtures.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(page.split("```python\n")[1].split("```")[0], found)  # our own page
+    assert found["batch"]["action"].shape == (64, 16, 7)
