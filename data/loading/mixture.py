@@ -174,15 +174,16 @@ class Mixture:
         return joined_statistics(numbers)
 
     def _rescalings(self) -> list[dict[str, Rescaling]]:
-        """Of each part, by feature, what takes its own range to the merged one."""
-        merged = self.statistics()
+        """Of each part, by feature, what takes its own range to the merged one; depth has units
+        that all cameras share."""
+        merged, named = self.statistics(), self.features.named()
         found = []
         for part in self.given:
             target = {**merged, "action": merged["action"].entries(part.entries)}
-            own = part.windows.statistics()
-            named = self.features.named()
             of_part = {
-                name: rescaling(named[name].normalize, own[name], target[name]) for name in own
+                name: rescaling(named[name].normalize, own, target[name])
+                for name, own in part.windows.statistics().items()
+                if named[name].kind != "depth"
             }
             found.append({name: one for name, one in of_part.items() if one is not None})
         return found

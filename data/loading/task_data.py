@@ -3,8 +3,8 @@
 A task has one dataset, or a mixture of several (docs/mixtures.md):
 
     dataset: kitchen.zarr                    datasets:
-                                               - {path: kitchen.zarr, weight: 0.7}
-                                               - {path: lab.zarr, weight: 0.3, observation: ...}
+                                               kitchen: {path: kitchen.zarr, weight: 0.7}
+                                               lab: {path: lab.zarr, weight: 0.3, ...}
 """
 
 import math
@@ -147,8 +147,10 @@ def _entries(task: Mapping[str, Any], dataset: str | None) -> Sequence[Mapping[s
             f"task {_name(task)} has several datasets, and dataset={dataset or task['dataset']} "
             "is one: leave it out, or set task.datasets=null"
         )
+    if isinstance(several, Mapping):
+        several = [{"name": str(name), **(entry or {})} for name, entry in several.items()]
     if not isinstance(several, Sequence) or isinstance(several, str) or not several:
-        raise ConfigError(f"task.datasets is {several!r}: a list of tables is needed")
+        raise ConfigError(f"task.datasets is {several!r}: tables by name, or a list, are needed")
     return several
 
 

@@ -31,9 +31,9 @@ action: {{shape: [3], units: mm}}
 window: {{obs_seconds: 0.2, horizon_seconds: 0.8, action_seconds: 0.4}}
 split: {{val_ratio: 0.3, seed: 1, max_train: null}}
 datasets:
-  - {{path: {slow}, name: slow, weight: 0.75}}
-  - path: {fast}
-    name: fast
+  slow: {{path: {slow}, weight: 0.75}}
+  fast:
+    path: {fast}
     weight: 0.25
     observation:
       joints: {{source: qpos, columns: [1, 2]}}
@@ -61,6 +61,7 @@ WORDS = [
     "train.validate_every=2",
     "train.checkpoint_every=2",
     "train.steps=4",
+    "train.validation_windows=16",
 ]
 
 
@@ -133,6 +134,12 @@ def test_resuming_a_mixture_is_exact(whole, folder, tmp_path):
     assert_same_bits(whole, tmp_path / "broken")
 
 
+def test_a_weight_is_a_setting(folder, tmp_path, capsys):
+    words = ["task.datasets.fast.weight=0.75", "train.steps=1"]
+    assert train(folder, tmp_path / "run", *words) == 0
+    assert "data: fast, 50.0% of each batch" in capsys.readouterr().out
+
+
 def test_streaming_a_mixture_gives_the_same_bits(whole, folder, tmp_path, capsys):
     assert train(folder, tmp_path / "run", "train.memory_limit=1KiB") == 0
     assert "data: streaming with no background workers" in capsys.readouterr().out
@@ -143,7 +150,7 @@ def test_resuming_with_another_second_dataset_is_refused(folder, tmp_path, capsy
     assert train(folder, tmp_path / "run", "train.steps=1") == 0
     saved = json.loads((tmp_path / "run/run.json").read_text())
     other = write_fast(tmp_path / "fast.zarr", (90, 111, 80))
-    saved["config"]["task"]["datasets"][1]["path"] = str(other)
+    saved["config"]["task"]["datasets"]["fast"]["path"] = str(other)
     (tmp_path / "run/run.json").write_text(json.dumps(saved))
     assert main(["train", f"resume={tmp_path / 'run'}", "train.steps=2"]) == 1
     assert f"{other} is not the dataset that" in capsys.readouterr().err
@@ -176,13 +183,14 @@ def test_a_camera_that_a_dataset_lacks_needs_a_stand_in(folder, tmp_path, capsys
         (["task.policy_hz=null"], "different frames per second (slow: 10.0, fast: 50.0): set"),
         (["task.policy_hz=20"], "10 frames a second and the policy 20 steps"),
         (["task.normalizer=own"], "normalizer is 'own': choose merged or per_part"),
+        (["task.datasets.fast.weight=-1"], "dataset 'fast': weight -1: a part's weight is a"),
         (["dataset=other.zarr"], "has several datasets, and dataset=other.zarr is one"),
-        (["task.datasets=7"], "task.datasets is 7: a list of tables is needed"),
-        (["task.datasets=[{pth: a}]"], "a table with a path is needed"),
-        (["task.datasets=[{path: a, wieght: 2}]"], "no 'wieght', did you mean 'weight'"),
-        (["task.datasets=[{path: a, observation: {joint: null}}]"], "no observation 'joint'"),
+        (["task.datasets=7"], "task.datasets is 7: tables by name, or a list, are needed"),
+        (["+task.datasets.a={pth: a}"], "a table with a path is needed"),
+        (["+task.datasets.slow.wieght=2"], "no 'wieght', did you mean 'weight'"),
+        (["+task.datasets.slow.observation={joint: null}"], "no observation 'joint'"),
         (["train.memory_limit=lots"], "train.memory_limit: 'lots' is no amount of memory"),
-        (["+task.split.val_rato=1"], "split has no 'val_rato', did you mean 'val_ratio'"),
+        (["+task.split.val_rato=1"], "did you mean 'val_ratio'"),
     ],
 )
 def test_what_cannot_be_mixed_says_so(folder, tmp_path, words, message, capsys):
