@@ -1,6 +1,6 @@
 """A recording that is killed again and again, each time within another write, and gone on with.
 
-Run as a script: crashes.py FOLDER IMAGES KILLS SEED. Every attempt is a process of its own that is
+Run as a script: crashes.py PATH IMAGES KILLS SEED. Every attempt is a process of its own that is
 killed with SIGKILL at a random one of its writes to the disk, half of it done. Exits with 0 when
 the recording is done after KILLS kills, and every acknowledged episode was there each time.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dipole.data import EpisodeWriter
+from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.store import array_appender, journal, publish
 from dipole.data.store.zarr import encoding
 
@@ -40,6 +40,8 @@ def small_shards() -> None:
 def record(path: Path, images: str) -> None:
     """Record what is missing, and say each episode that is safe."""
     work = path.parent / f".{path.name}.partial"
+    if path.is_file():
+        return  # a zip that was put in its place before the kill came
     if path.exists() or (work / "options.json").exists():
         writer = EpisodeWriter.resume(path)
     else:
@@ -103,6 +105,8 @@ def check_acknowledged(path: Path) -> None:
         return
     child = os.fork()  # opening must not change what the next attempt finds in memory
     if not child:
+        if path.is_file():
+            os._exit(0 if EpisodeStore.open(path).n_episodes == len(LENGTHS) else 1)
         writer = EpisodeWriter.resume(path)
         writer.leave()
         sound = n_said <= writer.n_episodes <= n_said + 1 and not writer.dropped
@@ -113,7 +117,7 @@ def check_acknowledged(path: Path) -> None:
 
 
 def main() -> None:
-    path, images = Path(sys.argv[1]) / "mine.zarr", sys.argv[2]
+    path, images = Path(sys.argv[1]), sys.argv[2]
     kills, rng = int(sys.argv[3]), random.Random(int(sys.argv[4]))
     small_shards()
     os.fsync = lambda handle: None  # it takes time, and what it is for is not a kill
@@ -125,7 +129,8 @@ def main() -> None:
         else:  # it was whole before the kill came: another one
             import shutil
 
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path.parent / f".{path.name}.partial", ignore_errors=True)
             (path.parent / "acknowledged").unlink()
     assert not attempt(path, images, 10**9)
 
