@@ -16,6 +16,7 @@ from dipole.data.sources.registry import open_source
 
 mcap_writer = pytest.importorskip("mcap_ros2.writer")
 Writer = pytest.importorskip("mcap.writer").Writer
+IndexType = pytest.importorskip("mcap.writer").IndexType
 
 SEPARATOR = "\n" + "=" * 80 + "\n"
 HEADER = "std_msgs/Header header\n"
@@ -269,3 +270,32 @@ def test_a_recording_that_was_cut_short_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(DataError, match=r"a.mcap: damaged.*mcap recover"):
         open_source(path)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_a_chunk_that_becomes_more_than_it_says_is_refused(tmp_path, compression):
+    chosen = pytest.importorskip("mcap.writer").CompressionType[compression.upper()]
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = Writer(file, compression=chosen, enable_crcs=False)
+        writer.start("ros2", "test")
+        channel = writer.register_channel("/zeros", "cdr", 0)
+        for at in (0, 1):
+            writer.add_message(channel, at, bytes(2**22), at)
+        writer.finish()
+    raw = bytearray((tmp_path / "a.mcap").read_bytes())
+    claimed = struct.pack("<Q", 2**22 + 31)
+    assert claimed in raw
+    (tmp_path / "a.mcap").write_bytes(raw.replace(claimed, struct.pack("<Q", 1000), 1))
+    with pytest.raises(DataError, match=r"a chunk of 1,000 bytes becomes 4,194,335, refused"):
+        open_source(tmp_path / "a.mcap")
+
+
+def test_a_file_without_an_index_is_refused_with_what_to_do(tmp_path):
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = Writer(file, use_summary_offsets=False, index_types=IndexType.NONE)
+        writer.start("ros2", "test")
+        channel = writer.register_channel("/zeros", "cdr", 0)
+        writer.add_message(channel, 0, bytes(8), 0)
+        writer.finish()
+    with pytest.raises(DataError, match=r"no index of its chunks. `mcap recover`"):
+        open_source(tmp_path / "a.mcap")
