@@ -4,6 +4,7 @@ The decompressor believes the chunk's own frame, which may say gigabytes whateve
 """
 
 import struct
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,8 +44,6 @@ def _frame_size(compression: bytes, head: bytes, stored: int) -> int:
 
         return max(int(zstandard.frame_content_size(head)), 0)  # -1: bounded by what is claimed
     if compression == b"lz4":
-        from lz4 import frame
-
-        said = int(frame.get_frame_info(head)["content_size"])
+        said = int(import_module("lz4.frame").get_frame_info(head)["content_size"])
         return said if said or stored < LARGEST_CHUNK // _LZ4_EXPANSION else LARGEST_CHUNK + 1
     return 0
