@@ -140,7 +140,7 @@ def make_trainer(config: Config, output: Path) -> Trainer:
 
 def _check_data(data: TaskData, checkpoint: Path) -> None:
     before = read_config(checkpoint).get("dataset", {}).get("fingerprint")
-    if before != data.store.fingerprint():
+    if not data.store.has_fingerprint(before):
         raise ConfigError(
             f"{data.store.path} is not the dataset that {checkpoint} was trained on (its "
             "fingerprint differs): give that one by dataset=PATH, or begin a new run"
