@@ -18,6 +18,7 @@ from dipole.data.inspection.lag_check import LagCheck
 from dipole.data.inspection.other_formats import refuse_other_format
 from dipole.data.inspection.recording_checks import MOST_NUMBERS, Recording, key_of, run_checks
 from dipole.data.inspection.rotation_checks import MatrixCheck, QuaternionCheck, WrapCheck
+from dipole.data.inspection.task_checks import task_warnings
 from dipole.data.inspection.timing_checks import ClockCheck, FrozenCameraCheck, IdleCheck
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.bundle import dataset_path
@@ -72,7 +73,8 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
             result.problem("videos", reason)
         arrays = {**arrays, **videos}
         if not ends_problems(ends):
-            _try(result, "tasks", lambda: read_tasks(files, metadata, ends))
+            tasks = _try(result, "tasks", lambda: read_tasks(files, metadata, ends))
+            result.warning("tasks", *(task_warnings(tasks, ends) if tasks is not None else ()))
         _check_episodes(result, arrays, ends)
     refuse_claimed_fill(arrays)
     _check_keys(result, arrays, metadata)
