@@ -12,7 +12,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.inspection.array_reading import ArrayReading, read_array
-from dipole.data.inspection.column_summary import ColumnSummary
+from dipole.data.inspection.column_summary import ColumnSummary, Outlier
 from dipole.data.inspection.findings import Finding, Validation, column_text, counted, frame_text
 from dipole.data.inspection.lag_check import LagCheck
 from dipole.data.inspection.other_formats import refuse_other_format
@@ -40,7 +40,7 @@ from dipole.data.store.zarr.tree import Tree, open_tree
 
 __all__ = ["Finding", "Validation", "validate"]
 
-MOST_OUTLIERS = 3  # of an array that are listed
+MOST_OUTLIERS = 3  # dimensions of an array that are listed
 CHECKS = (
     QuaternionCheck,
     MatrixCheck,
@@ -175,19 +175,19 @@ def _note_reading(
 
 
 def _outliers(summary: ColumnSummary, shape: tuple[int, ...], ends: np.ndarray) -> Iterator[str]:
-    """The farthest first, and how many dimensions more have some."""
-    found = sorted(summary.outliers(), key=lambda each: each.reach, reverse=True)
-    listed = found[:MOST_OUTLIERS]
-    for o in listed:
+    """The farthest of each dimension, farthest first; and in how many dimensions more."""
+    farthest: dict[int, Outlier] = {}
+    for each in sorted(summary.outliers(), key=lambda each: each.reach, reverse=True):
+        farthest.setdefault(each.column, each)
+    for o in list(farthest.values())[:MOST_OUTLIERS]:
         yield (
             f"dimension {column_text(o.column, shape)} is {o.value:g} in "
             f"{frame_text(o.frame, ends)}, but half its values are in [{o.low:g}, {o.high:g}]: "
             "'limits' would stretch to include it. Where it is a mistake leave the episode out, "
             "otherwise normalize: quantiles"
         )
-    rest = {o.column for o in found} - {o.column for o in listed}
-    if rest:
-        yield f"and so in {len(rest)} more dimensions"
+    if len(farthest) > MOST_OUTLIERS:
+        yield f"and so in {len(farthest) - MOST_OUTLIERS} more dimensions"
 
 
 def _check_recording(
