@@ -72,6 +72,7 @@ def _say(report: ConversionReport) -> None:
         print(f"left out: {key}: {why}")
     for warning in report.warnings:
         print(f"warning: {warning}")
+    print(f"{report.n_episodes} episodes, {report.n_frames} frames: {', '.join(report.keys)}")
 
 
 def frame_rate(text: str | None) -> float | None:

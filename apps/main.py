@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except UsageError as error:
         return _fail(argv, str(error), 2)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("\n".join(["\ninterrupted", *_notes(error)]), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The interpreter flushes stdout once more at its end: give it somewhere to go.
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_for_a_person(error):
             raise
-        return _fail(argv, str(error), 1)
+        return _fail(argv, "\n".join([str(error), *_notes(error)]), 1)
 
 
 def _computes_alone(argv: Sequence[str]) -> bool:
@@ -106,6 +106,11 @@ def _is_for_a_person(error: Exception) -> bool:
     """Whether the message tells the user what to do; any other exception is a defect of ours."""
     errors = sys.modules.get("dipole.data.core.errors")  # if nobody imported it, nobody raised one
     return errors is not None and isinstance(error, errors.DipoleError)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was added to an error on its way, such as where an unfinished recording lies."""
+    return [*getattr(error, "__notes__", [])]
 
 
 def _fail(argv: list[str], message: str, code: int) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dipole.benchmarks.figures.plot import Point, Series, beside, plot
+from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
 from dipole.deploy.evaluation.latency import HZ, LIMITS, evaluate_delayed
 from dipole.deploy.safety.limits import Limits
 from dipole.envs.metrics import mean_interval
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells = table(chosen)
     print("\n".join(markdown(cells, chosen.delays, chosen.mergers)))
     picture = chosen.output / "delay.svg"
-    picture.write_text(draw(cells, chosen.delays, chosen.mergers))
+    picture.write_text(picture_of(cells, chosen.delays, chosen.mergers))
     print(picture)
 
 
@@ -153,12 +153,12 @@ def _difference(cells: Mapping[tuple[str, int], Cell], merger: str, delay: int) 
     return f"{apart.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def draw(
+def picture_of(
     cells: Mapping[tuple[str, int], Cell], delays: Sequence[int], mergers: Sequence[str]
 ) -> str:
     """An SVG picture: mean max reward with its interval, seam jump and jerk, over delay."""
 
-    def panel(label: str, value: str, interval: str | None = None, scale: float = 1.0) -> str:
+    def panel(label: str, value: str, interval: str | None = None, scale: float = 1.0) -> Panel:
         series = []
         for merger in mergers:
             own = [(delay, cells[merger, delay]) for delay in delays]
@@ -167,14 +167,14 @@ def draw(
                 for delay, cell in own
             ]
             series.append(Series(merger, points))
-        return plot(series, "inference delay, control steps of 0.1 s", label)
+        return Panel(series, "inference delay, control steps of 0.1 s", label)
 
     panels = [
         panel("mean max reward, 95 % interval", "max_reward_mean", "max_reward_ci95"),
         panel("jump at seams, px", "seam_jump"),
         panel("jerk, 1,000 px/s³", "jerk", scale=1e-3),
     ]
-    return beside(panels, columns=len(panels))
+    return draw(panels, columns=len(panels))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from dipole.benchmarks.figures.networks import (
     loop_weight_bytes,
     training_flops,
 )
-from dipole.benchmarks.figures.plot import Point, Series, beside, plot
+from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
 from dipole.benchmarks.figures.turns import Contestant, take_turns
 
 HORIZON = 16
@@ -133,8 +133,8 @@ def picture(results: Sequence[Mapping[str, Any]], network: str) -> str:
         ]
         limit = [Point(r["value"], r["limit_ms"]) for r in measured]
         series.append(Series("limit", limit, dashed=True))
-        panels.append(plot(series, label, "milliseconds", log_x=True, log_y=True))
-    return beside(panels, columns=2)
+        panels.append(Panel(series, label, "milliseconds", log_x=True, log_y=True))
+    return draw(panels, columns=2)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def make_dataset(folder: Path, n_episodes: int, n_files: int, n_frames: int) -> 
     pq.write_table(pa.Table.from_pylist(rows), beside / "meta/episodes/chunk-000/file-000.parquet")
     tasks = pa.table({"task_index": [0], "task": ["fold the cloth"]})
     pq.write_table(tasks, beside / "meta/tasks.parquet")
-    features = {"observation.state": VECTOR, "action": VECTOR}
+    features: dict[str, Any] = {"observation.state": VECTOR, "action": VECTOR}
     features |= dict.fromkeys(("frame_index", "episode_index", "task_index"), COUNTER)
     features |= {"timestamp": {**COUNTER, "dtype": "float32"}}
     features |= dict.fromkeys(CAMERAS, PICTURE)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dipole.benchmarks.figures.plot import Point, Series, plot
+from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
 from dipole.envs import evaluate
 from dipole.policy.checkpoint import find_checkpoint
 from dipole.policy.runnable import load_runnable
@@ -101,7 +101,8 @@ def picture(results: list[dict[str, Any]]) -> str:
             if result["solver"]["spacing"] == spacing
         ]
         series.append(Series(spacing, points))
-    return plot(series, "milliseconds a chunk, one thread", "mean max reward", log_x=True)
+    panel = Panel(series, "milliseconds a chunk, one thread", "mean max reward", log_x=True)
+    return draw([panel])
 
 
 if __name__ == "__main__":

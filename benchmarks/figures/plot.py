@@ -1,20 +1,18 @@
-"""Lines with error bars as an SVG picture, without a plotting library."""
+"""Lines with error bars as an SVG picture, one panel or several; drawn by matplotlib."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
-WIDTH, HEIGHT = 720, 440
-LEFT, RIGHT, TOP, BOTTOM = 72, 150, 24, 56
+PANEL_INCHES = (7.2, 4.4)
 COLOURS = ("#1f6fb4", "#d1571b", "#2e8b57", "#8a4fb0")
 LIMIT = "#666666"
-Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Point:
-    """interval: low and high end of its error bar; label: written beside it."""
+    """interval: low and high end of its error bar, or (); label: written beside it."""
 
     x: float
     y: float
@@ -24,116 +22,81 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of points; dashed for limits."""
+    """A line of points; dashed, and without marks, for limits."""
 
     name: str
     points: Sequence[Point]
     dashed: bool = False
 
 
-def plot(
-    series: Sequence[Series], x_label: str, y_label: str, log_x: bool = False, log_y: bool = False
-) -> str:
-    """The picture, as the text of an SVG file. Raises ValueError where there is nothing to draw."""
-    points = [point for each in series for point in each.points]
-    if not points:
-        raise ValueError("there are no points to plot")
-    heights = [y for point in points for y in (point.y, *point.interval)]
-    x, x_ticks = _axis([point.x for point in points], LEFT, WIDTH - RIGHT, log_x)
-    y, y_ticks = _axis(heights, HEIGHT - BOTTOM, TOP, log_y)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="13">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        *_grid(x, x_ticks, y, y_ticks),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, x_label, "middle"),
-        f'<g transform="rotate(-90 18 {HEIGHT / 2})">'
-        f"{_text(18, HEIGHT / 2, y_label, 'middle')}</g>",
-    ]
-    for number, each in enumerate(series):
-        colour = LIMIT if each.dashed else COLOURS[number % len(COLOURS)]
-        parts += _line(each, colour, x, y)
-        place = TOP + 16 + 20 * number
-        parts.append(_text(WIDTH - RIGHT + 12, place, each.name, "start", colour))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes. Raises ValueError if there is nothing to draw."""
+
+    series: Sequence[Series]
+    x_label: str
+    y_label: str
+    log_x: bool = False
+    log_y: bool = False
+
+    def __post_init__(self) -> None:
+        if not any(each.points for each in self.series):
+            raise ValueError("there are no points to plot")
 
 
-def beside(pictures: Sequence[str], columns: int) -> str:
-    """Pictures of `plot` as one, row by row. Raises ValueError where there are none."""
-    if not pictures:
-        raise ValueError("there are no pictures to put beside each other")
-    rows = math.ceil(len(pictures) / columns)
-    head = '<svg xmlns="http://www.w3.org/2000/svg" '
-    parts = [f'{head}viewBox="0 0 {WIDTH * columns} {HEIGHT * rows}">']
-    for number, picture in enumerate(pictures):
-        row, column = divmod(number, columns)
-        place = f'x="{column * WIDTH}" y="{row * HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        parts.append(picture.replace(head, head + place, 1).rstrip("\n"))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+def draw(panels: Sequence[Panel], columns: int = 1) -> str:
+    """The text of an SVG file, panels row by row. Raises ValueError if there are none."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    if not panels:
+        raise ValueError("there are no panels to draw")
+    rows = -(-len(panels) // columns)
+    width, height = PANEL_INCHES
+    # Texts stay texts, and the same points give the same file.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dipole"}):
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        for number, panel in enumerate(panels):
+            _draw_panel(figure.add_subplot(rows, columns, number + 1), panel)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
 
 
-def _axis(
-    values: Sequence[float], start: float, stop: float, log: bool
-) -> tuple[Scale, list[float]]:
-    """From a value to its place, and the values to mark."""
-    low, high = min(values), max(values)
-    ticks = _decades(low, high) if log else _round_steps(low, high)
-    measure: Scale = math.log if log else float
-    first, last = measure(min(low, ticks[0])), measure(max(high, ticks[-1]))
-    span = (last - first) or 1.0
-
-    def place(value: float) -> float:
-        return start + (stop - start) * (measure(value) - first) / span
-
-    return place, ticks
-
-
-def _decades(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20, ... from below the lowest to above the highest."""
-    first = math.floor(math.log10(low))
-    steps = [m * 10.0**e for e in range(first, first + 12) for m in (1, 2, 5)]
-    below = max(step for step in steps if step <= low * 1.0001)
-    above = min(step for step in steps if step >= high * 0.9999)
-    return [step for step in steps if below <= step <= above]
+def _draw_panel(axes: Any, panel: Panel) -> None:
+    for number, series in enumerate(panel.series):
+        colour = LIMIT if series.dashed else COLOURS[number % len(COLOURS)]
+        _draw_series(axes, series, colour)
+    if panel.log_x:
+        axes.set_xscale("log")
+    if panel.log_y:
+        axes.set_yscale("log")
+    _plain_numbers(axes)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.grid(color="#dddddd")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _round_steps(low: float, high: float) -> list[float]:
-    """Four to nine round numbers around the range."""
-    span = (high - low) or abs(high) or 1.0
-    step = 10.0 ** math.floor(math.log10(span / 4))
-    step *= next(m for m in (1, 2, 5, 10) if span / (m * step) <= 8)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(number * step, 10) for number in range(first, last + 1)]
-
-
-def _grid(x: Scale, x_ticks: list[float], y: Scale, y_ticks: list[float]) -> Iterator[str]:
-    top, bottom = y(y_ticks[-1]), y(y_ticks[0])
-    for tick in x_ticks:
-        yield _stroke(x(tick), top, x(tick), bottom, "#dddddd")
-        yield _text(x(tick), HEIGHT - BOTTOM + 18, f"{tick:g}", "middle")
-    for tick in y_ticks:
-        yield _stroke(LEFT, y(tick), WIDTH - RIGHT, y(tick), "#dddddd")
-        yield _text(LEFT - 8, y(tick) + 4, f"{tick:g}", "end")
-
-
-def _line(series: Series, colour: str, x: Scale, y: Scale) -> Iterator[str]:
-    path = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in series.points)
-    dashes = ' stroke-dasharray="6 4"' if series.dashed else ""
-    yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
+def _draw_series(axes: Any, series: Series, colour: str) -> None:
+    x, y = [point.x for point in series.points], [point.y for point in series.points]
+    style = {"linestyle": "--"} if series.dashed else {"marker": "o", "markersize": 5}
+    axes.plot(x, y, color=colour, label=series.name, **style)
     for point in series.points:
-        at, height = x(point.x), y(point.y)
         if point.interval:
-            yield _stroke(at, y(point.interval[0]), at, y(point.interval[-1]), colour)
-        if not series.dashed:
-            yield f'<circle cx="{at:.1f}" cy="{height:.1f}" r="3.5" fill="{colour}"/>'
+            axes.vlines(point.x, point.interval[0], point.interval[-1], color=colour)
         if point.label:
-            yield _text(at + 6, height - 6, point.label, "start", colour)
+            place = {"xytext": (5, 5), "textcoords": "offset points"}
+            axes.annotate(point.label, (point.x, point.y), color=colour, **place)
 
 
-def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}"/>'
+def _plain_numbers(axes: Any) -> None:
+    """1, 2, 5, 10, 20 on logarithmic axes, as numbers and not as powers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-
-def _text(x: float, y: float, text: str, anchor: str, colour: str = "#222222") -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
-    return f"<text {place}>{escape(text)}</text>"
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())

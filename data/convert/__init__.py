@@ -37,12 +37,14 @@ class ConversionReport:
 
     path: The dataset that was written.
     format: Of the source.
+    keys: What was taken, by the names it has now.
     left_out: Keys of the source that were not taken, and why.
     warnings: What was odd in the source.
     """
 
     path: Path
     format: str
+    keys: tuple[str, ...]
     n_episodes: int
     n_frames: int
     left_out: dict[str, str]
@@ -93,9 +95,8 @@ def convert(
             ) from error
         place_store(writer.folder, path)
     info = source.info
-    return ConversionReport(
-        path, info.format, n_episodes, n_frames, dict(info.left_out), info.warnings
-    )
+    keys, left_out = tuple(sorted(info.frames)), dict(info.left_out)
+    return ConversionReport(path, info.format, keys, n_episodes, n_frames, left_out, info.warnings)
 
 
 def _require_action(info: SourceInfo) -> None:

@@ -27,15 +27,16 @@ class EpisodeCopier:
         self._source, self._info, self._writer = source, source.info, writer
         self._refs = source.episodes()
         self._keep_video = keep_video
-        self._videos: tuple[str, ...] | None = None  # keys whose packets are kept
+        self._videos: tuple[str, ...] = ()  # keys whose packets are kept
         self._keys = list(self._info.frames)
         self._progress = _FrameProgress(progress, self._refs, len(self._keys), writer.n_frames)
 
     def run(self) -> None:
-        for ref in self._refs[self._writer.n_episodes :]:
-            self._episode(self._source.open(ref))
-        if self._videos is None:  # an earlier attempt wrote all episodes, and not the end
-            self._videos = self._kept_videos(self._source.open(self._refs[0]))
+        """Raises DataError, naming episode and frame, for what cannot be read."""
+        first = self._source.open(self._refs[0])  # also of a conversion that goes on
+        self._videos = self._kept_videos(first)
+        for number in range(self._writer.n_episodes, len(self._refs)):
+            self._episode(self._source.open(self._refs[number]) if number else first)
         self._writer.finish(self._attributes())
 
     def _episode(self, episode: SourceEpisode) -> None:
@@ -43,8 +44,6 @@ class EpisodeCopier:
             raise DataError(
                 f"{self._info.path}: episode {episode.ref.id} has no frames: leave it out"
             )
-        if self._videos is None:
-            self._videos = self._kept_videos(episode)
         for key, schema in self._info.frames.items():
             place = f"{self._info.path}: {key!r}, episode {episode.ref.id}"
             if key in self._videos:
@@ -97,7 +96,7 @@ class EpisodeCopier:
     def _attributes(self) -> dict[str, Any]:
         schema = {}
         for key, frame in self._info.frames.items():
-            storage = "video" if key in (self._videos or ()) else ""
+            storage = "video" if key in self._videos else ""
             schema[key] = replace(frame, storage=storage).to_dict()
         attributes: dict[str, Any] = {"schema": schema}
         if self._info.fps is not None:

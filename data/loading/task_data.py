@@ -115,7 +115,7 @@ class TaskData:
                 f"{len(before)}: give the same, or begin a new run"
             )
         for part, fingerprint in zip(self.parts, before, strict=True):
-            if part.store.fingerprint() != fingerprint:
+            if not part.store.has_fingerprint(fingerprint):
                 raise ConfigError(
                     f"{part.store.path} is not the dataset that {where} was trained on (its "
                     "fingerprint differs): give that one by dataset=PATH, or begin a new run"

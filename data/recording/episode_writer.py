@@ -15,7 +15,7 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.core.lock import exclusive
 from dipole.data.store.array_appender import check_encoding
-from dipole.data.store.publish import exchange, publish, write_whole, zip_folder
+from dipole.data.store.publish import exchange, flush, publish, write_whole, zip_folder
 from dipole.data.store.schema import EpisodeSchema, FrameSchema
 from dipole.data.store.tasks import check_spans
 from dipole.data.store.video import Clip, VideoError, video_error
@@ -79,8 +79,12 @@ class EpisodeWriter:
         writer = cls.__new__(cls)
         path = Path(path).expanduser()
         work = partial_folder(path)
-        if (work / "options.json").is_file():
-            writer._begin(path, _read_options(work / "options.json"))
+        options = _read_options(work / "options.json")
+        if options is not None and options.get("placed_as") == _inode(path) is not None:
+            shutil.rmtree(work)  # a crash came between putting it in place and removing this
+            options = None
+        if options is not None:
+            writer._begin(path, options)
         elif path.is_dir():
             writer._begin(path, _options_of(path), append=True)
         elif path.exists():
@@ -178,7 +182,13 @@ class EpisodeWriter:
                 f"{self.path}: is no longer the dataset that was appended to. The longer one lies "
                 f"in {self._store.folder}: move it to a place of its own"
             )
-        place_store(self._store.folder, self.path, replace=before is not None)
+        written = pack_store(self._store.folder, self.path)
+        self._options["placed_as"] = _inode(written)
+        self._write_options()
+        if before is not None:
+            exchange(written, self.path)
+        else:
+            publish(written, self.path)
 
     def leave(self) -> None:
         """End without a dataset; what was recorded stays beside, for `resume`."""
@@ -241,6 +251,7 @@ class EpisodeWriter:
     def _write_options(self) -> None:
         text = json.dumps(self._options, indent=2)
         write_whole(self._work / "options.json", text.encode(), durable=True)
+        flush(self._work)
 
     def _attributes(self) -> dict[str, Any]:
         attributes = dict(self._options.get("attributes") or {})
@@ -256,20 +267,18 @@ def partial_folder(path: Path) -> Path:
     return path.parent / f".{path.name}.partial"
 
 
-def place_store(folder: Path, path: Path, replace: bool = False) -> None:
-    """Put a finished store in its place, zipped where the name says so; never over something.
+def place_store(folder: Path, path: Path) -> None:
+    """Put a finished store in its place, zipped where the name says so; never over something."""
+    publish(pack_store(folder, path), path)
 
-    replace: the place holds the dataset that was appended to, which goes.
-    """
-    written = folder
-    if path.suffix == ".zip":
-        written = folder.with_name("store.zip")
-        zip_folder(folder, written)
-    if replace:
-        exchange(written, path)
-    else:
-        refuse_existing(path)
-        publish(written, path)
+
+def pack_store(folder: Path, path: Path) -> Path:
+    """The finished store as it will lie at the path: the folder, or a zip of it beside it."""
+    if path.suffix != ".zip":
+        return folder
+    written = folder.with_name("store.zip")
+    zip_folder(folder, written)
+    return written
 
 
 def refuse_unfinished(path: Path, *files: str) -> None:
@@ -297,7 +306,9 @@ def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
     return FrameSchema.from_dict("", entry).to_options()
 
 
-def _read_options(file: Path) -> dict[str, Any]:
+def _read_options(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
     try:
         options = json.loads(file.read_text())
         if isinstance(options, dict) and {"fps", "features", "environment", "images"} <= {*options}:
@@ -327,6 +338,10 @@ def _options_of(path: Path) -> dict[str, Any]:
             "attributes": kept,
             "replaces": _identity(path),
         }
+
+
+def _inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
 
 
 def _identity(path: Path) -> list[int] | None:

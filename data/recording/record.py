@@ -3,6 +3,7 @@
 The environment and whoever acts in it are given; this file knows neither.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,7 +35,8 @@ class Demonstrator(Protocol):
 class Demonstration:
     """One recorded episode. frames: {key: [T, *shape]}, what was observed and the "action" on it.
 
-    The state after the last action is not part of it: every frame has both.
+    The state after the last action is not part of it: every frame has both. max_reward: the largest
+    of a step, -inf where there was none.
     """
 
     seed: int
@@ -65,7 +67,7 @@ def record_episode(
     observation, _ = environment.reset(seed=seed)
     demonstrator.reset(seed)
     frames: dict[str, list[np.ndarray]] = {"action": []}
-    best, success, over = 0.0, False, False
+    best, success, over = -math.inf, False, False
     while prelude is not None and not over and (action := prelude(observation)) is not None:
         observation, _, terminated, truncated, _ = environment.step(action)
         over = terminated or truncated

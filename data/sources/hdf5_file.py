@@ -14,6 +14,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem
+from dipole.data.sources.registry import begins_with
 from dipole.data.sources.source import EpisodeRef, TaskSpans
 from dipole.data.store.schema import FrameSchema
 
@@ -84,7 +85,7 @@ class Hdf5File:
         """Everything below a group: (name of the entry below the group, its place, why it is not
         taken), "" for arrays of numbers, which are."""
         for entry in self.names(name):
-            place = f"{name}/{entry}"
+            place = f"{name}/{entry}".lstrip("/")
             try:
                 array = self.array(place)
                 group = None if array is not None else self.group(place)
@@ -151,11 +152,8 @@ class Hdf5File:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file begins as HDF5 files do."""
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+    """Whether a path is a file that begins as HDF5 files do."""
+    return begins_with(path, b"\x89HDF\r\n\x1a\n")
 
 
 def numbered(path: Path, names: list[str], prefix: str) -> dict[int, str]:
@@ -218,7 +216,7 @@ class Hdf5Episode:
     ) -> None:
         self._file, self.ref, self.tasks = file, ref, tasks
         self.n_frames = ref.n_frames or 0
-        self._places = {key: f"{group}/{place}" for key, place in places.items()}
+        self._places = {key: f"{group}/{place}".lstrip("/") for key, place in places.items()}
         self._frames = frames
         for key, place in self._places.items():
             array = file.array(place)

@@ -1,7 +1,8 @@
 """The formats that `open_source` recognises; plugins add theirs to `FORMATS`."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -79,9 +80,11 @@ def _hint(path: Path) -> str:
         if there:
             return f". It looks like {advice}"
     if path.is_dir():
-        for inside in sorted(path.iterdir())[:100]:
-            if inside.is_dir() and any(FORMATS[n].sniff(inside) for n in FORMATS.names()):
-                return f". Its folder {inside.name!r} is one: give that"
+        inside = [entry for entry in sorted(path.iterdir())[:100] if format_of(entry)]
+        if len(inside) == 1:
+            return f". {inside[0].name!r} in it is one: give that"
+        if inside:
+            return f". {inside[0].name!r} in it is one: give that, and others with --also"
         if not any(path.iterdir()):
             return ". The folder is empty"
     return ""
@@ -89,6 +92,17 @@ def _hint(path: Path) -> str:
 
 def _is_hdf5(path: Path) -> bool:
     return begins_with(path, b"\x89HDF\r\n\x1a\n")
+
+
+def sorted_by_number(paths: Iterable[Path]) -> list[Path]:
+    """By name, numbers in names by their size: run_2 before run_10."""
+    return sorted(
+        paths,
+        key=lambda path: [
+            (0, int(part), "") if part.isdecimal() else (1, 0, part)
+            for part in re.split(r"([0-9]+)", path.name)
+        ],
+    )
 
 
 def begins_with(path: Path, magic: bytes) -> bool:
@@ -110,8 +124,36 @@ def _is_minari(path: Path) -> bool:
     return path.name == MINARI_FILE and _is_hdf5(path)
 
 
+def _is_aloha(path: Path) -> bool:
+    """A file with /action, or a folder of such."""
+    if path.is_dir():
+        files = [*path.glob("*.hdf5"), *path.glob("*.h5")]
+        return bool(files) and _is_aloha(sorted_by_number(files)[0])
+    return "action" in _root_names(path)
+
+
+def _is_maniskill(path: Path) -> bool:
+    return any(name.startswith("traj_") for name in _root_names(path))
+
+
 def _is_robomimic(path: Path) -> bool:
-    return _is_hdf5(path) and not _is_minari(path)
+    others = (_is_minari, _is_aloha, _is_maniskill)
+    return _is_hdf5(path) and not any(other(path) for other in others)
+
+
+def _root_names(path: Path) -> list[str]:
+    """What is at the root of an HDF5 file, [] for any other."""
+    if not _is_hdf5(path):
+        return []
+    from dipole.data.sources.hdf5_file import Hdf5File
+
+    try:
+        file = Hdf5File(path)
+    except DataError:
+        return []
+    names = file.names("")
+    file.close()
+    return names
 
 
 def _is_zarr(path: Path) -> bool:
@@ -135,8 +177,8 @@ def _is_npz(path: Path) -> bool:
     return path.suffix == ".npz" if path.is_file() else any(path.glob("*.npz"))
 
 
-def _class(module: str, name: str) -> Callable[[Path], Source]:
-    """Opens with a class that is imported when it is needed."""
+def _opener(module: str, name: str) -> Callable[[Path], Source]:
+    """Opens with a class or function that is imported when it is needed."""
 
     def open_it(path: Path) -> Source:
         source: Source = getattr(import_module(f"dipole.data.sources.{module}"), name)(path)
@@ -146,13 +188,15 @@ def _class(module: str, name: str) -> Callable[[Path], Source]:
 
 
 _BUILT_IN = (
+    ("ALOHA", "a file or folder of .hdf5, each with /action", _is_aloha, "aloha", "AlohaSource"),
+    ("ManiSkill", "HDF5 with traj_N", _is_maniskill, "maniskill", "open_maniskill"),
     ("LeRobot", "a folder with meta/info.json", _is_lerobot, "lerobot.reader", "LeRobotSource"),
     ("MCAP", "a file or folder of .mcap", _is_mcap, "mcap.reader", "McapSource"),
-    ("Minari", "a folder with data/main_data.hdf5", _is_minari, "minari", "MinariSource"),
+    ("Minari", "a folder with data/main_data.hdf5", _is_minari, "minari", "open_minari"),
     ("RLDS", "a file or folder of .tfrecord", _is_rlds, "rlds.reader", "RldsSource"),
     ("npz", "a folder of .npz, one an episode", _is_npz, "npz_episodes", "NpzSource"),
     ("robomimic", "HDF5 with data/demo_N", _is_robomimic, "robomimic", "RobomimicSource"),
     ("zarr", "zarr with data/ and meta/episode_ends", _is_zarr, "zarr_store", "StoreSource"),
 )
-for _name, _looks, _sniff, _module, _class_name in _BUILT_IN:
-    FORMATS.add(_name)(Format(_looks, _sniff, _class(_module, _class_name)))
+for _name, _looks, _sniff, _module, _opens in _BUILT_IN:
+    FORMATS.add(_name)(Format(_looks, _sniff, _opener(_module, _opens)))

@@ -41,6 +41,9 @@ class RobomimicSource:
         self._places, left_out = self._arrays(first.name)
         if "action" not in self._places:
             raise DataError(f"{path}: data/{first.name}/actions: {left_out['actions']}")
+        actions = self._file.array(f"data/{first.name}/actions")
+        if actions is not None and actions.ndim == 1:
+            self._warnings[f"{path}: actions have one axis: taken as vectors of one number"] = None
         attributes = self._file.attributes("data")
         fps, environment = _environment(attributes)
         self._tasks = task_spans(_instruction(attributes))

@@ -102,11 +102,20 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ArrayEpisode:
-    """An episode whose frames are in memory: arrays [n_frames, *shape] by key."""
+    """An episode whose frames are in memory: arrays [n_frames, *shape] by key.
+
+    Raises DataError for arrays of different lengths.
+    """
 
     ref: EpisodeRef
     arrays: Mapping[str, np.ndarray]
     tasks: TaskSpans = ()
+
+    def __post_init__(self) -> None:
+        lengths = {key: len(array) for key, array in self.arrays.items()}
+        if len(set(lengths.values())) > 1:
+            place = self.ref.name or f"episode {self.ref.id}"
+            raise DataError(f"{place}: its arrays have different numbers of frames: {lengths}")
 
     @property
     def n_frames(self) -> int:

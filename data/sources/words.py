@@ -25,7 +25,6 @@ class ConversionRequest:
 
     source: The dataset, a path or "bundled:NAME".
     destination: Where it is written, a folder or a .zip.
-    also: Further datasets with the same keys, whose episodes follow.
     fps: Frames a second of datasets that record none.
     environment: Where those were recorded that do not say it, such as "pusht".
     task: Words for the episodes that have none.
@@ -33,11 +32,12 @@ class ConversionRequest:
     concatenate: Keys made of several, {"action": ("action.left", "action.right")}.
     dtype: Other dtypes of keys, {"action": "float32"}.
     keys: What is taken, by the new names; None for everything.
+    resample: Frames a second of the result; None for those of the source.
+    also: Further datasets, with the same keys after all this, whose episodes follow.
     episodes: Numbers of the episodes that are taken, those of `also` counted on; None for all.
     group: Names of subsets that the source records, such as robomimic's "train".
-    mirror: Name of a mirror in which all episodes follow once more; "" for none.
-    resample: Frames a second of the result; None for those of the source.
     trim: Which idle time is cut out, "idle" or "idle:all", see `parse_trim`; "" for none.
+    mirror: Name of a mirror in which all episodes follow once more; "" for none.
     convert: Conversions of columns, as "action:3-6=quaternion_to_6d", see `parse_convert`.
     images: keep (video stays video, the rest is stored as zstd), zstd, jxl or jpeg.
     """
@@ -87,9 +87,8 @@ def _part(path: str | Path, request: ConversionRequest) -> Source:
     source = retyped(source, request.dtype)
     if request.keys is not None:
         source = selected(source, request.keys)
-    if request.resample is not None:
-        source = resampled(source, request.resample)
-    return with_uint8_images(source, keep=request.dtype)
+    source = with_uint8_images(source, keep=request.dtype)
+    return source if request.resample is None else resampled(source, request.resample)
 
 
 def _made(request: ConversionRequest) -> dict[str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.registry import nearest
-from dipole.data.store.publish import flush, write_all, write_whole
+from dipole.data.store.publish import Unflushed, write_all, write_whole
 from dipole.data.store.zarr.chunks import ChunkMap
 from dipole.data.store.zarr.decoding import chunk_decoder, without_checksum
 from dipole.data.store.zarr.encoding import chunk_encoder, shard_index
@@ -54,10 +54,10 @@ class ArrayAppender:
     """Appends frames [N, *shape] to an array of a zarr v3 group whose metadata is there.
 
     folder: the group; name: of the array in it; unfinished: file in which a shard is filled, to
-    which the shard's number is added; durable: whether shards are flushed to the disk.
+    which the shard's number is added; unflushed: is told what was written.
     """
 
-    def __init__(self, folder: Path, name: str, unfinished: Path, durable: bool = False) -> None:
+    def __init__(self, folder: Path, name: str, unfinished: Path, unflushed: Unflushed) -> None:
         layout = read_layout(FolderTree(folder), name)
         if layout is None:
             raise DataError(f"{folder}: no array {name!r}; write the dataset again")
@@ -67,7 +67,7 @@ class ArrayAppender:
         self.n_frames = 0
         self.n_stored = layout.shape[0]  # as its metadata says
         self.chunk_length, self.shard_length = layout.chunk[0], layout.shard[0]
-        self._folder, self._unfinished, self._durable = folder, unfinished, durable
+        self._folder, self._unfinished, self._unflushed = folder, unfinished, unflushed
         self._layout = layout
         self._encode = chunk_encoder(layout)
         self._decode = chunk_decoder(layout)
@@ -100,11 +100,6 @@ class ArrayAppender:
     def state(self) -> ArrayState:
         """Where the array is now."""
         return ArrayState(self.n_frames, (*self._sizes,), self._tail[: self._filled].copy())
-
-    def flush(self) -> None:
-        """Put what is written on the disk for good; the tail stays in memory."""
-        if self._file is not None:
-            os.fsync(self._file.fileno())
 
     def restore(self, state: ArrayState) -> int:
         """Go on from a commit; returns how many frames are sound, perhaps fewer than then.
@@ -165,7 +160,8 @@ class ArrayAppender:
         file = self._folder / self.name / "zarr.json"
         metadata = json.loads(file.read_text())
         metadata["shape"][0] = self.n_frames
-        write_whole(file, json.dumps(metadata, indent=2).encode(), self._durable)
+        # The metadata is all that says how chunks are stored: no power cut may leave it empty.
+        write_whole(file, json.dumps(metadata, indent=2).encode(), durable=True)
 
     def close(self) -> None:
         """Close the file; what was written stays."""
@@ -190,6 +186,7 @@ class ArrayAppender:
         file = self._open()
         file.seek(sum(self._sizes))
         write_all(file, raw)
+        self._unflushed.add(self._unfinished_file(self._shard))
         self._sizes.append(len(raw))
 
     def _finish_shard(self) -> None:
@@ -197,16 +194,12 @@ class ArrayAppender:
         file.seek(sum(self._sizes))
         write_all(file, shard_index(self._sizes, self._n_chunks))
         file.truncate()
-        self.flush()
         self.close()
         target = self._shard_file(self._shard)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(self._unfinished_file(self._shard), target)
-        if self._durable:
-            for folder in (target.parent, *target.parents):
-                flush(folder)
-                if folder == self._folder:
-                    break
+        depth = len(target.relative_to(self._folder).parts)
+        self._unflushed.add(target, *target.parents[:depth])
         self._shard += 1
         self._sizes = []
 
@@ -214,6 +207,7 @@ class ArrayAppender:
         if self._file is None:
             path = self._unfinished_file(self._shard)
             path.touch()
+            self._unflushed.add(path.parent)
             self._file = open(path, "r+b", buffering=0)  # noqa: SIM115  until `close`
         return self._file
 
@@ -229,7 +223,7 @@ class ArrayAppender:
             if finished.is_file():
                 with open(finished, "rb") as file:
                     content = file.read(sum(self._sizes))
-                write_whole(self._unfinished_file(self._shard), content, self._durable)
+                self._write_unfinished(self._shard, content)
 
     def _reopen_shard(self, shard: int, n_chunks: int) -> None:
         """Go back to a finished shard and its first chunks."""
@@ -238,8 +232,13 @@ class ArrayAppender:
         others = (0,) * len(self.shape)
         stored = [chunks.stored((first + n, *others)) for n in range(n_chunks)]
         self.close()
-        write_whole(self._unfinished_file(shard), b"".join(stored), self._durable)
+        self._write_unfinished(shard, b"".join(stored))
         self._shard, self._sizes = shard, [len(raw) for raw in stored]
+
+    def _write_unfinished(self, shard: int, content: bytes) -> None:
+        file = self._unfinished_file(shard)
+        write_whole(file, content, durable=False)
+        self._unflushed.add(file, file.parent)
 
     def _sound_chunks(self) -> int:
         """Chunks of the unfinished shard before the first that is damaged."""

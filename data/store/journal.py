@@ -54,6 +54,8 @@ class Journal:
         self.close()
         raw = _packed(record, content)
         write_whole(self._path, raw, self._durable)
+        if self._durable:
+            flush(self._path.parent)
         self.n_bytes = len(raw)
 
     def remove(self) -> None:

@@ -31,7 +31,7 @@ def publish(written: Path, target: Path) -> None:
 
     Raises DataError where something is there, also when it came a moment ago.
     """
-    _flush_all(written)
+    flush_all(written)
     try:
         _move(written, target)
     except FileExistsError as error:
@@ -48,7 +48,7 @@ def exchange(written: Path, target: Path) -> None:
     Where the system cannot exchange two names at once, the old folder is moved aside first; a
     crash in between leaves both, under `written` and `written`.old.
     """
-    _flush_all(written)
+    flush_all(written)
     if not _rename_with(written, target, _EXCHANGE):
         aside = written.with_name(written.name + ".old")
         os.rename(target, aside)
@@ -57,8 +57,31 @@ def exchange(written: Path, target: Path) -> None:
     flush(target.parent)
 
 
+class Unflushed:
+    """Files and folders that the system may still hold in memory; enabled: whether that matters."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._paths: set[Path] = set()
+
+    def add(self, *paths: Path) -> None:
+        """Remember files that were written to, and folders that have new entries."""
+        if self._enabled:
+            self._paths.update(paths)
+
+    def flush(self) -> None:
+        """Have them put on the disk, as far as they are still there."""
+        for path in sorted(self._paths):
+            if path.exists():
+                flush(path)
+        self._paths.clear()
+
+
 def write_whole(file: Path, content: bytes, durable: bool) -> None:
-    """Write a small file so that a crash leaves the old content or the new; durable: for good."""
+    """Write a small file so that a crash leaves the old content or the new.
+
+    durable: also a power cut; the folder is not flushed, so that it may still be the old one.
+    """
     beside = file.with_name(file.name + ".partial")
     with open(beside, "wb") as written:
         written.write(content)
@@ -66,8 +89,6 @@ def write_whole(file: Path, content: bytes, durable: bool) -> None:
             written.flush()
             os.fsync(written.fileno())
     os.replace(beside, file)
-    if durable:
-        flush(file.parent)
 
 
 def write_all(file: BinaryIO, content: bytes) -> None:
@@ -88,7 +109,8 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def _flush_all(written: Path) -> None:
+def flush_all(written: Path) -> None:
+    """Flush a file, or a folder and everything in it."""
     for path in [written, *written.rglob("*")] if written.is_dir() else [written]:
         flush(path)
 

@@ -9,9 +9,8 @@ A zarr group in a folder or a zip. Version 2 is the layout of Diffusion Policy a
 stands; version 3 is what `EpisodeWriter` writes. docs/data-format.md is the format on one page.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.store.bundle import dataset_path
+from dipole.data.store.fingerprint import fingerprint, legacy_fingerprint
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.metadata import StoreMetadata
 from dipole.data.store.reading import (
@@ -46,7 +46,7 @@ class EpisodeStore:
     the dataset says of itself (schema, fps, environment), empty for the Diffusion Policy layout;
     tasks: for each episode what was to be done first, in words, "" where that is not recorded;
     task_words: all words, which `task_numbers` counts in; unreadable: for each key that cannot be
-    read the reason.
+    read the reason; files: the dataset's.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class EpisodeStore:
         self.attributes = dict(metadata.attributes)
         self.tasks = [tasks.words[number] for number in tasks.index]
         self.task_words = [*tasks.words]
-        self._files, self._metadata, self._tasks, self._keys = files, metadata, tasks, keys
+        self.files = files
+        self._metadata, self._tasks, self._keys = metadata, tasks, keys
 
     @classmethod
     def open(cls, path: str | Path, keys: Sequence[str] | None = None) -> "EpisodeStore":
@@ -111,7 +112,7 @@ class EpisodeStore:
         """Close the files; arrays that are read afterwards raise an error."""
         for array in self.arrays.values():
             array.close()
-        self._files.close()
+        self.files.close()
 
     def __enter__(self) -> "EpisodeStore":
         return self
@@ -212,22 +213,26 @@ class EpisodeStore:
             schema["storage"] = said.storage
         return schema
 
-    def legacy_fingerprint(self) -> str:
-        """The fingerprint of versions before 0.2, which checkpoints of then hold.
-
-        Of what the dataset says of itself and three frames a key: it does not see every change.
-        """
-        schema = {key: self.schema(key) for key in self.keys()}
-        said = [schema, self.fps, self.environment, *([self.tasks] if any(self.tasks) else [])]
-        digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
-        digest.update(self.episode_ends.astype("<i8").tobytes())
-        for key in self.keys():
-            frames = self[key].take(np.array([0, self.n_frames // 2, self.n_frames - 1]))
-            digest.update(np.ascontiguousarray(frames, frames.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()[:16]
-
     def fingerprint(self) -> str:
-        return self.legacy_fingerprint()
+        """A hash of all that the dataset holds, whichever keys were opened; see `fingerprint.py`.
+
+        It does not depend on the path, nor on whether the same store is a folder or a zip.
+        """
+        with self._whole() as store:
+            return fingerprint(store)
+
+    def legacy_fingerprint(self) -> str:
+        """The fingerprint that checkpoints of earlier versions hold."""
+        with self._whole() as store:
+            return legacy_fingerprint(store)
+
+    def has_fingerprint(self, said: str | None) -> bool:
+        """Whether a checkpoint, of any version, means this dataset by its fingerprint."""
+        return said in (self.fingerprint(), self.legacy_fingerprint())
+
+    def _whole(self) -> AbstractContextManager["EpisodeStore"]:
+        """The store with all its keys."""
+        return nullcontext(self) if self._keys is None else EpisodeStore.open(self.path)
 
     def _unreadable(self, key: str) -> DataError:
         others = ",".join(self.keys())

@@ -1,6 +1,7 @@
 """Camera frames that are stored as video, one file an episode, decoded when they are asked for."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -83,10 +84,10 @@ class VideoArray(LazyArray):
         """Which frame of its file is the episode's first."""
         return int(self._first_frames[episode])
 
-    def _decode(self, episode: int, numbers: np.ndarray) -> list[np.ndarray]:
-        """Frames of one episode, by their numbers in the dataset, increasing."""
+    def _decode(self, episode: int, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """Frames of one episode in turn, by their numbers in the dataset, increasing."""
         start, offset = int(self._starts[episode]), int(self._first_frames[episode])
-        pictures: list[np.ndarray] = []
+        n_decoded = 0
         try:
             video = self._video(episode)
             decoder = self._decoders[video.parameters]
@@ -95,16 +96,16 @@ class VideoArray(LazyArray):
                     raise VideoError(
                         f"its frames are {list(picture.shape)}, {list(self.shape[1:])} expected"
                     )
-                pictures.append(picture)
+                yield picture
+                n_decoded += 1
         except VideoError as error:
             self._forget(episode)
-            bad = int(numbers[len(pictures)])
+            bad = int(numbers[n_decoded])
             place = (
                 f"{self._files.path}: {self.name!r}, episode {episode}, frame {bad - start} "
                 f"(frame {bad} of the dataset): {self.file(episode)}"
             )
             raise video_error(place, error) from error
-        return pictures
 
     def _video(self, episode: int) -> IndexedVideo:
         """An episode's video, for which there is a decoder."""
@@ -145,9 +146,9 @@ class VideoArray(LazyArray):
         return IndexedVideo(index, parameters, lambda at, size: files.read(name, at, size))
 
     def close(self) -> None:
+        self._decoders.close()
         self._videos.clear()
         self._index_bytes = 0
-        self._decoders.close()
 
     def _forget(self, episode: int) -> None:
         video = self._videos.pop(episode, None)

@@ -22,7 +22,7 @@ from dipole.data.core.errors import DataError
 from dipole.data.store.array_appender import IMAGE_CODECS, ArrayAppender, ArrayState, check_encoding
 from dipole.data.store.journal import Journal
 from dipole.data.store.metadata import FORMAT
-from dipole.data.store.publish import flush, write_whole
+from dipole.data.store.publish import Unflushed, flush_all, write_whole
 from dipole.data.store.schema import check_key, is_image
 from dipole.data.store.tasks import TaskSpans, TaskTable, check_spans
 from dipole.data.store.video import Clip, PacketTable, cut
@@ -62,6 +62,7 @@ class StoreWriter:
         # Of each video key: first frame and bytes of each episode's file.
         self._videos: dict[str, list[tuple[int, int]]] = {}
         self._tables: dict[Path, PacketTable] = {}
+        self._unflushed = Unflushed(durable)
         self._journal = Journal(self._unfinished / "commits", durable)
         self._snapshot_bytes = 0
         self._open()
@@ -110,9 +111,7 @@ class StoreWriter:
         table = self._table(clip.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         cut(clip, target, fps, table)
-        if self._durable:
-            flush(target)
-            flush(target.parent)
+        self._unflushed.add(target, *self._folders_of(target))
         files.append((clip.start_frame - table.span(clip)[0], target.stat().st_size))
 
     def commit_episode(self, n_frames: int, tasks: "str | Iterable[Sequence[Any]]" = "") -> None:
@@ -126,10 +125,7 @@ class StoreWriter:
         end = self.n_frames + n_frames
         self._check_lengths(where, end)
         record, content = self._record(n_frames, spans)
-        if self._durable:
-            for array in self._arrays.values():
-                array.flush()
-            flush(self._unfinished)
+        self._unflushed.flush()
         self._journal.append(record, content)
         self._ends.append(end)
         self._spans.append(spans)
@@ -175,6 +171,8 @@ class StoreWriter:
                 self._write_list("meta/task_spans", tasks.spans)
         self._write_json("zarr.json", group_metadata(said))
         self.close()
+        if self._durable:
+            flush_all(self.folder)
         self._journal.remove()
         shutil.rmtree(self._unfinished)
 
@@ -313,7 +311,7 @@ class StoreWriter:
         self._arrays[key] = self._appender(key)
 
     def _appender(self, key: str) -> ArrayAppender:
-        return ArrayAppender(self.folder, f"data/{key}", self._unfinished / key, self._durable)
+        return ArrayAppender(self.folder, f"data/{key}", self._unfinished / key, self._unflushed)
 
     def _check_lengths(self, where: str, end: int) -> None:
         """Raise DataError unless everything has frames up to `end`."""
@@ -377,8 +375,7 @@ class StoreWriter:
             "arrays": arrays,
             "videos": self._videos,
         }
-        if self._durable:
-            flush(self._unfinished)
+        self._unflushed.flush()
         self._journal.start(record, content)
         self._snapshot_bytes = self._journal.n_bytes
 
@@ -401,7 +398,7 @@ class StoreWriter:
         self._remove(*name.rsplit("/", 1))
         self._write_json(f"{name}/zarr.json", array_metadata(values.shape[1:], values.dtype))
         array = ArrayAppender(
-            self.folder, name, self._unfinished / name.replace("/", " "), self._durable
+            self.folder, name, self._unfinished / name.replace("/", " "), self._unflushed
         )
         array.append(values)
         array.finish()
@@ -409,7 +406,12 @@ class StoreWriter:
     def _write_json(self, name: str, metadata: Mapping[str, Any]) -> None:
         file = self._inside(name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(metadata, indent=2).encode(), self._durable)
+        write_whole(file, json.dumps(metadata, indent=2).encode(), durable=False)
+        self._unflushed.add(file, *self._folders_of(file))
+
+    def _folders_of(self, file: Path) -> Sequence[Path]:
+        """The folders that a new file may have been the first in."""
+        return file.parents[: len(file.relative_to(self.folder).parts)]
 
     def _inside(self, name: str) -> Path:
         """The path of a file to write; raises DataError where a link leads out of the folder."""

@@ -9,6 +9,7 @@ from dipole.data.core.errors import DataError
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.zarr.chunks import ChunkMap
 from dipole.data.store.zarr.decoding import chunk_decoder
+from dipole.data.store.zarr.encoding import with_checksum
 from dipole.data.store.zarr.layout import ArrayLayout
 from dipole.data.store.zarr.tree import Tree
 
@@ -123,6 +124,21 @@ class ZarrArray(LazyArray):
     def refuse_fill(self) -> None:
         """Take missing chunks for lost ones from now on."""
         self._fill = None
+
+    def stored_sizes(self, block: int) -> bytes:
+        """Bytes of each stored chunk of a block, int64; -1 where the fill value stands for it."""
+        self._check_blocks(range(block, block + 1))
+        chunks = self._chunks.chunks(block)
+        sizes = [-1 if self._chunks.is_absent(c) else self._chunks.size(c) for c in chunks]
+        return np.array(sizes, "<i8").tobytes()
+
+    def stored_checksum(self, block: int) -> bytes:
+        """The checksums of a block's stored chunks, which are sound as far as seen."""
+        checked = bool(self._layout.codecs) and self._layout.codecs[-1][0] == "crc32c"
+        chunks = [c for c in self._chunks.chunks(block) if not self._chunks.is_absent(c)]
+        if checked:
+            return b"".join(self._chunks.stored(chunk, last=4) for chunk in chunks)
+        return b"".join(with_checksum(self._chunks.stored(chunk))[-4:] for chunk in chunks)
 
     def _check_blocks(self, blocks: range) -> None:
         for block in blocks:

@@ -1,4 +1,4 @@
-"""What fits into the page: numbers of as many episodes as there is room for, then pictures."""
+"""What fits into the page: numbers of as many episodes as possible, then pictures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +12,19 @@ from dipole.data.store.store import EpisodeStore
 from dipole.data.view import numbers, pictures
 from dipole.data.view.embed import data_element, safe_json
 from dipole.data.view.facts import short, without_path
-from dipole.data.view.pictures import LADDER, PictureSpec
+from dipole.data.view.pictures import QUALITY_LEVELS, PictureSpec
 
 MOST_EPISODES = 1000  # a longer list is no overview
-NUMBERS_SHARE = 0.5  # of the room, where there are pictures too
+NUMBERS_SHARE = 0.5  # of the page, where there are pictures too
 WITH_PICTURES = 8  # episodes whose pictures should fit at the least, where nobody chose episodes
-GOOD = 4  # rungs of the ladder that are good enough to show all episodes that way
+GOOD_ENOUGH = 4  # of the quality levels: enough to show all episodes that way
+SAFE_SHARE = 0.93  # of the budget that may be planned for: sizes are estimated from a few frames
 BASE64 = 4 / 3  # characters a byte
 SAMPLED = 8  # frames a camera that tell how large its pictures become
 
 
 @dataclass
-class Room:
+class ByteBudget:
     """Bytes of the page that are still free."""
 
     left: int
@@ -59,33 +60,33 @@ def fill(
     chosen: bool,
     keys: Sequence[str],
     cameras: Sequence[str],
-    room: Room,
+    budget: ByteBudget,
     log: Callable[[str], None],
 ) -> Contents:
-    """Contents of at most `room.left` bytes; chosen: whether a person named the episodes.
+    """Contents of at most `budget.left` bytes; chosen: whether a person named the episodes.
 
-    Raises DataError where not even one episode fits.
+    Raises DataError if not even one episode fits.
     """
     contents = Contents()
-    free = Room(int(room.left * (NUMBERS_SHARE if cameras else 1)))
-    before = free.left
+    for_numbers = ByteBudget(int(budget.left * (NUMBERS_SHARE if cameras else 1)))
+    before = for_numbers.left
     for episode in islice(wanted, None if chosen else MOST_EPISODES):
         log(f"reading the numbers of episode {episode}")
         entry, script = _numbers(store, episode, keys)
-        if free.take(len(script) + len(safe_json(entry)) + 1):
+        if for_numbers.take(len(script) + len(safe_json(entry)) + 1):
             contents.episodes.append(entry)
             contents.scripts.append(script)
         elif chosen:
             contents.left_out.append(episode)
         else:
             break
-    room.left -= before - free.left
+    budget.left -= before - for_numbers.left
     if not contents.episodes:
         raise DataError(
             f"{store.path}: a page of this size has no room for one episode; give a larger size="
         )
     if cameras:
-        _add_pictures(store, contents, chosen, cameras, room, log)
+        _add_pictures(store, contents, chosen, cameras, budget, log)
     contents.episodes.sort(key=lambda entry: entry["episode"] if not chosen else 0)
     return contents
 
@@ -97,6 +98,7 @@ def _numbers(store: EpisodeStore, episode: int, keys: Sequence[str]) -> tuple[di
         "start": start,
         "frames": stop - start,
         "task": short(store.tasks[episode]),
+        "tasks": _task_spans(store, episode),
         "series": {},
         "pictures": {},
     }
@@ -112,60 +114,82 @@ def _numbers(store: EpisodeStore, episode: int, keys: Sequence[str]) -> tuple[di
     return entry, data_element(f"numbers-{episode}", numbers.packed(read))
 
 
+def _task_spans(store: EpisodeStore, episode: int) -> list[tuple[int, str]]:
+    """First frame and words of each task within an episode; empty where it does not change."""
+    if not hasattr(store, "task_spans"):
+        return []
+    spans = store.task_spans(episode)
+    return [(int(start), short(words)) for start, words in spans] if len(spans) > 1 else []
+
+
 def _add_pictures(
     store: EpisodeStore,
     contents: Contents,
     chosen: bool,
     cameras: Sequence[str],
-    room: Room,
+    budget: ByteBudget,
     log: Callable[[str], None],
 ) -> None:
-    contents.pictures = _affordable(store, contents.episodes, chosen, cameras, room.left)
+    contents.pictures = _choose_quality(store, contents.episodes, chosen, cameras, budget.left)
     largest = 0.0  # bytes a frame, of the episodes so far
     for entry in contents.episodes:
-        if largest * entry["frames"] > 1.2 * room.left:
+        if largest * entry["frames"] > 1.2 * budget.left:
             continue  # surely too large: not worth compressing
         log(f"compressing the pictures of episode {entry['episode']}")
-        said, script = _pictures(store, entry, cameras, contents.pictures)
+        places, script = _pictures(store, entry, cameras, contents.pictures)
         largest = max(largest, len(script) / entry["frames"])
-        if room.take(len(script) + len(safe_json(said))):
-            entry["pictures"] = said
+        if budget.take(len(script) + len(safe_json(places))):
+            entry["pictures"] = places
             contents.scripts.append(script)
 
 
 def _pictures(
     store: EpisodeStore, entry: dict[str, Any], cameras: Sequence[str], spec: PictureSpec
 ) -> tuple[dict[str, Any], str]:
+    """Where each camera's pictures of an episode lie among the bytes, and the bytes as an element.
+
+    A camera that cannot be read has an error in place of where.
+    """
     frames = range(entry["start"], entry["start"] + entry["frames"])
-    said: dict[str, Any] = {}
+    places: dict[str, Any] = {}
     parts: list[bytes] = []
     for camera in cameras:
         try:
-            made = pictures.packed(list(pictures.read_pictures(store, camera, frames, spec)))
+            packed = pictures.packed(list(pictures.read_pictures(store, camera, frames, spec)))
         except DataError as error:
-            said[camera] = {"error": without_path(store, str(error))}
+            places[camera] = {"error": without_path(store, str(error))}
             continue
-        said[camera] = {"at": sum(map(len, parts))}
-        parts.append(made)
-    return said, data_element(f"pictures-{entry['episode']}", b"".join(parts))
+        places[camera] = {"at": sum(map(len, parts))}
+        parts.append(packed)
+    return places, data_element(f"pictures-{entry['episode']}", b"".join(parts))
 
 
-def _affordable(
+def _choose_quality(
     store: EpisodeStore,
     entries: Sequence[dict[str, Any]],
     chosen: bool,
     cameras: Sequence[str],
-    room: int,
+    n_bytes: int,
 ) -> PictureSpec:
-    """The best pictures with which all episodes fit, if they are good; else with which some do."""
+    """The best quality with which pictures of enough episodes fit into n_bytes.
+
+    Of all episodes, where a person chose them or the quality stays good enough; else of the first
+    WITH_PICTURES; the lowest quality where not even these fit.
+    """
     samples = {camera: _samples(store, entries, camera) for camera in cameras}
-    costs = [_bytes_a_frame(store, samples, spec) for spec in LADDER]
-    frames = [entry["frames"] for entry in entries]
-    for goal, rungs in ((len(frames), len(LADDER) if chosen else GOOD), (WITH_PICTURES, None)):
-        for spec, cost in list(zip(LADDER, costs, strict=True))[:rungs]:
-            if cost * sum(frames[:goal]) < 0.93 * room:
-                return spec
-    return LADDER[-1]
+    costs = {spec: _bytes_a_frame(store, samples, spec) for spec in QUALITY_LEVELS}
+    lengths = [entry["frames"] for entry in entries]
+
+    def best(levels: Sequence[PictureSpec], n_frames: int) -> PictureSpec | None:
+        fitting = (spec for spec in levels if costs[spec] * n_frames < SAFE_SHARE * n_bytes)
+        return next(fitting, None)
+
+    good_enough = QUALITY_LEVELS if chosen else QUALITY_LEVELS[:GOOD_ENOUGH]
+    return (
+        best(good_enough, sum(lengths))
+        or best(QUALITY_LEVELS, sum(lengths[:WITH_PICTURES]))
+        or QUALITY_LEVELS[-1]
+    )
 
 
 def _bytes_a_frame(
@@ -183,15 +207,15 @@ def _samples(
     store: EpisodeStore, entries: Sequence[dict[str, Any]], camera: str
 ) -> list[np.ndarray]:
     """A few stored frames from all over the episodes; fewer where some cannot be read."""
-    found = []
+    frames = []
     for fraction in np.linspace(0, 1, SAMPLED):
         entry = entries[round(fraction * (len(entries) - 1))]
         frame = entry["start"] + round(fraction * (entry["frames"] - 1))
         try:
-            found.append(store[camera].take(np.array([frame]))[0])
+            frames.append(store[camera].take(np.array([frame]))[0])
         except DataError:
             continue
-    return found
+    return frames
 
 
 def _span(store: EpisodeStore, episode: int) -> tuple[int, int]:

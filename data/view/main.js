@@ -2,6 +2,13 @@
 
 const by = (id) => document.getElementById(id);
 
+// The words of the task at a frame of an episode, after a dot; nothing where none are recorded.
+function taskAt(entry, frame) {
+  const span = entry.tasks.findLast(([start]) => start <= frame);
+  const words = span ? span[1] : entry.task;
+  return words ? ` · ${words}` : "";
+}
+
 class Page {
   constructor() {
     this.cameras = DATA.cameras.filter((name) => DATA.pictures && DATA.pictures[name]).map((name) => new Camera(name));
@@ -87,7 +94,7 @@ class Page {
     const time = fps ? `${clock(frame / fps)} · ` : "";
     by("clock").textContent = `${time}frame ${frame} / ${entry.frames - 1}`;
     by("slider").setAttribute("aria-valuetext", `frame ${frame}${fps ? `, ${clock(frame / fps)}` : ""}`);
-    by("where").textContent = `episode ${entry.episode}, frame ${whole(entry.start + frame)} of the dataset${entry.task ? ` · ${entry.task}` : ""}`;
+    by("where").textContent = `episode ${entry.episode}, frame ${whole(entry.start + frame)} of the dataset${taskAt(entry, frame)}`;
     [...this.cameras, this.scene, this.path, ...this.panels].forEach((view) => view && view.at(frame));
     if (!this.player.playing) this.remember(entry.episode, frame);
   }

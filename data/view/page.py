@@ -16,7 +16,7 @@ from typing import Any
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.store.store import EpisodeStore
 from dipole.data.view import facts
-from dipole.data.view.contents import Contents, Room, fill
+from dipole.data.view.contents import ByteBudget, Contents, fill
 from dipole.data.view.embed import safe_json
 from dipole.data.view.pictures import settings
 from dipole.data.view.scene import Scene
@@ -113,8 +113,8 @@ def make_page(
         "scene": scene.to_dict() if scene is not None and scene.fits(columns) else None,
         "megabytes": spec.megabytes,
     }
-    room = Room(int(spec.megabytes * 1e6) - len(_html(data, [])) - 1000 - 400 * len(cameras))
-    contents = fill(store, wanted, chosen, list(columns), cameras, room, log)
+    free = int(spec.megabytes * 1e6) - len(_html(data, [])) - 1000 - 400 * len(cameras)
+    contents = fill(store, wanted, chosen, list(columns), cameras, ByteBudget(free), log)
     if contents.pictures is not None:
         shown = contents.pictures
         data["pictures"] = {camera: settings(store, camera, shown) for camera in cameras}

@@ -1,7 +1,7 @@
 """Camera images of an episode as WebP, each by itself, so that the page jumps to any frame.
 
 A camera's images are shrunk, compressed and thinned out as far as the page's size demands: the
-ladder goes from pictures as they are down to thumbnails twice a second.
+quality levels go from pictures as they are down to thumbnails twice a second.
 """
 
 import io
@@ -32,7 +32,7 @@ class PictureSpec:
         return max(1, math.ceil((fps or ASSUMED_FPS) / self.rate - 1e-6))
 
 
-LADDER = (
+QUALITY_LEVELS = (
     PictureSpec(640, 75, 60),
     PictureSpec(480, 65, 30),
     PictureSpec(320, 60, 30),
@@ -48,7 +48,7 @@ LADDER = (
 
 def camera_shape(kind: str, shape: list[int]) -> tuple[int, int, int] | None:
     """Height, width and channels of a frame that can be shown as a picture, else None."""
-    if kind != "image" or 0 in shape:
+    if kind not in ("image", "depth") or 0 in shape:
         return None
     if len(shape) == 2:
         return shape[0], shape[1], 1

@@ -1,4 +1,4 @@
-"""What a state looks like, said in shapes: rooms above register scenes, the page draws them.
+"""What a state looks like, as shapes: packages above register scenes, the page draws them.
 
 A scene is data, not code: the page knows how to draw an outline, and nothing of any simulator.
 """

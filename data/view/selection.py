@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dipole.data.core.episode_numbers import parse_episode_numbers
 from dipole.data.core.errors import ConfigError
 
 
@@ -11,22 +12,10 @@ def parse_episodes(text: str, n_episodes: int) -> list[int]:
     Raises ConfigError for anything that is not a number or range, and for episodes that are not
     there.
     """
-    numbers: dict[int, None] = {}
-    for part in text.split(","):
-        numbers |= dict.fromkeys(_range(part.strip(), n_episodes))
+    numbers = parse_episode_numbers(text)
+    if max(numbers) >= n_episodes:
+        raise ConfigError(f"episodes {text!r}: there are {n_episodes}, numbered from 0")
     return list(numbers)
-
-
-def _range(part: str, n_episodes: int) -> range:
-    first, dash, last = part.partition("-")
-    if not (first.isdecimal() and (last.isdecimal() or not dash)):
-        raise ConfigError(f"episodes={part}: numbers and ranges are wanted, such as 0,7,20-24")
-    start, stop = int(first), int(last or first) + 1
-    if start >= stop:
-        raise ConfigError(f"episodes={part}: the first comes before the last")
-    if stop > n_episodes:
-        raise ConfigError(f"episodes={part}: there are {n_episodes}, numbered from 0")
-    return range(start, stop)
 
 
 def even_order(n_episodes: int) -> Iterator[int]:

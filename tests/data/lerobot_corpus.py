@@ -293,6 +293,11 @@ def depth_picture(frame):
     return rng.integers(0, 60000, (HEIGHT, WIDTH, 1), dtype=np.uint16)
 
 
+def depth_file(frame):
+    """The same as PNG of 16 bits."""
+    return png(depth_picture(frame)[..., 0])
+
+
 def add_pictures(root, key, files, shape, **info):
     """A column of picture files in every parquet file of data/. files: bytes by row number."""
     path = root / "meta/info.json"

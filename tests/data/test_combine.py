@@ -122,6 +122,12 @@ def test_a_dtype_that_holds_the_numbers_is_taken_and_any_other_refused():
         retyped(source, {"x": "U8"})
 
 
+def test_arrays_of_different_lengths_are_no_episode():
+    arrays = {"state": np.zeros((3, 2)), "action": np.zeros((4, 2))}
+    with pytest.raises(DataError, match=r"run_7: .*different numbers of frames: \{'state': 3"):
+        ArrayEpisode(EpisodeRef(7, name="run_7"), arrays)
+
+
 # Selecting
 
 
@@ -339,7 +345,31 @@ def test_a_request_renames_concatenates_and_names_the_task(tmp_path):
     assert store["action"][0].tolist() == [3, 3, 3, 3]
     assert store["state"].dtype == np.float64
     assert store.tasks == ["push it", "push it"]
-    assert report == ConversionReport(tmp_path / "b.zarr", "episode store", 2, 5, {}, ())
+    assert report == ConversionReport(
+        tmp_path / "b.zarr", "episode store", ("action", "state"), 2, 5, {}, ()
+    )
+
+
+def test_float_pictures_are_uint8_before_they_are_resampled(tmp_path):
+    with EpisodeWriter(tmp_path / "a.zarr", fps=10, features={"img": {"kind": "state"}}) as writer:
+        img = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3)).astype(np.float32)
+        writer.add_episode({"img": img, "action": np.arange(9.0)[:, None]})
+    run(ConversionRequest(tmp_path / "a.zarr", tmp_path / "b.zarr", resample=5))
+    store = EpisodeStore.open(tmp_path / "b.zarr")
+    assert np.array_equal(store["img"][:], img[::2])
+    assert store["action"][:, 0].tolist() == [0, 2, 4, 6, 8]
+
+
+def test_datasets_of_two_rates_are_joined_at_a_third(tmp_path):
+    for name, fps, n in (("a", 10, 11), ("b", 20, 21)):
+        with EpisodeWriter(tmp_path / f"{name}.zarr", fps=fps) as writer:
+            writer.add_episode({"action": np.arange(n)[:, None] / fps})
+    both = (tmp_path / "a.zarr", tmp_path / "b.zarr")
+    with pytest.raises(DataError, match="20 frames a second"):
+        run(ConversionRequest(both[0], tmp_path / "c.zarr", also=both[1:]))
+    run(ConversionRequest(both[0], tmp_path / "c.zarr", also=both[1:], resample=5))
+    store = EpisodeStore.open(tmp_path / "c.zarr")
+    assert store["action"][:, 0] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0] * 2)
 
 
 def test_a_key_to_rename_that_is_not_there_is_an_error_also_where_it_is_not_taken(tmp_path):

@@ -33,10 +33,6 @@ def file_of(pixels, picture_format="PNG"):
     return file.getvalue()
 
 
-def depth_file(frame):
-    return file_of(corpus.depth_picture(frame)[..., 0])
-
-
 def metres(frame):
     return (corpus.depth_picture(frame)[..., 0] / 1000).astype(np.float32)
 
@@ -52,7 +48,7 @@ def theirs(tmp_path):
 
 
 def test_pictures_of_16_bits_are_depth_in_millimetres(theirs):
-    corpus.add_pictures(theirs, KEY, depth_file, SHAPE, is_depth_map=True)
+    corpus.add_pictures(theirs, KEY, corpus.depth_file, SHAPE, is_depth_map=True)
     source = open_source(theirs)
     schema = source.info.frames[KEY]
     assert (schema.kind, schema.shape, schema.dtype, schema.units) == (
@@ -94,7 +90,7 @@ def test_a_grey_camera_of_8_bits_is_no_depth(theirs):
 
 def test_a_picture_that_is_no_depth_is_named_with_its_frame(theirs):
     files = {5: file_of(corpus.picture(5)[..., 0])}
-    corpus.add_pictures(theirs, KEY, lambda n: files.get(n) or depth_file(n), SHAPE)
+    corpus.add_pictures(theirs, KEY, lambda n: files.get(n) or corpus.depth_file(n), SHAPE)
     with pytest.raises(DataError, match=f"'{KEY}', episode 1, frame 2: .*mode L, depth of uint16"):
         read_all(open_source(theirs))
 

@@ -185,6 +185,24 @@ def test_tasks_that_change_within_an_episode_are_kept_by_frame(tmp_path):
     ]
 
 
+def test_tasks_and_depth_go_through_a_store_and_come_back(tmp_path):
+    tasks = [[1, 1, 0, 0, 0, 1, 1], [0] * 5]
+    source = corpus.write_v30_files(tmp_path / "source", [7, 5], tasks=tasks)
+    key, shape = "observation.images.depth", (16, 24, 1)
+    corpus.add_pictures(source, key, corpus.depth_file, shape, is_depth_map=True)
+    convert(open_source(source), tmp_path / "ours.zarr")
+    store = EpisodeStore.open(tmp_path / "ours.zarr")
+    assert store.schema(key)["kind"] == "depth"
+    assert store.schema(key)["units"] == "mm"
+    assert store.task_spans(0) == ((0, "pull it"), (2, "push it"), (5, "pull it"))
+    export_lerobot(open_source(tmp_path / "ours.zarr"), tmp_path / "theirs")
+    assert spans(tmp_path / "theirs") == spans(tmp_path / "source")
+    back = open_source(tmp_path / "theirs")
+    frames = np.concatenate([back.open(r).read(key, 0, r.n_frames) for r in back.episodes()])
+    assert np.array_equal(frames, np.stack([corpus.depth_picture(n) for n in range(12)]))
+    assert np.array_equal(store[key][:], frames)
+
+
 def test_several_cameras_in_one_file_go_out_and_come_back(tmp_path):
     lengths, cameras = [3, 5, 4, 6, 2], ["observation.images.left", "observation.images.right"]
     path = corpus.write_v30_files(

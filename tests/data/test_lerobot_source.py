@@ -113,6 +113,13 @@ def test_a_file_that_was_not_downloaded_is_said_to_be_so(v30, tmp_path, name):
         opened(open_source(snapshot), 0)
 
 
+def test_files_that_are_not_needed_may_be_links_to_nothing(v30, tmp_path):
+    snapshot = corpus.as_hub_cache(v30, tmp_path / "hub")
+    (snapshot / "README.md").symlink_to("../../blobs/gone")
+    convert(open_source(snapshot), tmp_path / "ours.zarr")
+    assert EpisodeStore.open(tmp_path / "ours.zarr").n_frames == 21
+
+
 # Words.
 
 
@@ -328,7 +335,7 @@ def test_what_is_not_taken_is_said_with_the_reason(v21):
     assert sorted(source.info.frames) == ["action", "observation.state"]
     left_out = source.info.left_out
     assert left_out["language_instruction"] == "text and sound are not stored"
-    assert "rename it" in left_out["left wrist"]
+    assert "use letters, digits" in left_out["left wrist"]
     assert left_out["observation.nothing"] == "frames of shape [0]"
     assert "KeyError('shape')" in left_out["observation.broken"]
 

@@ -1,6 +1,7 @@
 """MCAP recordings of ROS 2: topics of different rates become frames of one rate."""
 
 import io
+import struct
 from types import SimpleNamespace as Message
 
 import numpy as np
@@ -14,6 +15,8 @@ from dipole.data.sources.combine.selected import selected
 from dipole.data.sources.registry import open_source
 
 mcap_writer = pytest.importorskip("mcap_ros2.writer")
+Writer = pytest.importorskip("mcap.writer").Writer
+IndexType = pytest.importorskip("mcap.writer").IndexType
 
 SEPARATOR = "\n" + "=" * 80 + "\n"
 HEADER = "std_msgs/Header header\n"
@@ -199,6 +202,30 @@ def test_what_is_not_taken_is_listed_with_the_reason(tmp_path):
     assert left_out["/once"] == "one message in the whole recording"
 
 
+def test_topics_that_are_no_messages_of_ros_2_hinder_no_others(tmp_path):
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = Writer(file)
+        writer.start("ros2", "test")
+        for name, encoding, definition in (
+            ("/json", "json", b"{}"),
+            ("/odd", "cdr", b"this is % no definition"),
+            ("/short", "cdr", b"float64 x"),
+            ("/good", "cdr", b"float64 x"),
+        ):
+            schema = writer.register_schema(f"a/msg/{name[1:].title()}", "ros2msg", definition)
+            channel = writer.register_channel(name, encoding, schema)
+            content = b"\0\1\0\0" + (b"" if name == "/short" else struct.pack("<d", 7.0))
+            for at in (0, 10**8):
+                writer.add_message(channel, at, content, at)
+        writer.finish()
+    source = at_rate(tmp_path / "a.mcap", 10)
+    assert list(source.info.frames) == ["good"]
+    assert first(source).read("good", 0, 2).tolist() == [[7], [7]]
+    assert "not a message of ROS 2" in source.info.left_out["/json"]
+    assert "not a message of ROS 2" in source.info.left_out["/odd"]
+    assert "a damaged message" in source.info.left_out["/short"]
+
+
 def test_each_file_is_an_episode_and_the_files_of_a_bag_follow_one_another(tmp_path):
     runs = tmp_path / "runs"
     runs.mkdir()
@@ -233,6 +260,7 @@ def test_a_recording_converts_with_an_action_of_its_commands(tmp_path):
     report = run(request)
     store = EpisodeStore.open(tmp_path / "ours.zarr")
     assert (store.fps, store.tasks, report.n_frames) == (20, ["reach"], 19)
+    assert "at 20 frames a second, of each the last message received" in report.warnings[0]
     assert store.schema("action")["kind"] == "action"
     assert store.schema("joint_states.position")["names"] == ["a", "b"]
 
@@ -242,3 +270,32 @@ def test_a_recording_that_was_cut_short_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(DataError, match=r"a.mcap: damaged.*mcap recover"):
         open_source(path)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_a_chunk_that_becomes_more_than_it_says_is_refused(tmp_path, compression):
+    chosen = pytest.importorskip("mcap.writer").CompressionType[compression.upper()]
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = Writer(file, compression=chosen, enable_crcs=False)
+        writer.start("ros2", "test")
+        channel = writer.register_channel("/zeros", "cdr", 0)
+        for at in (0, 1):
+            writer.add_message(channel, at, bytes(2**22), at)
+        writer.finish()
+    raw = bytearray((tmp_path / "a.mcap").read_bytes())
+    claimed = struct.pack("<Q", 2**22 + 31)
+    assert claimed in raw
+    (tmp_path / "a.mcap").write_bytes(raw.replace(claimed, struct.pack("<Q", 1000), 1))
+    with pytest.raises(DataError, match=r"a chunk of 1,000 bytes becomes 4,194,335, refused"):
+        open_source(tmp_path / "a.mcap")
+
+
+def test_a_file_without_an_index_is_refused_with_what_to_do(tmp_path):
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = Writer(file, use_summary_offsets=False, index_types=IndexType.NONE)
+        writer.start("ros2", "test")
+        channel = writer.register_channel("/zeros", "cdr", 0)
+        writer.add_message(channel, 0, bytes(8), 0)
+        writer.finish()
+    with pytest.raises(DataError, match=r"no index of its chunks. `mcap recover`"):
+        open_source(tmp_path / "a.mcap")

@@ -113,12 +113,15 @@ def test_what_is_not_known_is_answered_with_what_it_looks_like(tmp_path, file, s
 
 def test_a_folder_around_a_dataset_is_answered_with_the_folder_inside(tmp_path):
     make_zarr(tmp_path / "inner.zarr")
-    with pytest.raises(DataError, match=r"Its folder 'inner.zarr' is one: give that"):
+    with pytest.raises(DataError, match=r"'inner.zarr' in it is one: give that. Known"):
+        open_source(tmp_path)
+    make_hdf5(tmp_path / "demos.hdf5")
+    with pytest.raises(DataError, match=r"'demos.hdf5' in it is one: give that, and others with"):
         open_source(tmp_path)
 
 
 def test_nothing_and_an_empty_folder_are_named(tmp_path):
     with pytest.raises(DataError, match="there is no dataset here"):
         open_source(tmp_path / "nothing")
-    with pytest.raises(DataError, match=r"The folder is empty.*Known are LeRobot: .*; zarr: "):
+    with pytest.raises(DataError, match=r"The folder is empty.*Known are ALOHA: .*; zarr: "):
         open_source(tmp_path)

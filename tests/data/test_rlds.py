@@ -1,6 +1,7 @@
 """RLDS in TFRecord files, written here by the formats' descriptions, and episodes in .npz files."""
 
 import contextlib
+import gzip
 import io
 import json
 import struct
@@ -123,6 +124,13 @@ def test_a_file_that_is_cut_short_is_named(folder):
     file = sorted(folder.iterdir())[1]
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(DataError, match="00001-of-00002: record 0: the file is cut short"):
+        open_source(folder)
+
+
+def test_a_compressed_file_is_answered_with_what_to_do(folder):
+    file = sorted(folder.iterdir())[0]
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    with pytest.raises(DataError, match="a compressed one: decompress it first"):
         open_source(folder)
 
 

@@ -134,6 +134,13 @@ def test_a_file_is_opened_once_however_often_frames_are_read(tmp_path, cuts, mon
     assert len(opened) == 3
 
 
+def test_a_zip_gives_the_same_frames(tmp_path, cuts):
+    data, expected = cut_of(4, cuts)
+    frames = write_store(tmp_path / "mine.zarr.zip", [data])["top"]
+    for numbers in ([17, 3, 3], [22], [0, 1]):
+        assert np.array_equal(frames.take(np.array(numbers)), expected[numbers])
+
+
 def test_frames_on_the_way_are_not_converted(cuts, monkeypatch):
     data, expected = cut_of(2, cuts)  # one key frame, at the beginning
     converted = []
@@ -157,6 +164,24 @@ def test_a_damaged_packet_is_named_and_frames_elsewhere_are_still_read(tmp_path,
     with pytest.raises(DataError, match=r"episode 1, frame 3 \(frame 26 of the dataset\)"):
         store["top"].take(np.array([N_FRAMES + 3]))
     assert np.array_equal(store["top"].take(np.array([3]))[0], expected[3])
+
+
+def test_the_first_frame_that_a_shorter_video_lacks_is_named(tmp_path, cuts):
+    data, expected = cut_of(5, cuts)
+    store = write_store(tmp_path / "mine.zarr", [data, data])
+    short = encode(frames_of(9), "libx264", g="2", bf="0")
+    (tmp_path / "mine.zarr" / "videos" / "top" / "000001.mp4").write_bytes(short)
+    with pytest.raises(DataError, match=r"episode 1, frame 9 \(.*\): .* the video has 9"):
+        store["top"].read(N_FRAMES + 7, N_FRAMES + 12)
+    assert np.array_equal(store["top"].read(0, 2), expected[:2])
+
+
+def test_a_video_removed_while_it_is_used_is_named(tmp_path, cuts):
+    store = write_store(tmp_path / "mine.zarr", [cut_of(5, cuts)[0]])
+    assert store["top"].read(0, 1).shape == (1, 64, 64, 3)
+    (tmp_path / "mine.zarr" / "videos" / "top" / "000000.mp4").unlink()
+    with pytest.raises(DataError, match=r"episode 0, frame 20 .*cannot be read"):
+        store["top"].read(20, 21)
 
 
 def yuv_frame(height, width, full_range=False, bits=8):

@@ -16,7 +16,7 @@ from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter
 from dipole.data.view import SCENES, Body, Disc, Scene, ViewSpec, write_page
 from dipole.data.view.numbers import MOST_FRAMES, read_series
 from dipole.data.view.page import make_page
-from dipole.data.view.pictures import LADDER, PictureSpec, camera_shape, encoded, shown_size
+from dipole.data.view.pictures import QUALITY_LEVELS, PictureSpec, camera_shape, encoded, shown_size
 from dipole.data.view.selection import even_order, parse_episodes
 
 EVIL = "</script><script>pwned=1</script><img src=x onerror=pwned=1>%%DATA%%"
@@ -101,6 +101,7 @@ def test_each_picture_is_a_webp_of_its_own(store):
         ("image", [48, 64, 2], None),
         ("image", [7], None),
         ("state", [48, 64, 3], None),
+        ("depth", [48, 64, 1], (48, 64, 1)),
     ],
 )
 def test_what_counts_as_a_picture(kind, shape, seen):
@@ -119,7 +120,7 @@ def test_what_counts_as_a_picture(kind, shape, seen):
 )
 def test_any_image_can_be_encoded(frame):
     shape = camera_shape("image", list(frame.shape))
-    assert encoded(frame, shape, LADDER[0])[8:12] == b"WEBP"
+    assert encoded(frame, shape, QUALITY_LEVELS[0])[8:12] == b"WEBP"
 
 
 def test_pictures_are_never_larger_than_the_images():
@@ -304,3 +305,14 @@ def test_words_that_say_nothing_are_answered_with_the_nearest(write):
         main(["view", path, "episode=0"])
     with pytest.raises(UsageError, match="size=big"):
         main(["view", path, "size=big"])
+
+
+def test_the_words_of_each_frame_are_in_the_page_where_the_task_changes(store, monkeypatch):
+    spans = {0: ((0, "pick"), (2, "</script>place")), 1: ((0, "pick"),)}
+    monkeypatch.setattr(
+        EpisodeStore, "task_spans", lambda self, episode: spans[episode], raising=False
+    )
+    html = page_of(store([3, 2]))
+    tasks = {entry["episode"]: entry["tasks"] for entry in data_of(html)["episodes"]}
+    assert tasks == {0: [[0, "pick"], [2, "</script>place"]], 1: []}
+    assert "</script>place" not in html

@@ -217,3 +217,17 @@ def test_gaps_are_shown_as_gaps(browser, tmp_path):
     for frame, shown in ((9, ["1.000"]), (10, ["–"]), (19, ["–"]), (20, ["1.000"])):
         browser.open(page, f"#episode=0&frame={frame}")
         assert values(browser) == shown
+
+
+def test_the_words_shown_are_those_of_the_frame(browser, tmp_path, monkeypatch):
+    spans = ((0, "pick the cube"), (2, EVIL))
+    monkeypatch.setattr(EpisodeStore, "task_spans", lambda self, episode: spans, raising=False)
+    with EpisodeWriter(tmp_path / "tasks.zarr", fps=10) as writer:
+        writer.add_episode({"action": np.zeros((4, 2))})
+    browser.open(write_page(EpisodeStore.open(tmp_path / "tasks.zarr"), tmp_path / "t.html").path)
+    shown = "document.getElementById('where').textContent"
+    assert browser.run(shown).endswith("· pick the cube")
+    for _ in range(3):
+        browser.press("ArrowRight", False)
+    assert browser.run(shown).endswith(EVIL)
+    assert browser.run("window.pwned") is None

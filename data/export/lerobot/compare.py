@@ -16,16 +16,16 @@ def compare(source: Source, written: Source, names: Mapping[str, str]) -> None:
     names: Of the source's keys in `written`.
     """
     for ref, written_ref in zip(source.episodes(), written.episodes(), strict=True):
-        episode, there = source.open(ref), written.open(written_ref)
+        episode, exported = source.open(ref), written.open(written_ref)
         place = f"{written.info.path}: episode {written_ref.id}"
-        if merged(episode.tasks) != there.tasks or episode.n_frames != there.n_frames:
+        if merged(episode.tasks) != exported.tasks or episode.n_frames != exported.n_frames:
             raise DataError(f"{place}: its length or tasks were not written as they are")
         for key, schema in source.info.frames.items():
-            _compare_frames(place, names[key], episode, there, key, schema)
+            _compare_frames(place, names[key], episode, exported, key, schema)
 
 
 def merged(tasks: TaskSpans) -> TaskSpans:
-    """Spans of which no two neighbours have the same words; () where there are no words at all."""
+    """Spans of which no two neighbours have the same words; () where there are no words."""
     spans = [span for n, span in enumerate(tasks) if n == 0 or span[1] != tasks[n - 1][1]]
     return tuple(spans) if any(words for _, words in spans) else ()
 
@@ -34,12 +34,12 @@ def _compare_frames(
     place: str,
     name: str,
     episode: SourceEpisode,
-    there: SourceEpisode,
+    exported: SourceEpisode,
     key: str,
     schema: FrameSchema,
 ) -> None:
     place = f"{place}, {name!r}"
-    clip = there.clip(name)
+    clip = exported.clip(name)
     if clip is not None:  # the packets themselves were copied
         try:
             PacketTable.of(clip.path).span(clip)
@@ -48,6 +48,6 @@ def _compare_frames(
         return
     for start, stop in frame_ranges(schema, episode.n_frames):
         was = schema.fit(place, episode.read(key, start, stop))
-        read = there.read(name, start, stop).reshape(was.shape)
+        read = exported.read(name, start, stop).reshape(was.shape)
         if not np.array_equal(was, read):
             raise DataError(f"{place}: what was written reads differently. Check the disk")

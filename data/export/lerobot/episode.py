@@ -26,7 +26,7 @@ class EpisodeExporter:
     """Writes the videos of episodes below `root`, and makes their rows and tables.
 
     names: LeRobot's, of the source's keys. videos: Keys that stay video.
-    said: `features` of info.json. words: The tasks so far, by number.
+    declared: `features` of info.json. words: The tasks so far, by number.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class EpisodeExporter:
         info: SourceInfo,
         names: dict[str, str],
         videos: set[str],
-        said: dict[str, dict[str, Any]],
+        declared: dict[str, dict[str, Any]],
         fps: float,
     ) -> None:
         self._root, self._info, self._names, self._videos = root, info, names, videos
-        self._said, self._fps = said, fps
-        self._copies = copies(said)
+        self._declared, self._fps = declared, fps
+        self._copies = copies(declared)
         self._numbers: dict[str, int] = {}
 
     @property
@@ -73,8 +73,8 @@ class EpisodeExporter:
             statistics = FrameStatistics()
             statistics.add(values)
             row |= _named(name, statistics.result())
-            columns[name] = column(values, self._said[name])
-        schema = data_schema(self._said)
+            columns[name] = column(values, self._declared[name])
+        schema = data_schema(self._declared)
         return row, pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _key(
@@ -90,8 +90,8 @@ class EpisodeExporter:
         place = f"{self._info.path}: {key!r}, episode {episode.ref.id}"
         if key in self._videos:
             clip = episode.clip(key)
-            said, seen = write_video(self._root, place, name, number, clip, self._fps)
-            return said | _named(name, seen.result())
+            place_in_file, seen = write_video(self._root, place, name, number, clip, self._fps)
+            return place_in_file | _named(name, seen.result())
         columns[name], statistics = self._column(place, episode, key, schema)
         return _named(name, statistics)
 
@@ -104,7 +104,7 @@ class EpisodeExporter:
         parts = []
         for start, stop in frame_ranges(schema, episode.n_frames):
             frames = schema.fit(place, episode.read(key, start, stop))
-            parts.append(column(frames, self._said[self._names[key]]))
+            parts.append(column(frames, self._declared[self._names[key]]))
             statistics.add(frames)
         return pa.chunked_array(parts), statistics.result()
 

@@ -10,7 +10,6 @@ LeRobot's diffusion policy sees pictures or `observation.environment_state` besi
 second is marked as a copy, which our own reader leaves out.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.units import units_text
 from dipole.data.sources.lerobot.features import COPY_OF, COUNTERS
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, check_key
 
 STATE, ENVIRONMENT_STATE = "observation.state", "observation.environment_state"
 _ENVIRONMENT = ("environment_state", "env_state", "object")
 _OWN = ("observation.", "next.", "action.")
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 def lerobot_keys(path: Path, frames: Mapping[str, FrameSchema]) -> dict[str, str]:
@@ -34,8 +33,10 @@ def lerobot_keys(path: Path, frames: Mapping[str, FrameSchema]) -> dict[str, str
     """
     names = {key: lerobot_key(key, schema) for key, schema in frames.items()}
     for key, name in names.items():
-        if not _KEY.fullmatch(key) or not _KEY.fullmatch(name) or name in COUNTERS:
-            raise DataError(f"{path}: key {key!r} cannot be exported as {name!r}; rename it")
+        for word in (key, name):
+            check_key(f"{path}: cannot be exported", word)
+        if name in COUNTERS:
+            raise DataError(f"{path}: {key!r} cannot be exported: LeRobot counts by that name")
         same = [other for other, taken in names.items() if taken == name]
         if len(same) > 1:
             raise DataError(
@@ -66,14 +67,14 @@ def features(
     frames: Mapping[str, FrameSchema], names: Mapping[str, str], videos: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """`features` of info.json. names: LeRobot's; videos: for each key that is video, its `info`."""
-    said = {names[key]: _feature(schema, videos.get(key)) for key, schema in frames.items()}
-    seen = any(entry["dtype"] in ("image", "video") for entry in said.values())
-    if STATE in said and ENVIRONMENT_STATE not in said and not seen:
-        info = {**said[STATE].get("info", {}), COPY_OF: STATE}
-        said[ENVIRONMENT_STATE] = {**said[STATE], "info": info}
+    declared = {names[key]: _feature(schema, videos.get(key)) for key, schema in frames.items()}
+    seen = any(entry["dtype"] in ("image", "video") for entry in declared.values())
+    if STATE in declared and ENVIRONMENT_STATE not in declared and not seen:
+        info = {**declared[STATE].get("info", {}), COPY_OF: STATE}
+        declared[ENVIRONMENT_STATE] = {**declared[STATE], "info": info}
     counter = {"shape": [1], "names": None}
-    said["timestamp"] = {"dtype": "float32", **counter}
-    return said | {name: {"dtype": "int64", **counter} for name in COUNTERS[1:]}
+    declared["timestamp"] = {"dtype": "float32", **counter}
+    return declared | {name: {"dtype": "int64", **counter} for name in COUNTERS[1:]}
 
 
 def _feature(schema: FrameSchema, video: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _feature(schema: FrameSchema, video: Mapping[str, Any] | None) -> dict[str, 
         return picture if video is None else {**picture, "dtype": "video", "info": dict(video)}
     if schema.kind == "depth":
         info = {"is_depth_map": True}
-        unit = {"depth_unit": schema.units} if schema.units else {}
+        unit = {"depth_unit": units_text(schema.units)} if schema.units else {}
         names = ["height", "width", "channels"]
         return {"dtype": "image", "shape": [*shape[:2], 1], "names": names, "info": info | unit}
     entry: dict[str, Any] = {
@@ -97,7 +98,7 @@ def _feature(schema: FrameSchema, video: Mapping[str, Any] | None) -> dict[str, 
     return entry
 
 
-def copies(said: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def copies(declared: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Features that are written a second time: the copy → what it is a copy of."""
-    infos = {name: entry.get("info") or {} for name, entry in said.items()}
+    infos = {name: entry.get("info") or {} for name, entry in declared.items()}
     return {name: str(info[COPY_OF]) for name, info in infos.items() if COPY_OF in info}

@@ -21,8 +21,8 @@ class FrameStatistics:
         """frames: [N, *shape], N above 0."""
         values = frames.reshape(len(frames), -1) if frames.ndim < 2 else frames
         values = values.astype(np.float64)
-        made = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0)}
-        self._parts.append({**made, "std": values.std(0), "count": [len(frames)]})
+        part = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0)}
+        self._parts.append({**part, "std": values.std(0), "count": [len(frames)]})
 
     def result(self) -> dict[str, Any]:
         """Plain lists, as they go into files."""

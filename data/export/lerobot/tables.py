@@ -17,14 +17,14 @@ from PIL import Image
 from dipole.data.store.zarr.image_codec import encode_picture
 
 
-def data_schema(said: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The arrow schema of data/, with what `datasets` reads of it. said: `features`."""
+def data_schema(declared: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The arrow schema of data/, with what `datasets` reads of it. declared: `features`."""
     import pyarrow as pa
 
-    stored = {key: entry for key, entry in said.items() if entry["dtype"] != "video"}
+    stored = {key: entry for key, entry in declared.items() if entry["dtype"] != "video"}
     fields = [pa.field(key, _type(entry)) for key, entry in stored.items()]
-    declared = {"info": {"features": {key: _declared(entry) for key, entry in stored.items()}}}
-    return pa.schema(fields, {"huggingface": json.dumps(declared)})
+    described = {"info": {"features": {key: _declared(entry) for key, entry in stored.items()}}}
+    return pa.schema(fields, {"huggingface": json.dumps(described)})
 
 
 def column(values: np.ndarray, entry: Mapping[str, Any]) -> Any:

@@ -17,13 +17,13 @@ def video_infos(
     episode: SourceEpisode, frames: Mapping[str, FrameSchema], fps: float
 ) -> dict[str, dict[str, Any]]:
     """For each key that is video in the first episode: what info.json says of it."""
-    said = {}
+    infos = {}
     for key, schema in frames.items():
         clip = episode.clip(key)
         if clip is None:
             continue
         height, width, channels = schema.shape or (0, 0, 3)
-        said[key] = {
+        infos[key] = {
             "video.height": height,
             "video.width": width,
             "video.codec": _codec(key, clip),
@@ -33,7 +33,7 @@ def video_infos(
             "video.channels": channels,
             "has_audio": False,
         }
-    return said
+    return infos
 
 
 def _codec(key: str, clip: Clip) -> str:

@@ -56,11 +56,11 @@ class DataFile:
             raise DataError(f"{self.path}: the file is missing. Copy it again")
         self._file = self._checked(lambda: pq.ParquetFile(self.path))
         self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
-        there = [column for column in _COUNTERS if column in self.columns]
-        for column in there:
+        counters = [column for column in _COUNTERS if column in self.columns]
+        for column in counters:
             check_size(self.path, self._file.metadata, column)
-        table = self._checked(lambda: self._file.read(columns=there))
-        self._counters = {column: _numbers(self.path, column, table[column]) for column in there}
+        table = self._checked(lambda: self._file.read(columns=counters))
+        self._counters = {column: _numbers(self.path, column, table[column]) for column in counters}
         groups = [
             self._file.metadata.row_group(n).num_rows for n in range(self._file.num_row_groups)
         ]

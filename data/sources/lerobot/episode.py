@@ -80,22 +80,26 @@ class LeRobotEpisode:
         schema = self.dataset.frames[key]
         if key not in self.dataset.cameras or schema.storage != "video":
             return None
-        file, found = self._video(key)
-        if found.by_time:
+        file, chosen = self._video(key)
+        if chosen.by_time:
             raise DataError(
-                f"{self._place(key)}, {file.path.name}: {found.by_time}, so the frames nearest in "
+                f"{self._place(key)}, {file.path.name}: {chosen.by_time}, so the frames nearest in "
                 "time are taken, which are not one piece of video as those of other episodes are. "
                 "Store all as pictures: --images zstd"
             )
-        return Clip(file.path, int(found.numbers[0]), self.n_frames, schema.shape or ())
+        return self._clip(key, file, chosen)
+
+    def _clip(self, key: str, file: VideoFile, chosen: EpisodeFrames) -> Clip:
+        shape = self.dataset.frames[key].shape or ()
+        return Clip(file.path, int(chosen.numbers[0]), self.n_frames, shape)
 
     def _decode(self, key: str, start: int, stop: int) -> np.ndarray:
         schema = self.dataset.frames[key]
-        file, found = self._video(key)
+        file, chosen = self._video(key)
         frames = np.empty((stop - start, *(schema.shape or ())), np.uint8)
         done = 0
         try:
-            for frame in file.frames(found.numbers[start:stop].tolist()):
+            for frame in file.frames(chosen.numbers[start:stop].tolist()):
                 frames[done] = frame
                 done += 1
         except VideoError as error:
@@ -112,16 +116,18 @@ class LeRobotEpisode:
             try:
                 file = dataset.videos.file(name)
                 self._check_size(key, file)
-                found = find_frames(
+                chosen = find_frames(
                     file, column, self.row, dataset.lengths, self.times, dataset.fps
                 )
+                if not chosen.by_time:
+                    file.table.span(self._clip(key, file, chosen))
             except VideoError as error:
                 raise video_error(place, error) from error
             except UnknownFramesError as error:
                 raise DataError(f"{place}, {error}") from error
-            for warning in found.warnings:
+            for warning in chosen.warnings:
                 dataset.warn(f"{place}: {warning}")
-            self._found[key] = (file, found)
+            self._found[key] = (file, chosen)
         return self._found[key]
 
     def _check_size(self, key: str, file: VideoFile) -> None:

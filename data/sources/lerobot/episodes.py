@@ -125,8 +125,8 @@ def _episodes_3(
 
     ids = numeric_column(where, table, "episode_index")
     lengths = numeric_column(where, table, "length")
-    told = table["tasks"].to_pylist() if "tasks" in table.column_names else [()] * len(table)
-    tasks = [_words(words) for words in told]
+    listed = table["tasks"].to_pylist() if "tasks" in table.column_names else [()] * len(table)
+    tasks = [_words(words) for words in listed]
     data = lies_in(folder.template(info.get("data_path")), "data")
     video = folder.template(info.get("video_path")) if video_keys else None
     videos = {

@@ -10,11 +10,10 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.units import Units, read_units
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, check_key
 
 COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 COPY_OF = "copy_of"  # in a feature's info: of which feature our own export wrote it a second time
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _LARGEST = 2**31  # numbers in a frame
 _TEXT = ("string", "language", "audio")
 
@@ -35,7 +34,7 @@ def frame_schemas(
     for key, feature in features.items():
         if key in COUNTERS:
             continue
-        check_key(path, key)
+        refuse_path(path, key)
         try:
             frames[key] = _schema(key, feature)
         except NotTakenError as reason:
@@ -45,7 +44,7 @@ def frame_schemas(
     return frames, left_out
 
 
-def check_key(path: Path, key: str) -> None:
+def refuse_path(path: Path, key: str) -> None:
     """Raise DataError for a key that would name a file elsewhere."""
     if re.search(r"[/\\\0]", key) or key.startswith("."):
         raise DataError(
@@ -61,29 +60,29 @@ def is_depth(feature: Mapping[str, Any]) -> bool:
 
 
 def feature_info(feature: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is said of a picture or video beside its shape."""
-    said = feature.get("info") or feature.get("video_info") or {}
-    return said if isinstance(said, dict) else {}
+    """What info.json says of a feature beside its shape and dtype."""
+    info = feature.get("info") or feature.get("video_info") or {}
+    return info if isinstance(info, dict) else {}
 
 
 def _schema(key: str, feature: Mapping[str, Any]) -> FrameSchema:
-    if not _KEY.fullmatch(key):
-        raise NotTakenError(
-            "keys have letters, digits, '_', '-' and '.'; rename it in meta/info.json"
-        )
+    try:
+        check_key("features", key)
+    except DataError as error:
+        raise NotTakenError(f"{error}. Rename it in meta/info.json") from error
     copy_of = feature_info(feature).get(COPY_OF)
     if copy_of:
         raise NotTakenError(f"it is a copy of {copy_of}")
-    said = feature["dtype"]
-    if said in _TEXT:
-        raise NotTakenError("text and sound are not stored" if said != "audio" else "sound is not")
+    dtype_name = feature["dtype"]
+    if dtype_name in _TEXT:
+        raise NotTakenError("text and sound are not stored")
     shape = _shape(feature["shape"])
     names = feature.get("names")
-    if said in ("image", "video"):
-        return _picture(said, shape, feature)
-    dtype = np.dtype(said)
+    if dtype_name in ("image", "video"):
+        return _picture(dtype_name, shape, feature)
+    dtype = np.dtype(dtype_name)
     if dtype.kind not in "biuf":
-        raise NotTakenError(f"dtype {said!r} is none of numbers")
+        raise NotTakenError(f"dtype {dtype_name!r} is none of numbers")
     entries = tuple(flat_names(names))
     kind = "action" if key == "action" else "state"
     named = entries if (len(entries),) == shape else ()
@@ -96,12 +95,12 @@ def _units(feature: Mapping[str, Any], shape: tuple[int, ...]) -> Units:
     return units if isinstance(units, str) or shape[-1:] == (len(units),) else ""
 
 
-def _picture(said: str, shape: tuple[int, ...], feature: Mapping[str, Any]) -> FrameSchema:
+def _picture(dtype_name: str, shape: tuple[int, ...], feature: Mapping[str, Any]) -> FrameSchema:
     shape = height_first(shape, feature.get("names"))
     if not is_depth(feature):
-        storage = "video" if said == "video" else ""
+        storage = "video" if dtype_name == "video" else ""
         return FrameSchema(shape, np.dtype(np.uint8), "image", storage=storage)
-    if said == "video":
+    if dtype_name == "video":
         raise NotTakenError(
             "depth as video is not read: its numbers are quantised. Record depth as pictures "
             "(in LeRobot: dtype 'image' with info {'is_depth_map': true}), or leave it out"
@@ -114,8 +113,8 @@ def _picture(said: str, shape: tuple[int, ...], feature: Mapping[str, Any]) -> F
     return FrameSchema(shape, dtype, "depth", units=units)
 
 
-def _shape(said: Any) -> tuple[int, ...]:
-    shape = tuple(int(n) for n in said)
+def _shape(declared: Any) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in declared)
     if any(n <= 0 for n in shape) or math.prod(shape) >= _LARGEST:
         raise NotTakenError(f"frames of shape {list(shape)}")
     return shape

@@ -15,8 +15,8 @@ from dipole.data.core.errors import DataError
 from dipole.data.sources.lerobot.data_files import DataFiles
 from dipole.data.sources.lerobot.episode import Dataset, LeRobotEpisode, dataset_error
 from dipole.data.sources.lerobot.folder import NOT_DOWNLOADED, DatasetFolder
+from dipole.data.sources.lerobot.inspection import inspected_frames
 from dipole.data.sources.lerobot.meta import LeRobotMeta, read_meta
-from dipole.data.sources.lerobot.settled import settled_frames
 from dipole.data.sources.lerobot.tasks import task_spans
 from dipole.data.sources.lerobot.timing import check_times, frame_order
 from dipole.data.sources.lerobot.video_files import VideoFiles
@@ -30,7 +30,7 @@ class LeRobotSource:
         self._folder = DatasetFolder(path)
         self._meta = meta = read_meta(self._folder)
         self._data, self._videos = DataFiles(self._folder), VideoFiles(self._folder)
-        frames, left_out, warnings = settled_frames(self._folder, meta, self._data)
+        frames, left_out, warnings = inspected_frames(self._folder, meta, self._data)
         absent, dangling = _absent(self._folder, meta, list(frames))
         warnings = [*meta.warnings, *warnings, *dangling]
         self._warnings = dict.fromkeys(f"{path}: {text}" for text in warnings)

@@ -36,8 +36,8 @@ class VideoHeader:
         with opened(path) as container:
             stream = video_stream(container)
             context, rate = stream.codec_context, stream.average_rate
-            said = float(rate) if rate else None
-            return cls(context.height, context.width, context.pix_fmt or "", said)
+            average = float(rate) if rate else None
+            return cls(context.height, context.width, context.pix_fmt or "", average)
 
 
 @dataclass(frozen=True)

@@ -49,16 +49,16 @@ def find_frames(
     Raises UnknownFramesError where it cannot be known.
     """
     rows = column.rows(row)
-    n, listed, there = int(lengths[row]), int(lengths[rows].sum()), len(file.table)
+    n, listed, in_file = int(lengths[row]), int(lengths[rows].sum()), len(file.table)
     off = 0.0 if file.rate is None else abs(file.rate / fps - 1)
     uneven = np.abs(times - times[0] - np.arange(n) / fps).max() * fps > 0.5
-    if off > RATE_TOLERANCE or (listed != there and off * n > 0.5):
+    if off > RATE_TOLERANCE or (listed != in_file and off * n > 0.5):
         why = f"the video runs at {file.rate or 0:.4g} frames a second, the rows at {fps:g}"
     else:
-        why = "the time stamps of the rows jump" if listed != there and uneven else ""
+        why = "the time stamps of the rows jump" if listed != in_file and uneven else ""
     if why:
         return EpisodeFrames(_nearest(file, times + column.seconds[row], why), why)
-    if listed == there:
+    if listed == in_file:
         first = int(lengths[rows[: int(np.flatnonzero(rows == row)[0])]].sum())
         warnings = _drift(column.seconds[row] * fps, first)
     else:
@@ -66,11 +66,11 @@ def find_frames(
     return EpisodeFrames(np.arange(first, first + n), warnings=warnings)
 
 
-def _drift(told: float, first: int) -> tuple[str, ...]:
-    if abs(told - first) <= 0.5:
+def _drift(by_time: float, first: int) -> tuple[str, ...]:
+    if abs(by_time - first) <= 0.5:
         return ()
     return (
-        f"from_timestamp in meta/episodes says frame {told:.2f} of the file, the lengths of the "
+        f"from_timestamp in meta/episodes says frame {by_time:.2f} of the file, the lengths of the "
         f"episodes before say {first}: that is taken",
     )
 
@@ -83,13 +83,13 @@ def _first_by_time(
     lengths: np.ndarray,
     fps: float,
 ) -> tuple[int, tuple[str, ...]]:
-    told = float(column.seconds[row])
-    first = int(_closest(file.table.times, np.array([told]))[0])
-    missed = abs(float(file.table.times[first]) - told) * fps
+    begin = float(column.seconds[row])
+    first = int(_closest(file.table.times, np.array([begin]))[0])
+    missed = abs(float(file.table.times[first]) - begin) * fps
     counts = f"the file has {len(file.table)} frames, its episodes {int(lengths[rows].sum())}"
     if missed > BETWEEN:
         raise UnknownFramesError(
-            f"frame 0: from_timestamp {told:g} lies {missed:.2g} frames beside the nearest frame, "
+            f"frame 0: from_timestamp {begin:g} lies {missed:.2g} frames beside the nearest frame, "
             f"and {counts}: which frames belong to the episode is unknown. "
             "Leave the episode or the camera out"
         )
@@ -104,7 +104,7 @@ def _first_by_time(
                 "Leave the episode or the camera out"
             )
     spare = len(file.table) - first - int(lengths[row])
-    if len(rows) == 1 and not told and spare > 0:
+    if len(rows) == 1 and not begin and spare > 0:
         return first, (f"the video has {spare} frames more than rows: its first ones are taken",)
     return first, ()
 

@@ -57,7 +57,12 @@ class McapSource:
 
     def at_rate(self, fps: float) -> "McapSource":
         """The same with frames, this many a second."""
-        return self._with(replace(self.info, fps=fps, history=(f"resampled to {fps:g}",)))
+        warning = (
+            f"{self.info.path}: its topics are taken at {fps:g} frames a second, of each the last "
+            f"message received by then, at most {MAX_AGE:g} s old"
+        )
+        history = (f"resampled to {fps:g}",)
+        return self._with(replace(self.info, fps=fps, warnings=(warning,), history=history))
 
     def only(self, keys: Sequence[str]) -> "McapSource":
         """The same with these keys only: the others' topics do not bound the frames."""

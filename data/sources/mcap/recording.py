@@ -1,11 +1,12 @@
 """Files of an MCAP recording: which belong together, and the messages in them."""
 
-import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DataError
+from dipole.data.sources.mcap.chunks import check_chunks
+from dipole.data.sources.registry import begins_with, sorted_by_number
 
 MAGIC = b"\x89MCAP0\r\n"
 
@@ -18,18 +19,17 @@ def find_recordings(path: Path) -> list[list[Path]]:
     """
     if path.is_file():
         return [[path]] if is_mcap(path) else []
-    files = _sorted(path.glob("*.mcap"))
+    files = sorted_by_number(path.glob("*.mcap"))
     if files and (path / "metadata.yaml").is_file():
         return [files]
-    folders = _sorted(folder for folder in path.iterdir() if folder.is_dir())
-    inside = [found for folder in folders if (found := _sorted(folder.glob("*.mcap")))]
+    folders = sorted_by_number(folder for folder in path.iterdir() if folder.is_dir())
+    inside = [found for folder in folders if (found := sorted_by_number(folder.glob("*.mcap")))]
     return [[file] for file in files] + inside
 
 
 def is_mcap(path: Path) -> bool:
     """Whether a file begins as MCAP files do."""
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return begins_with(path, MAGIC)
 
 
 def messages(
@@ -37,16 +37,23 @@ def messages(
     topics: Collection[str] | None = None,
     start: int | None = None,
     stop: int | None = None,
-) -> Iterator[tuple[str, str, int, Any]]:
+) -> Iterator[tuple[str, str, int, "MessageDecoder"]]:
     """(topic, type, nanoseconds, decoder) of the messages logged in [start, stop), in that order.
 
     decoder: called without arguments, gives the decoded message. Raises DataError where a file is
     damaged.
     """
+    from mcap.reader import make_reader
+
     for file in files:
         with open(file, "rb") as opened:
             try:
-                yield from _messages(file, opened, topics, start, stop)
+                reader = make_reader(opened, validate_crcs=True)
+                check_chunks(file, opened, reader.get_summary())
+                wanted = None if topics is None else list(topics)
+                yield from _messages(
+                    file, reader.iter_messages(wanted, starting_at=start, ending_before=stop)
+                )
             except DataError:
                 raise
             except Exception as error:  # the library raises its own errors and struct's
@@ -56,52 +63,36 @@ def messages(
                 ) from error
 
 
-def _messages(
-    file: Path, opened: Any, topics: Collection[str] | None, start: int | None, stop: int | None
-) -> Iterator[tuple[str, str, int, Any]]:
-    from mcap.reader import make_reader
+def _messages(file: Path, found: Iterator[Any]) -> Iterator[tuple[str, str, int, "MessageDecoder"]]:
     from mcap_ros2.decoder import DecoderFactory
 
     factory = DecoderFactory()
-    reader = make_reader(opened, validate_crcs=True)
-    wanted = None if topics is None else list(topics)
-    found = reader.iter_messages(wanted, starting_at=start, ending_before=stop)
+    decoders: dict[int, Any] = {}
     for schema, channel, message in found:
-        decode = factory.decoder_for(channel.message_encoding, schema)
-        if decode is None:
-            encoding = channel.message_encoding or "unknown"
-            what = f"{encoding} with a schema in {schema.encoding if schema else 'nothing'}"
-            raise_not_ros2 = DataError(
-                f"{file}: {channel.topic} is {what}; read are messages of ROS 2 (cdr, ros2msg). "
-                "Choose other topics by keys"
+        if channel.id not in decoders:
+            try:
+                decoders[channel.id] = factory.decoder_for(channel.message_encoding, schema)
+            except Exception:  # whatever the parser of definitions raises
+                decoders[channel.id] = None
+        decode = decoders[channel.id]
+        kind = schema.name if schema is not None else ""
+        place = f"{file}: {channel.topic} ({kind}, {channel.message_encoding or 'unknown'})"
+        yield channel.topic, kind, message.log_time, MessageDecoder(place, decode, message.data)
+
+
+class MessageDecoder:
+    """One message, decoded when it is called; raises DataError where it cannot be."""
+
+    def __init__(self, place: str, decode: Any, content: bytes) -> None:
+        self._place, self._decode, self._content = place, decode, content
+
+    def __call__(self) -> Any:
+        if self._decode is None:
+            raise DataError(
+                f"{self._place} is not a message of ROS 2 that is read (cdr with a ros2msg "
+                "definition). Leave its key out"
             )
-            yield channel.topic, "", message.log_time, _Raises(raise_not_ros2)
-            continue
-        yield channel.topic, schema.name, message.log_time, _Decoder(decode, message.data)
-
-
-class _Decoder:
-    def __init__(self, decode: Any, content: bytes) -> None:
-        self._decode, self._content = decode, content
-
-    def __call__(self) -> Any:
-        return self._decode(self._content)
-
-
-class _Raises:
-    def __init__(self, error: DataError) -> None:
-        self._error = error
-
-    def __call__(self) -> Any:
-        raise self._error
-
-
-def _sorted(paths: Any) -> list[Path]:
-    """By name, numbers in them by their size: run_2 before run_10."""
-    return sorted(
-        paths,
-        key=lambda path: [
-            (0, int(part), "") if part.isdigit() else (1, 0, part)
-            for part in re.split(r"([0-9]+)", path.name)
-        ],
-    )
+        try:
+            return self._decode(self._content)
+        except Exception as error:  # struct's and others', at bytes that are too few
+            raise DataError(f"{self._place}: a damaged message ({error})") from error

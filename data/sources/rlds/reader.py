@@ -38,10 +38,14 @@ WORDS = ("language_instruction", "natural_language_instruction", "instruction")
 
 
 def find_records(path: Path) -> list[Path]:
-    """The TFRecord files at a path, sorted; [] where there are none."""
+    """The TFRecord files at a path, sorted; raises DataError where one is something else."""
     files = [path] if path.is_file() else sorted(path.glob("*.tfrecord*"))
     files = [file for file in files if ".tfrecord" in file.name and file.is_file()]
-    return files if files and is_tfrecord(files[0]) else []
+    if files and not is_tfrecord(files[0]):
+        raise DataError(
+            f"{files[0]}: not a TFRecord, or a compressed one: decompress it first (gunzip)"
+        )
+    return files
 
 
 class RldsSource:

@@ -8,6 +8,7 @@ one are decoded and not converted.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -109,10 +110,18 @@ class PacketDecoder:
 
         Raises VideoError, beginning with the frame's number, for one that is not there.
         """
-        places = [video.index.place(number) for number in numbers]
-        run_ends = _run_ends(video.index, numbers, places)
-        for number, run_end in zip(numbers, run_ends, strict=True):
+        places: list[int] = []
+        absent: VideoError | None = None
+        try:
+            for number in numbers:
+                places.append(video.index.place(number))
+        except VideoError as error:
+            absent = error  # the frames before it are there
+        run_ends = _run_ends(video.index, numbers[: len(places)], places)
+        for number, run_end in zip(numbers, run_ends, strict=False):
             yield self._frame(video, number, run_end)
+        if absent is not None:
+            raise absent
 
     def _frame(self, video: IndexedVideo, number: int, run_end: int) -> np.ndarray:
         starts = video.index.starts(number)
@@ -197,7 +206,10 @@ class PacketDecoder:
                 if index.offsets[following] != end or end - offset > READ_BYTES:
                     break
                 end += int(index.sizes[following])
-            self._buffer, self._buffer_start = video.read(offset, end - offset), offset
+            try:
+                self._buffer, self._buffer_start = video.read(offset, end - offset), offset
+            except (OSError, EOFError, BadZipFile) as error:
+                raise VideoError(f"the video cannot be read ({error})") from error
             start = 0
         packet = self._buffer[start : start + size]
         if len(packet) < size:

@@ -67,13 +67,21 @@ class ChunkMap:
         """Coordinates in the grid of the chunks that make a block."""
         return itertools.product([block], *(range(n) for n in self._others))
 
-    def stored(self, chunk: tuple[int, ...]) -> bytes:
-        """The bytes of a chunk as stored; its block must have no `problem`."""
+    def size(self, chunk: tuple[int, ...]) -> int:
+        """Bytes of a chunk as stored; its block must have no `problem`."""
+        cell, inside = self._place(chunk)
+        state = self._shard(cell)
+        return 0 if isinstance(state, str) else int(state[inside][1])
+
+    def stored(self, chunk: tuple[int, ...], last: int | None = None) -> bytes:
+        """The bytes of a chunk as stored, or the last of them; its block must have no `problem`."""
         cell, inside = self._place(chunk)
         state = self._shard(cell)
         if isinstance(state, str):
             raise ValueError(state)
         offset, size = state[inside].tolist()
+        if last is not None and last < size:
+            offset, size = offset + size - last, last
         return self._files.read(self._layout.file(cell), offset, size)
 
     def _place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -3,18 +3,19 @@
     jxl    JPEG XL, lossless; half of zstd's bytes for a camera, six times its time to decode
     jpeg   quality 95, no chroma subsampling; a quarter of zstd's bytes, and not the same numbers
 
-As zarr v3 codecs they turn a chunk [1, height, width, channels] of uint8 into one file of the
-format. A decoder sees only its own format, and never more pixels than the chunk has.
+They turn a chunk [1, height, width, channels] of uint8 into one file of the format (for zarr
+itself: zarr_codecs.py). A decoder sees only its own format, and never more pixels than the chunk
+has.
 """
 
 import io
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.store.zarr.jxl_header import jxl_size
 
 JPEG_QUALITY = 95
 # The codec's name: Pillow's format. The last is how UMI stores cameras, in zarr version 2.
@@ -47,15 +48,20 @@ def decode_picture(raw: bytes, picture_format: str, shape: tuple[int, ...]) -> n
     Raises ValueError for another size or number of channels than `shape`, and whatever Pillow
     raises for a damaged file.
     """
+    if picture_format == "JXL":
+        _check_size(jxl_size(raw), shape)  # Pillow would decode it when it is opened
     with Image.open(io.BytesIO(raw), formats=[_plugin(picture_format)]) as picture:
-        size = (picture.height, picture.width)
+        _check_size((picture.height, picture.width), shape)
         mode = _MODES.get(shape[-1])
-        if size != shape[:2]:
-            raise ValueError(f"a picture of {size[0]}×{size[1]}, {shape[0]}×{shape[1]} expected")
         if picture.mode != mode and not (picture.mode == "P" and mode == "RGB"):
             raise ValueError(f"a picture of mode {picture.mode}, {shape[-1]} channels expected")
         pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     return pixels.reshape(shape)
+
+
+def _check_size(size: tuple[int, int], shape: tuple[int, ...]) -> None:
+    if size != shape[:2]:
+        raise ValueError(f"a picture of {size[0]}×{size[1]}, {shape[0]}×{shape[1]} expected")
 
 
 def decode_any_picture(raw: bytes, shape: tuple[int, ...]) -> np.ndarray:
@@ -80,37 +86,3 @@ def _options(picture_format: str) -> dict[str, Any]:
     if picture_format == "JPEG":
         return {"quality": JPEG_QUALITY, "subsampling": 0}
     return {"compress_level": 3} if picture_format == "PNG" else {}
-
-
-def zarr_codec(name: str) -> Any:
-    """The zarr v3 codec of this name, registered with zarr; imports zarr."""
-    from zarr.abc.codec import ArrayBytesCodec
-    from zarr.registry import register_codec
-
-    @dataclass(frozen=True)
-    class PictureCodec(ArrayBytesCodec):  # type: ignore[misc]
-        """Encodes one frame a chunk; see `encode_picture`."""
-
-        is_fixed_size = False
-
-        @classmethod
-        def from_dict(cls, data: dict[str, Any]) -> "PictureCodec":
-            return cls()
-
-        def to_dict(self) -> dict[str, Any]:
-            return {"name": name}
-
-        async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
-            shape = tuple(chunk_spec.shape)
-            frame = decode_picture(chunk_data.to_bytes(), CODECS[name], shape[1:])
-            return chunk_spec.prototype.nd_buffer.from_numpy_array(frame.reshape(shape))
-
-        async def _encode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
-            frame = chunk_data.as_numpy_array()[0]
-            return chunk_spec.prototype.buffer.from_bytes(encode_picture(frame, CODECS[name]))
-
-        def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-            raise NotImplementedError(f"{name} gives as many bytes as a picture needs")
-
-    register_codec(name, PictureCodec)
-    return PictureCodec()

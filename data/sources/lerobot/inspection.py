@@ -1,4 +1,4 @@
-"""What a first look at the files settles, of what meta/info.json says of each key.
+"""The schema of frames after a first look into the files, beside what meta/info.json says.
 
 The size and rate of a video, the sort of depth pictures, and whether float64 is needed are looked
 up in the files of the first episode that has them.
@@ -20,7 +20,7 @@ from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import VideoError
 
 
-def settled_frames(
+def inspected_frames(
     folder: DatasetFolder, meta: LeRobotMeta, files: DataFiles
 ) -> tuple[dict[str, FrameSchema], dict[str, str], list[str]]:
     """The schema by key, why further keys are left out, and warnings."""
@@ -34,12 +34,12 @@ def settled_frames(
                 left_out[key] = f"depth as video ({header.pixels}) is not read"
                 del frames[key]
             elif header is not None:
-                frames[key], odd = _settled_video(key, schema, header, meta.fps)
+                frames[key], odd = _inspected_video(key, schema, header, meta.fps)
                 warnings += odd
         elif schema.kind in ("image", "depth") and (schema.shape or (0,))[-1] == 1:
-            frames[key] = _settled_depth(folder, key, schema, _first_file(meta, files))
+            frames[key] = _inspected_depth(folder, key, schema, _first_file(meta, files))
         elif schema.dtype == np.float64:
-            frames[key] = _settled_float(key, schema, _first_file(meta, files))
+            frames[key] = _inspected_float(key, schema, _first_file(meta, files))
     return frames, left_out, warnings
 
 
@@ -54,7 +54,7 @@ def _first_header(folder: DatasetFolder, meta: LeRobotMeta, key: str) -> VideoHe
     return None
 
 
-def _settled_video(
+def _inspected_video(
     key: str, schema: FrameSchema, header: VideoHeader, fps: float
 ) -> tuple[FrameSchema, list[str]]:
     shape, warnings = (header.height, header.width, 3), []
@@ -81,7 +81,7 @@ def _first_file(meta: LeRobotMeta, files: DataFiles) -> DataFile | None:
         return None
 
 
-def _settled_depth(
+def _inspected_depth(
     folder: DatasetFolder, key: str, schema: FrameSchema, file: DataFile | None
 ) -> FrameSchema:
     """Depth as its pictures are; pictures of 16 bits are depth also where nobody says so."""
@@ -100,7 +100,7 @@ def _settled_depth(
     return replace(schema, kind="depth", dtype=dtype, units=units)
 
 
-def _settled_float(key: str, schema: FrameSchema, file: DataFile | None) -> FrameSchema:
+def _inspected_float(key: str, schema: FrameSchema, file: DataFile | None) -> FrameSchema:
     """float64 becomes float32, unless that cannot tell its numbers apart."""
     narrow = replace(schema, dtype=np.dtype(np.float32))
     if file is None or key not in file.columns:
