@@ -12,6 +12,7 @@ no wrist camera (`observation_is_missing`), and no loss for the seventh number o
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,7 @@ class Mixture:
         other = copy.copy(self)
         other.given = tuple(self.given[n] for n, _ in chosen)
         other.rescalings = [self.rescalings[n] for n, _ in chosen]
+        other.__dict__.pop("_own_statistics", None)
         other._show([one for _, one in chosen])
         return other
 
@@ -121,8 +123,7 @@ class Mixture:
 
         See `merged_statistics`; action numbers are merged one by one.
         """
-        each = [part.windows.statistics() for part in self.given]
-        merged = {}
+        each, merged = self._own_statistics, {}
         for name, feature in self.features.observation.items():
             having = [
                 (s[name], part.weight)
@@ -161,6 +162,11 @@ class Mixture:
         part: np.ndarray = np.searchsorted(self._first, indices, side="right") - 1
         return part
 
+    @cached_property
+    def _own_statistics(self) -> list[dict[str, Statistics]]:
+        """Of each part, of its own numbers."""
+        return [part.windows.statistics() for part in self.given]
+
     def _of_action(self, each: Sequence[Statistics]) -> Statistics:
         """Of each action number, over the parts that have it."""
         numbers = []
@@ -178,11 +184,11 @@ class Mixture:
         that all cameras share."""
         merged, named = self.statistics(), self.features.named()
         found = []
-        for part in self.given:
+        for part, statistics in zip(self.given, self._own_statistics, strict=True):
             target = {**merged, "action": merged["action"].entries(part.entries)}
             of_part = {
                 name: rescaling(named[name].normalize, own, target[name])
-                for name, own in part.windows.statistics().items()
+                for name, own in statistics.items()
                 if named[name].kind != "depth"
             }
             found.append({name: one for name, one in of_part.items() if one is not None})

@@ -57,13 +57,19 @@ class PartConfig:
         path = values["path"]
         name = values.get("name") or path.rstrip("/").rpartition("/")[2]
         fps = values.get("fps", task.get("fps"))
-        action = dict(values.get("action") or {})
-        entries = tuple(action.pop("entries", ()))
-        observation = _overridden(name, task["observation"], values.get("observation") or {})
-        own = {"observation": observation, "action": {**task["action"], **action}, "fps": fps}
+        observation = _overridden(
+            name, task["observation"], _table(f"dataset {name!r}", values, "observation")
+        )
+        action, entries = _action(
+            name, task["action"], _table(f"dataset {name!r}", values, "action")
+        )
+        own = {"observation": observation, "action": action, "fps": fps}
         split = checked_split(values.get("split", task.get("split")))
         episodes = _episodes(name, values.get("episodes"))
-        features = Features.from_dict(own)
+        try:
+            features = Features.from_dict(own)
+        except ConfigError as error:
+            raise ConfigError(f"dataset {name!r}: {error}") from error
         return cls(path, name, values.get("weight"), fps, episodes, split, features, entries)
 
 
@@ -185,10 +191,41 @@ def _overridden(
                 f"{', '.join(policy)}"
             )
     return {
-        key: {**entry, **(own.get(key) or {})}
-        for key, entry in policy.items()
+        key: {**_table("task.observation", policy, key), **_table(f"dataset {name!r}", own, key)}
+        for key in policy
         if key not in own or own[key] is not None
     }
+
+
+def _table(where: str, values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What `values` has under a key, {} where it has nothing; raises ConfigError for no table."""
+    table = values.get(key) or {}
+    if not isinstance(table, Mapping):
+        raise ConfigError(
+            f"{where}: {key} is {table!r}: a table, such as {{shape: [2]}}, is needed"
+        )
+    return table
+
+
+def _action(
+    name: str, policy: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """A part's action, with the names and units of its entries; and which entries these are."""
+    fields = {key: value for key, value in own.items() if key != "entries"}
+    entries = own.get("entries") or ()
+    if isinstance(entries, str) or not all(type(entry) is int for entry in entries):
+        raise ConfigError(
+            f"dataset {name!r}, action: entries {entries!r}: whole numbers are needed"
+        )
+    shape = fields.get("shape")
+    size = shape[0] if isinstance(shape, list | tuple) and shape and type(shape[0]) is int else 0
+    chosen = tuple(entries) or range(size)
+    listed = {
+        key: [policy[key][entry] for entry in chosen if 0 <= entry < len(policy[key])]
+        for key in ("names", "units")
+        if chosen and isinstance(policy.get(key), list | tuple)
+    }
+    return {**policy, **listed, **fields}, tuple(entries)
 
 
 def _episodes(name: str, said: Any) -> tuple[int, ...] | None:

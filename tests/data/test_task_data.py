@@ -135,6 +135,11 @@ def test_episodes_and_split_may_be_a_datasets_own(tmp_path):
         ({"episodes": "7-3"}, "runs backwards"),
         ({"weight": 0}, "weight 0: a part's weight is a positive number"),
         ({"observation": {"stat": None}}, "no observation 'stat', did you mean 'state'"),
+        ({"action": {"entries": ["a"]}}, "entries .* whole numbers are needed"),
+        ({"observation": {"state": {"colums": [0]}}}, r"dataset 'other\.zarr': .* 'columns'"),
+        ({"observation": ["state"]}, r"observation is \['state'\]: a table"),
+        ({"observation": {"state": 3}}, "state is 3: a table"),
+        ({"action": {"shape": 2}}, "shape 2: whole numbers are needed"),
         ({"fps": 20}, "the task says fps = 20"),
         ({"action": {"columns": [0], "shape": [1], "entries": [2]}}, r"to entries \[2\]"),
     ],
@@ -142,6 +147,23 @@ def test_episodes_and_split_may_be_a_datasets_own(tmp_path):
 def test_an_entry_that_cannot_be_is_refused(tmp_path, entry, message):
     with pytest.raises((ConfigError, DataError), match=message):
         mixed(tmp_path, {"weight": 1}, {"weight": 1, **entry}, normalizer="per_part")
+
+
+def test_a_part_of_the_action_has_its_names_and_units(tmp_path):
+    action = {"shape": [3], "names": ["x", "y", "grip"], "units": ["m", "m", "%"]}
+    one = write(tmp_path / "one.zarr", [30, 40])
+    with EpisodeWriter(tmp_path / "two.zarr", fps=10) as writer:
+        values = np.random.default_rng(0).normal(size=(40, 3))
+        writer.add_episode({"state": values, "action": values})
+        writer.add_episode({"state": values, "action": values})
+    parts = {
+        "two": {"path": str(tmp_path / "two.zarr"), "weight": 1},
+        "one": {"path": one, "weight": 1, "action": {"shape": [2], "entries": [0, 2]}},
+    }
+    data = TaskData.open(task(datasets=parts, action=action), None)
+    assert data.parts[1].train.features.action.names == ("x", "grip")
+    assert data.parts[1].train.features.action.units == ("m", "%")
+    assert data.features.action.names == ("x", "y", "grip")
 
 
 @pytest.mark.parametrize("key", ["observation", "action", "window"])
