@@ -110,7 +110,7 @@ def make_trainer(config: Config, output: Path) -> Trainer:
         policy.encoder.load_weights()
     state = TrainState.new(policy.to(device), settings)
     if done:
-        _check_data(data, done[-1])
+        data.require_same(read_config(done[-1]).get("dataset", {}), str(done[-1]))
         state.load(done[-1])
     if not (output / "run.json").exists():
         output.mkdir(parents=True, exist_ok=True)
@@ -121,6 +121,7 @@ def make_trainer(config: Config, output: Path) -> Trainer:
         seed=settings.seed,
         device=device,
         workers=settings.workers,
+        memory_limit_bytes=settings.memory_limit_bytes,
     )
     for line in _summary(state, settings, data, constant, output):
         print(line)
@@ -134,17 +135,13 @@ def make_trainer(config: Config, output: Path) -> Trainer:
         "environment": config["task"].get("environment"),
         "run": config,
     }
+    if settings.evaluate_every and data.has_own_ranges:
+        raise ConfigError(
+            "normalizer=per_part trains a policy for several robots, and an evaluation is of one: "
+            "set train.evaluate_every=0, and evaluate checkpoints by dipole.policy.load_policy"
+        )
     evaluate = _evaluation(config) if settings.evaluate_every else None
     return Trainer(state, loader, settings, output, origin, validation, evaluate)
-
-
-def _check_data(data: TaskData, checkpoint: Path) -> None:
-    before = read_config(checkpoint).get("dataset", {}).get("fingerprint")
-    if not data.store.has_fingerprint(before):
-        raise ConfigError(
-            f"{data.store.path} is not the dataset that {checkpoint} was trained on (its "
-            "fingerprint differs): give that one by dataset=PATH, or begin a new run"
-        )
 
 
 def _summary(
@@ -159,10 +156,10 @@ def _summary(
     lines = [
         f"run: {output}, step {state.step} of {settings.steps}",
         f"policy: {state.policy.config.name}, {parameters:,} parameters, on {state.policy.device}",
-        f"data: {len(data.train.episodes)} of {data.store.n_episodes} episodes, "
-        f"{len(data.train):,} windows, effective batch {effective}",
+        *data.summary(),
+        f"batches: {effective} windows a step",
+        _meaning(data.features),
     ]
-    lines.append(_meaning(data.features))
     precision = precision_note(settings.amp, state.policy.device)
     lines += [precision] if precision else []
     lines += [

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from dipole.data.loading.features import Features as Features
     from dipole.data.loading.loader import Loader as Loader
     from dipole.data.loading.loader import make_loader as make_loader
+    from dipole.data.loading.mixture import Mixture as Mixture
+    from dipole.data.loading.mixture import MixturePart as MixturePart
     from dipole.data.loading.split import split_episodes as split_episodes
     from dipole.data.loading.statistics import Statistics as Statistics
+    from dipole.data.loading.window_source import Batch as Batch
+    from dipole.data.loading.window_source import WindowSource as WindowSource
     from dipole.data.loading.window_spec import WindowSpec as WindowSpec
-    from dipole.data.loading.windows import Batch as Batch
     from dipole.data.loading.windows import Windows as Windows
     from dipole.data.recording.episode_writer import EpisodeWriter as EpisodeWriter
     from dipole.data.store.bundle import bundled as bundled
@@ -28,21 +31,25 @@ if TYPE_CHECKING:
     from dipole.data.store.store import EpisodeStore as EpisodeStore
     from dipole.data.store.video import Clip as Clip
     from dipole.data.store.zarr_array import ZarrArray as ZarrArray
+    from dipole.data.transforms.conversion import COLUMN_TRANSFORMS as COLUMN_TRANSFORMS
 
 _MODULES = {
     "core.errors": ("CheckpointError", "ConfigError", "DataError", "DipoleError"),
     "loading.features": ("TRANSFORMS", "Feature", "Features"),
     "loading.loader": ("Loader", "make_loader"),
+    "loading.mixture": ("Mixture", "MixturePart"),
     "loading.split": ("split_episodes",),
     "loading.statistics": ("Statistics",),
+    "loading.window_source": ("Batch", "WindowSource"),
     "loading.window_spec": ("WindowSpec",),
-    "loading.windows": ("Batch", "Windows"),
+    "loading.windows": ("Windows",),
     "recording.episode_writer": ("EpisodeWriter",),
     "store.bundle": ("bundled",),
     "store.lazy_array": ("LazyArray",),
     "store.store": ("EpisodeStore",),
     "store.video": ("Clip",),
     "store.zarr_array": ("ZarrArray",),
+    "transforms.conversion": ("COLUMN_TRANSFORMS",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = tuple(sorted(_WHERE))

@@ -31,6 +31,7 @@ from dipole.policy.files import (
     write_json,
     write_manifest,
 )
+from dipole.policy.parts import use_part
 from dipole.policy.policy import Policy, PolicyConfig
 
 FORMAT = {"format": "dipole checkpoint", "version": 1}
@@ -155,12 +156,17 @@ def read_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
 
 
 def load_policy(
-    path: str | Path, device: torch.device | str = "cpu", weights: str = "ema"
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    weights: str = "ema",
+    part: str | None = None,
 ) -> Policy:
     """The policy of a checkpoint, or of a run's newest checkpoint, ready to predict.
 
-    weights: "ema", the moving average, or "raw", as the optimiser left them. Raises
-    CheckpointError, naming the file, for anything missing, damaged or of another version.
+    weights: "ema", the moving average, or "raw", as the optimiser left them. part: of a mixture
+    whose datasets have ranges of their own (`normalizer: per_part`), the one that the robot is
+    like; the policy then takes and gives its numbers. Raises CheckpointError, naming the file, for
+    anything missing, damaged or of another version, ConfigError for a part that is not there.
     """
     if weights not in WEIGHTS:
         raise ConfigError(f"weights is {weights!r}: choose {' or '.join(WEIGHTS)}")
@@ -172,6 +178,7 @@ def load_policy(
         raise CheckpointError(
             f"{folder / WEIGHTS[weights]}.safetensors: does not fit config.json beside it: {error}"
         ) from error
+    use_part(policy, read_config(folder), part)
     return policy.to(device).eval().requires_grad_(False)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dipole.data import Statistics
 from dipole.data.core.errors import ConfigError
 
-KINDS = ("limits", "gaussian", "identity")
+KINDS = ("limits", "quantiles", "gaussian", "identity")
 SMALLEST_RANGE = 1e-4  # a dimension that moves less than this is constant
 
 
@@ -72,8 +72,10 @@ class Normalizer(nn.Module):
             raise ConfigError(f"unknown normalisation {kind!r}; known: {', '.join(KINDS)}")
         low, high = np.asarray(statistics.min, float), np.asarray(statistics.max, float)
         scale, offset = np.ones_like(low), np.zeros_like(low)
-        constant = (high - low < SMALLEST_RANGE) & (kind in ("limits", "gaussian"))
-        if kind == "limits":
+        constant = (high - low < SMALLEST_RANGE) & (kind != "identity")
+        if kind == "quantiles":
+            low, high = _quantile_range(statistics)
+        if kind in ("limits", "quantiles"):
             scale = 2 / np.where(constant, 2, high - low)
             offset = np.where(constant, -low, -1 - scale * low)
         elif kind == "gaussian":
@@ -82,6 +84,14 @@ class Normalizer(nn.Module):
         self.constant = np.flatnonzero(constant).tolist()
         self.scale.copy_(torch.as_tensor(scale))
         self.offset.copy_(torch.as_tensor(offset))
+
+    def fold(self, scale: Any, offset: Any) -> None:
+        """Take scale * x + offset of what comes in from now on, and give back x.
+
+        scale, offset: of the key's shape.
+        """
+        self.offset.add_(self.scale * self._as_tensor(offset))
+        self.scale.mul_(self._as_tensor(scale))
 
     def normalize(self, x: Any) -> Tensor:
         """x: [..., *shape], tensor or array in the robot's units -> [..., *shape], normalised."""
@@ -93,3 +103,15 @@ class Normalizer(nn.Module):
 
     def _as_tensor(self, x: Any) -> Tensor:
         return torch.as_tensor(x, dtype=self.scale.dtype, device=self.scale.device)
+
+
+def _quantile_range(statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """The quantiles of 1 and 99 %, which go to -1 and 1; what lies beyond them goes beyond.
+
+    An entry that moves, but so rarely that both are the same, has its limits instead.
+    """
+    if statistics.q01 is None or statistics.q99 is None:
+        raise ConfigError("normalize: quantiles needs statistics with quantiles: compute them anew")
+    rare = statistics.q99 - statistics.q01 < SMALLEST_RANGE
+    low = np.where(rare, statistics.min, statistics.q01)
+    return np.asarray(low, float), np.where(rare, statistics.max, statistics.q99).astype(float)

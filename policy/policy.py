@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import nearest
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.components import ENCODERS, HEADS, build
@@ -99,19 +99,50 @@ class Policy(nn.Module):
         return bool(getattr(self.head, "inpaints", False))
 
     def loss(self, batch: Batch) -> Tensor:
-        """The training loss, a scalar. batch: see `dipole.data.Windows.gather`, as tensors."""
+        """The training loss, a scalar. batch: see `dipole.data.WindowSource.gather`, as tensors.
+
+        What a mixture's dataset lacks is 0 for the network, and numbers of actions without loss.
+        """
         actions = self._normalizer("action").normalize(batch["action"])
-        loss: Tensor = self.head.loss(actions, self.encode(batch["observation"]))
+        absent = batch.get("action_is_missing")
+        if absent is not None:
+            actions = actions.masked_fill(absent[:, None], 0)
+        context = self.encode(batch["observation"], batch.get("observation_is_missing"))
+        counted = self._counted(batch)
+        given = {} if counted is None else {"counted": counted}
+        loss: Tensor = self.head.loss(actions, context, **given)
         return loss
 
-    def encode(self, observation: Mapping[str, Tensor]) -> Any:
-        """The Context of an observation as a batch has it, converted, on the policy's device."""
+    def _counted(self, batch: Batch) -> Tensor | None:
+        """Which numbers of the chunks have a loss, bool [B, H, A]; None: all."""
+        absent = batch.get("action_is_missing")  # [B, A]
+        counts_padding = getattr(self.head, "counts_padding", True)
+        if absent is None and counts_padding:
+            return None
+        counted = torch.ones(batch["action"].shape, dtype=torch.bool, device=self.device)
+        if absent is not None:
+            counted &= ~absent[:, None]
+        if not counts_padding:
+            counted &= ~batch["action_is_pad"][..., None]
+        return counted
+
+    def encode(
+        self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
+    ) -> Any:
+        """The Context of an observation as a batch has it, converted, on the policy's device.
+
+        missing: of some observations, which rows do not have them, bool [B].
+        """
         present = [name for name in self.features.observation if name in observation]
         normalised = {
             name: self._normalizer(name).normalize(value) if name in self.normalizers else value
             for name, value in ((name, observation[name]) for name in present)
         }
-        return self.encoder(normalised)
+        absent = {} if missing is None else dict(missing)
+        for name in [name for name in absent if name in self.normalizers]:
+            rows = absent.pop(name).view(-1, *[1] * (normalised[name].ndim - 1))
+            normalised[name] = normalised[name].masked_fill(rows, 0)
+        return self.encoder(normalised, missing=absent) if absent else self.encoder(normalised)
 
     def normalize_action(self, chunk: Any) -> Tensor:
         """A chunk [B, H, A] in the robot's numbers, converted and normalised."""
@@ -255,7 +286,10 @@ class Policy(nn.Module):
             if feature.kind == "image" and value.dtype != torch.uint8:
                 dtype = str(value.dtype).removeprefix("torch.")
                 raise ConfigError(f"observation {name!r} is {dtype}: pictures are uint8, 0 to 255")
-            checked[name] = self._converted(feature, value)
+            try:
+                checked[name] = self._converted(feature, value)
+            except DataError as error:
+                raise DataError(f"observation {name!r}: {error}") from error
         return checked
 
 

@@ -39,6 +39,7 @@ def load_runnable(
     solver: Mapping[str, Any] | None = None,
     batch_size: int = 16,
     calls: float = math.inf,
+    part: str | None = None,
     log: Callable[[str], None] = print,
 ) -> Runnable:
     """The policy of a checkpoint, run or export, ready to predict batches of `batch_size`.
@@ -48,7 +49,8 @@ def load_runnable(
     installed and there is time to be saved, measures both, and takes the faster; "cuda_graph"
     captures the loop on a GPU. All but those of low precision agree to 1e-4 of a normalised action,
     on a GPU to 1e-3. calls: how many batches will be asked for, as far as is known.
-    solver: entries that replace those of the checkpoint; None entries do not.
+    solver: entries that replace those of the checkpoint; None entries do not. part: of a
+    checkpoint, which dataset of its mixture the robot is like; see `load_policy`.
     """
     solver = solver or {}
     if is_export(path):
@@ -57,7 +59,7 @@ def load_runnable(
     if runtime is not None and runtime not in known:
         raise ConfigError(f"unknown runtime {runtime!r}; known: {', '.join(known)}")
     checkpoint = find_checkpoint(path)
-    policy = load_policy(checkpoint, device, weights)
+    policy = load_policy(checkpoint, device, weights, part)
     set_solver(policy, solver)
     if runtime in (None, EAGER):
         return policy

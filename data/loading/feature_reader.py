@@ -1,10 +1,17 @@
 """One feature of a dataset, read frame by frame: columns taken, transformed, in its own dtype."""
 
+import copy
+from collections.abc import Callable
+
 import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.loading.features import TRANSFORMS, Feature
+from dipole.data.loading.image_values import as_uint8, image_range
+from dipole.data.loading.statistics_cache import source_code
 from dipole.data.store.store import EpisodeStore
+
+FrameMap = Callable[[np.ndarray], np.ndarray]
 
 
 class FeatureReader:
@@ -17,24 +24,59 @@ class FeatureReader:
     def __init__(self, store: EpisodeStore, name: str, feature: Feature) -> None:
         self.feature = feature
         self._store = store
-        self._key = feature.source or name
+        self.key = feature.source or name
         self.where = f"{store.path}: feature {name!r}"
         self._transform = None if feature.transform is None else TRANSFORMS[feature.transform]
+        self._map: FrameMap | None = None
+        self._range: int | None = 255  # of pictures; None: the transform takes what is stored
         self._check(store)
+        self.shape = feature.shape
+
+    def mapped(self, map: FrameMap | None) -> "FeatureReader":
+        """The same feature, with what a mixture does to its numbers after all else.
+
+        map: [N, *shape] -> [N, *another shape], float32.
+        """
+        if map is None:
+            return self
+        other = copy.copy(self)
+        other._map = map
+        other.shape = map(np.zeros((1, *self.shape), np.float32)).shape[1:]
+        return other
 
     @property
     def source_bytes(self) -> int:
         """Bytes of one stored frame, uncompressed."""
-        return self._store[self._key].frame_bytes
+        return self._store[self.key].frame_bytes
 
     @property
     def chunk_length(self) -> int:
         """Frames that are stored in one chunk."""
-        return self._store[self._key].chunk_length
+        return self._store[self.key].chunk_length
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame as it is read."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.feature.dtype.itemsize
+
+    def transform_code(self) -> str | None:
+        """A hash of the source of transform and conversions; "" without any, None where one is
+        unknown."""
+        functions = [type(each.function) for each in self.feature.convert]
+        codes = [source_code(each) for each in (self._transform, *functions) if each is not None]
+        return None if None in codes else "".join(code or "" for code in codes)
+
+    @property
+    def note(self) -> str | None:
+        """How pictures that are not stored as uint8 are taken."""
+        dtype = self._store[self.key].dtype
+        if self.feature.kind != "image" or self._range is None or dtype == np.uint8:
+            return None
+        return f"{self.where}: pictures from 0 to {self._range}, stored as {dtype}, become uint8"
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop): [stop - start, *shape], float32, or uint8 for images."""
-        return self._convert(self._store[self._key].read(start, stop))
+        return self._convert(self._store[self.key].read(start, stop))
 
     def take(self, frames: np.ndarray) -> np.ndarray:
         """The frames with these numbers, int [...]: [..., *shape], float32, or uint8 for images.
@@ -42,48 +84,72 @@ class FeatureReader:
         The transform sees each frame once, however often it is asked for.
         """
         if self.feature.kind == "image" and self._transform is None:
-            return self._pictures(frames)
+            return self._images(frames)
         wanted, where = np.unique(frames, return_inverse=True)
-        taken = self._convert(self._store[self._key].take(wanted))
-        return taken[where].reshape(*frames.shape, *self.feature.shape)
+        taken = self._convert(self._store[self.key].take(wanted))
+        return taken[where].reshape(*frames.shape, *self.shape)
 
-    def _pictures(self, frames: np.ndarray) -> np.ndarray:
+    def _images(self, frames: np.ndarray) -> np.ndarray:
         """Straight from the store: pictures are large, and each copy costs as much as decoding."""
-        flat = self._store[self._key].take(np.asarray(frames).ravel())
-        return self._convert(flat).reshape(*frames.shape, *self.feature.shape)
+        flat = self._store[self.key].take(np.asarray(frames).ravel())
+        return self._convert(flat).reshape(*frames.shape, *self.shape)
 
     def _convert(self, frames: np.ndarray) -> np.ndarray:
         try:
-            return self.feature.apply(self._select(frames))
+            converted = self.feature.apply(self._select(frames))
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from error
+        return converted if self._map is None else self._map(converted)
 
     def _select(self, frames: np.ndarray) -> np.ndarray:
-        """The robot's numbers: columns and transform."""
+        """The robot's numbers: columns and transform; pictures as uint8."""
         if frames.ndim == 1:  # an array with one number per frame
             frames = frames[:, None]
         if self.feature.columns is not None:
             frames = frames[..., list(self.feature.columns)]
-        if self._transform is not None:
-            frames = self._transform(frames)
-        return frames
+        if self.feature.kind == "image":
+            return self._as_image(frames)
+        return frames if self._transform is None else self._transform(frames)
+
+    def _as_image(self, frames: np.ndarray) -> np.ndarray:
+        if self._range is not None:
+            frames = as_uint8(frames, self._range)
+        if self._transform is None:
+            return frames
+        made = self._transform(frames)
+        if made.dtype == np.uint8:
+            return np.asarray(made)
+        inside = made.dtype.kind == "f" and (made >= 0).all() and (made <= 1).all()
+        if not inside:  # NaN included
+            said = f"{made.dtype} from {made.min():g} to {made.max():g}"
+            raise DataError(
+                f"transform {self.feature.transform!r} returns {said}. A picture's "
+                "transform returns uint8, or floats from 0 to 1"
+            )
+        rounded: np.ndarray = np.rint(made * 255).astype(np.uint8)
+        return rounded
 
     def _check(self, store: EpisodeStore) -> None:
-        array, feature = store[self._key], self.feature
+        array, feature = store[self.key], self.feature
         stored = array.shape[1:] or (1,)
         if feature.columns is not None and max(feature.columns) >= stored[-1]:
             raise DataError(
-                f"{self.where}: column {max(feature.columns)} of array {self._key!r}, "
+                f"{self.where}: column {max(feature.columns)} of array {self.key!r}, "
                 f"whose frames have shape {list(stored)}. Columns count from 0"
             )
-        if feature.kind == "image" and array.dtype != np.uint8:
-            raise DataError(
-                f"{self.where}: array {self._key!r} is {array.dtype}; images are stored as uint8"
-            )
+        if feature.kind == "image":
+            top = image_range(array)
+            if top is None and feature.transform is None:
+                raise DataError(
+                    f"{self.where}: array {self.key!r} is {array.dtype}, and its values are no "
+                    "picture's: uint8, or whole numbers from 0 to 255, or 255ths from 0 to 1, is "
+                    "needed. Convert it to uint8"
+                )
+            self._range = top
         found = self._select(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
         if found != feature.stored_shape:
             before = " before convert" if feature.convert else ""
             raise DataError(
                 f"{self.where}: shape {list(feature.stored_shape)} expected{before}, but array "
-                f"{self._key!r} gives {list(found)}. Mend the shape, the columns or the source"
+                f"{self.key!r} gives {list(found)}. Mend the shape, the columns or the source"
             )

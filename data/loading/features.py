@@ -25,6 +25,7 @@ import numpy as np
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import Registry, nearest
 from dipole.data.core.units import Units, read_units
+from dipole.data.loading.image_values import looks_like_images
 from dipole.data.loading.recorded import as_recorded
 from dipole.data.store.store import EpisodeStore
 from dipole.data.transforms.conversion import Conversion, Conversions, stored_size
@@ -255,7 +256,8 @@ class Features:
 
         def feature(key: str) -> Feature:
             schema = store.schema(key)
-            return Feature(tuple(schema["shape"]) or (1,), schema["kind"])
+            kind = "image" if looks_like_images(store[key]) else schema["kind"]
+            return Feature(tuple(schema["shape"]) or (1,), kind)
 
         store.require_readable()
         observation = {key: feature(key) for key in store.arrays if key != "action"}

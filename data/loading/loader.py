@@ -7,10 +7,10 @@ import torch
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.memory import format_bytes, resident_limit
-from dipole.data.loading.batch_plan import BatchSampler
+from dipole.data.loading.batch_plan import BatchPlan
 from dipole.data.loading.resident import ResidentSource, resident_bytes
 from dipole.data.loading.streaming import StreamingSource
-from dipole.data.loading.windows import Batch, Windows
+from dipole.data.loading.window_source import Batch, WindowSource
 
 
 class Loader:
@@ -21,24 +21,23 @@ class Loader:
     """
 
     def __init__(
-        self, source: ResidentSource | StreamingSource, sampler: BatchSampler, description: str
+        self, source: ResidentSource | StreamingSource, plan: BatchPlan, description: str
     ) -> None:
         self._source = source
-        self._sampler = sampler
+        self._plan = plan
         self._open: weakref.WeakSet[Generator[Batch]] = weakref.WeakSet()
         self.description = description
 
     @property
     def resident(self) -> bool:
-        """Whether the whole dataset is in the device's memory."""
+        """Whether all of the data is in the device's memory."""
         return isinstance(self._source, ResidentSource)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches start, start + 1, ... without end, as tensors on the device.
 
-        {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B, H]};
-        float32, images uint8, the mask bool. Raises DataError where frames cannot be read or a
-        worker dies.
+        What they hold: see `WindowSource.gather`. Of several ranks, this one's rows. Raises
+        DataError where frames cannot be read or a worker dies.
         """
         if start < 0:
             raise ConfigError(f"batches start at {start}: they count from 0")
@@ -47,8 +46,8 @@ class Loader:
         return generator
 
     def epoch(self, n: int) -> float:
-        """Epochs that have been drawn before batch n."""
-        return n * self._sampler.batch_size / self._sampler.n_windows
+        """Epochs that have been drawn before batch n: rows per window, all parts together."""
+        return n * self._plan.batch_size / self._plan.n_windows
 
     def close(self) -> None:
         """End the iterators that are still open, and their worker processes with them."""
@@ -63,19 +62,26 @@ class Loader:
 
 
 def make_loader(
-    windows: Windows,
+    source: WindowSource,
     *,
     batch_size: int,
     seed: int,
     device: str | torch.device = "cpu",
     workers: int = 0,
     memory_limit_bytes: int | None = None,
+    rank: int = 0,
+    ranks: int = 1,
     log: Callable[[str], object] = print,
 ) -> Loader:
     """A loader of the windows: resident where they fit in memory, else streaming from the store.
 
-    memory_limit_bytes: what a resident dataset may take, by default half of the device's free
-    memory; workers: background processes for streaming; log: told the choice and its reason.
+    source: Windows of one dataset, or a mixture.
+    batch_size: Over all ranks.
+    workers: Background processes for streaming.
+    memory_limit_bytes: What resident data may take on this machine, shared by the ranks; by default
+        half of the device's free memory.
+    rank, ranks: Which rows of each batch are this process's: rank, rank + ranks, ...
+    log: Told the choice and its reason.
     Raises DataError where there are no windows, ConfigError for numbers that cannot work.
     """
     if batch_size < 1 or workers < 0 or seed < 0:
@@ -83,22 +89,26 @@ def make_loader(
             f"batch_size {batch_size}, workers {workers}, seed {seed}: "
             "a batch has at least one window, and the others are not negative"
         )
-    windows.require_windows()
+    source.require_windows()
     device = torch.device(device)
-    needed = resident_bytes(windows)
-    limit = resident_limit(device) if memory_limit_bytes is None else memory_limit_bytes
-    sampler = BatchSampler(len(windows), batch_size, seed)
+    sizes = [len(part) for part in source.parts]
+    plan = BatchPlan(sizes, batch_size, seed, weights=source.weights, rank=rank, ranks=ranks)
+    needed = resident_bytes(source)
+    if memory_limit_bytes is None:
+        limit = resident_limit(device, ranks)
+    else:
+        limit = memory_limit_bytes // ranks
     amounts = f"{format_bytes(needed)} of frames, {format_bytes(limit)} allowed on {device}"
-    source: ResidentSource | StreamingSource
+    made: ResidentSource | StreamingSource
     if needed <= limit:
-        source = ResidentSource(windows, sampler, device)
+        made = ResidentSource(source, plan, device)
         description = f"resident: {amounts}"
     else:
-        source = StreamingSource(windows, sampler, device, workers)
+        made = StreamingSource(source, plan, device, workers)
         who = f"{workers} background workers" if workers else "no background workers"
         description = f"streaming with {who}: {amounts}"
     log(f"data: {description}")
-    return Loader(source, sampler, description)
+    return Loader(made, plan, description)
 
 
 def _generate(source: ResidentSource | StreamingSource, start: int) -> Generator[Batch]:

@@ -1,27 +1,27 @@
-"""The whole dataset as tensors on the device: a batch is one gather per feature."""
+"""Whole datasets as tensors on the device: a batch is one gather per feature."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from dipole.data.loading.batch_plan import BatchSampler
-from dipole.data.loading.statistics import pieces
-from dipole.data.loading.windows import Batch, Windows
+from dipole.data.loading.batch_plan import BatchPlan
+from dipole.data.loading.feature_reader import FeatureReader
+from dipole.data.loading.statistics import read_plan
+from dipole.data.loading.window_source import Batch, PartRows, WindowSource
+from dipole.data.loading.windows import WindowFrames, Windows
 
 
 class ResidentSource:
-    """Batches from memory.
+    """Batches from memory."""
 
-    Holds each feature's frames of the chosen episodes, [frames, *shape], after columns and
-    transforms.
-    """
-
-    def __init__(self, windows: Windows, sampler: BatchSampler, device: torch.device) -> None:
-        self._windows = windows
-        self._sampler = sampler
+    def __init__(self, source: WindowSource, plan: BatchPlan, device: torch.device) -> None:
+        self._source = source
+        self._plan = plan
         self._device = device
-        self._frames = {name: self._load(name) for name in windows.readers}
+        self.features = {
+            name: ResidentFeature(name, source.parts, device) for name in source.features.named()
+        }
 
     def batches(self, start: int) -> Iterator[Batch]:
         n = start
@@ -31,44 +31,99 @@ class ResidentSource:
 
     def batch(self, n: int) -> Batch:
         """Batch n, as tensors on the device."""
-        observed, acted, is_pad = self._windows.packed_frames(self._sampler.indices(n))
-        observation_frames = self._to_device(observed)
-        observation = {
-            name: self._gather(name, observation_frames, observed.shape)
-            for name in self._windows.features.observation
+        parts, wanted = _wanted(self._source.parts, self._source.by_part(self._plan.indices(n)))
+        placed: dict[tuple[int, ...], torch.Tensor] = {}  # features stored alike share the numbers
+
+        def places(feature: ResidentFeature) -> torch.Tensor:
+            if feature.first not in placed:
+                frames = wanted.acted if feature.name == "action" else wanted.observed
+                placed[feature.first] = self._to_device(feature.places(parts, frames))
+            return placed[feature.first]
+
+        observed = {k: one for k, one in self.features.items() if k != "action"}
+        observation = {name: one.take(places(one)) for name, one in observed.items()}
+        placed.clear()
+        action = self.features["action"].take(places(self.features["action"]))
+        is_pad = self._to_device(wanted.is_pad)
+        masks = self._masks(self._source.masks(parts))
+        return {"observation": observation, "action": action, "action_is_pad": is_pad, **masks}
+
+    def _masks(self, masks: Batch) -> Batch:
+        return {
+            name: self._masks(one) if isinstance(one, dict) else self._to_device(one)
+            for name, one in masks.items()
         }
-        action = self._gather("action", self._to_device(acted), acted.shape)
-        mask = self._to_device(is_pad).view(is_pad.shape)
-        return {"observation": observation, "action": action, "action_is_pad": mask}
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
-        """Flat, there. From pinned memory a copy to a GPU is queued, instead of waited for."""
-        flat = torch.from_numpy(np.ascontiguousarray(array).reshape(-1))
+        """From pinned memory a copy to a GPU is queued, instead of waited for."""
+        there = torch.from_numpy(np.ascontiguousarray(array))
         if self._device.type != "cuda":
-            return flat.to(self._device)
-        return flat.pin_memory().to(self._device, non_blocking=True)
+            return there.to(self._device)
+        return there.pin_memory().to(self._device, non_blocking=True)
 
-    def _gather(self, name: str, frames: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        stored = self._frames[name]
-        return stored.index_select(0, frames).view(*shape, *stored.shape[1:])
 
-    def _load(self, name: str) -> torch.Tensor:
-        """A feature's frames of the chosen episodes, copied piece by piece to the device."""
-        windows, reader = self._windows, self._windows.readers[name]
+class ResidentFeature:
+    """One feature's frames of all parts that have it, [frames, *shape], as their readers give them.
+
+    first: Of each part, where its frames begin; -1 for parts that lack the feature, which get the
+        last frame, of zeros.
+    """
+
+    def __init__(self, name: str, parts: Sequence[Windows], device: torch.device) -> None:
+        self.name = name
+        readers = [part.readers.get(name) for part in parts]
+        having = [part for part in parts if name in part.readers]
+        ends = np.cumsum([part.n_frames for part in having]).tolist()
+        starts = iter([0, *ends])
+        self.first = tuple(-1 if reader is None else next(starts) for reader in readers)
+        lacking = len(having) < len(parts)
+        reader = having[0].readers[name]
         dtype = torch.uint8 if reader.feature.kind == "image" else torch.float32
-        loaded = torch.empty(
-            (int(windows.lengths.sum()), *reader.feature.shape), dtype=dtype, device=self._device
-        )
-        at = 0
-        for start, stop in pieces(reader, windows.spans()):
-            frames = torch.from_numpy(reader.read(start, stop))
-            loaded[at : at + stop - start] = frames.to(self._device)
-            at += stop - start
-        return loaded
+        self.frames = torch.empty((ends[-1] + lacking, *reader.shape), dtype=dtype, device=device)
+        if lacking:
+            self.frames[-1] = 0
+        for part, first in zip(parts, self.first, strict=True):
+            if first >= 0:
+                _load(part.readers[name], part, self.frames[first : first + part.n_frames])
+
+    def places(self, parts: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Where frames of parts are, int64 [B, N]: parts, int [B]; frames, packed, int [B, N]."""
+        if self.first == (0,):
+            return frames
+        first = np.array(self.first)[parts][:, None]
+        return np.where(first < 0, len(self.frames) - 1, frames + first)
+
+    def take(self, places: torch.Tensor) -> torch.Tensor:
+        """The frames [B, N, *shape] at these places, int64 [B, N]."""
+        taken = self.frames.index_select(0, places.view(-1))
+        return taken.view(*places.shape, *self.frames.shape[1:])
 
 
-def resident_bytes(windows: Windows) -> int:
-    """Bytes that the chosen episodes take in memory, after columns and transforms."""
-    features = windows.features.named().values()
-    frame = sum(feature.size * feature.dtype.itemsize for feature in features)
-    return frame * int(windows.lengths.sum())
+def _wanted(
+    parts: Sequence[Windows], chosen: Sequence[PartRows]
+) -> tuple[np.ndarray, WindowFrames]:
+    """Each row's part, int64 [B], and its frames in the part's own packed numbers."""
+    found = [parts[one.part].packed_frames(one.indices) for one in chosen]
+    if len(chosen) == 1:
+        return np.full(len(chosen[0].rows), chosen[0].part), found[0]
+    rows = np.concatenate([one.rows for one in chosen])
+    order = np.argsort(rows)
+    of_row = np.repeat([one.part for one in chosen], [len(one.rows) for one in chosen])[order]
+    joined = (np.concatenate(arrays)[order] for arrays in zip(*found, strict=True))
+    return of_row, WindowFrames(*joined)
+
+
+def _load(reader: FeatureReader, windows: Windows, there: torch.Tensor) -> None:
+    """Copy a feature's frames to the device, in reads of bounded size."""
+    at = 0
+    for start, stop in read_plan(reader, windows.frame_ranges()):
+        there[at : at + stop - start] = torch.from_numpy(reader.read(start, stop))
+        at += stop - start
+
+
+def resident_bytes(source: WindowSource) -> int:
+    """Bytes that the episodes with windows take in memory, as readers give them."""
+    return sum(
+        part.n_frames * sum(reader.frame_bytes for reader in part.readers.values())
+        for part in source.parts
+    )

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from dipole.data.core.errors import DataError, DipoleError
-from dipole.data.loading.batch_plan import BatchSampler
-from dipole.data.loading.windows import Batch, Windows
+from dipole.data.loading.batch_plan import BatchPlan
+from dipole.data.loading.window_source import Batch, WindowSource
 
 
 class BatchDataset(torch.utils.data.Dataset[Any]):
@@ -18,14 +18,14 @@ class BatchDataset(torch.utils.data.Dataset[Any]):
     person.
     """
 
-    def __init__(self, windows: Windows, sampler: BatchSampler) -> None:
-        self.path = windows.store.path
-        self._windows = windows
-        self._sampler = sampler
+    def __init__(self, source: WindowSource, plan: BatchPlan) -> None:
+        self.paths = ", ".join(str(part.store.path) for part in source.parts)
+        self._source = source
+        self._plan = plan
 
     def __getitem__(self, n: int) -> Batch | DipoleError:
         try:
-            batch = self._windows.gather(self._sampler.indices(n))
+            batch = self._source.gather(self._plan.indices(n))
         except DipoleError as error:
             return error
         return _apply(torch.from_numpy, batch)
@@ -50,13 +50,14 @@ class _Numbers:
 class StreamingSource:
     """Batches from the store, read here or in `workers` spawned processes.
 
-    In memory at a time: two batches for each worker, and 64 MiB of decoded chunks for each process.
+    In memory at a time: two batches for each worker, and 64 MiB of decoded chunks for each process
+    and dataset.
     """
 
     def __init__(
-        self, windows: Windows, sampler: BatchSampler, device: torch.device, workers: int
+        self, source: WindowSource, plan: BatchPlan, device: torch.device, workers: int
     ) -> None:
-        self._dataset = BatchDataset(windows, sampler)
+        self._dataset = BatchDataset(source, plan)
         self._device = device
         self._workers = workers
 
@@ -98,7 +99,7 @@ class StreamingSource:
             ):
                 raise
             raise DataError(
-                f"{self._dataset.path}: a loading worker died ({error}). Too little memory or a "
+                f"{self._dataset.paths}: a loading worker died ({error}). Too little memory or a "
                 "small /dev/shm are the usual reasons: use fewer workers or a smaller batch"
             ) from error
 

@@ -1,52 +1,230 @@
-"""The data of a task: its demonstrations, split into training and validation."""
+"""The data of a task: its demonstrations, split into training and validation.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+A task has one dataset, or a mixture of several (docs/mixtures.md):
+
+    dataset: kitchen.zarr                    datasets:
+                                               kitchen: {path: kitchen.zarr, weight: 0.7}
+                                               lab: {path: lab.zarr, weight: 0.3, ...}
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.loading.features import Features
-from dipole.data.loading.recorded import as_recorded
-from dipole.data.loading.split import split_episodes
+from dipole.data.loading.features import Feature, Features
+from dipole.data.loading.mixture import Mixture, MixturePart
+from dipole.data.loading.task_part import OpenedPart, PartConfig, TaskPart
+from dipole.data.loading.window_source import WindowSource
 from dipole.data.loading.window_spec import WindowSpec
-from dipole.data.loading.windows import Windows
-from dipole.data.store.bundle import dataset_path
-from dipole.data.store.store import EpisodeStore
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's demonstrations: windows of the training episodes and of the held-out ones."""
+    """A task's demonstrations.
 
-    store: EpisodeStore
+    parts: Its datasets.
+    features: What the policy sees and does; fps is the rate of its steps.
+    train, validation: Windows of the training and of the held-out episodes; None where no episode
+        that has windows is held out.
+    """
+
+    parts: tuple[TaskPart, ...]
     features: Features
-    train: Windows
-    validation: Windows | None
+    train: WindowSource
+    validation: WindowSource | None
 
     @classmethod
     def open(cls, task: Mapping[str, Any], dataset: str | None) -> "TaskData":
-        """dataset: a path instead of the task's own. Transforms are registered already."""
+        """dataset: a path instead of the task's own. Transforms are registered already.
 
-        path = dataset or task["dataset"]
-        if path is None:
-            raise ConfigError(f"task {task['name']!r} has no dataset of its own: give dataset=PATH")
-        store = EpisodeStore.open(dataset_path(path))
-        said = {"observation": task["observation"], "action": task["action"]}
-        features = as_recorded(Features.from_dict({**said, "fps": task.get("fps")}), store)
-        window = WindowSpec(**task["window"])
-        train, held_out = split_episodes(store.n_episodes, **task["split"])
-        training = Windows(store, window, features, episodes=train)
-        validation = Windows(store, window, features, episodes=held_out) if len(held_out) else None
-        if validation is not None and not len(validation):
-            validation = None
-        return cls(store, features, training, validation)
+        Raises ConfigError and DataError, naming the key or the dataset.
+        """
+        for key in ("observation", "action", "window"):
+            if not isinstance(task.get(key), Mapping):
+                raise ConfigError(f"task {_name(task)} has no {key}: see docs/data-format.md")
+        configs = [PartConfig.from_dict(entry, task) for entry in _entries(task, dataset)]
+        opened = [OpenedPart.open(config) for config in configs]
+        hz = _rate(task.get("policy_hz"), opened)
+        spec = WindowSpec.from_dict(task["window"], hz)
+        strided = None if task.get("policy_hz") is None else hz
+        parts = tuple(part.windows(spec, strided) for part in opened)
+        if task.get("datasets") is None:
+            return cls._single(parts[0])
+        return cls._mixed(task, parts, hz)
+
+    @classmethod
+    def _single(cls, part: TaskPart) -> "TaskData":
+        held_out = part.held_out if len(part.held_out) else None
+        return cls((part,), part.train.features, part.train, held_out)
+
+    @classmethod
+    def _mixed(
+        cls, task: Mapping[str, Any], parts: tuple[TaskPart, ...], hz: float | None
+    ) -> "TaskData":
+        said = {"observation": task["observation"], "action": task["action"], "fps": hz}
+        normalizer = task.get("normalizer", "merged")
+        features = _with_meaning(Features.from_dict(said), parts, shared=normalizer != "per_part")
+        given = [
+            MixturePart(part.train, weight, part.config.name, part.config.entries)
+            for part, weight in zip(parts, _weights(parts), strict=True)
+        ]
+        train = Mixture(given, features, normalizer)
+        return cls(parts, features, train, train.with_windows([part.held_out for part in parts]))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the datasets."""
+        return [part.config.name for part in self.parts]
+
+    @property
+    def path(self) -> str:
+        """Where the datasets lie, for messages."""
+        return ", ".join(str(part.store.path) for part in self.parts)
+
+    @property
+    def has_own_ranges(self) -> bool:
+        """Whether each dataset is normalised by itself, so that a robot is like one of them."""
+        return isinstance(self.train, Mixture) and self.train.normalizer == "per_part"
 
     def describe(self) -> dict[str, Any]:
-        """What a checkpoint says about the data it was trained on."""
-        return {
-            "path": str(self.store.path),
-            "fingerprint": self.store.fingerprint(),
-            "episodes": self.store.n_episodes,
-            "frames": self.store.n_frames,
-            "training_episodes": [int(episode) for episode in self.train.episodes],
-        }
+        """What a checkpoint says about the data it was trained on: of each dataset its path and
+        fingerprint, and how its numbers became the policy's."""
+        if not isinstance(self.train, Mixture):
+            return self.parts[0].describe()
+        described = [
+            {
+                "name": given.name,
+                "weight": given.weight,
+                "fps": part.config.fps or part.store.fps,
+                **part.describe(),
+                "action_entries": list(given.entries),
+                "rescaling": self.train.rescaling_dict(number),
+            }
+            for number, (part, given) in enumerate(zip(self.parts, self.train.given, strict=True))
+        ]
+        return {"normalizer": self.train.normalizer, "parts": described}
+
+    def require_same(self, described: Mapping[str, Any], where: str) -> None:
+        """Raise ConfigError unless `described`, as a checkpoint at `where` has it, is this data."""
+        before = [entry.get("fingerprint") for entry in described.get("parts") or [described]]
+        if len(before) != len(self.parts):
+            raise ConfigError(
+                f"the task has {len(self.parts)} datasets, but {where} was trained on "
+                f"{len(before)}: give the same, or begin a new run"
+            )
+        for part, fingerprint in zip(self.parts, before, strict=True):
+            if not part.store.has_fingerprint(fingerprint):
+                raise ConfigError(
+                    f"{part.store.path} is not the dataset that {where} was trained on (its "
+                    "fingerprint differs): give that one by dataset=PATH, or begin a new run"
+                )
+
+    def summary(self) -> list[str]:
+        """Lines for a person: which episodes train, which are held out, and which are no use."""
+        weights = _shares(self.train, len(self.parts))
+        lines = [_part_line(part, share) for part, share in zip(self.parts, weights, strict=True)]
+        if self.validation is None:
+            lines.append(
+                "validation: none, because no episode is held out: split.val_ratio is 0, or only "
+                "one episode has windows"
+            )
+        readers = [reader for part in self.parts for reader in part.train.readers.values()]
+        return lines + [reader.note for reader in readers if reader.note is not None]
+
+
+def _entries(task: Mapping[str, Any], dataset: str | None) -> Sequence[Mapping[str, Any]]:
+    """One for each dataset of the task."""
+    several = task.get("datasets")
+    if several is None:
+        path = dataset or task.get("dataset")
+        if path is None:
+            raise ConfigError(f"task {_name(task)} has no dataset of its own: give dataset=PATH")
+        return [{"path": str(path)}]
+    if dataset is not None or task.get("dataset") is not None:
+        raise ConfigError(
+            f"task {_name(task)} has several datasets, and dataset={dataset or task['dataset']} "
+            "is one: leave it out, or set task.datasets=null"
+        )
+    if isinstance(several, Mapping):
+        several = [{"name": str(name), **(entry or {})} for name, entry in several.items()]
+    if not isinstance(several, Sequence) or isinstance(several, str) or not several:
+        raise ConfigError(f"task.datasets is {several!r}: tables by name, or a list, are needed")
+    return several
+
+
+def _rate(policy_hz: Any, opened: Sequence[OpenedPart]) -> float | None:
+    """Steps per second: policy_hz, or the frames per second of all datasets, if they agree."""
+    if policy_hz is not None:
+        if type(policy_hz) not in (int, float) or not 0 < policy_hz < math.inf:
+            raise ConfigError(f"policy_hz is {policy_hz!r}: steps per second are a positive number")
+        return float(policy_hz)
+    rates = {part.config.name: part.features.fps for part in opened}
+    first = next(iter(rates.values()))
+    if any((fps is None) != (first is None) or not _same(fps, first) for fps in rates.values()):
+        said = ", ".join(f"{name}: {fps or 'not recorded'}" for name, fps in rates.items())
+        raise ConfigError(
+            f"the datasets have different frames per second ({said}): set policy_hz, the policy's "
+            "steps per second, and fps where it is not recorded"
+        )
+    return first
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    return one is None or other is None or math.isclose(one, other, rel_tol=1e-6)
+
+
+def _weights(parts: Sequence[TaskPart]) -> list[float]:
+    """As they are given, or for none the numbers of windows."""
+    given = [part.config.weight for part in parts]
+    known = [weight for weight in given if weight is not None]
+    if not known:
+        return [len(part.train) for part in parts]
+    if len(known) < len(given):
+        lacking = next(part.config.name for part in parts if part.config.weight is None)
+        raise ConfigError(f"dataset {lacking!r} has no weight, but others have: give all or none")
+    return known
+
+
+def _with_meaning(features: Features, parts: Sequence[TaskPart], shared: bool) -> Features:
+    """The policy's features with the names and units of the first dataset that records them.
+
+    shared: whether all datasets share a range, and so their units; otherwise only units that none
+    contradicts are known.
+    """
+    own = [part.train.features.named() for part in parts]
+
+    def filled(name: str, feature: Feature) -> Feature:
+        having = [named[name] for named in own if name in named]
+        fitting = [one for one in having if one.stored_shape == feature.stored_shape]
+        for one in fitting:
+            feature = replace(
+                feature, units=feature.units or one.units, names=feature.names or one.names
+            )
+        if not shared and any(one.units != feature.units for one in having):
+            feature = replace(feature, units="")
+        return feature
+
+    observation = {name: filled(name, one) for name, one in features.observation.items()}
+    return replace(features, observation=observation, action=filled("action", features.action))
+
+
+def _shares(train: WindowSource, count: int) -> list[float | None]:
+    if train.weights is None:
+        return [None] * count
+    return [weight / sum(train.weights) for weight in train.weights]
+
+
+def _part_line(part: TaskPart, share: float | None) -> str:
+    name = "" if share is None else f" {part.config.name}, {share:.1%} of each batch:"
+    step = "" if part.train.step == 1 else f", a step is {float(part.train.step):g} frames"
+    return (
+        f"data:{name} {part.n_with_windows} of {part.n_chosen} episodes have windows, "
+        f"{len(part.train.episodes)} to train on and {len(part.held_out.episodes)} for validation; "
+        f"{len(part.train):,} windows{step}"
+    )
+
+
+def _name(task: Mapping[str, Any]) -> str:
+    return repr(task.get("name", "?"))

@@ -10,28 +10,48 @@ With To = 2 observations and H = 4 actions, of which Ta = 3 are executed, an epi
 
 Starts run from -(To - 1) to L - H + Ta - 1: the first window's current frame is the episode's
 first, and the last window's executed actions end with the episode. (Chi et al., 2023.)
+
+Where the data has more frames than the policy has steps, a step is `step` frames: each frame of the
+episode is a current frame as before, and the steps around it are `WindowSpec.offsets` away.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import copy
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.loading.feature_reader import FeatureReader
+from dipole.data.loading.feature_reader import FeatureReader, FrameMap
 from dipole.data.loading.features import Features
 from dipole.data.loading.statistics import Statistics, statistics
+from dipole.data.loading.statistics_cache import StatisticsCache
+from dipole.data.loading.window_source import Batch, PartRows
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.store import EpisodeStore
 
-Batch = dict[str, Any]
+
+class WindowFrames(NamedTuple):
+    """Frame numbers of B windows.
+
+    observed: int64 [B, To]; acted: int64 [B, H]; is_pad: bool [B, H], which actions are padding.
+    """
+
+    observed: np.ndarray
+    acted: np.ndarray
+    is_pad: np.ndarray
 
 
 class Windows:
     """The windows of chosen episodes, and their frames; `len(windows)` of them.
 
-    store: the dataset; spec: which frames; features: what to read (default: every array as it is);
-    episodes: ids, in the order their windows are numbered (default: all).
+    store: The dataset.
+    spec: Which frames.
+    features: What to read; default: every array as it is.
+    episodes: Ids, in the order their windows are numbered; default: all.
+    step: Frames from one step of a window to the next, at least 1; see `frames_per_step`.
     Raises DataError for features or episodes that the store does not have.
     """
 
@@ -41,19 +61,34 @@ class Windows:
         spec: WindowSpec,
         features: Features | None = None,
         episodes: Sequence[int] | np.ndarray | None = None,
+        step: Fraction | int = 1,
     ) -> None:
         self.store = store
         self.spec = spec
+        self.step = Fraction(step)
         self.features = Features.of(store) if features is None else features
         self.episodes = _episode_ids(store, episodes)
         self.starts = store.episode_starts[self.episodes]  # first frame of each chosen episode
         self.lengths = store.episode_ends[self.episodes] - self.starts
-        self._packed_starts = _packed(self.starts, self.lengths)
-        self._first_window = np.concatenate([[0], np.cumsum(spec.count(self.lengths))])
+        counts = spec.count(self.lengths, self.step)
+        self.used = counts > 0  # the episodes that have windows
+        self._offsets = spec.offsets(self.step)
+        self._packed_starts = _packed(self.starts, np.where(self.used, self.lengths, 0))
+        self._first_window = np.concatenate([[0], np.cumsum(counts)])
         self.readers = {
             name: FeatureReader(store, name, feature)
             for name, feature in self.features.named().items()
         }
+
+    @property
+    def parts(self) -> "tuple[Windows]":
+        """Itself: a single dataset is a mixture of one part."""
+        return (self,)
+
+    @property
+    def weights(self) -> None:
+        """Of parts; every window is as likely as another."""
+        return None
 
     def __len__(self) -> int:
         return int(self._first_window[-1])
@@ -68,24 +103,27 @@ class Windows:
             "action_is_pad": batch["action_is_pad"][0],
         }
 
-    def frames(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frames of the windows with these indices, int [B].
+    def frames(self, indices: np.ndarray) -> WindowFrames:
+        """The store's frames of the windows with these indices, int [B].
 
-        Returns the store's frame numbers of observations int64 [B, To] and actions int64 [B, H],
-        and which actions are padding, bool [B, H]. Raises IndexError for an index that no window
-        has.
+        Raises IndexError for an index that no window has.
         """
-        episode, first = self._locate(indices)
-        return self._frames(self.starts, episode, first)
+        return self._frames(self.starts, indices)
 
-    def packed_frames(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As `frames`, numbered as if the frames of `spans` alone lay end to end."""
-        episode, first = self._locate(indices)
-        return self._frames(self._packed_starts, episode, first)
+    def packed_frames(self, indices: np.ndarray) -> WindowFrames:
+        """As `frames`, numbered as if the frames of `frame_ranges` alone lay end to end."""
+        return self._frames(self._packed_starts, indices)
 
-    def spans(self) -> list[tuple[int, int]]:
-        """The chosen episodes as [start, stop) frames of the store, in the store's order."""
-        return sorted(zip(self.starts.tolist(), (self.starts + self.lengths).tolist(), strict=True))
+    def frame_ranges(self) -> list[tuple[int, int]]:
+        """The chosen episodes that have windows, as [start, stop) frames of the store, in order."""
+        starts = self.starts[self.used]
+        stops = starts + self.lengths[self.used]
+        return sorted(zip(starts.tolist(), stops.tolist(), strict=True))
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of `frame_ranges`."""
+        return int(self.lengths[self.used].sum())
 
     def gather(self, indices: np.ndarray) -> Batch:
         """The windows with these indices, int [B], read from the store.
@@ -93,22 +131,42 @@ class Windows:
         Returns {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B,
         H]}: float32, images uint8, the mask bool.
         """
-        observed, acted, is_pad = self.frames(indices)
+        frames = self.frames(indices)
         observation = {
-            name: self.readers[name].take(observed) for name in self.features.observation
+            name: self.readers[name].take(frames.observed) for name in self.features.observation
         }
-        action = self.readers["action"].take(acted)
-        return {"observation": observation, "action": action, "action_is_pad": is_pad}
+        action = self.readers["action"].take(frames.acted)
+        return {"observation": observation, "action": action, "action_is_pad": frames.is_pad}
+
+    def by_part(self, indices: np.ndarray) -> list[PartRows]:
+        """All rows are this dataset's."""
+        return [PartRows(0, np.arange(len(indices)), indices)]
+
+    def masks(self, parts: np.ndarray) -> Batch:
+        """A dataset lacks nothing of its own features."""
+        return {}
+
+    def mapped(self, maps: Mapping[str, FrameMap]) -> "Windows":
+        """The same windows, with numbers that readers map to those of a mixture."""
+        other = copy.copy(self)
+        other.readers = {
+            name: reader.mapped(maps.get(name)) for name, reader in self.readers.items()
+        }
+        return other
 
     def statistics(self) -> dict[str, Statistics]:
-        """Of each feature but images over the chosen episodes' frames, in bounded memory.
+        """Of each feature but images over the frames of `frame_ranges`, in bounded memory.
 
         Keys are the observations' names and "action". Images are normalised by what sees them.
         Raises DataError for NaN and infinities.
         """
-        spans = self.spans()
         numbers = {n: r for n, r in self.readers.items() if r.feature.kind != "image"}
-        return {name: statistics(reader, spans) for name, reader in numbers.items()}
+        cached = StatisticsCache.of(self)
+        ranges = self.frame_ranges()
+        return {
+            name: cached.get(reader, partial(statistics, reader, ranges))
+            for name, reader in numbers.items()
+        }
 
     def require_windows(self) -> None:
         """Raise DataError where there is not a single window to train on."""
@@ -118,28 +176,29 @@ class Windows:
         raise DataError(
             f"{self.store.path}: no windows. The longest of {len(self.episodes)} chosen episodes "
             f"has {longest} frames; n_obs_steps {spec.n_obs_steps}, horizon {spec.horizon} and "
-            f"n_action_steps {spec.n_action_steps} need {spec.shortest_episode}. "
+            f"n_action_steps {spec.n_action_steps} need {spec.shortest_episode(self.step)}. "
             "Record longer episodes or shorten the horizon"
         )
 
     def _locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which chosen episode each window is of, and its start in that episode, both int64 [B]."""
+        """Which chosen episode each window is of, and its current frame there, both int64 [B]."""
         indices = np.asarray(indices, np.int64)
         if indices.ndim != 1:
             raise IndexError(f"window indices of shape {indices.shape}: one axis is needed")
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"window {indices.min()} or {indices.max()} of {len(self)}")
         episode = np.searchsorted(self._first_window, indices, side="right") - 1
-        return episode, indices - self._first_window[episode] - (self.spec.n_obs_steps - 1)
+        return episode, indices - self._first_window[episode]
 
-    def _frames(
-        self, starts: np.ndarray, episode: np.ndarray, first: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        offsets = first[:, None] + np.arange(self.spec.horizon)  # [B, H], within the episode
+    def _frames(self, starts: np.ndarray, indices: np.ndarray) -> WindowFrames:
+        episode, current = self._locate(indices)
+        within = current[:, None] + self._offsets  # [B, H], frames of the episode
         last = self.lengths[episode][:, None] - 1
-        is_pad = (offsets < 0) | (offsets > last)
-        frames = starts[episode][:, None] + np.clip(offsets, 0, last)
-        return frames[:, : self.spec.n_obs_steps], frames, is_pad
+        is_pad = (within < 0) | (within > last)
+        frames = starts[episode][:, None] + np.clip(within, 0, last)
+        return WindowFrames(
+            observed=frames[:, : self.spec.n_obs_steps], acted=frames, is_pad=is_pad
+        )
 
 
 def _packed(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -40,6 +40,21 @@ class AbsentCameras(nn.Module):
             there |= {name: torch.rand(rows, device=device) >= self.share for name in present}
         return there | {name: self._nobody(rows) for name in missing}
 
+    def without(
+        self, there: Mapping[str, Tensor | None], missing: Mapping[str, Tensor]
+    ) -> dict[str, Tensor | None]:
+        """The same, less the cameras that samples lack: missing, {camera: bool [B]}."""
+        if missing and not self.allowed:
+            raise ConfigError(
+                f"camera {next(iter(missing))!r} is missing from a dataset of the mixture: train "
+                "with policy.encoder.drop_camera=0.1, so that the policy can do without"
+            )
+        left = dict(there)
+        for name, lacking in missing.items():
+            drawn = left[name]
+            left[name] = ~lacking if drawn is None else drawn & ~lacking
+        return left
+
     def fill(
         self, camera: str, vector: Tensor | None, there: Tensor | None, lead: tuple[int, int]
     ) -> Tensor:

@@ -86,14 +86,18 @@ class ImageEncoder(nn.Module):
         """The cameras that may be missing from an observation."""
         return self.cameras if self.absent.allowed else []
 
-    def forward(self, observation: Mapping[str, Tensor]) -> Context:
+    def forward(
+        self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
+    ) -> Context:
         """observation: {name: [B, To, *shape]}, images uint8, states normalised. A camera may be
-        missing where the encoder was trained for that."""
+        missing where the encoder was trained for that; missing: {camera: bool [B]}, where only some
+        rows lack it."""
         present = [name for name in self.cameras if name in observation]
         views = {name: self.views[name](observation[name]) for name in present}
         seen = self._see(views)
         rows = next(iter(observation.values())).shape[0]
         there = self.absent.draw(present, rows, self.training)  # {camera: [B] or None}
+        there = self.absent.without(there, missing or {})
         said = {}
         for name in self.cameras:
             vector = self.eye(name).say(seen[name]) if name in seen else None

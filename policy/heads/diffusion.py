@@ -28,6 +28,8 @@ class DiffusionHead(nn.Module):
     """Learns p(chunk | context) by denoising (DDPM: Ho et al., 2020); chunks are normalised.
 
     solver: how `sample` draws, unless told otherwise; it may be replaced after training.
+    counts_padding: whether actions past an episode's ends, which repeat its first or last one, have
+    a loss (as published).
     """
 
     alphas: Tensor
@@ -42,8 +44,10 @@ class DiffusionHead(nn.Module):
         schedule: Mapping[str, Any] | None = None,
         solver: Mapping[str, Any] | None = None,
         token_dim: int | None = None,
+        counts_padding: bool = True,
     ) -> None:
         super().__init__()
+        self.counts_padding = counts_padding
         self.schedule = ScheduleConfig(**(schedule or {}))
         self.solver = SolverConfig(**(solver or {}))
         if self.schedule.clip_sample and action.normalize != "limits":
@@ -67,13 +71,20 @@ class DiffusionHead(nn.Module):
         """Refuse now a solver that would fail later."""
         denoising_times(self.solver, self.schedule.n_steps)
 
-    def loss(self, actions: Tensor, context: Context) -> Tensor:
-        """Mean squared error over all of a chunk. actions: [B, H, A], normalised. Scalar."""
+    def loss(self, actions: Tensor, context: Context, counted: Tensor | None = None) -> Tensor:
+        """Mean squared error over a chunk. actions: [B, H, A], normalised. Scalar.
+
+        counted: which numbers it is the mean over, bool [B, H, A]; None: all.
+        """
         noise = torch.randn_like(actions)
         n_levels = self.schedule.n_steps
         time = torch.randint(n_levels, (actions.shape[0],), device=actions.device)  # [B]
         noisy = add_noise(actions, noise, time, self.alphas)
-        return F.mse_loss(self.denoiser(noisy, time, context), self._target(actions, noise, time))
+        predicted, target = self.denoiser(noisy, time, context), self._target(actions, noise, time)
+        if counted is None:
+            return F.mse_loss(predicted, target)
+        squared = F.mse_loss(predicted, target, reduction="none") * counted
+        return squared.sum() / counted.sum().clamp(min=1)
 
     def _target(self, actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         if self.schedule.prediction == "epsilon":

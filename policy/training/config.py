@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.memory import read_bytes
 from dipole.data.core.registry import nearest
 
 
@@ -26,7 +27,8 @@ class TrainConfig:
     is faster on the device. compile: torch.compile, of the norms alone. deterministic:
     bit-for-bit the same result on the same machine, also after resuming. threads: on a processor,
     dividing a batch's rows where the denoiser allows it; None: whatever is fastest, tried out, or
-    as many as torch says where deterministic.
+    as many as torch says where deterministic. memory_limit: what data in memory may take, in bytes
+    or as "4GiB", over all processes of a machine; None: half of what is free.
     A period of 0 switches off what it is the period of.
     """
 
@@ -48,6 +50,7 @@ class TrainConfig:
     compile: bool = False
     deterministic: bool = False
     workers: int = 0
+    memory_limit: int | str | None = None
     log_every: int = 50
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
@@ -65,6 +68,10 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: it must not be negative")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"train.threads is {self.threads}: it must be at least 1, or null")
+        try:
+            self.memory_limit_bytes  # noqa: B018  raises where it is none
+        except ConfigError as error:
+            raise ConfigError(f"train.memory_limit: {error}") from error
         if self.learning_rate <= 0:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
         for part, rate in self.learning_rates.items():
@@ -73,6 +80,11 @@ class TrainConfig:
                     f"train.learning_rates: {part} has {rate}: it must be positive; to leave a "
                     "backbone as it is, set policy.encoder.frozen=true"
                 )
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """`memory_limit` as a number."""
+        return None if self.memory_limit is None else read_bytes(self.memory_limit)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":

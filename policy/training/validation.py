@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dipole.data import Windows
+from dipole.data import WindowSource
 from dipole.policy.policy import Policy
 from dipole.policy.training.randomness import seed_step
 
@@ -11,7 +11,7 @@ from dipole.policy.training.randomness import seed_step
 class Validation:
     """Loss over up to `limit` windows, spread evenly over the held-out episodes."""
 
-    def __init__(self, windows: Windows, limit: int, batch_size: int, seed: int) -> None:
+    def __init__(self, windows: WindowSource, limit: int, batch_size: int, seed: int) -> None:
         chosen = np.unique(np.linspace(0, len(windows) - 1, min(limit, len(windows))).astype(int))
         self.windows, self.seed = windows, seed
         self.parts = np.array_split(chosen, -(-len(chosen) // batch_size))

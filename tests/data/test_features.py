@@ -87,7 +87,7 @@ def test_an_array_with_one_number_per_frame_is_a_feature_of_one_entry(tmp_path):
             r"\[4\] expected, but array 'state' gives \[3\]",
         ),
         (Feature((1,), source="state", columns=(3,)), DataError, "column 3 of array 'state'"),
-        (Feature((3,), source="state", kind="image"), DataError, "images are stored as uint8"),
+        (Feature((3,), source="state", kind="image"), DataError, "values are no picture's"),
         (Feature((3,), source="state", transform="test_pair"), ConfigError, "'test_pairs'"),
     ],
 )

@@ -1,11 +1,15 @@
 """Windows against PARITY's literal numbers and a slow plain reference."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dipole.data import ConfigError, DataError, EpisodeStore, Windows, WindowSpec
+from dipole.data.loading.window_spec import frames_per_step
 
 
 class Lengths:
@@ -19,13 +23,13 @@ class Lengths:
         self.n_episodes = len(lengths)
 
 
-def make_windows(lengths, spec, episodes=None):
+def make_windows(lengths, spec, episodes=None, step=1):
     class Nothing:
         @staticmethod
         def named():
             return {}
 
-    return Windows(Lengths(lengths), spec, Nothing(), episodes)
+    return Windows(Lengths(lengths), spec, Nothing(), episodes, step)
 
 
 def quadruples(windows):
@@ -142,7 +146,8 @@ def test_chosen_episodes_have_the_windows_they_had_among_all(lengths, spec, rand
 def test_packed_frames_number_the_frames_of_the_chosen_episodes_alone(lengths, random):
     chosen = random.sample(range(len(lengths)), random.randint(1, len(lengths)))
     windows = make_windows(lengths, WindowSpec(1, 2, 1), chosen)
-    packed = np.concatenate([np.arange(*span) for span in windows.spans()])
+    ranges = [np.arange(*frames) for frames in windows.frame_ranges()]
+    packed = np.concatenate([np.arange(0), *ranges])
     indices = np.arange(len(windows))
     absolute, local = windows.frames(indices)[1], windows.packed_frames(indices)[1]
     assert packed[local].tolist() == absolute.tolist()
@@ -205,7 +210,7 @@ def test_no_windows_at_all_is_an_error_that_says_how_long_episodes_must_be():
 
 @pytest.mark.parametrize("spec", [WindowSpec(2, 16, 8), WindowSpec(1, 1, 1), WindowSpec(3, 8, 6)])
 def test_the_shortest_episode_has_one_window_and_a_shorter_one_none(spec):
-    counts = spec.count(np.array([spec.shortest_episode - 1, spec.shortest_episode]))
+    counts = spec.count(np.array([spec.shortest_episode() - 1, spec.shortest_episode()]))
     assert counts[0] == 0
     assert counts[1] >= 1
 
@@ -213,3 +218,110 @@ def test_the_shortest_episode_has_one_window_and_a_shorter_one_none(spec):
 def test_the_human_data_has_24208_windows(human_path):
     windows = Windows(EpisodeStore.open(human_path), WindowSpec(2, 16, 8))
     assert len(windows) == 24_208
+
+
+def test_at_50_hz_a_policy_of_10_hz_sees_every_fifth_frame():
+    windows = make_windows([60], WindowSpec(2, 4, 2), step=frames_per_step(50, 10))
+    observed, acted, is_pad = windows.frames(np.array([0, 7, len(windows) - 1]))
+    assert observed.tolist() == [[0, 0], [2, 7], [49, 54]]
+    assert acted.tolist() == [[0, 0, 5, 10], [2, 7, 12, 17], [49, 54, 59, 59]]
+    assert is_pad.tolist() == [
+        [True, False, False, False],
+        [False] * 4,
+        [False, False, False, True],
+    ]
+    assert len(windows) == 60 - 10 + 5
+
+
+def test_at_15_hz_a_policy_of_10_hz_sees_the_nearest_frames():
+    assert WindowSpec(2, 6, 4).offsets(frames_per_step(15, 10)).tolist() == [-1, 0, 2, 3, 5, 6]
+
+
+def test_29_97_frames_a_second_are_no_binary_fraction():
+    assert frames_per_step(29.97, 29.97) == 1
+    assert frames_per_step(29.97, 9.99) == 3
+
+
+def test_data_slower_than_the_policy_is_refused():
+    with pytest.raises(ConfigError, match=r"10 frames a second and the policy 15 steps"):
+        frames_per_step(10, 15)
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    specs(),
+    st.fractions(1, 8, max_denominator=6),
+)
+def test_strided_frames_are_the_nearest_in_time(lengths, spec, step):
+    windows = make_windows(lengths, spec, step=step)
+    assert len(windows) == sum(max(0, n - spec.shortest_episode(step) + 1) for n in lengths)
+    if not len(windows):
+        return
+    _, acted, is_pad = windows.frames(np.arange(len(windows)))
+    starts = np.cumsum([0, *lengths])
+    row = 0
+    for start, length in zip(starts[:-1].tolist(), lengths, strict=True):
+        for current in range(max(0, length - spec.shortest_episode(step) + 1)):
+            for k in range(spec.horizon):
+                time = current + (k - (spec.n_obs_steps - 1)) * step
+                frame = math.floor(time + Fraction(1, 2))
+                inside = min(max(frame, 0), length - 1)
+                assert acted[row, k] == start + inside
+                assert is_pad[row, k] == (frame != inside)
+            row += 1
+
+
+@given(specs(), st.fractions(1, 8, max_denominator=6))
+def test_the_last_window_ends_at_most_its_executed_actions_past_the_episode(spec, step):
+    length = spec.shortest_episode(step) + 3
+    windows = make_windows([length], spec, step=step)
+    is_pad = windows.frames(np.array([len(windows) - 1])).is_pad[0]
+    current = spec.n_obs_steps - 1
+    assert is_pad[current:].sum() <= spec.n_action_steps - 1
+
+
+@pytest.mark.parametrize(
+    ("values", "spec"),
+    [
+        ({"n_obs_steps": 2, "horizon": 16, "n_action_steps": 8}, WindowSpec(2, 16, 8)),
+        (
+            {"obs_seconds": 0.2, "horizon_seconds": 1.6, "action_seconds": 0.8},
+            WindowSpec(2, 16, 8),
+        ),
+        ({"horizon_seconds": 0.8, "n_action_steps": 4}, WindowSpec(2, 8, 4)),
+    ],
+)
+def test_a_window_is_given_in_steps_or_in_seconds(values, spec):
+    assert WindowSpec.from_dict(values, hz=10) == spec
+
+
+@pytest.mark.parametrize(
+    ("values", "hz", "message"),
+    [
+        ({"n_obs_step": 2}, 10, "no 'n_obs_step', did you mean 'n_obs_steps'"),
+        (
+            {"horizon_seconds": 1.57},
+            10,
+            "15.7 steps at 10 Hz: a whole number is needed, e.g. 1.6 s",
+        ),
+        ({"horizon_seconds": 1.6}, None, "no rate is known: set policy_hz"),
+        ({"horizon_seconds": "long"}, 10, "'long': seconds are a positive number"),
+        ({"horizon_seconds": 1.6, "horizon": 16}, 10, "both horizon and horizon_seconds"),
+    ],
+)
+def test_a_window_that_cannot_be_read_is_refused(values, hz, message):
+    with pytest.raises(ConfigError, match=message):
+        WindowSpec.from_dict(values, hz)
+
+
+def test_episodes_too_short_for_a_window_have_no_frames_in_it():
+    windows = make_windows([6, 1, 4], WindowSpec(2, 4, 2))
+    assert windows.used.tolist() == [True, False, True]
+    assert windows.frame_ranges() == [(0, 6), (7, 11)]
+    assert windows.n_frames == 10
+    assert windows.packed_frames(np.array([7])).acted.tolist() == [[7, 8, 9, 9]]
+
+
+def test_statistics_are_of_episodes_that_have_windows(write):
+    store = EpisodeStore.open(write([6, 1, 4]))
+    assert Windows(store, WindowSpec(2, 4, 2)).statistics()["state"].count == 10

@@ -1,12 +1,14 @@
 """The normaliser against PARITY's literal numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipole.data import ConfigError
+from dipole.data import ConfigError, Statistics
 from dipole.policy.normalizer import Normalizer
 
 PUSHT_LIMITS = np.array([[12.0, 25.0], [511.0, 511.0]])
@@ -73,3 +75,46 @@ def test_unnormalize_is_the_inverse(rows, kind):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ConfigError, match="unknown normalisation 'minmax'"):
         Normalizer.from_statistics("minmax", zero_statistics((2,)))
+
+
+def test_quantiles_go_to_one_and_what_lies_beyond_is_not_clipped():
+    array = np.concatenate([np.linspace(0, 100, 1001), [1e4]])[:, None]
+    normalizer = Normalizer.from_statistics("quantiles", Statistics.of(array))
+    q01, q99 = np.quantile(array, [0.01, 0.99])
+    ends = normalizer.normalize(torch.tensor([[q01], [q99], [(q01 + q99) / 2]]))
+    assert ends.flatten().tolist() == pytest.approx([-1, 1, 0], abs=1e-5)
+    assert float(normalizer.normalize(torch.tensor([1e4]))) > 100
+    assert float(normalizer.unnormalize(normalizer.normalize(torch.tensor([1e4])))) == (
+        pytest.approx(1e4, rel=1e-4)
+    )
+
+
+def test_an_entry_that_rarely_moves_is_normalised_by_its_limits():
+    gripper = np.zeros((1000, 1))
+    gripper[:5] = 0.08
+    normalizer = Normalizer.from_statistics("quantiles", Statistics.of(gripper))
+    ends = normalizer.normalize(torch.tensor([[0.0], [0.08]]))
+    assert ends.flatten().tolist() == pytest.approx([-1, 1], abs=1e-5)
+    assert normalizer.constant == []
+
+
+def test_a_constant_entry_is_constant_by_quantiles_too():
+    normalizer = Normalizer.from_statistics("quantiles", Statistics.of(np.full((9, 1), 5.0)))
+    assert normalizer.constant == [0]
+    assert normalizer.normalize(torch.tensor([5.0])).tolist() == [0]
+
+
+def test_statistics_without_quantiles_are_refused():
+    whole = Statistics.of(np.array([[0.0], [1.0]]))
+    with pytest.raises(ConfigError, match="statistics with quantiles"):
+        Normalizer.from_statistics("quantiles", replace(whole, q01=None))
+
+
+def test_a_rescaling_is_folded_into_scale_and_offset():
+    normalizer = Normalizer.limits(PUSHT_LIMITS)
+    x = torch.tensor([3.0, -7.0])
+    scale, offset = torch.tensor([2.0, 0.5]), torch.tensor([10.0, 100.0])
+    expected = normalizer.normalize(scale * x + offset)
+    normalizer.fold(scale, offset)
+    assert torch.allclose(normalizer.normalize(x), expected, atol=1e-6)
+    assert torch.allclose(normalizer.unnormalize(expected), x, atol=1e-4)

@@ -1,0 +1,76 @@
+"""What batches are drawn from: the windows of one dataset, or of several in a mixture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dipole.data.loading.features import Features
+    from dipole.data.loading.statistics import Statistics
+    from dipole.data.loading.window_spec import WindowSpec
+    from dipole.data.loading.windows import Windows
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PartRows:
+    """The rows of a batch that one part fills.
+
+    part: Its number.
+    rows: Of the batch, int64 [n], n above 0.
+    indices: The part's own windows that come there, int64 [n].
+    """
+
+    part: int
+    rows: np.ndarray
+    indices: np.ndarray
+
+
+class WindowSource(Protocol):
+    """`len(source)` windows, numbered from 0; made by `Windows` and `Mixture`.
+
+    features: What a batch holds, in the policy's terms.
+    spec: Which steps a window has.
+    parts: The datasets whose windows it shows, one after the other in its numbering. Their readers
+        give frames as batches hold them, so that these can be kept in memory.
+    weights: Share of each part in the batches; None: every window is as likely as another.
+    """
+
+    @property
+    def features(self) -> "Features": ...
+    @property
+    def spec(self) -> "WindowSpec": ...
+    @property
+    def parts(self) -> "Sequence[Windows]": ...
+    @property
+    def weights(self) -> Sequence[float] | None: ...
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        """The windows with these numbers, int [B], as arrays.
+
+        {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B, H]},
+        float32, images uint8, masks bool. Of a mixture whose parts lack something also
+        "observation_is_missing": {name: [B]} and "action_is_missing": [B, A].
+        """
+        ...
+
+    def by_part(self, indices: np.ndarray) -> list[PartRows]:
+        """Which part fills which rows of a batch of these windows."""
+        ...
+
+    def masks(self, parts: np.ndarray) -> Batch:
+        """What rows of these parts lack, int [B]: the last two entries of `gather`, or none."""
+        ...
+
+    def statistics(self) -> "dict[str, Statistics]":
+        """Of each feature but images, for the policy's normalisers."""
+        ...
+
+    def require_windows(self) -> None:
+        """Raise DataError where there is nothing to train on."""
+        ...
