@@ -16,7 +16,7 @@ from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem
 from dipole.data.sources.registry import begins_with
 from dipole.data.sources.source import EpisodeRef, TaskSpans
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, default_kind
 
 _MOST_LINKS = 16  # soft links that lead to each other
 
@@ -185,13 +185,16 @@ def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[s
         double = array.dtype == np.float64
         dtype = np.dtype(np.float32) if double else array.dtype.newbyteorder("=")
         shape = tuple(int(n) for n in array.shape[1:])
-        action = key == "action"
-        if action and not shape:
+        if key == "action" and not shape:
             shape = (1,)
-        image = dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3, 4)
-        kind = "action" if action else "image" if image else "state"
-        frames[key] = FrameSchema(shape, dtype, kind)
+        frames[key] = FrameSchema(shape, dtype, _kind(key, shape, dtype))
     return frames
+
+
+def _kind(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """A picture of one channel that is called depth is depth, in units that are not recorded."""
+    flat = len(shape) == 3 and shape[2] == 1 and dtype in (np.float32, np.uint16)
+    return "depth" if flat and "depth" in key.lower() else default_kind(key, shape, dtype)
 
 
 class Hdf5Episode:

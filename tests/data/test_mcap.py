@@ -194,6 +194,14 @@ def test_raw_pictures_are_turned_to_rgb_and_depth_keeps_its_units(tmp_path):
     assert (schema.kind, schema.units, schema.dtype) == ("depth", "mm", np.uint16)
 
 
+def test_depth_that_was_not_measured_is_0(tmp_path):
+    depth = np.array([[1.5, np.nan], [np.inf, 2.0]], np.float32)
+    path = write(tmp_path / "a.mcap", [(t, "/depth", raw(depth, "32FC1")) for t in (0, 100)])
+    source = at_rate(path, 10)
+    assert first(source).read("depth", 0, 1)[0, :, :, 0].tolist() == [[1.5, 0], [0, 2]]
+    assert source.info.frames["depth"].units == "m"
+
+
 def test_what_is_not_taken_is_listed_with_the_reason(tmp_path):
     text = [(t, "/words", ("std_msgs/msg/String", Message(data="go"))) for t in (0, 100)]
     once = [(50, "/once", command(1.0))]

@@ -102,6 +102,18 @@ def test_what_is_not_taken_is_listed_with_the_reason(tmp_path):
     assert "other characters" in left_out["obs/sp ace"]
 
 
+def test_depth_is_known_by_its_name_and_shape(tmp_path):
+    shapes = {"front_depth": (8, 8, 1), "front_image": (8, 8, 3), "depth_of_hole": (1,)}
+    dtypes = {"front_image": np.uint8}
+    more = {
+        f"obs/{key}": lambda n, key=key: np.ones((n, *shapes[key]), dtypes.get(key, np.float32))
+        for key in shapes
+    }
+    frames = open_source(write(tmp_path / "a.hdf5", **more)).info.frames
+    kinds = {key: frames[key].kind for key in shapes}
+    assert kinds == {"front_depth": "depth", "front_image": "image", "depth_of_hole": "state"}
+
+
 def test_masks_are_groups_of_episodes(tmp_path):
     path = write(tmp_path / "a.hdf5", lengths=(3, 4, 5))
     with h5py.File(path, "a") as file:
