@@ -18,6 +18,8 @@ from dipole.data.sources.registry import begins_with
 from dipole.data.sources.source import EpisodeRef, TaskSpans
 from dipole.data.store.schema import FrameSchema, default_kind
 
+DEEPEST = 6  # groups within each other
+MOST_ENTRIES = 1000  # of one episode
 _MOST_LINKS = 16  # soft links that lead to each other
 
 
@@ -81,9 +83,21 @@ class Hdf5File:
             raise DataError(f"{self.path}: {name} {problem}. Repack the file, or leave the key out")
         return found
 
-    def arrays(self, name: str, depth: int = 6) -> Iterator[tuple[str, str, str]]:
+    def arrays(self, name: str) -> Iterator[tuple[str, str, str]]:
         """Everything below a group: (name of the entry below the group, its place, why it is not
-        taken), "" for arrays of numbers, which are."""
+        taken), "" for arrays of numbers, which are.
+
+        Raises DataError for more entries than any episode has.
+        """
+        for number, entry in enumerate(self._walk(name, DEEPEST)):
+            if number >= MOST_ENTRIES:
+                raise DataError(
+                    f"{self.path}: {name or 'the root'} has more than {MOST_ENTRIES} entries, or "
+                    "groups that hold each other: not an episode"
+                )
+            yield entry
+
+    def _walk(self, name: str, depth: int) -> Iterator[tuple[str, str, str]]:
         for entry in self.names(name):
             place = f"{name}/{entry}".lstrip("/")
             try:
@@ -99,7 +113,7 @@ class Hdf5File:
             elif not depth:
                 yield entry, place, "it is nested too deeply"
             else:
-                for inner, inner_place, why in self.arrays(place, depth - 1):
+                for inner, inner_place, why in self._walk(place, depth - 1):
                     yield f"{entry}/{inner}", inner_place, why
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:

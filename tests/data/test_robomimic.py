@@ -287,3 +287,12 @@ def test_chunks_of_absurd_size_and_unknown_filters_are_left_out_and_said(tmp_pat
         options = {"chunks": (1, 2**28), "compression": "gzip"}
         file.create_dataset("data/demo_0/obs/large", (1, 2**28), "f4", **options)
     assert "has chunks of 1,073,741,824 bytes" in open_source(path).info.left_out["obs/large"]
+
+
+def test_groups_that_hold_each_other_many_times_are_refused_at_once(tmp_path):
+    path = write(tmp_path / "a.hdf5", lengths=(5,))
+    with h5py.File(path, "a") as file:
+        for number in range(30):  # 30 to the power of 6 places
+            file[f"data/demo_0/obs/again_{number}"] = file["data/demo_0/obs"]
+    with pytest.raises(DataError, match="more than 1000 entries, or groups that hold each other"):
+        open_source(path)
