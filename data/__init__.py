@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from dipole.data.loading.features import Features as Features
     from dipole.data.loading.loader import Loader as Loader
     from dipole.data.loading.loader import make_loader as make_loader
-    from dipole.data.loading.mixture import Mixture as Mixture
-    from dipole.data.loading.mixture import MixturePart as MixturePart
+    from dipole.data.loading.mixture.mixture import Mixture as Mixture
+    from dipole.data.loading.mixture.mixture import MixturePart as MixturePart
     from dipole.data.loading.split import split_episodes as split_episodes
     from dipole.data.loading.statistics import Statistics as Statistics
     from dipole.data.loading.window_source import Batch as Batch
@@ -37,7 +37,7 @@ _MODULES = {
     "core.errors": ("CheckpointError", "ConfigError", "DataError", "DipoleError"),
     "loading.features": ("TRANSFORMS", "Feature", "Features"),
     "loading.loader": ("Loader", "make_loader"),
-    "loading.mixture": ("Mixture", "MixturePart"),
+    "loading.mixture.mixture": ("Mixture", "MixturePart"),
     "loading.split": ("split_episodes",),
     "loading.statistics": ("Statistics",),
     "loading.window_source": ("Batch", "WindowSource"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.data.core.registry import nearest
-from dipole.data.loading.part_mapping import Rescaling
+from dipole.data.loading.mixture.part_mapping import Rescaling
 from dipole.policy.normalizer import Normalizer
 from dipole.policy.policy import Policy
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.features import Feature, Features
-from dipole.data.loading.mixture import Mixture, MixturePart
+from dipole.data.loading.mixture.mixture import Mixture, MixturePart
 from dipole.data.loading.task_part import OpenedPart, PartConfig, TaskPart
 from dipole.data.loading.window_source import WindowSource
 from dipole.data.loading.window_spec import WindowSpec

@@ -16,8 +16,9 @@ from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem
 from dipole.data.sources.registry import begins_with
 from dipole.data.sources.source import EpisodeRef, TaskSpans
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, stored_dtype
 
+_LOOKED_AT = 256  # frames that tell whether float64 is needed
 _MOST_LINKS = 16  # soft links that lead to each other
 
 
@@ -176,14 +177,18 @@ def numbered(path: Path, names: list[str], prefix: str) -> dict[int, str]:
 
 
 def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[str, FrameSchema]:
-    """The schemas of arrays, {key: place in the group}: float64 becomes float32."""
+    """The schemas of arrays, {key: place in the group}.
+
+    float64 becomes float32, except for stamps that would become equal.
+    """
     frames = {}
     for key, place in places.items():
         array = file.array(f"{group}/{place}")
         if array is None:
             raise DataError(f"{file.path}: there is no {group}/{place}")
-        double = array.dtype == np.float64
-        dtype = np.dtype(np.float32) if double else array.dtype.newbyteorder("=")
+        dtype = array.dtype.newbyteorder("=")
+        if dtype == np.float64:
+            dtype = _narrowed(file, f"{group}/{place}", len(array))
         shape = tuple(int(n) for n in array.shape[1:])
         action = key == "action"
         if action and not shape:
@@ -192,6 +197,13 @@ def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[s
         kind = "action" if action else "image" if image else "state"
         frames[key] = FrameSchema(shape, dtype, kind)
     return frames
+
+
+def _narrowed(file: Hdf5File, name: str, n_frames: int) -> np.dtype[Any]:
+    try:
+        return stored_dtype(file.read(name, 0, min(n_frames, _LOOKED_AT)))
+    except DataError:  # said with its episode when that is read
+        return np.dtype(np.float32)
 
 
 class Hdf5Episode:

@@ -37,6 +37,11 @@ def is_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 
 
 def _names(said: Any) -> tuple[str, ...]:
+    # Other tools nest them: {"motors": [...]}, [[...]].
+    if isinstance(said, Mapping) and len(said) == 1:
+        said = next(iter(said.values()))
+    if isinstance(said, list | tuple) and len(said) == 1 and isinstance(said[0], list | tuple):
+        said = said[0]
     if said is not None and not isinstance(said, list | tuple):
         raise TypeError(f"names {said!r}: a list with one for each number")
     return tuple(map(str, said or ()))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-LARGE = 250 * 2**20  # bytes that come out
+LARGE = 96 * 2**20  # bytes that come out
 CHUNK = (4, 30_000)  # float32: stored chunks may have twice its bytes, so bombs reach the codecs
 
 
@@ -45,14 +45,14 @@ def compressed() -> dict[str, tuple[dict, bytes]]:
     }
 
 
-def image(image_format: str, side: int = 12000) -> bytes:
+def image(image_format: str, side: int = 3000) -> bytes:
     """One colour, side × side pixels."""
     from PIL import Image
 
     if image_format == "JXL":
         import pillow_jxl  # noqa: F401
     file = io.BytesIO()
-    Image.new("RGB", (side, side)).save(file, image_format)
+    Image.new("RGB", (side, side)).save(file, image_format, effort=1)
     return file.getvalue()
 
 

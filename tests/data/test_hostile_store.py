@@ -35,14 +35,14 @@ def test_no_chunk_takes_more_memory_than_its_array_says(tmp_path):
     bombs.write_v2(folder / "jxl.zarr", jxl, bombs.image("JXL"), (1, 8, 8, 3), "|u1")
     bombs.write_v2(tmp_path / "plain.zarr", None, bytes(bombs.LARGE))
     bombs.zip_deflated(tmp_path / "plain.zarr", folder / "member.zarr.zip")
-    command = [sys.executable, bombs.__file__, str(folder), str(100 * 2**20)]
+    command = [sys.executable, bombs.__file__, str(folder), str(48 * 2**20)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     said = dict(line.split(": ", 1) for line in ended.stdout.splitlines())
     assert set(said) == {path.name for path in folder.iterdir()}
     assert "is too large for a chunk of 480,000 bytes" in said.pop("member.zarr.zip")
-    assert all("its chunk is damaged" in message for message in said.values())
-    assert "12000×12000, 8×8 expected" in said["jxl.zarr"]
+    assert [message for message in said.values() if "damaged" not in message] == []
+    assert "3000×3000, 8×8 expected" in said["jxl.zarr"]
 
 
 def test_the_size_of_a_jpeg_xl_image_is_read_from_its_header():

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mixture_fixture import FEATURES, SPEC, parts, write_fast, write_slow
 
 from dipole.data import ConfigError, DataError, Feature, Features, Mixture, Windows, make_loader
-from dipole.data.loading.part_mapping import Rescaling
+from dipole.data.loading.mixture.part_mapping import Rescaling
 from dipole.data.loading.statistics import Statistics, merged_statistics
 
 
@@ -183,7 +183,7 @@ def test_each_datasets_range_goes_to_the_merged_one(paths):
 
 
 def test_a_number_that_stands_still_in_one_dataset_goes_to_the_middle(tmp_path, paths):
-    from dipole.data.loading.part_mapping import rescaling
+    from dipole.data.loading.mixture.part_mapping import rescaling
 
     still, moving = Statistics.of(np.full((3, 1), 7.0)), Statistics.of(np.array([[-1.0], [3.0]]))
     found = rescaling("limits", still, moving)

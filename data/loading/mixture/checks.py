@@ -11,7 +11,7 @@ from dipole.data.loading.batch_plan import part_quotas
 from dipole.data.loading.features import Feature, Features
 
 if TYPE_CHECKING:
-    from dipole.data.loading.mixture import MixturePart
+    from dipole.data.loading.mixture.mixture import MixturePart
 
 
 def check_parts(given: "Sequence[MixturePart]", features: Features, same_units: bool) -> None:

@@ -9,7 +9,7 @@ from dipole.data.loading.features import Features
 from dipole.data.loading.window_source import Batch, PartRows
 
 if TYPE_CHECKING:
-    from dipole.data.loading.mixture import MixturePart
+    from dipole.data.loading.mixture.mixture import MixturePart
 
 
 def assemble(features: Features, chosen: Sequence[PartRows], batches: Sequence[Batch]) -> Batch:

@@ -20,9 +20,9 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.feature_reader import FrameMap
 from dipole.data.loading.features import Features
-from dipole.data.loading.mixture_batch import PartMasks, assemble
-from dipole.data.loading.mixture_checks import check_parts
-from dipole.data.loading.part_mapping import Both, Placement, Rescaling, rescaling
+from dipole.data.loading.mixture.batch import PartMasks, assemble
+from dipole.data.loading.mixture.checks import check_parts
+from dipole.data.loading.mixture.part_mapping import Both, Placement, Rescaling, rescaling
 from dipole.data.loading.statistics import Statistics, joined_statistics, merged_statistics
 from dipole.data.loading.window_source import Batch, PartRows
 from dipole.data.loading.windows import Windows
