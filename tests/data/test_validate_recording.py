@@ -251,7 +251,8 @@ def test_the_lag_of_the_action_is_said_in_frames(tmp_path_factory, lead, named, 
     elif lead == 0:
         assert "the action is the state 'state' of the same frame in 3 dimensions" in found[0]
     else:
-        assert f"action: the action lags {-lead} frames behind the state 'state'" in found[0]
+        frames = "1 frame" if lead == -1 else f"{-lead} frames"
+        assert f"action: the action lags {frames} behind the state 'state'" in found[0]
 
 
 def test_an_action_far_ahead_of_the_state_is_a_warning(tmp_path):
