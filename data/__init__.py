@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dipole.data.store.store import EpisodeStore as EpisodeStore
     from dipole.data.store.video import Clip as Clip
     from dipole.data.store.zarr_array import ZarrArray as ZarrArray
+    from dipole.data.transforms.conversion import COLUMN_TRANSFORMS as COLUMN_TRANSFORMS
 
 _MODULES = {
     "core.errors": ("CheckpointError", "ConfigError", "DataError", "DipoleError"),
@@ -48,6 +49,7 @@ _MODULES = {
     "store.store": ("EpisodeStore",),
     "store.video": ("Clip",),
     "store.zarr_array": ("ZarrArray",),
+    "transforms.conversion": ("COLUMN_TRANSFORMS",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = tuple(sorted(_WHERE))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.core.errors import CheckpointError, ConfigError
+from dipole.data.core.errors import CheckpointError, ConfigError, DataError
 from dipole.data.core.registry import nearest
 from dipole.policy.files import check_manifest, read_json
 from dipole.policy.noise import Generators, draw_noise
@@ -115,7 +115,10 @@ class ExportedPolicy:
                 f"observation {name!r} has shape {list(value.shape)}, "
                 f"the policy needs [B, {', '.join(map(str, wanted))}]"
             )
-        return feature.apply(value)
+        try:
+            return feature.apply(value)
+        except DataError as error:
+            raise DataError(f"observation {name!r}: {error}") from error
 
 
 def _drawn(port: Port, rows: int, generator: Generators, given: Tensor | None) -> np.ndarray:

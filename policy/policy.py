@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import nearest
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.components import ENCODERS, HEADS, build
@@ -286,7 +286,10 @@ class Policy(nn.Module):
             if feature.kind == "image" and value.dtype != torch.uint8:
                 dtype = str(value.dtype).removeprefix("torch.")
                 raise ConfigError(f"observation {name!r} is {dtype}: pictures are uint8, 0 to 255")
-            checked[name] = self._converted(feature, value)
+            try:
+                checked[name] = self._converted(feature, value)
+            except DataError as error:
+                raise DataError(f"observation {name!r}: {error}") from error
         return checked
 
 

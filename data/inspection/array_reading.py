@@ -16,7 +16,8 @@ from dipole.data.loading.statistics import PIECE_BYTES
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.video_array import VideoArray
 
-VIDEO_FRAMES = 8  # of each episode that are decoded
+VIDEO_FRAMES = 8  # of each episode that are decoded, and 2 where there are many episodes:
+MOST_VIDEO_FRAMES = 20_000  # of all episodes
 GLANCE = 7  # every so many pixels are compared first
 
 
@@ -75,9 +76,10 @@ def _is_pictures(array: LazyArray, kind: str) -> bool:
 
 def _read_video(array: VideoArray, ends: np.ndarray) -> ArrayReading:
     reading = ArrayReading()
+    count = min(max(MOST_VIDEO_FRAMES // len(ends), 2), VIDEO_FRAMES)
     start = 0
     for stop in ends.tolist():
-        numbers = np.unique(np.linspace(start, stop - 1, VIDEO_FRAMES).astype(np.int64))
+        numbers = np.unique(np.linspace(start, stop - 1, count).astype(np.int64))
         try:
             frames = array.take(numbers)
         except DataError as error:

@@ -6,10 +6,11 @@ frame, or an earlier one, teaches a policy to stay where it is.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from dipole.data.inspection.findings import counted
 from dipole.data.inspection.recording_checks import Key, Recording
 
 FARTHEST = 0.5  # seconds, and frames where the rate is not known:
@@ -22,107 +23,122 @@ LEAST_FRAMES = 200  # in all, for a correlation to say something
 
 
 @dataclass
-class _Pair:
-    """A column of the action and one of a state, and their sums for each lead -K..K."""
+class _State:
+    """A state's columns against the action's, and sums over all episodes.
 
-    action: int
-    state: tuple[str, int]
+    pairs: [P, 2], a column of the action and one of the state each. products: for each lead -K..K,
+    [2 K + 1, A, S]. action_energy, state_energy: [A], [S].
+    """
+
+    pairs: np.ndarray
     products: np.ndarray
-    energy: np.ndarray  # [2]: of the action, of the state
+    action_energy: np.ndarray
+    state_energy: np.ndarray
+
+    def add(self, action: np.ndarray, state: np.ndarray) -> None:
+        """Velocities of an episode, [n, A] and [n, S]."""
+        self.action_energy += (action**2).sum(0)
+        self.state_energy += (state**2).sum(0)
+        most = len(self.products) // 2
+        for place, lead in enumerate(range(-most, most + 1)):
+            if abs(lead) < len(action):
+                earlier = action[max(-lead, 0) : len(action) - max(lead, 0)]
+                later = state[max(lead, 0) : len(state) - max(-lead, 0)]
+                self.products[place] += earlier.T @ later
+
+    def clear(self) -> np.ndarray:
+        """Correlations [P', 2 K + 1] of the pairs that are the same quantity for some lead."""
+        action, state = self.pairs.T
+        one, other = self.action_energy[action], self.state_energy[state]
+        sized = np.minimum(one, other) * SAME_SIZE**2 >= np.maximum(one, other)
+        sized &= np.minimum(one, other) > 0
+        alike = self.products[:, action[sized], state[sized]]
+        alike = alike / np.sqrt(one[sized] * other[sized])
+        return np.asarray(alike[:, alike.max(0) > LIKE].T)
 
 
-@dataclass
 class LagCheck:
     """recording: see Recording.
 
     Columns of the same name are compared; without names those of a state of the action's shape in
-    their order, or all whose numbers lie where the action's do, where these are few."""
+    their order, or all whose numbers lie where the action's do, where these are few.
+    """
 
-    recording: Recording
-    _pairs: list[_Pair] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        fps = self.recording.fps
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        fps = recording.fps
         self._most = FARTHEST_FRAMES if fps is None else max(round(FARTHEST * fps), 3)
         self._frames = 0
-        if "action" in self.recording.keys:
-            self._pairs = [
-                _Pair(column, state, np.zeros(2 * self._most + 1), np.zeros(2))
-                for column, state in _alike(self.recording.keys)
-            ]
+        self._states: dict[str, _State] = {}
+        action = recording.keys.get("action")
+        if action is not None:
+            for key in recording.keys.values():
+                self._compare(action, key)
+
+    def _compare(self, action: Key, state: Key) -> None:
+        pairs = list(_alike(action, state))
+        if pairs:
+            sizes = len(action.units), len(state.units)
+            products = np.zeros((2 * self._most + 1, *sizes))
+            energies = np.zeros(sizes[0]), np.zeros(sizes[1])
+            self._states[state.name] = _State(np.array(pairs), products, *energies)
 
     def add(self, start: int, numbers: Mapping[str, np.ndarray]) -> None:
-        self._frames += len(numbers["action"]) if self._pairs else 0
-        for pair in self._pairs:
-            key, column = pair.state
-            action = np.diff(numbers["action"][:, pair.action])
-            state = np.diff(numbers[key][:, column])
-            pair.energy += [float(action @ action), float(state @ state)]
-            for place, lead in enumerate(range(-self._most, self._most + 1)):
-                if abs(lead) < len(action):
-                    a = action[max(-lead, 0) : len(action) - max(lead, 0)]
-                    s = state[max(lead, 0) : len(state) - max(-lead, 0)]
-                    pair.products[place] += float(a @ s)
+        for name, state in self._states.items():
+            state.add(np.diff(numbers["action"], axis=0), np.diff(numbers[name], axis=0))
+        self._frames += len(numbers["action"]) if self._states else 0
 
     def warnings(self) -> Iterator[tuple[str, str]]:
-        pairs = [pair for pair in self._pairs if self._is_clear(pair)]
-        if not pairs or self._frames < LEAST_FRAMES:
+        clear = {name: state.clear() for name, state in self._states.items()}
+        clear = {name: alike for name, alike in clear.items() if len(alike)}
+        if not clear or self._frames < LEAST_FRAMES:
             return
-        alike = np.mean([_correlations(pair) for pair in pairs], axis=0)
+        every = np.concatenate(list(clear.values()))
+        alike = every.mean(0)
         best = int(np.argmax(alike))
-        lead = best - self._most
         if alike[best] - alike[self._most + 1] < CLEAR:
             return
-        keys = ", ".join(repr(key) for key in dict.fromkeys(pair.state[0] for pair in pairs))
+        states = ", ".join(map(repr, clear))
+        message = self._message(best - self._most, states, counted(len(every), "dimension"))
+        if message:
+            yield "action", message
+
+    def _message(self, lead: int, states: str, dimensions: str) -> str:
         if lead == 0:
-            yield (
-                "action",
-                f"the action is the state {keys} of the same frame in {len(pairs)} dimensions: a "
-                "policy learns to stay where it is. Take the state of the next frame as the action",
+            return (
+                f"the action is the state {states} of the same frame in {dimensions}: a policy "
+                "learns to stay where it is. Take the state of the next frame as the action"
             )
-        elif lead < 0:
-            yield (
-                "action",
-                f"the action lags {-lead} frames behind the state {keys} in {len(pairs)} "
-                "dimensions: it is where the robot was. Shift it while recording, or mend the time "
-                "stamps that it was joined by",
+        if lead < 0:
+            frames = counted(-lead, "frame")
+            return (
+                f"the action lags {frames} behind the state {states} in {dimensions}: it is where "
+                "the robot was. Shift it while recording, or mend the time stamps that it was "
+                "joined by"
             )
-        elif lead == self._most:
-            yield (
-                "action",
-                f"the action leads the state {keys} by {self.recording.seconds(lead)} or more in "
-                f"{len(pairs)} dimensions: are the time stamps of both the same clock's?",
+        if lead == self._most:
+            return (
+                f"the action leads the state {states} by {self._recording.seconds(lead)} or more "
+                f"in {dimensions}: are the time stamps of both the same clock's?"
             )
-
-    def _is_clear(self, pair: _Pair) -> bool:
-        larger, smaller = max(pair.energy), min(pair.energy)
-        if smaller <= 0 or larger > SAME_SIZE**2 * smaller:
-            return False
-        return bool(_correlations(pair).max() > LIKE)
+        return ""
 
 
-def _correlations(pair: _Pair) -> np.ndarray:
-    return np.asarray(pair.products / np.sqrt(np.prod(pair.energy)))
-
-
-def _alike(keys: Mapping[str, Key]) -> Iterator[tuple[int, tuple[str, int]]]:
+def _alike(action: Key, state: Key) -> Iterator[tuple[int, int]]:
     """Columns of the action and of a state that may be the same quantity."""
-    action = keys["action"]
-    for key in keys.values():
-        if key.kind != "state" or not key.moves:
-            continue
-        named = bool(action.names) and bool(key.names)
-        few = len(action.units) * len(key.units) <= MOST_PAIRS
-        for column in range(len(action.units)):
-            if named:
-                same = [i for i, name in enumerate(key.names) if name == action.names[column]]
-            elif key.shape == action.shape:
-                same = [column]
-            else:
-                same = [
-                    i for i in range(len(key.units)) if few and _overlap(action, column, key, i)
-                ]
-            yield from ((column, (key.name, other)) for other in same)
+    if state.kind != "state" or not state.moves:
+        return
+    named = bool(action.names) and bool(state.names)
+    few = len(action.units) * len(state.units) <= MOST_PAIRS
+    for column in range(len(action.units)):
+        if named:
+            same = [i for i, name in enumerate(state.names) if name == action.names[column]]
+        elif state.shape == action.shape:
+            same = [column]
+        else:
+            every = range(len(state.units) if few else 0)
+            same = [i for i in every if _overlap(action, column, state, i)]
+        yield from ((column, other) for other in same)
 
 
 def _overlap(action: Key, column: int, state: Key, other: int) -> bool:

@@ -12,12 +12,13 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.inspection.array_reading import ArrayReading, read_array
-from dipole.data.inspection.column_summary import ColumnSummary
+from dipole.data.inspection.column_summary import ColumnSummary, Outlier
 from dipole.data.inspection.findings import Finding, Validation, column_text, counted, frame_text
 from dipole.data.inspection.lag_check import LagCheck
 from dipole.data.inspection.other_formats import refuse_other_format
 from dipole.data.inspection.recording_checks import MOST_NUMBERS, Recording, key_of, run_checks
 from dipole.data.inspection.rotation_checks import MatrixCheck, QuaternionCheck, WrapCheck
+from dipole.data.inspection.task_checks import task_warnings
 from dipole.data.inspection.timing_checks import ClockCheck, FrozenCameraCheck, IdleCheck
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.bundle import dataset_path
@@ -39,7 +40,7 @@ from dipole.data.store.zarr.tree import Tree, open_tree
 
 __all__ = ["Finding", "Validation", "validate"]
 
-MOST_OUTLIERS = 3  # of an array that are listed
+MOST_OUTLIERS = 3  # dimensions of an array that are listed
 CHECKS = (
     QuaternionCheck,
     MatrixCheck,
@@ -72,7 +73,8 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
             result.problem("videos", reason)
         arrays = {**arrays, **videos}
         if not ends_problems(ends):
-            _try(result, "tasks", lambda: read_tasks(files, metadata, ends))
+            tasks = _try(result, "tasks", lambda: read_tasks(files, metadata, ends))
+            result.warning("tasks", *(task_warnings(tasks, ends) if tasks is not None else ()))
         _check_episodes(result, arrays, ends)
     refuse_claimed_fill(arrays)
     _check_keys(result, arrays, metadata)
@@ -173,19 +175,19 @@ def _note_reading(
 
 
 def _outliers(summary: ColumnSummary, shape: tuple[int, ...], ends: np.ndarray) -> Iterator[str]:
-    """The farthest first, and how many dimensions more have some."""
-    found = sorted(summary.outliers(), key=lambda each: each.reach, reverse=True)
-    listed = found[:MOST_OUTLIERS]
-    for o in listed:
+    """The farthest of each dimension, farthest first; and in how many dimensions more."""
+    farthest: dict[int, Outlier] = {}
+    for each in sorted(summary.outliers(), key=lambda each: each.reach, reverse=True):
+        farthest.setdefault(each.column, each)
+    for o in list(farthest.values())[:MOST_OUTLIERS]:
         yield (
             f"dimension {column_text(o.column, shape)} is {o.value:g} in "
             f"{frame_text(o.frame, ends)}, but half its values are in [{o.low:g}, {o.high:g}]: "
             "'limits' would stretch to include it. Where it is a mistake leave the episode out, "
             "otherwise normalize: quantiles"
         )
-    rest = {o.column for o in found} - {o.column for o in listed}
-    if rest:
-        yield f"and so in {len(rest)} more dimensions"
+    if len(farthest) > MOST_OUTLIERS:
+        yield f"and so in {len(farthest) - MOST_OUTLIERS} more dimensions"
 
 
 def _check_recording(

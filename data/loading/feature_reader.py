@@ -60,8 +60,11 @@ class FeatureReader:
         return int(np.prod(self.shape, dtype=np.int64)) * self.feature.dtype.itemsize
 
     def transform_code(self) -> str | None:
-        """A hash of the transform's source; "" without a transform, None where it is unknown."""
-        return "" if self._transform is None else source_code(self._transform)
+        """A hash of the source of transform and conversions; "" without any, None where one is
+        unknown."""
+        functions = [type(each.function) for each in self.feature.convert]
+        codes = [source_code(each) for each in (self._transform, *functions) if each is not None]
+        return None if None in codes else "".join(code or "" for code in codes)
 
     @property
     def note(self) -> str | None:

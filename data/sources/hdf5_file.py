@@ -16,9 +16,11 @@ from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem
 from dipole.data.sources.registry import begins_with
 from dipole.data.sources.source import EpisodeRef, TaskSpans
-from dipole.data.store.schema import FrameSchema, stored_dtype
+from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
 
 _LOOKED_AT = 256  # frames that tell whether float64 is needed
+DEEPEST = 6  # groups within each other
+MOST_ENTRIES = 1000  # of one episode
 _MOST_LINKS = 16  # soft links that lead to each other
 
 
@@ -82,9 +84,21 @@ class Hdf5File:
             raise DataError(f"{self.path}: {name} {problem}. Repack the file, or leave the key out")
         return found
 
-    def arrays(self, name: str, depth: int = 6) -> Iterator[tuple[str, str, str]]:
+    def arrays(self, name: str) -> Iterator[tuple[str, str, str]]:
         """Everything below a group: (name of the entry below the group, its place, why it is not
-        taken), "" for arrays of numbers, which are."""
+        taken), "" for arrays of numbers, which are.
+
+        Raises DataError for more entries than any episode has.
+        """
+        for number, entry in enumerate(self._walk(name, DEEPEST)):
+            if number >= MOST_ENTRIES:
+                raise DataError(
+                    f"{self.path}: {name or 'the root'} has more than {MOST_ENTRIES} entries, or "
+                    "groups that hold each other: not an episode"
+                )
+            yield entry
+
+    def _walk(self, name: str, depth: int) -> Iterator[tuple[str, str, str]]:
         for entry in self.names(name):
             place = f"{name}/{entry}".lstrip("/")
             try:
@@ -100,7 +114,7 @@ class Hdf5File:
             elif not depth:
                 yield entry, place, "it is nested too deeply"
             else:
-                for inner, inner_place, why in self.arrays(place, depth - 1):
+                for inner, inner_place, why in self._walk(place, depth - 1):
                     yield f"{entry}/{inner}", inner_place, why
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -190,12 +204,9 @@ def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[s
         if dtype == np.float64:
             dtype = _narrowed(file, f"{group}/{place}", len(array))
         shape = tuple(int(n) for n in array.shape[1:])
-        action = key == "action"
-        if action and not shape:
+        if key == "action" and not shape:
             shape = (1,)
-        image = dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3, 4)
-        kind = "action" if action else "image" if image else "state"
-        frames[key] = FrameSchema(shape, dtype, kind)
+        frames[key] = FrameSchema(shape, dtype, _kind(key, shape, dtype))
     return frames
 
 
@@ -204,6 +215,12 @@ def _narrowed(file: Hdf5File, name: str, n_frames: int) -> np.dtype[Any]:
         return stored_dtype(file.read(name, 0, min(n_frames, _LOOKED_AT)))
     except DataError:  # said with its episode when that is read
         return np.dtype(np.float32)
+
+
+def _kind(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """A picture of one channel that is called depth is depth, in units that are not recorded."""
+    flat = len(shape) == 3 and shape[2] == 1 and dtype in (np.float32, np.uint16)
+    return "depth" if flat and "depth" in key.lower() else default_kind(key, shape, dtype)
 
 
 class Hdf5Episode:

@@ -8,16 +8,20 @@ from PIL import Image
 from dipole.data.core.errors import DataError
 from dipole.data.store.zarr.image_codec import decode_any_picture
 
+MOST_PIXELS = 2**26  # of one frame; a file of some bytes can claim any number
 _FORMATS = ["PNG", "JPEG", "WEBP", "BMP"]
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4, "P": 3}
 
 
 def picture_shape(raw: bytes) -> tuple[int, int, int] | None:
-    """[height, width, channels] of an encoded picture, None where it is none that is read."""
+    """[height, width, channels] of an encoded picture, None where it is none that is read
+    or claims an absurd size."""
     try:
         with Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
             channels = _CHANNELS.get(picture.mode)
-            return None if channels is None else (picture.height, picture.width, channels)
+            if channels is None or picture.height * picture.width > MOST_PIXELS:
+                return None
+            return picture.height, picture.width, channels
     except Exception:  # Pillow raises whatever it likes at a file that is no picture
         return None
 

@@ -21,7 +21,15 @@ import dipole.data.transforms.rotation_columns  # noqa: F401  they register them
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.data.core.units import Units, each_unit
-from dipole.data.transforms.column_transform import ColumnTransform, Floats, Words, make_transform
+from dipole.data.transforms.column_transform import (
+    COLUMN_TRANSFORMS,
+    ColumnTransform,
+    Floats,
+    Words,
+    make_transform,
+)
+
+__all__ = ["COLUMN_TRANSFORMS", "Conversion", "Conversions", "stored_size"]
 
 _FIELDS = ("columns", "transform", "options")
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter
-from dipole.data.convert import ConversionReport, conversion_identity, run
+from dipole.data.convert import ConversionReport, conversion_identity, convert, run
 from dipole.data.sources.combine.concatenated import concatenated
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.metadata import with_missing_metadata
@@ -146,6 +147,13 @@ def test_an_unreadable_key_is_refused_unless_others_are_chosen():
     refuse_absent(selected(source, keys=("state", "action")))
     with pytest.raises(DataError, match="'words' cannot be taken: its dtype is text"):
         selected(source, keys=("words",))
+
+
+def test_a_dataset_without_episodes_is_named(tmp_path):
+    source = MemorySource([pair(img=np.zeros((3, 16, 16, 3), np.float32))])
+    source.episodes = list
+    with pytest.raises(DataError, match="memory: there are no episodes in it"):
+        convert(source, tmp_path / "a.zarr")
 
 
 def test_76_000_episodes_are_listed_and_selected_with_one_look_at_each():
@@ -391,3 +399,35 @@ def test_every_operation_makes_another_request_of_an_unfinished_conversion():
     ]
     known = [str(conversion_identity(other)) for other in (source, *others)]
     assert len(set(known)) == len(known)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_progress_never_runs_back_and_ends_at_all(tmp_path, known):
+    source = MemorySource([pair(n) for n in (3, 5, 2, 7)])
+    if not known:
+        refs = [EpisodeRef(ref.id) for ref in source.episodes()]
+        source.episodes = lambda: refs
+    reported = []
+    convert(source, tmp_path / "a.zarr", progress=lambda *what: reported.append(what))
+    shares = [done / total for done, total, _ in reported]
+    assert max(shares) == shares[-1] == 1
+    assert all(0 <= share <= 1 for share in shares)
+    if known:
+        assert shares == sorted(shares)
+        assert {total for _, total, what in reported if what.startswith("episode")} == {34}
+
+
+def test_a_group_is_taken_of_all_joined_datasets(tmp_path):
+    for name in "ab":
+        with h5py.File(tmp_path / f"{name}.hdf5", "w") as file:
+            for number in range(3):
+                file[f"data/demo_{number}/actions"] = np.full((2, 1), number + 10 * (name == "b"))
+            file["mask/train"] = np.array([b"demo_0", b"demo_2"])
+    request = ConversionRequest(
+        tmp_path / "a.hdf5",
+        tmp_path / "c.zarr",
+        also=(tmp_path / "b.hdf5",),
+        group=("train",),
+    )
+    run(request)
+    assert EpisodeStore.open(tmp_path / "c.zarr")["action"][::2, 0].tolist() == [0, 2, 10, 12]

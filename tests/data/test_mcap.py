@@ -16,6 +16,7 @@ from dipole.data.sources.registry import open_source
 
 mcap_writer = pytest.importorskip("mcap_ros2.writer")
 Writer = pytest.importorskip("mcap.writer").Writer
+IndexType = pytest.importorskip("mcap.writer").IndexType
 
 SEPARATOR = "\n" + "=" * 80 + "\n"
 HEADER = "std_msgs/Header header\n"
@@ -193,6 +194,14 @@ def test_raw_pictures_are_turned_to_rgb_and_depth_keeps_its_units(tmp_path):
     assert (schema.kind, schema.units, schema.dtype) == ("depth", "mm", np.uint16)
 
 
+def test_depth_that_was_not_measured_is_0(tmp_path):
+    depth = np.array([[1.5, np.nan], [np.inf, 2.0]], np.float32)
+    path = write(tmp_path / "a.mcap", [(t, "/depth", raw(depth, "32FC1")) for t in (0, 100)])
+    source = at_rate(path, 10)
+    assert first(source).read("depth", 0, 1)[0, :, :, 0].tolist() == [[1.5, 0], [0, 2]]
+    assert source.info.frames["depth"].units == "m"
+
+
 def test_what_is_not_taken_is_listed_with_the_reason(tmp_path):
     text = [(t, "/words", ("std_msgs/msg/String", Message(data="go"))) for t in (0, 100)]
     once = [(50, "/once", command(1.0))]
@@ -269,3 +278,32 @@ def test_a_recording_that_was_cut_short_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(DataError, match=r"a.mcap: damaged.*mcap recover"):
         open_source(path)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_a_chunk_that_becomes_more_than_it_says_is_refused(tmp_path, compression):
+    chosen = pytest.importorskip("mcap.writer").CompressionType[compression.upper()]
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = Writer(file, compression=chosen, enable_crcs=False)
+        writer.start("ros2", "test")
+        channel = writer.register_channel("/zeros", "cdr", 0)
+        for at in (0, 1):
+            writer.add_message(channel, at, bytes(2**22), at)
+        writer.finish()
+    raw = bytearray((tmp_path / "a.mcap").read_bytes())
+    claimed = struct.pack("<Q", 2**22 + 31)
+    assert claimed in raw
+    (tmp_path / "a.mcap").write_bytes(raw.replace(claimed, struct.pack("<Q", 1000), 1))
+    with pytest.raises(DataError, match=r"a chunk of 1,000 bytes becomes 4,194,335, refused"):
+        open_source(tmp_path / "a.mcap")
+
+
+def test_a_file_without_an_index_is_refused_with_what_to_do(tmp_path):
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = Writer(file, use_summary_offsets=False, index_types=IndexType.NONE)
+        writer.start("ros2", "test")
+        channel = writer.register_channel("/zeros", "cdr", 0)
+        writer.add_message(channel, 0, bytes(8), 0)
+        writer.finish()
+    with pytest.raises(DataError, match=r"no index of its chunks. `mcap recover`"):
+        open_source(tmp_path / "a.mcap")

@@ -102,6 +102,18 @@ def test_what_is_not_taken_is_listed_with_the_reason(tmp_path):
     assert "other characters" in left_out["obs/sp ace"]
 
 
+def test_depth_is_known_by_its_name_and_shape(tmp_path):
+    shapes = {"front_depth": (8, 8, 1), "front_image": (8, 8, 3), "depth_of_hole": (1,)}
+    dtypes = {"front_image": np.uint8}
+    more = {
+        f"obs/{key}": lambda n, key=key: np.ones((n, *shapes[key]), dtypes.get(key, np.float32))
+        for key in shapes
+    }
+    frames = open_source(write(tmp_path / "a.hdf5", **more)).info.frames
+    kinds = {key: frames[key].kind for key in shapes}
+    assert kinds == {"front_depth": "depth", "front_image": "image", "depth_of_hole": "state"}
+
+
 def test_masks_are_groups_of_episodes(tmp_path):
     path = write(tmp_path / "a.hdf5", lengths=(3, 4, 5))
     with h5py.File(path, "a") as file:
@@ -275,3 +287,12 @@ def test_chunks_of_absurd_size_and_unknown_filters_are_left_out_and_said(tmp_pat
         options = {"chunks": (1, 2**28), "compression": "gzip"}
         file.create_dataset("data/demo_0/obs/large", (1, 2**28), "f4", **options)
     assert "has chunks of 1,073,741,824 bytes" in open_source(path).info.left_out["obs/large"]
+
+
+def test_groups_that_hold_each_other_many_times_are_refused_at_once(tmp_path):
+    path = write(tmp_path / "a.hdf5", lengths=(5,))
+    with h5py.File(path, "a") as file:
+        for number in range(30):  # 30 to the power of 6 places
+            file[f"data/demo_0/obs/again_{number}"] = file["data/demo_0/obs"]
+    with pytest.raises(DataError, match="more than 1000 entries, or groups that hold each other"):
+        open_source(path)

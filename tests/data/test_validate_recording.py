@@ -174,17 +174,40 @@ def test_a_slow_camera_and_one_that_sees_nothing_move_are_sound(tmp_path):
 def test_frames_of_depth_in_which_nothing_was_seen_are_a_warning(tmp_path):
     depth = RNG.integers(1, 9000, (60, 6, 8, 1)).astype(np.uint16)
     depth[[7, 30]] = 0
-    with EpisodeWriter(tmp_path / "a") as writer:
+    with EpisodeWriter(tmp_path / "a", features={"depth": {"kind": "depth"}}) as writer:
         writer.add_episode({"depth": depth, "action": moving()})
-    group = zarr.open_group(tmp_path / "a", mode="r+")
-    schema = group.attrs["schema"]
-    schema["depth"]["kind"] = "depth"
-    group.attrs["schema"] = schema
     found = validate(tmp_path / "a")
     assert [f"{f.where}: {f.message}" for f in found.findings] == [
         "depth: all pixels are 0 in 2 frames, first in frame 7 (episode 0, its frame 7): the "
         "camera saw no depth. Leave those episodes out"
     ]
+
+
+# Tasks --------------------------------------------------------------------------------------------
+
+
+def test_episodes_without_words_beside_others_with_words_are_a_warning(tmp_path):
+    with EpisodeWriter(tmp_path / "a") as writer:
+        for task in ("pick it up", "", ((0, "pick it up"), (30, ""))):
+            writer.add_episode({"action": moving()}, task)
+    (warning,) = validate(tmp_path / "a").warnings
+    assert warning.where == "tasks"
+    assert warning.message.startswith(
+        "2 of 3 episodes have frames without words for their task (1-2), the first is frame 60 "
+        "(episode 1, its frame 0)"
+    )
+
+
+def test_one_task_in_two_spellings_is_a_warning(tmp_path):
+    with EpisodeWriter(tmp_path / "a") as writer:
+        for task in ("Pick it up.", "pick  it up", "put it down"):
+            writer.add_episode({"action": moving()}, task)
+    (warning,) = validate(tmp_path / "a").warnings
+    assert "the tasks 'Pick it up.' and 'pick  it up' are counted as two" in warning.message
+
+
+def test_a_dataset_without_any_words_has_no_warnings_of_tasks(tmp_path):
+    assert warnings_of(tmp_path / "a", {"action": moving()}) == []
 
 
 # Other formats ------------------------------------------------------------------------------------
@@ -228,7 +251,8 @@ def test_the_lag_of_the_action_is_said_in_frames(tmp_path_factory, lead, named, 
     elif lead == 0:
         assert "the action is the state 'state' of the same frame in 3 dimensions" in found[0]
     else:
-        assert f"action: the action lags {-lead} frames behind the state 'state'" in found[0]
+        frames = "1 frame" if lead == -1 else f"{-lead} frames"
+        assert f"action: the action lags {frames} behind the state 'state'" in found[0]
 
 
 def test_an_action_far_ahead_of_the_state_is_a_warning(tmp_path):

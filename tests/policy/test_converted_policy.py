@@ -41,6 +41,7 @@ from dipole.deploy.safety.limits import Limits
 from dipole.envs import evaluate
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, load_policy, policy_config, save_checkpoint
+from dipole.policy.executor import Executor, NotFiniteError
 from dipole.policy.export import export_policy
 from dipole.policy.exported import load_exported
 from dipole.policy.guidance import Guidance
@@ -157,6 +158,22 @@ def test_a_checkpoint_keeps_the_conversions_by_name_and_predicts_the_same(policy
     written["action"]["convert"][0]["transform"] = "quaternion_to_7d"
     with pytest.raises(ConfigError, match="did you mean 'quaternion_to_6d'"):
         Features.from_dict(written)
+
+
+def test_an_observation_that_holds_no_rotation_is_named(policy):
+    seen = observation()
+    seen["pose"][0, 1, 3:7] = 0
+    with pytest.raises(DataError, match=r"observation 'pose': .* is no quaternion_xyzw"):
+        policy.predict(seen)
+
+
+def test_a_chunk_that_holds_no_rotation_is_found_where_any_nan_is(policy, monkeypatch):
+    nothing = torch.zeros(16, 8, 10)
+    monkeypatch.setattr(policy, "unnormalize_action", lambda _: nothing)
+    executor = Executor(policy, 1)
+    executor.reset(0, {k: v[0, 0] for k, v in observation().items()}, seed=0)
+    with pytest.raises(NotFiniteError):
+        executor.act([0])
 
 
 def test_what_is_known_of_a_chunk_is_given_in_the_robots_numbers(policy):

@@ -52,6 +52,8 @@ class _Selected(WrappedSource):
 def refuse_absent(source: Source) -> None:
     """Raise DataError where frames cannot be read, with the episodes and keys that can be used."""
     info, refs = source.info, source.episodes()
+    if not refs:
+        raise DataError(f"{info.path}: there are no episodes in it")
     for key, why in info.unreadable.items():
         raise DataError(
             f"{info.path}: {key!r} cannot be read: {why}. All other keys can be taken with "

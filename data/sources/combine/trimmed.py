@@ -72,7 +72,7 @@ def parse_trim(word: str) -> Trim:
 def trimmed(source: Source, trim: Trim | None = None) -> Source:
     """The source without idle time; `info.warnings` says how many frames went.
 
-    Reads the numbers, not the pictures, of all episodes once. An episode in which nothing ever
+    Reads the numbers, not the pictures, of all episodes twice. An episode in which nothing ever
     moves keeps all its frames. Raises DataError where the rate is not known.
     """
     return _Trimmed(source, trim or Trim())
@@ -131,17 +131,28 @@ def _picked(source: Source, trim: Trim, fps: float) -> dict[int, tuple[np.ndarra
     keys = moving_keys(source.info)
     if not keys:
         raise DataError(f"{source.info.path}: no action and no state, so nothing says what moves")
-    moves: dict[int, np.ndarray] = {}
+    reach = _reach(source, keys, trim.tolerance)
+    picked = {}
+    for ref in source.episodes():  # read once more, rather than all held in memory
+        numbers = _numbers(source, ref, keys)
+        picked[ref.id] = (_kept(numbers, reach, trim, fps), len(numbers))
+    return picked
+
+
+def _reach(source: Source, keys: Sequence[str], tolerance: float) -> np.ndarray:
+    """By how much each column of the keys may move and stand still, from its range."""
+    low, high = np.array(np.inf), np.array(-np.inf)
     for ref in source.episodes():
-        episode = source.open(ref)
-        parts = [episode.read(key, 0, episode.n_frames) for key in keys]
-        moves[ref.id] = np.concatenate(
-            [part.reshape(len(part), -1).astype(np.float64) for part in parts], 1
-        )
-    low = np.min([numbers.min(0) for numbers in moves.values()], axis=0)
-    high = np.max([numbers.max(0) for numbers in moves.values()], axis=0)
-    reach = tolerances(low, high, trim.tolerance)
-    return {id: (_kept(numbers, reach, trim, fps), len(numbers)) for id, numbers in moves.items()}
+        numbers = _numbers(source, ref, keys)
+        low, high = np.minimum(low, numbers.min(0)), np.maximum(high, numbers.max(0))
+    return tolerances(low, high, tolerance)
+
+
+def _numbers(source: Source, ref: EpisodeRef, keys: Sequence[str]) -> np.ndarray:
+    """The columns of the keys of an episode, one after another: float64 [n, columns]."""
+    episode = source.open(ref)
+    parts = [episode.read(key, 0, episode.n_frames) for key in keys]
+    return np.concatenate([part.reshape(len(part), -1).astype(np.float64) for part in parts], 1)
 
 
 def moving_keys(info: SourceInfo) -> list[str]:

@@ -121,12 +121,12 @@ def _scale(source: Source, key: str, schema: FrameSchema) -> float | None:
 
 def _range(source: Source, key: str) -> tuple[float, float, bool]:
     """Lowest and highest value of a sample, and whether all are whole."""
-    refs = [ref for ref in source.episodes() if ref.n_frames != 0]
-    refs = [ref for ref in refs if ref.id not in source.info.absent.get(key, ())]
+    absent = set(source.info.absent.get(key, ()))
+    refs = [ref for ref in source.episodes() if ref.n_frames != 0 and ref.id not in absent]
+    if not refs:
+        return 0.0, 0.0, True
     lowest, highest, whole = np.inf, -np.inf, True
     for number in sorted(set(np.linspace(0, len(refs) - 1, SAMPLED_EPISODES).astype(int))):
-        if not refs:
-            break
         episode = source.open(refs[number])
         for frame in {0, episode.n_frames // 2, episode.n_frames - 1}:
             values = episode.read(key, frame, frame + 1)

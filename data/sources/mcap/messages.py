@@ -142,6 +142,8 @@ def _raw_picture(message: Any, schema: FrameSchema, where: str) -> np.ndarray:
         raise DataError(f"{where}: {len(raw)} bytes are too few for a picture of {height}×{width}")
     rows = raw[: message.step * height].reshape(height, message.step)[:, :row]
     pixels = np.ascontiguousarray(rows).view(item).reshape(height, width, channels)[..., order]
+    if encoding == "32fc1":  # where nothing was measured there is NaN; stored as 0, as in 16UC1
+        pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
     return pixels.astype(schema.dtype)
 
 

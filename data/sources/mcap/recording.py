@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DataError
+from dipole.data.sources.mcap.chunks import check_chunks
 from dipole.data.sources.registry import begins_with, sorted_by_number
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -48,6 +49,7 @@ def messages(
         with open(file, "rb") as opened:
             try:
                 reader = make_reader(opened, validate_crcs=True)
+                check_chunks(file, opened, reader.get_summary())
                 wanted = None if topics is None else list(topics)
                 yield from _messages(
                     file, reader.iter_messages(wanted, starting_at=start, ending_before=stop)
