@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dipole.policy.denoisers.derivatives import first_derivative_only, needs_plain_operations
 from dipole.policy.denoisers.products import (
     convolution,
     doubling_taps,
@@ -181,6 +182,7 @@ class _GroupNormMish(torch.autograd.Function):
         return out
 
     @staticmethod
+    @first_derivative_only
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         found = ctx.kernels.backward(grads[0], *ctx.saved_tensors, ctx.n_groups)
         return (*found, None, None, None)
@@ -203,7 +205,7 @@ class TemporalNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, shift: Tensor | None = None, film: Film | None = None) -> Tensor:
         """shift [C]: of what comes in, such as a bias that was not added to it yet."""
-        if is_small_inference(x, self.weight):
+        if is_small_inference(x, self.weight) or needs_plain_operations():
             shifted = x.to(self.weight.dtype) if shift is None else x + shift
             turned = shifted.permute(1, 2, 0)  # [B, C, T]
             return modulated(F.mish(super().forward(turned)).permute(2, 0, 1), film)

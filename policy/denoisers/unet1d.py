@@ -14,6 +14,7 @@ Inside, everything is [T, B, C]: see temporal.py.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, pairwise, repeat
 
@@ -48,10 +49,12 @@ class StepEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, dim))
 
     def forward(self, time: Tensor) -> Tensor:
-        index = torch.arange(self.n_frequencies, device=time.device, dtype=torch.float32)
+        dtype = next((p.dtype for p in self.mlp.parameters()), torch.float32)
+        precise = torch.promote_types(dtype, torch.float32)  # bf16 does not know 257 from 256
+        index = torch.arange(self.n_frequencies, device=time.device, dtype=precise)
         frequencies = torch.exp(index * -(math.log(10000) / (self.n_frequencies - 1)))
         angle = time[:, None] * frequencies  # [B, dim/2]
-        embedding: Tensor = self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1))
+        embedding: Tensor = self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1).to(dtype))
         return embedding
 
 
@@ -117,7 +120,8 @@ class Stage(nn.Module):
 
 @DENOISERS.add("unet1d")
 class ConditionalUnet1D(nn.Module):
-    """(chunk [B, H, A], time [B], Context) -> prediction [B, H, A].
+    """(chunk [B, H, A], time [B], Context) -> prediction [B, H, A], in the weights' precision,
+    whatever that of the others is.
 
     context_dim: size G of the context's vector. token_dim: size E of its tokens, where it has some:
     after each stage and in the middle the chunk attends to them (attention.py), with
@@ -186,6 +190,7 @@ class ConditionalUnet1D(nn.Module):
 
     def forward(self, chunk: Tensor, time: Tensor, context: Context | Tensor) -> Tensor:
         self.check_horizon(chunk.shape[1])
+        context = self._in_own_precision(context)
         time = torch.as_tensor(time, device=chunk.device).expand(chunk.shape[0])
         condition = torch.cat([self.time_embedding(time), _vector(context)], dim=1)  # [B, D]
         condition = self.activation(condition)
@@ -204,6 +209,7 @@ class ConditionalUnet1D(nn.Module):
     def context_table(self, context: Context | Tensor) -> list[Tensor]:
         """What depends on the context alone, computed once per chunk: the other half of every
         block's FiLM, each [B, 2C], and the keys and values of every attention."""
+        context = self._in_own_precision(context)
         condition = self.activation(_vector(context))  # [B, G]
         context_dim = condition.shape[1]
         films = [
@@ -234,6 +240,20 @@ class ConditionalUnet1D(nn.Module):
             for of_time in zip(*time_table, strict=True)
         ]
 
+    def _in_own_precision(self, context: Context | Tensor) -> Context | Tensor:
+        """The context in the precision of the weights."""
+        if isinstance(context, Tensor):
+            return self._cast(context)
+        tokens = None if context.tokens is None else self._cast(context.tokens)
+        return replace(context, vector=self._cast(context.vector), tokens=tokens)
+
+    def _cast(self, x: Tensor) -> Tensor:
+        """In the precision of the weights; under autocast that is autocast's affair."""
+        dtype = next(self._blocks()).film.weight.dtype
+        if x.dtype == dtype or torch.is_autocast_enabled(x.device.type):
+            return x
+        return x.to(dtype)
+
     def _blocks(self) -> Iterator[ResidualBlock]:
         """In the order in which they run."""
         return (module for module in self.modules() if isinstance(module, ResidualBlock))
@@ -242,7 +262,7 @@ class ConditionalUnet1D(nn.Module):
         self, chunk: Tensor, films: Iterable[Tensor], attending: Iterable[Attend] = ()
     ) -> Tensor:
         films, attend = iter(films), chain(attending, repeat(identity))
-        x = chunk.transpose(0, 1)  # [H, B, A]
+        x = self._cast(chunk).transpose(0, 1)  # [H, B, A]
         skips = []
         for stage in self.down:
             x, skip = stage(x, films)

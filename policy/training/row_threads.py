@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.policy.context import Context
+from dipole.policy.denoisers.derivatives import first_derivative_only, needs_plain_operations
 from dipole.policy.threads import Threads
 
 Tensors = Sequence[Tensor | None]
@@ -74,11 +75,13 @@ class _Divided:
         self.parameters = [p for p in denoiser.parameters() if p.requires_grad]
         self.pool, self.threads = pool, threads
 
-    def __call__(self, chunk: Tensor, time: Tensor, context: Context | Tensor) -> Tensor:
+    def __call__(self, chunk: Tensor, time: Tensor | int, context: Context | Tensor) -> Tensor:
         rows = len(chunk)
-        if not torch.is_grad_enabled() or rows < self.threads * LEAST_ROWS:
+        too_few = rows < self.threads * LEAST_ROWS
+        if not torch.is_grad_enabled() or too_few or needs_plain_operations():
             return self.whole(chunk, time, context)
-        time = torch.as_tensor(time, device=chunk.device).expand(rows, *time.shape[1:])
+        time = torch.as_tensor(time, device=chunk.device)
+        time = time.expand(rows, *time.shape[1:])
         self.template = context
         given = [chunk, time, *_tensors_of(context)]
         out: Tensor = _RowsInThreads.apply(self, len(given), *given, *self.parameters)  # type: ignore[no-untyped-call]
@@ -112,22 +115,37 @@ class _RowsInThreads(torch.autograd.Function):
         return torch.cat([output.detach() for _, output in ctx.parts])
 
     @staticmethod
+    @first_derivative_only
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.parts is None:
+            raise RuntimeError(
+                "the gradient was computed before, and what it needs was freed: the first time, "
+                "give retain_graph=True"
+            )
         divided: _Divided = ctx.divided
+        keeps = _keeps_graph()
         lengths = [len(output) for _, output in ctx.parts]
 
         def differentiate(part: tuple[list[Tensor], Tensor], grad: Tensor) -> tuple[Any, ...]:
             inputs, output = part
             towards = [*inputs, *divided.parameters]
-            return torch.autograd.grad(output, towards, grad, allow_unused=True)
+            return torch.autograd.grad(output, towards, grad, retain_graph=keeps, allow_unused=True)
 
         found = divided.map(differentiate, ctx.parts, torch.split(grads[0], lengths))
-        ctx.parts = None
+        if not keeps:
+            ctx.parts = None
         n_wanted = sum(ctx.wanted)
         of_inputs = iter([_joined(each) for each in zip(*found, strict=True)][:n_wanted])
         of_parameters = [_added(each) for each in list(zip(*found, strict=True))[n_wanted:]]
         inputs = [next(of_inputs) if wanted else None for wanted in ctx.wanted]
         return (None, None, *inputs, *of_parameters)
+
+
+def _keeps_graph() -> bool:
+    """Whether the backward pass that runs now was asked to retain its graph; not, where this torch
+    cannot tell."""
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", bool)
+    return bool(asked())
 
 
 def _split(inputs: Tensors, wanted: Sequence[bool], parts: int) -> list[list[Tensor | None]]:

@@ -1,0 +1,65 @@
+"""Derivatives beyond the first: when layers compute in PyTorch's own operations.
+
+For training on a processor our layers have gradients of their own (products.py, temporal.py), which
+are the gradient alone: they cannot be differentiated again, which raises an error, nor forwards.
+Within `any_derivatives`
+the same numbers come from operations that can, in two to three times the time:
+
+    with any_derivatives():
+        out = denoiser(chunk, time, context)
+        (slope,) = torch.autograd.grad(out.sum(), chunk, create_graph=True)
+        (loss + slope.square().mean()).backward()
+
+Under transforms of torch.func (jvp, grad, vmap) and dual numbers it is so without being asked.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from torch.autograd import forward_ad
+
+_asked_for: ContextVar[bool] = ContextVar("any_derivatives", default=False)
+
+
+Backward = TypeVar("Backward", bound=Callable[..., Any])
+
+
+def first_derivative_only(backward: Backward) -> Backward:
+    """Of an autograd.Function whose backward pass cannot be differentiated: an error where it is to
+    be. torch's `once_differentiable` raises only where the whole graph is walked; towards given
+    inputs, with other ways to them, it leaves these parts out in silence."""
+
+    @wraps(backward)
+    def checked(*arguments: Any) -> Any:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError(
+                "the gradient of this layer cannot be differentiated again: compute what you "
+                "differentiate with create_graph=True within "
+                "dipole.policy.denoisers.any_derivatives()"
+            )
+        return backward(*arguments)
+
+    return checked  # type: ignore[return-value]
+
+
+@contextmanager
+def any_derivatives() -> Iterator[None]:
+    """What denoisers compute within it can be differentiated in every way that PyTorch has."""
+    token = _asked_for.set(True)
+    try:
+        yield
+    finally:
+        _asked_for.reset(token)
+
+
+def needs_plain_operations() -> bool:
+    """Whether the operations that run now may be differentiated otherwise than once, backwards."""
+    return _asked_for.get() or _is_transformed() or forward_ad._current_level >= 0
+
+
+# PyTorch's own autograd.Function asks the same; a release without it has no transforms to ask for.
+_is_transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)
