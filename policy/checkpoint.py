@@ -33,6 +33,7 @@ from dipole.policy.files import (
 )
 from dipole.policy.parts import use_part
 from dipole.policy.policy import Policy, PolicyConfig
+from dipole.policy.weights import load_tensors, parameters_without_memory
 
 FORMAT = {"format": "dipole checkpoint", "version": 1}
 WEIGHTS = {"ema": "ema", "raw": "model"}  # what is asked for -> the file that holds it
@@ -173,7 +174,7 @@ def load_policy(
     folder = find_checkpoint(path)
     policy = build_policy(folder)
     try:
-        policy.load_state_dict(read_tensors(folder, WEIGHTS[weights]), assign=True)
+        load_tensors(policy, read_tensors(folder, WEIGHTS[weights]), assign=True)
     except RuntimeError as error:
         raise CheckpointError(
             f"{folder / WEIGHTS[weights]}.safetensors: does not fit config.json beside it: {error}"
@@ -183,10 +184,10 @@ def load_policy(
 
 
 def build_policy(folder: Path) -> Policy:
-    """The policy that a checkpoint's config.json describes, on the meta device: no weights yet."""
+    """The policy that a checkpoint's config.json describes; its parameters have no memory yet."""
     config = read_config(folder)
     try:
-        with torch.device("meta"):
+        with parameters_without_memory():
             return Policy(
                 PolicyConfig.from_dict(config["policy"]),
                 Features.from_dict(config["features"]),

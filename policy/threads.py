@@ -54,18 +54,27 @@ def use_fastest_threads(work: Callable[[], object], repeats: int = 3) -> str:
 
 
 @contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operations while it lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def one_thread_each(count: int) -> Iterator[ThreadPoolExecutor | None]:
     """So many threads whose operations use one core each; None, and nothing changed, for one."""
     if count == 1:
         yield None
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(count, "infer", torch.set_num_threads, (1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
+    with (
+        torch_threads(1),
+        ThreadPoolExecutor(count, "infer", torch.set_num_threads, (1,)) as pool,
+    ):
+        yield pool
 
 
 def _shortest(work: Callable[[Threads], object], choice: Threads, repeats: int) -> float:

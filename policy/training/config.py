@@ -7,11 +7,14 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.memory import read_bytes
 from dipole.data.core.registry import nearest
+from dipole.policy.components import configured
+from dipole.policy.training.settings import PRECISIONS
 
 
 @dataclass(frozen=True)
 class EMAConfig:
-    """Moving average of the weights: decay 1 - (1 + n)^-power at update n, at most max_decay."""
+    """Moving average of the weights (Chi et al., 2023): at update n, counted from 0, the decay is
+    1 - n^-power, at most max_decay, and 0 at the first two."""
 
     power: float = 0.75
     max_decay: float = 0.9999
@@ -27,8 +30,10 @@ class TrainConfig:
     is faster on the device. compile: torch.compile, of the norms alone. deterministic:
     bit-for-bit the same result on the same machine, also after resuming. threads: on a processor,
     dividing a batch's rows where the denoiser allows it; None: whatever is fastest, tried out, or
-    as many as torch says where deterministic. memory_limit: what data in memory may take, in bytes
-    or as "4GiB", over all processes of a machine; None: half of what is free.
+    as many as torch says where deterministic. matmul_precision: of fp32 products on a GPU, for the
+    time of training: "high" is TF32, "highest" fp32, several times slower, "medium" bf16.
+    memory_limit: what data in memory may take, in bytes or as "4GiB", over all processes of a
+    machine; None: half of what is free.
     A period of 0 switches off what it is the period of.
     """
 
@@ -47,6 +52,7 @@ class TrainConfig:
     device: str = "auto"
     threads: int | None = None
     amp: bool | None = False
+    matmul_precision: str = "high"
     compile: bool = False
     deterministic: bool = False
     workers: int = 0
@@ -72,6 +78,17 @@ class TrainConfig:
             self.memory_limit_bytes  # noqa: B018  raises where it is none
         except ConfigError as error:
             raise ConfigError(f"train.memory_limit: {error}") from error
+        if self.validation_windows < 1:
+            raise ConfigError(
+                f"train.validation_windows is {self.validation_windows}: it must be at least 1; "
+                "train.validate_every=0 switches validation off"
+            )
+        if self.matmul_precision not in PRECISIONS:
+            raise ConfigError(
+                f"train.matmul_precision is {self.matmul_precision!r}"
+                f"{nearest(self.matmul_precision, PRECISIONS) or ';'} it is one of "
+                f"{', '.join(PRECISIONS)}"
+            )
         if self.learning_rate <= 0:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
         for part, rate in self.learning_rates.items():
@@ -95,5 +112,5 @@ class TrainConfig:
                 raise ConfigError(f"there is no train.{key}{nearest(key, known)}")
         given = dict(values)
         given["betas"] = tuple(given.get("betas", cls.betas))
-        given["ema"] = EMAConfig(**given.get("ema", {}))
+        given["ema"] = configured(EMAConfig, given.get("ema", {}), "train.ema")
         return cls(**given)

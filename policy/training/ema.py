@@ -10,7 +10,8 @@ from dipole.policy.training.config import EMAConfig
 
 
 def ema_decay(update: int, config: EMAConfig) -> float:
-    """The decay at update n, counted from 0: 0, 0, 0.4054, ... (as in diffusers' EMAModel)."""
+    """The decay at update n, counted from 0: 0, 0, 0.4054, ... (Chi et al., 2023). diffusers'
+    EMAModel counts the update first, and is one ahead."""
     step = max(0, update - 1)
     return min(1.0 - float((1 + step) ** -config.power), config.max_decay)
 

@@ -1,6 +1,5 @@
 """Randomness as a function of (seed, step), so that resuming needs no generator's state."""
 
-import os
 import random
 
 import numpy as np
@@ -17,11 +16,3 @@ def seed_step(seed: int, step: int, micro: int = 0) -> None:
     torch.manual_seed(int(state[0]) << 31 ^ int(state[1]))
     np.random.seed(int(state[2]))
     random.seed(int(state[2]))
-
-
-def set_deterministic(on: bool) -> None:
-    """Algorithms that give the same bits in every run on the same machine."""
-    if on:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(on)
-    torch.backends.cudnn.benchmark = not on

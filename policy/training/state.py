@@ -24,6 +24,7 @@ from dipole.policy.training.optimizer import (
     make_optimizer,
     optimizer_tensors,
 )
+from dipole.policy.weights import load_tensors, stored_tensors
 
 
 @dataclass
@@ -40,12 +41,22 @@ class TrainState:
         policy.train()
         return cls(policy, EMA(policy, config.ema), make_optimizer(policy, config))
 
+    def kept_tensors(self) -> dict[str, list[Tensor]]:
+        """What of a checkpoint has to be numbers, by the name that a message gives it."""
+        return {
+            "the weights": list(self.policy.parameters()),
+            "their averages": list(self.ema.model.parameters()),
+            "the optimiser's averages": list(
+                optimizer_tensors(self.optimizer, self.policy).values()
+            ),
+        }
+
     def save(self, run: Path, config: TrainConfig, origin: Mapping[str, Any]) -> Path:
         """Write RUN/checkpoints/STEP. origin: further JSON for config.json (dataset, command)."""
         folder = run / "checkpoints" / f"{self.step:08d}"
         tensors: dict[str, Mapping[str, Tensor]] = {
-            "model": self.policy.state_dict(),
-            "ema": self.ema.model.state_dict(),
+            "model": stored_tensors(self.policy),
+            "ema": stored_tensors(self.ema.model),
             "training": optimizer_tensors(self.optimizer, self.policy),
         }
         training = {"step": self.step, "ema_updates": self.ema.updates}
@@ -57,8 +68,8 @@ class TrainState:
         """Take up where the checkpoint was written. Raises CheckpointError if it does not fit."""
         training = read_training(folder)
         try:
-            self.policy.load_state_dict(read_tensors(folder, "model"))
-            self.ema.model.load_state_dict(read_tensors(folder, "ema"))
+            load_tensors(self.policy, read_tensors(folder, "model"))
+            load_tensors(self.ema.model, read_tensors(folder, "ema"))
         except RuntimeError as error:
             raise CheckpointError(f"{folder}: is of another policy: {error}") from error
         load_optimizer_tensors(self.optimizer, self.policy, read_tensors(folder, "training"))

@@ -258,8 +258,11 @@ def test_the_number_of_threads_can_be_fixed(tmp_path, dataset):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        make_trainer(tmp_path, dataset, steps=1, threads=1).fit()
-        assert torch.get_num_threads() == 1
+        trainer = make_trainer(tmp_path, dataset, steps=1, threads=1)
+        loss, within = trainer.loss, []
+        trainer.loss = lambda batch: within.append(torch.get_num_threads()) or loss(batch)
+        trainer.fit()
+        assert within == [1]
     finally:
         torch.set_num_threads(before)
 
@@ -283,20 +286,6 @@ def test_learning_rate_warms_up_and_follows_half_a_cosine():
     expected = {0: 0.0, 250: 0.5e-4, 500: 1e-4, 1000: 0.5e-4, 1500: 0.0}
     for step, value in expected.items():
         assert learning_rate(step, config) == pytest.approx(value, abs=1e-12)
-
-
-def test_the_fused_optimiser_is_the_plain_one():
-    torch.manual_seed(0)
-    start = torch.randn(50)
-    ends = []
-    for fused in (True, False):
-        parameter = torch.nn.Parameter(start.clone())
-        optimizer = torch.optim.AdamW([parameter], lr=1e-2, betas=(0.95, 0.999), fused=fused)
-        for step in range(20):
-            parameter.grad = torch.sin(torch.arange(50.0) + step)
-            optimizer.step()
-        ends.append(parameter.detach())
-    assert torch.allclose(*ends, atol=1e-6)
 
 
 def test_bf16_autocast_trains(tmp_path, dataset):
@@ -378,6 +367,9 @@ def test_the_optimiser_goes_on_alike_where_weights_lie_otherwise_in_memory():
     assert torch.equal(updated(True), updated(False))
 
 
-def test_how_much_faster_bf16_is_is_measured():
+def test_how_much_faster_bf16_is_is_the_ratio_of_the_times_that_were_measured(monkeypatch):
+    seconds = {torch.float32: 3.0, torch.bfloat16: 1.5}
+    monkeypatch.setattr(precision, "_timed", lambda _work, left, _right: seconds[left.dtype])
     precision._times_faster.cache_clear()
-    assert 0 < precision._times_faster() < 100
+    assert precision._times_faster() == 2.0
+    precision._times_faster.cache_clear()
