@@ -71,7 +71,7 @@ def measure(rounds: int, steps: int) -> dict[str, Any]:
 
 def compare(episodes: int, steps: int) -> dict[str, Any]:
     """Whether every state, reward, end and (every 25 steps) image is gym-pusht's."""
-    ours = PushT(observation=("state", "image"), max_steps=steps + 1)
+    ours = PushT(observation=("state", "image"), render_size=384, max_steps=steps + 1)
     theirs = GymPushT(obs_type="state", visualization_width=384, visualization_height=384)
     counts = dict.fromkeys(("steps", "in_contact", "on_goal", "images"), 0)
     differ = dict.fromkeys(("starts", "states", "ends", "images"), 0)

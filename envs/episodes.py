@@ -6,7 +6,7 @@ episodes 0 1 2 3 ...  ──next──>  slots (simulators)  ──turns──> 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,6 +48,7 @@ class RunningEpisode:
             self.recording.frames += turn.frames
             self.recording.rewards += turn.rewards
             self.recording.success = self.success
+            self.recording.done = turn.done
 
     def result(self) -> EpisodeResult:
         rewards = self.rewards
@@ -58,10 +59,18 @@ class EpisodeRun:
     """Gives episodes to slots, and chunks to rows, until all episodes are over. A slot is a row.
 
     recordings, moments: what the first `filmed` episodes left for the video and for the picture.
+    filming: told of the recordings whenever they have grown.
     """
 
-    def __init__(self, executor: Executor, slots: Slots, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        slots: Slots,
+        progress: Progress | None = None,
+        filming: Callable[[Sequence[Recording]], None] | None = None,
+    ) -> None:
         self.executor, self.slots, self.progress = executor, slots, progress
+        self.filming = filming
         self.recordings: list[Recording] = []
         self.moments: list[Moment] = []
         self._next: deque[RunningEpisode] = deque()
@@ -80,6 +89,8 @@ class EpisodeRun:
         while self._running:
             for turn in self.slots.collect():
                 self._receive(turn)
+            if self.filming is not None and self.recordings:
+                self.filming(self.recordings)
             self._infer_for_groups()
         return [self._results[episode] for episode in sorted(self._results)]
 
@@ -92,7 +103,8 @@ class EpisodeRun:
     def _send(self, slot: int, actions: np.ndarray | None = None) -> None:
         running = self._running[slot]
         record = running.recording is not None
-        self.slots.send(Command(slot, running.episode, running.seed, actions, record))
+        scene = record and running.pictured
+        self.slots.send(Command(slot, running.episode, running.seed, actions, record, scene))
 
     def _receive(self, turn: Turn) -> None:
         slot, running = turn.slot, self._running[turn.slot]
@@ -105,9 +117,9 @@ class EpisodeRun:
         else:
             for observation in turn.observations:
                 self.executor.observe(slot, observation)
-        if running.recording is not None and running.pictured:
-            seen, frame = self.executor.stacked(slot), running.recording.frames[-1]
-            self.moments.append(Moment(running.seed, len(running.rewards), seen, frame))
+        if turn.scene is not None:
+            seen = self.executor.stacked(slot)
+            self.moments.append(Moment(running.seed, len(running.rewards), seen, turn.scene))
         running.turns += 1
         self._waiting.append(slot)
 
@@ -119,10 +131,13 @@ class EpisodeRun:
         self._begin(slot)
 
     def _infer_for_groups(self) -> None:
-        """Every call costs a whole group: wait for one, unless nobody is left to wait for."""
-        group_size = self.executor.group_size
-        while len(self._waiting) >= group_size or (self._waiting and not self.slots.busy):
-            count = min(group_size, len(self._waiting))
+        """Every call costs a whole group: wait for one, unless nobody is left to wait for.
+
+        All full groups go to the executor together, which infers for several at once.
+        """
+        left_over = len(self._waiting) % self.executor.group_size
+        count = len(self._waiting) - (left_over if self.slots.busy else 0)
+        if count:
             self._infer([self._waiting.popleft() for _ in range(count)])
 
     def _infer(self, rows: list[int]) -> None:

@@ -66,6 +66,7 @@ def evaluate(
     Raises ConfigError for values that cannot work, RolloutError where a simulator fails.
     """
     from dipole.envs.episodes import EpisodeRun
+    from dipole.envs.filming import Filming
     from dipole.policy.executor import Executor
     from dipole.policy.threads import one_thread_each
 
@@ -75,15 +76,19 @@ def evaluate(
     n_slots = min(episodes, n_envs or group_size * threads * (2 if workers else 1))
     options = dict(environment_options or {})
     make, version = _environment(environment, tuple(policy.features.observation), options)
-    slots = _slots(policy, make, min(workers, n_slots))
     with one_thread_each(threads) as pool:
         executor = Executor(
             policy, n_slots, group_size=group_size, n_action_steps=n_action_steps, pool=pool
         )
+        slots = _slots(policy, make, min(workers, n_slots))
         started = time.perf_counter()
-        run = EpisodeRun(executor, slots, progress)
+        filming = Filming(lambda: _fps(make))
+        run = EpisodeRun(executor, slots, progress, filming)
         try:
             results = run.finish(range(seed, seed + episodes), n_slots, filmed=video_episodes)
+        except BaseException:
+            filming.stop()
+            raise
         finally:
             slots.close()
     seconds = time.perf_counter() - started
@@ -99,6 +104,7 @@ def evaluate(
     }
     evaluation = Evaluation(metrics, results)
     if video_episodes:
+        evaluation.video = filming.finish
         _illustrate(evaluation, run, make, picture)
     return evaluation
 
@@ -139,6 +145,15 @@ def _slots(policy: Any, make: EnvironmentFactory, workers: int) -> Slots:
         return LocalSlots(make, n_obs_steps)
     _warn_of_spinning(policy)
     return WorkerSlots(make, n_obs_steps, workers)
+
+
+def _fps(make: EnvironmentFactory) -> float:
+    """How many steps of the environment are a second of the video."""
+    environment = make()
+    try:
+        return float(environment.metadata.get("render_fps") or DEFAULT_FPS)
+    finally:
+        environment.close()
 
 
 def _illustrate(

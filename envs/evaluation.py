@@ -1,7 +1,7 @@
 """What an evaluation found, in the words of `metrics.json`, and how it is kept in a folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class Evaluation:
 
     recordings: the filmed episodes. picture: chunks over scenes, [height, width, 3] uint8; None
     where nothing was filmed or actions have no place in the scene. looks: what an image policy
-    looks at, [height, width, 3] uint8.
+    looks at, [height, width, 3] uint8. video: makes the recordings' mp4, where it is made elsewhere
+    than in `save`.
     """
 
     metrics: dict[str, Any]
@@ -60,6 +61,7 @@ class Evaluation:
     picture: np.ndarray | None = None
     looks: np.ndarray | None = None
     fps: float = 10.0
+    video: Callable[[], bytes] | None = None
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write metrics.json, and episodes.mp4, chunks.png, looks.png where there are any: paths.
@@ -73,7 +75,11 @@ class Evaluation:
             unfinished.write_text(json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
         if self.recordings:
             written.append(folder / "episodes.mp4")
-            write_video(written[-1], video_grid(self.recordings), self.fps)
+            if self.video is None:
+                write_video(written[-1], video_grid(self.recordings), self.fps)
+            else:
+                with appearing_whole(written[-1]) as unfinished:
+                    unfinished.write_bytes(self.video())
         for name, picture in (("chunks.png", self.picture), ("looks.png", self.looks)):
             if picture is not None:
                 written.append(folder / name)

@@ -51,7 +51,7 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
     def __init__(
         self,
         observation: Sequence[str] = ("keypoint", "agent_pos", "state"),
-        render_size: int = 384,
+        render_size: int = 256,  # as wide as a video shows it
         max_steps: int = MAX_STEPS,
     ) -> None:
         self.observation = tuple(observation)

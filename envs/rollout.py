@@ -22,7 +22,7 @@ import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.envs.video import PackedFrame, pack_frame
+from dipole.envs.video import PackedFrame, film_frame, pack_frame
 
 Environment = gymnasium.Env[Any, Any]
 EnvironmentFactory = Callable[[], Environment]
@@ -43,13 +43,17 @@ class AdvancesWithoutLooking(Protocol):
 
 @dataclass(frozen=True)
 class Command:
-    """What a slot does next in an episode: actions [Ta, A], or None to start it from its seed."""
+    """What a slot does next in an episode: actions [Ta, A], or None to start it from its seed.
+
+    record: film every step, for the video. scene: show the last one in full size, for the picture.
+    """
 
     slot: int
     episode: int
     seed: int
     actions: np.ndarray | None = None
     record: bool = False
+    scene: bool = False
 
     def __str__(self) -> str:
         return f"episode {self.episode} (seed {self.seed})"
@@ -60,7 +64,8 @@ class Turn:
     """What came of one command.
 
     observations: the newest ones, oldest first, {name: [*shape]}. rewards: one per step made.
-    success: whether any of these steps reported it. frames: the scene after each step, if recorded.
+    success: whether any of these steps reported it. frames: the scene after each step, if recorded,
+    as small as the video shows it; scene: after the last one, in full size, if asked for.
     """
 
     slot: int
@@ -69,6 +74,7 @@ class Turn:
     done: bool = False
     success: bool = False
     frames: list[PackedFrame] = field(default_factory=list)
+    scene: PackedFrame | None = None
 
 
 class Simulator:
@@ -87,12 +93,12 @@ class Simulator:
         if command.actions is None:
             observation, _ = self.environment.reset(seed=command.seed)
             turn.observations.append(_copied(observation))
-            self._film(turn, command)
+            self._film(turn, command, last=True)
             return turn
-        unseen = len(command.actions) - self.n_obs_steps
+        unseen, last = len(command.actions) - self.n_obs_steps, len(command.actions) - 1
         for k, action in enumerate(command.actions):
             self._step(turn, action, look=k >= unseen)
-            self._film(turn, command)
+            self._film(turn, command, last=k == last)
             if turn.done:
                 turn.observations.clear()
                 break
@@ -118,9 +124,13 @@ class Simulator:
         turn.rewards.append(float(reward))
         turn.success |= bool(info["is_success"])
 
-    def _film(self, turn: Turn, command: Command) -> None:
-        if command.record:
-            turn.frames.append(pack_frame(self.environment.render()))
+    def _film(self, turn: Turn, command: Command, last: bool) -> None:
+        if not command.record:
+            return
+        frame = self.environment.render()
+        turn.frames.append(film_frame(frame))
+        if last and command.scene:
+            turn.scene = pack_frame(frame)
 
 
 def _copied(observation: Any) -> dict[str, np.ndarray]:

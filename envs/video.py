@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -46,6 +46,14 @@ def pack_frame(frame: Any) -> PackedFrame:
     return PackedFrame(pixels.shape, zlib.compress(np.ascontiguousarray(pixels).tobytes(), 1))
 
 
+def film_frame(frame: Any) -> PackedFrame:
+    """As `pack_frame`, no wider than a video shows it."""
+    packed = np.asarray(frame)
+    if packed.dtype == np.uint8 and packed.ndim == 3 and packed.shape[1] > TILE_WIDTH:
+        return pack_frame(scale_to_width(packed, TILE_WIDTH))
+    return pack_frame(frame)
+
+
 @dataclass
 class Recording:
     """One filmed episode: a frame of the start and one after each step, the reward of each step."""
@@ -54,6 +62,7 @@ class Recording:
     frames: list[PackedFrame] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     success: bool = False
+    done: bool = False
 
     def caption(self, step: int) -> str:
         """Seed and best reward so far, `step` steps into the episode."""
@@ -69,12 +78,25 @@ class Recording:
 
 def video_grid(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
     """The frames of all episodes side by side, until the longest ends: [height, width, 3] uint8."""
-    tiles = [recording.tile(0) for recording in recordings]
+    grid = Grid()
     for step in range(max(len(recording.frames) for recording in recordings)):
+        yield grid.frame(recordings, step)
+
+
+class Grid:
+    """Draws the frames of a video; a tile that stays as it is is drawn once."""
+
+    def __init__(self) -> None:
+        self.tiles: list[np.ndarray] = []
+
+    def frame(self, recordings: Sequence[Recording], step: int) -> np.ndarray:
+        """All episodes side by side after `step` steps, asked for in order: [height, width, 3]."""
         for i, recording in enumerate(recordings):
-            if step < len(recording.frames):
-                tiles[i] = recording.tile(step)
-        yield tiled(tiles)
+            if step == 0:
+                self.tiles.append(recording.tile(0))
+            elif step < len(recording.frames):
+                self.tiles[i] = recording.tile(step)
+        return tiled(self.tiles)
 
 
 def tiled(tiles: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
@@ -91,6 +113,8 @@ def tiled(tiles: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray
 
 def scale_to_width(frame: np.ndarray, width: int) -> np.ndarray:
     """frame [h, w, 3] uint8, scaled so that it is `width` wide."""
+    if frame.shape[1] == width:
+        return frame
     height = max(1, round(frame.shape[0] * width / frame.shape[1]))
     return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -98,11 +122,22 @@ def scale_to_width(frame: np.ndarray, width: int) -> np.ndarray:
 def caption_tile(frame: np.ndarray, caption: str, colour: tuple[int, int, int]) -> np.ndarray:
     """The frame in a border of that colour, with a line of text in it above."""
     height, width, _ = frame.shape
-    tile = Image.new("RGB", (width + 2 * BORDER, height + 2 * BORDER + CAPTION_HEIGHT), colour)
-    tile.paste(Image.fromarray(frame), (BORDER, BORDER + CAPTION_HEIGHT))
+    top = BORDER + CAPTION_HEIGHT
+    tile = np.empty((height + top + BORDER, width + 2 * BORDER, 3), np.uint8)
+    tile[:] = colour
+    tile[:top] = _caption(width + 2 * BORDER, caption, colour)
+    tile[top:-BORDER, BORDER:-BORDER] = frame
+    return tile
+
+
+@functools.lru_cache(maxsize=64)
+def _caption(width: int, caption: str, colour: tuple[int, int, int]) -> np.ndarray:
+    """The line of text alone: [BORDER + CAPTION_HEIGHT, width, 3]. Most frames have the last
+    one's."""
+    strip = Image.new("RGB", (width, BORDER + CAPTION_HEIGHT), colour)
     ink = (20, 20, 20) if sum(colour) > 382 else (255, 255, 255)
-    ImageDraw.Draw(tile).text((BORDER + 4, BORDER + 2), caption, fill=ink, font=_font())
-    return np.asarray(tile)
+    ImageDraw.Draw(strip).text((BORDER + 4, BORDER + 2), caption, fill=ink, font=_font())
+    return np.asarray(strip)
 
 
 @functools.cache
@@ -112,13 +147,16 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
     """Write [height, width, 3] uint8 frames of one size as h264 in yuv420p: plays everywhere."""
+    with appearing_whole(Path(path)) as unfinished, unfinished.open("wb") as file:
+        encode_video(file, frames, fps)
+
+
+def encode_video(file: BinaryIO, frames: Iterable[np.ndarray], fps: float) -> None:
+    """As `write_video`, to an open file. Raises ValueError for no frames."""
     import av
 
-    with (
-        appearing_whole(Path(path)) as unfinished,
-        av.open(str(unfinished), "w", "mp4") as container,
-    ):
-        stream = None
+    stream = None
+    with av.open(file, "w", "mp4") as container:
         for pixels in frames:
             even = np.pad(pixels, [(0, n % 2) for n in pixels.shape[:2]] + [(0, 0)], mode="edge")
             if stream is None:
@@ -128,7 +166,7 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> N
                 stream.height, stream.width, stream.pix_fmt = *even.shape[:2], "yuv420p"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         if stream is None:
-            raise ValueError(f"{path}: no frames to write")
+            raise ValueError("no frames to write")
         container.mux(stream.encode(None))
 
 

@@ -1,17 +1,22 @@
 """Simulator slots in worker processes, so that simulation runs beside inference.
 
 Slot s lives in worker s modulo the number of workers. Each worker has a pipe of its own, reads one
-command at a time and answers each. Workers are spawned, never forked (a forked copy of threads and
-of an accelerator's state does not work), run one thread each, leave Ctrl-C to the main process, and
-end when their pipe does, so none outlives it.
+command at a time and answers each. A pipe holds little, and a worker that cannot write its answers
+reads no commands: only as many are sent ahead as fit into any pipe, the others wait here.
+
+Workers are spawned, never forked (a forked copy of threads and of an accelerator's state does not
+work), run one thread each, leave Ctrl-C to the main process, and end when their pipe does, so none
+outlives it.
 """
 
 import contextlib
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
@@ -25,6 +30,10 @@ WORKER_VARIABLES = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 GRACE_SECONDS = 5.0
+# Commands in a worker's pipe at once: the smallest pipe of the systems we know holds 8 KiB, and
+# Linux counts each message for at least 768 bytes of 208 KiB.
+COMMANDS_AHEAD = 16
+BYTES_AHEAD = 4096
 
 
 class WorkerSlots:
@@ -44,13 +53,13 @@ class WorkerSlots:
 
     @property
     def busy(self) -> int:
-        return sum(len(worker.unanswered) for worker in self._workers)
+        return sum(len(worker.sent) + len(worker.waiting) for worker in self._workers)
 
     def send(self, command: Command) -> None:
         self._workers[command.slot % len(self._workers)].send(command)
 
     def collect(self) -> list[Turn]:
-        expecting = {w.connection: w for w in self._workers if w.unanswered}
+        expecting = {w.connection: w for w in self._workers if w.sent}
         ready = wait(list(expecting)) if expecting else []
         return [turn for c, worker in expecting.items() if c in ready for turn in worker.receive()]
 
@@ -64,12 +73,14 @@ class WorkerSlots:
 
 
 class _Worker:
-    """The main process's end of one worker."""
+    """The main process's end of one worker. sent: {slot: command, size of its message} of those not
+    answered yet; waiting: those not sent yet."""
 
     def __init__(self, make_environment: EnvironmentFactory, n_obs_steps: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
-        self.unanswered: dict[int, Command] = {}
+        self.sent: dict[int, tuple[Command, int]] = {}
+        self.waiting: deque[Command] = deque()
         self._process: SpawnProcess = context.Process(
             target=_work, args=(far_end, make_environment, n_obs_steps), daemon=True
         )
@@ -77,25 +88,40 @@ class _Worker:
         far_end.close()  # so that the worker's death is the end of the pipe
 
     def send(self, command: Command) -> None:
-        self.unanswered[command.slot] = command
-        try:
-            self.connection.send(command)
-        except OSError:
-            raise self._death() from None
+        self.waiting.append(command)
+        self._send_ahead()
 
     def receive(self) -> list[Turn]:
         """All turns that have arrived; at least one is there or on its way."""
         turns: list[Turn] = []
-        while not turns or self.connection.poll():
+        while not turns or (self.sent and self.connection.poll()):
             try:
                 answer = self.connection.recv()
             except (EOFError, OSError):
                 raise self._death() from None
             if isinstance(answer, DipoleError):
                 raise answer
-            del self.unanswered[answer.slot]
+            del self.sent[answer.slot]
+            self._send_ahead()
             turns.append(answer)
         return turns
+
+    def _send_ahead(self) -> None:
+        """Send what certainly fits into the pipe. A worker that owes nothing reads at once."""
+        while self.waiting and len(self.sent) < COMMANDS_AHEAD:
+            message = bytes(ForkingPickler.dumps(self.waiting[0]))
+            if self.sent and len(message) + self._bytes_ahead > BYTES_AHEAD:
+                return
+            command = self.waiting.popleft()
+            self.sent[command.slot] = (command, len(message))
+            try:
+                self.connection.send_bytes(message)
+            except OSError:
+                raise self._death() from None
+
+    @property
+    def _bytes_ahead(self) -> int:
+        return sum(size for _, size in self.sent.values())
 
     def end(self) -> None:
         process = self._process
@@ -107,7 +133,7 @@ class _Worker:
 
     def _death(self) -> RolloutError:
         self._process.join(GRACE_SECONDS)
-        episodes = ", ".join(str(command) for command in self.unanswered.values())
+        episodes = ", ".join(str(command) for command, _ in self.sent.values())
         return RolloutError(
             f"a simulator process ended with exit code {self._process.exitcode} while it had "
             f"{episodes} to simulate. Its own message, if it wrote one, stands above; a negative "

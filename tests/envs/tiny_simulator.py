@@ -26,9 +26,10 @@ class TinySimulator(gymnasium.Env):
         reward=None,  # instead of its own
         nap=0.0,  # seconds a step takes
         pid_folder=None,  # where to leave a file named after the process
+        size=None,  # of further zeros in each observation
     ):
         self.names, self.raises_in, self.dies_in = observation, raises_in, dies_in
-        self.reward = reward
+        self.reward, self.size = reward, size
         self.forgets_success, self.nap = forgets_success, nap
         if pid_folder is not None:
             (Path(pid_folder) / str(os.getpid())).touch()
@@ -74,7 +75,8 @@ class TinySimulator(gymnasium.Env):
 
     def _look(self):
         self.looks += 1
-        return {name: self.x.astype(np.float32) for name in self.names}
+        seen = {name: self.x.astype(np.float32) for name in self.names}
+        return seen if self.size is None else {**seen, "zeros": np.zeros(self.size, np.float32)}
 
 
 class ShySimulator(TinySimulator):
@@ -85,3 +87,17 @@ class ShySimulator(TinySimulator):
 
     def observe(self):
         return self._look()
+
+
+class TenSteps(TinySimulator):
+    """Of which every episode has ten steps."""
+
+    def reset(self, *, seed=None, options=None):
+        seen = super().reset(seed=seed, options=options)
+        self.length = 10
+        return seen
+
+    def _move(self, action):
+        reward, _, truncated, info = super()._move(action)
+        self.over = truncated
+        return reward, False, truncated, info
