@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dipole.data import Feature, Features, WindowSpec
-from dipole.data.core.errors import CheckpointError, ConfigError, DataError
-from dipole.data.core.registry import nearest
+from dipole.data import Features, WindowSpec
+from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.files import check_manifest, read_json
 from dipole.policy.noise import Generators, draw_noise
+from dipole.policy.observations import checked_observation, errors_naming, n_rows
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes.runtime import Run, require
-from dipole.policy.sampling_loop import OBSERVATION, Port
+from dipole.policy.sampling_loop import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
 from dipole.policy.solvers import Known, SolverConfig
 
 FORMAT = {"format": "dipole export", "version": 1}
@@ -52,6 +52,12 @@ class ExportedPolicy:
         return self.original is not None and self.original.inpaints
 
     @property
+    def optional(self) -> list[str]:
+        """What may be missing from an observation."""
+        names = [port.name for port in self.inputs]
+        return [name.removeprefix(PRESENT) for name in names if name.startswith(PRESENT)]
+
+    @property
     def runtime(self) -> str:
         return str(self.schema["runtime"])
 
@@ -69,8 +75,8 @@ class ExportedPolicy:
         observation: {name: [B, To, *stored_shape]}, in the robot's numbers. Noise is drawn in the
         same order as `Policy.predict` draws it, or given: noise [B, H, A]; fresh_noise
         [N, B, H, A], where the solver adds some. known: parts of the chunks that are given; the
-        original computes these, eagerly. Raises ConfigError for a key that is missing or of another
-        shape, and for known parts where there is no original.
+        original computes these, eagerly. Raises ConfigError for what `checked_observation` refuses,
+        as `Policy.predict` does, and for known parts where there is no original.
         """
         if known is not None:
             if self.original is None:
@@ -78,15 +84,16 @@ class ExportedPolicy:
                     f"{self.folder}: an export takes no known parts of a chunk: give the checkpoint"
                 )
             return self.original.predict(observation, generator, noise=noise, known=known)
+        checked = checked_observation(observation, self.features, self.window, self.optional)
+        given = {NOISE: noise, FRESH_NOISE: fresh_noise}
+        rows = n_rows(checked)
         arrays = [
-            self._array(observation, name, feature)
-            for name, feature in self.features.observation.items()
+            _drawn(port, rows, generator, given[port.name])
+            if port.name in given
+            else self._observed(port, rows, checked)
+            for port in self.inputs
         ]
-        rows = len(arrays[0])
-        noises = [_drawn(self.inputs[len(arrays)], rows, generator, noise)]
-        if len(self.inputs) > len(arrays) + 1:
-            noises.append(_drawn(self.inputs[-1], rows, generator, fresh_noise))
-        return torch.from_numpy(self.features.action.invert(self._run([*arrays, *noises])))
+        return torch.from_numpy(self.features.action.invert(self._run(arrays)))
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation of the right shapes, in the robot's numbers."""
@@ -102,23 +109,15 @@ class ExportedPolicy:
         """Compile what this batch size needs, so that its first chunk takes no longer."""
         self.predict(self.fake_observation(batch_size))
 
-    def _array(self, observation: Mapping[str, Any], name: str, feature: Feature) -> np.ndarray:
+    def _observed(self, port: Port, rows: int, observation: Mapping[str, Tensor]) -> np.ndarray:
+        """The array of an input that is no noise, converted; zeros for what is missing."""
+        if port.name.startswith(PRESENT):
+            return np.full(rows, port.name.removeprefix(PRESENT) in observation, np.float32)
+        name = port.name.removeprefix(OBSERVATION)
         if name not in observation:
-            raise ConfigError(
-                f"the observation has no {name!r}{nearest(name, observation) or ';'} "
-                f"the policy needs {', '.join(self.features.observation)}"
-            )
-        value = torch.as_tensor(observation[name]).cpu().numpy()
-        wanted = (self.window.n_obs_steps, *feature.stored_shape)
-        if value.shape[1:] != wanted:
-            raise ConfigError(
-                f"observation {name!r} has shape {list(value.shape)}, "
-                f"the policy needs [B, {', '.join(map(str, wanted))}]"
-            )
-        try:
-            return feature.apply(value)
-        except DataError as error:
-            raise DataError(f"observation {name!r}: {error}") from error
+            return np.zeros((rows, *map(int, port.shape[1:])), port.dtype)
+        with errors_naming(name):
+            return self.features.observation[name].apply(observation[name].cpu().numpy())
 
 
 def _drawn(port: Port, rows: int, generator: Generators, given: Tensor | None) -> np.ndarray:

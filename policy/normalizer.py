@@ -1,6 +1,6 @@
 """Per-key affine normalisation, part of the policy's weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -100,6 +100,16 @@ class Normalizer(nn.Module):
     def unnormalize(self, x: Any) -> Tensor:
         """The inverse of `normalize`."""
         return (self._as_tensor(x) - self.offset) / self.scale
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalizer":
+        """Keep single precision at least: bf16 knows no 0.1 mm at a distance of 0.5 m."""
+        kept = {"scale": self.scale, "offset": self.offset}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in kept.items():
+            now = getattr(self, name)
+            if torch.finfo(now.dtype).bits < torch.finfo(before.dtype).bits:
+                setattr(self, name, before.to(now.device))
+        return self
 
     def _as_tensor(self, x: Any) -> Tensor:
         return torch.as_tensor(x, dtype=self.scale.dtype, device=self.scale.device)

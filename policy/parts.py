@@ -33,6 +33,8 @@ def use_part(policy: Policy, config: Mapping[str, Any], part: str | None) -> Non
         normalizer = policy.normalizers[name]
         assert isinstance(normalizer, Normalizer)
         normalizer.fold(rescaling.scale, rescaling.offset)
+        if name == "action":
+            policy.held.fold(rescaling.scale, rescaling.offset)
 
 
 def _rescalings(part: Mapping[str, Any]) -> dict[str, Rescaling]:

@@ -10,7 +10,7 @@ normalises them.
 No queues, no history, no clock: these live in the executor.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
-from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.components import ENCODERS, HEADS, build
+from dipole.policy.held import HeldActions
+from dipole.policy.named import NamedModules
 from dipole.policy.noise import Generators
 from dipole.policy.normalizer import Normalizer, over_pixels
+from dipole.policy.observations import checked_observation, errors_naming
 from dipole.policy.solvers import Known, SolverConfig
 
 Batch = Mapping[str, Any]
@@ -60,9 +63,10 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig, features: Features, window: WindowSpec) -> None:
         super().__init__()
         self.config, self.features, self.window = config, features, window
-        self.normalizers = nn.ModuleDict(
+        self.normalizers = NamedModules(
             {name: Normalizer(f.shape) for name, f in _normalised(features).items()}
         )
+        self.held = HeldActions(features.action.shape)
         self.encoder = build(ENCODERS, config.encoder, features=features, window=window)
         given: dict[str, Any] = {} if config.denoiser is None else {"denoiser": config.denoiser}
         if getattr(self.encoder, "token_dim", None) is not None:
@@ -77,10 +81,12 @@ class Policy(nn.Module):
         )
 
     def fit(self, statistics: Mapping[str, Statistics]) -> dict[str, list[int]]:
-        """Fit the normalisers; returns the constant dimensions, by key, which pass through."""
+        """Fit the normalisers; returns the constant dimensions, by key, which pass through. Those
+        of the action are held within the range that they had."""
         for name, feature in _normalised(self.features).items():
             pooled = over_pixels if feature.kind == "depth" else lambda each: each
             self._normalizer(name).fit(feature.normalize, pooled(statistics[name]))
+        self.held.fit(statistics["action"], self._normalizer("action").constant)
         found = {name: self._normalizer(name).constant for name in self.normalizers}
         return {name: constant for name, constant in found.items() if constant}
 
@@ -97,6 +103,11 @@ class Policy(nn.Module):
     def inpaints(self) -> bool:
         """Whether `predict` takes parts of a chunk that are known."""
         return bool(getattr(self.head, "inpaints", False))
+
+    @property
+    def optional(self) -> Sequence[str]:
+        """What may be missing from an observation."""
+        return tuple(getattr(self.encoder, "optional", ()))
 
     def loss(self, batch: Batch) -> Tensor:
         """The training loss, a scalar. batch: see `dipole.data.WindowSource.gather`, as tensors.
@@ -149,8 +160,10 @@ class Policy(nn.Module):
         return self._normalizer("action").normalize(self._converted(self.features.action, chunk))
 
     def unnormalize_action(self, chunk: Tensor) -> Tensor:
-        """A normalised chunk [B, H, A] in the units of training, still converted."""
-        return self._normalizer("action").unnormalize(chunk)
+        """A normalised chunk [B, H, A] in the units of training, still converted; see
+        `HeldActions`."""
+        held: Tensor = self.held(self._normalizer("action").unnormalize(chunk))
+        return held
 
     def _converted(self, feature: Feature, values: Any) -> Tensor:
         """The robot's numbers as the network sees them, on the policy's device."""
@@ -266,30 +279,11 @@ class Policy(nn.Module):
 
     def _check(self, observation: Mapping[str, Any]) -> dict[str, Tensor]:
         """The observation as the encoder needs it: shapes and dtypes checked, converted."""
+        found = checked_observation(observation, self.features, self.window, self.optional)
         checked = {}
-        for name, feature in self.features.observation.items():
-            if name not in observation:
-                if name in getattr(self.encoder, "optional", ()):
-                    continue
-                raise ConfigError(
-                    f"the observation has no {name!r}{nearest(name, observation) or ';'} "
-                    f"it has {', '.join(observation) or 'nothing'}; "
-                    f"the policy needs {', '.join(self.features.observation)}"
-                )
-            value = torch.as_tensor(observation[name])
-            wanted = (self.window.n_obs_steps, *feature.stored_shape)
-            if tuple(value.shape[1:]) != wanted:
-                raise ConfigError(
-                    f"observation {name!r} has shape {list(value.shape)}, "
-                    f"the policy needs [B, {', '.join(map(str, wanted))}]"
-                )
-            if feature.kind == "image" and value.dtype != torch.uint8:
-                dtype = str(value.dtype).removeprefix("torch.")
-                raise ConfigError(f"observation {name!r} is {dtype}: pictures are uint8, 0 to 255")
-            try:
-                checked[name] = self._converted(feature, value)
-            except DataError as error:
-                raise DataError(f"observation {name!r}: {error}") from error
+        for name, value in found.items():
+            with errors_naming(name):
+                checked[name] = self._converted(self.features.observation[name], value)
         return checked
 
 

@@ -6,7 +6,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import torch
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
+from dipole.policy.components import configured
 from dipole.policy.exported import ExportedPolicy, is_export, load_exported
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import RUNTIMES, cuda_graph
 from dipole.policy.runtimes.runtime import is_installed
+from dipole.policy.solvers import SolverConfig
 
 EAGER, AUTO = "eager", "auto"
 FASTEST = "openvino"  # what "auto" compares with eager: the fastest on every CPU measured
@@ -99,7 +101,7 @@ def set_solver(policy: Policy, values: Mapping[str, Any]) -> None:
         return
     if policy.solver is None:
         raise ConfigError(f"the policy's head {policy.config.head['name']!r} has no solver to set")
-    policy.head.solver = replace(policy.solver, **given)
+    policy.head.solver = configured(SolverConfig, {**asdict(policy.solver), **given}, "the solver")
     policy.head.check_solver()
 
 
@@ -142,7 +144,9 @@ def _load_export(
 ) -> ExportedPolicy:
     exported = load_exported(folder, None if runtime == AUTO else runtime)
     built_in = asdict(exported.solver)
-    for key, value in solver.items():
+    for key, value in asdict(
+        configured(SolverConfig, {**built_in, **solver}, "the solver")
+    ).items():
         if built_in[key] != value:
             raise ConfigError(
                 f"solver.{key}={value}: the export's solver is part of it, with "

@@ -26,6 +26,7 @@ from dipole.policy.solvers import SolverStep, denoise, solver_step, solver_table
 BATCH = "B"  # an axis of any size in the shapes below
 NOISE, FRESH_NOISE = "noise", "fresh_noise"  # names of inputs
 OBSERVATION = "observation."  # prefix of inputs, so that none can be taken for the noise
+PRESENT = "present."  # prefix of inputs that say which rows have an observation that may be missing
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ class SamplingLoop(nn.Module):
     def encode(self, given: Mapping[str, Tensor]) -> Context:
         """The context of the observations among the inputs."""
         names = self.policy.features.observation
-        context: Context = self.policy.encode({name: given[OBSERVATION + name] for name in names})
+        context: Context = self.policy.encode(
+            {name: given[OBSERVATION + name] for name in names},
+            {name: given[PRESENT + name] < 0.5 for name in self.policy.optional},
+        )
         return context
 
     def examples(self, batch_size: int) -> tuple[Tensor, ...]:
@@ -184,6 +188,10 @@ def _inputs(policy: Policy, n_fresh: int) -> Sequence[Port]:
             _units(feature),
         )
         for name, feature in policy.features.observation.items()
+    ]
+    ports += [
+        Port(PRESENT + name, (BATCH,), "float32", "1 for a row that has it, else 0")
+        for name in policy.optional
     ]
     ports.append(Port(NOISE, (BATCH, *chunk), "float32", "standard normal"))
     if n_fresh:

@@ -1,6 +1,8 @@
 """Noise schedules: how much of the clean chunk is left at each denoising step."""
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from dipole.data.core.errors import ConfigError
 
 NAMES = ("squaredcos_cap_v2", "linear", "scaled_linear")
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
+LARGEST_BETA = 0.999
 
 
 @dataclass(frozen=True)
@@ -41,23 +44,30 @@ class ScheduleConfig:
 
 
 def cumulative_alphas(config: ScheduleConfig) -> Tensor:
-    """The cumulative product of alpha, [T], from diffusers, whose import takes seconds.
-
-    A head keeps it among its weights, so that loading a checkpoint needs no diffusers, and a change
-    of the library's tables cannot change a trained policy: under the meta device, where weights are
-    about to be loaded, it is left empty.
+    """The cumulative product of alpha, [T], the same bits as diffusers' (whose import takes
+    seconds). A head keeps it among its weights, so that a trained policy keeps what it was trained
+    with.
     """
-    if torch.get_default_device().type == "meta":
-        return torch.empty(config.n_steps)
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+    return torch.cumprod(1.0 - _betas(config), dim=0)
 
-    scheduler = DDPMScheduler(
-        num_train_timesteps=config.n_steps,
-        beta_schedule=config.name,
-        beta_start=config.beta_start,
-        beta_end=config.beta_end,
-    )
-    return torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float32)
+
+def _betas(config: ScheduleConfig) -> Tensor:
+    """How much of the variance each step replaces by noise, [T], single precision."""
+    with torch.device("cpu"):
+        if config.name == "linear":
+            return torch.linspace(config.beta_start, config.beta_end, config.n_steps)
+        if config.name == "scaled_linear":  # linear in the standard deviation
+            ends = config.beta_start**0.5, config.beta_end**0.5
+            return torch.linspace(*ends, config.n_steps) ** 2
+        steps = [index / config.n_steps for index in range(config.n_steps + 1)]
+        return torch.tensor(
+            [min(1 - _cosine(end) / _cosine(start), LARGEST_BETA) for start, end in pairwise(steps)]
+        )
+
+
+def _cosine(share: float) -> float:
+    """The signal's variance after this share of the steps (Nichol & Dhariwal, 2021, eq. 17)."""
+    return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
 
 
 def add_noise(clean: Tensor, noise: Tensor, time: Tensor, alphas: Tensor) -> Tensor:

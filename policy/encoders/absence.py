@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
+from dipole.policy.named import module_key
 
 There = Mapping[str, Tensor | None]  # by camera: bool [B], which samples have it; None: all
 
@@ -24,7 +25,7 @@ class AbsentCameras(nn.Module):
         self.share, self.cameras = share, cameras
         self.allowed = share > 0
         names = cameras if self.allowed else []
-        self.vectors = nn.ParameterDict({name: torch.zeros(dim) for name in names})
+        self.vectors = nn.ParameterDict({module_key(name): torch.zeros(dim) for name in names})
 
     def draw(self, present: Sequence[str], rows: int, training: bool) -> dict[str, Tensor | None]:
         """Which samples have which camera: those present, less what training takes away."""
@@ -61,12 +62,12 @@ class AbsentCameras(nn.Module):
         """A camera's vectors [B * To, dim], or None, with its stand-in where it is missing:
         [B, To, dim]; lead: B and To."""
         if vector is None:
-            instead: Tensor = self.vectors[camera].expand(*lead, -1)
+            instead: Tensor = self.vectors[module_key(camera)].expand(*lead, -1)
             return instead
         by_frame = vector.view(-1, lead[1], vector.shape[1])
         if there is None:
             return by_frame
-        return torch.where(there[:, None, None], by_frame, self.vectors[camera])
+        return torch.where(there[:, None, None], by_frame, self.vectors[module_key(camera)])
 
     def _nobody(self, rows: int) -> Tensor:
         return torch.zeros(rows, dtype=torch.bool, device=next(self.parameters()).device)

@@ -54,6 +54,6 @@ def jitter_colours(images: Tensor, augmentation: Augmentation, rows: int) -> Ten
 
 
 def _grey(images: Tensor) -> Tensor:
-    """[N, 1, h, w]"""
-    luma = torch.tensor(LUMA, device=images.device)[:, None, None]
-    return (images * luma).sum(1, keepdim=True)
+    """[N, 1, h, w]; numbers go with the operation, a tensor of them would have to be copied."""
+    red, green, blue = (images[:, channel : channel + 1] for channel in range(3))
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

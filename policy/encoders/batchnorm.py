@@ -67,7 +67,9 @@ def refuse_batchnorm(network: nn.Module) -> None:
 
 def _frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm:
     frozen = FrozenBatchNorm(norm.num_features, norm.eps)
-    frozen.load_state_dict(norm.state_dict(), strict=False)
+    # Without memory they are those of a network whose weights are to come.
+    known = {name: value for name, value in norm.state_dict().items() if not value.is_meta}
+    frozen.load_state_dict(known, strict=False)
     return frozen
 
 

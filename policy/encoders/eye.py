@@ -41,6 +41,7 @@ class Eye(nn.Module):
     def see(self, images: Tensor) -> Seen:
         """The backbone's features of pictures [N, 3, h, w] in [0, 1]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            images = images.to(self.scale.dtype)
             seen: Seen = self.backbone(torch.addcmul(self.offset, images, self.scale))
         return seen
 
@@ -61,7 +62,8 @@ class Eye(nn.Module):
 
     def say(self, seen: Seen) -> Tensor:
         """A vector for each picture [N, dim] of what was seen in it."""
-        vectors: Tensor = self.project(self.readout(seen))
+        read: Tensor = self.readout(seen)
+        vectors: Tensor = self.project(read.to(self.project.weight.dtype))
         return vectors
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import ConfigError
-from dipole.policy.components import ENCODERS
+from dipole.policy.components import ENCODERS, configured
 from dipole.policy.context import Context
 from dipole.policy.encoders.absence import AbsentCameras
 from dipole.policy.encoders.augment import Augmentation
@@ -16,6 +16,8 @@ from dipole.policy.encoders.backbone import Seen
 from dipole.policy.encoders.eye import Eye
 from dipole.policy.encoders.tokens import PictureTokens
 from dipole.policy.encoders.views import View, ViewConfig, per_camera
+from dipole.policy.named import NamedModules
+from dipole.policy.observations import n_rows
 
 SHARED = "shared"
 
@@ -65,10 +67,12 @@ class ImageEncoder(nn.Module):
                 "Choose the encoder state, or a task with a feature of kind image"
             )
         shapes = {name: observed[name].shape for name in self.cameras}
-        self.views = _views(shapes, resize, crop, Augmentation(**(augment or {})))
+        self.views = _views(
+            shapes, resize, crop, configured(Augmentation, augment or {}, "augment")
+        )
         read = readout or {"name": "spatial_softmax"}
         eyes = [SHARED] if share else self.cameras
-        self.eyes = nn.ModuleDict({name: Eye(backbone, read, dim, frozen) for name in eyes})
+        self.eyes = NamedModules({name: Eye(backbone, read, dim, frozen) for name in eyes})
         self.share, self.dim, self.token_dim = share, dim, token_dim
         for name in self.cameras:
             self.eye(name).check_size(self.view(name).size, name)
@@ -91,11 +95,11 @@ class ImageEncoder(nn.Module):
     ) -> Context:
         """observation: {name: [B, To, *shape]}, images uint8, states normalised. A camera may be
         missing where the encoder was trained for that; missing: {camera: bool [B]}, where only some
-        rows lack it."""
+        rows lack it, whatever their pictures are."""
+        rows = n_rows(observation)
         present = [name for name in self.cameras if name in observation]
         views = {name: self.views[name](observation[name]) for name in present}
         seen = self._see(views)
-        rows = next(iter(observation.values())).shape[0]
         there = self.absent.draw(present, rows, self.training)  # {camera: [B] or None}
         there = self.absent.without(there, missing or {})
         said = {}
@@ -143,12 +147,12 @@ class ImageEncoder(nn.Module):
 
 def _views(
     shapes: Mapping[str, tuple[int, ...]], resize: Any, crop: Any, augmentation: Augmentation
-) -> nn.ModuleDict:
+) -> NamedModules:
     cameras = list(shapes)
     sizes, crops = (
         per_camera(value, cameras, what) for value, what in ((resize, "resize"), (crop, "crop"))
     )
-    return nn.ModuleDict(
+    return NamedModules(
         {
             name: View(shape, ViewConfig(sizes[name], crops[name]), augmentation, name)
             for name, shape in shapes.items()

@@ -45,7 +45,7 @@ class PictureTokens(nn.Module):
     def _of(self, camera: str, seen: Tensor) -> Tensor:
         """[B * To, C, h, w] -> [B, To * h w, dim]"""
         cells = self.project(seen.flatten(2).transpose(1, 2))  # [B * To, h w, dim]
-        cells = cells + places(seen.shape[2], seen.shape[3], self.dim).to(cells)
+        cells = cells + places(seen.shape[2], seen.shape[3], self.dim, cells.device).to(cells)
         by_frame = cells.view(-1, self.n_obs_steps, *cells.shape[1:])  # [B, To, h w, dim]
         known = self.of_frame[:, None] + self.of_camera[self.cameras.index(camera)]
         tokens: Tensor = (by_frame + known).flatten(1, 2)
@@ -57,12 +57,13 @@ def _mask(there: Tensor | None, tokens: Tensor) -> Tensor:
     return everywhere if there is None else everywhere & there[:, None]
 
 
-def places(height: int, width: int, dim: int) -> Tensor:
-    """Sines and cosines of each cell's row and column: [height * width, dim]."""
-    frequencies = torch.exp(torch.arange(dim // 4) * (-math.log(100.0) / max(dim // 4 - 1, 1)))
+def places(height: int, width: int, dim: int, device: torch.device | str = "cpu") -> Tensor:
+    """Sines and cosines of each cell's row and column: [height * width, dim], computed there."""
+    index = torch.arange(dim // 4, device=device)
+    frequencies = torch.exp(index * (-math.log(100.0) / max(dim // 4 - 1, 1)))
 
     def waves(size: int) -> Tensor:
-        angles = torch.arange(size)[:, None] * frequencies
+        angles = torch.arange(size, device=device)[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # [size, dim / 2]
 
     rows, columns = waves(height)[:, None], waves(width)[None]

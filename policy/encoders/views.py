@@ -8,7 +8,7 @@ coloured alike, so that what moves between them moved in the world. It comes fro
 generator, which training seeds anew for every step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,15 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy.encoders.augment import Augmentation, jitter_colours
 from dipole.policy.encoders.resize import Size, resize
 
+SHARE_TO_SEE = 0.5  # of a picture, below which a crop is warned of
+MARGIN = 84 / 96  # of the resized picture's shorter side that a crop should have: the published one
+
 
 @dataclass(frozen=True)
 class ViewConfig:
     """resize: the size to bring pictures to first; crop: what of them the network sees: pixels, a
-    share of each side as a number up to 1, or None for all. A single number of pixels is a square.
+    share of each side as a number up to 1, or None for all. A single number of pixels is a square;
+    1 is a share, all of the picture.
     """
 
     resize: int | tuple[int, int] | None = None
@@ -41,8 +45,9 @@ class ViewConfig:
                 "colours are needed"
             )
         resized = _size(self.resize, camera, "resize") or (shape[0], shape[1])
-        if type(self.crop) is float and self.crop <= 1:
-            crop = (round(resized[0] * self.crop), round(resized[1] * self.crop))
+        share = self.crop if isinstance(self.crop, int | float) else None
+        if share is not None and 0 < share <= 1:
+            crop = (round(resized[0] * share), round(resized[1] * share))
         else:
             crop = _size(self.crop, camera, "crop") or resized
         if crop[0] > resized[0] or crop[1] > resized[1] or min(crop) < 1:
@@ -56,7 +61,8 @@ class ViewConfig:
 def _size(value: Any, camera: str, what: str) -> Size | None:
     if value is None:
         return None
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    both = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    pair = tuple(both)
     if len(pair) != 2 or any(type(size) is not int or size < 1 for size in pair):
         raise ConfigError(
             f"camera {camera!r}: {what} is {value!r}: a number of pixels, or [height, width]"
@@ -78,6 +84,28 @@ class View(nn.Module):
         self.augmentation, self.shape = augmentation, shape
         self.resized, self.size = config.sizes(shape, camera)
         self._resizes = self.resized != tuple(shape[:2])
+        self.camera = camera
+
+    @property
+    def share(self) -> float:
+        """How much of the picture's area the crop keeps, up to 1."""
+        return self.size[0] * self.size[1] / (self.resized[0] * self.resized[1])
+
+    def describe(self) -> str:
+        """What becomes of the camera's pictures, in one line; a warning and a way out where the
+        crop leaves out the most of them."""
+        sizes = [f"{size[0]}×{size[1]}" for size in (self.shape, self.resized, self.size)]
+        line = f"camera {self.camera}: {sizes[0]}, resized to {sizes[1]}, seen {sizes[2]}"
+        if self.share >= SHARE_TO_SEE:
+            return line
+        scale = max(want / have for want, have in zip(self.size, self.shape, strict=False)) / MARGIN
+        wanted = [round(side * scale) for side in self.shape[:2]]
+        return (
+            f"{line}\nwarning: of camera {self.camera} the policy sees {self.share:.1%}, the "
+            "middle of the picture: to let it see the most of it, set "
+            f"policy.encoder.resize=[{wanted[0]},{wanted[1]}], or for this camera alone "
+            f"'policy.encoder.resize={{{self.camera}: [{wanted[0]}, {wanted[1]}]}}'"
+        )
 
     def forward(self, pictures: Tensor) -> Tensor:
         """pictures: uint8 [B, To, H, W, 3] -> float [B * To, 3, h, w] in [0, 1]."""

@@ -1,6 +1,6 @@
 """The diffusion head: a denoiser trained by noise prediction, sampled by a solver."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
-from dipole.policy.components import DENOISERS, HEADS, build
+from dipole.policy.components import DENOISERS, HEADS, build, configured
 from dipole.policy.context import Context
 from dipole.policy.noise import Generators, draw_noise
 from dipole.policy.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
@@ -48,8 +48,8 @@ class DiffusionHead(nn.Module):
     ) -> None:
         super().__init__()
         self.counts_padding = counts_padding
-        self.schedule = ScheduleConfig(**(schedule or {}))
-        self.solver = SolverConfig(**(solver or {}))
+        self.schedule = configured(ScheduleConfig, schedule or {}, "the head's schedule")
+        self.solver = configured(SolverConfig, solver or {}, "the solver")
         if self.schedule.clip_sample and action.normalize != "limits":
             raise ConfigError(
                 f"clip_sample clips actions to [-1, 1], but they are normalised by "
@@ -67,6 +67,14 @@ class DiffusionHead(nn.Module):
             self.solver, self.schedule.n_steps
         )  # refuse now what cannot be sampled later
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffusionHead":
+        """Keep the noise levels in single precision at least: bf16 rounds the first one to 1."""
+        alphas = self.alphas
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if torch.finfo(self.alphas.dtype).bits < torch.finfo(alphas.dtype).bits:
+            self.alphas = alphas.to(self.alphas.device)
+        return self
+
     def check_solver(self) -> None:
         """Refuse now a solver that would fail later."""
         denoising_times(self.solver, self.schedule.n_steps)
@@ -80,7 +88,8 @@ class DiffusionHead(nn.Module):
         n_levels = self.schedule.n_steps
         time = torch.randint(n_levels, (actions.shape[0],), device=actions.device)  # [B]
         noisy = add_noise(actions, noise, time, self.alphas)
-        predicted, target = self.denoiser(noisy, time, context), self._target(actions, noise, time)
+        target = self._target(actions, noise, time)
+        predicted = self.denoiser(noisy, time, context).to(target.dtype)
         if counted is None:
             return F.mse_loss(predicted, target)
         squared = F.mse_loss(predicted, target, reduction="none") * counted
@@ -116,7 +125,8 @@ class DiffusionHead(nn.Module):
         def draw() -> Tensor:
             return draw_noise(shape, generator, device)
 
-        x = draw() if noise is None else noise.to(device)
+        noise = draw() if noise is None else noise.to(device)
+        x = noise
         if init is not None:
             chunk, strength = init
             if not 0 <= strength <= 1:
@@ -124,11 +134,11 @@ class DiffusionHead(nn.Module):
             table = table[len(table) - round(strength * len(table)) :]
             if strength < 1:
                 first = table[0] if table else None
-                x = chunk if first is None else first.alpha * chunk + first.sigma * x
+                x = chunk if first is None else first.alpha * chunk + first.sigma * noise
         if known is not None and not known.mask.any():
             known = None  # nothing is known: the same chunk as without, to the last bit
         predictors = self.denoiser.predictors(self.time_table(table), context)
-        return denoise(predictors, x, table, self.schedule, draw, known)
+        return denoise(predictors, x, table, self.schedule, draw, known, noise)
 
     def time_table(self, table: Sequence[SolverStep]) -> list[Tensor]:
         """What the denoiser computes from the times of a solver's table alone."""

@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).parent))
+from eyes_fixture import features
+from eyes_fixture import make_policy as make_image_policy
 from training_fixture import make_trainer, write_dataset
 
 from dipole.data import Feature, Features, WindowSpec
@@ -108,7 +110,19 @@ def test_a_training_step_never_waits_for_the_device(tmp_path, monkeypatch, batch
         trainer._step(iter([batch]))
     assert trainer.state.step == 2
     with pytest.raises(RuntimeError, match="meta"):
-        trainer._check_loss()  # only a report waits
+        trainer.finite.raise_bad()  # only a report waits
+
+
+def test_a_training_step_of_a_policy_that_sees_stays_on_the_device(monkeypatch):
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    changes = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "shift": 2}
+    policy = make_image_policy(
+        features(front=(32, 32)), token_dim=8, drop_camera=0.2, crop=24, augment=changes
+    ).to("meta")
+    batch = policy.fake_batch(4)
+    with OnlyOn("meta") as seen:
+        policy.loss(batch).backward()
+    assert seen.count > 100
 
 
 def _groups(model):

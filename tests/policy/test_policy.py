@@ -166,7 +166,7 @@ def test_a_horizon_the_network_cannot_halve_is_refused_before_training():
 
 
 def test_an_action_slice_past_the_horizon_is_refused():
-    with pytest.raises(ConfigError, match=r"past the horizon of 8|horizon"):
+    with pytest.raises(ConfigError, match="n_obs_steps"):
         WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=8)
 
 
@@ -178,6 +178,14 @@ def test_an_action_slice_past_the_horizon_is_refused():
         ({"encoder": {"name": "stat"}}, "unknown encoder 'stat', did you mean 'state'"),
         ({"head": {"name": "difusion"}}, "unknown head 'difusion', did you mean 'diffusion'"),
         ({"head": {}}, "the head has no name"),
+        (
+            {"head": {"name": "diffusion", "solver": {"stepz": 3}}},
+            "the solver has no option 'stepz', did you mean 'steps'",
+        ),
+        (
+            {"head": {"name": "diffusion", "schedule": {"n_step": 3}}},
+            "the head's schedule has no option 'n_step', did you mean 'n_steps'",
+        ),
     ],
 )
 def test_unknown_components_and_options_name_the_nearest(config, message):

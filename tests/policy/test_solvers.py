@@ -1,6 +1,7 @@
 """Noise schedule and solvers against PARITY's literal numbers and against diffusers."""
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from dipole.policy.solvers import (
     SolverConfig,
     denoise,
     denoising_times,
+    next_sample,
     solver_step,
     solver_table,
 )
@@ -101,6 +103,8 @@ def test_every_step_is_that_of_diffusers(
     config = ScheduleConfig(schedule, 100, prediction, clip)
     table = solver_table(SolverConfig(name, steps, spacing, eta), cumulative_alphas(config))
     options = {"eta": eta} if name == "ddim" else {}
+    if name == "ddim" and spacing == "trailing" and 100 % steps:
+        table = []  # diffusers' stride leads past the next level: see `ddim`
     for number, step in enumerate(table):
         generator = torch.Generator().manual_seed(seed + number)
         x, predicted = torch.randn(2, 2, 4, 3, generator=generator).unbind()
@@ -141,6 +145,37 @@ def test_solvers_that_cannot_work_are_refused(options, message):
 def test_more_steps_than_levels_are_refused():
     with pytest.raises(ConfigError, match=r"solver.steps is 200, but the policy knows 100"):
         denoising_times(SolverConfig("ddim", 200), 100)
+
+
+@pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear", "scaled_linear"])
+@pytest.mark.parametrize("n_steps", [2, 10, 100, 1000])
+def test_schedules_are_those_of_diffusers_to_the_last_bit(schedule, n_steps):
+    config = ScheduleConfig(schedule, n_steps, beta_start=0.00085, beta_end=0.012)
+    theirs = DDPMScheduler(n_steps, beta_start=0.00085, beta_end=0.012, beta_schedule=schedule)
+    assert torch.equal(cumulative_alphas(config), theirs.alphas_cumprod)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_every_step_ends_where_the_next_begins_and_the_last_at_0(name, spacing, eta):
+    for steps in range(1, 101):
+        config = SolverConfig(name, steps, spacing, eta)
+        table = solver_table(config, cumulative_alphas(SQUARED_COSINE))
+        for step, after in pairwise(table):
+            assert (step.next_alpha, step.next_sigma) == (after.alpha, after.sigma)
+        assert (table[-1].next_alpha, table[-1].next_sigma) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_with_right_predictions_ddim_leaves_no_noise_whatever_the_steps(spacing):
+    alphas = cumulative_alphas(SQUARED_COSINE)
+    for steps in range(1, 101):
+        x = torch.randn(500, dtype=torch.double)
+        for step in solver_table(SolverConfig("ddim", steps, spacing), alphas):
+            noise = (x - step.alpha * 0.5) / step.sigma
+            x = next_sample(x, torch.full_like(x, 0.5), noise, step, None)
+        assert (x - 0.5).abs().max() < 1e-6
 
 
 def perfect_denoiser(clean, config):
@@ -185,3 +220,39 @@ def test_known_parts_of_a_chunk_come_out_exactly():
     assert torch.equal(found[:, :3], values[:, :3])
     assert not torch.allclose(found[:, 3:], values[:, 3:])
     assert torch.allclose(seen[-1][:, :3], values[:, :3], atol=0.5)  # nearly clean before the end
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.02])
+@pytest.mark.parametrize("name", ["ddim", "ddpm"])
+def test_every_prediction_is_asked_for_at_the_known_parts_own_level(name, strength):
+    """Also the first one, and where sampling begins from a given chunk, here of -1: that is no
+    noise with which a known part could be noised."""
+    config = ScheduleConfig(clip_sample=False)
+    table = solver_table(SolverConfig(name, 50), cumulative_alphas(config))
+    table = table[len(table) - round(strength * len(table)) :]
+    noise = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
+    chunk = torch.full_like(noise, -1.0)
+    x = noise if strength == 1 else table[0].alpha * chunk + table[0].sigma * noise
+    known = Known(torch.full_like(noise, 0.5), torch.tensor([1, 0]).expand(5000, 2))
+    seen = []
+
+    def predict(at):
+        seen.append(at)
+        return torch.zeros_like(at)
+
+    def draw():
+        return torch.randn(5000, 2)
+
+    found = denoise([predict] * len(table), x, table, config, draw, known, noise)
+    assert (found[:, 0] == 0.5).all()
+    assert len(seen) == len(table)
+    for step, at in zip(table, seen, strict=True):
+        assert float(at[:, 0].mean()) == pytest.approx(0.5 * step.alpha, abs=0.05)
+        assert float(at[:, 0].std()) == pytest.approx(step.sigma, abs=0.05)
+
+
+def test_without_steps_known_parts_replace_those_of_the_given_chunk():
+    known = Known(torch.full((1, 2), 0.5), torch.tensor([[1, 0]]))
+    chunk = torch.full((1, 2), -1.0)
+    found = denoise([], chunk, [], SQUARED_COSINE, lambda: None, known, torch.randn(1, 2))
+    assert found.tolist() == [[0.5, -1.0]]

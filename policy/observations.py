@@ -1,0 +1,76 @@
+"""Whether an observation is one that a policy was made for; the same for every runtime."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dipole.data import Feature, Features, WindowSpec
+from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.core.registry import nearest
+
+
+def checked_observation(
+    observation: Mapping[str, Any],
+    features: Features,
+    window: WindowSpec,
+    optional: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """The features of an observation {name: [B, To, *stored_shape]}, not converted yet, as tensors,
+    where they are.
+
+    optional: names that may be missing. Raises ConfigError for a name that is missing or all of
+    them, a shape that is another, rows that are not as many everywhere, and pictures that are not
+    uint8.
+    """
+    checked = {}
+    for name, feature in features.observation.items():
+        if name in observation:
+            value = torch.as_tensor(observation[name])
+            checked[name] = _checked(name, value, feature, window)
+        elif name not in optional:
+            raise ConfigError(
+                f"the observation has no {name!r}{nearest(name, observation) or ';'} "
+                f"it has {', '.join(observation) or 'nothing'}; "
+                f"the policy needs {', '.join(features.observation)}"
+            )
+    n_rows(checked)
+    return checked
+
+
+def n_rows(observation: Mapping[str, Tensor]) -> int:
+    """B of an observation {name: [B, To, *shape]}. Raises ConfigError where there is none, or more
+    than one."""
+    rows = {name: len(value) for name, value in observation.items()}
+    if not rows:
+        raise ConfigError(
+            "the observation is empty: cameras may be missing, but not everything at once"
+        )
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
+        raise ConfigError(f"the observation's rows are not as many everywhere: {found}")
+    return next(iter(rows.values()))
+
+
+@contextmanager
+def errors_naming(name: str) -> Iterator[None]:
+    """Around the conversion of an observation: its DataError says which one it is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"observation {name!r}: {error}") from error
+
+
+def _checked(name: str, value: Tensor, feature: Feature, window: WindowSpec) -> Tensor:
+    wanted = (window.n_obs_steps, *feature.stored_shape)
+    if tuple(value.shape[1:]) != wanted or value.dim() != len(wanted) + 1:
+        raise ConfigError(
+            f"observation {name!r} has shape {list(value.shape)}, "
+            f"the policy needs [B, {', '.join(map(str, wanted))}]"
+        )
+    if feature.kind == "image" and value.dtype != torch.uint8:
+        dtype = str(value.dtype).removeprefix("torch.")
+        raise ConfigError(f"observation {name!r} is {dtype}: pictures are uint8, 0 to 255")
+    return value
