@@ -1,5 +1,6 @@
 """`dipole evaluate`: score a checkpoint in its simulator."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> int:
 
 def evaluate_checkpoint(config: Config) -> int:
     """Evaluate, write metrics.json, video and picture to the output folder, print the score."""
+    started = time.perf_counter()
     path = Path(config["checkpoint"]).expanduser()
     name, options = _environment(path, config["environment"])
     policy = load_runnable(
@@ -33,6 +35,7 @@ def evaluate_checkpoint(config: Config) -> int:
         calls=config["episodes"] * MOST_CHUNKS / GROUP,
     )
     checkpoint, terms = _origin(path, policy, config["weights"])
+    loading = time.perf_counter() - started
     if config["delay"] is None:
         evaluation = _evaluate(policy, name, options, config)
     else:
@@ -41,7 +44,16 @@ def evaluate_checkpoint(config: Config) -> int:
     written = evaluation.save(Path(config["output"]).expanduser())
     print(describe(evaluation.metrics))
     print("\n".join(str(path) for path in written))
+    print(_times(loading, evaluation.metrics["seconds"], time.perf_counter() - started))
     return 0
+
+
+def _times(loading: float, episodes: float, total: float) -> str:
+    """What the time went into."""
+    return (
+        f"{episodes:.1f} s of episodes; before them {loading:.1f} s of loading, conversion and "
+        f"measuring; after them {max(0.0, total - loading - episodes):.1f} s of video and pictures"
+    )
 
 
 def _evaluate(policy: Runnable, name: str, options: Config | None, config: Config) -> Evaluation:

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,7 @@ def _summary(
     ]
     precision = precision_note(settings.amp, state.policy.device)
     lines += [precision] if precision else []
-    lines += [
-        f"camera {name}: {_by(view.shape)}, resized to {_by(view.resized)}, seen {_by(view.size)}"
-        for name, view in getattr(state.policy.encoder, "views", {}).items()
-    ]
+    lines += [view.describe() for view in getattr(state.policy.encoder, "views", {}).values()]
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
     return lines
 
@@ -177,10 +174,6 @@ def _meaning(features: Features) -> str:
     units = units_text(action.units) or "units not recorded"
     names = ", ".join(action.names) or "names not recorded"
     return f"trained on: {rate}; action in {units} ({names})"
-
-
-def _by(size: Sequence[int]) -> str:
-    return "×".join(map(str, size[:2]))
 
 
 def _evaluation(config: Config) -> Evaluate:

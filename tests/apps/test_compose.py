@@ -76,7 +76,7 @@ def test_the_output_is_named_for_task_policy_and_time():
 
 def test_one_setting_of_the_checkpoint_s_solver_can_be_changed():
     config = compose("evaluate", ["checkpoint=RUN", "solver.steps=10"])
-    assert config["solver"] == {"name": None, "steps": 10, "spacing": None}
+    assert config["solver"] == {"name": None, "steps": 10, "spacing": None, "eta": None}
     config = compose("evaluate", ["checkpoint=RUN", "solver=ddim", "solver.steps=7"])
     assert (config["solver"]["name"], config["solver"]["steps"]) == ("ddim", 7)
 
