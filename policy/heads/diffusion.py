@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.components import DENOISERS, HEADS, build
 from dipole.policy.context import Context
 from dipole.policy.noise import Generators, draw_noise
@@ -48,8 +49,8 @@ class DiffusionHead(nn.Module):
     ) -> None:
         super().__init__()
         self.counts_padding = counts_padding
-        self.schedule = ScheduleConfig(**(schedule or {}))
-        self.solver = SolverConfig(**(solver or {}))
+        self.schedule = from_mapping(ScheduleConfig, schedule or {}, "policy.head.schedule")
+        self.solver = from_mapping(SolverConfig, solver or {}, "policy.head.solver")
         if self.schedule.clip_sample and action.normalize != "limits":
             raise ConfigError(
                 f"clip_sample clips actions to [-1, 1], but they are normalised by "
