@@ -308,7 +308,7 @@ def test_what_is_written_is_read_back_before_it_is_put_there(tmp_path, monkeypat
 
 def test_the_command_converts(tmp_path, capsys):
     source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "image")
-    words = ["episodes=0,1-2", f"keys=action,{CAMERA}", "images=jpeg"]
+    words = ["--episodes=0,1-2", f"--keys=action,{CAMERA}", "--images=jpeg"]
     target = str(tmp_path / "ours.zarr.zip")
     assert main(["data", "convert", str(source), target, *words]) == 0
     assert "LeRobot v2.1 at" in capsys.readouterr().out
