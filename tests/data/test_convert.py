@@ -317,7 +317,7 @@ def test_the_command_converts(tmp_path, capsys):
     assert main(["data", "convert", str(source), target]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main(["data", "convert", str(source), "x", "episode=1"]) == 2
-    assert "did you mean 'episodes'" in capsys.readouterr().err
+    assert "written with dashes: --episodes 1" in capsys.readouterr().err
 
 
 def test_label_maps_and_tactile_arrays_stay_as_they_are_beside_jpeg(tmp_path):
