@@ -99,16 +99,15 @@ def run_in_process(request: JobRequest, state: JobState, states: Path, log: Path
             start_new_session=True,  # a terminal's Ctrl-C reaches it through us, once
         )
     assert process.stdin is not None
-    stop = Stop(states)
     state = replace(state, pid=process.pid, host=socket.gethostname())
-    state.write(states)
-    say(f"job {state.job} started: {described(state.overrides)} ({log})")
     try:
+        state.write(states)
+        say(f"job {state.job} started: {described(state.overrides)} ({log})")
         with contextlib.suppress(BrokenPipeError):  # it ended at once; its log says why
             process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
             process.stdin.flush()
         Stop.waiting_here = True
-        _wait(process, stop)
+        _wait(process, Stop(states))
     except BaseException:
         _interrupt(process)
         replace(state, state=INTERRUPTED, seconds=time.monotonic() - started).write(states)

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,9 +61,13 @@ class SweepJob:
     function: str
     folder: str
     told: tuple[str, ...] = ()
+    sweeper: tuple[str, int] = ("", 0)  # host and process
 
     def __call__(self, composed: DictConfig) -> float | None:
         """Returns the score. A job that fails returns None, so that the others go on."""
+        if self.sweeper != _here():
+            # A terminal's Ctrl-C reaches every process; the sweep itself stops the jobs.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         number = int(HydraConfig.get().job.num)
         config = job_configuration(composed)
         # One folder for the sweep, unless the user's own names another for each job.
@@ -114,7 +119,8 @@ def plan_sweep(
     words += [str(override.input_line) for override in ours]
     told = tuple(o.key_or_group for o in ours if not o.is_sweep_override())
     jobs = None if search else [_settings(each, told) for each in _jobs(checker, ours)]
-    task = SweepJob(config_name, f"{job.__module__}:{job.__qualname__}", folder, told)
+    function = f"{job.__module__}:{job.__qualname__}"
+    task = SweepJob(config_name, function, folder, told, _here())
     return SweepPlan(config_name, task, words, jobs)
 
 
@@ -260,7 +266,7 @@ def _one_interrupt_for_all(states: Path) -> Iterator[None]:
         if Stop.waiting_here:
             return  # that job's end is the sweep's
         until = time.monotonic() + PATIENCE
-        while any(row.state == RUNNING for row in _states(states)) and time.monotonic() < until:
+        while any(map(_is_running, _states(states))) and time.monotonic() < until:
             time.sleep(LOOK)
         raise KeyboardInterrupt
 
@@ -272,6 +278,23 @@ def _one_interrupt_for_all(states: Path) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _here() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
+
+
+def _is_running(row: JobState) -> bool:
+    """As far as is known here: the processes of other machines are believed."""
+    if row.state != RUNNING or row.host != socket.gethostname():
+        return row.state == RUNNING
+    stat = Path(f"/proc/{row.pid}/stat")
+    if not stat.parent.parent.joinpath("self").exists():  # no such folder on this system
+        return True
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"  # ended, and not waited for
+    except OSError:
+        return False
 
 
 def _states(states: Path) -> list[JobState]:
