@@ -85,8 +85,8 @@ def is_robot(kind):
 
 def test_every_file_that_a_comment_or_docstring_of_the_loop_names_exists():
     files = list((DOCS.parent / "deploy").rglob("*.py"))
-    beside = (DOCS.parent / "data/transforms").glob("*.py")
-    known = {path.name for path in [*files, *beside]} | {"my_arm.py"}
+    files += (DOCS.parent / "data" / "transforms").glob("*.py")
+    known = {path.name for path in files} | {"my_arm.py"}
     named = {
         (path.name, name) for path in files for name in re.findall(r"\b\w+\.py\b", path.read_text())
     }
