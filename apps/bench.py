@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
@@ -19,6 +17,8 @@ def main(argv: list[str]) -> int:
 
 def bench(config: Config) -> int:
     """Measure, print a table per figure as it is ready, and write all of them to output."""
+    import torch
+
     from dipole.benchmarks.figures.definitions import all_figures
     from dipole.benchmarks.figures.limits import measure_limits
     from dipole.benchmarks.figures.report import describe, limits_table, machine, show, table

@@ -5,6 +5,7 @@ from typing import Any
 
 from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy import LoopConfig, Robot
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.inference.process import FromCheckpoint, ProcessInference
@@ -16,7 +17,7 @@ Config = dict[str, Any]
 
 
 def main(argv: list[str]) -> int:
-    return run("deploy", argv, deploy)
+    return run("deploy", argv, deploy, sweeps=False)  # one robot, moved by one job
 
 
 def deploy(config: Config) -> int:
@@ -67,7 +68,7 @@ def _remote(config: Config, robot: Robot) -> Inference:
     return RemoteInference(
         config["server"],
         config["token"],
-        config=ClientConfig(**config["client"]),
+        config=from_mapping(ClientConfig, config["client"], "client"),
         robot=robot.spec,
-        openpi=OpenpiTerms(**config["openpi"]),
+        openpi=from_mapping(OpenpiTerms, config["openpi"], "openpi"),
     )

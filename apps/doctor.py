@@ -1,20 +1,27 @@
 """`dipole doctor`: what this machine offers, what is missing, and the command that adds it."""
 
-import argparse
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Annotated, Any
+
+import typer
 
 from dipole.apps import machine, rendering
+from dipole.apps.tools import ToolCommand, Work, new_app, run_tool
+from dipole.data.core.plugins import GROUP, load_plugins
+
+app = new_app("What this machine offers, what is missing, and the command that adds it.")
 
 
 @dataclass(frozen=True)
 class Finding:
     """One line of the report. A remedy is given where something can be done."""
 
-    topic: str  # versions, devices, rendering, extras, resources
+    topic: str  # versions, devices, rendering, extras, plugins, resources
     name: str
     detail: str
     ok: bool = True
@@ -22,14 +29,25 @@ class Finding:
     remedy: str = ""
 
 
+@app.command(cls=ToolCommand)
+def command(
+    json: Annotated[bool, typer.Option("--json", help="For programs rather than people.")] = False,
+) -> Work:
+    """Print what this machine offers, what is missing, and the command that adds it."""
+    return lambda: _report(json)
+
+
 def main(argv: list[str]) -> int:
-    """Print the report; the exit code is 0 unless something required is broken."""
-    parser = argparse.ArgumentParser(prog="dipole doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="for programs rather than people")
-    options = parser.parse_args(argv)
+    """The exit code is 0 unless something required is broken."""
+    if not argv:
+        return _report(as_json=False)
+    return run_tool(app, argv, "doctor")
+
+
+def _report(as_json: bool) -> int:
     findings = examine()
     broken = [finding for finding in findings if finding.required and not finding.ok]
-    if options.json:
+    if as_json:
         report = {"ok": not broken, "findings": [asdict(finding) for finding in findings]}
         print(json.dumps(report, indent=2))
     else:
@@ -41,7 +59,14 @@ def main(argv: list[str]) -> int:
 
 def examine() -> list[Finding]:
     """Everything the report says; takes some seconds, because libraries are loaded to be tried."""
-    return [*_versions(), *_devices(), *_rendering(), *_extras(), *_resources()]
+    return [
+        *_versions(),
+        *_devices(),
+        *_rendering(),
+        *_extras(),
+        *_plugins(),
+        *_resources(),
+    ]
 
 
 def report_text(findings: list[Finding]) -> str:
@@ -91,6 +116,15 @@ def _extras() -> Iterator[Finding]:
         detail = ", ".join(f"{library.name} {library.detail}" for library in missing or libraries)
         remedy = f"pip install 'dipole[{extra}]'" if missing else ""
         yield Finding("extras", extra, detail, not missing, remedy=remedy)
+
+
+def _plugins() -> Iterator[Finding]:
+    with warnings.catch_warnings(action="ignore"):  # said here
+        failures = load_plugins()
+    for point in entry_points(group=GROUP):
+        failure = failures.get(point.name, "")
+        remedy = "mend or uninstall it" if failure else ""
+        yield Finding("plugins", point.name, failure or point.value, not failure, remedy=remedy)
 
 
 def _resources() -> Iterator[Finding]:

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dipole.apps.compose import run
-from dipole.policy import load_policy
-from dipole.policy.checkpoint import export_terms, find_checkpoint
+from dipole.apps.compose import Outcome, run
 
 Config = dict[str, Any]
 
@@ -14,8 +12,9 @@ def main(argv: list[str]) -> int:
     return run("export", argv, export_checkpoint)
 
 
-def export_checkpoint(config: Config) -> int:
+def export_checkpoint(config: Config) -> Outcome:
     """Write the artefact, print where it is and how near to the policy it comes."""
+    from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
     from dipole.policy.export import export_policy
     from dipole.policy.runnable import set_solver
 
@@ -33,4 +32,4 @@ def export_checkpoint(config: Config) -> int:
         f"within {parity['largest_difference']:.1e} of the policy's own chunks (normalised)\n"
         f"{output}"
     )
-    return 0
+    return Outcome(0, parity["largest_difference"], "largest difference")

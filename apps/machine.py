@@ -12,7 +12,15 @@ from packaging.requirements import Requirement
 
 GIB = 2**30
 # Where the name to import differs from the name to install.
-MODULES = {"hydra-core": "hydra", "pillow": "PIL", "pillow-jxl-plugin": "pillow_jxl"}
+MODULES = {
+    "mcap-ros2-support": "mcap_ros2",
+    "hydra-joblib-launcher": "hydra_plugins.hydra_joblib_launcher",
+    "hydra-submitit-launcher": "hydra_plugins.hydra_submitit_launcher",
+    "hydra-optuna-sweeper": "hydra_plugins.hydra_optuna_sweeper",
+    "hydra-core": "hydra",
+    "pillow": "PIL",
+    "pillow-jxl-plugin": "pillow_jxl",
+}
 
 
 @dataclass(frozen=True)

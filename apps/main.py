@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 an error the message explains, 2 a mistyped command line, 
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -14,19 +13,24 @@ from importlib.metadata import version
 
 from dipole.apps.errors import UsageError
 
-COMMANDS = {
+# Settings as KEY=VALUE, composed by hydra; and tools for files, with --options.
+COMPOSED = {
     "train": "train a policy on demonstrations, or resume a run",
     "evaluate": "score a checkpoint in its simulator, with a video and a picture",
     "deploy": "move a robot by a policy, in real time and within limits",
     "serve": "offer a policy to robots on other computers",
     "export": "write a policy for another runtime: OpenVINO, ONNX, AOTInductor",
-    "replay": "check a recording of the robot, or make demonstrations of it",
     "record": "make demonstrations: by hand in a window, or by the expert",
-    "data": "look into a dataset, view it, validate it, convert others' into one",
     "bench": "time it on this machine, beside the plain way and the limits",
+}
+TOOLS = {
+    "data": "look into a dataset, view it, validate it, convert others' into one",
+    "replay": "check a recording of the robot, or make demonstrations of it",
     "doctor": "what this machine offers, and what is missing",
 }
-STARTS_WORKERS = re.compile(r"\+*(train|evaluate)\.workers=0*[1-9].*")
+COMMANDS = COMPOSED | TOOLS
+COMPLETION = ("--install-completion", "--show-completion")
+COMPLETING = "_DIPOLE_COMPLETE"  # the shell asks what may follow
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -34,9 +38,9 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dipole ARGV` and return its exit code; `argv` is sys.argv[1:] by default."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not _computes_alone(argv):
+    if argv[:1] and argv[0] not in COMPOSED:
         # Threads that spin while they wait make a shared machine many times slower; torch's import
-        # reads it.
+        # reads it. Composed commands decide by their configuration.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _dispatch(argv)
@@ -61,13 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(argv, "\n".join([str(error), *_notes(error)]), 1)
 
 
-def _computes_alone(argv: Sequence[str]) -> bool:
-    """Whether the command starts nothing that computes beside it. Then threads may spin, which
-    halves a small network's training step; training notices where others need the cores."""
-    return argv[:1] == ["train"] and not any(STARTS_WORKERS.fullmatch(word) for word in argv)
-
-
 def _dispatch(argv: list[str]) -> int:
+    if COMPLETING in os.environ or argv[:1] in ([word] for word in COMPLETION):
+        from dipole.apps.completion import complete
+
+        return complete(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if argv else 2
@@ -88,16 +90,23 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {does}" for name, does in COMMANDS.items()]
+    composed, tools = (
+        [f"  {name:<{width}}  {does}" for name, does in some.items()] for some in (COMPOSED, TOOLS)
+    )
     return "\n".join(
         [
             "usage: dipole COMMAND ...",
             "",
             "Diffusion policies for robots: from demonstrations to a moving robot.",
             "",
-            *lines,
+            "Settings are written KEY=VALUE:",
+            *composed,
             "",
-            "`dipole COMMAND --help` says more; `dipole --version` prints the version.",
+            "Settings are written --name VALUE:",
+            *tools,
+            "",
+            "`dipole COMMAND --help` says more; `dipole --version` prints the version;",
+            "`dipole --install-completion`: your shell completes commands, settings and options.",
         ]
     )
 

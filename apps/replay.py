@@ -1,37 +1,53 @@
 """`dipole replay`: does a recording give the same commands again; as demonstrations, as MCAP."""
 
-import argparse
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from dipole.apps.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.errors import DataError
 from dipole.deploy.recording.file_format import has_end, read_format
 from dipole.deploy.recording.replay import Verdict, replay
 
+app = new_app("Check a recording of the robot, or make demonstrations of it.")
+
+
+@app.command(cls=ToolCommand)
+def command(
+    recording: Annotated[
+        Path, typer.Argument(help="The flight.rec that `dipole deploy` wrote.", show_default=False)
+    ],
+    export: Annotated[
+        Path | None, typer.Option(help="Write demonstrations to it.", show_default=False)
+    ] = None,
+    mcap: Annotated[
+        Path | None, typer.Option(help="Write it for Foxglove to it.", show_default=False)
+    ] = None,
+) -> Work:
+    """Make every decision and command of a recording again, and compare."""
+    return lambda: _run(recording.expanduser(), export, mcap)
+
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="dipole replay",
-        description="Make every decision and command of a recording again, and compare.",
-    )
-    parser.add_argument("recording", type=Path, help="the flight.rec that `dipole deploy` wrote")
-    parser.add_argument("--export", type=Path, metavar="OUT", help="write demonstrations to OUT")
-    parser.add_argument("--mcap", type=Path, metavar="OUT", help="write it for Foxglove to OUT")
-    options = parser.parse_args(argv)
-    path = options.recording.expanduser()
+    return run_tool(app, argv, "replay")
+
+
+def _run(path: Path, export: Path | None, mcap: Path | None) -> int:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     if read_format(path) > 1 and not has_end(path):
         print("note: the recording has no end: its process was killed, or its disk was full")
     damage = ""
-    if options.export is not None:
-        damage = _export(path, options.export.expanduser())
-    if options.mcap is not None:
+    if export is not None:
+        damage = _export(path, export.expanduser())
+    if mcap is not None:
         from dipole.deploy.recording.to_mcap import export_mcap  # late: it needs the mcap extra
 
-        count, damage = export_mcap(path, options.mcap.expanduser())
-        print(f"{options.mcap}: {count} messages")
-    if options.export is not None or options.mcap is not None:
+        count, damage = export_mcap(path, mcap.expanduser())
+        print(f"{mcap}: {count} messages")
+    if export is not None or mcap is not None:
         if damage:
             print(f"only what comes before the damage: {damage}")
         return 1 if damage else 0

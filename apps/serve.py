@@ -6,6 +6,7 @@ from typing import Any
 
 from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.server import PolicyServer
@@ -19,13 +20,13 @@ NOT_ENCRYPTED = (
 
 
 def main(argv: list[str]) -> int:
-    return run("serve", argv, serve)
+    return run("serve", argv, serve, sweeps=False)
 
 
 def serve(config: Config) -> int:
     """Load, warm up, listen until Ctrl-C."""
-    server_config = ServerConfig(**config["server"], **{k: config[k] for k in ("host", "port")},
-                                 token=config["token"] or None)  # fmt: skip
+    address = {"host": config["host"], "port": config["port"], "token": config["token"] or None}
+    server_config = from_mapping(ServerConfig, {**config["server"], **address}, "server")
     served = _policy(config)
     server = PolicyServer(served, server_config, log=lambda line: print(line, flush=True))
     if not server_config.is_local:

@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {
     "": "__init__",
     "data": "__init__",
-    "data.core": "__init__ errors registry units",
+    "data.core": "__init__ errors from_mapping plugins registry units",
     "data.loading": "__init__ window_spec",
     "data.transforms": (
         "__init__ column_transform conversion number_columns rotation rotation_arrays "

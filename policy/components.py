@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, TypeVar
 
 from dipole.data.core.errors import ConfigError
@@ -41,21 +40,3 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
                 f"{nearest(option, known)} Known: {', '.join(known)}"
             )
     return component(**given, **options)
-
-
-def configured(kind: type[T], values: Mapping[str, Any], what: str) -> T:
-    """A dataclass of options from plain values. what: its name in messages.
-
-    Raises ConfigError for an unknown option, naming the nearest known one, and for a value that is
-    of no use to it.
-    """
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise ConfigError(
-                f"{what} has no option {key!r}{nearest(key, known)} Known: {', '.join(known)}"
-            )
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigError(f"{what}: {dict(values)} cannot be used: {error}") from error

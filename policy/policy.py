@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
-from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import nearest
+from dipole.data.core.from_mapping import from_mapping
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.components import ENCODERS, HEADS, build
 from dipole.policy.held import HeldActions
@@ -44,13 +43,7 @@ class PolicyConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "PolicyConfig":
-        known = list(cls.__dataclass_fields__)
-        for key in values:
-            if key not in known:
-                raise ConfigError(
-                    f"a policy has no entry {key!r}{nearest(key, known)} Known: {', '.join(known)}"
-                )
-        return cls(**values)
+        return from_mapping(cls, values, "policy")
 
 
 class Policy(nn.Module):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
-from dipole.policy.components import configured
 from dipole.policy.exported import ExportedPolicy, is_export, load_exported
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import RUNTIMES, cuda_graph
@@ -101,7 +101,7 @@ def set_solver(policy: Policy, values: Mapping[str, Any]) -> None:
         return
     if policy.solver is None:
         raise ConfigError(f"the policy's head {policy.config.head['name']!r} has no solver to set")
-    policy.head.solver = configured(SolverConfig, {**asdict(policy.solver), **given}, "the solver")
+    policy.head.solver = from_mapping(SolverConfig, {**asdict(policy.solver), **given}, "solver")
     policy.head.check_solver()
 
 
@@ -144,9 +144,7 @@ def _load_export(
 ) -> ExportedPolicy:
     exported = load_exported(folder, None if runtime == AUTO else runtime)
     built_in = asdict(exported.solver)
-    for key, value in asdict(
-        configured(SolverConfig, {**built_in, **solver}, "the solver")
-    ).items():
+    for key, value in asdict(from_mapping(SolverConfig, {**built_in, **solver}, "solver")).items():
         if built_in[key] != value:
             raise ConfigError(
                 f"solver.{key}={value}: the export's solver is part of it, with "

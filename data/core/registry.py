@@ -1,6 +1,7 @@
 """Components by name: encoders, denoisers, heads, solvers, environments, transforms.
 
-It lives in the lowest room because every room above it registers by name. A name is all that a file
+It lives in the lowest package because every one above it registers by name, plugins too
+(`plugins.py`): they are imported before a name is said to be unknown. A name is all that a file
 may hold: loading a configuration or a checkpoint never imports or calls what the file says.
 """
 
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.plugins import load_plugins
 
 T = TypeVar("T")
 
@@ -46,14 +48,18 @@ class Registry(Generic[T]):
         return register
 
     def names(self) -> list[str]:
+        load_plugins()
         return sorted(self._table)
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._table:
+            load_plugins()
         return name in self._table
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._table:
+        if name not in self:
             hint = nearest(str(name), self._table) or ";"
             known = ", ".join(self.names()) or "none"
-            raise ConfigError(f"unknown {self.what} {name!r}{hint} Known: {known}")
+            failures = "".join(f". Plugin {failure}" for failure in load_plugins().values())
+            raise ConfigError(f"unknown {self.what} {name!r}{hint} Known: {known}{failures}")
         return self._table[name]

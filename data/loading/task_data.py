@@ -13,11 +13,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 from dipole.data.loading.features import Feature, Features
 from dipole.data.loading.mixture.mixture import Mixture, MixturePart
 from dipole.data.loading.task_part import OpenedPart, PartConfig, TaskPart
 from dipole.data.loading.window_source import WindowSource
 from dipole.data.loading.window_spec import WindowSpec
+
+KEYS = (
+    "name",
+    "environment",
+    "dataset",
+    "datasets",
+    "fps",
+    "policy_hz",
+    "normalizer",
+    "observation",
+    "action",
+    "window",
+    "split",
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,10 @@ class TaskData:
 
         Raises ConfigError and DataError, naming the key or the dataset.
         """
+        for key in task:
+            if key not in KEYS:
+                hint = nearest(str(key), KEYS) or "."
+                raise ConfigError(f"there is no task.{key}{hint} Known: {', '.join(KEYS)}")
         for key in ("observation", "action", "window"):
             if not isinstance(task.get(key), Mapping):
                 raise ConfigError(f"task {_name(task)} has no {key}: see docs/data-format.md")

@@ -9,6 +9,7 @@ import numpy as np
 
 from dipole.data.core.episode_numbers import parse_episode_numbers
 from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 from dipole.data.loading.features import Features
 from dipole.data.loading.recorded import as_recorded
@@ -19,7 +20,6 @@ from dipole.data.store.bundle import dataset_path
 from dipole.data.store.store import EpisodeStore
 
 FIELDS = ("path", "name", "weight", "fps", "episodes", "split", "observation", "action")
-SPLIT_FIELDS = ("val_ratio", "seed", "max_train")
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,13 @@ def checked_split(values: Any) -> dict[str, Any]:
     """A task's `split`; raises ConfigError where it is none."""
     if values is None:
         return {}
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"split is {values!r}: a table of {', '.join(SPLIT_FIELDS)} is needed")
-    for name in values:
-        if name not in SPLIT_FIELDS:
-            hint = nearest(str(name), SPLIT_FIELDS) or "."
-            raise ConfigError(f"split has no {name!r}{hint} Known: {', '.join(SPLIT_FIELDS)}")
-    return dict(values)
+    return from_mapping(_split, values, "task.split")
+
+
+def _split(val_ratio: float = 0.02, seed: int = 42, max_train: int | None = None) -> dict[str, Any]:
+    """Parameters of split_episodes; raises ConfigError for what cannot be split by."""
+    split_episodes(1, val_ratio, seed, max_train)
+    return {"val_ratio": val_ratio, "seed": seed, "max_train": max_train}
 
 
 def episode_lengths(store: EpisodeStore) -> np.ndarray:

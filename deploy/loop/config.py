@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 from dipole.deploy.robots.groups import INTERPOLATIONS
 from dipole.deploy.types import OTHERS_AGE, PolicySpec
@@ -129,11 +130,7 @@ class LoopConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LoopConfig":
         """From plain values; raises ConfigError for a name that does not exist."""
-        known = [entry.name for entry in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"the loop has no setting {name!r}{nearest(name, known)}")
-        return cls(**values)
+        return from_mapping(cls, values, "deploy")
 
     def resolved(self, policy: PolicySpec | None = None) -> "ResolvedLoopConfig":
         """The same with numbers for both rates.

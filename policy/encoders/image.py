@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import ConfigError
-from dipole.policy.components import ENCODERS, configured
+from dipole.data.core.from_mapping import from_mapping
+from dipole.policy.components import ENCODERS
 from dipole.policy.context import Context
 from dipole.policy.encoders.absence import AbsentCameras
 from dipole.policy.encoders.augment import Augmentation
@@ -67,9 +68,8 @@ class ImageEncoder(nn.Module):
                 "Choose the encoder state, or a task with a feature of kind image"
             )
         shapes = {name: observed[name].shape for name in self.cameras}
-        self.views = _views(
-            shapes, resize, crop, configured(Augmentation, augment or {}, "augment")
-        )
+        augmentation = from_mapping(Augmentation, augment or {}, "policy.encoder.augment")
+        self.views = _views(shapes, resize, crop, augmentation)
         read = readout or {"name": "spatial_softmax"}
         eyes = [SHARED] if share else self.cameras
         self.eyes = NamedModules({name: Eye(backbone, read, dim, frozen) for name in eyes})

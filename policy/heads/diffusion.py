@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
-from dipole.policy.components import DENOISERS, HEADS, build, configured
+from dipole.data.core.from_mapping import from_mapping
+from dipole.policy.components import DENOISERS, HEADS, build
 from dipole.policy.context import Context
 from dipole.policy.noise import Generators, draw_noise
 from dipole.policy.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
@@ -48,8 +49,8 @@ class DiffusionHead(nn.Module):
     ) -> None:
         super().__init__()
         self.counts_padding = counts_padding
-        self.schedule = configured(ScheduleConfig, schedule or {}, "the head's schedule")
-        self.solver = configured(SolverConfig, solver or {}, "the solver")
+        self.schedule = from_mapping(ScheduleConfig, schedule or {}, "policy.head.schedule")
+        self.solver = from_mapping(SolverConfig, solver or {}, "policy.head.solver")
         if self.schedule.clip_sample and action.normalize != "limits":
             raise ConfigError(
                 f"clip_sample clips actions to [-1, 1], but they are normalised by "

@@ -1,13 +1,13 @@
 """How a policy is trained: the published recipe, with everything a run may change."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.memory import read_bytes
 from dipole.data.core.registry import nearest
-from dipole.policy.components import configured
 from dipole.policy.training.settings import PRECISIONS
 
 
@@ -106,11 +106,4 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """From plain values; an unknown key is an error that names the nearest."""
-        known = [f.name for f in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"there is no train.{key}{nearest(key, known)}")
-        given = dict(values)
-        given["betas"] = tuple(given.get("betas", cls.betas))
-        given["ema"] = configured(EMAConfig, given.get("ema", {}), "train.ema")
-        return cls(**given)
+        return from_mapping(cls, values, "train")

@@ -2,14 +2,26 @@
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from dipole.apps.compose import compose, run
+from dipole.apps.compose.application import computes_alone
+from dipole.apps.compose.configuration import checking
+from dipole.apps.compose.explanation import key_comments
+from dipole.apps.compose.options import Options
+from dipole.apps.compose.overrides import keys_of
 from dipole.apps.errors import UsageError
 from dipole.data.core.errors import DataError
+
+COMPOSED = json.loads((Path(__file__).parent / "composed.json").read_text())
 
 MINE = """
 name: mine
@@ -24,12 +36,6 @@ def my_configs(tmp_path):
     (folder / "task").mkdir(parents=True)
     (folder / "task" / "mine.yaml").write_text(MINE)
     return folder
-
-
-def jobs_of(config_name, argv):
-    configs = []
-    assert run(config_name, argv, lambda config: configs.append(config) or 0) == 0
-    return configs
 
 
 def refusal(config_name, *argv):
@@ -135,37 +141,6 @@ def test_a_path_with_spaces_can_be_quoted():
     assert compose("train", ['dataset="a b/c (1).zarr"'])["dataset"] == "a b/c (1).zarr"
 
 
-def test_a_sweep_runs_every_combination_each_in_its_own_folder():
-    jobs = jobs_of("train", ["-m", "policy=unet,unet_small", "train.seed=0,1", "output=sweep"])
-    assert [(job["policy"]["name"], job["train"]["seed"], job["output"]) for job in jobs] == [
-        ("unet", 0, "sweep/0"),
-        ("unet", 1, "sweep/1"),
-        ("unet_small", 0, "sweep/2"),
-        ("unet_small", 1, "sweep/3"),
-    ]
-
-
-def test_the_jobs_of_a_sweep_share_one_folder_by_default():
-    jobs = jobs_of("train", ["-m", "policy=glob(*)"])
-    assert [job["overrides"]["policy"] for job in jobs] == choices("policy")
-    assert [Path(job["output"]).name for job in jobs] == [str(i) for i in range(len(jobs))]
-    assert len({Path(job["output"]).parent for job in jobs}) == 1
-
-
-def test_a_failing_job_does_not_stop_the_sweep(capsys):
-    seeds = []
-
-    def job(config):
-        seeds.append(config["train"]["seed"])
-        if config["train"]["seed"] == 0:
-            raise DataError("damaged")
-        return 0
-
-    assert run("train", ["--multirun", "train.seed=0,1"], job) == 1
-    assert seeds == [0, 1]
-    assert "job 0 failed: damaged" in capsys.readouterr().err
-
-
 def test_without_multirun_the_job_s_exit_code_is_returned():
     assert run("train", [], lambda config: 3) == 3
 
@@ -203,6 +178,164 @@ def test_composing_leaves_no_trace(tmp_path, monkeypatch):
     """No output folders, no change of directory, no logging handlers: hydra's usual ones."""
     monkeypatch.chdir(tmp_path)
     handlers = list(logging.getLogger().handlers)
-    jobs_of("train", ["-m", "train.seed=0,1"])
+    assert run("train", ["train.seed=1"], lambda config: 0) == 0
     assert (Path.cwd(), list(tmp_path.iterdir())) == (tmp_path, [])
     assert logging.getLogger().handlers == handlers
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_an_exception_of_the_job_is_the_job_s_own(capsys):
+    """Hydra would print it and exit."""
+
+    def job(config):
+        raise DataError("damaged")
+
+    with pytest.raises(DataError, match="damaged"):
+        run("train", [], job)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_key_that_is_given_twice_is_refused():
+    assert refusal("train", "train.seed=1", "train.seed=2") == "train.seed is given twice"
+    assert compose("train", ["~train.wandb", "+train.wandb=true"])["train"]["wandb"] is True
+
+
+def flat(node, prefix=""):
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    return {k: v for name in node for k, v in flat(node[name], f"{prefix}.{name}").items()}
+
+
+@pytest.mark.parametrize("words", COMPOSED)
+def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
+    """composed.json is of the layout in which each policy's file held everything."""
+    name, *argv = words.split()
+    config = compose(name, argv)
+    if "output" in config:
+        config["output"] = config["output"].split("/20")[0]
+    now, before = flat(config), flat(COMPOSED[words])
+    assert {key: now[key] for key in before} == before
+    new = set(now) - set(before) - {".overrides"} - {k for k in now if k.startswith(".overrides.")}
+    assert new <= {
+        ".train.validation_windows",
+        ".train.memory_limit",
+        ".policy.head.counts_padding",
+    }
+
+
+def test_a_user_s_training_settings_win_over_the_policy_s_recipe(my_configs):
+    (my_configs / "train").mkdir()
+    (my_configs / "train/mine.yaml").write_text("batch_size: 7\n")
+    argv = ["--config-dir", str(my_configs), "train=mine", "policy=unet"]
+    train = compose("train", argv)["train"]
+    assert (train["batch_size"], train["steps"], train["warmup_steps"]) == (7, 100_000, 500)
+
+
+def test_a_policy_of_the_user_s_own_needs_no_recipe(my_configs):
+    (my_configs / "policy").mkdir()
+    (my_configs / "policy/mine.yaml").write_text("defaults: [unet_small, _self_]\nname: mine\n")
+    config = compose("train", ["--config-dir", str(my_configs), "policy=mine"])
+    assert (config["policy"]["name"], config["train"]["steps"]) == ("mine", 7000)
+    config = compose("train", ["--config-dir", str(my_configs), "policy=mine", "recipe=unet"])
+    assert config["train"]["steps"] == 100_000
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("hydra/launcher=joblibb", "did you mean 'joblib'?"),
+        ("hydra/launcher=ray", "pip install 'hydra-ray-launcher'"),
+        ("hydra.sweeper.max_batch=3", "did you mean 'hydra.sweeper.max_batch_size'?"),
+        ("hydra.launcher.n_jobs=2", "unknown key 'hydra.launcher.n_jobs'"),
+    ],
+)
+def test_hydra_s_own_settings_are_checked_too(typed, remedy):
+    assert remedy in refusal("train", typed)
+
+
+ALL = [
+    ("train", ["policy=unet"]),
+    ("train", ["policy=unet_small"]),
+    ("train", ["policy=unet_image", "task=pusht_image"]),
+    ("train", ["policy=unet_image_small"]),
+    ("train", ["policy=unet_image_pretrained"]),
+    ("evaluate", ["solver=ddpm"]),
+    ("deploy", ["deploy=rtc"]),
+    ("deploy", ["deploy=cross_fade", "solver=ddim"]),
+    ("deploy", ["deploy=ensemble"]),
+    ("serve", []),
+    ("export", []),
+    ("bench", []),
+    ("record", []),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), ALL)
+def test_each_setting_is_explained(name, words):
+    with checking(name, Options([])) as checker:
+        comments = key_comments(checker, words)
+        settings = OmegaConf.to_container(checker.compose(words))
+    keys = [key for key in keys_of(settings) if not key.rpartition(".")[2].isdigit()]
+    open_ended = "train.learning_rates."
+    assert [k for k in keys if k not in comments and not k.startswith(open_ended)] == []
+
+
+def test_help_of_a_key_says_what_its_comment_says(capsys):
+    assert run("train", ["--help", "train.warmup_steps"], lambda c: pytest.fail("a job ran")) == 0
+    assert capsys.readouterr().out == (
+        "train.warmup_steps=500\n  during which the learning rate rises from 0\n"
+    )
+
+
+def test_help_of_a_key_has_its_present_value_and_choices(capsys):
+    assert run("train", ["policy=unet", "--help", "policy", "train.steps"], lambda c: 1) == 0
+    shown = capsys.readouterr().out
+    assert f"  choices: policy={'|'.join(choices('policy'))}\n" in shown
+    assert "  policy.denoiser.time_embed_dim=256  # numbers that stand for the noise level" in shown
+    assert "train.steps=100000\n  updates of the weights" in shown
+
+
+def test_help_of_a_user_s_key_is_the_user_s_comment(my_configs, capsys):
+    file = my_configs / "task/mine.yaml"
+    file.write_text("name: mine\nspeed: 3 # of the belt, m/s\nwindow: {horizon: 16}\n")
+    argv = ["--config-dir", str(my_configs), "task=mine", "--help", "task.speed"]
+    assert run("train", [*argv, "task.window.horizon"], lambda c: 1) == 0
+    shown = capsys.readouterr().out
+    assert "task.speed=3\n  of the belt, m/s" in shown
+    assert "task.window.horizon=16\n  actions of a chunk" in shown  # as the shipped tasks say
+
+
+def test_help_of_an_unknown_key_names_the_nearest():
+    with pytest.raises(UsageError, match=r"did you mean 'train\.steps'"):
+        run("train", ["--help", "train.stesp"], lambda config: 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "alone"),
+    [
+        ("train", [], True),
+        ("train", ["train.workers=2"], False),
+        ("train", ["evaluate.workers=1"], False),
+        ("evaluate", ["checkpoint=x"], False),
+    ],
+)
+def test_threads_spin_only_where_training_is_alone(name, words, alone):
+    assert computes_alone(name, compose(name, words)) is alone
+
+
+def test_the_waiting_policy_is_set_before_torch_is_imported():
+    code = (
+        "import os, sys\n"
+        "from dipole.apps.compose import run\n"
+        "def job(config):\n"
+        "    print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)\n"
+        "run('train', sys.argv[1:], job)\n"
+        "import dipole.apps.train, dipole.apps.evaluate, dipole.apps.export, dipole.apps.bench\n"
+        "import dipole.apps.record, dipole.apps.deploy, dipole.apps.serve\n"
+        "print('torch' in sys.modules)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    for words, policy in (([], "None"), (["evaluate.workers=2"], "PASSIVE")):
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split("\n")[:2] == [f"{policy} False", "False"]

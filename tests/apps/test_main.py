@@ -129,17 +129,16 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
-@pytest.mark.parametrize(
-    ("words", "sleeping"),
-    [
-        (["train", "train.workers=0", "task=pusht_state"], False),
-        (["train", "train.workers=2"], True),
-        (["train", "evaluate.workers=1"], True),
-        (["evaluate", "checkpoint=x"], True),
-    ],
-)
-def test_training_alone_lets_threads_spin(monkeypatch, words, sleeping):
+def test_composed_commands_decide_how_threads_wait_by_their_configuration(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setattr(command, "_dispatch", lambda argv: 0)
-    command.main(words)
-    assert os.environ.get("OMP_WAIT_POLICY") == ("PASSIVE" if sleeping else None)
+    give(monkeypatch, lambda argv: 0)
+    command.main(["train"])
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "trian.steps=1"], ["data", "--colour"], ["doctor", "x"]]
+)
+def test_a_mistyped_command_line_exits_with_2_whoever_reads_it(words, capsys):
+    assert command.main(words) == 2
+    assert capsys.readouterr().err.startswith(f"dipole {words[0]}: ")

@@ -79,7 +79,9 @@ def folder(tmp_path_factory):
 
 def train(folder, output, *words, normalizer="merged"):
     config_dir = ["--config-dir", str(folder / normalizer)]
-    return main(["train", *config_dir, *WORDS, f"output={output}", *words])
+    given = {word.partition("=")[0] for word in words}
+    usual = [word for word in WORDS if word.partition("=")[0] not in given]
+    return main(["train", *config_dir, *usual, f"output={output}", *words])
 
 
 @pytest.fixture(scope="module")

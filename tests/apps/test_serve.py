@@ -52,11 +52,15 @@ def test_no_option_prints_the_token(monkeypatch, capsys, where, command, option)
     assert "***" in said.out or "token=${oc.env:DIPOLE_TOKEN,null}" in said.out
 
 
-def test_a_sweep_names_its_settings_without_the_token(tmp_path, capsys):
-    words = [f"token={SECRET}", "arm=maybe", "seed=0,1", f"output={tmp_path}", "--multirun"]
-    assert main(["deploy", *words]) == 1
+def test_what_names_settings_hides_the_token(tmp_path, capsys):
+    words = [f"token={SECRET}", "checkpoint=x"]
+    assert main(["deploy", *words, "seed=0,1", f"output={tmp_path}", "--multirun"]) == 2
+    assert main(["deploy", *words, "--cfg"]) == 0
+    assert main(["serve", *words, "--help"]) == 0
+    assert main(["serve", *words, "--help", "token"]) == 0
     said = capsys.readouterr()
-    assert "job 0 of 0-1: token=*** arm=maybe seed=0" in said.err
+    assert "one job at a time" in said.err
+    assert "token=***" in said.out
     assert SECRET not in said.out + said.err
 
 

@@ -13,6 +13,7 @@ from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
 from dipole.policy.training import precision
 from dipole.policy.training.logs import read_log
+from dipole.policy.training.run_folder import resumed_run_folder
 
 TINY = [
     "policy.denoiser.down_dims=[8,16]",
@@ -134,6 +135,73 @@ def test_a_resumed_run_can_be_lengthened(dataset, tmp_path):
     assert checkpoints_of(tmp_path / "run")[-1].name == "00000003"
 
 
+def said_of(capsys):
+    return capsys.readouterr().out
+
+
+def test_resuming_with_fewer_steps_than_are_made_says_so(run, capsys):
+    assert main(["train", f"resume={run}", "train.steps=3", "train.evaluate_every=0"]) == 0
+    assert f"nothing to do: {run} is already trained for 4 steps" in said_of(capsys)
+
+
+def test_resuming_with_more_steps_says_how_the_learning_rate_goes_up(dataset, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert train(dataset, output, "train.steps=6", "train.warmup_steps=1") == 0
+    assert "the learning rate" not in said_of(capsys)
+    assert main(["train", f"resume={output}", "train.steps=12"]) == 0
+    assert (
+        "the learning rate goes up again, from 4.8e-05 to 2.9e-04: its schedule now spans 12"
+        in (said_of(capsys))
+    )
+    assert main(["train", f"resume={output}"]) == 0  # what it was lengthened to is kept
+    assert "already trained for 12 steps, and train.steps=12 asks for no more" in said_of(capsys)
+
+
+def test_interpolations_are_resolved_on_resuming(dataset, tmp_path, monkeypatch):
+    output = tmp_path / "run"
+    assert train(dataset, output, "train.steps=1") == 0
+    monkeypatch.setenv("WHERE", str(dataset))
+    words = ["dataset=${oc.env:WHERE}", "train.steps=2", "task.name=${policy.name}_again"]
+    assert main(["train", f"resume={output}", *words]) == 0
+    config = json.loads((output / "run.json").read_text())["config"]
+    assert (config["dataset"], config["task"]["name"]) == (str(dataset), "unet_small_again")
+
+
+def test_a_run_that_trains_is_not_resumed_beside_it(run, capsys):
+    with resumed_run_folder(run):
+        assert main(["train", f"resume={run}"]) == 1
+    assert "another process trains it at present" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["+task.window.n_obs_step=2"], "did you mean 'n_obs_steps'"),
+        (["task.window.horizon=long"], "horizon is 'long'"),
+        (
+            ["+task.split.val_ration=0.1"],
+            "there is no task.split.val_ration, did you mean 'val_ratio'",
+        ),
+        (["task.split.seed=x"], "task.split.seed is 'x': a whole number is needed"),
+        (["task.split=3"], "task.split is 3: settings by name are needed"),
+        (["+task.splitt={}"], "there is no task.splitt, did you mean 'split'"),
+        (["+train.stepps=3"], "there is no train.stepps, did you mean 'steps'"),
+        (["train.accumulate=two"], "train.accumulate is 'two': a whole number is needed"),
+        (["+train.ema.powr=1"], "there is no train.ema.powr, did you mean 'power'"),
+        (
+            ["+policy.head.solver.step=1"],
+            "there is no policy.head.solver.step, did you mean 'steps'",
+        ),
+        (["+policy.encodr={}"], "there is no policy.encodr, did you mean 'encoder'"),
+    ],
+)
+def test_typing_errors_in_a_task_or_policy_name_the_nearest(dataset, words, said, tmp_path, capsys):
+    assert train(dataset, tmp_path / "run", *words) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_never_overwritten(run, dataset, capsys):
     before = (run / "log.jsonl").read_text()
     assert train(dataset, run, "train.steps=9") == 1
@@ -181,7 +249,7 @@ def test_without_a_simulator_the_robot_comes_next(dataset, tmp_path, capsys, mon
     assert train(dataset, output, "task.environment=null", "train.steps=1") == 0
     assert f"try it with: dipole deploy checkpoint={output}" in capsys.readouterr().out
     monkeypatch.setattr(
-        "dipole.apps.evaluate.load_runnable", lambda *_, **__: pytest.fail("loaded")
+        "dipole.deploy.evaluation.checkpoint.load_runnable", lambda *_, **__: pytest.fail("loaded")
     )
     assert main(["evaluate", f"checkpoint={output}"]) == 1
     assert "of a task without a simulator: give environment=NAME" in capsys.readouterr().err
@@ -196,6 +264,32 @@ def test_whether_bf16_is_faster_is_decided_once(dataset, tmp_path, monkeypatch):
     assert read_config(checkpoints_of(output)[-1])["train"]["amp"] is True
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hydra/launcher=joblib", "train.seed=0,1", "train.steps=1,2"],
+        [
+            "hydra/sweeper=optuna",
+            "hydra/launcher=joblib",
+            "hydra.sweeper.n_trials=4",
+            "train.learning_rate=tag(log,interval(1e-5,1e-3))",
+            "train.steps=2",
+        ],
+    ],
+)
+def test_a_sweep_of_four_short_trainings_says_their_losses(dataset, tmp_path, words):
+    assert train(dataset, tmp_path / "sweep", "--multirun", *words) == 0
+    rows = json.loads((tmp_path / "sweep/sweep.json").read_text())
+    assert [row["state"] for row in rows] == ["done"] * 4
+    for row in rows:
+        log = read_log(tmp_path / "sweep" / str(row["job"]) / "log.jsonl")
+        losses = [line["validation/loss_ema"] for line in log if "validation/loss_ema" in line]
+        assert row["score"] == min(losses)
+        assert row["score_name"] == "best validation loss"
+
+
+@pytest.mark.slow
 def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):
     words = ["train.steps=1", "train.seed=0,1", "--multirun"]
     assert train(dataset, tmp_path / "sweep", *words) == 0

@@ -1,4 +1,4 @@
-"""Several datasets become one: `dipole data convert A OUT also=B`."""
+"""Several datasets become one: `dipole data convert A OUT --also B`."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def write(path, lengths, first=0.0, fps=10.0, keys=("state", "action"), environm
 
 def test_episodes_follow_one_another_with_their_tasks(tmp_path):
     a, b = write(tmp_path / "a.zarr", [3, 2]), write(tmp_path / "b.zarr.zip", [4], first=7)
-    assert main(["data", "convert", str(a), str(tmp_path / "c.zarr"), f"also={b}"]) == 0
+    assert main(["data", "convert", str(a), str(tmp_path / "c.zarr"), f"--also={b}"]) == 0
     store = EpisodeStore.open(tmp_path / "c.zarr")
     assert store.episode_ends.tolist() == [3, 5, 9]
     assert store["action"][:, 0].tolist() == [0, 0, 0, 1, 1, 7, 7, 7, 7]
@@ -51,8 +51,8 @@ def test_what_a_dataset_does_not_record_can_be_said(tmp_path):
         tmp_path / "a.zarr", [3], fps=None, environment=None, keys=("state", "extra", "action")
     )
     b, out = write(tmp_path / "b.zarr", [4]), tmp_path / "c.zarr"
-    said = ["keys=state,action", "fps=10", "environment=arm"]
-    assert main(["data", "convert", str(a), str(out), f"also={b}", *said]) == 0
+    said = ["--keys=state,action", "--fps=10", "--environment=arm"]
+    assert main(["data", "convert", str(a), str(out), f"--also={b}", *said]) == 0
     store = EpisodeStore.open(out)
     assert store.episode_ends.tolist() == [3, 7]
     assert set(store.keys()) == {"state", "action"}
@@ -61,21 +61,21 @@ def test_what_a_dataset_does_not_record_can_be_said(tmp_path):
 
 def test_it_can_be_said_of_one_dataset_alone(tmp_path):
     a, out = write(tmp_path / "a.zarr", [3], fps=None, environment=None), tmp_path / "c.zarr"
-    assert main(["data", "convert", str(a), str(out), "fps=12.5", "environment=arm"]) == 0
+    assert main(["data", "convert", str(a), str(out), "--fps=12.5", "--environment=arm"]) == 0
     assert (EpisodeStore.open(out).fps, EpisodeStore.open(out).environment) == (12.5, {"id": "arm"})
 
 
 @pytest.mark.parametrize(
     ("word", "answer"),
     [
-        ("fps=20", "recorded at 10 frames a second, not 20"),
-        ("environment=leg", "recorded in 'arm', not in 'leg'"),
-        ("fps=fast", "positive number of frames a second"),
-        ("fps=-1", "positive number of frames a second"),
-        ("keys=joints,action", "a.zarr: no key 'joints'"),
+        ("--fps=20", "recorded at 10 frames a second, not 20"),
+        ("--environment=leg", "recorded in 'arm', not in 'leg'"),
+        ("--fps=fast", "--fps"),
+        ("--fps=-1", "--fps -1: a positive number is needed"),
+        ("--keys=joints,action", "a.zarr: no key 'joints'"),
     ],
 )
 def test_what_is_said_may_not_contradict_what_is_recorded(tmp_path, capsys, word, answer):
     a, b = write(tmp_path / "a.zarr", [3]), write(tmp_path / "b.zarr", [3])
-    assert main(["data", "convert", str(a), str(tmp_path / "c.zarr"), f"also={b}", word]) != 0
+    assert main(["data", "convert", str(a), str(tmp_path / "c.zarr"), f"--also={b}", word]) != 0
     assert answer in capsys.readouterr().err

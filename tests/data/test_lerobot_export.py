@@ -347,7 +347,7 @@ def test_nothing_is_overwritten_and_frame_rates_are_needed(tmp_path):
 def test_the_command_exports(tmp_path):
     source = str(corpus.write_v21(tmp_path / "source", [7, 5]))
     theirs, back = str(tmp_path / "theirs"), str(tmp_path / "back.zarr")
-    assert main(["data", "convert", source, theirs, "to=lerobot", "keys=action"]) == 0
+    assert main(["data", "convert", source, theirs, "--to=lerobot", "--keys=action"]) == 0
     assert main(["data", "convert", theirs, back]) == 0
-    assert main(["data", "convert", source, "x", "to=lerobt"]) == 2
+    assert main(["data", "convert", source, "x", "--to=lerobt"]) == 2
     assert EpisodeStore.open(back).keys() == ["action"]

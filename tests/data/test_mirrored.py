@@ -35,7 +35,7 @@ def write(path, lengths=(3, 2), **more):
 
 def test_the_mirrored_episodes_follow_with_their_tasks(tmp_path):
     a, out = write(tmp_path / "a.zarr"), tmp_path / "both.zarr"
-    assert main(["data", "convert", str(a), str(out), "mirror=pusht"]) == 0
+    assert main(["data", "convert", str(a), str(out), "--mirror=pusht"]) == 0
     before, after = EpisodeStore.open(a), EpisodeStore.open(out)
     assert after.episode_ends.tolist() == [3, 5, 8, 10]
     assert after.tasks == ["3 frames", "2 frames"] * 2
@@ -47,8 +47,8 @@ def test_the_mirrored_episodes_follow_with_their_tasks(tmp_path):
 def test_keys_and_episodes_are_chosen_before_the_mirror(tmp_path):
     a = write(tmp_path / "a.zarr", joint=lambda n: np.zeros((n, 1), np.float32))
     out = tmp_path / "both.zarr"
-    assert main(["data", "convert", str(a), str(out), "mirror=pusht"]) != 0
-    words = ["mirror=pusht", "keys=state,action", "episodes=1"]
+    assert main(["data", "convert", str(a), str(out), "--mirror=pusht"]) != 0
+    words = ["--mirror=pusht", "--keys=state,action", "--episodes=1"]
     assert main(["data", "convert", str(a), str(out), *words]) == 0
     assert EpisodeStore.open(out).episode_ends.tolist() == [2, 4]
 

@@ -190,7 +190,7 @@ def test_every_element_that_is_operated_has_a_name(browser, robot):
 
 def test_push_t_is_drawn_from_its_state(browser, tmp_path):
     page = tmp_path / "pusht.html"
-    main(["view", "bundled:pusht", "episodes=0", f"output={page}"])
+    main(["view", "bundled:pusht", "--episodes=0", f"--output={page}"])
     state = EpisodeStore.open("bundled:pusht")["state"][40]
     browser.open(page, "#episode=0&frame=40")
     canvas = "document.querySelector('.paper canvas')"

@@ -1,0 +1,15 @@
+"""`dipole data`: look into a dataset, view it, validate it, and convert others' into one."""
+
+from dipole.apps.data import convert, info, validate, view
+from dipole.apps.tools import ToolCommand, new_app, run_tool
+
+app = new_app("Look into a dataset of demonstrations, check it, or bring in one of others.")
+app.command("info", cls=ToolCommand)(info.info)
+app.command("validate", cls=ToolCommand)(validate.validate)
+app.command("view", cls=ToolCommand)(view.view)
+app.command("convert", cls=ToolCommand)(convert.convert)
+
+
+def main(argv: list[str]) -> int:
+    """Run `dipole data ARGV`. Returns 0, or 1 where `validate` found problems."""
+    return run_tool(app, argv, "data")

@@ -1,0 +1,131 @@
+"""`dipole.train` and `dipole.evaluate`: what the commands do, called from Python.
+
+import dipole
+
+run = dipole.train(task="pusht_state", policy="unet_small", train={"steps": 200})
+print(dipole.evaluate(run.checkpoint, episodes=50).metrics["success_rate"])
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dipole.apps.compose.configuration import Config, checking, leaves, plain, require_values
+from dipole.apps.compose.options import Options
+from dipole.apps.compose.overrides import OverrideChecker, keys_of, nearest_key
+from dipole.apps.errors import UsageError
+from dipole.data.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dipole.envs.evaluation import Evaluation
+    from dipole.policy.training.result import TrainResult
+
+WHOLE = "task"  # the group that a mapping with an observation replaces: a task of the user's own
+
+
+def train(
+    config: Mapping[str, Any] | None = None,
+    *,
+    config_dir: str | Path | None = None,
+    **settings: Any,
+) -> "TrainResult":
+    """Train a policy, or with `resume=FOLDER` go on with a run.
+
+    config: Settings as a mapping, in the form of the keywords, which win over it.
+    config_dir: A folder of choices of your own: task="mine" is its task/mine.yaml.
+    settings: The settings of `dipole train --help`. A group takes the name of a choice, as
+        policy="unet", or a mapping of what differs, as train={"steps": 200}, or in a list both,
+        policy=["unet", {"denoiser": {"kernel_size": 3}}]. A task of your own may be given whole, as
+        a mapping.
+
+    Returns the run's folder, newest checkpoint, step and scores. Raises ConfigError for settings
+    that there are not, or cannot work.
+    """
+    from dipole.apps.train import train_run
+
+    return train_run(composed("train", {**(config or {}), **settings}, config_dir))
+
+
+def evaluate(checkpoint: str | Path, **settings: Any) -> "Evaluation":
+    """Score a checkpoint in its simulator.
+
+    checkpoint: A run's folder (its newest checkpoint), one checkpoint's folder, or an export.
+    settings: Those of `dipole evaluate --help`: episodes=50, seed=0, solver={"steps": 10}, ...
+        With output=FOLDER metrics, video and picture are written there; without it nothing is.
+
+    Returns an Evaluation: `metrics` is what `metrics.json` holds, `episodes` each one's result.
+    """
+    import dipole.envs  # noqa: F401  simulators register themselves
+    from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
+
+    quiet = {} if "output" in settings else {"video_episodes": 0, "picture": False}
+    config = composed("evaluate", {"checkpoint": str(checkpoint), **quiet, **settings})
+    evaluation = evaluate_checkpoint(config)
+    if "output" in settings:
+        evaluation.save(Path(config["output"]).expanduser())
+    return evaluation
+
+
+def composed(
+    config_name: str, settings: Mapping[str, Any], config_dir: str | Path | None = None
+) -> Config:
+    """The plain configuration of a command, as its command line would compose it.
+
+    Raises ConfigError for what there is not, with the nearest name.
+    """
+    folders = () if config_dir is None else (Path(config_dir),)
+    try:
+        with checking(config_name, Options([], config_dirs=folders)) as checker:
+            choices, values = _split(checker, settings)
+            words = [f"{group}={choice}" for group, choice in choices.items()]
+            checker.check(words, multirun=False)
+            config = checker.compose(words)
+            OmegaConf.set_struct(config, False)
+            for key, value in values:
+                _put(checker, config, key, value)
+            require_values(config_name, config)
+            given = {**choices, **dict(leaves(_plain(dict(values))))}
+            return plain(config) | {"overrides": given}
+    except UsageError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _split(
+    checker: OverrideChecker, settings: Mapping[str, Any]
+) -> tuple[dict[str, str], list[tuple[str, Any]]]:
+    """Choices of groups, and values that replace what the choices say."""
+    choices: dict[str, str] = {}
+    values: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        is_group = key in checker.groups
+        for part in value if is_group and isinstance(value, list | tuple) else [value]:
+            if is_group and isinstance(part, str):
+                choices[key] = part
+            else:
+                values.append((key, part))
+    return choices, values
+
+
+def _put(checker: OverrideChecker, config: DictConfig, key: str, value: Any) -> None:
+    """Set one value, or what a mapping says of several."""
+    known = keys_of(OmegaConf.to_container(config))
+    if key not in known:
+        raise UsageError(f"unknown setting {key!r}{nearest_key(key, [*known, *checker.groups])}")
+    before = OmegaConf.select(config, key)
+    whole = key == WHOLE and isinstance(value, Mapping) and "observation" in value
+    if isinstance(value, Mapping) and OmegaConf.is_dict(before) and len(before) and not whole:
+        for name, part in value.items():
+            _put(checker, config, f"{key}.{name}", part)
+        return
+    OmegaConf.update(config, key, _plain(value), merge=False, force_add=True)
+
+
+def _plain(value: Any) -> Any:
+    """Paths as texts, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value

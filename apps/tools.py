@@ -1,0 +1,104 @@
+"""File tools: `--options` by typer, with the errors and the exit codes of every other command."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from dipole.apps.errors import UsageError
+
+# What typer raises for a mistyped command line; where it lives depends on typer's version.
+_Usage: type[Exception] = typer.BadParameter.__bases__[0]
+OLD_WORD = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
+
+Work = Callable[[], int]  # what a command does, once its options are read; returns the exit code
+
+
+class ToolCommand(TyperCommand):
+    """Refuses what would be overlooked: an option that is given twice, settings without dashes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # a shell that asks how a word may go on
+            self._refuse_old_words(args)
+            self._refuse_repeated(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _refuse_old_words(self, args: list[str]) -> None:
+        options = [name for param in self.params for name in param.opts if name.startswith("--")]
+        for word in args:
+            match = OLD_WORD.fullmatch(word)
+            if match is None or args[: args.index(word)][-1:] in ([name] for name in options):
+                continue  # the value of an option, such as --rename actions=action
+            near = difflib.get_close_matches(f"--{match[1].replace('_', '-')}", options, 1, 0.8)
+            if near:
+                raise UsageError(f"{word!r} is written with dashes: {near[0]} {match[2]}")
+
+    def _refuse_repeated(self, ctx: Any, args: list[str]) -> None:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for param, count in Counter(order).items():
+            if count > 1 and not param.multiple and param.param_type_name == "option":
+                raise UsageError(f"{param.opts[0]} is given {count} times")
+
+
+def new_app(does: str) -> typer.Typer:
+    """An application of typer's with nothing of its own."""
+    return typer.Typer(
+        help=does,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run_tool(app: typer.Typer, argv: list[str], name: str) -> int:
+    """Read the options, then do the work outside of typer, which would catch its interrupts.
+
+    Returns the exit code. Raises UsageError for a mistyped command line.
+    """
+    try:
+        work = app(args=argv, prog_name=f"dipole {name}", standalone_mode=False)
+    except _Usage as error:
+        if not argv or type(error).__name__ == "NoArgsIsHelpError":
+            print(error)
+            return 2
+        raise UsageError(_message(error)) from error
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    if callable(work):
+        return int(work())
+    return int(work or 0)
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    """ "state,action" → state, action."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def pairs(option: str, values: list[str] | None) -> dict[str, str]:
+    """ "OLD=NEW", one or several with commas between, to {OLD: NEW}.
+
+    Raises UsageError for anything else, and for a name that is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in values or []:
+        for part in comma_list(text):
+            name, equals, value = part.partition("=")
+            if not equals or not name or not value:
+                raise UsageError(f"{option} {text}: NAME=VALUE is needed")
+            if name in found:
+                raise UsageError(f"{option}: {name} is given twice")
+            found[name] = value
+    return found
+
+
+def _message(error: Exception) -> str:
+    text = str(getattr(error, "format_message", lambda: error)())
+    return text[0].lower() + text[1:].rstrip(".") if text else type(error).__name__
