@@ -9,7 +9,11 @@ class DipoleError(Exception):
 
 
 class DataError(DipoleError):
-    """A dataset that cannot be read, or may not be trusted."""
+    """A dataset that cannot be read, or may not be trusted; the message is one line."""
+
+    def __init__(self, message: str = "") -> None:
+        # It may quote another library, whose messages have several.
+        super().__init__(" ".join(message.splitlines()) if "\n" in message else message)
 
 
 class CheckpointError(DipoleError):

@@ -1,10 +1,12 @@
-"""Bounds on what compressed chunks of an HDF5 array become: HDF5 itself has none.
+"""Which chunks of an HDF5 array are there, and bounds on what compressed ones become.
 
-A chunk of a few kilobytes can be made to become gigabytes, whatever the array says of its size.
+HDF5 itself has none: a chunk of a few kilobytes can be made to become gigabytes, whatever the array
+says of its size, and a chunk that was never written reads as zeros.
 """
 
 import itertools
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,16 +32,32 @@ def chunk_problem(array: Any) -> str:
     return ""
 
 
-def check_frames(array: Any, start: int, stop: int) -> None:
-    """Raise ValueError if a chunk of frames [start, stop) becomes larger than a chunk is."""
-    if array.chunks is None or _DEFLATE not in _filters(array):
+def stored_chunks(array: Any) -> dict[tuple[int, ...], int]:
+    """Bytes of each stored chunk by its offset; {} for an array without chunks."""
+    sizes: dict[tuple[int, ...], int] = {}
+    if array.chunks is not None:
+        array.id.chunk_iter(lambda chunk: sizes.__setitem__(chunk.chunk_offset, chunk.size))
+    return sizes
+
+
+def check_frames(array: Any, start: int, stop: int, sizes: Mapping[tuple[int, ...], int]) -> None:
+    """Raise ValueError if frames [start, stop) were never written, which HDF5 reads as its fill
+    value, or a chunk of theirs becomes larger than a chunk is.
+
+    sizes: As `stored_chunks` gives them.
+    """
+    if array.chunks is None:
+        if stop > start and not array.id.get_storage_size():
+            raise ValueError("they were never written")
         return
-    size = _chunk_bytes(array)
+    size, deflated = _chunk_bytes(array), _DEFLATE in _filters(array)
     first = range(start - start % array.chunks[0], stop, array.chunks[0])
     rest = [range(0, n, step) for n, step in zip(array.shape[1:], array.chunks[1:], strict=True)]
     for offset in itertools.product(first, *rest):
-        stored = array.id.get_chunk_info_by_coord(offset).size
-        if stored <= HARMLESS:  # also chunks that are not there
+        stored = sizes.get(offset, 0)
+        if not stored:
+            raise ValueError(f"frame {offset[0]} and those after it were never written")
+        if not deflated or stored <= HARMLESS:
             continue
         if stored > size + size // 100 + 2**10:
             raise ValueError(f"a chunk of {size:,} bytes is stored in {stored:,}")

@@ -7,21 +7,26 @@ virtual arrays. All three are refused, on every group and array that is opened.
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem
+from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem, stored_chunks
 from dipole.data.sources.registry import begins_with
-from dipole.data.sources.source import EpisodeRef, TaskSpans
+from dipole.data.sources.source import EpisodeRef
 from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
+from dipole.data.store.tasks import TaskSpans
 
 _LOOKED_AT = 256  # frames that tell whether float64 is needed
 DEEPEST = 6  # groups within each other
 MOST_ENTRIES = 1000  # of one episode
+LARGEST_TEXT = 64 * 2**20  # bytes of an array of names
 _MOST_LINKS = 16  # soft links that lead to each other
+# What h5py raises where a file is damaged.
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, zlib.error)
 
 
 class Hdf5File:
@@ -31,6 +36,7 @@ class Hdf5File:
         import h5py
 
         self.path = path
+        self._sizes: tuple[str, dict[tuple[int, ...], int]] = ("", {})  # of the array read last
         try:
             self._file: Any = h5py.File(path, "r")
         except OSError as error:
@@ -54,17 +60,20 @@ class Hdf5File:
         if group is None:
             return {}
         values = {}
-        for key in list(group.attrs):
+        with self._named(name):
+            keys = list(group.attrs)
+        for key in keys:
             try:
                 values[key] = group.attrs[key]
-            except (OSError, RuntimeError, TypeError, ValueError, KeyError):
+            except _DAMAGE:
                 continue
         return values
 
     def names(self, name: str) -> list[str]:
         """What is in a group, [] where there is no group."""
         group = self.group(name)
-        return [] if group is None else [str(key) for key in group]
+        with self._named(name):
+            return [] if group is None else [str(key) for key in group]
 
     def array(self, name: str) -> Any | None:
         """The array, or None where there is none; raises DataError where it lies elsewhere."""
@@ -73,13 +82,16 @@ class Hdf5File:
         found = self._object(name)
         if not isinstance(found, h5py.Dataset):
             return None
-        storage = found.id.get_create_plist()
-        if storage.get_external_count() or storage.get_layout() == h5py.h5d.VIRTUAL:
+        with self._named(name):
+            storage = found.id.get_create_plist()
+            elsewhere = storage.get_external_count() or storage.get_layout() == h5py.h5d.VIRTUAL
+            # Also whether its shape and dtype can be read, which is taken for granted afterwards.
+            problem = chunk_problem(found) if (found.shape, found.dtype) else ""
+        if elsewhere:
             raise DataError(
                 f"{self.path}: {name} keeps its numbers in other files, which is refused. Copy "
                 "them into the file (h5repack), or leave the key out"
             )
-        problem = chunk_problem(found)
         if problem:
             raise DataError(f"{self.path}: {name} {problem}. Repack the file, or leave the key out")
         return found
@@ -122,19 +134,43 @@ class Hdf5File:
         array = self.array(name)
         if array is None:
             raise DataError(f"{self.path}: there is no {name}: leave the key out")
-        try:
-            check_frames(array, start, stop)
+        with self._named(f"{name}, frames {start} to {stop - 1}"):
+            if self._sizes[0] != name:
+                self._sizes = name, stored_chunks(array)
+            check_frames(array, start, stop, self._sizes[1])
             values: np.ndarray = array[start:stop]
-        except (OSError, RuntimeError, ValueError, TypeError, zlib.error) as error:
-            raise DataError(
-                f"{self.path}: {name}, frames {start} to {stop - 1}: damaged ({error}). Copy the "
-                "file again, or leave the episode out"
-            ) from error
         if len(values) != stop - start:
             raise DataError(f"{self.path}: {name}: {start + len(values)} frames of {stop}")
         return values
 
+    def words(self, name: str) -> list[str] | None:
+        """A list of texts; None where there is no such array, or of something else."""
+        array = self.array(name)
+        if array is None or array.ndim != 1 or array.dtype.kind not in "OS":
+            return None
+        if array.size * array.dtype.itemsize > LARGEST_TEXT:
+            raise DataError(f"{self.path}: {name} has {array.size:,} entries, more than are read")
+        return [_text(entry) for entry in self.read(name, 0, len(array))]
+
+    @contextmanager
+    def _named(self, place: str) -> Iterator[None]:
+        """Raise DataError, naming the place, for what h5py raises at damage."""
+        try:
+            yield
+        except _DAMAGE as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{self.path}: {place or 'its root'}: damaged ({error}). Copy the file again, or "
+                "leave the episode out"
+            ) from error
+
     def _object(self, name: str) -> Any | None:
+        """What has this name, None where nothing has; raises DataError for damage."""
+        with self._named(name):
+            return self._follow(name)
+
+    def _follow(self, name: str) -> Any | None:
         """Follow a name link by link, so that none leads out of the file."""
         import h5py
 
@@ -269,6 +305,10 @@ class Hdf5Episode:
 
     def clip(self, key: str) -> None:
         return None
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _why_not(array: Any) -> str:

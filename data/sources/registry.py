@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -148,12 +149,10 @@ def _root_names(path: Path) -> list[str]:
     from dipole.data.sources.hdf5_file import Hdf5File
 
     try:
-        file = Hdf5File(path)
+        with closing(Hdf5File(path)) as file:
+            return file.names("")
     except DataError:
         return []
-    names = file.names("")
-    file.close()
-    return names
 
 
 def _is_zarr(path: Path) -> bool:

@@ -20,6 +20,7 @@ from dipole.data.sources.source import (
     is_valid_key,
     positive_number,
     task_spans,
+    unknown_to_first,
 )
 
 
@@ -67,9 +68,7 @@ class RobomimicSource:
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         places, _ = self._arrays(ref.name)
         for key in sorted(set(places) - set(self._places)):
-            self._warnings[
-                f"{self._path}: {places[key]} is left out, because the first demo does not have it"
-            ] = None
+            self._warnings[unknown_to_first(self._path, places[key])] = None
         group = f"data/{ref.name}"
         lengths = dict.fromkeys(self._places, ref.n_frames or 0)
         return Hdf5Episode(
@@ -111,10 +110,9 @@ class RobomimicSource:
         """Episodes of each of robomimic's filter keys, mask/train and so on."""
         groups = {}
         for name in self._file.names("mask"):
-            array = self._file.array(f"mask/{name}")
-            if array is None or array.ndim != 1 or array.dtype.kind not in "OS":
+            demos = self._file.words(f"mask/{name}")
+            if demos is None:
                 continue
-            demos = [_text(entry) for entry in array[:]]
             groups[name] = tuple(numbers[demo] for demo in demos if demo in numbers)
             unknown = [demo for demo in demos if demo not in numbers]
             if unknown:
@@ -152,7 +150,3 @@ def _instruction(attributes: dict[str, Any]) -> str:
     words = json_object(attributes.get("problem_info")).get("language_instruction")
     words = words[0] if isinstance(words, list) and words else words
     return words.strip().strip('"') if isinstance(words, str) else ""
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -15,11 +15,10 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.core.registry import nearest
 from dipole.data.store.schema import FrameSchema, check_key
+from dipole.data.store.tasks import TaskSpans
 from dipole.data.store.video import Clip
 
 READ_BYTES = 16 * 2**20  # of frames that are read at once
-
-TaskSpans = tuple[tuple[int, str], ...]  # (first frame within the episode, words); () for no words
 
 
 @dataclass(frozen=True)
@@ -157,6 +156,11 @@ def is_valid_key(key: str) -> bool:
     except DataError:
         return False
     return True
+
+
+def unknown_to_first(path: Path, place: str) -> str:
+    """The warning of a key that only later episodes have."""
+    return f"{path}: {place} is left out, because the first episode does not have it"
 
 
 def task_spans(words: str) -> TaskSpans:

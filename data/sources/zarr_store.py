@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.zip_members import ZIP_ERRORS, check_member
 from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.store import EpisodeStore
@@ -88,16 +89,14 @@ class ExtractedFiles:
             self._files.pop(key)[1].unlink()
         target = Path(self._folder.name) / name.replace("/", "_")
         try:
-            with (
-                zipfile.ZipFile(self._archive) as archive,
-                archive.open(name) as member,
-                open(target, "wb") as written,
-            ):
+            with zipfile.ZipFile(self._archive) as archive:
                 entry = archive.getinfo(name)
+                check_member(entry)
                 if entry.file_size > MOST_EXPANSION * (entry.compress_size + 2**10):
                     raise zipfile.BadZipFile(f"{entry.file_size:,} bytes from few, a bomb")
-                shutil.copyfileobj(member, written, 2**20)
-        except (zipfile.BadZipFile, OSError, KeyError, EOFError, RuntimeError) as error:
+                with archive.open(entry) as member, open(target, "wb") as written:
+                    shutil.copyfileobj(member, written, 2**20)
+        except (*ZIP_ERRORS, OSError, KeyError) as error:
             raise DataError(
                 f"{self._archive}: {name} cannot be taken out of the zip ({error}). Copy the "
                 "dataset again, or see whether the disk is full"

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.source import Source, SourceEpisode, TaskSpans, frame_ranges
+from dipole.data.sources.source import Source, SourceEpisode, frame_ranges
 from dipole.data.store.schema import FrameSchema
+from dipole.data.store.tasks import TaskSpans
 from dipole.data.store.video import PacketTable, VideoError, video_error
 
 

@@ -16,8 +16,9 @@ from dipole.data.export.lerobot.statistics import (
 )
 from dipole.data.export.lerobot.tables import column, data_schema
 from dipole.data.export.lerobot.videos import write_video
-from dipole.data.sources.source import SourceEpisode, SourceInfo, TaskSpans, frame_ranges
+from dipole.data.sources.source import SourceEpisode, SourceInfo, frame_ranges
 from dipole.data.store.schema import FrameSchema
+from dipole.data.store.tasks import TaskSpans
 
 Row = dict[str, Any]
 

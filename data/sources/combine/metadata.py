@@ -5,14 +5,8 @@ from dataclasses import replace
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
-from dipole.data.sources.source import (
-    EpisodeRef,
-    Source,
-    SourceEpisode,
-    SourceInfo,
-    TaskSpans,
-    task_spans,
-)
+from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo, task_spans
+from dipole.data.store.tasks import TaskSpans
 
 
 def with_missing_metadata(

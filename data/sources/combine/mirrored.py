@@ -14,7 +14,8 @@ from dipole.data.core.errors import DataError
 from dipole.data.core.registry import Registry, nearest
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
-from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo, TaskSpans
+from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.tasks import TaskSpans
 
 Reflect = Callable[[np.ndarray], np.ndarray]  # frames [N, *shape] -> the same, in the mirror
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from dipole.data.sources.combine.wrapped import WrappedEpisode
-from dipole.data.sources.source import EpisodeRef, SourceEpisode, TaskSpans
+from dipole.data.sources.source import EpisodeRef, SourceEpisode
 from dipole.data.store.schema import FrameSchema
+from dipole.data.store.tasks import TaskSpans
 
 READ_FRAMES = 64  # of the episode that are read at once, most of which may not be taken
 

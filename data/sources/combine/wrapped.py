@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo, TaskSpans
+from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.tasks import TaskSpans
 from dipole.data.store.video import Clip
 
 

@@ -18,8 +18,9 @@ from dipole.data.sources.lerobot.video_frames import (
     UnknownFramesError,
     find_frames,
 )
-from dipole.data.sources.source import EpisodeRef, TaskSpans
+from dipole.data.sources.source import EpisodeRef
 from dipole.data.store.schema import FrameSchema
+from dipole.data.store.tasks import TaskSpans
 from dipole.data.store.video import Clip, VideoError, video_error
 
 

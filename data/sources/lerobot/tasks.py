@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.source import TaskSpans
+from dipole.data.store.tasks import TaskSpans
 
 
 def task_spans(

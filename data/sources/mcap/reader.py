@@ -20,11 +20,11 @@ from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
     SourceInfo,
-    TaskSpans,
     frames_of,
     is_valid_key,
 )
 from dipole.data.store.schema import FrameSchema
+from dipole.data.store.tasks import TaskSpans
 
 MAX_AGE = 0.5  # seconds that a frame's message may have been received before the frame
 

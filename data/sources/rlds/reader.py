@@ -23,14 +23,9 @@ from dipole.data.sources.rlds.tfrecord import (
     read_record,
     record_places,
 )
-from dipole.data.sources.source import (
-    EpisodeRef,
-    SourceEpisode,
-    SourceInfo,
-    TaskSpans,
-    is_valid_key,
-)
+from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo, is_valid_key
 from dipole.data.store.schema import FrameSchema
+from dipole.data.store.tasks import TaskSpans
 
 STEPS = "steps/"
 COUNTED = ("is_first", "is_last", "is_terminal")

@@ -8,26 +8,14 @@ import io
 import os
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.zip_members import ZIP_ERRORS, check_member
 
 LARGEST_METADATA = 16 * 2**20  # bytes of one JSON file; real ones have a few hundred
 _HEADER = 30  # bytes before the name of a zip's entry
-_ENCRYPTED = 0x1
-
-
-# What zipfile raises for an entry that is damaged, or packed in a way that it does not know.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-)
 
 
 class Tree(Protocol):
@@ -100,11 +88,7 @@ class ZipTree:
     def read(self, name: str, offset: int, length: int) -> bytes:
         entry = self._entries[name]
         whole = offset == 0 and length >= entry.file_size
-        if entry.flag_bits & _ENCRYPTED:
-            raise OSError(f"{name} is encrypted: unpack the zip with its password")
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # zipfile would decompress others without a bound.
-            raise OSError(f"{name} is neither stored nor deflated: pack the zip anew")
+        check_member(entry)
         if whole or entry.compress_type != zipfile.ZIP_STORED:
             return self._decompressed(entry, offset, length)
         # zipfile would read, and check, everything before the offset.
@@ -120,7 +104,7 @@ class ZipTree:
             with self._zip.open(entry) as file:
                 file.seek(offset)
                 return file.read(min(length, max(entry.file_size - offset, 0)))
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise OSError(str(error)) from error
 
     def open(self, name: str) -> BinaryIO:
