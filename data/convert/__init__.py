@@ -13,12 +13,12 @@ from dipole.data.convert.copying import EpisodeCopier, Progress
 from dipole.data.convert.read_back import read_back
 from dipole.data.convert.work_folder import conversion_identity, work_folder
 from dipole.data.core.errors import DataError
-from dipole.data.recording.episode_writer import place_store
 from dipole.data.sources.combine.selected import refuse_absent, refuse_repeated
 from dipole.data.sources.combine.uint8_images import with_uint8_images
 from dipole.data.sources.source import Source, SourceInfo
 from dipole.data.sources.words import ConversionRequest, open_request
 from dipole.data.store.array_appender import check_encoding
+from dipole.data.store.partial_folder import place_store
 from dipole.data.store.writer import StoreWriter
 
 __all__ = [

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dipole.data.core.lock import exclusive
-from dipole.data.recording.episode_writer import (
-    partial_folder,
-    refuse_existing,
-    refuse_unfinished,
-)
 from dipole.data.sources.combine.joined import newest_change
 from dipole.data.sources.source import Source
+from dipole.data.store.partial_folder import (
+    CONVERSION,
+    RECORDING,
+    clear_folder,
+    locked_folder,
+    refuse_existing,
+)
 
 
 @contextmanager
@@ -25,18 +26,10 @@ def work_folder(path: Path, words: dict[str, Any]) -> Iterator[Path]:
     exists, or another process works there.
     """
     refuse_existing(path)
-    refuse_unfinished(path, "options.json")  # a recording
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = partial_folder(path)
-    work.mkdir(exist_ok=True)
-    with exclusive(work / "lock", str(path)):
-        noted = work / "request.json"
+    with locked_folder(path, RECORDING) as work:
+        noted = work / CONVERSION
         if not noted.exists() or noted.read_text() != json.dumps(words, sort_keys=True):
-            for entry in work.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name != "lock":
-                    entry.unlink()
+            clear_folder(work)
             noted.write_text(json.dumps(words, sort_keys=True))
         yield work
         shutil.rmtree(work)

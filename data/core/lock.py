@@ -21,6 +21,8 @@ def exclusive(file: Path, what: str) -> Iterator[None]:
     except Timeout as error:
         raise DataError(f"{what}: another process is writing it already") from error
     try:
+        if not file.exists():  # between opening and locking it, whoever held it removed it
+            raise DataError(f"{what}: another process was writing it just now; try again")
         yield
     finally:
         lock.release()

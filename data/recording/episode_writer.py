@@ -4,8 +4,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.core.lock import exclusive
 from dipole.data.store.array_appender import check_encoding
-from dipole.data.store.publish import exchange, flush, publish, write_whole, zip_folder
+from dipole.data.store.partial_folder import (
+    CONVERSION,
+    RECORDING,
+    clear_folder,
+    locked_folder,
+    pack_store,
+    partial_folder,
+    refuse_existing,
+)
+from dipole.data.store.publish import exchange, flush, publish, write_whole
 from dipole.data.store.schema import EpisodeSchema, FrameSchema
 from dipole.data.store.tasks import check_spans
 from dipole.data.store.video import Clip, VideoError, video_error
@@ -62,10 +70,10 @@ class EpisodeWriter:
             "environment": None if environment is None else dict(environment),
             "images": check_encoding(images),
         }
-        path = Path(path).expanduser()
-        refuse_existing(path)
-        refuse_unfinished(path, "options.json", "request.json")
-        self._begin(path, options)
+        self.path = Path(path).expanduser()
+        refuse_existing(self.path)
+        with self._locked(RECORDING, CONVERSION):
+            self._begin(options)
 
     @classmethod
     def resume(cls, path: str | Path) -> "EpisodeWriter":
@@ -77,40 +85,37 @@ class EpisodeWriter:
         there is nothing to go on with, where another process writes it, and for a finished zip.
         """
         writer = cls.__new__(cls)
-        path = Path(path).expanduser()
+        writer.path = path = Path(path).expanduser()
         work = partial_folder(path)
-        options = _read_options(work / "options.json")
-        if options is not None and options.get("placed_as") == _inode(path) is not None:
-            shutil.rmtree(work)  # a crash came between putting it in place and removing this
-            options = None
-        if options is not None:
-            writer._begin(path, options)
-        elif path.is_dir():
-            writer._begin(path, _options_of(path), append=True)
-        elif path.exists():
-            raise DataError(
-                f"{path}: nothing can be appended to a zip. Unpack it into a folder and append to "
-                "that (it may be zipped again)"
-            )
-        else:
-            raise DataError(f"{path}: there is no recording, nor an unfinished one in {work}")
+        if not path.is_dir() and not (work / RECORDING).exists():
+            raise _nothing_to_resume(path)
+        with writer._locked():
+            options = _read_options(work / RECORDING)
+            if options is not None and options.get("placed_as") == _inode(path) is not None:
+                clear_folder(work)  # a crash came between putting it in place and removing this
+                options = None
+            if options is not None:
+                writer._begin(options)
+            elif path.is_dir():
+                writer._begin(_options_of(path), append=True)
+            else:
+                raise _nothing_to_resume(path)
         return writer
 
-    def _begin(self, path: Path, options: dict[str, Any], append: bool = False) -> None:
-        self.path = path
+    @contextmanager
+    def _locked(self, *others: str) -> Iterator[None]:
+        """Lock the folder to work in, and keep it locked unless what is done raises."""
+        with ExitStack() as stack:
+            self._work = stack.enter_context(locked_folder(self.path, *others))
+            yield
+            self._stack = stack.pop_all()
+
+    def _begin(self, options: dict[str, Any], append: bool = False) -> None:
         self._options, self._closed = options, False
-        self._work = partial_folder(path)
-        self._stack = ExitStack()
-        self._work.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(exclusive(self._work / "lock", str(path)))
-        try:
-            if append:
-                _link_store(path, self._work / "store")
-            self._write_options()
-            self._store = StoreWriter(self._work / "store", options["images"], durable=True)
-        except BaseException:
-            self._stack.close()
-            raise
+        if append:
+            _link_store(self.path, self._work / "store")
+        self._write_options()
+        self._store = StoreWriter(self._work / "store", options["images"], durable=True)
         self._n_before = self._store.n_episodes if append else 0
         self._schema = self._begun_schema()
 
@@ -250,7 +255,7 @@ class EpisodeWriter:
 
     def _write_options(self) -> None:
         text = json.dumps(self._options, indent=2)
-        write_whole(self._work / "options.json", text.encode(), durable=True)
+        write_whole(self._work / RECORDING, text.encode(), durable=True)
         flush(self._work)
 
     def _attributes(self) -> dict[str, Any]:
@@ -260,45 +265,6 @@ class EpisodeWriter:
                 attributes[name] = self._options[name]
         attributes["schema"] = {key: frame.to_dict() for key, frame in self._schema.frames.items()}
         return attributes
-
-
-def partial_folder(path: Path) -> Path:
-    """Where a dataset lies until it is whole: beside its place, so that it can be moved there."""
-    return path.parent / f".{path.name}.partial"
-
-
-def place_store(folder: Path, path: Path) -> None:
-    """Put a finished store in its place, zipped where the name says so; never over something."""
-    publish(pack_store(folder, path), path)
-
-
-def pack_store(folder: Path, path: Path) -> Path:
-    """The finished store as it will lie at the path: the folder, or a zip of it beside it."""
-    if path.suffix != ".zip":
-        return folder
-    written = folder.with_name("store.zip")
-    zip_folder(folder, written)
-    return written
-
-
-def refuse_unfinished(path: Path, *files: str) -> None:
-    """Raise DataError where something unfinished lies beside the path, told by these files."""
-    work = partial_folder(path)
-    if any((work / file).exists() for file in files):
-        raise DataError(
-            f"{path}: something unfinished lies in {work}. A recording goes on with "
-            "EpisodeWriter.resume, a conversion with the same words again; to begin anew, remove "
-            "that folder"
-        )
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise DataError where something is at the path."""
-    if path.exists() or path.is_symlink():
-        raise DataError(
-            f"{path}: exists already, and datasets are never overwritten. "
-            "Choose another path or remove it"
-        )
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,6 +304,17 @@ def _options_of(path: Path) -> dict[str, Any]:
             "attributes": kept,
             "replaces": _identity(path),
         }
+
+
+def _nothing_to_resume(path: Path) -> DataError:
+    if path.exists() and not path.is_dir():
+        return DataError(
+            f"{path}: nothing can be appended to a zip. Unpack it into a folder and append to "
+            "that (it may be zipped again)"
+        )
+    return DataError(
+        f"{path}: there is no recording, nor an unfinished one in {partial_folder(path)}"
+    )
 
 
 def _inode(path: Path) -> int | None:

@@ -14,7 +14,13 @@ from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_file import Hdf5Episode, Hdf5File, hdf5_frames
 from dipole.data.sources.pictures import decode_frame, picture_shape
 from dipole.data.sources.registry import sorted_by_number
-from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo, is_valid_key
+from dipole.data.sources.source import (
+    EpisodeRef,
+    SourceEpisode,
+    SourceInfo,
+    is_valid_key,
+    unknown_to_first,
+)
 from dipole.data.store.schema import FrameSchema
 
 ENDINGS = (".hdf5", ".h5")
@@ -40,15 +46,24 @@ class AlohaSource:
             for key, place in self._places.items()
             if place.startswith(IMAGES) and (frame := _encoded(first, place)) is not None
         }
-        self.info = SourceInfo(path, "ALOHA", {**frames, **self._encoded}, left_out=left_out)
+        self._info = SourceInfo(path, "ALOHA", {**frames, **self._encoded}, left_out=left_out)
+        self._known = {*self._places.values(), *left_out}
+        self._warnings: dict[str, None] = {}
         self._stored = frames
         first.close()
+
+    @property
+    def info(self) -> SourceInfo:
+        return replace(self._info, warnings=tuple(self._warnings))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
 
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         file = Hdf5File(self._files[ref.id])
+        places, _ = _arrays(file)
+        for place in sorted(set(places.values()) - self._known):
+            self._warnings[unknown_to_first(self._info.path, place)] = None
         actions = file.array(self._places["action"])
         n = 0 if actions is None or not actions.ndim else int(actions.shape[0])
         stored = dict(self._stored)

@@ -4,12 +4,19 @@ The last observation, after which nothing was done, is left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_file import Hdf5Episode, Hdf5File, hdf5_frames, numbered
-from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo, is_valid_key
+from dipole.data.sources.source import (
+    EpisodeRef,
+    SourceEpisode,
+    SourceInfo,
+    is_valid_key,
+    unknown_to_first,
+)
 
 
 class TrajectorySource:
@@ -23,6 +30,7 @@ class TrajectorySource:
     skipped: Begin of places that are not taken → why.
     key: Name of an array's key by its place in the group.
     environment: `id` and `version`.
+    fps: Actions a second, None where that is not recorded.
     """
 
     def __init__(
@@ -35,6 +43,7 @@ class TrajectorySource:
         skipped: Mapping[str, str],
         key: Callable[[str], str],
         environment: dict[str, Any],
+        fps: float | None = None,
     ) -> None:
         self._file, self._key, self._skipped = file, key, skipped
         groups = numbered(file.path, file.names(""), prefix)
@@ -49,7 +58,13 @@ class TrajectorySource:
         self._refs = [EpisodeRef(n, self._length(name), name) for n, name in groups.items()]
         self._longer = {k for k, place in self._places.items() if place.startswith(longer)}
         frames = hdf5_frames(file, first, self._places)
-        self.info = SourceInfo(path, format, frames, environment=environment, left_out=left_out)
+        self._known = {*self._places.values(), *left_out}
+        self._warnings: dict[str, None] = {}
+        self._info = SourceInfo(path, format, frames, fps, environment, left_out=left_out)
+
+    @property
+    def info(self) -> SourceInfo:
+        return replace(self._info, warnings=tuple(self._warnings))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
@@ -57,8 +72,11 @@ class TrajectorySource:
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         """Raises DataError where an array is missing or has another length."""
         n = ref.n_frames or 0
+        places, _ = self._arrays(ref.name)
+        for place in sorted(set(places.values()) - self._known):
+            self._warnings[unknown_to_first(self._info.path, place)] = None
         lengths = {key: n + 1 if key in self._longer else n for key in self._places}
-        return Hdf5Episode(self._file, ref, ref.name, self._places, self.info.frames, lengths)
+        return Hdf5Episode(self._file, ref, ref.name, self._places, self._info.frames, lengths)
 
     def close(self) -> None:
         self._file.close()

@@ -4,7 +4,6 @@
 env_states/<key>, keeps its name. The .json of the same name says the environment and its rate.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ def open_maniskill(path: Path) -> TrajectorySource:
     info = recorded.get("env_info")
     info = info if isinstance(info, dict) else {}
     kwargs = info.get("env_kwargs")
-    source = TrajectorySource(
+    return TrajectorySource(
         path,
         Hdf5File(path),
         "ManiSkill",
@@ -30,10 +29,8 @@ def open_maniskill(path: Path) -> TrajectorySource:
         skipped={"obs/sensor_param": "where cameras are is not what a policy sees"},
         key=_key,
         environment={"id": str(info["env_id"]), "version": ""} if info.get("env_id") else {},
+        fps=_control_rate(kwargs if isinstance(kwargs, dict) else {}),
     )
-    fps = _control_rate(kwargs if isinstance(kwargs, dict) else {})
-    source.info = replace(source.info, fps=fps)
-    return source
 
 
 def _key(place: str) -> str:

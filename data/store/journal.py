@@ -25,14 +25,18 @@ class Journal:
         self._path, self._durable = file, durable
         self._file: Any = None
         self.n_bytes = file.stat().st_size if file.is_file() else 0
+        self.damaged = False  # whether `records` met one that is there whole, and is not sound
 
     def records(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         """Every whole record, the oldest first; nothing where there is no file."""
         if not self._path.is_file():
             return
         with open(self._path, "rb") as file:
-            while record := _read(file):
-                yield record
+            try:
+                while record := _read(file):
+                    yield record
+            except ValueError:
+                self.damaged = True
 
     def append(self, record: dict[str, Any], content: bytes = b"") -> None:
         """Add a record; the file begins with what `start` wrote."""
@@ -54,9 +58,9 @@ class Journal:
         self.close()
         raw = _packed(record, content)
         write_whole(self._path, raw, self._durable)
+        self.n_bytes = len(raw)
         if self._durable:
             flush(self._path.parent)
-        self.n_bytes = len(raw)
 
     def remove(self) -> None:
         """Remove the file: there is nothing to go on with any more."""
@@ -82,6 +86,7 @@ def _packed(record: dict[str, Any], content: bytes) -> bytes:
 
 
 def _read(file: Any) -> tuple[dict[str, Any], bytes] | None:
+    """The next record, None where the file ends; raises ValueError for one that is damaged."""
     import google_crc32c
 
     head = file.read(_HEAD.size)
@@ -89,9 +94,11 @@ def _read(file: Any) -> tuple[dict[str, Any], bytes] | None:
         return None
     mark, n_text, n_content, checksum = _HEAD.unpack(head)
     if mark != _MARK or n_text + n_content > _MOST_BYTES:
-        return None
+        raise ValueError("not a record")
     raw = file.read(n_text + n_content)
-    if len(raw) < n_text + n_content or google_crc32c.value(raw) != checksum:
+    if len(raw) < n_text + n_content:
         return None
-    record = json.loads(raw[:n_text])
-    return (record, raw[n_text:]) if isinstance(record, dict) else None
+    record = json.loads(raw[:n_text]) if google_crc32c.value(raw) == checksum else None
+    if not isinstance(record, dict):
+        raise ValueError("a damaged record")
+    return record, raw[n_text:]

@@ -12,7 +12,8 @@ in whatever state a crash left it; opening a finished store appends to it.
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.store.array_appender import IMAGE_CODECS, ArrayAppender, ArrayState, check_encoding
+from dipole.data.store.commits import Record, committed_by, episode_record, whole_record
 from dipole.data.store.journal import Journal
 from dipole.data.store.metadata import FORMAT
+from dipole.data.store.previous_attempt import UNFINISHED, clear, is_finished, remove_partial_files
 from dipole.data.store.publish import Unflushed, flush_all, write_whole
 from dipole.data.store.schema import check_key, is_image
 from dipole.data.store.tasks import TaskSpans, TaskTable, check_spans
@@ -29,7 +32,6 @@ from dipole.data.store.video import Clip, PacketTable, cut
 from dipole.data.store.video_array import VideoArray, video_file
 from dipole.data.store.zarr.encoding import array_metadata, group_metadata
 
-UNFINISHED = "unfinished"
 _LARGE_JOURNAL = 16 * 2**20  # bytes, past which it is written anew where that makes it smaller
 
 
@@ -124,14 +126,15 @@ class StoreWriter:
         spans = check_spans(where, tasks, n_frames)
         end = self.n_frames + n_frames
         self._check_lengths(where, end)
-        record, content = self._record(n_frames, spans)
+        record, content = episode_record(end, spans, self._videos, self._arrays, self._committed)
         self._unflushed.flush()
         self._journal.append(record, content)
         self._ends.append(end)
         self._spans.append(spans)
         self._committed = {key: array.state() for key, array in self._arrays.items()}
         if self._journal.n_bytes > max(_LARGE_JOURNAL, 8 * self._snapshot_bytes):
-            self._snapshot()
+            with suppress(OSError):  # a full disk: the episode is in the journal as it is
+                self._snapshot()
 
     def rollback(self) -> None:
         """Drop what was appended since the last commit."""
@@ -185,40 +188,24 @@ class StoreWriter:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.rglob("*.partial"):  # of writes that a crash cut short
-            if leftover.is_file():
-                leftover.unlink()
+        remove_partial_files(self.folder)
         records = [*self._journal.records()]
+        if self._durable and self._journal.n_bytes and not records:
+            raise DataError(
+                f"{self._unfinished / 'commits'}: damaged from its beginning, so what was recorded "
+                f"cannot be gone on with. The frames lie in {self.folder}"
+            )
         if records:
             self._replay(records)
-        elif self._is_finished():
+        elif is_finished(self.folder):
             self._adopt()
         else:
-            self._clear()
+            clear(self.folder)
         self._unfinished.mkdir(exist_ok=True)
         for name in ("", "data/", "meta/"):
             if not (self.folder / f"{name}zarr.json").is_file():
                 self._write_json(f"{name}zarr.json", group_metadata())
         self._snapshot()
-
-    def _is_finished(self) -> bool:
-        file = self.folder / "zarr.json"
-        try:
-            return "dipole_format" in json.loads(file.read_text())["attributes"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-
-    def _clear(self) -> None:
-        """Remove what an attempt left that came to no commit; raises DataError for others."""
-        ours = {"zarr.json", "data", "meta", "videos", UNFINISHED}
-        others = sorted({entry.name for entry in self.folder.iterdir()} - ours)
-        if others or any((self.folder / name).is_symlink() for name in ours):
-            raise DataError(
-                f"{self.folder}: holds {(others or ['links'])[0]!r} and no episodes of an "
-                "unfinished recording. Choose another folder"
-            )
-        for entry in self.folder.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def _adopt(self) -> None:
         """Go on behind the last episode of a finished store."""
@@ -242,32 +229,20 @@ class StoreWriter:
             self._committed[key] = array.state()
             self._checked_from[key] = array.n_frames // array.shard_length
 
-    def _replay(self, records: list[tuple[dict[str, Any], bytes]]) -> None:
+    def _replay(self, records: list[Record]) -> None:
         """Take the state of the last commit from the journal, and the files back to it."""
-        tails: dict[str, bytes] = {}
-        sizes: dict[str, list[int]] = {}
-        n_frames: dict[str, int] = {}
-        for record, content in records:
-            self._ends += record["ends"]
-            self._spans += [tuple((first, words) for first, words in s) for s in record["spans"]]
-            for key, files in record["videos"].items():
-                self._videos.setdefault(key, []).extend((first, size) for first, size in files)
-            at = 0
-            for key, said in record["arrays"].items():
-                sizes[key] = sizes.get(key, [])[: said["sizes_from"]] + said["sizes"]
-                tails[key] = tails.get(key, b"")[: said["tail_from"]]
-                tails[key] += content[at : at + said["tail"]]
-                at += said["tail"]
-                n_frames[key] = said["frames"]
-                self._checked_from[key] = said.get("checked_from", self._checked_from.get(key, 0))
-        self._remove_uncommitted(n_frames)
+        committed = committed_by(records)
+        self._ends, self._spans, self._videos = committed.ends, committed.spans, committed.videos
+        self._checked_from = {key: a.checked_from for key, a in committed.arrays.items()}
+        self._remove_uncommitted(committed.arrays)
         sound = {}
-        for key, frames in n_frames.items():
+        for key, there in committed.arrays.items():
             array = self._arrays[key] = self._appender(key)
-            tail = np.frombuffer(tails[key], array.dtype).reshape(-1, *array.shape)
-            state = self._committed[key] = ArrayState(frames, tuple(sizes[key]), tail)
+            tail = np.frombuffer(there.tail, array.dtype).reshape(-1, *array.shape)
+            state = ArrayState(there.n_frames, tuple(there.sizes), tail)
+            self._committed[key] = state
             in_last = array.restore(state)
-            sound[key] = min(in_last, array.sound_frames(self._checked_from[key]))
+            sound[key] = min(in_last, array.sound_frames(there.checked_from))
         self._drop_unsound(sound)
 
     def _drop_unsound(self, sound: Mapping[str, int]) -> None:
@@ -280,6 +255,10 @@ class StoreWriter:
                 if not file.is_file() or file.stat().st_size != size:
                     whole = min(whole, number)
         lost = len(self._ends) - whole
+        if self._journal.damaged:
+            self.dropped = (
+                f"episodes from number {whole} on, if there were any: the list of them is damaged"
+            )
         if lost:
             self.dropped = (
                 f"{lost} of {len(self._ends)} episodes, from number {whole} on: "
@@ -291,9 +270,10 @@ class StoreWriter:
             self._committed[key] = array.state()
         self._cut_videos(whole)
 
-    def _remove_uncommitted(self, committed: Mapping[str, int]) -> None:
+    def _remove_uncommitted(self, committed: Container[str]) -> None:
         """Arrays and cameras that came with an episode that was not committed."""
-        for folder, keys in (("data", committed), ("videos", self._videos)):
+        places: dict[str, Container[str]] = {"data": committed, "videos": self._videos}
+        for folder, keys in places.items():
             inside = self.folder / folder
             for entry in inside.iterdir() if inside.is_dir() else ():
                 if entry.is_dir() and entry.name not in keys:
@@ -328,53 +308,11 @@ class StoreWriter:
             if len(files) != self.n_episodes + 1:
                 raise DataError(f"{where}: no video of {key!r}: every episode has the same keys")
 
-    def _record(self, n_frames: int, spans: TaskSpans) -> tuple[dict[str, Any], bytes]:
-        """What the journal keeps of an episode: what has come since the last one."""
-        arrays, content = {}, b""
-        for key, array in self._arrays.items():
-            before, now = self._committed.get(key), array.state()
-            # Within the same shard, chunks are only added; within the same chunk, frames.
-            same_shard = before is not None and (
-                before.n_frames // array.shard_length == now.n_frames // array.shard_length
-            )
-            same_chunk = before is not None and (
-                before.n_frames // array.chunk_length == now.n_frames // array.chunk_length
-            )
-            sizes_from = len(before.sizes) if before is not None and same_shard else 0
-            tail_from = before.tail.nbytes if before is not None and same_chunk else 0
-            tail = now.tail.tobytes()[tail_from:]
-            content += tail
-            arrays[key] = {
-                "frames": now.n_frames,
-                "sizes_from": sizes_from,
-                "sizes": now.sizes[sizes_from:],
-                "tail_from": tail_from,
-                "tail": len(tail),
-            }
-        videos = {key: files[-1:] for key, files in self._videos.items()}
-        end = self.n_frames + n_frames
-        return {"ends": [end], "spans": [spans], "arrays": arrays, "videos": videos}, content
-
     def _snapshot(self) -> None:
         """Begin the journal anew with everything that is committed."""
-        arrays = {
-            key: {
-                "frames": state.n_frames,
-                "sizes_from": 0,
-                "sizes": state.sizes,
-                "tail_from": 0,
-                "tail": state.tail.nbytes,
-                "checked_from": self._checked_from.get(key, 0),
-            }
-            for key, state in self._committed.items()
-        }
-        content = b"".join(state.tail.tobytes() for state in self._committed.values())
-        record = {
-            "ends": self._ends,
-            "spans": self._spans,
-            "arrays": arrays,
-            "videos": self._videos,
-        }
+        record, content = whole_record(
+            self._ends, self._spans, self._videos, self._committed, self._checked_from
+        )
         self._unflushed.flush()
         self._journal.start(record, content)
         self._snapshot_bytes = self._journal.n_bytes

@@ -1,6 +1,6 @@
 """Several datasets as one source: their episodes one after another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def joined(sources: Sequence[Source]) -> Source:
 class _Joined:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = list(sources)
-        first = sources[0].info
+        first = _named(source.info for source in sources)
         self._orders = [_entry_orders(first, source.info) for source in sources]
         self._episodes = [
             (number, ref) for number, source in enumerate(sources) for ref in source.episodes()
@@ -37,13 +37,8 @@ class _Joined:
         for k, (number, ref) in enumerate(self._episodes):
             new_ids[number][ref.id] = k
         infos = [source.info for source in sources]
-        named = {
-            key: next((info.frames[key].names for info in infos if info.frames[key].names), ())
-            for key in first.frames
-        }
         self._info = replace(
             first,
-            frames={key: replace(f, names=named[key]) for key, f in first.frames.items()},
             warnings=tuple(_unnamed(infos)),
             absent=_renumbered([info.absent for info in infos], new_ids),
             groups={
@@ -97,6 +92,17 @@ def newest_change(path: Path) -> int:
     """When the newest of the files at a path was changed, nanoseconds."""
     files: Sequence[Path] = [*path.rglob("*")] if path.is_dir() else [path]
     return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
+
+
+def _named(infos: Iterable[SourceInfo]) -> SourceInfo:
+    """The first info, its nameless entries with the names that the first other one gives them."""
+    first, *others = infos
+    frames = dict(first.frames)
+    for key, schema in first.frames.items():
+        shaped = (info.frames[key] for info in others if key in info.frames)
+        names = next((f.names for f in shaped if f.names and f.shape == schema.shape), ())
+        frames[key] = replace(schema, names=schema.names or names)
+    return replace(first, frames=frames)
 
 
 def _renumbered(

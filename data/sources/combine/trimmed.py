@@ -118,13 +118,6 @@ class _Shorter(PickedEpisode):
         first = clip.start_frame + int(self._numbers[0])
         return replace(clip, start_frame=first, n_frames=len(self._numbers))
 
-    @property
-    def tasks(self) -> tuple[tuple[int, str], ...]:
-        """The words at the first frame that is left stand there."""
-        first = int(self._numbers[0])
-        spans = [(max(begin - first, 0), words) for begin, words in self._episode.tasks]
-        return tuple(sorted(dict(spans).items()))
-
 
 def _picked(source: Source, trim: Trim, fps: float) -> dict[int, tuple[np.ndarray, int]]:
     """Of each episode: numbers of the frames that stay, and how many there were."""

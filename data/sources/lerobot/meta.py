@@ -63,9 +63,7 @@ def read_meta(folder: DatasetFolder) -> LeRobotMeta:
     try:
         tasks = _tasks_3(folder) if version == "3.0" else _tasks_2(folder)
         episodes, warnings = read_episodes(folder, version, info, videos)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{folder.path / 'meta'}: damaged ({error!r}). Copy the dataset again"
         ) from error

@@ -23,7 +23,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
             for name in wanted:
                 check_size(path, file.metadata, name)
             return file.read(columns=wanted)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy the dataset again") from error
 
 

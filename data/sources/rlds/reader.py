@@ -8,6 +8,7 @@ is_terminal) is left out, as is text.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ from dipole.data.sources.rlds.tfrecord import (
     read_record,
     record_places,
 )
-from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo, is_valid_key
+from dipole.data.sources.source import (
+    EpisodeRef,
+    SourceEpisode,
+    SourceInfo,
+    is_valid_key,
+    unknown_to_first,
+)
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.tasks import TaskSpans
 
@@ -59,14 +66,23 @@ class RldsSource:
         declared = _declared_shapes(folder / "features.json")
         first = self._example(0)
         self._places, self._frames, left_out = _schemas(path, first, declared)
-        self.info = SourceInfo(path, "RLDS", self._frames, left_out=left_out)
+        self._known = set(first)
+        self._warnings: dict[str, None] = {}
+        self._info = SourceInfo(path, "RLDS", self._frames, left_out=left_out)
+
+    @property
+    def info(self) -> SourceInfo:
+        return replace(self._info, warnings=tuple(self._warnings))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
 
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         where = f"{self._path}: episode {ref.id}"
-        return _Episode(ref, self._example(ref.id), self._places, self._frames, where)
+        features = self._example(ref.id)
+        for place in sorted(set(features) - self._known):
+            self._warnings[unknown_to_first(self._path, place)] = None
+        return _Episode(ref, features, self._places, self._frames, where)
 
     def close(self) -> None:
         pass
@@ -207,17 +223,23 @@ def _declared_shapes(file: Path) -> dict[str, tuple[int, ...]]:
 def _collect(entry: Any, name: str, shapes: dict[str, tuple[int, ...]]) -> None:
     if not isinstance(entry, dict):
         return
-    features = (entry.get("featuresDict") or {}).get("features")
+    features = _inside(entry, "featuresDict", "features")
     if isinstance(features, dict):
         for key, inner in features.items():
             _collect(inner, f"{name}/{key}".strip("/"), shapes)
-    sequence = entry.get("sequence")
-    if isinstance(sequence, dict):
-        _collect(sequence.get("feature"), name, shapes)
-    tensor = entry.get("tensor")
-    if isinstance(tensor, dict):
-        dimensions = (tensor.get("shape") or {}).get("dimensions") or []
+    _collect(_inside(entry, "sequence", "feature"), name, shapes)
+    if isinstance(entry.get("tensor"), dict):
+        sizes = _inside(entry, "tensor", "shape", "dimensions") or []
         try:
-            shapes[name] = tuple(int(n) for n in dimensions)
-        except (TypeError, ValueError):
+            shape = tuple(int(n) for n in sizes)
+        except (TypeError, ValueError, OverflowError):
             return
+        if all(n > 0 for n in shape):
+            shapes[name] = shape
+
+
+def _inside(entry: Any, *names: str) -> Any:
+    """What lies in objects within each other, None where one is absent or no object."""
+    for name in names:
+        entry = entry.get(name) if isinstance(entry, dict) else None
+    return entry

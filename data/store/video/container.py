@@ -34,10 +34,12 @@ def open_container(file: BinaryIO) -> tuple[Any, Mp4Header | None]:
     bound = {"max_pixels": str(MAX_PIXELS)}
     try:
         container = av.open(file, format=kind, options=bound)
-    except av.FFmpegError as error:
+    except (av.FFmpegError, UnicodeDecodeError) as error:  # names and notes in it are text
         raise VideoError(f"not a readable video ({error}): it is cut short or damaged") from error
     try:
         context = video_stream(container).codec_context
+        if context is None:
+            raise VideoError("its codec is not known: damaged, or not a video")
         check_size(context.width, context.height)
         context.options = {**context.options, **bound}
     except VideoError:
