@@ -16,6 +16,7 @@ from dipole.data.core.errors import DataError
 from dipole.data.sources.combine.selected import refuse_absent, refuse_repeated
 from dipole.data.sources.combine.uint8_images import with_uint8_images
 from dipole.data.sources.source import Source, SourceInfo
+from dipole.data.sources.warning_lines import shortened
 from dipole.data.sources.words import ConversionRequest, open_request
 from dipole.data.store.array_appender import check_encoding
 from dipole.data.store.partial_folder import place_store
@@ -40,7 +41,7 @@ class ConversionReport:
     format: Of the source.
     keys: What was taken, by the names it has now.
     left_out: Keys of the source that were not taken, and why.
-    warnings: What was odd in the source.
+    warnings: What was odd in the source, a few lines of each sort.
     """
 
     path: Path
@@ -98,7 +99,8 @@ def convert(
         place_store(writer.folder, path)
     info = source.info
     keys, left_out = tuple(sorted(info.frames)), dict(info.left_out)
-    return ConversionReport(path, info.format, keys, n_episodes, n_frames, left_out, info.warnings)
+    warnings = shortened(info.warnings)
+    return ConversionReport(path, info.format, keys, n_episodes, n_frames, left_out, warnings)
 
 
 def _require_action(info: SourceInfo) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.inspection.column_summary import ColumnSummary
 from dipole.data.inspection.findings import MOST_COUNTED, MOST_PER_ARRAY
-from dipole.data.loading.statistics import PIECE_BYTES
+from dipole.data.loading.statistics import READ_BYTES
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.video_array import VideoArray
 
@@ -25,7 +25,7 @@ GLANCE = 7  # every so many pixels are compared first
 class ArrayReading:
     """What reading an array showed.
 
-    unreadable: Messages, each with its place.
+    unreadable: Messages, each with its place; reading ends after MOST_COUNTED.
     not_finite: Frames that hold NaN or infinity, as far as they are counted.
     summary: Of the columns; None for pictures.
     repeats: Runs [first, last] of frames, both included, that look the same; of videos as far as
@@ -114,30 +114,33 @@ def _same_as_next(frames: np.ndarray) -> np.ndarray:
 
 def _readable(array: LazyArray, unreadable: list[str]) -> Iterator[tuple[int, np.ndarray]]:
     """Runs of whole chunks, each with its first frame; what cannot be read goes into the list."""
-    claimed = array.n_chunks > 0 and array.problem(array.n_chunks - 1) is not None
+    claimed = array.n_chunks > 0 and array.chunk_error(array.n_chunks - 1) is not None
     if claimed:  # the last chunk is missing: so may be all of them, and there may be billions
         _read_or_note(array, range(array.n_chunks - 1, array.n_chunks), unreadable)
-    most = MOST_PER_ARRAY if claimed else array.n_chunks
+    most = MOST_PER_ARRAY if claimed else MOST_COUNTED
     for chunks in _runs(array, array.n_chunks - claimed):
         try:
             yield _read(array, chunks)
         except DataError:
-            yield from _one_by_one(array, chunks, unreadable)
+            yield from _one_by_one(array, chunks, unreadable, most)
             if len(unreadable) > most:
                 return
 
 
 def _runs(array: LazyArray, n_chunks: int) -> Iterator[range]:
-    """Chunks in runs of about PIECE_BYTES."""
-    size = max(PIECE_BYTES // max(array.frame_bytes, 1) // array.chunk_length, 1)
+    """Chunks in runs of about READ_BYTES."""
+    size = max(READ_BYTES // max(array.frame_bytes, 1) // array.chunk_length, 1)
     for first in range(0, n_chunks, size):
         yield range(first, min(first + size, n_chunks))
 
 
 def _one_by_one(
-    array: LazyArray, chunks: range, unreadable: list[str]
+    array: LazyArray, chunks: range, unreadable: list[str], most: int
 ) -> Iterator[tuple[int, np.ndarray]]:
+    """Those of the chunks that can be read, until more than `most` could not."""
     for chunk in chunks:
+        if len(unreadable) > most:
+            return
         found = _read_or_note(array, range(chunk, chunk + 1), unreadable)
         if found is not None:
             yield found

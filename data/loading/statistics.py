@@ -8,7 +8,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 
-PIECE_BYTES = 16 * 2**20  # stored bytes that are read at once
+READ_BYTES = 16 * 2**20  # stored bytes that are read at once
 SAMPLE_BYTES = 32 * 2**20  # of the frames whose quantiles are taken
 
 
@@ -185,7 +185,7 @@ def statistics(reader: Reader, ranges: Iterable[tuple[int, int]]) -> Statistics:
 def read_plan(reader: Reader, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """The ranges, joined where they touch and cut where chunks end, each read of bounded size."""
     per_chunk = max(reader.chunk_length, 1)
-    size = max(PIECE_BYTES // max(reader.source_bytes, 1) // per_chunk, 1) * per_chunk
+    size = max(READ_BYTES // max(reader.source_bytes, 1) // per_chunk, 1) * per_chunk
     for start, stop in joined_ranges(ranges):
         at = start
         while at < stop:

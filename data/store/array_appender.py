@@ -274,7 +274,7 @@ class ArrayAppender:
 
 
 def _is_sound(chunks: ChunkMap, block: int, checked: bool) -> bool:
-    if chunks.problem(block) is not None:
+    if chunks.chunk_error(block) is not None:
         return False
     if not checked:
         return True

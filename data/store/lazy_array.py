@@ -32,7 +32,7 @@ class LazyArray(ABC):
         """
 
     @abstractmethod
-    def problem(self, block: int) -> str | None:
+    def chunk_error(self, block: int) -> str | None:
         """What is wrong with the files of a block, as far as seen without decoding it."""
 
     @abstractmethod

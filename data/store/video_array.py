@@ -67,12 +67,12 @@ class VideoArray(LazyArray):
                 taken[order[first[at] : first[at] + counts[at]]] = picture
         return taken.reshape(*np.shape(frames), *self.shape[1:])
 
-    def problem(self, block: int) -> str | None:
+    def chunk_error(self, block: int) -> str | None:
         name = self.file(int(np.searchsorted(self._ends, block, side="right")))
         return None if self._files.size(name) is not None else f"{name} is missing"
 
     def verify_last_chunk(self) -> None:
-        problem = self.problem(self.n_chunks - 1)
+        problem = self.chunk_error(self.n_chunks - 1)
         if problem is not None:
             raise DataError(f"{self._files.path}: {problem}. Copy the dataset again")
 

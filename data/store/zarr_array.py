@@ -14,6 +14,7 @@ from dipole.data.store.zarr.layout import ArrayLayout
 from dipole.data.store.zarr.tree import Tree
 
 LOOKED_AT = 16  # chunks, to tell whether missing ones held the fill value
+COUNTED = 10_000  # rows of chunks in which missing ones are counted
 
 
 class ChunkCache:
@@ -109,8 +110,8 @@ class ZarrArray(LazyArray):
             self._cache.put(key, decoded)
         return decoded
 
-    def problem(self, block: int) -> str | None:
-        problem = self._chunks.problem(block)
+    def chunk_error(self, block: int) -> str | None:
+        problem = self._chunks.chunk_error(block)
         return None if problem is not None and self._is_filled(block) else problem
 
     def verify_last_chunk(self) -> None:
@@ -119,7 +120,7 @@ class ZarrArray(LazyArray):
 
     def has_last_chunk(self) -> bool:
         """Whether the last chunk is stored, so that the array's length is not only claimed."""
-        return not self.n_chunks or self._chunks.problem(self.n_chunks - 1) is None
+        return not self.n_chunks or self._chunks.chunk_error(self.n_chunks - 1) is None
 
     def refuse_fill(self) -> None:
         """Take missing chunks for lost ones from now on."""
@@ -142,7 +143,7 @@ class ZarrArray(LazyArray):
 
     def _check_blocks(self, blocks: range) -> None:
         for block in blocks:
-            problem = self.problem(block)
+            problem = self.chunk_error(block)
             if problem is not None:
                 raise self._error(block, problem)
 
@@ -152,7 +153,7 @@ class ZarrArray(LazyArray):
             return False
         chunks = [*self._chunks.chunks(block)]
         absent = [self._chunks.is_absent(chunk) for chunk in chunks]
-        wrong = [self._chunks.chunk_problem(chunk) is not None for chunk in chunks]
+        wrong = [self._chunks.cell_error(chunk) is not None for chunk in chunks]
         return absent == wrong and self._is_fill_likely()
 
     def _is_fill_likely(self) -> bool:
@@ -161,7 +162,7 @@ class ZarrArray(LazyArray):
             stored = [
                 block
                 for block in range(0, self.n_chunks, step)
-                if self._chunks.problem(block) is None
+                if self._chunks.chunk_error(block) is None
             ]
             self._fill_likely = not stored or any(self._looks_filled(block) for block in stored)
         return self._fill_likely
@@ -216,15 +217,17 @@ class ZarrArray(LazyArray):
         if self._warned:
             return
         self._warned = True
+        blocks = range(min(self.n_chunks, COUNTED))  # there may be billions that are not there
         n_filled = sum(
             self._chunks.is_absent(chunk)
-            for block in range(self.n_chunks)
+            for block in blocks
             for chunk in self._chunks.chunks(block)
         )
+        or_more = " or more" if self.n_chunks > COUNTED else ""
         warnings.warn(
-            f"{self._files.path}: {n_filled} chunks of array {self.name!r} are not there and are "
-            f"read as its fill value, {self._fill}. zarr-python 3 leaves out chunks of nothing "
-            "else, and lost ones look the same: write arrays with "
+            f"{self._files.path}: {n_filled}{or_more} chunks of array {self.name!r} are not there "
+            f"and are read as its fill value, {self._fill}. zarr-python 3 leaves out chunks of "
+            "nothing else, and lost ones look the same: write arrays with "
             "config={'write_empty_chunks': True}, or convert the dataset",
             stacklevel=2,
         )

@@ -16,7 +16,7 @@ import numpy as np
 from dipole.data.store.store import EpisodeStore
 
 ASSUMED_FPS = 10.0  # where a dataset does not say how fast it was recorded
-PIECE_BYTES = 32 * 2**20  # stored images that are read at once
+READ_BYTES = 32 * 2**20  # stored images that are read at once
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read_pictures(
     """The pictures of an episode's frames in turn; raises DataError for an unreadable one."""
     shape = shape_of(store, key)
     numbers = np.arange(frames.start, frames.stop, spec.stride(store.fps))
-    size = max(1, PIECE_BYTES // max(store[key].frame_bytes, 1))
+    size = max(1, READ_BYTES // max(store[key].frame_bytes, 1))
     for at in range(0, len(numbers), size):
         for frame in store[key].take(numbers[at : at + size]):
             yield encoded(frame, shape, spec)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.loading.statistics import PIECE_BYTES, RunningStatistics
+from dipole.data.loading.statistics import READ_BYTES, RunningStatistics
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.view.numbers import MOST_COLUMNS, flat_columns
 
@@ -61,7 +61,7 @@ def ranges(array: LazyArray) -> Ranges:
     columns = min(int(np.prod(array.shape[1:], dtype=np.int64)), MOST_COLUMNS)
     found = Ranges(columns)
     every = max(len(array) // SAMPLE_FRAMES, 1)
-    size = max(PIECE_BYTES // max(array.frame_bytes, 1) // array.chunk_length, 1)
+    size = max(READ_BYTES // max(array.frame_bytes, 1) // array.chunk_length, 1)
     for start in range(0, len(array), size * array.chunk_length):
         stop = min(start + size * array.chunk_length, len(array))
         try:

@@ -147,7 +147,7 @@ def test_statistics_in_pieces_are_those_of_the_whole(values, cut):
 
 
 def test_statistics_read_pieces_of_bounded_size(write_v2, monkeypatch):
-    monkeypatch.setattr("dipole.data.loading.statistics.PIECE_BYTES", 240)  # 20 frames of 3 float32
+    monkeypatch.setattr("dipole.data.loading.statistics.READ_BYTES", 240)  # 20 frames of 3 float32
     windows = windows_of(EpisodeStore.open(write_v2([100, 61])), {"state": Feature((3,))})
     reader, sizes = windows.readers["state"], []
     read = reader.read

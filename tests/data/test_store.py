@@ -161,7 +161,7 @@ def test_many_shards_and_chunks_are_whole(tmp_path, monkeypatch):
     store = EpisodeStore.open(tmp_path / "a.zarr")
     assert np.array_equal(store["action"][:], values)
     assert np.array_equal(store["action"].take(np.arange(103)), values)
-    assert all(store["action"].problem(b) is None for b in range(store["action"].n_chunks))
+    assert all(store["action"].chunk_error(b) is None for b in range(store["action"].n_chunks))
 
 
 def test_it_is_zarr_3_with_shards_and_checksums(write):

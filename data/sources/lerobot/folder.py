@@ -1,10 +1,4 @@
-"""The files of a LeRobot dataset, by their names within its folder; no other file is opened.
-
-In the hub's cache every file of a snapshot is a link into the blobs of its repository:
-
-    datasets--USER--NAME/blobs/<hash>
-    datasets--USER--NAME/snapshots/<revision>/meta/info.json -> ../../../blobs/<hash>
-"""
+"""The files of a LeRobot dataset, by their names within its folder; no other file is opened."""
 
 import os
 import re
@@ -12,6 +6,7 @@ import string
 from collections.abc import Mapping
 from pathlib import Path
 
+from dipole.data.core.dataset_root import DatasetRoot
 from dipole.data.core.errors import DataError
 
 _FIELDS = {
@@ -23,25 +18,14 @@ class DatasetFolder:
     """The folder of a dataset. path: as it was given."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        real = path.resolve()
-        self._allowed = [real]
-        repository = real.parent.parent
-        if real.parent.name == "snapshots" and repository.name.startswith("datasets--"):
-            self._allowed.append((repository / "blobs").resolve())
+        self.path, self._root = path, DatasetRoot(path)
 
     def file(self, name: str) -> Path:
         """The path of a file, which may not exist.
 
         Raises DataError where it lies outside the dataset, or is a link to nothing.
         """
-        path = self.path / name
-        real = path.resolve()
-        if not any(real.is_relative_to(folder) for folder in self._allowed):
-            raise DataError(
-                f"{self.path}: {name!r} lies outside the dataset, in {real}. It is not opened; "
-                "put the file itself there if you trust it"
-            )
+        path, real = self.path / name, self._root.check(name)
         if path.is_symlink() and not real.exists():
             raise DataError(f"{path}: {NOT_DOWNLOADED}")
         return path

@@ -34,16 +34,16 @@ class ChunkMap:
         ]
         self._per_shard = tuple(s // c for s, c in zip(layout.shard, layout.chunk, strict=True))
 
-    def problem(self, block: int) -> str | None:
+    def chunk_error(self, block: int) -> str | None:
         """What is wrong with a block's files, as far as seen without decoding, or None."""
         for chunk in self.chunks(block):
-            problem = self.chunk_problem(chunk)
+            problem = self.cell_error(chunk)
             if problem is not None:
                 return problem
         return None
 
-    def chunk_problem(self, chunk: tuple[int, ...]) -> str | None:
-        """As `problem`, of one chunk."""
+    def cell_error(self, chunk: tuple[int, ...]) -> str | None:
+        """As `chunk_error`, of one chunk."""
         cell, inside = self._place(chunk)
         file = self._layout.file(cell)
         state = self._shard(cell)
@@ -68,13 +68,13 @@ class ChunkMap:
         return itertools.product([block], *(range(n) for n in self._others))
 
     def size(self, chunk: tuple[int, ...]) -> int:
-        """Bytes of a chunk as stored; its block must have no `problem`."""
+        """Bytes of a chunk as stored; its block must have no `chunk_error`."""
         cell, inside = self._place(chunk)
         state = self._shard(cell)
         return 0 if isinstance(state, str) else int(state[inside][1])
 
     def stored(self, chunk: tuple[int, ...], last: int | None = None) -> bytes:
-        """The bytes of a chunk as stored, or the last of them; its block must have no `problem`."""
+        """The bytes of a chunk as stored, or the last of them; it must have no `cell_error`."""
         cell, inside = self._place(chunk)
         state = self._shard(cell)
         if isinstance(state, str):

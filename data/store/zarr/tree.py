@@ -6,11 +6,13 @@ value). So we look ourselves, through this small read-only view.
 
 import io
 import os
+import stat
 import struct
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+from dipole.data.core.dataset_root import DatasetRoot
 from dipole.data.core.errors import DataError
 from dipole.data.core.zip_members import ZIP_ERRORS, check_member
 
@@ -40,26 +42,45 @@ class Tree(Protocol):
 
 
 class FolderTree:
-    """A dataset that is a folder."""
+    """A dataset that is a folder. Raises DataError for a file that a link puts outside of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._root = DatasetRoot(path)
+        self._inside: set[str] = set()  # folders that were found to lie inside
 
     def size(self, name: str) -> int | None:
-        file = self.path / name
-        return file.stat().st_size if file.is_file() else None
+        try:
+            found = os.stat(self._place(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        with open(self.path / name, "rb") as file:
+        with open(self._place(name), "rb") as file:
             file.seek(offset)
             return file.read(length)
 
     def folders(self, name: str) -> list[str]:
-        folder = self.path / name
-        return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+        folder = self._place(name)
+        if not os.path.isdir(folder):
+            return []
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
 
     def open(self, name: str) -> BinaryIO:
-        return open(self.path / name, "rb")
+        return open(self._place(name), "rb")
+
+    def _place(self, name: str) -> str:
+        """The path of a file; folders are looked at once, because chunks are read often."""
+        folder = name.rpartition("/")[0]
+        if folder not in self._inside:
+            self._root.check(folder)
+            self._inside.add(folder)
+        path = os.path.join(self.path, name)
+        if os.path.islink(path):
+            self._root.check(name)
+        return path
 
     def close(self) -> None:
         pass
