@@ -19,13 +19,14 @@ from dipole.data.store.partial_folder import (
     RECORDING,
     clear_folder,
     locked_folder,
+    naming_a_full_disk,
     pack_store,
     partial_folder,
     refuse_existing,
 )
 from dipole.data.store.publish import exchange, flush, publish, write_whole
 from dipole.data.store.schema import EpisodeSchema, FrameSchema
-from dipole.data.store.tasks import check_spans
+from dipole.data.store.tasks import TaskSpans, check_spans
 from dipole.data.store.video import Clip, VideoError, video_error
 from dipole.data.store.writer import StoreWriter
 
@@ -152,13 +153,8 @@ class EpisodeWriter:
         n_frames = len(arrays["action"])
         spans = check_spans(where, task, n_frames)
         try:
-            for key, array in arrays.items():
-                self._add(key, array)
-            if not self.n_episodes:  # what the first one settles is written down before it counts
-                frames = self._schema.frames
-                self._options["settled"] = {key: frame.to_dict() for key, frame in frames.items()}
-                self._write_options()
-            self._store.commit_episode(n_frames, spans)
+            with naming_a_full_disk(self._work):
+                self._commit(arrays, n_frames, spans)
         except BaseException:
             self._store.rollback()
             self._schema = self._begun_schema()
@@ -172,9 +168,10 @@ class EpisodeWriter:
             self.abandon()
             raise DataError(f"{self.path}: no episodes were added, so nothing is written")
         try:
-            if self.n_episodes > self._n_before:
-                self._store.finish(self._attributes())
-                self._place()
+            with naming_a_full_disk(self._work):
+                if self.n_episodes > self._n_before:
+                    self._store.finish(self._attributes())
+                    self._place()
         except BaseException:
             self.leave()
             raise
@@ -230,6 +227,17 @@ class EpisodeWriter:
                 f"EpisodeWriter.resume({str(self.path)!r}) goes on with them, and puts them in "
                 "place when it is closed"
             )
+
+    def _commit(
+        self, arrays: Mapping[str, "np.ndarray | Clip"], n_frames: int, spans: TaskSpans
+    ) -> None:
+        for key, array in arrays.items():
+            self._add(key, array)
+        if not self.n_episodes:  # what the first one settles is written down before it counts
+            frames = self._schema.frames
+            self._options["settled"] = {key: frame.to_dict() for key, frame in frames.items()}
+            self._write_options()
+        self._store.commit_episode(n_frames, spans)
 
     def _add(self, key: str, array: "np.ndarray | Clip") -> None:
         if not isinstance(array, Clip):

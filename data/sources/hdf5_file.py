@@ -15,7 +15,6 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem, stored_chunks
-from dipole.data.sources.registry import begins_with
 from dipole.data.sources.source import EpisodeRef
 from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
 from dipole.data.store.tasks import TaskSpans
@@ -200,11 +199,6 @@ class Hdf5File:
                     "what it points to into the file, or leave the key out"
                 )
         return at[-1]
-
-
-def is_hdf5(path: Path) -> bool:
-    """Whether a path is a file that begins as HDF5 files do."""
-    return begins_with(path, b"\x89HDF\r\n\x1a\n")
 
 
 def numbered(path: Path, names: list[str], prefix: str) -> dict[int, str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.file_kinds import is_hdf5
 from dipole.data.core.json_files import json_object, read_json
-from dipole.data.sources.hdf5_file import Hdf5File, is_hdf5
+from dipole.data.sources.hdf5_file import Hdf5File
 from dipole.data.sources.hdf5_trajectories import TrajectorySource
 from dipole.data.sources.registry import MINARI_FILE
 

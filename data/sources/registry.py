@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.file_kinds import begins_with, is_hdf5, is_mcap
 from dipole.data.core.registry import Registry
 from dipole.data.sources.source import Source
 from dipole.data.store.bundle import dataset_path
@@ -91,10 +92,6 @@ def _hint(path: Path) -> str:
     return ""
 
 
-def _is_hdf5(path: Path) -> bool:
-    return begins_with(path, b"\x89HDF\r\n\x1a\n")
-
-
 def sorted_by_number(paths: Iterable[Path]) -> list[Path]:
     """By name, numbers in names by their size: run_2 before run_10."""
     return sorted(
@@ -106,14 +103,6 @@ def sorted_by_number(paths: Iterable[Path]) -> list[Path]:
     )
 
 
-def begins_with(path: Path, magic: bytes) -> bool:
-    """Whether a path is a file that begins with these bytes."""
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
-
-
 def _is_lerobot(path: Path) -> bool:
     # A link to nothing too: that its file was not downloaded is said when it is opened.
     return os.path.lexists(path / "meta" / "info.json")
@@ -121,8 +110,8 @@ def _is_lerobot(path: Path) -> bool:
 
 def _is_minari(path: Path) -> bool:
     if path.is_dir():
-        return any(_is_hdf5(path / place / MINARI_FILE) for place in ("", "data"))
-    return path.name == MINARI_FILE and _is_hdf5(path)
+        return any(is_hdf5(path / place / MINARI_FILE) for place in ("", "data"))
+    return path.name == MINARI_FILE and is_hdf5(path)
 
 
 def _is_aloha(path: Path) -> bool:
@@ -139,12 +128,12 @@ def _is_maniskill(path: Path) -> bool:
 
 def _is_robomimic(path: Path) -> bool:
     others = (_is_minari, _is_aloha, _is_maniskill)
-    return _is_hdf5(path) and not any(other(path) for other in others)
+    return is_hdf5(path) and not any(other(path) for other in others)
 
 
 def _root_names(path: Path) -> list[str]:
     """What is at the root of an HDF5 file, [] for any other."""
-    if not _is_hdf5(path):
+    if not is_hdf5(path):
         return []
     from dipole.data.sources.hdf5_file import Hdf5File
 
@@ -163,7 +152,7 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _is_mcap(path: Path) -> bool:
-    return begins_with(path, b"\x89MCAP0\r\n") or (
+    return is_mcap(path) or (
         path.is_dir() and any(any(path.glob(pattern)) for pattern in ("*.mcap", "*/*.mcap"))
     )
 

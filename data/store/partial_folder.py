@@ -4,6 +4,7 @@ mine.zarr            appears whole
 .mine.zarr.partial   until then: `lock`, how it was begun, and the store
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from dipole.data.store.publish import publish, zip_folder
 
 RECORDING, CONVERSION = "options.json", "request.json"  # by which each knows what it began
 _LOCK = "lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -31,10 +33,25 @@ def locked_folder(path: Path, *others: str) -> Iterator[Path]:
     with exclusive(work / _LOCK, str(path)):
         _refuse_unfinished(path, *others)
         try:
-            yield work
+            with naming_a_full_disk(work):
+                yield work
         finally:
             if work.is_dir() and [entry.name for entry in work.iterdir()] == [_LOCK]:
                 shutil.rmtree(work)  # nothing was begun
+
+
+@contextmanager
+def naming_a_full_disk(work: Path) -> Iterator[None]:
+    """Raise DataError for a disk that is full: what was written stays, to go on with."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DataError(
+            f"{work}: the disk is full, or a quota is used up ({error}). Make room; what was "
+            "written stays there, to be gone on with"
+        ) from error
 
 
 def partial_folder(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.file_kinds import convert_it, other_format
 from dipole.data.core.registry import nearest
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.metadata import NewerFormatError, StoreMetadata
@@ -28,6 +29,9 @@ def read_store_metadata(files: Tree) -> StoreMetadata:
     v3 = read_metadata(files, "zarr.json")
     v2 = read_metadata(files, ".zgroup")
     if v3 is None and v2 is None:
+        format = other_format(files.path) if files.path.is_dir() else ""
+        if format:
+            raise DataError(convert_it(files.path, format))
         inside = [
             name
             for name in files.folders("")

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.file_kinds import is_mcap
 from dipole.data.sources.mcap.chunks import check_chunks
-from dipole.data.sources.registry import begins_with, sorted_by_number
-
-MAGIC = b"\x89MCAP0\r\n"
+from dipole.data.sources.registry import sorted_by_number
 
 
 def find_recordings(path: Path) -> list[list[Path]]:
@@ -25,11 +24,6 @@ def find_recordings(path: Path) -> list[list[Path]]:
     folders = sorted_by_number(folder for folder in path.iterdir() if folder.is_dir())
     inside = [found for folder in folders if (found := sorted_by_number(folder.glob("*.mcap")))]
     return [[file] for file in files] + inside
-
-
-def is_mcap(path: Path) -> bool:
-    """Whether a file begins as MCAP files do."""
-    return begins_with(path, MAGIC)
 
 
 def messages(

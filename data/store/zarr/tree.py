@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from dipole.data.core.dataset_root import DatasetRoot
 from dipole.data.core.errors import DataError
+from dipole.data.core.file_kinds import convert_it, other_format
 from dipole.data.core.zip_members import ZIP_ERRORS, check_member
 
 LARGEST_METADATA = 16 * 2**20  # bytes of one JSON file; real ones have a few hundred
@@ -181,6 +182,9 @@ def open_tree(path: Path) -> Tree:
     if path.is_dir():
         return FolderTree(path)
     if path.is_file():
+        format = other_format(path)
+        if format:
+            raise DataError(convert_it(path, format))
         return ZipTree(path)
     raise DataError(f"{path}: there is no dataset here; check the path")
 
