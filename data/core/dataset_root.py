@@ -18,9 +18,10 @@ class DatasetRoot:
         self.path = path
         real = path.resolve()
         self._allowed = [real]
-        repository = real.parent.parent
-        if real.parent.name == "snapshots" and repository.name.startswith("datasets--"):
-            self._allowed.append((repository / "blobs").resolve())
+        for snapshots in real.parents:
+            repository = snapshots.parent
+            if snapshots.name == "snapshots" and repository.name.startswith("datasets--"):
+                self._allowed.append((repository / "blobs").resolve())
 
     def check(self, name: str) -> Path:
         """Where the file or folder `name` really is; raises DataError where that is outside."""

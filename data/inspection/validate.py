@@ -5,6 +5,7 @@ after a problem, so that one run lists them all, and stays within bounded memory
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,14 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
     result = Validation(str(path))
     try:
         refuse_other_format(path)
-        files = open_tree(dataset_path(path))
+        with closing(open_tree(dataset_path(path))) as files:
+            _check_all(result, files, log)
     except DataError as error:
         result.problem("files", str(error))
-        return result
+    return result
+
+
+def _check_all(result: Validation, files: Tree, log: Callable[[str], object]) -> None:
     metadata = _try(result, "attributes", lambda: read_store_metadata(files)) or StoreMetadata()
     ends = _try(result, "meta/episode_ends", lambda: read_episode_ends(files))
     arrays = _read_arrays(result, files, metadata)
@@ -88,7 +93,6 @@ def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) ->
     if ends is not None and not ends_problems(ends) and not length_problems(arrays, ends):
         log("looking at episodes")
         _check_recording(result, arrays, readings, metadata, ends)
-    return result
 
 
 def _try(result: Validation, where: str, read: Callable[[], Any]) -> Any:

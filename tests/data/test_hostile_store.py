@@ -17,6 +17,7 @@ from dipole.data.store.publish import publish
 from dipole.data.store.writer import StoreWriter
 from dipole.data.store.zarr.image_codec import encode_picture
 from dipole.data.store.zarr.jxl_header import jxl_size
+from dipole.data.store.zarr.tree import FolderTree
 
 _spec = importlib.util.spec_from_file_location("bombs", Path(__file__).with_name("bombs.py"))
 bombs = importlib.util.module_from_spec(_spec)
@@ -279,3 +280,79 @@ def test_transposed_chunks_of_version_3_are_read(tmp_path):
         compressors=[zarr.codecs.GzipCodec()],
     )[:] = values
     assert np.array_equal(EpisodeStore.open(path)["more"][:], values)
+
+
+def write_secret(folder):
+    """Numbers of a store, in a folder beside it."""
+    folder.mkdir()
+    (folder / "0.0").write_bytes(b"secret numbers of 40 bytes, five of 8 by")
+    return folder
+
+
+@pytest.mark.parametrize("link", ["the chunk", "its folder", "all arrays", "the attributes"])
+def test_a_link_out_of_a_store_is_not_followed(tmp_path, link):
+    secret = write_secret(tmp_path / "secret")
+    path = tmp_path / "a.zarr"
+    bombs.write_v2(path, None, bytes(40), shape=(5, 2))
+    array = path / "data/action"
+    if link == "the chunk":
+        (array / "0.0").unlink()
+        (array / "0.0").symlink_to(secret / "0.0")
+    elif link == "its folder":
+        array.rename(secret / "action")
+        array.symlink_to(secret / "action")
+    elif link == "all arrays":
+        (path / "data").rename(secret / "data")
+        (path / "data").symlink_to(secret / "data")
+    else:
+        (secret / ".zattrs").write_text("{}")
+        (path / ".zattrs").symlink_to(secret / ".zattrs")
+    with pytest.raises(DataError, match=r"a\.zarr: .* lies outside the dataset"):
+        EpisodeStore.open(path)["action"][:]
+    assert not validate(path).ok
+
+
+def test_links_within_a_store_and_into_the_hubs_blobs_are_followed(tmp_path):
+    repository = tmp_path / "datasets--me--mine"
+    path = repository / "snapshots/abc/a.zarr"
+    bombs.write_v2(path, None, np.ones((5, 2), "<f4").tobytes(), shape=(5, 2))
+    blobs = repository / "blobs"
+    blobs.mkdir()
+    (path / "data/action/0.0").rename(blobs / "123")
+    (path / "data/action/0.0").symlink_to("../../../../../blobs/123")
+    (path / "data/same").symlink_to("action")
+    for given in (path, path.parent / "linked.zarr"):
+        if given != path:
+            given.symlink_to("a.zarr")
+        assert EpisodeStore.open(given)["same"][:].tolist() == [[1, 1]] * 5
+
+
+def test_a_length_of_billions_behind_one_sound_chunk_ends_validation_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.zarr"
+    bombs.write_v2(path, None, np.arange(8, dtype="<f4").tobytes(), shape=(4, 2))
+    huge = 10**12
+    file = path / "data/action/.zarray"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"shape": [huge, 2]}))
+    chunk = path / "data/action/0.0"
+    (path / f"data/action/{huge // 4 - 1}.0").write_bytes(chunk.read_bytes())
+    (path / "meta/episode_ends/0").write_bytes(huge.to_bytes(8, "little"))
+    looked_at = []
+    size = FolderTree.size
+    monkeypatch.setattr(
+        FolderTree, "size", lambda tree, name: (looked_at.append(name), size(tree, name))[1]
+    )
+    found = validate(path)
+    assert not found.ok
+    assert len(looked_at) < 20_000
+
+
+def test_missing_chunks_are_counted_up_to_a_bound(tmp_path):
+    path = tmp_path / "a.zarr"
+    bombs.write_v2(path, None, bytes(32), shape=(4, 2))
+    huge = 10**12
+    file = path / "data/action/.zarray"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"shape": [huge, 2]}))
+    (path / f"data/action/{huge // 4 - 1}.0").write_bytes(bytes(32))
+    (path / "meta/episode_ends/0").write_bytes(huge.to_bytes(8, "little"))
+    with pytest.warns(UserWarning, match="or more chunks of array 'action' are not there"):
+        assert EpisodeStore.open(path)["action"][100:104].tolist() == [[0, 0]] * 4

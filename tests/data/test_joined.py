@@ -79,3 +79,18 @@ def test_what_is_said_may_not_contradict_what_is_recorded(tmp_path, capsys, word
     a, b = write(tmp_path / "a.zarr", [3]), write(tmp_path / "b.zarr", [3])
     assert main(["data", "convert", str(a), str(tmp_path / "c.zarr"), f"--also={b}", word]) != 0
     assert answer in capsys.readouterr().err
+
+
+def test_names_in_another_order_are_told_from_the_first_that_names_them(tmp_path):
+    def named(name, names, row):
+        features = {"state": {"names": names}} if names else {}
+        with EpisodeWriter(tmp_path / name, fps=10.0, features=features) as writer:
+            writer.add_episode({"state": np.tile(row, (3, 1)), "action": np.zeros((3, 2))})
+        return open_source(tmp_path / name)
+
+    nameless = named("a.zarr", None, [1.0, 2.0])
+    both = joined([nameless, named("b.zarr", ["x", "y"], [3.0, 4.0])])
+    assert both.info.frames["state"].names == ("x", "y")
+    three = joined([nameless, open_source(tmp_path / "b.zarr"), named("c", ["y", "x"], [6.0, 5.0])])
+    rows = [three.open(ref).read("state", 0, 1)[0].tolist() for ref in three.episodes()]
+    assert rows == [[1, 2], [3, 4], [5, 6]]

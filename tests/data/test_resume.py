@@ -1,5 +1,6 @@
 """Nothing that is whole is lost: recordings killed, damaged and gone on with, in every format."""
 
+import errno
 import importlib.util
 import shutil
 import subprocess
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
+from dipole.data.convert import convert
 from dipole.data.inspection.validate import validate
+from dipole.data.sources.registry import open_source
 from dipole.data.store.array_appender import ENCODINGS
 from dipole.data.store.writer import StoreWriter
 
@@ -202,6 +206,83 @@ def test_what_was_begun_is_demanded_of_later_episodes_too(tmp_path):
     interrupted(path, "zstd", 1)
     with pytest.raises(DataError, match="has no 'camera'"), EpisodeWriter.resume(path) as writer:
         writer.add_episode({"state": np.zeros((2, 3)), "action": np.zeros((2, 2))})
+
+
+def test_a_recording_under_way_is_not_said_to_be_left_over(tmp_path):
+    first = EpisodeWriter(tmp_path / "a.zarr")
+    first.add_episode(crashes.episode(0))
+    with pytest.raises(DataError, match="another process is writing it already"):
+        EpisodeWriter(tmp_path / "a.zarr")
+    with pytest.raises(DataError, match="another process is writing it already"):
+        convert(open_source("bundled:pusht"), tmp_path / "a.zarr")
+    first.close()
+    assert EpisodeStore.open(tmp_path / "a.zarr").n_episodes == 1
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path):
+    zarr.open_group(tmp_path / "theirs", mode="w", zarr_format=2)
+    with pytest.raises(DataError, match="no meta/episode_ends"):
+        EpisodeWriter.resume(tmp_path / "theirs")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("images", ENCODINGS)
+def test_a_journal_damaged_from_its_beginning_is_no_empty_recording(tmp_path, images):
+    store = interrupted(tmp_path / "mine.zarr", images, 4)
+    commits = store / "unfinished/commits"
+    commits.write_bytes(b"dpl2" + commits.read_bytes()[4:])
+    before = files(store)
+    with pytest.raises(DataError, match=r"commits: damaged from its beginning"):
+        EpisodeWriter.resume(tmp_path / "mine.zarr")
+    assert files(store) == before
+
+
+def test_a_journal_damaged_later_costs_the_episodes_behind_and_says_so(tmp_path):
+    store = interrupted(tmp_path / "mine.zarr", "zstd", 4)
+    commits = store / "unfinished/commits"
+    raw = commits.read_bytes()
+    last = raw.rindex(b"dpl1")
+    commits.write_bytes(raw[:last] + b"dpl2" + raw[last + 4 :])
+    with EpisodeWriter.resume(tmp_path / "mine.zarr") as writer:
+        assert writer.n_episodes == 3
+        assert "episodes from number 3 on" in writer.dropped
+    assert EpisodeStore.open(tmp_path / "mine.zarr").n_episodes == 3
+
+
+def test_a_disk_that_is_full_when_the_journal_is_begun_anew_costs_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "mine.zarr"
+    with EpisodeWriter(path, fps=10, features=crashes.FEATURES) as writer:
+        monkeypatch.setattr("dipole.data.store.writer._LARGE_JOURNAL", 0)
+        monkeypatch.setattr(writer._store, "_snapshot_bytes", 0)
+        for number in range(N):
+            with monkeypatch.context() as full:
+                full.setattr("dipole.data.store.journal.write_whole", _no_space)
+                writer.add_episode(crashes.episode(number), f"task {number % 2}")
+            assert writer.n_episodes == number + 1
+    assert files(path) == whole(tmp_path, "zstd")
+
+
+def _no_space(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("images", ENCODINGS)
+def test_a_full_disk_is_named_and_the_recording_goes_on(tmp_path, monkeypatch, images):
+    path = tmp_path / "mine.zarr"
+    with EpisodeWriter(path, fps=10, features=crashes.FEATURES, images=images) as writer:
+        for number in range(N):
+            with monkeypatch.context() as full:
+                full.setattr("dipole.data.store.journal.write_all", _no_space)
+                with pytest.raises(DataError, match=r"mine\.zarr\.partial: the disk is full"):
+                    writer.add_episode(crashes.episode(number), f"task {number % 2}")
+            assert writer.n_episodes == number
+            writer.add_episode(crashes.episode(number), f"task {number % 2}")
+        with monkeypatch.context() as full:
+            full.setattr("dipole.data.store.array_appender.write_all", _no_space)
+            with pytest.raises(DataError, match="the disk is full"):
+                writer.close()
+    EpisodeWriter.resume(path).close()
+    assert files(path) == whole(tmp_path, images)
 
 
 EVENTS = st.lists(

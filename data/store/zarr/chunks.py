@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dipole.data.core.errors import DataError
 from dipole.data.store.zarr.decoding import without_checksum
 from dipole.data.store.zarr.layout import ArrayLayout
 from dipole.data.store.zarr.tree import Tree
@@ -94,7 +95,10 @@ class ChunkMap:
         if cell not in self._shards:
             if len(self._shards) >= _SHARDS_REMEMBERED:
                 self._shards.clear()
-            self._shards[cell] = self._look(cell)
+            try:
+                self._shards[cell] = self._look(cell)
+            except DataError:
+                self._shards[cell] = "lies outside the dataset, so it is not opened"
         return self._shards[cell]
 
     def _look(self, cell: tuple[int, ...]) -> "str | np.ndarray":
