@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.recording.appending import identity, inode, link_store, options_of
 from dipole.data.store.array_appender import check_encoding
 from dipole.data.store.partial_folder import (
     CONVERSION,
@@ -92,13 +92,13 @@ class EpisodeWriter:
             raise _nothing_to_resume(path)
         with writer._locked():
             options = _read_options(work / RECORDING)
-            if options is not None and options.get("placed_as") == _inode(path) is not None:
+            if options is not None and options.get("placed_as") == inode(path) is not None:
                 clear_folder(work)  # a crash came between putting it in place and removing this
                 options = None
             if options is not None:
                 writer._begin(options)
             elif path.is_dir():
-                writer._begin(_options_of(path), append=True)
+                writer._begin(options_of(path), append=True)
             else:
                 raise _nothing_to_resume(path)
         return writer
@@ -114,7 +114,7 @@ class EpisodeWriter:
     def _begin(self, options: dict[str, Any], append: bool = False) -> None:
         self._options, self._closed = options, False
         if append:
-            _link_store(self.path, self._work / "store")
+            link_store(self.path, self._work / "store")
         self._write_options()
         self._store = StoreWriter(self._work / "store", options["images"], durable=True)
         self._n_before = self._store.n_episodes if append else 0
@@ -179,13 +179,13 @@ class EpisodeWriter:
 
     def _place(self) -> None:
         before = self._options.get("replaces")
-        if before is not None and before != _identity(self.path):
+        if before is not None and before != identity(self.path):
             raise DataError(
                 f"{self.path}: is no longer the dataset that was appended to. The longer one lies "
                 f"in {self._store.folder}: move it to a place of its own"
             )
         written = pack_store(self._store.folder, self.path)
-        self._options["placed_as"] = _inode(written)
+        self._options["placed_as"] = inode(written)
         self._write_options()
         if before is not None:
             exchange(written, self.path)
@@ -292,28 +292,6 @@ def _read_options(file: Path) -> dict[str, Any] | None:
         raise DataError(f"{file}: cannot be read ({error}). The episodes lie beside it") from error
 
 
-def _options_of(path: Path) -> dict[str, Any]:
-    """How a finished dataset was begun; raises DataError for one that is not ours."""
-    from dipole.data.store.store import EpisodeStore
-
-    with EpisodeStore.open(path) as store:
-        if "dipole_format" not in store.attributes:
-            raise DataError(
-                f"{path}: not written by dipole, so nothing is appended to it. Convert it first: "
-                "dipole data convert"
-            )
-        kept = {k: v for k, v in store.attributes.items() if k not in ("tasks", "dipole_format")}
-        return {
-            "fps": store.fps,
-            "features": {},
-            "environment": store.attributes.get("environment"),
-            "images": "zstd",
-            "settled": {key: store.schema(key) for key in store.arrays},
-            "attributes": kept,
-            "replaces": _identity(path),
-        }
-
-
 def _nothing_to_resume(path: Path) -> DataError:
     if path.exists() and not path.is_dir():
         return DataError(
@@ -323,33 +301,3 @@ def _nothing_to_resume(path: Path) -> DataError:
     return DataError(
         f"{path}: there is no recording, nor an unfinished one in {partial_folder(path)}"
     )
-
-
-def _inode(path: Path) -> int | None:
-    return path.stat().st_ino if path.exists() else None
-
-
-def _identity(path: Path) -> list[int] | None:
-    """What tells a dataset's folder from another at the same path, None where there is none."""
-    try:
-        stat = (path / "zarr.json").stat()
-    except OSError:
-        return None
-    return [stat.st_ino, stat.st_mtime_ns]
-
-
-def _link_store(path: Path, copy: Path) -> None:
-    """The same store once more; files that are never changed are shared by links."""
-    if copy.exists():
-        shutil.rmtree(copy)
-
-    def link(source: str, target: str) -> None:
-        if not source.endswith(".json"):
-            try:
-                os.link(os.path.realpath(source), target)
-                return
-            except OSError:
-                pass  # another file system, or one without links
-        shutil.copy2(source, target)
-
-    shutil.copytree(path, copy, copy_function=link)

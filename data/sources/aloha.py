@@ -18,8 +18,8 @@ from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
     SourceInfo,
+    SourceWarnings,
     is_valid_key,
-    unknown_to_first,
 )
 from dipole.data.store.schema import FrameSchema
 
@@ -27,7 +27,7 @@ ENDINGS = (".hdf5", ".h5")
 IMAGES = "observations/images/"
 
 
-class AlohaSource:
+class AlohaSource(SourceWarnings):
     """Reads the file `path`, or the files in the folder `path`; see `Source`."""
 
     def __init__(self, path: Path) -> None:
@@ -46,15 +46,11 @@ class AlohaSource:
             for key, place in self._places.items()
             if place.startswith(IMAGES) and (frame := _encoded(first, place)) is not None
         }
-        self._info = SourceInfo(path, "ALOHA", {**frames, **self._encoded}, left_out=left_out)
+        keys = {**frames, **self._encoded}
+        super().__init__(SourceInfo(path, "ALOHA", keys, left_out=left_out))
         self._known = {*self._places.values(), *left_out}
-        self._warnings: dict[str, None] = {}
         self._stored = frames
         first.close()
-
-    @property
-    def info(self) -> SourceInfo:
-        return replace(self._info, warnings=tuple(self._warnings))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
@@ -62,8 +58,7 @@ class AlohaSource:
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         file = Hdf5File(self._files[ref.id])
         places, _ = _arrays(file)
-        for place in sorted(set(places.values()) - self._known):
-            self._warnings[unknown_to_first(self._info.path, place)] = None
+        self.warn_of_others(places.values(), self._known)
         actions = file.array(self._places["action"])
         n = 0 if actions is None or not actions.ndim else int(actions.shape[0])
         stored = dict(self._stored)

@@ -4,7 +4,6 @@ The last observation, after which nothing was done, is left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
     SourceInfo,
+    SourceWarnings,
     is_valid_key,
-    unknown_to_first,
 )
 
 
-class TrajectorySource:
+class TrajectorySource(SourceWarnings):
     """Reads the groups PREFIX_N of an HDF5 file; see `Source`.
 
     path: What the user gave, for messages.
@@ -59,12 +58,7 @@ class TrajectorySource:
         self._longer = {k for k, place in self._places.items() if place.startswith(longer)}
         frames = hdf5_frames(file, first, self._places)
         self._known = {*self._places.values(), *left_out}
-        self._warnings: dict[str, None] = {}
-        self._info = SourceInfo(path, format, frames, fps, environment, left_out=left_out)
-
-    @property
-    def info(self) -> SourceInfo:
-        return replace(self._info, warnings=tuple(self._warnings))
+        super().__init__(SourceInfo(path, format, frames, fps, environment, left_out=left_out))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
@@ -73,8 +67,7 @@ class TrajectorySource:
         """Raises DataError where an array is missing or has another length."""
         n = ref.n_frames or 0
         places, _ = self._arrays(ref.name)
-        for place in sorted(set(places.values()) - self._known):
-            self._warnings[unknown_to_first(self._info.path, place)] = None
+        self.warn_of_others(places.values(), self._known)
         lengths = {key: n + 1 if key in self._longer else n for key in self._places}
         return Hdf5Episode(self._file, ref, ref.name, self._places, self._info.frames, lengths)
 

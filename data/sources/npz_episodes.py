@@ -5,7 +5,6 @@ objects are never loaded, because that would execute what the file says.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
     SourceInfo,
+    SourceWarnings,
     is_valid_key,
-    unknown_to_first,
 )
 from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
 from dipole.data.store.tasks import TaskSpans
@@ -31,7 +30,7 @@ def find_episodes(path: Path) -> list[Path]:
     return [path] if path.is_file() and path.suffix == ".npz" else sorted(path.glob("*.npz"))
 
 
-class NpzSource:
+class NpzSource(SourceWarnings):
     """Reads the .npz files at `path`; see `Source`."""
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +38,6 @@ class NpzSource:
         if not self._files:
             raise DataError(f"{path}: no .npz files in it")
         self._refs = [EpisodeRef(n, name=file.name) for n, file in enumerate(self._files)]
-        self._warnings: dict[str, None] = {}
         self._places: dict[str, str] = {}
         frames: dict[str, FrameSchema] = {}
         left_out: dict[str, str] = {}
@@ -55,11 +53,7 @@ class NpzSource:
                 else:
                     self._places[key], frames[key] = name, _schema(first, key, array)
             self._known = set(first.arrays)
-        self._info = SourceInfo(path, "episodes in .npz files", frames, left_out=left_out)
-
-    @property
-    def info(self) -> SourceInfo:
-        return replace(self._info, warnings=tuple(self._warnings))
+        super().__init__(SourceInfo(path, "episodes in .npz files", frames, left_out=left_out))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
@@ -67,8 +61,7 @@ class NpzSource:
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         """Raises DataError where an array is missing or has another shape, or lengths differ."""
         file = NpzFile(self._files[ref.id])
-        for name in sorted(set(file.arrays) - self._known):
-            self._warnings[unknown_to_first(self._info.path, name)] = None
+        self.warn_of_others(file.arrays, self._known)
         return _Episode(file, ref, self._places, self._info.frames)
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ out, as are text and whatever lies in other files. mask/<name> become groups of 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,19 @@ from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
     SourceInfo,
+    SourceWarnings,
     is_valid_key,
     positive_number,
     task_spans,
-    unknown_to_first,
 )
 
 
-class RobomimicSource:
+class RobomimicSource(SourceWarnings):
     """Reads the file at `path`; see `Source`."""
 
     def __init__(self, path: Path) -> None:
         self._file = Hdf5File(path)
         self._path = path
-        self._warnings: dict[str, None] = {}
         demos = numbered(path, self._file.names("data"), "demo")
         if not demos:
             raise DataError(
@@ -42,33 +40,33 @@ class RobomimicSource:
         self._places, left_out = self._arrays(first.name)
         if "action" not in self._places:
             raise DataError(f"{path}: data/{first.name}/actions: {left_out['actions']}")
-        actions = self._file.array(f"data/{first.name}/actions")
-        if actions is not None and actions.ndim == 1:
-            self._warnings[f"{path}: actions have one axis: taken as vectors of one number"] = None
         attributes = self._file.attributes("data")
         fps, environment = _environment(attributes)
         self._tasks = task_spans(_instruction(attributes))
-        self._info = SourceInfo(
+        groups, warnings = self._masks({name: number for number, name in demos.items()})
+        actions = self._file.array(f"data/{first.name}/actions")
+        if actions is not None and actions.ndim == 1:
+            warnings.append(f"{path}: actions have one axis: taken as vectors of one number")
+        info = SourceInfo(
             path,
             "HDF5 of robomimic",
             hdf5_frames(self._file, f"data/{first.name}", self._places),
             fps,
             environment,
             left_out=left_out,
-            groups=self._masks({name: number for number, name in demos.items()}),
+            warnings=tuple(warnings),
+            groups=groups,
         )
-
-    @property
-    def info(self) -> SourceInfo:
-        return replace(self._info, warnings=tuple(self._warnings))
+        super().__init__(info)
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
 
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         places, _ = self._arrays(ref.name)
-        for key in sorted(set(places) - set(self._places)):
-            self._warnings[unknown_to_first(self._path, places[key])] = None
+        self.warn_of_others(
+            (places[key] for key in set(places) - set(self._places)), self._places.values()
+        )
         group = f"data/{ref.name}"
         lengths = dict.fromkeys(self._places, ref.n_frames or 0)
         return Hdf5Episode(
@@ -106,9 +104,10 @@ class RobomimicSource:
                 places[key] = name
         return dict(sorted(places.items())), left_out
 
-    def _masks(self, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
-        """Episodes of each of robomimic's filter keys, mask/train and so on."""
+    def _masks(self, numbers: dict[str, int]) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+        """Episodes of each of robomimic's filter keys, mask/train and so on; and warnings."""
         groups = {}
+        warnings = []
         for name in self._file.names("mask"):
             demos = self._file.words(f"mask/{name}")
             if demos is None:
@@ -116,11 +115,11 @@ class RobomimicSource:
             groups[name] = tuple(numbers[demo] for demo in demos if demo in numbers)
             unknown = [demo for demo in demos if demo not in numbers]
             if unknown:
-                self._warnings[
+                warnings.append(
                     f"{self._path}: mask/{name} names {len(unknown)} demos that are not there, "
                     f"such as {unknown[0]!r}"
-                ] = None
-        return groups
+                )
+        return groups, warnings
 
 
 def _key(place: str) -> str:

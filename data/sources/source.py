@@ -5,8 +5,8 @@ A source names its keys and episodes, and opens one episode at a time. It knows 
 a source of one's own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -127,6 +127,30 @@ class ArrayEpisode:
         return None
 
 
+class SourceWarnings:
+    """The part of a source that says what is odd as its episodes are opened; see `Source.info`."""
+
+    def __init__(self, info: SourceInfo) -> None:
+        self._info = info
+        self._warnings = dict.fromkeys(info.warnings)
+
+    @property
+    def info(self) -> SourceInfo:
+        return replace(self._info, warnings=tuple(self._warnings))
+
+    def warn(self, *warnings: str) -> None:
+        """Say these, each once."""
+        self._warnings.update(dict.fromkeys(warnings))
+
+    def warn_of_others(self, places: Iterable[str], known: Collection[str]) -> None:
+        """Say which of an episode's arrays the first episode does not have."""
+        for place in sorted(set(places) - set(known)):
+            self.warn(
+                f"{self._info.path}: {place} is left out, because the first episode does not have "
+                "it"
+            )
+
+
 def frames_of(info: SourceInfo, keys: Sequence[str] | None) -> dict[str, FrameSchema]:
     """The schema of these keys, None for all; raises DataError for one that is not there."""
     for key in keys or ():
@@ -156,11 +180,6 @@ def is_valid_key(key: str) -> bool:
     except DataError:
         return False
     return True
-
-
-def unknown_to_first(path: Path, place: str) -> str:
-    """The warning of a key that only later episodes have."""
-    return f"{path}: {place} is left out, because the first episode does not have it"
 
 
 def task_spans(words: str) -> TaskSpans:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dipole.data.core.errors import DataError
 from dipole.data.store.array_appender import ArrayAppender, ArrayState
 from dipole.data.store.tasks import TaskSpans
 
@@ -37,6 +38,16 @@ class Committed:
     spans: list[TaskSpans] = field(default_factory=list)
     videos: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     arrays: dict[str, CommittedArray] = field(default_factory=dict)
+
+
+def check_lengths(where: str, start: int, end: int, arrays: Mapping[str, ArrayAppender]) -> None:
+    """Raise DataError, beginning with `where`, unless all arrays have the frames up to `end`."""
+    for key, array in arrays.items():
+        if array.n_frames != end:
+            raise DataError(
+                f"{where}: {array.n_frames - start} frames of {key!r} where {end - start} are "
+                "expected: every key has the same frames in every episode"
+            )
 
 
 def episode_record(

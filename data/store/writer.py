@@ -21,7 +21,13 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.store.array_appender import IMAGE_CODECS, ArrayAppender, ArrayState, check_encoding
-from dipole.data.store.commits import Record, committed_by, episode_record, whole_record
+from dipole.data.store.commits import (
+    Record,
+    check_lengths,
+    committed_by,
+    episode_record,
+    whole_record,
+)
 from dipole.data.store.journal import Journal
 from dipole.data.store.metadata import FORMAT
 from dipole.data.store.previous_attempt import UNFINISHED, clear, is_finished, remove_partial_files
@@ -125,7 +131,12 @@ class StoreWriter:
         where = f"{self.folder}: episode {self.n_episodes}"
         spans = check_spans(where, tasks, n_frames)
         end = self.n_frames + n_frames
-        self._check_lengths(where, end)
+        if n_frames < 1:
+            raise DataError(f"{where}: no frames")
+        check_lengths(where, self.n_frames, end, self._arrays)
+        for key, files in self._videos.items():
+            if len(files) != self.n_episodes + 1:
+                raise DataError(f"{where}: no video of {key!r}: every episode has the same keys")
         record, content = episode_record(end, spans, self._videos, self._arrays, self._committed)
         self._unflushed.flush()
         self._journal.append(record, content)
@@ -293,21 +304,6 @@ class StoreWriter:
     def _appender(self, key: str) -> ArrayAppender:
         return ArrayAppender(self.folder, f"data/{key}", self._unfinished / key, self._unflushed)
 
-    def _check_lengths(self, where: str, end: int) -> None:
-        """Raise DataError unless everything has frames up to `end`."""
-        if end <= self.n_frames:
-            raise DataError(f"{where}: no frames")
-        for key, array in self._arrays.items():
-            if array.n_frames != end:
-                added = array.n_frames - self.n_frames
-                raise DataError(
-                    f"{where}: {added} frames of {key!r} where {end - self.n_frames} are expected: "
-                    "every key has the same frames in every episode"
-                )
-        for key, files in self._videos.items():
-            if len(files) != self.n_episodes + 1:
-                raise DataError(f"{where}: no video of {key!r}: every episode has the same keys")
-
     def _snapshot(self) -> None:
         """Begin the journal anew with everything that is committed."""
         record, content = whole_record(
@@ -335,9 +331,8 @@ class StoreWriter:
         values = np.asarray(numbers, np.int64)
         self._remove(*name.rsplit("/", 1))
         self._write_json(f"{name}/zarr.json", array_metadata(values.shape[1:], values.dtype))
-        array = ArrayAppender(
-            self.folder, name, self._unfinished / name.replace("/", " "), self._unflushed
-        )
+        unfinished = self._unfinished / name.replace("/", " ")
+        array = ArrayAppender(self.folder, name, unfinished, self._unflushed)
         array.append(values)
         array.finish()
 

@@ -307,3 +307,16 @@ def test_a_file_without_an_index_is_refused_with_what_to_do(tmp_path):
         writer.finish()
     with pytest.raises(DataError, match=r"no index of its chunks. `mcap recover`"):
         open_source(tmp_path / "a.mcap")
+
+
+@pytest.mark.parametrize("definition", ["string format", "string format\nstring data"])
+def test_pictures_that_are_defined_in_another_way_are_left_out(tmp_path, monkeypatch, definition):
+    kind = "sensor_msgs/msg/CompressedImage"
+    monkeypatch.setitem(DEFINITIONS, kind, HEADER + definition + HEADER_DEFINITION)
+    picture = Message(header=STAMP, format="jpeg", data="text")
+    arms = [(time, "/joint_states", joints(time, -time)) for time in range(0, 200, 10)]
+    camera = [(time, "/camera", (kind, picture)) for time in (0, 100)]
+    write(tmp_path / "a.mcap", arms + camera)
+    source = open_source(tmp_path / "a.mcap")
+    assert "CompressedImage" in source.info.left_out["/camera"]
+    assert list(source.info.frames) == ["joint_states.position"]

@@ -163,7 +163,7 @@ def test_a_full_disk_costs_the_episode_in_hand_alone(tmp_path, monkeypatch, n_be
         writer.add_episode(episode())
     with monkeypatch.context() as patch:
         patch.setattr(ArrayAppender, "append", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(DataError, match=r"the disk is full.*No space left"):
             writer.add_episode(episode(7))
     writer.add_episode(episode(3))
     writer.close()

@@ -5,7 +5,6 @@ Keys keep their names (`observation.state`, `observation.images.top`, `action`).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from dipole.data.sources.lerobot.meta import LeRobotMeta, read_meta
 from dipole.data.sources.lerobot.tasks import task_spans
 from dipole.data.sources.lerobot.timing import check_times, frame_order
 from dipole.data.sources.lerobot.video_files import VideoFiles
-from dipole.data.sources.source import EpisodeRef, SourceInfo
+from dipole.data.sources.source import EpisodeRef, SourceInfo, SourceWarnings
 
 
-class LeRobotSource:
+class LeRobotSource(SourceWarnings):
     """The LeRobot dataset in the folder `path`; see `Source`. Raises DataError."""
 
     def __init__(self, path: Path) -> None:
@@ -33,8 +32,7 @@ class LeRobotSource:
         frames, left_out, warnings = inspected_frames(self._folder, meta, self._data)
         absent, dangling = _absent(self._folder, meta, list(frames))
         warnings = [*meta.warnings, *warnings, *dangling]
-        self._warnings = dict.fromkeys(f"{path}: {text}" for text in warnings)
-        self._info = SourceInfo(
+        info = SourceInfo(
             path,
             f"LeRobot v{meta.version}",
             frames,
@@ -42,7 +40,9 @@ class LeRobotSource:
             {"id": meta.robot, "version": ""} if meta.robot else {},
             absent,
             {**meta.left_out, **left_out},
+            warnings=tuple(f"{path}: {text}" for text in warnings),
         )
+        super().__init__(info)
         cameras = {key: column for key, column in meta.episodes.videos.items() if key in frames}
         self._dataset = Dataset(
             self._folder,
@@ -51,12 +51,8 @@ class LeRobotSource:
             meta.episodes.lengths,
             meta.fps,
             self._videos,
-            lambda text: self._warnings.update({text: None}),
+            self.warn,
         )
-
-    @property
-    def info(self) -> SourceInfo:
-        return replace(self._info, warnings=tuple(self._warnings))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         table = self._meta.episodes
@@ -83,7 +79,7 @@ class LeRobotSource:
         spans, unknown = task_spans(
             place, file.counter("task_index", rows), self._meta.tasks, table.tasks[row]
         )
-        self._warnings.update(dict.fromkeys([*odd, *unknown]))
+        self.warn(*odd, *unknown)
         return LeRobotEpisode(self._dataset, ref, row, file, rows, seconds, spans)
 
     def close(self) -> None:

@@ -29,6 +29,8 @@ _RAW = {  # encoding: (dtype, channels stored, order of the channels taken)
     "16uc1": ("u2", 1, [0]),
     "32fc1": ("f4", 1, [0]),
 }
+# What Python raises at a message whose recording defines its type in another way.
+_OTHER_FIELDS = (AttributeError, TypeError, OverflowError, MemoryError)
 _DEPTH = {"16uc1": "mm", "32fc1": "m"}
 
 
@@ -49,6 +51,13 @@ def parts_of(kind: str, message: Any) -> list[Part]:
 
     kind: the message's type, such as "sensor_msgs/msg/JointState".
     """
+    try:
+        return _parts(kind, message)
+    except _OTHER_FIELDS as error:
+        raise NotTakenError(f"not the fields of {kind} ({error})") from error
+
+
+def _parts(kind: str, message: Any) -> list[Part]:
     name = kind.rsplit("/", maxsplit=1)[-1]
     if name == "JointState":
         parts = [
@@ -85,6 +94,13 @@ def parts_of(kind: str, message: Any) -> list[Part]:
 def frame_of(kind: str, message: Any, part: Part, where: str) -> np.ndarray:
     """The frame that a message gives; raises DataError, beginning with `where`, for another shape
     or other names than the first message had."""
+    try:
+        return _frame(kind, message, part, where)
+    except (*_OTHER_FIELDS, ValueError) as error:
+        raise DataError(f"{where}: not the fields of {kind} ({error})") from error
+
+
+def _frame(kind: str, message: Any, part: Part, where: str) -> np.ndarray:
     name, shape = kind.rsplit("/", maxsplit=1)[-1], part.schema.shape or ()
     if name == "CompressedImage":
         return decode_frame(bytes(message.data), shape, where)

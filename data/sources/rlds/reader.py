@@ -8,7 +8,6 @@ is_terminal) is left out, as is text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
     SourceInfo,
+    SourceWarnings,
     is_valid_key,
-    unknown_to_first,
 )
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.tasks import TaskSpans
@@ -50,7 +49,7 @@ def find_records(path: Path) -> list[Path]:
     return files
 
 
-class RldsSource:
+class RldsSource(SourceWarnings):
     """Reads the TFRecord file or folder at `path`; see `Source`."""
 
     def __init__(self, path: Path) -> None:
@@ -67,12 +66,7 @@ class RldsSource:
         first = self._example(0)
         self._places, self._frames, left_out = _schemas(path, first, declared)
         self._known = set(first)
-        self._warnings: dict[str, None] = {}
-        self._info = SourceInfo(path, "RLDS", self._frames, left_out=left_out)
-
-    @property
-    def info(self) -> SourceInfo:
-        return replace(self._info, warnings=tuple(self._warnings))
+        super().__init__(SourceInfo(path, "RLDS", self._frames, left_out=left_out))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
@@ -80,8 +74,7 @@ class RldsSource:
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         where = f"{self._path}: episode {ref.id}"
         features = self._example(ref.id)
-        for place in sorted(set(features) - self._known):
-            self._warnings[unknown_to_first(self._path, place)] = None
+        self.warn_of_others(features, self._known)
         return _Episode(ref, features, self._places, self._frames, where)
 
     def close(self) -> None:
