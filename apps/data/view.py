@@ -90,8 +90,8 @@ def summary(written: Written, n_episodes: int, spec: ViewSpec) -> str:
         f"{written.path}: {written.n_bytes / 1e6:.1f} MB (of at most {spec.megabytes:g}), "
         f"{shown} episodes"
     )
-    if written.with_pictures:
-        text += f", {written.with_pictures} with pictures"
+    if written.with_images:
+        text += f", {written.with_images} with images"
     if written.left_out:
         text += f"\nno room for episodes {', '.join(map(str, written.left_out))}: give --size MB"
     return text

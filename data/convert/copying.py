@@ -57,7 +57,7 @@ class EpisodeCopier:
         self, place: str, episode: SourceEpisode, key: str, schema: FrameSchema
     ) -> None:
         array = self._writer.array(
-            key, schema.shape or (), np.dtype(schema.dtype), is_picture(schema)
+            key, schema.shape or (), np.dtype(schema.dtype), is_stored_as_image(schema)
         )
         for start, stop in frame_ranges(schema, episode.n_frames):
             frames = schema.fit(place, episode.read(key, start, stop))
@@ -132,7 +132,7 @@ class _FrameProgress:
         self._episodes += 1
 
 
-def is_picture(schema: FrameSchema) -> bool:
+def is_stored_as_image(schema: FrameSchema) -> bool:
     """Whether frames may be stored by a codec for pictures: images in grey or colour.
 
     Not label maps, tactile arrays or depth, which such a codec would change or refuse.

@@ -49,7 +49,7 @@ def read_array(array: LazyArray, ends: np.ndarray, kind: str = "") -> ArrayReadi
     """Read it in bounded memory. ends: of the episodes, exclusive; kind: as the dataset says."""
     if isinstance(array, VideoArray):
         return _read_video(array, ends)
-    pictures = _is_pictures(array, kind)
+    pictures = _is_camera(array, kind)
     reading = ArrayReading(summary=None if pictures else ColumnSummary(array.shape))
     last = None
     for start, frames in _readable(array, reading.unreadable):
@@ -69,7 +69,7 @@ def read_array(array: LazyArray, ends: np.ndarray, kind: str = "") -> ArrayReadi
     return reading
 
 
-def _is_pictures(array: LazyArray, kind: str) -> bool:
+def _is_camera(array: LazyArray, kind: str) -> bool:
     """Frames of a camera, whose columns are pixels."""
     return array.ndim >= 4 and (array.dtype == np.uint8 or kind in ("image", "depth"))
 

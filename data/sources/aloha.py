@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.sources.encoded_images import decode_frame, image_shape
 from dipole.data.sources.hdf5_file import Hdf5Episode, Hdf5File, hdf5_frames
-from dipole.data.sources.pictures import decode_frame, picture_shape
 from dipole.data.sources.registry import sorted_by_number
 from dipole.data.sources.source import (
     EpisodeRef,
@@ -120,5 +120,5 @@ def _encoded(file: Hdf5File, place: str) -> FrameSchema | None:
     array = file.array(place)
     if array is None or array.ndim != 2 or array.dtype != np.uint8 or not len(array):
         return None
-    shape = picture_shape(file.read(place, 0, 1)[0].tobytes())
+    shape = image_shape(file.read(place, 0, 1)[0].tobytes())
     return None if shape is None else FrameSchema(shape, np.dtype(np.uint8), "image")

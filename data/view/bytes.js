@@ -1,4 +1,4 @@
-// The page's own data: JSON once, and for each episode numbers and pictures that wait as base64
+// The page's own data: JSON once, and for each episode numbers and images that wait as base64
 // until they are looked at.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
@@ -50,12 +50,12 @@ async function readNumbers(entry) {
   return found;
 }
 
-// {camera: {blobs: [Blob]} or {error}}, in the order in which they were packed (pictures.py).
-function readPictures(entry) {
+// {camera: {blobs: [Blob]} or {error}}, in the order in which they were packed (images.py).
+function readImages(entry) {
   const found = new Map();
-  const bytes = Object.keys(entry.pictures).length ? bytesOf(`pictures-${entry.episode}`) : null;
+  const bytes = Object.keys(entry.images).length ? bytesOf(`images-${entry.episode}`) : null;
   for (const camera of DATA.cameras) {
-    const said = entry.pictures[camera];
+    const said = entry.images[camera];
     if (!said) continue;
     if (said.error !== undefined) {
       found.set(camera, { error: said.error });

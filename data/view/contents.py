@@ -1,4 +1,4 @@
-"""What fits into the page: numbers of as many episodes as possible, then pictures."""
+"""What fits into the page: numbers of as many episodes as possible, then images."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.store.store import EpisodeStore
-from dipole.data.view import numbers, pictures
+from dipole.data.view import images, numbers
 from dipole.data.view.embed import data_element, safe_json
 from dipole.data.view.facts import short, without_path
-from dipole.data.view.pictures import QUALITY_LEVELS, PictureSpec
+from dipole.data.view.images import QUALITY_LEVELS, ImageSpec
 
 MOST_EPISODES = 1000  # a longer list is no overview
-NUMBERS_SHARE = 0.5  # of the page, where there are pictures too
-WITH_PICTURES = 8  # episodes whose pictures should fit at the least, where nobody chose episodes
+NUMBERS_SHARE = 0.5  # of the page, where there are images too
+WITH_IMAGES = 8  # episodes whose images should fit at the least, where nobody chose episodes
 GOOD_ENOUGH = 4  # of the quality levels: enough to show all episodes that way
 SAFE_SHARE = 0.93  # of the budget that may be planned for: sizes are estimated from a few frames
 BASE64 = 4 / 3  # characters a byte
-SAMPLED = 8  # frames a camera that tell how large its pictures become
+SAMPLED = 8  # frames a camera that tell how large its images become
 
 
 @dataclass
@@ -39,19 +39,19 @@ class ByteBudget:
 
 @dataclass
 class Contents:
-    """Episodes as the page's JSON has them, their bytes as script elements, and the pictures' spec.
+    """Episodes as the page's JSON has them, their bytes as script elements, and the images' spec.
 
     left_out: episodes that were asked for and did not fit.
     """
 
     episodes: list[dict[str, Any]] = field(default_factory=list)
     scripts: list[str] = field(default_factory=list)
-    pictures: PictureSpec | None = None
+    images: ImageSpec | None = None
     left_out: list[int] = field(default_factory=list)
 
     @property
-    def n_with_pictures(self) -> int:
-        return sum(bool(episode["pictures"]) for episode in self.episodes)
+    def n_with_images(self) -> int:
+        return sum(bool(episode["images"]) for episode in self.episodes)
 
 
 def fill(
@@ -86,7 +86,7 @@ def fill(
             f"{store.path}: a page of this size has no room for one episode; give a larger size="
         )
     if cameras:
-        _add_pictures(store, contents, chosen, cameras, budget, log)
+        _add_images(store, contents, chosen, cameras, budget, log)
     contents.episodes.sort(key=lambda entry: entry["episode"] if not chosen else 0)
     return contents
 
@@ -100,7 +100,7 @@ def _numbers(store: EpisodeStore, episode: int, keys: Sequence[str]) -> tuple[di
         "task": short(store.tasks[episode]),
         "tasks": _task_spans(store, episode),
         "series": {},
-        "pictures": {},
+        "images": {},
     }
     read = []
     for key in keys:
@@ -122,7 +122,7 @@ def _task_spans(store: EpisodeStore, episode: int) -> list[tuple[int, str]]:
     return [(int(start), short(words)) for start, words in spans] if len(spans) > 1 else []
 
 
-def _add_pictures(
+def _add_images(
     store: EpisodeStore,
     contents: Contents,
     chosen: bool,
@@ -130,23 +130,23 @@ def _add_pictures(
     budget: ByteBudget,
     log: Callable[[str], None],
 ) -> None:
-    contents.pictures = _choose_quality(store, contents.episodes, chosen, cameras, budget.left)
+    contents.images = _choose_quality(store, contents.episodes, chosen, cameras, budget.left)
     largest = 0.0  # bytes a frame, of the episodes so far
     for entry in contents.episodes:
         if largest * entry["frames"] > 1.2 * budget.left:
             continue  # surely too large: not worth compressing
-        log(f"compressing the pictures of episode {entry['episode']}")
-        places, script = _pictures(store, entry, cameras, contents.pictures)
+        log(f"compressing the images of episode {entry['episode']}")
+        places, script = _images(store, entry, cameras, contents.images)
         largest = max(largest, len(script) / entry["frames"])
         if budget.take(len(script) + len(safe_json(places))):
-            entry["pictures"] = places
+            entry["images"] = places
             contents.scripts.append(script)
 
 
-def _pictures(
-    store: EpisodeStore, entry: dict[str, Any], cameras: Sequence[str], spec: PictureSpec
+def _images(
+    store: EpisodeStore, entry: dict[str, Any], cameras: Sequence[str], spec: ImageSpec
 ) -> tuple[dict[str, Any], str]:
-    """Where each camera's pictures of an episode lie among the bytes, and the bytes as an element.
+    """Where each camera's images of an episode lie among the bytes, and the bytes as an element.
 
     A camera that cannot be read has an error in place of where.
     """
@@ -155,13 +155,13 @@ def _pictures(
     parts: list[bytes] = []
     for camera in cameras:
         try:
-            packed = pictures.packed(list(pictures.read_pictures(store, camera, frames, spec)))
+            packed = images.packed(list(images.read_images(store, camera, frames, spec)))
         except DataError as error:
             places[camera] = {"error": without_path(store, str(error))}
             continue
         places[camera] = {"at": sum(map(len, parts))}
         parts.append(packed)
-    return places, data_element(f"pictures-{entry['episode']}", b"".join(parts))
+    return places, data_element(f"images-{entry['episode']}", b"".join(parts))
 
 
 def _choose_quality(
@@ -170,35 +170,35 @@ def _choose_quality(
     chosen: bool,
     cameras: Sequence[str],
     n_bytes: int,
-) -> PictureSpec:
-    """The best quality with which pictures of enough episodes fit into n_bytes.
+) -> ImageSpec:
+    """The best quality with which images of enough episodes fit into n_bytes.
 
     Of all episodes, where a person chose them or the quality stays good enough; else of the first
-    WITH_PICTURES; the lowest quality where not even these fit.
+    WITH_IMAGES; the lowest quality where not even these fit.
     """
     samples = {camera: _samples(store, entries, camera) for camera in cameras}
     costs = {spec: _bytes_a_frame(store, samples, spec) for spec in QUALITY_LEVELS}
     lengths = [entry["frames"] for entry in entries]
 
-    def best(levels: Sequence[PictureSpec], n_frames: int) -> PictureSpec | None:
+    def best(levels: Sequence[ImageSpec], n_frames: int) -> ImageSpec | None:
         fitting = (spec for spec in levels if costs[spec] * n_frames < SAFE_SHARE * n_bytes)
         return next(fitting, None)
 
     good_enough = QUALITY_LEVELS if chosen else QUALITY_LEVELS[:GOOD_ENOUGH]
     return (
         best(good_enough, sum(lengths))
-        or best(QUALITY_LEVELS, sum(lengths[:WITH_PICTURES]))
+        or best(QUALITY_LEVELS, sum(lengths[:WITH_IMAGES]))
         or QUALITY_LEVELS[-1]
     )
 
 
 def _bytes_a_frame(
-    store: EpisodeStore, samples: Mapping[str, Sequence[np.ndarray]], spec: PictureSpec
+    store: EpisodeStore, samples: Mapping[str, Sequence[np.ndarray]], spec: ImageSpec
 ) -> float:
     """What a frame of the dataset costs in the page, all cameras together."""
     total = 0.0
     for camera, stored in samples.items():
-        sizes = [len(pictures.encoded(f, pictures.shape_of(store, camera), spec)) for f in stored]
+        sizes = [len(images.encoded(f, images.shape_of(store, camera), spec)) for f in stored]
         total += sum(sizes) / max(len(sizes), 1)
     return total * BASE64 / spec.stride(store.fps)
 

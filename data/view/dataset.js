@@ -108,14 +108,14 @@ function rangesOf(key) {
 }
 
 function inThisPage() {
-  const { facts, episodes, cameras, pictures, megabytes } = DATA;
+  const { facts, episodes, cameras, images, megabytes } = DATA;
   const shown = episodes.length === facts.episodes ? `all ${counted(facts.episodes, "episode")}` : `${whole(episodes.length)} of ${counted(facts.episodes, "episode")}`;
   const text = [`At most ${megabytes} MB: the numbers of ${shown}`];
   if (cameras.length) {
-    const seen = episodes.filter((entry) => Object.keys(entry.pictures).length).length;
-    const sizes = cameras.map((name) => `${name} ${pictures[name].shown.join("×")}`).join(", ");
-    const { stride, quality } = pictures[cameras[0]];
-    text.push(`, the pictures of ${whole(seen)} (${sizes}; ${stride > 1 ? `every ${ordinal(stride)} frame` : "every frame"}, WebP at quality ${quality})`);
+    const seen = episodes.filter((entry) => Object.keys(entry.images).length).length;
+    const sizes = cameras.map((name) => `${name} ${images[name].shown.join("×")}`).join(", ");
+    const { stride, quality } = images[cameras[0]];
+    text.push(`, the images of ${whole(seen)} (${sizes}; ${stride > 1 ? `every ${ordinal(stride)} frame` : "every frame"}, WebP at quality ${quality})`);
   }
   const command = element("code", {}, "dipole data view PATH episodes=0,7,20-24 size=50");
   return element("p", {}, `${text.join("")}. `, command, " chooses others.");

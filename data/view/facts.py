@@ -11,8 +11,8 @@ from dipole.data.core.units import units_text
 from dipole.data.inspection.summary import summarize
 from dipole.data.inspection.validate import validate
 from dipole.data.store.store import EpisodeStore
+from dipole.data.view.images import camera_shape
 from dipole.data.view.numbers import MOST_COLUMNS
-from dipole.data.view.pictures import camera_shape
 from dipole.data.view.ranges import ranges
 
 LENGTH_BINS = 32
@@ -68,7 +68,7 @@ def number_keys(store: EpisodeStore, log: Callable[[str], None]) -> list[dict[st
 
 
 def is_camera(store: EpisodeStore, key: str) -> bool:
-    """Whether frames of `key` are shown as pictures."""
+    """Whether frames of `key` are shown as images."""
     schema = store.schema(key)
     return camera_shape(schema["kind"], schema["shape"]) is not None
 

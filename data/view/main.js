@@ -11,7 +11,7 @@ function taskAt(entry, frame) {
 
 class Page {
   constructor() {
-    this.cameras = DATA.cameras.filter((name) => DATA.pictures && DATA.pictures[name]).map((name) => new Camera(name));
+    this.cameras = DATA.cameras.filter((name) => DATA.images && DATA.images[name]).map((name) => new Camera(name));
     this.scene = DATA.scene ? new SceneView(DATA.scene) : null;
     this.panels = panelsOf(DATA.keys);
     this.path = new PathView();
@@ -44,14 +44,14 @@ class Page {
     const all = episodes.length === facts.episodes;
     by("count").textContent = all ? counted(episodes.length, "episode") : `${whole(episodes.length)} of ${whole(facts.episodes)} episodes`;
     this.options = episodes.map((entry, i) => {
-      const pictures = Object.keys(entry.pictures).length > 0;
+      const images = Object.keys(entry.images).length > 0;
       const bar = element("i", { class: "length", "aria-hidden": "true" });
       bar.style.width = `${(100 * entry.frames) / facts.lengths.longest}%`;
       const said = facts.fps ? clock(entry.frames / facts.fps) : String(entry.frames);
-      const kind = pictures && this.cameras.length ? element("span", { class: "has", title: "with pictures" }, "▣") : "";
+      const kind = images && this.cameras.length ? element("span", { class: "has", title: "with images" }, "▣") : "";
       const option = element("li", { role: "option", id: `episode-${i}`, "aria-selected": "false" },
         element("b", {}, String(entry.episode)), kind, element("span", { class: "quiet" }, said), bar);
-      option.setAttribute("aria-label", `episode ${entry.episode}, ${counted(entry.frames, "frame")}${kind ? ", with pictures" : ""}`);
+      option.setAttribute("aria-label", `episode ${entry.episode}, ${counted(entry.frames, "frame")}${kind ? ", with images" : ""}`);
       option.addEventListener("click", () => this.open(i));
       return option;
     });
@@ -77,8 +77,8 @@ class Page {
     this.options[i].scrollIntoView({ block: "nearest", inline: "nearest" });
     const found = await readNumbers(entry);
     if (this.at !== i) return; // another one was opened meanwhile
-    const pictures = readPictures(entry);
-    this.cameras.forEach((camera) => camera.show(pictures.get(camera.name)));
+    const images = readImages(entry);
+    this.cameras.forEach((camera) => camera.show(images.get(camera.name)));
     if (this.scene) this.scene.show(found);
     this.path.show(found);
     by("slider").max = entry.frames - 1;

@@ -1,7 +1,7 @@
 """The page itself: one HTML file with everything in it, of at most the size that is asked for.
 
 A dataset may come from anybody. Its texts reach the page as JSON in which no `<` stands, its
-numbers and pictures as base64, and the page's own content policy names its one script by hash, so
+numbers and images as base64, and the page's own content policy names its one script by hash, so
 that no other one would run and nothing is ever loaded.
 """
 
@@ -18,12 +18,12 @@ from dipole.data.store.store import EpisodeStore
 from dipole.data.view import facts
 from dipole.data.view.contents import ByteBudget, Contents, fill
 from dipole.data.view.embed import safe_json
-from dipole.data.view.pictures import settings
+from dipole.data.view.images import settings
 from dipole.data.view.scene import Scene
 from dipole.data.view.selection import even_order, parse_episodes
 
 MARK = "<!doctype html><!-- made by dipole data view -->"  # how a page of ours begins
-SCRIPTS = ("bytes", "format", "plot", "pictures", "scene", "path", "dataset", "player", "main")
+SCRIPTS = ("bytes", "format", "plot", "images", "scene", "path", "dataset", "player", "main")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Written:
     path: Path
     n_bytes: int
     episodes: int
-    with_pictures: int
+    with_images: int
     left_out: list[int]
 
 
@@ -77,7 +77,7 @@ def write_page(
     finally:
         unfinished.unlink(missing_ok=True)
     shown = len(contents.episodes)
-    return Written(path, len(data), shown, contents.n_with_pictures, contents.left_out)
+    return Written(path, len(data), shown, contents.n_with_images, contents.left_out)
 
 
 def check_output(path: Path) -> None:
@@ -115,9 +115,9 @@ def make_page(
     }
     free = int(spec.megabytes * 1e6) - len(_html(data, [])) - 1000 - 400 * len(cameras)
     contents = fill(store, wanted, chosen, list(columns), cameras, ByteBudget(free), log)
-    if contents.pictures is not None:
-        shown = contents.pictures
-        data["pictures"] = {camera: settings(store, camera, shown) for camera in cameras}
+    if contents.images is not None:
+        shown = contents.images
+        data["images"] = {camera: settings(store, camera, shown) for camera in cameras}
     data["episodes"] = contents.episodes
     return _html(data, contents.scripts), contents
 

@@ -23,7 +23,7 @@ BAD = [
     (
         2,
         "not_a_zip",
-        r"demos\.hdf5: (not a readable zip .* copy or download it|.* cannot be opened)",
+        r"demos\.hdf5: (HDF5, which is not read as it is\. Convert|.* cannot be opened)",
     ),
     (2, "zip_with_the_folder_inside", r"folder 'demos\.zarr': .*zip what is inside it"),
     (2, "truncated_zip", r"demos\.zarr\.zip: not a readable zip .*truncated"),

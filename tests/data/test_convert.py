@@ -27,7 +27,7 @@ from dipole.data.sources.combine.selected import selected
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
 from dipole.data.sources.registry import open_source
 from dipole.data.store.video_array import VideoArray
-from dipole.data.store.zarr.image_codec import encode_picture
+from dipole.data.store.zarr.image_codec import encode_image
 
 _spec = importlib.util.spec_from_file_location(
     "lerobot_corpus", Path(__file__).with_name("lerobot_corpus.py")
@@ -197,7 +197,7 @@ def damage_picture(source):
 def test_a_damaged_picture_is_an_error_that_names_episode_and_frame(tmp_path):
     source = corpus.write_v21(tmp_path / "theirs", LENGTHS, "image")
     damage_picture(source)
-    with pytest.raises(DataError, match=f"'{CAMERA}', episode 1, frame 3: the picture cannot be"):
+    with pytest.raises(DataError, match=f"'{CAMERA}', episode 1, frame 3: the image cannot be"):
         converted(source, tmp_path / "ours.zarr")
     assert not (tmp_path / "ours.zarr").exists()
 
@@ -432,7 +432,7 @@ def test_umi_pictures_in_jpeg_xl_are_read_and_its_pose_becomes_the_action(tmp_pa
     }
     (folder / ".zarray").write_text(json.dumps(metadata))
     for number, frame in enumerate(frames):
-        (folder / f"{number}.0.0.0").write_bytes(encode_picture(frame, "JXL"))
+        (folder / f"{number}.0.0.0").write_bytes(encode_image(frame, "JXL"))
     request = ConversionRequest(
         tmp_path / "umi.zarr",
         tmp_path / "ours.zarr",

@@ -15,7 +15,7 @@ from dipole.data import DataError, EpisodeStore, EpisodeWriter
 from dipole.data.inspection.validate import validate
 from dipole.data.store.publish import publish
 from dipole.data.store.writer import StoreWriter
-from dipole.data.store.zarr.image_codec import encode_picture
+from dipole.data.store.zarr.image_codec import encode_image
 from dipole.data.store.zarr.jxl_header import jxl_size
 from dipole.data.store.zarr.tree import FolderTree
 
@@ -49,7 +49,7 @@ def test_no_chunk_takes_more_memory_than_its_array_says(tmp_path):
 def test_the_size_of_a_jpeg_xl_image_is_read_from_its_header():
     for height, width in [(1, 1), (8, 8), (96, 128), (480, 640), (3, 700), (1025, 9), (256, 256)]:
         frame = np.zeros((height, width, 3), np.uint8)
-        assert jxl_size(encode_picture(frame, "JXL")) == (height, width)
+        assert jxl_size(encode_image(frame, "JXL")) == (height, width)
     for raw in (b"", b"\xff\x0a", b"\x89PNG" + bytes(40), b"\x00\x00\x00\x0cJXL \r\n\x87\n" * 3):
         with pytest.raises(ValueError, match="JPEG XL"):
             jxl_size(raw)
@@ -231,7 +231,7 @@ def test_one_array_that_cannot_be_read_does_not_block_the_others(tmp_path, spoil
 
 def test_jpeg_xl_of_umi_is_read(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
-    raw = [encode_picture(frame, "JXL") for frame in frames]
+    raw = [encode_image(frame, "JXL") for frame in frames]
     bombs.write_v2(tmp_path / "a.zarr", {"id": "imagecodecs_jpegxl"}, raw[0], (4, 8, 8, 3), "|u1")
     folder = tmp_path / "a.zarr/data/action"
     said = json.loads((folder / ".zarray").read_text())

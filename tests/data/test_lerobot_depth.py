@@ -27,9 +27,9 @@ KEY = "observation.images.depth"
 SHAPE = (16, 24, 1)
 
 
-def file_of(pixels, picture_format="PNG"):
+def file_of(pixels, image_format="PNG"):
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, picture_format)
+    Image.fromarray(pixels).save(file, image_format)
     return file.getvalue()
 
 
@@ -60,10 +60,10 @@ def test_pictures_of_16_bits_are_depth_in_millimetres(theirs):
     assert np.array_equal(read_all(source), np.stack(list(map(corpus.depth_picture, range(7)))))
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "TIFF"])
-def test_pictures_of_16_bits_are_depth_also_where_nobody_says_so(theirs, picture_format):
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_pictures_of_16_bits_are_depth_also_where_nobody_says_so(theirs, image_format):
     corpus.add_pictures(
-        theirs, KEY, lambda n: file_of(corpus.depth_picture(n)[..., 0], picture_format), SHAPE
+        theirs, KEY, lambda n: file_of(corpus.depth_picture(n)[..., 0], image_format), SHAPE
     )
     schema = open_source(theirs).info.frames[KEY]
     assert (schema.kind, schema.dtype, schema.units) == ("depth", np.uint16, "")

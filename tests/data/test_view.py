@@ -14,9 +14,9 @@ from dipole.apps.data import main
 from dipole.apps.errors import UsageError
 from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter
 from dipole.data.view import SCENES, Body, Disc, Scene, ViewSpec, write_page
+from dipole.data.view.images import QUALITY_LEVELS, ImageSpec, camera_shape, encoded, shown_size
 from dipole.data.view.numbers import MOST_FRAMES, read_series
 from dipole.data.view.page import make_page
-from dipole.data.view.pictures import QUALITY_LEVELS, PictureSpec, camera_shape, encoded, shown_size
 from dipole.data.view.selection import even_order, parse_episodes
 
 EVIL = "</script><script>pwned=1</script><img src=x onerror=pwned=1>%%DATA%%"
@@ -83,9 +83,9 @@ def test_a_long_episode_keeps_the_least_and_the_greatest_of_each_bucket(tmp_path
     assert least[1235 // 5] == -9
 
 
-def test_each_picture_is_a_webp_of_its_own(store):
+def test_each_image_is_a_webp_of_its_own(store):
     html = page_of(store([3]))
-    raw = bytes_of(html, "pictures-0")
+    raw = bytes_of(html, "images-0")
     count, *sizes = struct.unpack("<4I", raw[:16])
     assert count == 3
     assert len(raw) == 16 + sum(sizes)
@@ -104,7 +104,7 @@ def test_each_picture_is_a_webp_of_its_own(store):
         ("depth", [48, 64, 1], (48, 64, 1)),
     ],
 )
-def test_what_counts_as_a_picture(kind, shape, seen):
+def test_what_counts_as_an_image(kind, shape, seen):
     assert camera_shape(kind, shape) == seen
 
 
@@ -123,20 +123,20 @@ def test_any_image_can_be_encoded(frame):
     assert encoded(frame, shape, QUALITY_LEVELS[0])[8:12] == b"WEBP"
 
 
-def test_pictures_are_never_larger_than_the_images():
-    assert shown_size((48, 64, 3), PictureSpec(640, 75, 60)) == (64, 48)
-    assert shown_size((480, 640, 3), PictureSpec(320, 75, 60)) == (320, 240)
+def test_images_are_never_enlarged():
+    assert shown_size((48, 64, 3), ImageSpec(640, 75, 60)) == (64, 48)
+    assert shown_size((480, 640, 3), ImageSpec(320, 75, 60)) == (320, 240)
 
 
-def test_pictures_are_thinned_out_by_whole_frames():
-    assert PictureSpec(96, 30, 10).stride(30) == 3
-    assert PictureSpec(96, 30, 30).stride(29.97) == 1
-    assert PictureSpec(96, 30, 2).stride(None) == 5
+def test_images_are_thinned_out_by_whole_frames():
+    assert ImageSpec(96, 30, 10).stride(30) == 3
+    assert ImageSpec(96, 30, 30).stride(29.97) == 1
+    assert ImageSpec(96, 30, 2).stride(None) == 5
 
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
-    """Pictures that do not compress: 6 episodes of 20 frames, 3 MB of WebP as they are."""
+    """Images that do not compress: 6 episodes of 20 frames, 3 MB of WebP as they are."""
     path = tmp_path_factory.mktemp("noisy") / "noisy.zarr"
     rng = np.random.default_rng(0)
     with EpisodeWriter(path, fps=10) as writer:
@@ -151,9 +151,9 @@ def test_the_size_is_kept_and_used(noisy, tmp_path, megabytes):
     written = write_page(noisy, tmp_path / "a.html", ViewSpec(megabytes=megabytes))
     assert written.n_bytes == (tmp_path / "a.html").stat().st_size <= megabytes * 1e6
     assert written.episodes == 6
-    assert written.with_pictures > 0
+    assert written.with_images > 0
     if megabytes == 2.0:
-        assert written.with_pictures == 6
+        assert written.with_images == 6
 
 
 def test_a_dataset_with_too_many_episodes_is_sampled_evenly(tmp_path):
@@ -250,7 +250,7 @@ def test_an_unreadable_chunk_costs_its_own_episodes_only(write_v2):
     assert ["error" in state for state in states] == [False, True, False]
     assert "frames 8 to 15" in states[1]["error"]
     assert str(path.parent) not in states[1]["error"]
-    assert ["error" in e["pictures"]["camera"] for e in data["episodes"]] == [False, True, False]
+    assert ["error" in e["images"]["camera"] for e in data["episodes"]] == [False, True, False]
     assert data["facts"]["validation"]["problems"] == 2
 
 

@@ -54,7 +54,7 @@ def robot(tmp_path_factory):
 
 
 def grey(browser, camera):
-    """The middle of a camera's picture, and the frame that it is of."""
+    """The middle of a camera's image, and the frame that it is of."""
     canvas = f"document.querySelectorAll('figure canvas')[{camera}]"
     pixel = f"[...{canvas}.getContext('2d').getImageData(9, 9, 1, 1).data]"
     return browser.run(f"[{pixel}[0], Number({canvas}.dataset.frame)]")
@@ -65,7 +65,7 @@ def values(browser):
     return browser.run("[...document.querySelectorAll('.value')[0].children].map(b => b.innerText)")
 
 
-def test_pictures_and_numbers_are_those_of_the_frame(browser, robot):
+def test_images_and_numbers_are_those_of_the_frame(browser, robot):
     browser.open(robot, "#episode=0&frame=30")
     for camera in (0, 1):
         until(lambda camera=camera: grey(browser, camera)[1] == 30)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from dipole.data.export.lerobot.compare import merged
-from dipole.data.export.lerobot.features import copies, is_picture
+from dipole.data.export.lerobot.features import copies, is_8_bit_image
 from dipole.data.export.lerobot.statistics import (
     STATISTICS,
     DepthStatistics,
     FrameStatistics,
-    PictureStatistics,
+    ImageStatistics,
 )
 from dipole.data.export.lerobot.tables import column, data_schema
 from dipole.data.export.lerobot.videos import write_video
@@ -121,10 +121,10 @@ class EpisodeExporter:
         }
 
 
-def _statistics(schema: FrameSchema) -> FrameStatistics | PictureStatistics | DepthStatistics:
+def _statistics(schema: FrameSchema) -> FrameStatistics | ImageStatistics | DepthStatistics:
     if schema.kind == "depth":
         return DepthStatistics()
-    return PictureStatistics() if is_picture(schema) else FrameStatistics()
+    return ImageStatistics() if is_8_bit_image(schema) else FrameStatistics()
 
 
 def _named(name: str, statistics: dict[str, Any]) -> Row:

@@ -56,7 +56,7 @@ def lerobot_key(key: str, schema: FrameSchema) -> str:
     return ENVIRONMENT_STATE if key in _ENVIRONMENT and flat else f"observation.{key}"
 
 
-def is_picture(schema: FrameSchema) -> bool:
+def is_8_bit_image(schema: FrameSchema) -> bool:
     """Whether frames are pictures of 8 bits a channel."""
     shape = schema.shape or ()
     sound = len(shape) == 3 and shape[-1] in (1, 3, 4)
@@ -79,7 +79,7 @@ def features(
 
 def _feature(schema: FrameSchema, video: Mapping[str, Any] | None) -> dict[str, Any]:
     shape = list(schema.shape or ()) or [1]
-    if is_picture(schema):
+    if is_8_bit_image(schema):
         picture = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
         return picture if video is None else {**picture, "dtype": "video", "info": dict(video)}
     if schema.kind == "depth":

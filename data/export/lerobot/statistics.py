@@ -29,7 +29,7 @@ class FrameStatistics:
         return together(self._parts)
 
 
-class PictureStatistics:
+class ImageStatistics:
     """The same of pictures: per channel, over [0, 1], [channels, 1, 1]; exact, by counting."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dipole.data.store.zarr.image_codec import encode_picture
+from dipole.data.store.zarr.image_codec import encode_image
 
 
 def data_schema(declared: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -47,7 +47,7 @@ def column(values: np.ndarray, entry: Mapping[str, Any]) -> Any:
 
 def encode_png(frame: np.ndarray) -> bytes:
     """A picture uint8 [height, width, channels] as a file."""
-    return encode_picture(frame, "PNG")
+    return encode_image(frame, "PNG")
 
 
 def encode_depth(frame: np.ndarray) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.export.lerobot.files import file_indices, file_name, whole_number
-from dipole.data.export.lerobot.statistics import PictureStatistics
+from dipole.data.export.lerobot.statistics import ImageStatistics
 from dipole.data.sources.source import SourceEpisode
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip, PacketTable, VideoError, VideoReader, cut, video_error
@@ -46,14 +46,14 @@ def _codec(key: str, clip: Clip) -> str:
 
 def write_video(
     root: Path, place: str, name: str, number: int, clip: Clip | None, fps: float
-) -> tuple[dict[str, Any], PictureStatistics]:
+) -> tuple[dict[str, Any], ImageStatistics]:
     """Cut an episode's video into file `number`; what its row says of it, and its statistics.
 
     Raises DataError, beginning with `place`, where the file has not all the frames.
     """
     path = root / "videos" / name / file_name(number, "mp4")
     path.parent.mkdir(parents=True, exist_ok=True)
-    statistics = PictureStatistics()
+    statistics = ImageStatistics()
     try:
         if clip is None:
             raise VideoError("it is no video, as that of other episodes is")

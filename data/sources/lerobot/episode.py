@@ -11,7 +11,7 @@ from dipole.data.sources.lerobot.columns import loses_precision, numbers
 from dipole.data.sources.lerobot.data_files import DataFile
 from dipole.data.sources.lerobot.episodes import FileColumn
 from dipole.data.sources.lerobot.folder import DatasetFolder
-from dipole.data.sources.lerobot.pictures import pictures
+from dipole.data.sources.lerobot.images import images
 from dipole.data.sources.lerobot.video_files import VideoFile, VideoFiles
 from dipole.data.sources.lerobot.video_frames import (
     EpisodeFrames,
@@ -68,7 +68,7 @@ class LeRobotEpisode:
         schema, place = self.dataset.frames[key], self._place(key)
         column = self.file.read(key, self.rows[start:stop])
         if schema.kind in ("image", "depth"):
-            return pictures(column, schema, place, start, self.dataset.folder)
+            return images(column, schema, place, start, self.dataset.folder)
         values = numbers(column, schema.shape or (), place, start)
         if schema.dtype != np.float64 and loses_precision(values):
             self.dataset.warn(

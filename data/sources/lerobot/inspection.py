@@ -12,8 +12,8 @@ from dipole.data.core.errors import DataError
 from dipole.data.sources.lerobot.columns import loses_precision, numbers
 from dipole.data.sources.lerobot.data_files import DataFile, DataFiles
 from dipole.data.sources.lerobot.folder import DatasetFolder
+from dipole.data.sources.lerobot.images import depth_dtype, image_bytes
 from dipole.data.sources.lerobot.meta import LeRobotMeta
-from dipole.data.sources.lerobot.pictures import depth_dtype, picture_bytes
 from dipole.data.sources.lerobot.timing import RATE_TOLERANCE
 from dipole.data.sources.lerobot.video_files import VideoHeader
 from dipole.data.store.schema import FrameSchema
@@ -89,7 +89,7 @@ def _inspected_depth(
         return schema
     try:
         first = file.read(key, np.zeros(1, np.int64))[0].as_py()
-        dtype = depth_dtype(picture_bytes(first, folder))
+        dtype = depth_dtype(image_bytes(first, folder))
     except (DataError, ValueError, OSError):
         return schema
     if dtype is None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.pictures import decode_frame, picture_shape
+from dipole.data.sources.encoded_images import decode_frame, image_shape
 from dipole.data.store.schema import FrameSchema
 
 _NOT_VALUES = ("header", "layout", "stamp")
@@ -76,7 +76,7 @@ def _parts(kind: str, message: Any) -> list[Part]:
     if name == "Image":
         return [Part("", _raw_schema(message))]
     if name == "CompressedImage":
-        shape = picture_shape(bytes(message.data))
+        shape = image_shape(bytes(message.data))
         if shape is None:
             raise NotTakenError(
                 f"pictures of format {message.format!r}; JPEG, PNG and WebP are read"

@@ -15,7 +15,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.json_files import read_json
-from dipole.data.sources.pictures import decode_frame, picture_shape
+from dipole.data.sources.encoded_images import decode_frame, image_shape
 from dipole.data.sources.rlds.tfrecord import (
     Feature,
     is_tfrecord,
@@ -187,7 +187,7 @@ def _schema(
     key: str, feature: Feature, n_steps: int, shape: tuple[int, ...] | None
 ) -> tuple[FrameSchema | None, str]:
     if isinstance(feature, list):
-        size = picture_shape(feature[0]) if len(feature) == n_steps else None
+        size = image_shape(feature[0]) if len(feature) == n_steps else None
         if size is None:
             return None, "text, or pictures in a format that is not read (PNG, JPEG, WebP, BMP are)"
         return FrameSchema(size, np.dtype(np.uint8), "image"), ""

@@ -14,7 +14,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.store.zarr.expand import EXPAND
-from dipole.data.store.zarr.image_codec import CODECS, decode_picture
+from dipole.data.store.zarr.image_codec import CODECS, decode_image
 from dipole.data.store.zarr.layout import ArrayLayout
 
 Decode = Callable[[bytes], np.ndarray]
@@ -68,7 +68,7 @@ def _image(layout: ArrayLayout, codecs: Sequence[tuple[str, Mapping[str, Any]]])
             "channels] a chunk is"
         )
     name, shape = CODECS[codecs[0][0]], layout.chunk
-    return lambda raw: decode_picture(raw, name, shape[1:]).reshape(shape)
+    return lambda raw: decode_image(raw, name, shape[1:]).reshape(shape)
 
 
 def _numbers(layout: ArrayLayout, codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> Decode:

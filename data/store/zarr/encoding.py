@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.store.zarr.image_codec import CODECS, encode_picture
+from dipole.data.store.zarr.image_codec import CODECS, encode_image
 from dipole.data.store.zarr.layout import ArrayLayout
 
 CHUNK_BYTES = 64 * 2**10  # what one random read decompresses; at least one frame
@@ -94,7 +94,7 @@ def chunk_encoder(layout: ArrayLayout) -> Encode:
             return _checked(_blosc(layout, codecs[1][1]))
         if len(names) == 2 and names[0] in CODECS and names[1] == "crc32c" and layout.chunk[0] == 1:
             image_format = CODECS[names[0]]
-            return _checked(lambda chunk: encode_picture(chunk[0], image_format))
+            return _checked(lambda chunk: encode_image(chunk[0], image_format))
     raise DataError(
         f"array {layout.name!r} is stored in another way than ours ({', '.join(names) or 'plain'}),"
         " so nothing can be appended to it: convert the dataset first"

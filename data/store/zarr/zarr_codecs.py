@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from zarr.abc.codec import ArrayBytesCodec
 
-from dipole.data.store.zarr.image_codec import CODECS, decode_picture, encode_picture
+from dipole.data.store.zarr.image_codec import CODECS, decode_image, encode_image
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class ImageCodec(ArrayBytesCodec):  # type: ignore[misc]
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
         shape = tuple(chunk_spec.shape)
-        frame = decode_picture(chunk_data.to_bytes(), CODECS[self.name], shape[1:])
+        frame = decode_image(chunk_data.to_bytes(), CODECS[self.name], shape[1:])
         return chunk_spec.prototype.nd_buffer.from_numpy_array(frame.reshape(shape))
 
     async def _encode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
         frame = chunk_data.as_numpy_array()[0]
-        return chunk_spec.prototype.buffer.from_bytes(encode_picture(frame, CODECS[self.name]))
+        return chunk_spec.prototype.buffer.from_bytes(encode_image(frame, CODECS[self.name]))
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
         raise NotImplementedError(f"{self.name} gives as many bytes as an image needs")

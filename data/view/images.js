@@ -1,11 +1,11 @@
-// Cameras: each picture is decoded when its frame is shown, and a few are decoded ahead.
+// Cameras: each image is decoded when its frame is shown, and a few are decoded ahead.
 
 const AHEAD = 12;
 const REMEMBERED = 96;
 
 class Camera {
   constructor(name) {
-    this.said = DATA.pictures ? DATA.pictures[name] : null;
+    this.said = DATA.images ? DATA.images[name] : null;
     const [width, height] = this.said.shown;
     this.canvas = element("canvas", { role: "img", "aria-label": name, width, height });
     if (Math.max(width, height) < 160) this.canvas.classList.add("pixels");
@@ -31,7 +31,7 @@ class Camera {
     this.blobs = found && found.blobs ? found.blobs : [];
     this.drawn = null;
     this.note.textContent =
-      found && found.error ? found.error : "This episode's pictures did not fit into the page.";
+      found && found.error ? found.error : "This episode's images did not fit into the page.";
     this.note.hidden = this.blobs.length > 0;
     this.canvas.hidden = !this.blobs.length;
   }

@@ -1,7 +1,7 @@
 """Camera images of an episode as WebP, each by itself, so that the page jumps to any frame.
 
 A camera's images are shrunk, compressed and thinned out as far as the page's size demands: the
-quality levels go from pictures as they are down to thumbnails twice a second.
+quality levels go from images as they are down to thumbnails twice a second.
 """
 
 import io
@@ -20,34 +20,34 @@ READ_BYTES = 32 * 2**20  # stored images that are read at once
 
 
 @dataclass(frozen=True)
-class PictureSpec:
-    """side: longest side in pixels; quality: WebP's, 0 to 100; rate: most pictures a second."""
+class ImageSpec:
+    """side: longest side in pixels; quality: WebP's, 0 to 100; rate: most images a second."""
 
     side: int
     quality: int
     rate: float
 
     def stride(self, fps: float | None) -> int:
-        """Every how many frames there is a picture."""
+        """Every how many frames there is an image."""
         return max(1, math.ceil((fps or ASSUMED_FPS) / self.rate - 1e-6))
 
 
 QUALITY_LEVELS = (
-    PictureSpec(640, 75, 60),
-    PictureSpec(480, 65, 30),
-    PictureSpec(320, 60, 30),
-    PictureSpec(320, 50, 15),
-    PictureSpec(240, 50, 15),
-    PictureSpec(240, 45, 10),
-    PictureSpec(160, 45, 10),
-    PictureSpec(160, 40, 5),
-    PictureSpec(96, 40, 5),
-    PictureSpec(96, 30, 2),
+    ImageSpec(640, 75, 60),
+    ImageSpec(480, 65, 30),
+    ImageSpec(320, 60, 30),
+    ImageSpec(320, 50, 15),
+    ImageSpec(240, 50, 15),
+    ImageSpec(240, 45, 10),
+    ImageSpec(160, 45, 10),
+    ImageSpec(160, 40, 5),
+    ImageSpec(96, 40, 5),
+    ImageSpec(96, 30, 2),
 )
 
 
 def camera_shape(kind: str, shape: list[int]) -> tuple[int, int, int] | None:
-    """Height, width and channels of a frame that can be shown as a picture, else None."""
+    """Height, width and channels of a frame that can be shown as an image, else None."""
     if kind not in ("image", "depth") or 0 in shape:
         return None
     if len(shape) == 2:
@@ -68,14 +68,14 @@ def shape_of(store: EpisodeStore, camera: str) -> tuple[int, int, int]:
     return shape
 
 
-def shown_size(shape: tuple[int, int, int], spec: PictureSpec) -> tuple[int, int]:
-    """Width and height of a camera's pictures: never larger than its images."""
+def shown_size(shape: tuple[int, int, int], spec: ImageSpec) -> tuple[int, int]:
+    """Width and height at which a camera is shown: never larger than it was stored."""
     height, width, _ = shape
     scale = min(1.0, spec.side / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def encoded(frame: np.ndarray, shape: tuple[int, int, int], spec: PictureSpec) -> bytes:
+def encoded(frame: np.ndarray, shape: tuple[int, int, int], spec: ImageSpec) -> bytes:
     """One stored frame as a WebP."""
     from PIL import Image
 
@@ -89,10 +89,8 @@ def encoded(frame: np.ndarray, shape: tuple[int, int, int], spec: PictureSpec) -
     return buffer.getvalue()
 
 
-def read_pictures(
-    store: EpisodeStore, key: str, frames: range, spec: PictureSpec
-) -> Iterator[bytes]:
-    """The pictures of an episode's frames in turn; raises DataError for an unreadable one."""
+def read_images(store: EpisodeStore, key: str, frames: range, spec: ImageSpec) -> Iterator[bytes]:
+    """The images of an episode's frames in turn; raises DataError for an unreadable one."""
     shape = shape_of(store, key)
     numbers = np.arange(frames.start, frames.stop, spec.stride(store.fps))
     size = max(1, READ_BYTES // max(store[key].frame_bytes, 1))
@@ -101,10 +99,10 @@ def read_pictures(
             yield encoded(frame, shape, spec)
 
 
-def packed(pictures: list[bytes]) -> bytes:
-    """How many, how long each is (uint32, little-endian), and the pictures end to end."""
-    head = struct.pack(f"<{len(pictures) + 1}I", len(pictures), *map(len, pictures))
-    return head + b"".join(pictures)
+def packed(images: list[bytes]) -> bytes:
+    """How many, how long each is (uint32, little-endian), and the images end to end."""
+    head = struct.pack(f"<{len(images) + 1}I", len(images), *map(len, images))
+    return head + b"".join(images)
 
 
 def _pixels(frame: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -125,8 +123,8 @@ def _stretched(frame: np.ndarray) -> np.ndarray:
     return grey
 
 
-def settings(store: EpisodeStore, key: str, spec: PictureSpec) -> dict[str, Any]:
-    """What the page says of a camera's pictures."""
+def settings(store: EpisodeStore, key: str, spec: ImageSpec) -> dict[str, Any]:
+    """What the page says of a camera's images."""
     shape = shape_of(store, key)
     return {
         "key": key,
