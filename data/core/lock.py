@@ -20,6 +20,8 @@ def exclusive(file: Path, what: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise DataError(f"{what}: another process is writing it already") from error
+    except OSError as error:
+        raise DataError(f"{what}: nothing can be written there ({error})") from error
     try:
         if not file.exists():  # between opening and locking it, whoever held it removed it
             raise DataError(f"{what}: another process was writing it just now; try again")

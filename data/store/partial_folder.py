@@ -27,9 +27,12 @@ def locked_folder(path: Path, *others: str) -> Iterator[Path]:
     others: files by which what somebody else began is known, which is refused. Raises DataError
     where another process writes it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     work = partial_folder(path)
-    work.mkdir(exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: nothing can be written there ({error})") from error
     with exclusive(work / _LOCK, str(path)):
         _refuse_unfinished(path, *others)
         try:

@@ -226,6 +226,19 @@ def test_what_is_refused_leaves_no_folder(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["theirs"]
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match=r"file/a\.zarr: nothing can be written there"):
+        EpisodeWriter(tmp_path / "file/a.zarr")
+    monkeypatch.setattr("filelock.FileLock.acquire", _read_only)
+    with pytest.raises(DataError, match=r"b\.zarr: nothing can be written there .*Read-only"):
+        convert(open_source("bundled:pusht"), tmp_path / "b.zarr")
+
+
+def _read_only(*arguments, **options):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
 @pytest.mark.parametrize("images", ENCODINGS)
 def test_a_journal_damaged_from_its_beginning_is_no_empty_recording(tmp_path, images):
     store = interrupted(tmp_path / "mine.zarr", images, 4)

@@ -1,6 +1,8 @@
 """Files of an MCAP recording: which belong together, and the messages in them."""
 
+import io
 from collections.abc import Collection, Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ def _messages(file: Path, found: Iterator[Any]) -> Iterator[tuple[str, str, int,
     for schema, channel, message in found:
         if channel.id not in decoders:
             try:
-                decoders[channel.id] = factory.decoder_for(channel.message_encoding, schema)
+                with redirect_stderr(io.StringIO()):  # where the parser prints what it raises
+                    decoders[channel.id] = factory.decoder_for(channel.message_encoding, schema)
             except Exception:  # whatever the parser of definitions raises
                 decoders[channel.id] = None
         decode = decoders[channel.id]
