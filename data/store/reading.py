@@ -4,7 +4,6 @@ arrays and videos, where episodes end and what was to be done in them.
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -54,11 +53,6 @@ def read_store_metadata(files: Tree) -> StoreMetadata:
         raise DataError(
             f"{files.path}: {name} is not valid ({error}). Restore it, or write the dataset again"
         ) from error
-
-
-def read_attributes(files: Tree) -> dict[str, Any]:
-    """The attributes of the root group, checked; see `read_store_metadata`."""
-    return dict(read_store_metadata(files).attributes)
 
 
 def read_arrays(

@@ -106,13 +106,6 @@ def slerp(a: Floats, b: Floats, t: Floats) -> Floats:
     return _unit(first * a + last * b)
 
 
-def angles_between(a: Floats, b: Floats) -> Floats:
-    """Radians between rotations [..., 4], 0 to pi: [...]."""
-    a, b = _unit(a), _unit(b)
-    apart = np.minimum(np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1))
-    return np.asarray(4 * np.arcsin(np.minimum(1.0, apart / 2)))
-
-
 def _unit(vectors: NDArray[Any]) -> Floats:
     vectors = np.asarray(vectors, np.float64)
     with np.errstate(all="ignore"):

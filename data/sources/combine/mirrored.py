@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import Registry, nearest
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
@@ -80,7 +80,13 @@ class _InMirror(WrappedSource):
     """The same as it looks in a mirror."""
 
     def __init__(self, source: Source, name: str) -> None:
-        self._mirror = MIRRORS[name]
+        try:
+            self._mirror = MIRRORS[name]
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}. From Python, those of the simulators are known after `import "
+                f"dipole.envs`. {OWN}"
+            ) from None
         info = source.info
         _check(info, self._mirror, name)
         super().__init__(source, replace(info, history=(*info.history, f"mirror {name}")))
