@@ -192,6 +192,35 @@ def test_a_number_that_stands_still_in_one_dataset_goes_to_the_middle(tmp_path, 
     assert rescaling("identity", still, moving) is None
 
 
+def test_what_rarely_moves_goes_by_its_limits_as_a_normaliser_has_it():
+    """A gripper that opens in one frame of 500, in metres and in millimetres."""
+    from dipole.data.loading.mixture.part_mapping import rescaling
+
+    metres = np.zeros((1000, 1))
+    metres[::500] = 1
+    one, other = Statistics.of(metres), Statistics.of(1000 * metres)
+    merged = merged_statistics([one, other], [1, 1])
+    assert rescaling("quantiles", one, merged)(np.float32([[0], [1]])).tolist() == [[0], [1000]]
+    assert rescaling("quantiles", other, merged)(np.float32([[1000]])).tolist() == [[1000]]
+
+
+def test_a_range_holds_what_rarely_moves_in_one_dataset():
+    rare, often = np.zeros((1000, 1)), np.linspace(0, 1, 1000)[:, None]
+    rare[::500] = 100
+    merged = merged_statistics([Statistics.of(rare), Statistics.of(often)], [1, 1])
+    assert merged.q01 == pytest.approx(0)
+    assert merged.q99 == pytest.approx(100)
+
+
+def test_a_small_deviation_is_constant_only_where_the_range_is():
+    from dipole.data.loading.mixture.part_mapping import rescaling
+
+    small = np.zeros((1000, 1))
+    small[0] = 2e-4
+    found = rescaling("gaussian", Statistics.of(small), Statistics.of(10 * small))
+    assert found.scale == pytest.approx(10)
+
+
 def test_rescalings_are_read_as_they_are_written():
     one = Rescaling(np.array([2, 1], np.float32), np.array([0.1, -3], np.float32))
     again = Rescaling.from_dict(one.to_dict())

@@ -131,7 +131,7 @@ def test_other_episodes_columns_and_data_are_computed_anew(write, cached):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[1]", "not json", '{"format": "dipole statistics 1"}', "null"],
+    ["", "{}", "[1]", "not json", '{"format": "dipole statistics 1"}', "null", "[" * 100_000],
 )
 def test_a_file_that_is_not_sound_is_computed_again(write, cached, text):
     path = write([10, 10])
@@ -151,6 +151,9 @@ def test_a_file_that_is_not_sound_is_computed_again(write, cached, text):
         {"std": [-1.0, 0.0]},
         {"mean": [float("nan"), 0.0]},
         {"q01": None},
+        {"mean": [10**400, 0]},
+        {"q01": [1e9, 1e9]},
+        {"q99": [-1e9, -1e9]},
         {"more": 1},
     ],
 )
@@ -162,6 +165,14 @@ def test_numbers_that_cannot_be_are_computed_again(write, cached, change):
         said = json.loads(file.read_text())
         file.write_text(json.dumps({**said, **change}))
     assert equal(first, Windows(EpisodeStore.open(path), SPEC, action).statistics())
+
+
+def test_numbers_of_a_mixture_are_not_taken_for_those_of_the_dataset(write, cached):
+    windows = Windows(EpisodeStore.open(write([10, 10])), SPEC)
+    own = windows.statistics()["action"]
+    mapped = windows.mapped({"action": lambda frames: frames * 100}).statistics()["action"]
+    assert mapped.max == pytest.approx(100 * own.max)
+    assert equal(windows.statistics(), Windows(windows.store, SPEC).statistics())
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(write, monkeypatch, tmp_path):
