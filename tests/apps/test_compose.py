@@ -220,6 +220,9 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".train.validation_windows",
         ".train.memory_limit",
         ".policy.head.counts_padding",
+        ".part",
+        ".solver.eta",
+        ".train.matmul_precision",
     }
 
 
