@@ -219,6 +219,8 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     assert new <= {
         ".train.validation_windows",
         ".train.memory_limit",
+        ".train.matmul_precision",
+        ".solver.eta",
         ".policy.head.counts_padding",
         ".part",
         ".solver.eta",

@@ -180,11 +180,11 @@ def test_an_action_slice_past_the_horizon_is_refused():
         ({"head": {}}, "the head has no name"),
         (
             {"head": {"name": "diffusion", "solver": {"stepz": 3}}},
-            "the solver has no option 'stepz', did you mean 'steps'",
+            "there is no policy.head.solver.stepz, did you mean 'steps'",
         ),
         (
             {"head": {"name": "diffusion", "schedule": {"n_step": 3}}},
-            "the head's schedule has no option 'n_step', did you mean 'n_steps'",
+            "there is no policy.head.schedule.n_step, did you mean 'n_steps'",
         ),
     ],
 )

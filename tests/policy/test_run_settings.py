@@ -136,7 +136,7 @@ def test_products_on_a_gpu_are_tf32_while_a_run_lasts_and_on_a_processor_what_th
     ("values", "message"),
     [
         ({"matmul_precision": "hihg"}, r"train.matmul_precision is 'hihg', did you mean 'high'"),
-        ({"ema": {"powr": 0.5}}, r"train.ema has no option 'powr', did you mean 'power'"),
+        ({"ema": {"powr": 0.5}}, r"there is no train.ema.powr, did you mean 'power'"),
         ({"validation_windows": 0}, r"train.validation_windows is 0"),
     ],
 )
