@@ -223,8 +223,6 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".solver.eta",
         ".policy.head.counts_padding",
         ".part",
-        ".solver.eta",
-        ".train.matmul_precision",
     }
 
 
