@@ -128,6 +128,15 @@ def test_the_share_of_each_dataset_is_exact(mixture):
     assert int(fast.sum()) == 250
 
 
+def test_held_out_windows_may_lack_a_camera_altogether(paths):
+    """Only the second dataset holds episodes out, and it has no wrist camera and no force."""
+    held_out = Mixture(parts(*paths), FEATURES).with_windows([None, parts(*paths)[1].windows])
+    resident, streaming = (take(loader(held_out, memory_limit_bytes=n), 0, 2) for n in (None, 0))
+    assert [same(*pair) for pair in zip(resident, streaming, strict=True)] == [True] * 2
+    assert resident[0]["observation"]["wrist"].shape[2:] == (32, 32, 3)
+    assert resident[0]["observation_is_missing"]["wrist"].all()
+
+
 def test_a_batch_may_lack_a_dataset(paths):
     mixture = Mixture(parts(*paths, weights=(99, 1)), FEATURES)
     for limit in (None, 0):
