@@ -48,6 +48,16 @@ def test_missing_actions_have_no_loss_and_no_influence():
     assert one == other != loss_of(policy, batch)
 
 
+def test_what_is_predicted_for_missing_actions_is_not_learned_from():
+    policy = state_policy()
+    batch = {**policy.fake_batch(4), "action_is_missing": torch.tensor([[False, True]] * 4)}
+    offset = torch.zeros(2, requires_grad=True)
+    policy.head.denoiser.forward = lambda noisy, time, context: noisy * 0 + offset
+    policy.loss(batch).backward()
+    assert offset.grad[0] != 0
+    assert offset.grad[1] == 0
+
+
 def test_the_loss_is_the_mean_over_what_counts():
     head = state_policy().head
     actions = torch.zeros(2, 8, 2)
