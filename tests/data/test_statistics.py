@@ -1,6 +1,7 @@
 """Quantiles in bounded memory, and statistics that are kept in the user's cache."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ from dipole.data import (
     TRANSFORMS,
     DataError,
     EpisodeStore,
+    EpisodeWriter,
     Feature,
     Features,
     Statistics,
@@ -127,6 +129,33 @@ def test_other_episodes_columns_and_data_are_computed_anew(write, cached):
     assert column.max.tolist() == [11]
     other = Windows(EpisodeStore.open(write([9, 12], "other.zarr")), SPEC).statistics()["action"]
     assert other.max.tolist() == [20, 0]
+
+
+def test_other_numbers_of_the_same_lengths_are_computed_anew(cached, tmp_path):
+    """Beside each other and, as after a new recording, in the same place."""
+    found = []
+    for name, scale in (("a.zarr", 1.0), ("b.zarr", 2.0), ("a.zarr", 3.0)):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        with EpisodeWriter(tmp_path / name) as writer:
+            frames = scale * np.arange(20.0)[:, None]
+            writer.add_episode({"state": frames, "action": frames})
+        windows = Windows(EpisodeStore.open(tmp_path / name), SPEC)
+        found.append(windows.statistics()["action"].max.tolist())
+    assert found == [[19], [38], [57]]
+
+
+def test_another_conversion_is_computed_anew(cached, tmp_path):
+    with EpisodeWriter(tmp_path / "a.zarr") as writer:
+        frames = np.arange(20.0)[:, None]
+        writer.add_episode({"state": frames, "action": frames})
+    found = []
+    for high in (19.0, 38.0):
+        options = {"low": 0.0, "high": high}
+        convert = [{"columns": [0], "transform": "range_to_unit", "options": options}]
+        features = Features({"state": Feature((1,), convert=convert)}, Feature((1,), kind="action"))
+        windows = Windows(EpisodeStore.open(tmp_path / "a.zarr"), SPEC, features)
+        found.append(windows.statistics()["state"].max.tolist())
+    assert found == [[1], [0]]
 
 
 @pytest.mark.parametrize(
