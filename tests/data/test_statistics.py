@@ -144,6 +144,12 @@ def test_other_numbers_of_the_same_lengths_are_computed_anew(cached, tmp_path):
     assert found == [[19], [38], [57]]
 
 
+def test_other_episodes_of_the_same_length_are_computed_anew(write, cached):
+    store = EpisodeStore.open(write([10, 10]))
+    one, other = (Windows(store, SPEC, episodes=[n]).statistics()["action"] for n in (0, 1))
+    assert (one.max[0], other.max[0]) == (9, 19)
+
+
 def test_another_conversion_is_computed_anew(cached, tmp_path):
     with EpisodeWriter(tmp_path / "a.zarr") as writer:
         frames = np.arange(20.0)[:, None]
