@@ -6,6 +6,7 @@ other, each with a clock of its own, so that their chunks are computed together.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -88,7 +89,9 @@ def evaluate_delayed(
         if progress is not None:
             progress(found[number][0])
 
+    started = time.perf_counter()
     run_together(episodes, members, run, together.leave)
+    seconds = time.perf_counter() - started
     results = [found[number][0] for number in range(episodes)]
     reports = [found[number][1] for number in range(episodes)]
     metrics = summarize(results) | {
@@ -102,6 +105,7 @@ def evaluate_delayed(
         "limits": None if limits is LIMITS else asdict(limits),
         "starved_steps": sum(report.counts["starved"] for report in reports),
         "environment": environment_version("pusht"),
+        "seconds": seconds,
         "seed": seed,
         "n_action_steps": n_action_steps or policy.window.n_action_steps,
     }

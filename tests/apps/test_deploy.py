@@ -23,7 +23,8 @@ def deploy(checkpoint, output, *words):
     solver = ["solver=ddim", "solver.steps=2"]
     # A shared machine may be slow: what is tested here is not its speed.
     patience = ["deploy.call_timeout=2", "deploy.max_observation_age=2", "watchdog=5"]
-    settings = [f"checkpoint={checkpoint}", f"output={output}", "device=cpu"]
+    policy = f"checkpoint={'null' if checkpoint is None else checkpoint}"
+    settings = [policy, f"output={output}", "device=cpu"]
     return main(["deploy", *settings, *solver, *patience, *words])
 
 
@@ -143,7 +144,7 @@ def test_a_served_checkpoint_moves_the_simulated_robot(checkpoint, tmp_path, cap
     with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as server:
         line = server.stdout.readline()
         address = re.match(r"serving on (ws://127.0.0.1:\d+), with a token", line)[1]
-        remote = ["checkpoint=null", f"server={address}", "token=a token for the test"]
+        remote = [f"server={address}", "token=a token for the test"]
         slow = ["deploy.max_action_lateness=5", "deploy.inference_timeout=10", "seconds=5"]
         ours = [
             "arm=now",
@@ -153,7 +154,7 @@ def test_a_served_checkpoint_moves_the_simulated_robot(checkpoint, tmp_path, cap
             *slow,
             *remote,
         ]
-        assert deploy(checkpoint, tmp_path, *ours) == 0
+        assert deploy(None, tmp_path, *ours) == 0
         server.terminate()
         assert server.wait(20) == 0
     assert f"server {address}: reconnected 0 times, round trip p50 " in capsys.readouterr().out

@@ -141,7 +141,7 @@ def test_on_a_robot_s_computer_the_import_says_what_to_do(tmp_path):
     (tmp_path / "dipole").mkdir()
     (tmp_path / "dipole/__init__.py").write_text(root.read_text())
     done = subprocess.run(
-        [sys.executable, "-c", "from dipole import train"],
+        [sys.executable, "-S", "-c", "from dipole import train"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -194,9 +194,9 @@ def test_what_is_known_of_a_chunk_is_given_in_the_robots_numbers(policy):
 def test_what_is_not_known_of_a_chunk_may_be_anything(policy, form, unknown):
     """The position alone is known: where the quaternion would stand are no rotations."""
     known = np.full((1, 8, 8), unknown, np.float32)
-    known[0, :3, :3] = poses(3)[:, :3]
+    known[0, :3, :4] = poses(3)[:, :4]
     mask = np.zeros((1, 8, 8), np.float32)
-    mask[0, :3, :3] = 1.0
+    mask[0, :3, :4] = 1.0  # a fourth of a quaternion says nothing
 
     def chunk(values):
         given = Known(torch.from_numpy(values), torch.from_numpy(mask), Guidance(form))

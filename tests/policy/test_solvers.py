@@ -97,8 +97,8 @@ def test_every_step_is_that_of_diffusers(
         timestep_spacing=spacing,
     )
     theirs.set_timesteps(steps)
-    # In double: near pure noise a clean estimate holds single precision's rounding 2,000 times over,
-    # and at the other end 1 - alpha is near 1e-4.
+    # In double: near pure noise a clean estimate holds single precision's rounding 2,000 times
+    # over, and at the other end 1 - alpha is near 1e-4.
     theirs.alphas_cumprod = theirs.alphas_cumprod.double()
     config = ScheduleConfig(schedule, 100, prediction, clip)
     table = solver_table(SolverConfig(name, steps, spacing, eta), cumulative_alphas(config))

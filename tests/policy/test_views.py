@@ -75,6 +75,6 @@ def test_a_grey_picture_is_what_the_standard_says():
 
 def test_an_augmentation_that_does_not_exist_names_the_nearest():
     with pytest.raises(
-        ConfigError, match="there is no policy.encoder.augment.shfit, did you mean 'shift'"
+        ConfigError, match=r"there is no policy.encoder.augment.shfit, did you mean 'shift'"
     ):
         make_policy(augment={"shfit": 3})
