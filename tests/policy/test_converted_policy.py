@@ -209,6 +209,14 @@ def test_what_is_not_known_of_a_chunk_may_be_anything(policy, form, unknown):
         assert np.allclose(found[0, :3, :3], poses(3)[:, :3], atol=1e-5)
 
 
+def test_a_chunk_to_begin_from_is_given_in_the_robots_numbers(policy):
+    chunk = poses(8)[None]
+    found = policy.predict(observation(), init=(torch.from_numpy(chunk), 0.0)).numpy()
+    side = np.sign((found[0, :, 3:7] * chunk[0, :, 3:7]).sum(-1, keepdims=True))
+    found[0, :, 3:7] *= side  # q and -q are one rotation
+    assert np.allclose(found, chunk, atol=1e-5)
+
+
 def test_observations_in_half_precision_are_converted(policy):
     half = {name: torch.as_tensor(v).to(torch.bfloat16) for name, v in observation().items()}
     chunk = policy.predict(half, torch.Generator().manual_seed(0)).numpy()
