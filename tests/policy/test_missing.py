@@ -99,6 +99,17 @@ def test_a_missing_camera_is_replaced_by_its_stand_in():
     assert torch.allclose(some[1], policy.encode(observation).vector[1], atol=1e-6)
 
 
+def test_what_training_leaves_of_the_cameras_lacks_the_missing_ones_too():
+    policy = make_policy(features(front=(32, 32), wrist=(32, 32)), drop_camera=0.5)
+    absent = policy.encoder.absent
+    missing = {"wrist": torch.arange(200) % 2 == 0}
+    drawn = absent.draw(["front", "wrist"], 200, training=True)
+    there = absent.without(drawn, missing)
+    assert not there["wrist"][missing["wrist"]].any()
+    assert torch.equal(there["wrist"][~missing["wrist"]], drawn["wrist"][~missing["wrist"]])
+    assert torch.equal(there["front"], drawn["front"])
+
+
 def test_without_stand_ins_a_missing_camera_is_refused():
     policy = make_policy(features(front=(32, 32), wrist=(32, 32)))
     missing = {"wrist": torch.tensor([True, False])}
