@@ -19,10 +19,10 @@ def export_checkpoint(config: Config) -> Outcome:
     from dipole.policy.runnable import set_solver
 
     checkpoint = find_checkpoint(Path(config["checkpoint"]).expanduser())
-    policy = load_policy(checkpoint, weights=config["weights"])
+    policy = load_policy(checkpoint, weights=config["weights"], part=config["part"])
     set_solver(policy, config["solver"])
     output = Path(config["output"]).expanduser()
-    terms = export_terms(checkpoint, config["weights"])
+    terms = export_terms(checkpoint, config["weights"], config["part"])
     schema = export_policy(
         policy, config["to"], output, terms=terms, batch_sizes=config["batch_sizes"]
     )

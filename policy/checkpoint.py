@@ -164,10 +164,11 @@ def load_policy(
 ) -> Policy:
     """The policy of a checkpoint, or of a run's newest checkpoint, ready to predict.
 
-    weights: "ema", the moving average, or "raw", as the optimiser left them. part: of a mixture
-    whose datasets have ranges of their own (`normalizer: per_part`), the one that the robot is
-    like; the policy then takes and gives its numbers. Raises CheckpointError, naming the file, for
-    anything missing, damaged or of another version, ConfigError for a part that is not there.
+    weights: "ema", the moving average, or "raw", as the optimiser left them. part: of a mixture,
+    the dataset that the robot is like; the policy then takes and gives its numbers. To be given
+    where each has a range of its own (`normalizer: per_part`). Raises
+    CheckpointError, naming the file, for anything missing, damaged or of another version,
+    ConfigError for a part that is not there.
     """
     if weights not in WEIGHTS:
         raise ConfigError(f"weights is {weights!r}: choose {' or '.join(WEIGHTS)}")
@@ -197,8 +198,8 @@ def build_policy(folder: Path) -> Policy:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
 
 
-def export_terms(folder: Path, weights: str) -> dict[str, Any]:
-    """What an export says of the checkpoint it comes from."""
+def export_terms(folder: Path, weights: str, part: str | None = None) -> dict[str, Any]:
+    """What an export says of the checkpoint it comes from. part: see `load_policy`."""
     file = f"{WEIGHTS[weights]}.safetensors"
     listed = read_json(_present(folder, "manifest.json")).get("files", {}).get(file, {})
     return {
@@ -208,6 +209,7 @@ def export_terms(folder: Path, weights: str) -> dict[str, Any]:
             "weights": weights,
             "file": file,
             "sha256": listed.get("sha256"),
+            **({} if part is None else {"part": part}),
         },
     }
 

@@ -19,7 +19,7 @@ from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.files import check_manifest, read_json
 from dipole.policy.noise import Generators, draw_noise
-from dipole.policy.observations import checked_observation, errors_naming, n_rows
+from dipole.policy.observations import as_array, checked_observation, errors_naming, n_rows
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes.runtime import Run, require
 from dipole.policy.sampling_loop import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
@@ -117,13 +117,13 @@ class ExportedPolicy:
         if name not in observation:
             return np.zeros((rows, *map(int, port.shape[1:])), port.dtype)
         with errors_naming(name):
-            return self.features.observation[name].apply(observation[name].cpu().numpy())
+            return self.features.observation[name].apply(as_array(observation[name]))
 
 
 def _drawn(port: Port, rows: int, generator: Generators, given: Tensor | None) -> np.ndarray:
     """Noise for an input; entries of fresh noise one after another, as the solver's steps."""
     if given is not None:
-        return np.ascontiguousarray(given.cpu().numpy(), np.float32)
+        return np.ascontiguousarray(as_array(given), np.float32)
     shape = (rows, *(int(size) for size in port.shape[port.batch_axis + 1 :]))
     if port.batch_axis == 0:
         return draw_noise(shape, generator).numpy()

@@ -44,6 +44,13 @@ class HeldActions(nn.Module):
         self.low.copy_(torch.where(self.held, torch.minimum(*bounds), 0))
         self.high.copy_(torch.where(self.held, torch.maximum(*bounds), 0))
 
+    def hold(self, entries: Sequence[int], low: Any, high: Any) -> None:
+        """Hold these numbers of an action [A] too, between low and high, [len(entries)] each."""
+        chosen = list(entries)
+        self.held[chosen] = True
+        for bound, values in ((self.low, low), (self.high, high)):
+            bound[chosen] = torch.as_tensor(values).to(bound)
+
     def forward(self, chunk: Tensor) -> Tensor:
         bounded = torch.maximum(torch.minimum(chunk, self.high.to(chunk)), self.low.to(chunk))
         return torch.where(self.held, bounded, chunk)

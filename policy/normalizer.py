@@ -12,7 +12,6 @@ from dipole.data import Statistics
 from dipole.data.core.errors import ConfigError
 
 KINDS = ("limits", "quantiles", "gaussian", "identity")
-SMALLEST_RANGE = 1e-4  # a dimension that moves less than this is constant
 
 
 def over_pixels(statistics: Statistics) -> Statistics:
@@ -72,9 +71,9 @@ class Normalizer(nn.Module):
             raise ConfigError(f"unknown normalisation {kind!r}; known: {', '.join(KINDS)}")
         low, high = np.asarray(statistics.min, float), np.asarray(statistics.max, float)
         scale, offset = np.ones_like(low), np.zeros_like(low)
-        constant = (high - low < SMALLEST_RANGE) & (kind != "identity")
+        constant = statistics.constant & (kind != "identity")
         if kind == "quantiles":
-            low, high = _quantile_range(statistics)
+            low, high = statistics.quantile_range()
         if kind in ("limits", "quantiles"):
             scale = 2 / np.where(constant, 2, high - low)
             offset = np.where(constant, -low, -1 - scale * low)
@@ -113,15 +112,3 @@ class Normalizer(nn.Module):
 
     def _as_tensor(self, x: Any) -> Tensor:
         return torch.as_tensor(x, dtype=self.scale.dtype, device=self.scale.device)
-
-
-def _quantile_range(statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
-    """The quantiles of 1 and 99 %, which go to -1 and 1; what lies beyond them goes beyond.
-
-    An entry that moves, but so rarely that both are the same, has its limits instead.
-    """
-    if statistics.q01 is None or statistics.q99 is None:
-        raise ConfigError("normalize: quantiles needs statistics with quantiles: compute them anew")
-    rare = statistics.q99 - statistics.q01 < SMALLEST_RANGE
-    low = np.where(rare, statistics.min, statistics.q01)
-    return np.asarray(low, float), np.where(rare, statistics.max, statistics.q99).astype(float)

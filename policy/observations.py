@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,6 +62,14 @@ def errors_naming(name: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"observation {name!r}: {error}") from error
+
+
+def as_array(values: Any) -> np.ndarray:
+    """A tensor on any device, or what makes one, for conversions, which are numpy's: of half
+    precision, which numpy lacks in part, as float32."""
+    tensor = torch.as_tensor(values).detach().cpu()
+    array: np.ndarray = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def _checked(name: str, value: Tensor, feature: Feature, window: WindowSpec) -> Tensor:

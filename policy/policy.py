@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +25,7 @@ from dipole.policy.held import HeldActions
 from dipole.policy.named import NamedModules
 from dipole.policy.noise import Generators
 from dipole.policy.normalizer import Normalizer, over_pixels
-from dipole.policy.observations import checked_observation, errors_naming
+from dipole.policy.observations import as_array, checked_observation, errors_naming
 from dipole.policy.solvers import Known, SolverConfig
 
 Batch = Mapping[str, Any]
@@ -162,13 +161,13 @@ class Policy(nn.Module):
         """The robot's numbers as the network sees them, on the policy's device."""
         if not feature.convert:
             return self._on_device(values)
-        return self._on_device(feature.apply(torch.as_tensor(values).cpu().numpy()))
+        return self._on_device(feature.apply(as_array(values)))
 
     def _inverted(self, feature: Feature, values: Tensor) -> Tensor:
         """What the network gives, in the robot's numbers, on the policy's device."""
         if not feature.convert:
             return values
-        return self._on_device(feature.invert(values.cpu().numpy()))
+        return self._on_device(feature.invert(as_array(values)))
 
     def predict(
         self,
@@ -215,14 +214,14 @@ class Policy(nn.Module):
         return self._inverted(self.features.action, self.unnormalize_action(drawn))
 
     def _normalize_known(self, known: Known) -> Known:
-        """Parts of a chunk that are known, converted and normalised."""
-        action, values, mask = self.features.action, known.values, known.mask
-        if action.convert:
-            stored = torch.as_tensor(mask).cpu().numpy()
-            values = _filled(torch.as_tensor(values).cpu().numpy(), stored)
-            mask = torch.from_numpy(action.conversions.spread(stored))
-        values = self.normalize_action(values)
-        return replace(known, values=values, mask=self._on_device(mask).to(values.dtype))
+        """Parts of a chunk that are known, converted and normalised; what is not known may be
+        anything, NaN included."""
+        action = self.features.action
+        given, mask = as_array(known.values), as_array(known.mask)
+        converted = action.conversions.apply_where(given, mask > 0)
+        values = self._normalizer("action").normalize(self._on_device(converted))
+        weights = self._on_device(action.conversions.spread(mask)).to(values.dtype)
+        return replace(known, values=values, mask=weights)
 
     def looks(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """What the policy looks at, by camera: see `dipole.policy.encoders.looks`. Nothing for
@@ -278,13 +277,6 @@ class Policy(nn.Module):
             with errors_naming(name):
                 checked[name] = self._converted(self.features.observation[name], value)
         return checked
-
-
-def _filled(values: np.ndarray, mask: np.ndarray) -> Any:
-    """Actions [B, H, A], those of which nothing is known replaced by one that is known: what stands
-    there need not be a rotation."""
-    known = np.asarray(mask.any(-1))
-    return np.where(known[..., None], values, values[known][0])
 
 
 def _normalised(features: Features) -> dict[str, Feature]:

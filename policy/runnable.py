@@ -51,12 +51,12 @@ def load_runnable(
     installed and there is time to be saved, measures both, and takes the faster; "cuda_graph"
     captures the loop on a GPU. All but those of low precision agree to 1e-4 of a normalised action,
     on a GPU to 1e-3. calls: how many batches will be asked for, as far as is known.
-    solver: entries that replace those of the checkpoint; None entries do not. part: of a
-    checkpoint, which dataset of its mixture the robot is like; see `load_policy`.
+    solver: entries that replace those of the checkpoint; None entries do not. part: which dataset
+    of a mixture the robot is like, see `load_policy`; an export's own.
     """
     solver = solver or {}
     if is_export(path):
-        return _load_export(path, runtime, _given(solver), batch_size)
+        return _load_export(path, runtime, _given(solver), batch_size, part)
     known = [EAGER, AUTO, *RUNTIMES.names(), cuda_graph.NAME]
     if runtime is not None and runtime not in known:
         raise ConfigError(f"unknown runtime {runtime!r}; known: {', '.join(known)}")
@@ -70,16 +70,17 @@ def load_runnable(
 
         return captured_policy(policy, batch_size)
     if runtime == AUTO:
-        return _fastest(policy, checkpoint, weights, batch_size, calls, log)
+        terms = export_terms(checkpoint, weights, part)
+        return _fastest(policy, terms, batch_size, calls, log)
     if policy.device.type != "cpu":
         raise ConfigError(f"runtime={runtime} runs on the processor: leave device={device} out")
-    return _exported_aside(policy, checkpoint, weights, str(runtime), batch_size)
+    terms = export_terms(checkpoint, weights, part)
+    return _exported_aside(policy, terms, str(runtime), batch_size)
 
 
 def _fastest(
     policy: Policy,
-    checkpoint: Path,
-    weights: str,
+    terms: Mapping[str, Any],
     batch_size: int,
     calls: float,
     log: Callable[[str], None],
@@ -90,7 +91,7 @@ def _fastest(
     seconds = least_seconds(policy, batch_size)
     if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:
         return policy
-    exported = _exported_aside(policy, checkpoint, weights, FASTEST, batch_size)
+    exported = _exported_aside(policy, terms, FASTEST, batch_size)
     return faster(policy, exported, batch_size, log)
 
 
@@ -140,9 +141,20 @@ def faster(
 
 
 def _load_export(
-    folder: Path, runtime: str | None, solver: Mapping[str, Any], batch_size: int
+    folder: Path,
+    runtime: str | None,
+    solver: Mapping[str, Any],
+    batch_size: int,
+    part: str | None,
 ) -> ExportedPolicy:
     exported = load_exported(folder, None if runtime == AUTO else runtime)
+    built_for = exported.schema.get("source", {}).get("part")
+    if part is not None and part != built_for:
+        raise ConfigError(
+            f"part={part}: the export's numbers are those of "
+            f"{built_for or 'the policy, without a part'}; export the checkpoint again with "
+            f"part={part}"
+        )
     built_in = asdict(exported.solver)
     for key, value in asdict(from_mapping(SolverConfig, {**built_in, **solver}, "solver")).items():
         if built_in[key] != value:
@@ -155,7 +167,7 @@ def _load_export(
 
 
 def _exported_aside(
-    policy: Policy, checkpoint: Path, weights: str, runtime: str, batch_size: int
+    policy: Policy, terms: Mapping[str, Any], runtime: str, batch_size: int
 ) -> ExportedPolicy:
     """An export in a temporary folder, which goes when the policy does."""
     from dipole.policy.export import export_policy
@@ -163,7 +175,6 @@ def _exported_aside(
     parent = tempfile.mkdtemp(prefix="dipole_export_")
     try:
         folder = Path(parent) / runtime
-        terms = export_terms(checkpoint, weights)
         export_policy(policy, runtime, folder, terms=terms, batch_sizes=[batch_size])
         exported = load_exported(folder, runtime)
         exported.warm_up(batch_size)

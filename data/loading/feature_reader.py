@@ -45,6 +45,11 @@ class FeatureReader:
         return other
 
     @property
+    def is_mapped(self) -> bool:
+        """Whether its numbers are those of a mixture."""
+        return self._map is not None
+
+    @property
     def source_bytes(self) -> int:
         """Bytes of one stored frame, uncompressed."""
         return self._store[self.key].frame_bytes

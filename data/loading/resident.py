@@ -7,6 +7,7 @@ import torch
 
 from dipole.data.loading.batch_plan import BatchPlan
 from dipole.data.loading.feature_reader import FeatureReader
+from dipole.data.loading.features import Feature
 from dipole.data.loading.statistics import read_plan
 from dipole.data.loading.window_source import Batch, PartRows, WindowSource
 from dipole.data.loading.windows import WindowFrames, Windows
@@ -20,7 +21,8 @@ class ResidentSource:
         self._plan = plan
         self._device = device
         self.features = {
-            name: ResidentFeature(name, source.parts, device) for name in source.features.named()
+            name: ResidentFeature(name, feature, source.parts, device)
+            for name, feature in source.features.named().items()
         }
 
     def batches(self, start: int) -> Iterator[Batch]:
@@ -65,21 +67,24 @@ class ResidentSource:
 class ResidentFeature:
     """One feature's frames of all parts that have it, [frames, *shape], as their readers give them.
 
+    feature: As batches hold it; it may be that no part has it, as of held-out episodes.
     first: Of each part, where its frames begin; -1 for parts that lack the feature, which get the
         last frame, of zeros.
     """
 
-    def __init__(self, name: str, parts: Sequence[Windows], device: torch.device) -> None:
+    def __init__(
+        self, name: str, feature: Feature, parts: Sequence[Windows], device: torch.device
+    ) -> None:
         self.name = name
         readers = [part.readers.get(name) for part in parts]
         having = [part for part in parts if name in part.readers]
-        ends = np.cumsum([part.n_frames for part in having]).tolist()
-        starts = iter([0, *ends])
+        ends = [0, *np.cumsum([part.n_frames for part in having], dtype=np.int64).tolist()]
+        starts = iter(ends)
         self.first = tuple(-1 if reader is None else next(starts) for reader in readers)
         lacking = len(having) < len(parts)
-        reader = having[0].readers[name]
-        dtype = torch.uint8 if reader.feature.kind == "image" else torch.float32
-        self.frames = torch.empty((ends[-1] + lacking, *reader.shape), dtype=dtype, device=device)
+        shape = having[0].readers[name].shape if having else feature.shape
+        dtype = torch.uint8 if feature.kind == "image" else torch.float32
+        self.frames = torch.empty((ends[-1] + lacking, *shape), dtype=dtype, device=device)
         if lacking:
             self.frames[-1] = 0
         for part, first in zip(parts, self.first, strict=True):

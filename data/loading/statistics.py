@@ -6,10 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import ConfigError, DataError
 
 READ_BYTES = 16 * 2**20  # stored bytes that are read at once
 SAMPLE_BYTES = 32 * 2**20  # of the frames whose quantiles are taken
+SMALLEST_RANGE = 1e-4  # an entry that moves less than this is constant
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,22 @@ class Statistics:
     count: int
     q01: np.ndarray | None = None
     q99: np.ndarray | None = None
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Which numbers hardly move, bool [*shape]: normalisation shifts these and no more."""
+        return np.asarray(np.asarray(self.max, float) - self.min < SMALLEST_RANGE)
+
+    def quantile_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """The quantiles of 1 and 99 %; of a number that moves, but so rarely that both are the
+        same, its limits. Raises ConfigError where they were not computed."""
+        if self.q01 is None or self.q99 is None:
+            raise ConfigError(
+                "normalize: quantiles needs statistics with quantiles: compute them anew"
+            )
+        rare = self.q99 - self.q01 < SMALLEST_RANGE
+        low, high = np.where(rare, self.min, self.q01), np.where(rare, self.max, self.q99)
+        return np.asarray(low, float), np.asarray(high, float)
 
     def entries(self, columns: Sequence[int]) -> "Statistics":
         """Of these entries of the last axis alone."""
@@ -131,21 +148,21 @@ def merged_statistics(parts: Sequence[Statistics], weights: Sequence[float]) -> 
     """Of several datasets whose frames are drawn by these weights.
 
     The mean and deviation are those of the weighted frames. The range, and that of the quantiles,
-    is the smallest that holds each part's.
+    is the smallest that holds each part's (see `Statistics.quantile_range`).
     """
     share = np.asarray(weights, float) / np.sum(weights)
     mean = sum(w * p.mean for w, p in zip(share, parts, strict=True))
     square = sum(w * (p.std**2 + (p.mean - mean) ** 2) for w, p in zip(share, parts, strict=True))
-    low = [p.q01 for p in parts if p.q01 is not None]
-    high = [p.q99 for p in parts if p.q99 is not None]
+    known = all(p.q01 is not None and p.q99 is not None for p in parts)
+    ranges = [p.quantile_range() for p in parts] if known else []
     return Statistics(
         min=np.min([p.min for p in parts], axis=0),
         max=np.max([p.max for p in parts], axis=0),
         mean=np.asarray(mean),
         std=np.sqrt(square),
         count=sum(p.count for p in parts),
-        q01=np.min(low, axis=0) if len(low) == len(parts) else None,
-        q99=np.max(high, axis=0) if len(high) == len(parts) else None,
+        q01=np.min([low for low, _ in ranges], axis=0) if known else None,
+        q99=np.max([high for _, high in ranges], axis=0) if known else None,
     )
 
 

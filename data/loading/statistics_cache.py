@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class StatisticsCache:
     def _path(self, reader: "FeatureReader") -> Path | None:
         n_bytes = reader.source_bytes * self.windows.n_frames
         code = reader.transform_code()
-        if self.folder is None or n_bytes < CACHED_FROM or code is None:
+        if self.folder is None or n_bytes < CACHED_FROM or code is None or reader.is_mapped:
             return None
         feature = reader.feature
         described = [
@@ -93,12 +94,21 @@ def _read(path: Path, shape: tuple[int, ...], count: int) -> Statistics | None:
         if said["format"] != _FORMAT or said["count"] != count or set(said) != _keys():
             return None
         arrays = {name: np.array(said[name], np.float64) for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     sound = all(array.shape == shape and np.isfinite(array).all() for array in arrays.values())
-    if not sound or (arrays["min"] > arrays["max"]).any() or (arrays["std"] < 0).any():
+    ascending = ("min", "q01", "q99", "max")
+    if not sound or (arrays["std"] < 0).any() or not _ordered([arrays[n] for n in ascending]):
         return None
     return Statistics(count=count, **arrays)
+
+
+def _ordered(arrays: list[np.ndarray]) -> bool:
+    """Whether each is at most the next, to single precision, in which frames are."""
+    return all(
+        bool((one <= other + 1e-5 * np.maximum(1, np.abs(other))).all())
+        for one, other in pairwise(arrays)
+    )
 
 
 def _write(path: Path, found: Statistics) -> None:

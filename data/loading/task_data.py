@@ -119,7 +119,9 @@ class TaskData:
                 "fps": part.config.fps or part.store.fps,
                 **part.describe(),
                 "action_entries": list(given.entries),
+                "features": part.train.features.to_dict(),
                 "rescaling": self.train.rescaling_dict(number),
+                "held": self.train.held_dict(number),
             }
             for number, (part, given) in enumerate(zip(self.parts, self.train.given, strict=True))
         ]

@@ -123,6 +123,22 @@ class Conversions:
             out[..., part.positions] = part.function.apply(taken) if part.function else taken
         return out
 
+    def apply_where(self, frames: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
+        """`apply` where stored columns are known, bool [..., size]; 0 where one that a transform
+        takes is not, whatever stands there."""
+        dtype = np.float64 if self.conversions else frames.dtype
+        out = np.zeros((*frames.shape[:-1], self.output_size), dtype)
+        for part in self._parts:
+            taken, here = frames[..., part.columns], known[..., part.columns]
+            if part.function is None:
+                out[..., part.positions] = np.where(here, taken, 0)
+                continue
+            rows = here.all(-1)
+            made = np.zeros((*rows.shape, len(part.positions)))
+            made[rows] = part.function.apply(taken[rows])
+            out[..., part.positions] = made
+        return out
+
     def invert(self, frames: NDArray[Any]) -> NDArray[Any]:
         """The inverse of `apply`: [..., output_size] -> [..., size]."""
         if not self.conversions:

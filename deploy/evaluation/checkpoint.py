@@ -40,10 +40,13 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         device=choose_device(config["device"]),
         weights=config["weights"],
         solver=config["solver"],
+        part=config["part"],
         calls=config["episodes"] * MOST_CHUNKS / GROUP,
         log=say,
     )
     checkpoint, terms = _origin(path, policy, config["weights"])
+    if config["part"] is not None:
+        terms = {**terms, "part": config["part"]}
     if config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
         evaluation = evaluate(policy, name, environment_options=options, **passed)

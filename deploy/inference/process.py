@@ -147,6 +147,7 @@ class FromCheckpoint:
     runtime: see load_runnable.
     threads: of the processor; None: torch's own choice.
     seed: of the noise.
+    part: which dataset of a mixture the robot is like, see load_policy; None: none.
     """
 
     checkpoint: str
@@ -156,6 +157,7 @@ class FromCheckpoint:
     runtime: str | None = None
     threads: int | None = None
     seed: int = 0
+    part: str | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FromCheckpoint":

@@ -104,6 +104,7 @@ def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
         weights=terms.weights,
         solver=terms.solver,
         batch_size=1,
+        part=terms.part,
         log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
     )
     return spec_of(policy), PolicyCompute(policy, terms.seed)

@@ -31,8 +31,11 @@ def load_served(terms: FromCheckpoint, forget_after: float) -> ServedPolicy:
 
 
 def _fingerprint(policy: Any, terms: FromCheckpoint) -> str:
-    """Of the weights: the same wherever, and in whatever runtime, they are computed."""
+    """Of the weights, and the part of a mixture whose numbers they give: the same wherever, and in
+    whatever runtime, they are computed."""
     if isinstance(policy, ExportedPolicy):
-        return str(policy.schema.get("source", {}).get("sha256") or "")
-    found = find_checkpoint(Path(terms.checkpoint))
-    return str(export_terms(found, terms.weights)["source"]["sha256"] or "")
+        source = policy.schema.get("source", {})
+    else:
+        found = find_checkpoint(Path(terms.checkpoint))
+        source = export_terms(found, terms.weights, terms.part)["source"]
+    return "/".join(filter(None, (source.get("sha256"), source.get("part"))))

@@ -163,7 +163,7 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     if settings.evaluate_every and data.has_own_ranges:
         raise ConfigError(
             "normalizer=per_part trains a policy for several robots, and an evaluation is of one: "
-            "set train.evaluate_every=0, and evaluate checkpoints by dipole.policy.load_policy"
+            "set train.evaluate_every=0, and evaluate checkpoints by `dipole evaluate part=NAME`"
         )
     score = evaluate(config) if evaluate is not None and settings.evaluate_every else None
     return RunParts(config, settings, data, state, constant, score)

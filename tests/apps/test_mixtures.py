@@ -11,10 +11,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from mixture_fixture import write_fast, write_slow
 
+from dipole.apps.compose import compose
 from dipole.apps.main import main
-from dipole.data import ConfigError
+from dipole.data import ConfigError, EpisodeWriter
+from dipole.deploy.inference.process import FromCheckpoint
+from dipole.deploy.types import Ticket
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
+from dipole.policy.runnable import load_runnable
+from dipole.policy.solvers import SolverConfig
 from dipole.policy.training.logs import read_log
 
 TASK = """
@@ -172,6 +177,82 @@ def test_a_robot_like_one_dataset_gets_its_numbers(folder, tmp_path):
         load_policy(tmp_path / "run")
     with pytest.raises(ConfigError, match="no dataset 'slwo' in the mixture, did you mean 'slow'"):
         load_policy(tmp_path / "run", part="slwo")
+
+
+@pytest.fixture(scope="module")
+def like_parts(folder, tmp_path_factory):
+    """One of state alone, for exports: each dataset writes its angle its own way."""
+    paths = {}
+    for name, unit, low in (("robot", 180 / np.pi, 3.0), ("other", 1.0, 0.02)):
+        paths[name] = tmp_path_factory.mktemp("part") / f"{name}.zarr"
+        with EpisodeWriter(paths[name], fps=10) as writer:
+            for episode in range(2):
+                angle = np.sin(np.arange(20) / 5 + episode) * unit
+                grip = np.full(20, low) if name == "other" else low + np.sin(np.arange(20))
+                writer.add_episode({"angle": angle[:, None], "action": np.stack([angle, grip], 1)})
+    turn = "[{columns: [0], transform: angle_to_sin_cos, options: {degrees: true}}]"
+    text = f"""
+name: mixed
+environment: null
+normalizer: per_part
+observation: {{angle: {{shape: [2], convert: {turn.replace(", options: {degrees: true}", "")}}}}}
+action: {{shape: [3], convert: {turn.replace(", options: {degrees: true}", "")}}}
+window: {{n_obs_steps: 2, horizon: 8, n_action_steps: 4}}
+split: {{val_ratio: 0}}
+datasets:
+  robot: {{path: {paths["robot"]}, observation: {{angle: {{convert: {turn}}}}},
+    action: {{convert: {turn}}}}}
+  other: {{path: {paths["other"]}}}
+"""
+    home = tmp_path_factory.mktemp("like")
+    (home / "task").mkdir()
+    (home / "task/mixed.yaml").write_text(text)
+    small = ["policy.denoiser.down_dims=[8,16]", "policy.denoiser.time_embed_dim=8"]
+    settings = ["train.steps=1", "train.device=cpu", "train.batch_size=8", "train.amp=false"]
+    words = ["task=mixed", "policy=unet_small", *small, *settings, f"output={home / 'run'}"]
+    assert main(["train", "--config-dir", str(home), *words]) == 0
+    return home / "run"
+
+
+def test_a_part_has_its_own_conversions_and_what_stands_still_there(like_parts):
+    degrees, radians = (load_policy(like_parts, part=name) for name in ("robot", "other"))
+    noise = torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(0))
+    solver = SolverConfig("ddim", steps=2)
+    one = degrees.predict({"angle": np.full((1, 2, 1), 30.0)}, noise=noise, solver=solver)
+    other = radians.predict({"angle": np.full((1, 2, 1), np.pi / 6)}, noise=noise, solver=solver)
+    assert one[..., 0].abs().max() > 4  # degrees
+    assert other[..., 0].abs().max() < 3.2
+    assert other[..., 1].numpy() == pytest.approx(0.02)  # its gripper never moved
+    assert one[..., 1].std() > 0
+
+
+def test_whatever_loads_a_policy_is_told_the_part(like_parts, tmp_path, capsys):
+    for name in ("evaluate", "export", "serve"):
+        words = ["environment=pusht"] if name == "evaluate" else []
+        assert main([name, f"checkpoint={like_parts}", *words]) == 1
+        assert "like by part=NAME; there are robot, other" in capsys.readouterr().err
+        assert main([name, f"checkpoint={like_parts}", *words, "part=robt"]) == 1
+        assert "no dataset 'robt' in the mixture, did you mean 'robot'" in capsys.readouterr().err
+    terms = {"checkpoint": str(like_parts), "solver": {"name": "ddim", "steps": 2}}
+    values = {**compose("deploy", [f"checkpoint={like_parts}", "part=other"]), **terms}
+    spec, compute = FromCheckpoint.from_dict(values)()
+    assert spec.observation == {"angle": (1,)}
+    chunk = compute(Ticket(0, 0, 0.0, 0), {"angle": np.zeros((2, 1), np.float32)})["action"]
+    assert chunk[:, 1] == pytest.approx(0.02)
+
+
+def test_an_export_is_of_one_part(like_parts, tmp_path):
+    pytest.importorskip("onnxruntime")
+    words = ["to=onnx", "part=other", "solver=ddim", "solver.steps=2", f"output={tmp_path / 'e'}"]
+    assert main(["export", f"checkpoint={like_parts}", *words]) == 0
+    exported = load_runnable(tmp_path / "e", part="other")
+    policy = load_policy(like_parts, part="other")
+    noise = torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(0))
+    seen = {"angle": np.full((1, 2, 1), 0.5, np.float32)}
+    ours = policy.predict(seen, noise=noise, solver=SolverConfig("ddim", steps=2))
+    assert torch.allclose(exported.predict(seen, noise=noise), ours, atol=1e-4)
+    with pytest.raises(ConfigError, match="part=robot: the export's numbers are those of other"):
+        load_runnable(tmp_path / "e", part="robot")
 
 
 def test_a_camera_that_a_dataset_lacks_needs_a_stand_in(folder, tmp_path, capsys):

@@ -52,6 +52,18 @@ def test_three_to_one_follow_each_other_in_this_order():
     assert schedule.count(1, np.arange(9)).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
+def test_two_three_and_four_follow_each_other_in_this_order():
+    """A run that is resumed by another version needs the same one."""
+    assert PartSchedule([2, 3, 4]).parts(np.arange(9)).tolist() == [1, 2, 0, 2, 1, 2, 0, 1, 2]
+
+
+def test_parts_of_one_size_are_permuted_differently():
+    windows = BatchPlan([50, 50], batch_size=100, seed=0).indices(0)
+    assert windows[windows < 50].tolist() != (windows[windows >= 50] - 50).tolist()
+    first, second = (PartOrder(50, 0, part).windows(np.arange(50)) for part in (0, 1))
+    assert first.tolist() != second.tolist()
+
+
 mixtures = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 
 

@@ -76,6 +76,15 @@ def test_the_inverse_of_six_numbers_is_the_rotation_that_was_stored():
     assert same(Rotation.from_rotvec(found).as_quat(), TURNED)
 
 
+@pytest.mark.parametrize("w", [3, 0])
+def test_of_both_quaternions_of_a_rotation_the_one_with_positive_w_is_written(w):
+    order = {3: "xyzw", 0: "wxyz"}[w]
+    turned = Rotation.from_rotvec(np.linspace(-6, 6, 25)[:, None] * np.array([0.6, 0, 0.8]))
+    six = turned.as_matrix().reshape(-1, 9)[:, :6]
+    assert (make_transform("quaternion_to_6d", {"order": order}).invert(six)[:, w] >= 0).all()
+    assert (make_transform("6d_to_quaternion", {"order": order}).apply(six)[:, w] >= 0).all()
+
+
 SEQUENCES = [a + b + c for a in "xyz" for b in "xyz" for c in "xyz" if b not in (a, c)]
 
 

@@ -128,6 +128,15 @@ def test_the_share_of_each_dataset_is_exact(mixture):
     assert int(fast.sum()) == 250
 
 
+def test_held_out_windows_may_lack_a_camera_altogether(paths):
+    """Only the second dataset holds episodes out, and it has no wrist camera and no force."""
+    held_out = Mixture(parts(*paths), FEATURES).with_windows([None, parts(*paths)[1].windows])
+    resident, streaming = (take(loader(held_out, memory_limit_bytes=n), 0, 2) for n in (None, 0))
+    assert [same(*pair) for pair in zip(resident, streaming, strict=True)] == [True] * 2
+    assert resident[0]["observation"]["wrist"].shape[2:] == (32, 32, 3)
+    assert resident[0]["observation_is_missing"]["wrist"].all()
+
+
 def test_a_batch_may_lack_a_dataset(paths):
     mixture = Mixture(parts(*paths, weights=(99, 1)), FEATURES)
     for limit in (None, 0):
@@ -190,6 +199,35 @@ def test_a_number_that_stands_still_in_one_dataset_goes_to_the_middle(tmp_path, 
     assert found(np.full((2, 1), 7, np.float32)).tolist() == [[1], [1]]
     assert found.scale.tolist() == [1]
     assert rescaling("identity", still, moving) is None
+
+
+def test_what_rarely_moves_goes_by_its_limits_as_a_normaliser_has_it():
+    """A gripper that opens in one frame of 500, in metres and in millimetres."""
+    from dipole.data.loading.mixture.part_mapping import rescaling
+
+    metres = np.zeros((1000, 1))
+    metres[::500] = 1
+    one, other = Statistics.of(metres), Statistics.of(1000 * metres)
+    merged = merged_statistics([one, other], [1, 1])
+    assert rescaling("quantiles", one, merged)(np.float32([[0], [1]])).tolist() == [[0], [1000]]
+    assert rescaling("quantiles", other, merged)(np.float32([[1000]])).tolist() == [[1000]]
+
+
+def test_a_range_holds_what_rarely_moves_in_one_dataset():
+    rare, often = np.zeros((1000, 1)), np.linspace(0, 1, 1000)[:, None]
+    rare[::500] = 100
+    merged = merged_statistics([Statistics.of(rare), Statistics.of(often)], [1, 1])
+    assert merged.q01 == pytest.approx(0)
+    assert merged.q99 == pytest.approx(100)
+
+
+def test_a_small_deviation_is_constant_only_where_the_range_is():
+    from dipole.data.loading.mixture.part_mapping import rescaling
+
+    small = np.zeros((1000, 1))
+    small[0] = 2e-4
+    found = rescaling("gaussian", Statistics.of(small), Statistics.of(10 * small))
+    assert found.scale == pytest.approx(10)
 
 
 def test_rescalings_are_read_as_they_are_written():

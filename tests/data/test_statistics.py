@@ -1,6 +1,7 @@
 """Quantiles in bounded memory, and statistics that are kept in the user's cache."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ from dipole.data import (
     TRANSFORMS,
     DataError,
     EpisodeStore,
+    EpisodeWriter,
     Feature,
     Features,
     Statistics,
@@ -129,9 +131,42 @@ def test_other_episodes_columns_and_data_are_computed_anew(write, cached):
     assert other.max.tolist() == [20, 0]
 
 
+def test_other_numbers_of_the_same_lengths_are_computed_anew(cached, tmp_path):
+    """Beside each other and, as after a new recording, in the same place."""
+    found = []
+    for name, scale in (("a.zarr", 1.0), ("b.zarr", 2.0), ("a.zarr", 3.0)):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        with EpisodeWriter(tmp_path / name) as writer:
+            frames = scale * np.arange(20.0)[:, None]
+            writer.add_episode({"state": frames, "action": frames})
+        windows = Windows(EpisodeStore.open(tmp_path / name), SPEC)
+        found.append(windows.statistics()["action"].max.tolist())
+    assert found == [[19], [38], [57]]
+
+
+def test_other_episodes_of_the_same_length_are_computed_anew(write, cached):
+    store = EpisodeStore.open(write([10, 10]))
+    one, other = (Windows(store, SPEC, episodes=[n]).statistics()["action"] for n in (0, 1))
+    assert (one.max[0], other.max[0]) == (9, 19)
+
+
+def test_another_conversion_is_computed_anew(cached, tmp_path):
+    with EpisodeWriter(tmp_path / "a.zarr") as writer:
+        frames = np.arange(20.0)[:, None]
+        writer.add_episode({"state": frames, "action": frames})
+    found = []
+    for high in (19.0, 38.0):
+        options = {"low": 0.0, "high": high}
+        convert = [{"columns": [0], "transform": "range_to_unit", "options": options}]
+        features = Features({"state": Feature((1,), convert=convert)}, Feature((1,), kind="action"))
+        windows = Windows(EpisodeStore.open(tmp_path / "a.zarr"), SPEC, features)
+        found.append(windows.statistics()["state"].max.tolist())
+    assert found == [[1], [0]]
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[1]", "not json", '{"format": "dipole statistics 1"}', "null"],
+    ["", "{}", "[1]", "not json", '{"format": "dipole statistics 1"}', "null", "[" * 100_000],
 )
 def test_a_file_that_is_not_sound_is_computed_again(write, cached, text):
     path = write([10, 10])
@@ -151,6 +186,9 @@ def test_a_file_that_is_not_sound_is_computed_again(write, cached, text):
         {"std": [-1.0, 0.0]},
         {"mean": [float("nan"), 0.0]},
         {"q01": None},
+        {"mean": [10**400, 0]},
+        {"q01": [1e9, 1e9]},
+        {"q99": [-1e9, -1e9]},
         {"more": 1},
     ],
 )
@@ -162,6 +200,14 @@ def test_numbers_that_cannot_be_are_computed_again(write, cached, change):
         said = json.loads(file.read_text())
         file.write_text(json.dumps({**said, **change}))
     assert equal(first, Windows(EpisodeStore.open(path), SPEC, action).statistics())
+
+
+def test_numbers_of_a_mixture_are_not_taken_for_those_of_the_dataset(write, cached):
+    windows = Windows(EpisodeStore.open(write([10, 10])), SPEC)
+    own = windows.statistics()["action"]
+    mapped = windows.mapped({"action": lambda frames: frames * 100}).statistics()["action"]
+    assert mapped.max == pytest.approx(100 * own.max)
+    assert equal(windows.statistics(), Windows(windows.store, SPEC).statistics())
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(write, monkeypatch, tmp_path):

@@ -81,6 +81,9 @@ def test_policy_hz_strides_a_single_dataset(tmp_path):
     assert data.features.fps == 10
     assert data.train.step == 5
     assert data.train.features.fps == 10
+    assert data.validation.step == 5
+    first = data.validation.frames(np.array([0])).acted[0] - data.validation.starts[0]
+    assert first[:4].tolist() == [0, 0, 5, 10]
     assert "a step is 5 frames" in data.summary()[0]
     whole = TaskData.open(task(dataset=path), None)
     assert (whole.features.fps, whole.train.step) == (50, 1)

@@ -219,7 +219,8 @@ def test_a_delayed_evaluation_in_painted_has_smaller_seams(policy):
     identity = {"merger_options": {"form": "identity", "clip": None, "data_scale": 0.2}}
     held = evaluated(merger="rtc", **identity).metrics
     assert held["seam_jump"] < 0.2 * evaluated().metrics["seam_jump"]
-    assert held == evaluated(merger="rtc", **identity).metrics
+    again = evaluated(merger="rtc", **identity).metrics
+    assert {**held, "seconds": again["seconds"]} == again
 
 
 def test_through_the_jacobian_too(policy):

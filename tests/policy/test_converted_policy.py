@@ -189,6 +189,41 @@ def test_what_is_known_of_a_chunk_is_given_in_the_robots_numbers(policy):
     assert_poses(chunk)
 
 
+@pytest.mark.parametrize("form", ["replace", "identity", "jacobian"])
+@pytest.mark.parametrize("unknown", [0.0, np.nan])
+def test_what_is_not_known_of_a_chunk_may_be_anything(policy, form, unknown):
+    """The position alone is known: where the quaternion would stand are no rotations."""
+    known = np.full((1, 8, 8), unknown, np.float32)
+    known[0, :3, :4] = poses(3)[:, :4]
+    mask = np.zeros((1, 8, 8), np.float32)
+    mask[0, :3, :4] = 1.0  # a fourth of a quaternion says nothing
+
+    def chunk(values):
+        given = Known(torch.from_numpy(values), torch.from_numpy(mask), Guidance(form))
+        return policy.predict(observation(), torch.Generator().manual_seed(0), known=given).numpy()
+
+    whole = np.where(mask > 0, known, poses(8)).astype(np.float32)
+    found = chunk(known)
+    assert np.array_equal(found, chunk(whole))
+    if form == "replace":
+        assert np.allclose(found[0, :3, :3], poses(3)[:, :3], atol=1e-5)
+
+
+def test_a_chunk_to_begin_from_is_given_in_the_robots_numbers(policy):
+    chunk = poses(8)[None]
+    found = policy.predict(observation(), init=(torch.from_numpy(chunk), 0.0)).numpy()
+    side = np.sign((found[0, :, 3:7] * chunk[0, :, 3:7]).sum(-1, keepdims=True))
+    found[0, :, 3:7] *= side  # q and -q are one rotation
+    assert np.allclose(found, chunk, atol=1e-5)
+
+
+def test_observations_in_half_precision_are_converted(policy):
+    half = {name: torch.as_tensor(v).to(torch.bfloat16) for name, v in observation().items()}
+    chunk = policy.predict(half, torch.Generator().manual_seed(0)).numpy()
+    whole = {name: value.float() for name, value in half.items()}
+    assert np.array_equal(chunk, policy.predict(whole, torch.Generator().manual_seed(0)).numpy())
+
+
 def test_an_export_converts_outside_its_graph(policy, tmp_path):
     pytest.importorskip("onnxruntime")
     schema = export_policy(policy, "onnx", tmp_path / "e")

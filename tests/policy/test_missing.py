@@ -48,6 +48,16 @@ def test_missing_actions_have_no_loss_and_no_influence():
     assert one == other != loss_of(policy, batch)
 
 
+def test_what_is_predicted_for_missing_actions_is_not_learned_from():
+    policy = state_policy()
+    batch = {**policy.fake_batch(4), "action_is_missing": torch.tensor([[False, True]] * 4)}
+    offset = torch.zeros(2, requires_grad=True)
+    policy.head.denoiser.forward = lambda noisy, time, context: noisy * 0 + offset
+    policy.loss(batch).backward()
+    assert offset.grad[0] != 0
+    assert offset.grad[1] == 0
+
+
 def test_the_loss_is_the_mean_over_what_counts():
     head = state_policy().head
     actions = torch.zeros(2, 8, 2)
@@ -87,6 +97,17 @@ def test_a_missing_camera_is_replaced_by_its_stand_in():
     without = policy.encode({k: v for k, v in observation.items() if k != "wrist"}).vector
     assert torch.allclose(some[0], without[0], atol=1e-6)
     assert torch.allclose(some[1], policy.encode(observation).vector[1], atol=1e-6)
+
+
+def test_what_training_leaves_of_the_cameras_lacks_the_missing_ones_too():
+    policy = make_policy(features(front=(32, 32), wrist=(32, 32)), drop_camera=0.5)
+    absent = policy.encoder.absent
+    missing = {"wrist": torch.arange(200) % 2 == 0}
+    drawn = absent.draw(["front", "wrist"], 200, training=True)
+    there = absent.without(drawn, missing)
+    assert not there["wrist"][missing["wrist"]].any()
+    assert torch.equal(there["wrist"][~missing["wrist"]], drawn["wrist"][~missing["wrist"]])
+    assert torch.equal(there["front"], drawn["front"])
 
 
 def test_without_stand_ins_a_missing_camera_is_refused():

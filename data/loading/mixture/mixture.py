@@ -144,6 +144,19 @@ class Mixture:
             for name, one in self.rescalings[part].items()
         }
 
+    def held_dict(self, part: int) -> dict[str, list[Any]]:
+        """Numbers of a part's actions that hardly move there, as plain JSON: which of the policy's
+        they are, and the part's own limits; empty where all parts share one range."""
+        if self.normalizer == "merged":
+            return {}
+        own, entries = self._own_statistics[part]["action"], self.given[part].entries
+        found = np.flatnonzero(own.constant)
+        return {
+            "entries": [entries[number] for number in found],
+            "low": own.min[found].tolist(),
+            "high": own.max[found].tolist(),
+        }
+
     def require_windows(self) -> None:
         """Raise DataError where a part has not a single window."""
         for part in self.parts:

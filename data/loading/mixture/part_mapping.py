@@ -8,8 +8,6 @@ import numpy as np
 
 from dipole.data.loading.statistics import Statistics
 
-SMALLEST_RANGE = 1e-4  # an entry that moves less is constant, and only shifted
-
 
 @dataclass(frozen=True)
 class Rescaling:
@@ -77,7 +75,7 @@ def rescaling(normalize: str, part: Statistics, merged: Statistics) -> Rescaling
         return None
     center, half = _range(normalize, part)
     to_center, to_half = _range(normalize, merged)
-    constant = (2 * half < SMALLEST_RANGE) | (2 * to_half < SMALLEST_RANGE)
+    constant = part.constant | merged.constant
     scale = np.where(constant, 1, to_half / np.where(constant, 1, half))
     offset = to_center - scale * center
     return Rescaling(scale.astype(np.float32), offset.astype(np.float32))
@@ -89,7 +87,5 @@ def _range(normalize: str, statistics: Statistics) -> tuple[np.ndarray, np.ndarr
         return statistics.mean, statistics.std
     low, high = statistics.min, statistics.max
     if normalize == "quantiles":
-        assert statistics.q01 is not None
-        assert statistics.q99 is not None
-        low, high = statistics.q01, statistics.q99
+        low, high = statistics.quantile_range()
     return (low + high) / 2, (high - low) / 2
