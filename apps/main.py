@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 
 # Settings as KEY=VALUE, composed by hydra; and tools for files, with --options.
 COMPOSED = {
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     if COMPLETING in os.environ or argv[:1] in ([word] for word in COMPLETION):
-        from dipole.apps.completion import complete
+        from dipole.apps.terminal.completion import complete
 
         return complete(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -84,7 +84,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {name!r}; {hint}")
-    command: Callable[[list[str]], int] = import_module(f"dipole.apps.{name}").main
+    command: Callable[[list[str]], int] = import_module(f"dipole.apps.commands.{name}").main
     return command
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from dipole.apps.compose.configuration import Config, checking, leaves, plain, require_values
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.overrides import OverrideChecker, keys_of, nearest_key
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def train(
     Returns the run's folder, newest checkpoint, step and scores. Raises ConfigError for settings
     that there are not, or cannot work.
     """
-    from dipole.apps.train import train_run
+    from dipole.apps.commands.train import train_run
 
     return train_run(composed("train", {**(config or {}), **settings}, config_dir))
 

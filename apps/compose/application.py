@@ -25,7 +25,7 @@ from dipole.apps.compose.explanation import explain, settings_help
 from dipole.apps.compose.options import Options, read_options
 from dipole.apps.compose.outcome import Outcome
 from dipole.apps.compose.overrides import OverrideChecker, given
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 
 Job = Callable[[Config], Outcome | int]

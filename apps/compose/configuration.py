@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dipole.apps.compose.options import Options, read_options
 from dipole.apps.compose.overrides import OverrideChecker, given
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 
 Config = dict[str, Any]
 MODULE = "dipole.configs"

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from dipole.apps.compose.configuration import as_typed, leaves, printable
 from dipole.apps.compose.options import HELP, SYNOPSIS
 from dipole.apps.compose.overrides import OverrideChecker, keys_of, nearest_key
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 
 
 def settings_help(checker: OverrideChecker, words: list[str]) -> str:

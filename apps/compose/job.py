@@ -199,7 +199,7 @@ def main() -> int:
 
 def _perform(request: JobRequest) -> dict[str, Any]:
     from dipole.apps.compose.application import set_waiting_policy
-    from dipole.apps.errors import UsageError
+    from dipole.apps.terminal.errors import UsageError
 
     set_waiting_policy(request.command, request.config)
     module, _, name = request.function.partition(":")

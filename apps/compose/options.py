@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 
 SYNOPSIS = "[KEY=VALUE ...] [--multirun] [--config-dir DIR] [--cfg] [--help [KEY ...]]"
 HELP = (

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 
 MOST_CHECKED = 256  # combinations of choices that are composed to be checked
 EXTRAS = {"joblib": "dipole[sweeps]", "optuna": "dipole[sweeps]", "ray": "hydra-ray-launcher"}

@@ -43,7 +43,7 @@ from dipole.apps.compose.job import (
 )
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.overrides import OverrideChecker
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 
 STATES = ".jobs"  # of the sweep's folder, while it runs

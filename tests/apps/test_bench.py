@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from dipole.apps.bench import bench
+from dipole.apps.commands.bench import bench
 from dipole.apps.compose import compose
 from dipole.benchmarks.figures import chunks, definitions, pusht, training, turns
 from dipole.benchmarks.figures.definitions import PLAIN, Figure

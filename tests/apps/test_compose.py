@@ -18,7 +18,7 @@ from dipole.apps.compose.configuration import checking
 from dipole.apps.compose.explanation import key_comments
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.overrides import keys_of
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.errors import DataError
 
 COMPOSED = json.loads((Path(__file__).parent / "composed.json").read_text())
@@ -333,8 +333,7 @@ def test_the_waiting_policy_is_set_before_torch_is_imported():
         "def job(config):\n"
         "    print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)\n"
         "run('train', sys.argv[1:], job)\n"
-        "import dipole.apps.train, dipole.apps.evaluate, dipole.apps.export, dipole.apps.bench\n"
-        "import dipole.apps.record, dipole.apps.deploy, dipole.apps.serve\n"
+        "from dipole.apps.commands import bench, deploy, evaluate, export, record, serve, train\n"
         "print('torch' in sys.modules)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}

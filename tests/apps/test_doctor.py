@@ -6,7 +6,8 @@ from importlib import metadata
 import pytest
 from packaging.requirements import Requirement
 
-from dipole.apps import doctor, machine, rendering
+from dipole.apps.commands import doctor
+from dipole.apps.commands.doctor import machine, rendering
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ import types
 import pytest
 
 from dipole.apps import main as command
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.errors import DataError
 
 
 def give(monkeypatch, behaviour):
     """Let `dipole train` do this instead."""
-    module = types.ModuleType("dipole.apps.train")
+    module = types.ModuleType("dipole.apps.commands.train")
     module.main = behaviour
-    monkeypatch.setitem(sys.modules, "dipole.apps.train", module)
+    monkeypatch.setitem(sys.modules, "dipole.apps.commands.train", module)
 
 
 def raising(error):

@@ -99,7 +99,7 @@ def test_a_name_that_is_taken_makes_a_plugin_a_broken_one(tmp_path):
 def test_the_doctor_lists_plugins_and_what_is_wrong_with_them(tmp_path):
     plugin(tmp_path, "broken", "1 / 0")
     code = (
-        "from dipole.apps.doctor import _plugins\n"
+        "from dipole.apps.commands.doctor import _plugins\n"
         "for found in _plugins(): print(found.name, found.ok, found.detail)"
     )
     done = python(code, tmp_path, EXAMPLE)

@@ -6,9 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 
+from dipole.apps.commands.record import RecordConfig, frame_rate, record
 from dipole.apps.compose import compose
 from dipole.apps.main import main
-from dipole.apps.record import RecordConfig, frame_rate, record
 from dipole.data import EpisodeStore
 from dipole.data.core.errors import ConfigError
 from dipole.envs.registry import ENVIRONMENTS, Environment

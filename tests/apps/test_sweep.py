@@ -15,7 +15,7 @@ from dipole.apps.compose import run
 from dipole.apps.compose.configuration import checking
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.sweep import plan_sweep
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

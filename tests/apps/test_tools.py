@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from dipole.apps.completion import joined_at_equals, settings_beginning
-from dipole.apps.data import convert as command
+from dipole.apps.commands.data import convert as command
 from dipole.apps.main import main
+from dipole.apps.terminal.completion import joined_at_equals, settings_beginning
 from dipole.data.sources.words import ConversionRequest
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dipole.apps.data import main
-from dipole.apps.errors import UsageError
+from dipole.apps.commands.data import main
+from dipole.apps.terminal.errors import UsageError
 from dipole.data import DataError, EpisodeStore, EpisodeWriter, Windows, WindowSpec
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "data-format.md"

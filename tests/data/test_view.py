@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import zarr
 
-from dipole.apps.data import main
-from dipole.apps.errors import UsageError
+from dipole.apps.commands.data import main
+from dipole.apps.terminal.errors import UsageError
 from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter
 from dipole.data.view import SCENES, Body, Disc, Scene, ViewSpec, write_page
 from dipole.data.view.images import QUALITY_LEVELS, ImageSpec, camera_shape, encoded, shown_size

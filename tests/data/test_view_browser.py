@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dipole.apps.data import main
+from dipole.apps.commands.data import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.view import ViewSpec, write_page
 

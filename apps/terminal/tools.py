@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from dipole.apps.errors import UsageError
+from dipole.apps.terminal.errors import UsageError
 
 # What typer raises for a mistyped command line; where it lives depends on typer's version.
 _Usage: type[Exception] = typer.BadParameter.__bases__[0]

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dipole.apps.data.info import DATASET
-from dipole.apps.tools import Work
+from dipole.apps.commands.data.info import DATASET
+from dipole.apps.terminal.tools import Work
 from dipole.data.core.errors import ConfigError
 from dipole.data.store.bundle import PREFIX
 from dipole.data.store.store import EpisodeStore

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dipole.apps.data.info import AS_JSON, DATASET
-from dipole.apps.tools import Work
+from dipole.apps.commands.data.info import AS_JSON, DATASET
+from dipole.apps.terminal.tools import Work
 from dipole.data.inspection.validate import Validation
 from dipole.data.inspection.validate import validate as validate_dataset
 

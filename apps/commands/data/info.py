@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dipole.apps.tools import Work
+from dipole.apps.terminal.tools import Work
 from dipole.data.core.memory import format_bytes
 from dipole.data.core.units import units_text
 from dipole.data.inspection.other_formats import open_store

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dipole.apps import data, doctor, replay
+from dipole.apps.commands import data, doctor, replay
 from dipole.apps.compose.configuration import checking, leaves
 from dipole.apps.compose.options import Options
-from dipole.apps.errors import UsageError
 from dipole.apps.main import COMPOSED
+from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dipole.apps.tools import ToolCommand, Work, new_app, run_tool
+from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.errors import DataError
 from dipole.deploy.recording.file_format import has_end, read_format
 from dipole.deploy.recording.replay import Verdict, replay

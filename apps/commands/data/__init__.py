@@ -1,7 +1,7 @@
 """`dipole data`: look into a dataset, view it, validate it, and convert others' into one."""
 
-from dipole.apps.data import convert, info, validate, view
-from dipole.apps.tools import ToolCommand, new_app, run_tool
+from dipole.apps.commands.data import convert, info, validate, view
+from dipole.apps.terminal.tools import ToolCommand, new_app, run_tool
 
 app = new_app("Look into a dataset of demonstrations, check it, or bring in one of others.")
 app.command("info", cls=ToolCommand)(info.info)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dipole.apps import machine, rendering
-from dipole.apps.tools import ToolCommand, Work, new_app, run_tool
+from dipole.apps.commands.doctor import machine, rendering
+from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.plugins import GROUP, load_plugins
 
 app = new_app("What this machine offers, what is missing, and the command that adds it.")

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dipole.apps.errors import UsageError
-from dipole.apps.tools import Work, comma_list, pairs
+from dipole.apps.terminal.errors import UsageError
+from dipole.apps.terminal.tools import Work, comma_list, pairs
 from dipole.data.convert import ConversionReport, run
 from dipole.data.core.episode_numbers import parse_episode_numbers
 from dipole.data.core.errors import ConfigError

@@ -1,0 +1,1 @@
+"""The subcommands of `dipole`, a module each, imported when it is called."""

@@ -1,0 +1,1 @@
+"""Options, errors and completion of the command line."""
