@@ -2,7 +2,8 @@
 
     dipole train --multirun hydra/launcher=joblib train.seed=0,1
 
-Job n writes to OUTPUT/n, what it prints to OUTPUT/n/job.log. OUTPUT/sweep.json has a row for each.
+Job n writes to OUTPUT/n (see outputs.py), what it prints to OUTPUT/n/job.log. OUTPUT/sweep.json has
+a row for each.
 """
 
 import json
@@ -42,6 +43,7 @@ from dipole.apps.compose.job import (
     summary,
 )
 from dipole.apps.compose.options import Options
+from dipole.apps.compose.outputs import job_paths, sweep_folder
 from dipole.apps.compose.overrides import OverrideChecker
 from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
@@ -54,12 +56,14 @@ class SweepJob:
     """Hydra's task function: picklable, so that launchers may call it anywhere.
 
     command: the primary configuration. function: "module:name" of the job. folder: the sweep's.
+    output: the setting, the same for all jobs unless their own settings give others.
     told: settings that are the same for all jobs, which need not be repeated.
     """
 
     command: str
     function: str
     folder: str
+    output: str
     told: tuple[str, ...] = ()
     sweeper: tuple[str, int] = ("", 0)  # host and process
 
@@ -71,8 +75,8 @@ class SweepJob:
         number = int(HydraConfig.get().job.num)
         config = job_configuration(composed)
         # One folder for the sweep, unless the user's own names another for each job.
-        parent = config["output"] if "output" in config["overrides"] else self.folder
-        output = Path(parent).expanduser() / str(number)
+        parent = config["output"] if "output" in config["overrides"] else self.output
+        folder, output = job_paths(self.command, str(parent), number)
         config["output"] = str(output)
         states = Path(self.folder) / STATES
         if Stop(states).asked():
@@ -82,7 +86,7 @@ class SweepJob:
         config["overrides"]["output"] = str(output)  # the job's own: no other name will do
         result = str(states / f"{number}.result")
         request = JobRequest(self.command, self.function, config, result)
-        ended = run_in_process(request, state, states, output / "job.log")
+        ended = run_in_process(request, state, states, folder / "job.log")
         if ended.state == INTERRUPTED:
             raise KeyboardInterrupt
         return ended.score
@@ -113,14 +117,14 @@ def plan_sweep(
         raise UsageError(f"dipole {config_name} runs one job at a time: leave out --multirun")
     if "<" in job.__qualname__:
         raise ValueError(f"{job.__qualname__}: a sweep needs a job that other processes can import")
-    folder = str(Path(str(first.output)).expanduser())
+    folder = str(sweep_folder(config_name, str(first.output)))
     words = [str(override.input_line) for override in hydras]
     words += _hydra_words(composed, hydras, first, folder, search)
     words += [str(override.input_line) for override in ours]
     told = tuple(o.key_or_group for o in ours if not o.is_sweep_override())
     jobs = None if search else [_settings(each, told) for each in _jobs(checker, ours)]
     function = f"{job.__module__}:{job.__qualname__}"
-    task = SweepJob(config_name, function, folder, told, _here())
+    task = SweepJob(config_name, function, folder, str(first.output), told, _here())
     return SweepPlan(config_name, task, words, jobs)
 
 
@@ -241,8 +245,8 @@ def _rows(plan: SweepPlan, states: Path, interrupted: bool) -> list[JobState]:
             lost = INTERRUPTED if interrupted else FAILED
             rows[number] = replace(row, state=lost, message="" if interrupted else "it was lost")
     for number, settings in enumerate(plan.jobs or ()):
-        output = str(Path(plan.task.folder) / str(number))
-        missing = JobState(number, settings, output, state="not started")
+        _, output = job_paths(plan.config_name, plan.task.output, number)
+        missing = JobState(number, settings, str(output), state="not started")
         rows.setdefault(number, missing)
     return [rows[number] for number in sorted(rows)]
 

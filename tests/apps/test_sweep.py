@@ -14,7 +14,9 @@ import pytest
 from dipole.apps.compose import run
 from dipole.apps.compose.configuration import checking
 from dipole.apps.compose.options import Options
+from dipole.apps.compose.outputs import job_paths
 from dipole.apps.compose.sweep import plan_sweep
+from dipole.apps.main import main
 from dipole.apps.terminal.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -212,3 +214,33 @@ def test_the_jobs_of_a_sweep_that_is_killed_end_too(tmp_path):
         time.sleep(0.05)
     assert (output / "0/saved").exists()
     assert working_on(output) == []
+
+
+def test_what_may_not_exist_beforehand_is_written_into_the_job_s_folder(tmp_path):
+    from dipole.data import EpisodeStore
+
+    words = ["-m", f"output={tmp_path / 'demos.zip'}", "episodes=1", "seed=0,1"]
+    assert main(["record", *words]) == 0
+    for number in (0, 1):
+        folder = tmp_path / "demos" / str(number)
+        assert sorted(path.name for path in folder.iterdir()) == ["demos.zip", "job.log"]
+        assert EpisodeStore.open(folder / "demos.zip").n_episodes == 1
+    rows = json.loads((tmp_path / "demos/sweep.json").read_text())
+    assert [row["output"] for row in rows] == [
+        str(tmp_path / f"demos/{number}/demos.zip") for number in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "folder", "written"),
+    [
+        ("train", "runs/a.b", "runs/a.b/2", "runs/a.b/2"),
+        ("evaluate", "runs/e", "runs/e/2", "runs/e/2"),
+        ("record", "demos", "demos/2", "demos/2/demos"),
+        ("record", "d/push.zarr.zip", "d/push/2", "d/push/2/push.zarr.zip"),
+        ("export", "e/onnx", "e/onnx/2", "e/onnx/2/onnx"),
+        ("bench", "b/time.json", "b/time/2", "b/time/2/time.json"),
+    ],
+)
+def test_where_the_jobs_of_a_sweep_write(command, output, folder, written):
+    assert job_paths(command, output, 2) == (Path(folder), Path(written))

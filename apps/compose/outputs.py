@@ -1,0 +1,32 @@
+"""Where the jobs of a sweep write.
+
+The folder of job n is OUTPUT/n, and holds its log. Commands whose output may not exist beforehand
+(a dataset, an export, a report) write it into that folder, under the name that OUTPUT has.
+"""
+
+from pathlib import Path
+
+WHOLE = ("bench", "export", "record")  # each writes one new folder or file
+SUFFIXES = (".zip", ".zarr", ".json")
+
+
+def sweep_folder(command: str, output: str) -> Path:
+    """The folder of a sweep with this setting `output`.
+
+    >>> sweep_folder("record", "demos/push.zarr.zip").as_posix()
+    'demos/push'
+    """
+    folder = Path(output).expanduser()
+    while command in WHOLE and folder.suffix in SUFFIXES:
+        folder = folder.with_suffix("")
+    return folder
+
+
+def job_paths(command: str, output: str, number: int) -> tuple[Path, Path]:
+    """The folder of one job, and what it writes: the folder itself, or something in it.
+
+    >>> [path.as_posix() for path in job_paths("record", "demos/push.zip", 3)]
+    ['demos/push/3', 'demos/push/3/push.zip']
+    """
+    folder = sweep_folder(command, output) / str(number)
+    return folder, folder / Path(output).name if command in WHOLE else folder
