@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
+from dipole.envs.rate import check_rate
 from dipole.envs.registry import environment_version, make_env
 from dipole.envs.rollout import Environment, EnvironmentFactory, LocalSlots, Slots
 from dipole.envs.workers import WorkerSlots
@@ -63,7 +64,8 @@ def evaluate(
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
     progress: called with each result as its episode ends.
 
-    Raises ConfigError for values that cannot work, RolloutError where a simulator fails.
+    Raises ConfigError for values that cannot work and for a policy of another rate than the
+    simulator's, RolloutError where a simulator fails.
     """
     from dipole.envs.episodes import EpisodeRun
     from dipole.envs.filming import Filming
@@ -76,6 +78,7 @@ def evaluate(
     n_slots = min(episodes, n_envs or group_size * threads * (2 if workers else 1))
     options = dict(environment_options or {})
     make, version = _environment(environment, tuple(policy.features.observation), options)
+    check_rate(policy, make)
     with one_thread_each(threads) as pool:
         executor = Executor(
             policy, n_slots, group_size=group_size, n_action_steps=n_action_steps, pool=pool

@@ -1,9 +1,12 @@
 """`dipole export`: a policy for another runtime, in one folder."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dipole.apps.compose import Outcome, run
+from dipole.data.core.from_mapping import from_mapping
 
 Config = dict[str, Any]
 
@@ -12,12 +15,28 @@ def main(argv: list[str]) -> int:
     return run("export", argv, export_checkpoint)
 
 
+@dataclass(frozen=True)
+class ExportConfig:
+    """Everything that `dipole export` takes; configs/export.yaml says what each means."""
+
+    checkpoint: str
+    to: str
+    weights: str
+    part: str | None
+    batch_sizes: tuple[int, ...]
+    solver: Mapping[str, Any]
+    output: str
+
+
 def export_checkpoint(config: Config) -> Outcome:
     """Write the artefact, print where it is and how near to the policy it comes."""
     from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
     from dipole.policy.export import export_policy
     from dipole.policy.runnable import set_solver
+    from dipole.policy.runtimes.runtime import require
 
+    from_mapping(ExportConfig, {k: v for k, v in config.items() if k != "overrides"}, "")
+    require(config["to"])
     checkpoint = find_checkpoint(Path(config["checkpoint"]).expanduser())
     policy = load_policy(checkpoint, weights=config["weights"], part=config["part"])
     set_solver(policy, config["solver"])

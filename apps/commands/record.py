@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def record(config: Config) -> int:
 
     task = config["task"]
     said = {key: value for key, value in config.items() if key not in ("task", "overrides")}
-    settings = from_mapping(RecordConfig, said, "record")
+    settings = from_mapping(RecordConfig, said, "")
     environment = task.get("environment")
     if environment is None:
         raise ConfigError(f"task {task['name']!r} has no simulator to record in")
@@ -102,16 +103,13 @@ def frame_rate(environment: str, options: Mapping[str, Any]) -> float:
 
     Raises ConfigError where it does not say.
     """
+    from dipole.envs import rate
     from dipole.envs.registry import make_env
 
-    made = make_env(environment, **options)
-    try:
-        rate = made.metadata.get("render_fps")
-    finally:
-        made.close()
-    if not rate:
+    found = rate.frame_rate(partial(make_env, environment, **options))
+    if found is None:
         raise ConfigError(f"environment {environment!r} does not say how fast it is: give fps=N")
-    return float(rate)
+    return found
 
 
 def _by_expert(

@@ -28,7 +28,7 @@ def from_mapping(build: Callable[..., T], values: Any, name: str) -> T:
     build: A dataclass, or a function with named parameters; lists become its tuples, mappings its
         dataclasses.
     values: Plain: mappings, lists, numbers, texts.
-    name: Of the mapping as a user writes it, such as "task.window".
+    name: Of the mapping as a user writes it, such as "task.window"; "" at the top.
 
     Raises ConfigError that names the nearest known key, the missing one, or the type that is
     needed.
@@ -38,16 +38,17 @@ def from_mapping(build: Callable[..., T], values: Any, name: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name} is {values!r}: settings by name are needed")
+    prefix = f"{name}." if name else ""
     parameters = inspect.signature(build).parameters
     hints = get_type_hints(build)
     for key in values:
         if key not in parameters:
-            raise ConfigError(f"there is no {name}.{key}{nearest(str(key), parameters)}")
+            raise ConfigError(f"there is no {prefix}{key}{nearest(str(key), parameters)}")
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in values:
-            raise ConfigError(f"{name}.{key} is missing: give it a value")
+            raise ConfigError(f"{prefix}{key} is missing: give it a value")
     fitted = {
-        key: _fitted(value, hints.get(key, Any), f"{name}.{key}") for key, value in values.items()
+        key: _fitted(value, hints.get(key, Any), f"{prefix}{key}") for key, value in values.items()
     }
     return build(**fitted)
 

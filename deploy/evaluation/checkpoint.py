@@ -1,11 +1,15 @@
 """A checkpoint's or an export's score in its simulator, from a plain configuration."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import Evaluation, evaluate
+from dipole.envs.rate import check_rate
+from dipole.envs.registry import ENVIRONMENTS, make_env
 from dipole.policy.checkpoint import find_checkpoint, read_config
 from dipole.policy.device import choose_device
 from dipole.policy.exported import is_export, read_schema
@@ -32,6 +36,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     config: The keys of configs/evaluate.yaml, "output" aside. Raises ConfigError for what cannot
     work, before anything takes long.
     """
+    check_settings(config)
     path = Path(config["checkpoint"]).expanduser()
     name, options = _environment(path, config["environment"])
     policy = load_runnable(
@@ -64,6 +69,7 @@ def _evaluate_delayed(
 
     if name != "pusht" or options:
         raise ConfigError(f"delay={config['delay']}: only plain pusht can be delayed, not {name!r}")
+    check_rate(policy, partial(make_env, name))
     return evaluate_delayed(
         policy,
         delay=config["delay"],
@@ -87,6 +93,7 @@ def _environment(path: Path, given: str | None) -> tuple[str, Config | None]:
             "one, or try it on the robot with `dipole deploy checkpoint=... robot=YOURS "
             "dry_run=true`"
         )
+    ENVIRONMENTS[name]  # an unknown name is refused before anything takes long
     return name, environment.get("options")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DipoleError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.inference.base import Compute, InferenceDied, compute_chunk
 from dipole.deploy.inference.worker import InferenceWorker
 from dipole.deploy.safety.signals import ignore_terminal_signals
@@ -163,7 +164,8 @@ class FromCheckpoint:
     def from_dict(cls, values: Mapping[str, Any]) -> "FromCheckpoint":
         """From a configuration that has these fields, among others."""
         chosen = {entry.name: values[entry.name] for entry in fields(cls)}
-        return cls(**chosen | {"checkpoint": str(Path(values["checkpoint"]).expanduser())})
+        checkpoint = str(Path(str(values["checkpoint"])).expanduser())
+        return from_mapping(cls, chosen | {"checkpoint": checkpoint}, "")
 
     def __call__(self) -> tuple[PolicySpec, Compute]:
         from dipole.deploy.inference.torch_policy import load_compute

@@ -171,7 +171,8 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
 
 def _fit(parts: RunParts, output: Path, say: Say) -> TrainResult:
     state, settings, data = parts.state, parts.settings, parts.data
-    write_json(output / RUN_FILE, {"dipole": dipole.__version__, "config": parts.config})
+    if state.step < settings.steps:  # otherwise nothing changes, and nor do the run's settings
+        write_json(output / RUN_FILE, {"dipole": dipole.__version__, "config": parts.config})
     loader = make_loader(
         data.train,
         batch_size=settings.batch_size,

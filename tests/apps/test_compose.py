@@ -217,6 +217,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     assert {key: now[key] for key in before} == before
     new = set(now) - set(before) - {".overrides"} - {k for k in now if k.startswith(".overrides.")}
     assert new <= {
+        ".part",
         ".train.validation_windows",
         ".train.memory_limit",
         ".train.matmul_precision",

@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -213,3 +214,20 @@ def test_metrics_name_their_terms(tmp_path, reference):
 def test_final_reward_is_the_last_and_max_reward_the_largest(reference):
     assert all(episode.final_reward <= episode.max_reward for episode in reference)
     assert any(episode.final_reward < episode.max_reward for episode in reference)
+
+
+def at_rate(fps):
+    policy = FakePolicy()
+    policy.features = SimpleNamespace(observation={"position": None}, fps=fps)
+    return policy
+
+
+def test_a_policy_of_another_rate_than_the_simulator_is_refused():
+    said = "trained at 10 actions a second, and the simulator makes 5 steps a second"
+    with pytest.raises(ConfigError, match=said):
+        evaluate(at_rate(10.0), TinySimulator, episodes=1)
+
+
+@pytest.mark.parametrize("fps", [5.0, None])
+def test_a_policy_of_the_simulator_s_rate_or_of_none_is_evaluated(fps):
+    assert len(evaluate(at_rate(fps), TinySimulator, episodes=1).episodes) == 1

@@ -1,0 +1,47 @@
+"""Settings of an evaluation; their values and what each means are in configs/evaluate.yaml."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
+from dipole.deploy.chunks.blending import MERGERS
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Everything that `dipole evaluate` takes."""
+
+    checkpoint: str
+    part: str | None = None
+    runtime: str = "auto"
+    weights: str = "ema"
+    solver: Mapping[str, Any] = field(default_factory=dict)
+    environment: str | None = None
+    n_action_steps: int | None = None
+    delay: int | None = None
+    merger: str = "switch"
+    merger_options: Mapping[str, Any] = field(default_factory=dict)
+    episodes: int = 50
+    seed: int = 0
+    threads: int | None = None
+    workers: int = 0
+    n_envs: int | None = None
+    video_episodes: int = 8
+    picture: bool = True
+    device: str = "auto"
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.merger not in MERGERS:
+            MERGERS[self.merger]  # raises ConfigError with the nearest name
+        for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an unknown setting, and for a value that cannot work."""
+    given = {key: value for key, value in config.items() if key != "overrides"}
+    from_mapping(EvaluationSettings, given, "")
