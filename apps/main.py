@@ -1,7 +1,8 @@
 """The `dipole` command: find the subcommand, import it, call it, and print its errors.
 
 Subcommands are imported when called, so that `dipole --help` and a mistyped name answer at once.
-Exit codes: 0 done, 1 an error the message explains, 2 a mistyped command line, 130 interrupted.
+Exit codes: 0 done; 1 an error the message explains; 2 a command line that cannot work: a mistyped
+name, or a value that is refused (UsageError, ConfigError); 130 interrupted.
 """
 
 import difflib
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from dipole.apps.terminal.errors import UsageError
 
@@ -29,6 +31,7 @@ TOOLS = {
     "doctor": "what this machine offers, and what is missing",
 }
 COMMANDS = COMPOSED | TOOLS
+OPTIONS = ("--help", "--version")
 COMPLETION = ("--install-completion", "--show-completion")
 COMPLETING = "_DIPOLE_COMPLETE"  # the shell asks what may follow
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -62,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_for_a_person(error):
             raise
-        return _fail(argv, "\n".join([str(error), *_notes(error)]), 1)
+        code = 2 if isinstance(error, _errors().ConfigError) else 1
+        return _fail(argv, "\n".join([str(error), *_notes(error)]), code)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -70,6 +74,8 @@ def _dispatch(argv: list[str]) -> int:
         from dipole.apps.terminal.completion import complete
 
         return complete(argv)
+    if argv[:1] in (["help"], ["--help"], ["-h"]) and len(argv) > 1:
+        return _command(argv[1])(["--help", *argv[2:]])
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if argv else 2
@@ -81,9 +87,12 @@ def _dispatch(argv: list[str]) -> int:
 
 def _command(name: str) -> Callable[[list[str]], int]:
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(COMMANDS)}"
-        raise UsageError(f"unknown command {name!r}; {hint}")
+        option = name.startswith("-")
+        known = [*OPTIONS, *COMPLETION] if option else [*COMMANDS]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        kind = "option" if option else "command"
+        hint = f"did you mean {near[0]!r}?" if near else f"{kind}s: {', '.join(known)}"
+        raise UsageError(f"unknown {kind} {name!r}; {hint}")
     command: Callable[[list[str]], int] = import_module(f"dipole.apps.commands.{name}").main
     return command
 
@@ -113,8 +122,13 @@ def _help() -> str:
 
 def _is_for_a_person(error: Exception) -> bool:
     """Whether the message tells the user what to do; any other exception is a defect of ours."""
-    errors = sys.modules.get("dipole.data.core.errors")  # if nobody imported it, nobody raised one
+    errors = _errors()
     return errors is not None and isinstance(error, errors.DipoleError)
+
+
+def _errors() -> Any:
+    """The module of dipole's errors; None if it was not imported, so that nothing raised one."""
+    return sys.modules.get("dipole.data.core.errors")
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -1,11 +1,13 @@
 """`dipole bench`: what takes how long here, beside the plain way and the machine's limits."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 
 Config = dict[str, Any]
@@ -41,7 +43,22 @@ def bench(config: Config) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class BenchConfig:
+    """Everything that `dipole bench` takes; configs/bench.yaml says what each means."""
+
+    figures: tuple[str, ...]
+    networks: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    threads: int | None
+    seconds: float
+    episodes: int
+    episode_steps: int
+    output: str
+
+
 def _check(config: Config) -> None:
+    from_mapping(BenchConfig, {k: v for k, v in config.items() if k != "overrides"}, "")
     from dipole.benchmarks.figures.definitions import FIGURES
     from dipole.benchmarks.figures.networks import NETWORKS
     from dipole.policy.runtimes import RUNTIMES

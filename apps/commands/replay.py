@@ -17,13 +17,22 @@ app = new_app("Check a recording of the robot, or make demonstrations of it.")
 @app.command(cls=ToolCommand)
 def command(
     recording: Annotated[
-        Path, typer.Argument(help="The flight.rec that `dipole deploy` wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="RECORDING",
+            help="The flight.rec that `dipole deploy` wrote.",
+            show_default=False,
+        ),
     ],
     export: Annotated[
-        Path | None, typer.Option(help="Write demonstrations to it.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="DATASET", help="Write its demonstrations to a dataset.", show_default=False
+        ),
     ] = None,
     mcap: Annotated[
-        Path | None, typer.Option(help="Write it for Foxglove to it.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an MCAP file for Foxglove.", show_default=False),
     ] = None,
 ) -> Work:
     """Make every decision and command of a recording again, and compare."""

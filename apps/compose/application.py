@@ -44,15 +44,17 @@ def run(config_name: str, argv: list[str], job: Job, sweeps: bool = True) -> int
             words = [word for word in options.overrides if "=" in word]
             parsed = checker.check(words, options.multirun)
             shown = checker.combinations(parsed)[0]
-            print(explain(checker, shown, asked) if asked else settings_help(checker, shown))
+            print(
+                explain(checker, shown, asked) if asked else settings_help(checker, shown, sweeps)
+            )
             return 0
+        if options.multirun and not sweeps:
+            raise UsageError("one job at a time: leave out --multirun")
         parsed = checker.check(options.overrides, options.multirun)
         if options.cfg:
             jobs = checker.combinations(parsed)
             print("---\n".join(_yaml(config_name, checker, words) for words in jobs), end="")
             return 0
-        if options.multirun and not sweeps:
-            raise UsageError(f"dipole {config_name} runs one job at a time: leave out --multirun")
         if options.multirun:
             from dipole.apps.compose.sweep import plan_sweep
 

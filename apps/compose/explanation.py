@@ -11,24 +11,20 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from dipole.apps.compose.configuration import as_typed, leaves, printable
-from dipole.apps.compose.options import HELP, SYNOPSIS
+from dipole.apps.compose.options import usage
 from dipole.apps.compose.overrides import OverrideChecker, keys_of, nearest_key
 from dipole.apps.terminal.errors import UsageError
 
 
-def settings_help(checker: OverrideChecker, words: list[str]) -> str:
-    """All settings of a command, at their present values."""
+def settings_help(checker: OverrideChecker, words: list[str], multirun: bool) -> str:
+    """All settings of a command, at their present values. multirun: whether it may run several."""
     name = checker.config_name
     settings = leaves(printable(OmegaConf.to_container(checker.compose(words))))
     groups = [f"  {group}={'|'.join(checker.choices(group))}" for group in checker.groups]
     lines = [
-        f"usage: dipole {name} {SYNOPSIS}",
+        *usage(name, multirun),
         "",
-        HELP,
-        "",
-        "Choices:",
-        *groups,
-        "",
+        *(["Choices:", *groups, ""] if groups else []),
         "Settings, at their present values (???: has to be given):",
         *(f"  {key}={as_typed(value)}" for key, value in settings),
         "",

@@ -1,19 +1,29 @@
-"""The words of a composed command that are no settings."""
+"""The options of a composed command; everything else on its command line is a setting."""
 
-import argparse
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from dipole.apps.terminal.errors import UsageError
 
 SYNOPSIS = "[KEY=VALUE ...] [--multirun] [--config-dir DIR] [--cfg] [--help [KEY ...]]"
-HELP = (
+MULTIRUN = (
     "  --multirun, -m    run every combination of values given as KEY=A,B; hydra/launcher=joblib\n"
     "                    runs several at once, hydra/sweeper=optuna searches (docs/sweeps.md)\n"
+)
+HELP = (
     "  --config-dir DIR  look for choices here too (task=mine is DIR/task/mine.yaml)\n"
     "  --cfg             print the composed configuration and stop\n"
     "  --help KEY        what a setting means, its value and its choices"
 )
+FLAGS = {
+    "-h": "help",
+    "--help": "help",
+    "-m": "multirun",
+    "--multirun": "multirun",
+    "--cfg": "cfg",
+}
+FOLDER = "--config-dir"
 
 
 @dataclass(frozen=True)
@@ -33,25 +43,55 @@ class Options:
         return [f"hydra.searchpath=[{paths}]"] if paths else []
 
 
+def usage(name: str, multirun: bool) -> list[str]:
+    """The first lines of a command's help. multirun: whether it may run several jobs."""
+    synopsis = SYNOPSIS if multirun else SYNOPSIS.replace(" [--multirun]", "")
+    return [f"usage: dipole {name} {synopsis}", "", (MULTIRUN if multirun else "") + HELP]
+
+
 def read_options(argv: list[str]) -> Options:
-    """Raises UsageError for an option that there is not, or a folder that is absent."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("--cfg", action="store_true")
-    parser.add_argument("--config-dir", action="append", default=[], type=Path)
-    try:
-        read, unknown = parser.parse_known_intermixed_args(argv)
-    except SystemExit as error:  # an option without its value; argparse has said so
-        raise UsageError("--config-dir needs a folder: --config-dir DIR") from error
-    if unknown:
-        setting = unknown[0].lstrip("-")
-        raise UsageError(
-            f"unknown option {unknown[0]!r}; settings are written without dashes: {setting}"
-            + ("" if "=" in setting else "=VALUE")
-        )
-    for folder in read.config_dir:
-        if not folder.is_dir():
-            raise UsageError(f"--config-dir {folder}: there is no such folder")
-    return Options(read.overrides, read.help, read.multirun, read.cfg, tuple(read.config_dir))
+    """Raises UsageError for an unknown option, or a folder that does not exist."""
+    settings: list[str] = []
+    flags: set[str] = set()
+    folders: list[Path] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        option, equals, value = word.partition("=")
+        if not word.startswith("-") or word == "-":
+            settings.append(word)
+        elif option == FOLDER:
+            if not equals and words and not words[0].startswith("-"):
+                value = words.pop(0)
+            folders.append(_folder(value))
+        elif option == "--help" and value:
+            flags.add("help")
+            settings.append(value)
+        elif option in FLAGS and not equals:
+            flags.add(FLAGS[option])
+            if option == "--cfg" and words[:1] == ["job"]:  # as hydra writes it
+                words.pop(0)
+        elif option in FLAGS:
+            raise UsageError(f"{word}: {option} takes no value")
+        else:
+            raise UsageError(_unknown(word))
+    return Options(
+        settings, "help" in flags, "multirun" in flags, "cfg" in flags, config_dirs=tuple(folders)
+    )
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise UsageError(f"{FOLDER} needs a folder: {FOLDER} DIR")
+    if not Path(text).expanduser().is_dir():
+        raise UsageError(f"{FOLDER} {text}: there is no such folder")
+    return Path(text).expanduser()
+
+
+def _unknown(word: str) -> str:
+    near = difflib.get_close_matches(word.partition("=")[0], [*FLAGS, FOLDER], n=1, cutoff=0.75)
+    if near:
+        return f"unknown option {word!r}, did you mean {near[0]!r}?"
+    setting = word.lstrip("-")
+    hint = setting if "=" in setting else f"{setting}=VALUE"
+    return f"unknown option {word!r}; settings are written without dashes: {hint}"

@@ -94,7 +94,7 @@ class OverrideChecker:
         known = self.choices(group)
         for word in _values(override, self.loader):
             choice = word.partition("=")[2].strip("'\"")
-            if choice in known or (choice == "null" and not group.startswith("hydra/")):
+            if choice in known:
                 continue
             if group.startswith("hydra/") and choice.split("_")[0] in (*EXTRAS, "submitit"):
                 raise UsageError(
@@ -110,18 +110,33 @@ class OverrideChecker:
         config = OmegaConf.to_container(self.compose(choices, with_hydra=True))
         keys = list(_keys(config))
         for override in parsed:
-            if self._is_group(override) or override.is_add() or override.is_force_add():
+            if self._is_group(override):
                 continue
-            self._check_key(override, keys)
+            if override.is_add() or override.is_force_add():
+                self._check_added(override, keys)
+            else:
+                self._check_key(override, keys)
+
+    def _check_added(self, override: Override, keys: list[str]) -> None:
+        """Nothing reads a setting beside those of the command; entries of its tables may be new."""
+        key = override.key_or_group
+        first = key.replace("/", ".").partition(".")[0]
+        if first in keys or first == "hydra" or self.choices(key):
+            return
+        raise UsageError(f"unknown key {key!r}{nearest_key(key, self._top(keys))}")
+
+    def _top(self, keys: list[str]) -> list[str]:
+        return [*(key for key in keys if "." not in key and key != "hydra"), *self.groups]
 
     def _check_key(self, override: Override, keys: list[str]) -> None:
         key = override.key_or_group
         if key in keys or (key.startswith("hydra.") and set(OPEN) & set(key.split("."))):
             return
         mine = [name for name in keys if name.startswith("hydra.") == key.startswith("hydra.")]
+        more = f"; +{override.input_line} adds a new one" if "." in key else ""
         raise UsageError(
             f"unknown key {key!r}{nearest_key(key, [*mine, *self.groups])} "
-            f"`dipole {self.config_name} --help` lists them; +{override.input_line} adds a new one"
+            f"`dipole {self.config_name} --help` lists them{more}"
         )
 
 
@@ -167,12 +182,22 @@ def _values(override: Override, loader: ConfigLoader) -> Iterator[str]:
 
 
 def _parse(word: str, loader: ConfigLoader) -> Override:
+    if not word.partition("=")[0].strip("+~ "):
+        raise UsageError(f"cannot read {word!r}: write KEY=VALUE")
     try:
         return OverridesParser.create(config_loader=loader).parse_overrides([word])[0]
     except HydraException as error:
-        key, equals, value = word.partition("=")
-        remedy = f"quote the value: '{key}=\"{value}\"'" if equals else f"write {word}=VALUE"
-        raise UsageError(f"cannot read {word!r}: {remedy}") from error
+        raise UsageError(f"cannot read {word!r}: {_remedy(word)}") from error
+
+
+def _remedy(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if not equals:
+        return f"write {word}=VALUE"
+    for opening, closing in ("[]", "{}", "()"):
+        if value.count(opening) > value.count(closing):
+            return f"{closing!r} is missing"
+    return f"quote the value: '{key}=\"{value}\"'"
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

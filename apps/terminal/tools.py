@@ -4,6 +4,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,6 +14,11 @@ from dipole.apps.terminal.errors import UsageError
 
 # What typer raises for a mistyped command line; where it lives depends on typer's version.
 _Usage: type[Exception] = typer.BadParameter.__bases__[0]
+PLAIN = {  # what pydantic, beneath typer, calls the types of values
+    "Value error, ": "",
+    "Input should be a valid number.*": "a number is needed",
+    "Input should be a valid integer.*": "a whole number is needed",
+}
 OLD_WORD = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 
 Work = Callable[[], int]  # what a command does, once its options are read; returns the exit code
@@ -27,10 +33,17 @@ class ToolCommand(TyperCommand):
             self._refuse_repeated(ctx, args)
         return super().parse_args(ctx, args)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """SOURCE DESTINATION, without typer's braces."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
     def _refuse_old_words(self, args: list[str]) -> None:
         options = [name for param in self.params for name in param.opts if name.startswith("--")]
+        places = [param.name for param in self.params if param.param_type_name == "argument"]
         for word in args:
             match = OLD_WORD.fullmatch(word)
+            if match is not None and match[1] in places and not Path(word).exists():
+                raise UsageError(f"{word!r} is written without {match[1]}=: {match[2]}")
             if match is None or args[: args.index(word)][-1:] in ([name] for name in options):
                 continue  # the value of an option, such as --rename actions=action
             near = difflib.get_close_matches(f"--{match[1].replace('_', '-')}", options, 1, 0.8)
@@ -64,7 +77,7 @@ def run_tool(app: typer.Typer, argv: list[str], name: str) -> int:
     try:
         work = app(args=argv, prog_name=f"dipole {name}", standalone_mode=False)
     except _Usage as error:
-        if not argv or type(error).__name__ == "NoArgsIsHelpError":
+        if type(error).__name__ == "NoArgsIsHelpError":
             print(error)
             return 2
         raise UsageError(_message(error)) from error
@@ -100,5 +113,19 @@ def pairs(option: str, values: list[str] | None) -> dict[str, str]:
 
 
 def _message(error: Exception) -> str:
+    """Typer's message, in the terms of every other command."""
+    near = difflib.get_close_matches(
+        str(getattr(error, "option_name", "")), getattr(error, "possibilities", None) or [], n=1
+    )
+    if near:
+        return f"no option {getattr(error, 'option_name', '')!r}, did you mean {near[0]!r}?"
     text = str(getattr(error, "format_message", lambda: error)())
+    for theirs, ours in PLAIN.items():
+        text = re.sub(theirs, ours, text)
+    chosen = re.search(r"'([^']*)' is not one of (.*)", text)
+    close = chosen and difflib.get_close_matches(
+        chosen[1], re.findall(r"'([^']*)'", chosen[2]), n=1, cutoff=0.5
+    )
+    if close:
+        text = f"{text.rstrip('.')}, did you mean {close[0]!r}?"
     return text[0].lower() + text[1:].rstrip(".") if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Errors that speak to a person: what is wrong, where, and what to do.
+"""Errors for the user: what is wrong, where, and what to do.
 
 The command line prints their message without a traceback; everything else is a defect of ours.
 """
@@ -21,4 +21,4 @@ class CheckpointError(DipoleError):
 
 
 class ConfigError(DipoleError, ValueError):
-    """A value that cannot work, alone or beside the others."""
+    """A setting or argument that cannot work, alone or beside the others."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import nearest
 from dipole.data.store.schema import FrameSchema, check_key
 from dipole.data.store.tasks import TaskSpans
@@ -152,14 +152,14 @@ class SourceWarnings:
 
 
 def frames_of(info: SourceInfo, keys: Sequence[str] | None) -> dict[str, FrameSchema]:
-    """The schema of these keys, None for all; raises DataError for one that is not there."""
+    """The schema of these keys, None for all; raises ConfigError for one that is not there."""
     for key in keys or ():
         why = info.unreadable.get(key) or info.left_out.get(key)
         if why:
             raise DataError(f"{info.path}: {key!r} cannot be taken: {why}")
         if key not in info.frames:
             hint = nearest(key, info.frames)
-            raise DataError(
+            raise ConfigError(
                 f"{info.path}: no key {key!r}{hint or '.'} It has: {', '.join(info.frames)}"
             )
     return {key: info.frames[key] for key in (info.frames if keys is None else keys)}

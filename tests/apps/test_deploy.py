@@ -68,7 +68,7 @@ def test_nothing_moves_where_nobody_arms_it(checkpoint, tmp_path, capsys):
 
 
 def test_a_robot_without_limits_is_refused_before_anything_starts(tmp_path, capsys):
-    assert deploy("nowhere", tmp_path, "robot.limits.velocity=null") == 1
+    assert deploy("nowhere", tmp_path, "robot.limits.velocity=null") == 2
     assert "limits.velocity is not set. A robot is not moved" in capsys.readouterr().err
 
 
@@ -92,7 +92,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
     ],
 )
 def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, words, message):
-    assert deploy(checkpoint, tmp_path, *words) == 1
+    assert deploy(checkpoint, tmp_path, *words) == 2
     assert message in capsys.readouterr().err
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["state"] == "REFUSED"
@@ -102,7 +102,7 @@ def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, wo
 def test_a_policy_of_another_robot_is_refused_before_anything_moves(tmp_path, capsys):
     save_tiny(tmp_path / "tiny", fps=50, units="mm", names=["y", "x"])
     words = ["inference=thread", "arm=now"]
-    assert deploy(tmp_path / "tiny", tmp_path / "out", *words) == 1
+    assert deploy(tmp_path / "tiny", tmp_path / "out", *words) == 2
     said = capsys.readouterr()
     assert "actions at 50 Hz (demonstrations: 50 Hz), commands at 100 Hz" in said.out
     both = "the policy was trained on (y, x) in mm; the robot has (x, y) in px"
@@ -110,7 +110,7 @@ def test_a_policy_of_another_robot_is_refused_before_anything_moves(tmp_path, ca
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["state"] == "REFUSED"
     assert both in report["reason"]
-    assert deploy(tmp_path / "tiny", tmp_path / "again", *words, "deploy.policy_hz=10") == 1
+    assert deploy(tmp_path / "tiny", tmp_path / "again", *words, "deploy.policy_hz=10") == 2
     assert (
         "policy_hz = 10, but the policy was trained on demonstrations of 50 frames a second"
         in (json.loads((tmp_path / "again/report.json").read_text())["reason"])

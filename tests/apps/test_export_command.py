@@ -107,12 +107,12 @@ def test_what_is_known_of_a_chunk_goes_to_the_policy_that_was_exported(run, expo
     ],
 )
 def test_what_an_export_cannot_do_is_refused(export, tmp_path, capsys, words, message):
-    assert evaluate(export, tmp_path, *words) == 1
+    assert evaluate(export, tmp_path, *words) == 2
     assert message in capsys.readouterr().err
 
 
 def test_an_unknown_runtime_is_refused(run, tmp_path, capsys):
-    assert evaluate(run, tmp_path, "runtime=tensorrt") == 1
+    assert evaluate(run, tmp_path, "runtime=tensorrt") == 2
     assert "unknown runtime 'tensorrt'; known: eager, auto" in capsys.readouterr().err
-    assert main(["export", f"checkpoint={run}", "to=onxx", f"output={tmp_path / 'x'}"]) == 1
+    assert main(["export", f"checkpoint={run}", "to=onxx", f"output={tmp_path / 'x'}"]) == 2
     assert "unknown runtime 'onxx', did you mean 'onnx'?" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_a_loaded_policy_is_what_was_trained(run):
 
 
 def test_a_task_with_images_has_no_dataset_of_its_own(tmp_path, capsys):
-    assert main(["train", "task=pusht_image", "policy=unet_image_small"]) == 1
+    assert main(["train", "task=pusht_image", "policy=unet_image_small"]) == 2
     assert "task 'pusht_image' has no dataset of its own: give dataset=PATH" in (
         capsys.readouterr().err
     )
@@ -106,5 +106,5 @@ def test_a_task_with_images_has_no_dataset_of_its_own(tmp_path, capsys):
 
 def test_an_image_task_with_a_policy_that_cannot_see_says_which_can(dataset, tmp_path, capsys):
     words = ["train", "task=pusht_image", f"dataset={dataset}", f"output={tmp_path / 'run'}"]
-    assert main(words) == 1
+    assert main(words) == 2
     assert "the state encoder cannot see images (image)" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from dipole.apps import main as command
 from dipole.apps.terminal.errors import UsageError
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import ConfigError, DataError
 
 
 def give(monkeypatch, behaviour):
@@ -70,8 +70,23 @@ def test_the_command_gets_its_arguments_and_gives_the_exit_code(monkeypatch):
     assert command.main(["train", "a=1", "-m"]) == 7
 
 
+def test_an_unknown_option_names_the_nearest(capsys):
+    assert command.main(["--hlep"]) == 2
+    assert capsys.readouterr().err == "dipole: unknown option '--hlep'; did you mean '--help'?\n"
+
+
+def test_help_before_a_command_is_that_command_s(monkeypatch):
+    give(monkeypatch, lambda argv: 7 if argv == ["--help", "train.steps"] else 8)
+    assert command.main(["help", "train", "train.steps"]) == 7
+
+
 @pytest.mark.parametrize(
-    ("error", "code"), [(DataError("x.zarr is damaged"), 1), (UsageError("x.zarr is damaged"), 2)]
+    ("error", "code"),
+    [
+        (DataError("x.zarr is damaged"), 1),
+        (UsageError("x.zarr is damaged"), 2),
+        (ConfigError("x.zarr is damaged"), 2),
+    ],
 )
 def test_errors_for_a_person_are_one_line_without_a_traceback(error, code, monkeypatch, capsys):
     give(monkeypatch, raising(error))

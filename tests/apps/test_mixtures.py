@@ -159,7 +159,7 @@ def test_resuming_with_another_second_dataset_is_refused(folder, tmp_path, capsy
     other = write_fast(tmp_path / "fast.zarr", (90, 111, 80))
     saved["config"]["task"]["datasets"]["fast"]["path"] = str(other)
     (tmp_path / "run/run.json").write_text(json.dumps(saved))
-    assert main(["train", f"resume={tmp_path / 'run'}", "train.steps=2"]) == 1
+    assert main(["train", f"resume={tmp_path / 'run'}", "train.steps=2"]) == 2
     assert f"{other} is not the dataset that" in capsys.readouterr().err
 
 
@@ -256,7 +256,7 @@ def test_an_export_is_of_one_part(like_parts, tmp_path):
 
 
 def test_a_camera_that_a_dataset_lacks_needs_a_stand_in(folder, tmp_path, capsys):
-    assert train(folder, tmp_path / "run", "policy.encoder.drop_camera=0.0") == 1
+    assert train(folder, tmp_path / "run", "policy.encoder.drop_camera=0.0") == 2
     assert "is missing from a dataset of the mixture: train with" in capsys.readouterr().err
 
 
@@ -277,7 +277,7 @@ def test_a_camera_that_a_dataset_lacks_needs_a_stand_in(folder, tmp_path, capsys
     ],
 )
 def test_what_cannot_be_mixed_says_so(folder, tmp_path, words, message, capsys):
-    assert train(folder, tmp_path / "run", *words) == 1
+    assert train(folder, tmp_path / "run", *words) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error

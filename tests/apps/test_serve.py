@@ -24,7 +24,7 @@ def no_token(monkeypatch):
     ],
 )
 def test_what_cannot_be_served_is_answered(words, message, tmp_path, capsys):
-    assert main(["serve", f"checkpoint={tmp_path / 'nowhere'}", *words]) == 1
+    assert main(["serve", f"checkpoint={tmp_path / 'nowhere'}", *words]) == 2
     assert message in capsys.readouterr().err
 
 

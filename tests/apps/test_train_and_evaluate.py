@@ -102,7 +102,7 @@ def test_rate_units_and_names_go_from_task_and_dataset_into_the_checkpoint(run):
 
 
 def test_a_task_that_contradicts_its_dataset_is_refused(dataset, tmp_path, capsys):
-    assert train(dataset, tmp_path / "run", "task.fps=20") == 1
+    assert train(dataset, tmp_path / "run", "task.fps=20") == 2
     error = capsys.readouterr().err
     assert "the task says fps = 20" in error
     assert f"{dataset} was recorded at 10 frames a second" in error
@@ -169,7 +169,7 @@ def test_interpolations_are_resolved_on_resuming(dataset, tmp_path, monkeypatch)
 
 def test_a_run_that_trains_is_not_resumed_beside_it(run, capsys):
     with resumed_run_folder(run):
-        assert main(["train", f"resume={run}"]) == 1
+        assert main(["train", f"resume={run}"]) == 2
     assert "another process trains it at present" in capsys.readouterr().err
 
 
@@ -196,7 +196,7 @@ def test_a_run_that_trains_is_not_resumed_beside_it(run, capsys):
     ],
 )
 def test_typing_errors_in_a_task_or_policy_name_the_nearest(dataset, words, said, tmp_path, capsys):
-    assert train(dataset, tmp_path / "run", *words) == 1
+    assert train(dataset, tmp_path / "run", *words) == 2
     error = capsys.readouterr().err
     assert said in error
     assert not (tmp_path / "run").exists()
@@ -204,7 +204,7 @@ def test_typing_errors_in_a_task_or_policy_name_the_nearest(dataset, words, said
 
 def test_a_run_is_never_overwritten(run, dataset, capsys):
     before = (run / "log.jsonl").read_text()
-    assert train(dataset, run, "train.steps=9") == 1
+    assert train(dataset, run, "train.steps=9") == 2
     assert "already holds a run: go on with it by `dipole train resume=" in capsys.readouterr().err
     assert (run / "log.jsonl").read_text() == before
 
@@ -213,7 +213,7 @@ def test_resuming_on_other_data_is_refused(run, dataset, tmp_path, capsys):
     with EpisodeWriter(tmp_path / "other.zarr", fps=10.0) as writer:
         writer.add_episode({"state": np.zeros((40, 5)), "action": np.zeros((40, 2))})
         writer.add_episode({"state": np.zeros((40, 5)), "action": np.zeros((40, 2))})
-    assert main(["train", f"resume={run}", f"dataset={tmp_path / 'other.zarr'}"]) == 1
+    assert main(["train", f"resume={run}", f"dataset={tmp_path / 'other.zarr'}"]) == 2
     assert "is not the dataset that" in capsys.readouterr().err
 
 
@@ -232,7 +232,7 @@ def test_resuming_on_other_data_is_refused(run, dataset, tmp_path, capsys):
 )
 def test_what_cannot_work_says_so_and_leaves_nothing(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 1
+    assert main(words) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -240,7 +240,7 @@ def test_what_cannot_work_says_so_and_leaves_nothing(words, message, tmp_path, m
 
 
 def test_evaluating_with_too_many_steps_is_refused(run, capsys):
-    assert main(["evaluate", f"checkpoint={run}", "solver.steps=200"]) == 1
+    assert main(["evaluate", f"checkpoint={run}", "solver.steps=200"]) == 2
     assert "the policy knows 100 noise levels" in capsys.readouterr().err
 
 
@@ -251,7 +251,7 @@ def test_without_a_simulator_the_robot_comes_next(dataset, tmp_path, capsys, mon
     monkeypatch.setattr(
         "dipole.deploy.evaluation.checkpoint.load_runnable", lambda *_, **__: pytest.fail("loaded")
     )
-    assert main(["evaluate", f"checkpoint={output}"]) == 1
+    assert main(["evaluate", f"checkpoint={output}"]) == 2
     assert "of a task without a simulator: give environment=NAME" in capsys.readouterr().err
 
 

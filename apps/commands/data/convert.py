@@ -37,79 +37,102 @@ class Format(StrEnum):
     LEROBOT = "lerobot"
 
 
-def _text(words: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(help=words, show_default=False)
+def _text(metavar: str, words: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(help=words, metavar=metavar, show_default=False)
     return option
 
 
 def convert(
     source: Annotated[
         str,
-        typer.Argument(help="The dataset to read; its format is found out.", show_default=False),
+        typer.Argument(
+            metavar="SOURCE",
+            help="The dataset to read; its format is recognised.",
+            show_default=False,
+        ),
     ],
     destination: Annotated[
         Path,
         typer.Argument(
-            help="A folder, or a name that ends in .zip; must not exist.", show_default=False
+            metavar="DESTINATION",
+            help="A folder, or a name that ends in .zip; must not exist.",
+            show_default=False,
         ),
     ],
     keys: Annotated[
         str | None,
-        _text("What is taken, A,B: cameras too; action must be among them. By default all."),
+        _text(
+            "KEY,KEY", "What is taken, A,B: cameras too; action must be among them. By default all."
+        ),
     ] = None,
     episodes: Annotated[
-        str | None, _text("Which episodes, by the source's own numbers: 0-9,12. By default all.")
+        str | None,
+        _text("NUMBERS", "Which episodes, by the source's own numbers: 0-9,12. By default all."),
     ] = None,
     group: Annotated[
-        list[str] | None, _text(f"Subsets that the source records, such as train. {SEVERAL}")
+        list[str] | None,
+        _text("NAME", f"Subsets that the source records, such as train. {SEVERAL}"),
     ] = None,
     images: Annotated[
         Images,
         typer.Option(
+            metavar="keep|zstd|jxl|jpeg",
             help="keep: video stays video, other pictures are stored losslessly (zstd); zstd, jxl: "
-            "all pictures losslessly; jpeg: smaller, and not the same."
+            "all pictures losslessly; jpeg: smaller, and not the same.",
         ),
     ] = Images.KEEP,
     rename: Annotated[
-        list[str] | None, _text(f"New names of keys, OLD=NEW, as actions=action. {SEVERAL}")
+        list[str] | None,
+        _text("OLD=NEW", f"New names of keys, OLD=NEW, as actions=action. {SEVERAL}"),
     ] = None,
     concatenate: Annotated[
         list[str] | None,
-        _text("A key made of several, NEW=A,B; the option again for another."),
+        _text("NEW=KEY,KEY", "A key made of several, NEW=A,B; the option again for another."),
     ] = None,
     dtype: Annotated[
-        list[str] | None, _text(f"Other types of numbers, KEY=float32. {SEVERAL}")
+        list[str] | None, _text("KEY=TYPE", f"Other types of numbers, KEY=float32. {SEVERAL}")
     ] = None,
     convert: Annotated[
         list[str] | None,
         _text(
+            "KEY:COLUMNS=TRANSFORM",
             "Columns converted for good, as action:3-6=quaternion_to_6d. The option again for "
-            "another."
+            "another.",
         ),
     ] = None,
-    resample: Annotated[float | None, _text("Frames a second of the result.")] = None,
+    resample: Annotated[float | None, _text("RATE", "Frames a second of the result.")] = None,
     trim: Annotated[
         str,
         _text(
+            "HOW",
             "Without idle time: idle (at the ends), idle:all, and settings after it, as "
-            "idle,keep=0.5 (seconds)."
+            "idle,keep=0.5 (seconds).",
         ),
     ] = "",
     also: Annotated[
         list[str] | None,
-        _text(f"Further datasets with these keys, whose episodes follow. {SEVERAL}"),
+        _text(
+            "DATASET,DATASET", f"Further datasets with these keys, whose episodes follow. {SEVERAL}"
+        ),
     ] = None,
     mirror: Annotated[
-        str, _text("After them the same episodes in a mirror, such as pusht: twice as many.")
+        str,
+        _text("NAME", "After them the same episodes in a mirror, such as pusht: twice as many."),
     ] = "",
-    fps: Annotated[float | None, _text("Frames a second of datasets that record none.")] = None,
+    fps: Annotated[
+        float | None, _text("RATE", "Frames a second of datasets that record none.")
+    ] = None,
     environment: Annotated[
-        str, _text("Where those were recorded that do not say it, such as pusht.")
+        str, _text("NAME", "Where those were recorded that do not say it, such as pusht.")
     ] = "",
-    task: Annotated[str, _text("What was to be done, in words, where that is not recorded.")] = "",
-    to: Annotated[Format, typer.Option(help="store, or lerobot: LeRobot v3.0.")] = Format.STORE,
+    task: Annotated[
+        str, _text("TEXT", "What was to be done, in words, where that is not recorded.")
+    ] = "",
+    to: Annotated[
+        Format, typer.Option(metavar="store|lerobot", help="store, or lerobot: LeRobot v3.0.")
+    ] = Format.STORE,
 ) -> Work:
-    """Bring in others' datasets, or write LeRobot v3.0.
+    """Bring in a dataset, or write LeRobot v3.0.
 
     An interrupted conversion goes on when it is called again.
     """
@@ -152,7 +175,8 @@ def _convert(request: ConversionRequest, to: Format) -> int:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("reading", total=None)
 
         def progress(done: int, total: int, what: str) -> None:

@@ -15,14 +15,15 @@ from dipole.data.inspection.other_formats import open_store
 from dipole.data.inspection.summary import DatasetSummary, summarize
 
 DATASET = "A folder or zip, or bundled:NAME such as bundled:pusht."
+NO_TERMINAL = 200  # columns
 AS_JSON = "Print JSON, for scripts and CI."
 
 
 def info(
-    path: Annotated[str, typer.Argument(help=DATASET, show_default=False)],
+    path: Annotated[str, typer.Argument(metavar="PATH", help=DATASET, show_default=False)],
     json: Annotated[bool, typer.Option("--json", help=AS_JSON)] = False,
 ) -> Work:
-    """Print episodes, frames, keys, units, frame rate, environment and windows."""
+    """Print episodes, keys, units, rate and windows."""
     return lambda: _info(path, json)
 
 
@@ -31,8 +32,14 @@ def _info(path: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps(info.to_dict(), indent=2))
     else:
-        _print_info(info, Console())
+        _print_info(info, _console())
     return 0
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a file or a pipe as wide as the longest line."""
+    console = Console()
+    return console if console.is_terminal else Console(width=NO_TERMINAL)
 
 
 def _print_info(info: DatasetSummary, console: Console) -> None:
@@ -53,7 +60,9 @@ def _print_info(info: DatasetSummary, console: Console) -> None:
     keys = Table()
     longest = max(len(array.key) for array in info.arrays)
     keys.add_column("key", no_wrap=True, min_width=longest)  # task files need it whole
-    for heading in ("kind", "shape", "dtype", "units", "in memory", "frames per chunk"):
+    for heading in ("kind", "shape", "dtype"):
+        keys.add_column(heading, no_wrap=True)
+    for heading in ("units", "in memory", "frames per chunk"):
         keys.add_column(heading, overflow="fold")
     for array in info.arrays:
         shape = "×".join(map(str, array.shape)) or "1"

@@ -15,10 +15,13 @@ from dipole.data.inspection.validate import validate as validate_dataset
 
 
 def validate(
-    path: Annotated[str, typer.Argument(help=DATASET, show_default=False)],
+    path: Annotated[str, typer.Argument(metavar="PATH", help=DATASET, show_default=False)],
     json: Annotated[bool, typer.Option("--json", help=AS_JSON)] = False,
 ) -> Work:
-    """Read everything and list what is wrong; exit code 1 where something is."""
+    """Read all of it, list what is wrong.
+
+    The exit code is 1 if there are problems.
+    """
     return lambda: _validate(path, json)
 
 

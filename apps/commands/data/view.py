@@ -24,14 +24,23 @@ OPEN = "Open it in the browser."
 
 
 def view(
-    path: Annotated[str, typer.Argument(help=DATASET, show_default=False)],
-    episodes: Annotated[str | None, typer.Option(help=EPISODES, show_default=False)] = None,
-    size: Annotated[float, typer.Option(help=SIZE)] = 16.0,
-    output: Annotated[Path | None, typer.Option(help=OUTPUT, show_default=False)] = None,
-    scene: Annotated[str | None, typer.Option(help=SCENE, show_default=False)] = None,
+    path: Annotated[str, typer.Argument(metavar="PATH", help=DATASET, show_default=False)],
+    episodes: Annotated[
+        str | None, typer.Option(metavar="NUMBERS", help=EPISODES, show_default=False)
+    ] = None,
+    size: Annotated[float, typer.Option(metavar="MEGABYTES", help=SIZE)] = 16.0,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=OUTPUT, show_default=False)
+    ] = None,
+    scene: Annotated[
+        str | None, typer.Option(metavar="NAME", help=SCENE, show_default=False)
+    ] = None,
     open: Annotated[bool, typer.Option("--open", help=OPEN)] = False,
 ) -> Work:
-    """Write one web page to look at episodes, plots and facts; it needs no network."""
+    """Write one web page to look at.
+
+    It shows episodes, plots and facts, and needs no network.
+    """
     page = (output or Path(default_output(path))).expanduser()
     return lambda: _view(path, ViewSpec(episodes, size), page, scene, open)
 

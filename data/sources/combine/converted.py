@@ -71,7 +71,7 @@ class _Converted(WrappedSource):
         for each in conversions:
             if each.key not in info.frames:
                 hint = nearest(each.key, info.frames) or "."
-                raise DataError(
+                raise ConfigError(
                     f"{info.path}: convert {each}: no key {each.key!r}{hint} It has: "
                     f"{', '.join(info.frames)}"
                 )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from dipole.data.core.episode_numbers import format_episode_numbers
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import nearest
 from dipole.data.sources.combine.wrapped import WrappedSource
 from dipole.data.sources.source import EpisodeRef, Source, SourceInfo, frames_of
@@ -115,7 +115,7 @@ def _existing(info: SourceInfo, episodes: Collection[int], known: set[int]) -> s
     wanted = set(episodes)
     for number in episodes:
         if number not in known:
-            raise DataError(
+            raise ConfigError(
                 f"{info.path}: no episode {number}; there are {len(known)}, "
                 f"{min(known)} to {max(known)}"
             )
@@ -126,5 +126,5 @@ def _group(info: SourceInfo, name: str) -> tuple[int, ...]:
     if name not in info.groups:
         hint = nearest(name, info.groups)
         has = ", ".join(info.groups) or "none"
-        raise DataError(f"{info.path}: no group {name!r}{hint or '.'} Groups: {has}")
+        raise ConfigError(f"{info.path}: no group {name!r}{hint or '.'} Groups: {has}")
     return info.groups[name]

@@ -1,0 +1,70 @@
+"""Whatever is mistyped of a composed command exits with 2, without a traceback."""
+
+import pytest
+
+from dipole.apps.main import main
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --multirn", "unknown option '--multirn', did you mean '--multirun'?"),
+        ("train --help train.stps", "did you mean 'train.steps'?"),
+        ("train --help=train.stps", "did you mean 'train.steps'?"),
+        ("train --cfg=x", "--cfg takes no value"),
+        ("train --config-dir", "--config-dir needs a folder: --config-dir DIR"),
+        ("train --config-dir --cfg", "--config-dir needs a folder: --config-dir DIR"),
+        ("train --train.steps=3", "settings are written without dashes: train.steps=3"),
+        ("train =3", "cannot read '=3': write KEY=VALUE"),
+        ("train train.betas=[0.9,0.95", "']' is missing"),
+        ("train +tsk=pusht_state", "unknown key 'tsk', did you mean 'task'?"),
+        ("train policy=null", "unknown choice policy=null. Choices of policy: unet, "),
+        ("train task=null", "unknown choice task=null. Choices of task: "),
+        ("train hydra.foo=1", "unknown key 'hydra.foo'"),
+        ("deploy -m seed=0,1", "one job at a time: leave out --multirun"),
+        ("serve -m checkpoint=a,b", "one job at a time: leave out --multirun"),
+        ("serve checkpoint=a port=abc", "server.port is 'abc': a whole number is needed"),
+        ("serve checkpoint=a threads=two", "threads is 'two': a whole number or null is needed"),
+        ("evaluate checkpoint=a episodes=abc", "episodes is 'abc': a whole number is needed"),
+        ("evaluate checkpoint=a episodes=1.5", "episodes is 1.5: a whole number is needed"),
+        ("evaluate checkpoint=a episodes=0", "episodes is 0; it must be at least 1"),
+        ("evaluate checkpoint=a picture=maybe", "picture is 'maybe': true or false is needed"),
+        ("evaluate checkpoint=a merger=swich", "did you mean 'switch'"),
+        ("export checkpoint=a to=onx", "unknown runtime 'onx', did you mean 'onnx'?"),
+        (
+            "export checkpoint=a batch_sizes=1",
+            "batch_sizes is 1: a list of whole numbers is needed",
+        ),
+        ("bench figures=training", "figures is 'training': a list of texts is needed"),
+        ("bench seconds=long", "seconds is 'long': a number is needed"),
+        (
+            "train train.evaluate_every=1 evaluate.episodes=ten dataset=bundled:pusht",
+            "evaluate.episodes is 'ten': a whole number is needed",
+        ),
+    ],
+)
+def test_what_is_mistyped_exits_with_2_and_says_what_is_meant(
+    words, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "usage:" not in shown.err + shown.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("command", "listed"), [("train", True), ("serve", False)])
+def test_help_lists_multirun_only_where_it_works(command, listed, capsys):
+    assert main([command, "--help"]) == 0
+    assert ("--multirun" in capsys.readouterr().out) == listed
+
+
+def test_help_without_choices_has_no_heading_for_them(capsys):
+    assert main(["bench", "--help"]) == 0
+    assert "Choices:" not in capsys.readouterr().out
+
+
+def test_cfg_may_be_written_as_hydra_does(capsys):
+    assert main(["train", "--cfg", "job", "train.steps=4"]) == 0
+    assert "steps: 4" in capsys.readouterr().out
