@@ -35,7 +35,8 @@ class DatasetSummary:
     arrays: list[ArraySummary]
     windows: dict[str, int]  # "horizon/n_obs_steps/n_action_steps" -> how many
     fingerprint: str
-    tasks: list[str]  # what was to be done, in words; each once, "" where it is not recorded
+    tasks: list[str]  # every task in words, those within episodes too; "" where none is recorded
+    episodes_of_several_tasks: int
 
     @property
     def seconds(self) -> float | None:
@@ -72,8 +73,22 @@ def summarize(
         arrays=[_summarize_array(store, key) for key in sorted(store.arrays)],
         windows={named: int(spec.count(lengths).sum())},
         fingerprint=store.fingerprint() if fingerprint is None else fingerprint,
-        tasks=list(dict.fromkeys(store.tasks)),
+        **_tasks(store),
     )
+
+
+def _tasks(store: EpisodeStore) -> dict[str, Any]:
+    """All tasks, and the number of episodes in which the task changes."""
+    if not store.task_words:
+        return {"tasks": list(dict.fromkeys(store.tasks)), "episodes_of_several_tasks": 0}
+    numbers = store.task_numbers()
+    starts = np.concatenate([[0], store.episode_ends[:-1]])
+    several = np.minimum.reduceat(numbers, starts) != np.maximum.reduceat(numbers, starts)
+    later = [store.task_words[number] for number in np.unique(numbers) if number >= 0]
+    return {
+        "tasks": list(dict.fromkeys([*store.tasks, *later])),
+        "episodes_of_several_tasks": int(several.sum()),
+    }
 
 
 def _summarize_array(store: EpisodeStore, key: str) -> ArraySummary:

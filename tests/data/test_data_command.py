@@ -107,3 +107,20 @@ def test_the_examples_of_the_format_page_run(tmp_path, monkeypatch):
     store = EpisodeStore.open("my_task.zarr.zip")
     assert len(values["windows"]) == len(Windows(store, WindowSpec(2, 16, 8))) > 0
     assert main(["validate", "my_task.zarr.zip"]) == 0
+
+
+def test_info_lists_tasks_within_episodes_and_depth_with_its_units(tmp_path, capsys):
+    path = tmp_path / "pick.zarr"
+    with EpisodeWriter(path, features={"depth": {"kind": "depth", "units": "mm"}}) as writer:
+        for task in ([(0, "pick"), (5, "place")], "pick", [(0, "pick"), (3, "wipe")]):
+            depth = np.full((20, 4, 4, 1), 7, np.uint16)
+            writer.add_episode({"depth": depth, "action": np.zeros((20, 2))}, task)
+    assert main(["info", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "'pick', 'place', 'wipe'; the task changes within 2 of 3 episodes" in printed
+    depth = next(line for line in printed.splitlines() if "depth" in line)
+    assert [part.strip() for part in depth.split("│")[2:6]] == ["depth", "4×4×1", "uint16", "mm"]
+    assert main(["info", str(path), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["tasks"] == ["pick", "place", "wipe"]
+    assert info["episodes_of_several_tasks"] == 2

@@ -51,7 +51,7 @@ def _print_info(info: DatasetSummary, console: Console) -> None:
         ("frames", f"{info.frames:,}{_minutes(info.seconds)}"),
         ("frame rate", "not recorded" if info.fps is None else f"{info.fps:g} Hz"),
         ("environment", " ".join(map(str, info.environment.values())) or "not recorded"),
-        *([("tasks", _tasks(info.tasks))] if any(info.tasks) else []),
+        *([("tasks", _tasks(info))] if any(info.tasks) else []),
         *((f"windows {spec}", f"{count:,}") for spec, count in info.windows.items()),
         ("fingerprint", info.fingerprint),
     ):
@@ -72,9 +72,11 @@ def _print_info(info: DatasetSummary, console: Console) -> None:
     console.print(keys)
 
 
-def _tasks(tasks: list[str]) -> str:
+def _tasks(info: DatasetSummary) -> str:
+    tasks, changing = info.tasks, info.episodes_of_several_tasks
     more = f", and {len(tasks) - 3} more" if len(tasks) > 3 else ""
-    return ", ".join(repr(task) for task in tasks[:3]) + more
+    within = f"; the task changes within {changing} of {info.episodes} episodes" if changing else ""
+    return ", ".join(repr(task) for task in tasks[:3]) + more + within
 
 
 def _minutes(seconds: float | None) -> str:
