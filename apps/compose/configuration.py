@@ -16,11 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dipole.apps.compose.options import Options, read_options
 from dipole.apps.compose.overrides import OverrideChecker, given
+from dipole.apps.compose.secrets import printable
 from dipole.apps.terminal.errors import UsageError
 
 Config = dict[str, Any]
 MODULE = "dipole.configs"
-SECRETS = ("token",)  # settings whose values are never printed
 
 
 def compose(config_name: str, argv: list[str]) -> Config:
@@ -80,14 +80,6 @@ def plain(config: DictConfig) -> Config:
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
-
-
-def printable(node: Any, key: str = "") -> Any:
-    """A configuration without the values of its secrets; where one comes from may be said."""
-    if isinstance(node, dict):
-        return {name: printable(value, str(name)) for name, value in node.items()}
-    secret = key.rpartition(".")[2] in SECRETS and node is not None
-    return "***" if secret and not str(node).startswith("${oc.env:") else node
 
 
 def as_yaml(config: Config) -> str:

@@ -10,9 +10,10 @@ import yaml
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from dipole.apps.compose.configuration import as_typed, leaves, printable
+from dipole.apps.compose.configuration import as_typed, leaves
 from dipole.apps.compose.options import usage
 from dipole.apps.compose.overrides import OverrideChecker, keys_of, nearest_key
+from dipole.apps.compose.secrets import printable
 from dipole.apps.terminal.errors import UsageError
 
 

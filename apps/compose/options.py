@@ -89,9 +89,10 @@ def _folder(text: str) -> Path:
 
 
 def _unknown(word: str) -> str:
-    near = difflib.get_close_matches(word.partition("=")[0], [*FLAGS, FOLDER], n=1, cutoff=0.75)
+    """Without what stands behind "=": it may be a secret."""
+    option = word.partition("=")[0]
+    near = difflib.get_close_matches(option, [*FLAGS, FOLDER], n=1, cutoff=0.75)
     if near:
-        return f"unknown option {word!r}, did you mean {near[0]!r}?"
-    setting = word.lstrip("-")
-    hint = setting if "=" in setting else f"{setting}=VALUE"
-    return f"unknown option {word!r}; settings are written without dashes: {hint}"
+        return f"unknown option {option!r}, did you mean {near[0]!r}?"
+    setting = option.lstrip("-")
+    return f"unknown option {option!r}; settings are written without dashes: {setting}=VALUE"

@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from dipole.apps.compose.secrets import printable_word
 from dipole.apps.terminal.errors import UsageError
 
 MOST_CHECKED = 256  # combinations of choices that are composed to be checked
@@ -64,8 +65,8 @@ class OverrideChecker:
         for override in parsed:
             if override.is_sweep_override() and not multirun:
                 raise UsageError(
-                    f"{override.input_line!r} gives several values: add --multirun to run each, "
-                    "or brackets for one list"
+                    f"{printable_word(str(override.input_line))!r} gives several values: add "
+                    "--multirun to run each, or brackets for one list"
                 )
         for combination in self._combinations_of_choices(parsed):
             self._check_keys(parsed, combination)
@@ -133,7 +134,7 @@ class OverrideChecker:
         if key in keys or (key.startswith("hydra.") and set(OPEN) & set(key.split("."))):
             return
         mine = [name for name in keys if name.startswith("hydra.") == key.startswith("hydra.")]
-        more = f"; +{override.input_line} adds a new one" if "." in key else ""
+        more = f"; +{printable_word(str(override.input_line))} adds a new one" if "." in key else ""
         raise UsageError(
             f"unknown key {key!r}{nearest_key(key, [*mine, *self.groups])} "
             f"`dipole {self.config_name} --help` lists them{more}"
@@ -173,8 +174,8 @@ def _values(override: Override, loader: ConfigLoader) -> Iterator[str]:
         yield str(override.input_line)
     elif not override.is_discrete_sweep():
         raise UsageError(
-            f"{override.input_line!r} is a range to search in: add hydra/sweeper=optuna "
-            "(docs/sweeps.md)"
+            f"{printable_word(str(override.input_line))!r} is a range to search in: add "
+            "hydra/sweeper=optuna (docs/sweeps.md)"
         )
     else:
         for value in override.sweep_string_iterator():
@@ -187,7 +188,8 @@ def _parse(word: str, loader: ConfigLoader) -> Override:
     try:
         return OverridesParser.create(config_loader=loader).parse_overrides([word])[0]
     except HydraException as error:
-        raise UsageError(f"cannot read {word!r}: {_remedy(word)}") from error
+        shown = printable_word(word)
+        raise UsageError(f"cannot read {shown!r}: {_remedy(word)}") from error
 
 
 def _remedy(word: str) -> str:
@@ -197,6 +199,8 @@ def _remedy(word: str) -> str:
     for opening, closing in ("[]", "{}", "()"):
         if value.count(opening) > value.count(closing):
             return f"{closing!r} is missing"
+    if printable_word(word) != word:
+        return f"quote the value of {key}"
     return f"quote the value: '{key}=\"{value}\"'"
 
 

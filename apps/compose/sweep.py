@@ -26,7 +26,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from dipole.apps.compose.application import call_hydra, job_configuration
-from dipole.apps.compose.configuration import printable, require_values
+from dipole.apps.compose.configuration import require_values
 from dipole.apps.compose.job import (
     DONE,
     FAILED,
@@ -45,6 +45,7 @@ from dipole.apps.compose.job import (
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.outputs import job_paths, sweep_folder
 from dipole.apps.compose.overrides import OverrideChecker
+from dipole.apps.compose.secrets import printable
 from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 

@@ -124,7 +124,7 @@ def test_a_mistyped_choice_in_a_sweep_is_found_before_the_first_job():
         ("dataset=a b=c", """'dataset="a b=c"'"""),
         ("train.steps", "train.steps=VALUE"),
         ("train.seed=0,1", "--multirun"),
-        ("--train.steps=5", "without dashes: train.steps=5"),
+        ("--train.steps=5", "without dashes: train.steps=VALUE"),
         ("--config-dir=nowhere", "no such folder"),
         ("output=${nothing}", "'nothing' not found"),
     ],
@@ -218,6 +218,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     new = set(now) - set(before) - {".overrides"} - {k for k in now if k.startswith(".overrides.")}
     assert new <= {
         ".part",
+        ".task.policy_hz",
         ".train.validation_windows",
         ".train.memory_limit",
         ".train.matmul_precision",
@@ -295,7 +296,9 @@ def test_help_of_a_key_has_its_present_value_and_choices(capsys):
     assert run("train", ["policy=unet", "--help", "policy", "train.steps"], lambda c: 1) == 0
     shown = capsys.readouterr().out
     assert f"  choices: policy={'|'.join(choices('policy'))}\n" in shown
-    assert "  policy.denoiser.time_embed_dim=256  # numbers that stand for the noise level" in shown
+    assert (
+        "  policy.denoiser.time_embed_dim=256  # size of the embedding of the noise level" in shown
+    )
     assert "train.steps=100000\n  updates of the weights" in shown
 
 

@@ -14,7 +14,7 @@ from dipole.apps.main import main
         ("train --cfg=x", "--cfg takes no value"),
         ("train --config-dir", "--config-dir needs a folder: --config-dir DIR"),
         ("train --config-dir --cfg", "--config-dir needs a folder: --config-dir DIR"),
-        ("train --train.steps=3", "settings are written without dashes: train.steps=3"),
+        ("train --train.steps=3", "settings are written without dashes: train.steps=VALUE"),
         ("train =3", "cannot read '=3': write KEY=VALUE"),
         ("train train.betas=[0.9,0.95", "']' is missing"),
         ("train +tsk=pusht_state", "unknown key 'tsk', did you mean 'task'?"),
@@ -68,3 +68,25 @@ def test_help_without_choices_has_no_heading_for_them(capsys):
 def test_cfg_may_be_written_as_hydra_does(capsys):
     assert main(["train", "--cfg", "job", "train.steps=4"]) == 0
     assert "steps: 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["token=SECRET-of-mine,other"],
+        ["token=[SECRET-of-mine"],
+        ["token={SECRET-of-mine:"],
+        ["token=SECRET-of-mine=x y:,"],
+        ["client.token=SECRET-of-mine"],
+        ["--token=SECRET-of-mine"],
+        ["toke=SECRET-of-mine"],
+        ["token=SECRET-of-mine", "token=SECRET-of-mine"],
+        ["--help", "token", "token=SECRET-of-mine"],
+        ["--cfg", "token=SECRET-of-mine"],
+    ],
+)
+def test_a_secret_is_never_printed(words, capsys):
+    main(["serve", "checkpoint=x", *words])
+    shown = capsys.readouterr()
+    assert "SECRET" not in shown.out + shown.err
+    assert "token" in shown.out + shown.err or "toke" in shown.err

@@ -78,7 +78,7 @@ def test_a_renamed_key_reads_the_same_and_action_becomes_an_action():
 def test_two_keys_cannot_have_one_name():
     with pytest.raises(DataError, match="state and action would both be called 'action'"):
         renamed(MemorySource([pair()]), {"state": "action"})
-    with pytest.raises(DataError, match="no key 'actoin', did you mean 'action'"):
+    with pytest.raises(ConfigError, match="no key 'actoin', did you mean 'action'"):
         renamed(MemorySource([pair()]), {"actoin": "x"})
     with pytest.raises(DataError, match="letters, digits"):
         renamed(MemorySource([pair()]), {"state": "../state"})
@@ -104,7 +104,7 @@ def test_pictures_and_unknown_keys_are_not_concatenated():
     source = MemorySource([pair(image=np.zeros((3, 4, 4, 3), np.uint8))])
     with pytest.raises(DataError, match=r"'image' has frames of shape \[4, 4, 3\]"):
         concatenated(source, {"all": ("state", "image")})
-    with pytest.raises(DataError, match="no key 'stat', did you mean 'state'"):
+    with pytest.raises(ConfigError, match="no key 'stat', did you mean 'state'"):
         concatenated(source, {"all": ("stat",)})
     with pytest.raises(DataError, match="'state' exists already"):
         concatenated(source, {"state": ("action",)})
@@ -384,7 +384,7 @@ def test_a_key_to_rename_that_is_not_there_is_an_error_also_where_it_is_not_take
     request = ConversionRequest(
         write(tmp_path / "a.zarr"), tmp_path / "b.zarr", rename={"obs.b": "x"}, keys=("action",)
     )
-    with pytest.raises(DataError, match=r"no key 'obs.b', did you mean 'obs.a'"):
+    with pytest.raises(ConfigError, match=r"no key 'obs.b', did you mean 'obs.a'"):
         open_request(request)
 
 

@@ -19,7 +19,7 @@ import zarr
 from numcodecs import Blosc
 
 from dipole.apps.main import main
-from dipole.data import DataError, EpisodeStore, EpisodeWriter
+from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter
 from dipole.data.convert import ConversionRequest, convert, run
 from dipole.data.inspection.validate import validate
 from dipole.data.sources.combine.joined import joined
@@ -122,9 +122,9 @@ def test_keys_and_episodes_are_chosen(tmp_path):
     assert store.keys() == ["action"]
     assert store.episode_ends.tolist() == [7, 16]
     assert store["action"][7, 0] == 12
-    with pytest.raises(DataError, match="no key 'actoin', did you mean 'action'"):
+    with pytest.raises(ConfigError, match="no key 'actoin', did you mean 'action'"):
         converted(source, tmp_path / "b.zarr", keys=("actoin",))
-    with pytest.raises(DataError, match="no episode 7; there are 3, 0 to 2"):
+    with pytest.raises(ConfigError, match="no episode 7; there are 3, 0 to 2"):
         converted(source, tmp_path / "b.zarr", episodes=(7,))
 
 

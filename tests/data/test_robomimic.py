@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dipole.data import DataError, EpisodeStore
+from dipole.data import ConfigError, DataError, EpisodeStore
 from dipole.data.convert import convert
 from dipole.data.sources.combine.selected import selected
 from dipole.data.sources.registry import open_source
@@ -123,7 +123,7 @@ def test_masks_are_groups_of_episodes(tmp_path):
     assert source.info.groups == {"train": (0, 2), "valid": (1,)}
     assert "'demo_9'" in source.info.warnings[0]
     assert [ref.id for ref in selected(source, groups=("train",)).episodes()] == [0, 2]
-    with pytest.raises(DataError, match="no group 'trian', did you mean 'train'"):
+    with pytest.raises(ConfigError, match="no group 'trian', did you mean 'train'"):
         selected(source, groups=("trian",))
 
 

@@ -84,7 +84,7 @@ class _Trimmed(WrappedSource):
         if info.fps is None:
             raise DataError(
                 f"{info.path}: its frames per second are not recorded, so that seconds of standing "
-                "still cannot be counted; say them with fps"
+                "still cannot be counted; give --fps"
             )
         self._trim = trim
         self._picked = _picked(source, trim, info.fps)
