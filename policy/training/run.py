@@ -16,7 +16,7 @@ import torch
 
 import dipole
 from dipole.data import Features, make_loader
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.data.core.units import units_text
 from dipole.data.loading.task_data import TaskData
 from dipole.policy.checkpoint import checkpoints_of, read_config
@@ -105,7 +105,7 @@ def read_run(output: Path) -> Config:
     """The configuration that a run was begun, or last resumed, with."""
     path = output / RUN_FILE
     if not path.exists():
-        raise ConfigError(f"resume={output}: no run there (it has no {RUN_FILE})")
+        raise CheckpointError(f"resume={output}: no run there (it has no {RUN_FILE})")
     try:
         saved: Config = json.loads(path.read_text())["config"]
     except (ValueError, KeyError) as error:

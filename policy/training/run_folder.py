@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.core.errors import CheckpointError, ConfigError, DataError
 from dipole.data.core.lock import exclusive
 
 RUN_FILE, LOCK = "run.json", "lock"
@@ -52,7 +52,7 @@ def resumed_run_folder(output: Path) -> Iterator[None]:
     Raises ConfigError where there is no run, or another process trains it.
     """
     if not (output / RUN_FILE).exists():
-        raise ConfigError(f"resume={output}: no run there (it has no {RUN_FILE})")
+        raise CheckpointError(f"resume={output}: no run there (it has no {RUN_FILE})")
     with ExitStack() as held:
         try:
             held.enter_context(exclusive(output / LOCK, f"run {output}"))

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.training.run_folder import new_run_folder, resumed_run_folder
 
 
@@ -38,7 +38,7 @@ def test_a_name_that_was_chosen_is_not_changed(tmp_path):
 
 
 def test_a_run_is_resumed_by_one_process_at_a_time(tmp_path):
-    with pytest.raises(ConfigError, match="no run there"), resumed_run_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="no run there"), resumed_run_folder(tmp_path):
         pass
     (tmp_path / "run.json").write_text("{}")
     with (
