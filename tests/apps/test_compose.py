@@ -224,7 +224,6 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".train.matmul_precision",
         ".solver.eta",
         ".policy.head.counts_padding",
-        ".part",
     }
 
 

@@ -229,9 +229,9 @@ def test_a_part_has_its_own_conversions_and_what_stands_still_there(like_parts):
 def test_whatever_loads_a_policy_is_told_the_part(like_parts, tmp_path, capsys):
     for name in ("evaluate", "export", "serve"):
         words = ["environment=pusht"] if name == "evaluate" else []
-        assert main([name, f"checkpoint={like_parts}", *words]) == 1
+        assert main([name, f"checkpoint={like_parts}", *words]) == 2
         assert "like by part=NAME; there are robot, other" in capsys.readouterr().err
-        assert main([name, f"checkpoint={like_parts}", *words, "part=robt"]) == 1
+        assert main([name, f"checkpoint={like_parts}", *words, "part=robt"]) == 2
         assert "no dataset 'robt' in the mixture, did you mean 'robot'" in capsys.readouterr().err
     terms = {"checkpoint": str(like_parts), "solver": {"name": "ddim", "steps": 2}}
     values = {**compose("deploy", [f"checkpoint={like_parts}", "part=other"]), **terms}
