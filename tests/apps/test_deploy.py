@@ -185,4 +185,4 @@ def test_evaluation_charges_a_delay(checkpoint, tmp_path):
     assert (metrics["delay"], metrics["merger"]) == (3, "cross_fade")
     assert metrics["merger_options"] == {"steps": 2}
     assert metrics["seam_jump"] > 0
-    assert main(["evaluate", *settings, "environment=pusht", "delay=-1"]) == 1
+    assert main(["evaluate", *settings, "environment=pusht", "delay=-1"]) == 2
