@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +26,11 @@ Work = Callable[[], int]  # what a command does, once its options are read; retu
 
 
 class ToolCommand(TyperCommand):
-    """Refuses what would be overlooked: an option that is given twice, settings without dashes."""
+    """Refuses an option that is given twice; takes KEY=VALUE of the first edition with a note."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell that asks how a word may go on
-            self._refuse_old_words(args)
+            args = self._with_dashes(args)
             self._refuse_repeated(ctx, args)
         return super().parse_args(ctx, args)
 
@@ -37,18 +38,26 @@ class ToolCommand(TyperCommand):
         """SOURCE DESTINATION, without typer's braces."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
-    def _refuse_old_words(self, args: list[str]) -> None:
+    def _with_dashes(self, args: list[str]) -> list[str]:
+        """The arguments with keys=a written as --keys a. Raises UsageError where it is mistyped."""
+        taken: list[str] = []
         options = [name for param in self.params for name in param.opts if name.startswith("--")]
         places = [param.name for param in self.params if param.param_type_name == "argument"]
         for word in args:
             match = OLD_WORD.fullmatch(word)
             if match is not None and match[1] in places and not Path(word).exists():
                 raise UsageError(f"{word!r} is written without {match[1]}=: {match[2]}")
-            if match is None or args[: args.index(word)][-1:] in ([name] for name in options):
-                continue  # the value of an option, such as --rename actions=action
-            near = difflib.get_close_matches(f"--{match[1].replace('_', '-')}", options, 1, 0.8)
-            if near:
+            if match is None or taken[-1:] in ([name] for name in options):
+                taken.append(word)  # perhaps the value of an option: --rename actions=action
+                continue
+            option = f"--{match[1].replace('_', '-')}"
+            near = difflib.get_close_matches(option, options, 1, 0.8)
+            if near and near[0] != option:
                 raise UsageError(f"{word!r} is written with dashes: {near[0]} {match[2]}")
+            if near:
+                print(f"{word!r} is taken as {option} {match[2]}: write it so", file=sys.stderr)
+            taken += [option, match[2]] if near else [word]
+        return taken
 
     def _refuse_repeated(self, ctx: Any, args: list[str]) -> None:
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))

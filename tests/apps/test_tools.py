@@ -52,12 +52,21 @@ def test_every_option_of_a_conversion_reaches_the_request(requested):
     assert (str(request.destination), to.value) == ("b.zarr", "lerobot")
 
 
+def test_settings_as_the_first_edition_wrote_them_are_taken_with_a_note(requested, capsys):
+    words = "a b.zarr keys=state,action episodes=0-2 also=c,d"
+    assert main(["data", "convert", *words.split()]) == 0
+    ((request, _),) = requested
+    assert (request.keys, request.episodes) == (("state", "action"), (0, 1, 2))
+    assert request.also == ("c", "d")
+    assert "'keys=state,action' is taken as --keys state,action" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("convert a b keys=state,action", "'keys=state,action' is written with dashes: --keys"),
+        ("convert a b key=state,action", "'key=state,action' is written with dashes: --keys"),
         ("convert a b episode=0-3", "--episodes 0-3"),
-        ("view a size=3", "'size=3' is written with dashes: --size 3"),
+        ("view a sizes=3", "'sizes=3' is written with dashes: --size 3"),
         ("convert a b --keys x --keys y", "--keys is given 2 times"),
         ("convert a b --rename x=y,x=z", "--rename: x is given twice"),
         ("convert a b --also c --also c", "c is given 2 times"),
