@@ -4,8 +4,11 @@ Importing this package imports nothing else; what it holds comes when it is firs
 robot's computer needs no zarr, and whoever only reads episodes needs no torch.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from dipole.data.core import errors
 
 if TYPE_CHECKING:
     from dipole.data.core.errors import CheckpointError as CheckpointError
@@ -51,6 +54,9 @@ _MODULES = {
     "store.zarr_array": ("ZarrArray",),
     "transforms.conversion": ("COLUMN_TRANSFORMS",),
 }
+# Robots and scripts written for the first edition import dipole.data.errors.
+sys.modules[f"{__name__}.errors"] = errors
+
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = tuple(sorted(_WHERE))
 

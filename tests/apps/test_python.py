@@ -121,7 +121,7 @@ def test_the_readme_s_lines_run(dataset, tmp_path, monkeypatch):
     lines = [line for line in block.splitlines() if line.strip()]
     assert len(lines) <= 6
     small = (
-        block.replace('"runs/first"', f'"{tmp_path / "first"}"')
+        block.replace('"runs/python"', f'"{tmp_path / "first"}"')
         .replace(
             'train={"steps": 200}',
             f"train={TINY['train']}, dataset={str(dataset)!r}",

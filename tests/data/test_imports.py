@@ -89,3 +89,9 @@ def test_no_files_import_each_other_in_a_circle():
 
     for name in sorted(FILES):
         visit(name)
+
+
+def test_the_errors_are_found_where_the_first_edition_had_them():
+    import dipole.data.errors
+
+    assert dipole.data.errors.DataError is dipole.data.DataError
