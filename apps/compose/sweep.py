@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,6 +152,7 @@ def run_sweep(plan: SweepPlan, options: Options) -> int:
         raise
     except Exception as error:  # of a launcher or a sweeper; the rows say which job was last
         stopped = f"{type(error).__name__}: {error}"
+    _end_idle_workers(interrupted)
     rows = _rows(plan, states, interrupted)
     if stopped and all(row.state == DONE for row in rows):
         raise RuntimeError(stopped)
@@ -167,6 +169,13 @@ def run_sweep(plan: SweepPlan, options: Options) -> int:
         say(f"the sweep stopped: {stopped}")
     print(folder / "sweep.json")
     return 0 if rows and all(row.state == DONE for row in rows) else 1
+
+
+def _end_idle_workers(interrupted: bool) -> None:
+    """joblib keeps its processes for a next call, of which there is none."""
+    loky = sys.modules.get("joblib.externals.loky")
+    if loky is not None:
+        loky.get_reusable_executor().shutdown(wait=True, kill_workers=interrupted)
 
 
 def _is_hydra(override: Override) -> bool:

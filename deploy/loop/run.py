@@ -197,7 +197,7 @@ def _recorder(robot: Robot, config: RunConfig) -> Iterator[FlightRecorder | None
 def _ask(log: PrintedLog) -> bool:
     """Whether a person allows the robot to move."""
     if not sys.stdin.isatty():
-        raise ConfigError("nobody is here to arm the robot: run it in a terminal, or give arm=now")
+        raise DipoleError("nobody is here to arm the robot: run it in a terminal, or give arm=now")
     LOGGER.info(NOT_CERTIFIED)
     log.flush()
     return input("Type ARM to let the robot move, anything else to end: ").strip() == "ARM"

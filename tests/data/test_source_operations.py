@@ -312,7 +312,7 @@ def test_words_of_conversion_that_mean_nothing_are_refused(word, message):
 @pytest.mark.parametrize(
     ("word", "error", "message"),
     [
-        ("actoin=degrees_to_radians", DataError, "did you mean 'action'"),
+        ("actoin=degrees_to_radians", ConfigError, "did you mean 'action'"),
         ("action:0-3=quaternion_to_6d", ConfigError, "column 3 .* there are 3"),
         ("action=quaternion_to_6d", ConfigError, "takes 4 columns, and 3"),
         ("camera=degrees_to_radians", ConfigError, "are pictures"),

@@ -15,9 +15,9 @@ class Wanderer:
     window = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
     features = Features(
         {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))},
-        # As another dataset names them: evaluation, unlike deployment, compares shapes alone.
+        # As another dataset names them: evaluation, unlike deployment, compares no names and units.
         Feature((2,), kind="action", names=("motor_0", "motor_1"), units="m"),
-        fps=5.0,
+        fps=10.0,
     )
     device = torch.device("cpu")
 
@@ -38,6 +38,7 @@ def test_without_delay_the_results_are_those_of_evaluation():
 
 def test_a_delay_is_charged_and_is_deterministic():
     results = [evaluate_delayed(Wanderer(), delay=4, episodes=2).metrics for _ in range(2)]
+    assert all(result.pop("seconds") > 0 for result in results)
     assert results[0] == results[1]
     assert results[0]["delay"] == 4
     none = evaluate_delayed(Wanderer(), delay=0, episodes=2).metrics
