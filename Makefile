@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 # Evaluated once: the recipes of `demo` have to agree on the folder.
 DEMO := $(or $(DEMO),demo/$(shell date +%Y-%m-%d_%H-%M-%S))
-ARGS ?=
+ARGS ?= -m "not heavy"
 # What two CPU cores can do in ten minutes.
 RECIPE := train.steps=4000 train.warmup_steps=200
 # The folders at the root that make up the package, as in setup.py.
@@ -29,7 +29,7 @@ demo: setup ## train on the bundled demonstrations, evaluate, and say where the 
 
 # Tests start simulators, robots and servers beside inference: threads that wait have to sleep.
 test: export OMP_WAIT_POLICY ?= PASSIVE
-test: setup ## run the tests (ARGS='-m "not slow"' for the quick ones)
+test: setup ## run the tests (ARGS='-m "not slow and not heavy"' for the quick ones, '-m heavy' for the rest)
 	@$(BIN)/pytest $(ARGS)
 
 lint: setup ## check style and formatting

@@ -128,7 +128,7 @@ def test_operations_are_counted_as_the_published_network_has_them():
     assert 6 * parameters < training_flops("unet_small", batch=1) < 6 * 16 * parameters
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_command_prints_tables_and_writes_json(tmp_path, capsys):
     output = tmp_path / "deep" / "bench.json"
     arguments = ["figures=[pusht]", "seconds=0.01", "threads=1", f"output={output}"]

@@ -265,7 +265,7 @@ def test_whether_bf16_is_faster_is_decided_once(dataset, tmp_path, monkeypatch):
     assert read_config(checkpoints_of(output)[-1])["train"]["amp"] is True
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "words",
     [

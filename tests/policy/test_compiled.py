@@ -62,6 +62,7 @@ def test_a_shift_and_film_are_what_they_are_without_the_norm():
         assert torch.allclose(mine, other, atol=1e-9)
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 def test_a_compiled_run_learns_the_same(tmp_path):
     dataset = write_dataset(tmp_path / "walk.zarr")
@@ -78,6 +79,7 @@ def test_a_compiled_run_learns_the_same(tmp_path):
     assert all(norm.kernels != NormKernels() for norm in norms)
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 def test_compiled_norms_in_threads_of_rows(tmp_path):
     policy = make_trainer(tmp_path, write_dataset(tmp_path / "walk.zarr")).state.policy

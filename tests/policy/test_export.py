@@ -289,7 +289,7 @@ def test_low_precision_is_near_the_policy_and_says_how_near(tmp_path, runtime):
     assert normalised_difference(policy, ours, exported.predict(observation, noise=noise)) < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_compiled_code_gives_the_chunks_of_its_policy_and_is_loaded_by_name_alone(tmp_path):
     policy, folder = make_policy(SolverConfig("ddim", steps=1)), tmp_path / "compiled"
     export_policy(policy, "aotinductor", folder, batch_sizes=[2])

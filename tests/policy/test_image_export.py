@@ -48,7 +48,7 @@ def test_an_exported_image_policy_gives_the_same_chunks(kind, runtime, tmp_path)
     check(policy, runtime, tmp_path / "export")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_backbones_by_name_are_exported_too(name, runtime, tmp_path):

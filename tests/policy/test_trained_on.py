@@ -54,6 +54,7 @@ def test_a_resumed_run_says_it_too(run):
     assert trained_on(load_policy(run).features) == KNOWN
 
 
+@pytest.mark.heavy
 def test_an_export_says_it_too(run, tmp_path):
     export_policy(load_policy(run), "onnx", tmp_path / "onnx", batch_sizes=[1])
     assert trained_on(load_exported(tmp_path / "onnx").features) == KNOWN

@@ -132,7 +132,7 @@ def test_another_seed_gives_other_weights(tmp_path, dataset):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_run_killed_while_it_writes_always_resumes(tmp_path, dataset):
     kills = 30
     script = Path(__file__).parent / "kill_runs.py"
