@@ -1,6 +1,6 @@
 """Simulators, experts that act in them, and evaluation.
 
-Importing this room imports no simulator; it registers what datasets of the simulators need.
+Importing this package imports no simulator; it registers what datasets of the simulators need.
 """
 
 import dipole.envs.pusht_scene  # noqa: F401  registers how the state is drawn

@@ -1,6 +1,6 @@
 """Policies: observation in, action chunk out.
 
-Importing this room does not import torch; its policies do, when they are first asked for.
+Importing this package does not import torch; its policies do, when they are first asked for.
 """
 
 from typing import TYPE_CHECKING, Any

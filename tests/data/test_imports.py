@@ -16,7 +16,7 @@ ROWS = (
     {"export", "inspection"},
     {"view"},
 )
-RANK = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+RANK = {layer: row for row, layers in enumerate(ROWS) for layer in layers}
 
 
 def modules():
@@ -48,21 +48,21 @@ def _at_import(node):
 FILES = dict(modules())
 
 
-def room(name):
+def layer(name):
     return name.split(".")[2] if name.count(".") > 1 else ""
 
 
-@pytest.mark.parametrize("name", sorted(name for name in FILES if room(name)))
+@pytest.mark.parametrize("name", sorted(name for name in FILES if layer(name)))
 def test_a_file_imports_from_its_own_folder_and_from_lower_ones(name):
     above = {"dipole.policy", "dipole.envs", "dipole.deploy", "dipole.apps", "dipole.benchmarks"}
     for other in imported(FILES[name]):
         assert not any(other.startswith(place) for place in above), other
-        if other in FILES and room(other) != room(name):
-            assert RANK[room(other)] < RANK[room(name)], f"{name} imports {other}"
+        if other in FILES and layer(other) != layer(name):
+            assert RANK[layer(other)] < RANK[layer(name)], f"{name} imports {other}"
 
 
 def test_every_folder_has_its_row():
-    folders = {room(name) for name in FILES} - {""}
+    folders = {layer(name) for name in FILES} - {""}
     assert folders == set(RANK)
     assert len([entry for entry in DATA.iterdir() if entry.name != "__pycache__"]) <= 12
 

@@ -67,8 +67,8 @@ def wheel(tmp_path_factory):
     """Built from a copy, so that no build folder is left in the repository."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     code = shutil.ignore_patterns("__pycache__", "demos", "build", "*.egg-info")
-    for room in ("client", "data", "deploy", "policy"):
-        shutil.copytree(ROOT / room, source / room, ignore=code)
+    for package in ("client", "data", "deploy", "policy"):
+        shutil.copytree(ROOT / package, source / package, ignore=code)
     shutil.copy(ROOT / "pyproject.toml", source)
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(folder)]
     run(sys.executable, "-m", "pip", "wheel", *options, str(source / "client"))
