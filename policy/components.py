@@ -19,8 +19,8 @@ HEADS: Registry[Callable[..., Any]] = Registry("head")
 def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given: Any) -> T:
     """The component that `config["name"]` names, with the config's other entries as options.
 
-    given: what the caller provides (features, dimensions). Raises ConfigError for an unknown name or
-    option, naming the nearest known one.
+    given: what the caller provides (features, dimensions). Raises ConfigError for an unknown name
+    or option, naming the nearest known one.
     """
     options = {key: value for key, value in config.items() if key != "name"}
     if "name" not in config:
