@@ -5,6 +5,7 @@ objects are never loaded, because that would execute what the file says.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ class NpzSource(SourceWarnings):
         self._places: dict[str, str] = {}
         frames: dict[str, FrameSchema] = {}
         left_out: dict[str, str] = {}
-        with NpzFile(self._files[0]) as first:
+        with closing(NpzFile(self._files[0])) as first:
             for name, array in first.arrays.items():
                 key = _key(name)
                 if key in COUNTED:

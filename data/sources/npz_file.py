@@ -8,7 +8,6 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -60,17 +59,6 @@ class NpzFile:
 
     def close(self) -> None:
         self._zip.close()
-
-    def __enter__(self) -> "NpzFile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop); raises DataError where they are damaged or not there."""
