@@ -25,7 +25,7 @@ from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
 from dipole.deploy.evaluation.latency import HZ, LIMITS, evaluate_delayed
 from dipole.deploy.safety.limits import Limits
 from dipole.envs.metrics import mean_interval
-from dipole.policy.runnable import Runnable, load_runnable
+from dipole.policy.runtimes.runnable import Runnable, load_runnable
 
 MERGERS = ("switch", "cross_fade", "ensemble", "rtc")
 DELAYS = (0, 1, 2, 4, 8)

@@ -44,10 +44,10 @@ from dipole.benchmarks.gpu_timing import (
     wait,
 )
 from dipole.policy import Policy
-from dipole.policy.denoisers import products
-from dipole.policy.export import captured_policy
+from dipole.policy.denoisers.cpu_unet import products
+from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
+from dipole.policy.runtimes.export import captured_policy
 from dipole.policy.training import EMA, TrainConfig
-from dipole.policy.training.compiled import compile_norms
 from dipole.policy.training.optimizer import make_optimizer
 
 STEP_WAYS = (

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from gym_pusht.envs.pusht import PushTEnv as GymPushT
 
-from dipole.envs.pusht import PushT
+from dipole.envs.pusht.environment import PushT
 
 Actions = np.ndarray  # [steps, 2]
 Replay = Callable[[int, Actions], None]

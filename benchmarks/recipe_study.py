@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.envs import evaluate
-from dipole.policy.runnable import load_runnable
+from dipole.policy.runtimes.runnable import load_runnable
 
 BASE = ["task=pusht_state", "policy=unet_small", "train.threads=1"]
 VARIANTS = {

@@ -19,7 +19,7 @@ import torch
 from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
 from dipole.envs import evaluate
 from dipole.policy.checkpoint import find_checkpoint
-from dipole.policy.runnable import load_runnable
+from dipole.policy.runtimes.runnable import load_runnable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,9 +17,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dipole.policy.guidance import Guidance, prefix_weights
-from dipole.policy.schedules import ScheduleConfig, cumulative_alphas
-from dipole.policy.solvers import Known, SolverConfig, SolverStep, denoise, solver_table
+from dipole.policy.diffusion.guidance import Guidance, prefix_weights
+from dipole.policy.diffusion.schedules import ScheduleConfig, cumulative_alphas
+from dipole.policy.diffusion.solvers import Known, SolverConfig, SolverStep, denoise, solver_table
 
 HORIZON, DELAY, LEFT = 16, 4, 12
 HEIGHT, SPREAD = 0.5, 0.1

@@ -19,7 +19,9 @@ MODULES = {
         "__init__ column_transform conversion number_columns rotation rotation_arrays "
         "rotation_columns"
     ),
-    "policy": "__init__ guidance history",
+    "policy": "__init__",
+    "policy.diffusion": "__init__ guidance",
+    "policy.execution": "__init__ history",
     "deploy": "__init__ types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
     "deploy.inference": "__init__ base process remote virtual worker",

@@ -3,8 +3,8 @@
 Importing this package imports no simulator; it registers what datasets of the simulators need.
 """
 
-import dipole.envs.pusht_scene  # noqa: F401  registers how the state is drawn
-from dipole.envs.pusht_geometry import pusht_keypoints
+import dipole.envs.pusht.scene  # noqa: F401  registers how the state is drawn
+from dipole.envs.pusht.geometry import pusht_keypoints
 from dipole.envs.registry import ENVIRONMENTS, environment_version, make_env
 
 # After its own module, and not lazily: the function shares its name with the file it is in, and the

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dipole.envs.evaluation import EpisodeResult
-from dipole.envs.picture import Moment
+from dipole.envs.media.picture import Moment
+from dipole.envs.media.video import Recording
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn
-from dipole.envs.video import Recording
-from dipole.policy.executor import Executor, NotFiniteError
+from dipole.policy.execution.executor import Executor, NotFiniteError
 
 PICTURED_EPISODES = 4
 PICTURED_TURNS = (0, 4)  # the picture shows a filmed episode before its first and its fifth chunk

@@ -68,9 +68,9 @@ def evaluate(
     simulator's, RolloutError where a simulator fails.
     """
     from dipole.envs.episodes import EpisodeRun
-    from dipole.envs.filming import Filming
-    from dipole.policy.executor import Executor
-    from dipole.policy.threads import one_thread_each
+    from dipole.envs.media.filming import Filming
+    from dipole.policy.core.threads import one_thread_each
+    from dipole.policy.execution.executor import Executor
 
     _at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     _at_least(0, seed=seed, workers=workers, video_episodes=video_episodes)
@@ -163,8 +163,8 @@ def _illustrate(
     evaluation: Evaluation, run: "EpisodeRun", make: EnvironmentFactory, picture: bool
 ) -> None:
     """Add recordings and picture; an environment has to say where in the scene its actions lie."""
-    from dipole.envs.looks import looks_picture
-    from dipole.envs.picture import action_projection, chunk_picture
+    from dipole.envs.media.picture import action_projection, chunk_picture
+    from dipole.envs.media.saliency import looks_picture
 
     environment = make()
     try:

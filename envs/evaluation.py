@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dipole.envs.media.video import Recording, appearing_whole, video_grid, write_png, write_video
 from dipole.envs.metrics import mean_interval, wilson_interval
-from dipole.envs.video import Recording, appearing_whole, video_grid, write_png, write_video
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def _pusht(**options: Any) -> "gymnasium.Env[Any, Any]":
     import inspect
 
     from dipole.data.core.registry import nearest
-    from dipole.envs.pusht import PushT
+    from dipole.envs.pusht.environment import PushT
 
     known = list(inspect.signature(PushT).parameters)
     for option in options:

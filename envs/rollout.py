@@ -22,7 +22,7 @@ import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.envs.video import PackedFrame, film_frame, pack_frame
+from dipole.envs.media.video import PackedFrame, film_frame, pack_frame
 
 Environment = gymnasium.Env[Any, Any]
 EnvironmentFactory = Callable[[], Environment]

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from dipole.data import Feature, Features, Statistics, WindowSpec
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
-from dipole.policy.components import ENCODERS, HEADS, build
+from dipole.policy.core.components import ENCODERS, HEADS, build
+from dipole.policy.core.named import NamedModules
+from dipole.policy.diffusion.noise import Generators
+from dipole.policy.diffusion.solvers import Known, SolverConfig
 from dipole.policy.held import HeldActions
-from dipole.policy.named import NamedModules
-from dipole.policy.noise import Generators
 from dipole.policy.normalizer import Normalizer, over_pixels
 from dipole.policy.observations import as_array, checked_observation, errors_naming
-from dipole.policy.solvers import Known, SolverConfig
 
 Batch = Mapping[str, Any]
 
@@ -224,9 +224,9 @@ class Policy(nn.Module):
         return replace(known, values=values, mask=weights)
 
     def looks(self, observation: Mapping[str, Any]) -> dict[str, Any]:
-        """What the policy looks at, by camera: see `dipole.policy.encoders.looks`. Nothing for
-        policies without cameras. observation: of one row, {name: [To, *shape]}."""
-        from dipole.policy.encoders.looks import looks
+        """What the policy looks at, by camera: see `encoders.cameras.saliency`. Empty for a policy
+        without cameras. observation: of one row, {name: [To, *shape]}."""
+        from dipole.policy.encoders.cameras.saliency import looks
 
         if not isinstance(self.encoder, encoders.ImageEncoder):
             return {}

@@ -31,8 +31,8 @@ class ExportConfig:
 def export_checkpoint(config: Config) -> Outcome:
     """Write the artefact, print where it is and how near to the policy it comes."""
     from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
-    from dipole.policy.export import export_policy
-    from dipole.policy.runnable import set_solver
+    from dipole.policy.runtimes.export import export_policy
+    from dipole.policy.runtimes.runnable import set_solver
     from dipole.policy.runtimes.runtime import require
 
     from_mapping(ExportConfig, {k: v for k, v in config.items() if k != "overrides"}, "")

@@ -117,9 +117,9 @@ def _by_expert(
 ) -> Iterator["Demonstration"]:
     from dipole.data.recording.record import successful
     from dipole.envs.experts import EXPERTS
+    from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import demonstrations
-    from dipole.envs.experts.disturbance import DisturbanceSpec
-    from dipole.envs.experts.takeover import TakeoverSpec
+    from dipole.envs.experts.intervention import TakeoverSpec
     from dipole.policy.checkpoint import find_checkpoint
 
     expert = settings.expert or environment
@@ -140,7 +140,7 @@ def _by_expert(
 def _by_mouse(
     settings: RecordConfig, environment: str, options: Mapping[str, Any]
 ) -> Iterator["Demonstration"]:
-    from dipole.envs.mouse import MouseWindow, mouse_demonstrations
+    from dipole.envs.pusht.mouse import MouseWindow, mouse_demonstrations
     from dipole.envs.registry import make_env
 
     made = make_env(environment, observation=("state",), **{"render_size": 640, **options})

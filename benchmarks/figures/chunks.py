@@ -11,7 +11,7 @@ from torch import Tensor
 from dipole.benchmarks.figures.networks import STEPS, our_policy, plain_network
 from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
 from dipole.benchmarks.figures.turns import Work
-from dipole.policy.threads import Threads, fastest_threads
+from dipole.policy.core.threads import Threads, fastest_threads
 
 
 def inputs(batch: int, horizon: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -58,8 +58,8 @@ def ours(
 
 
 def _exported(policy: Any, runtime: str) -> Any:
-    from dipole.policy.export import export_policy
-    from dipole.policy.exported import load_exported
+    from dipole.policy.runtimes.export import export_policy
+    from dipole.policy.runtimes.exported import load_exported
 
     folder = tempfile.TemporaryDirectory(prefix="dipole_bench_")
     export_policy(policy, runtime, Path(folder.name) / runtime)

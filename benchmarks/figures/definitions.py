@@ -15,10 +15,10 @@ from dipole.benchmarks.figures.networks import (
     training_flops,
 )
 from dipole.benchmarks.figures.turns import Contestant
+from dipole.policy.denoisers.cpu_unet.compiled import has_compiler
 from dipole.policy.runtimes import RUNTIMES
 from dipole.policy.runtimes.runtime import is_installed
-from dipole.policy.training.compiled import has_compiler
-from dipole.policy.training.precision import multiplies_bf16
+from dipole.policy.training.hardware.precision import multiplies_bf16
 
 Limits = Mapping[str, Any]
 # How OpenMP's threads wait: as torch has them wait, and `dipole train`; and as in all our other

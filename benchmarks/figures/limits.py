@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dipole.policy.training.precision import multiplies_bf16
+from dipole.policy.training.hardware.precision import multiplies_bf16
 
 SIZE = 1024  # of the matrices: all three fit into a core's share of cache
 FLOATS = 2**26  # 256 MiB, far more than any cache

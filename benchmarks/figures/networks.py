@@ -8,8 +8,8 @@ from torch import nn
 from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.denoisers.published import from_published
-from dipole.policy.solvers import SolverConfig
+from dipole.policy.denoisers.checkpoint_conversion import from_published
+from dipole.policy.diffusion.solvers import SolverConfig
 
 # Push-T from its keypoints, as in configs/policy and configs/task.
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import torch
 from dipole.benchmarks.figures.networks import STEPS, our_policy, plain_network
 from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
 from dipole.benchmarks.figures.turns import Work
-from dipole.policy.threads import Threads, fastest_threads
+from dipole.policy.core.threads import Threads, fastest_threads
 
 EXECUTED = slice(1, 9)  # of a chunk of 16, with two observations
 
@@ -21,7 +21,7 @@ def gym_steps(kind: str, steps: int) -> tuple[Work, dict[str, Any]]:
 
 
 def our_steps(observation: tuple[str, ...], steps: int) -> tuple[Work, dict[str, Any]]:
-    from dipole.envs.pusht import PushT
+    from dipole.envs.pusht.environment import PushT
 
     return _replay(PushT(observation=observation), steps)
 
@@ -44,7 +44,7 @@ def plain_evaluation(
     all, whichever is faster."""
     from gym_pusht.envs.pusht import PushTEnv
 
-    from dipole.envs.pusht_geometry import pusht_keypoints
+    from dipole.envs.pusht.geometry import pusht_keypoints
 
     model = plain_network(network).eval().requires_grad_(False)
     scheduler, env = plain_scheduler(STEPS), PushTEnv(obs_type="state")
@@ -83,7 +83,7 @@ def our_evaluation(
     from dipole.benchmarks.figures.chunks import _exported
     from dipole.data import Statistics
     from dipole.envs import evaluate
-    from dipole.policy.threads import use_fastest_threads
+    from dipole.policy.core.threads import use_fastest_threads
 
     policy: Any = our_policy(network).eval().requires_grad_(False)
     table = Statistics.of(np.array([[0.0, 0.0], [512.0, 512.0]]))

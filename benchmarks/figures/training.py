@@ -8,12 +8,12 @@ import torch.nn.functional as F
 
 from dipole.benchmarks.figures.networks import our_policy, plain_network
 from dipole.benchmarks.figures.turns import Work
-from dipole.policy.threads import Threads, fastest_threads
+from dipole.policy.core.threads import Threads, fastest_threads
+from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
 from dipole.policy.training import EMA, TrainConfig
-from dipole.policy.training.compiled import compile_norms
-from dipole.policy.training.memory import keep_freed_memory
+from dipole.policy.training.hardware.memory import keep_freed_memory
+from dipole.policy.training.hardware.threaded_batch import rows_in_threads, thread_choices
 from dipole.policy.training.optimizer import make_optimizer
-from dipole.policy.training.row_threads import rows_in_threads, thread_choices
 
 
 def plain_step(network: str, batch: int, threads: int, bf16: bool = False, steps: int = 1) -> Any:

@@ -23,7 +23,7 @@ from dipole.deploy.chunks.prefix import known_prefix
 from dipole.deploy.robots.action_math import interpolate, weighted_mean
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.types import Floats, KnownActions
-from dipole.policy.guidance import Guidance, prefix_weights
+from dipole.policy.diffusion.guidance import Guidance, prefix_weights
 
 
 class Merger(ABC):

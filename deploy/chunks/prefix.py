@@ -5,7 +5,7 @@ nothing is known.
 
     values      [H, A]  in the robot's units: the last To - 1 actions and what is left of the plan
     weights     [H]     how much each of them holds, 0 to 1
-    form        which guidance: its place in dipole.policy.guidance.FORMS
+    form        which guidance: its place in dipole.policy.diffusion.guidance.FORMS
     clip        the largest guidance weight; 0: the solver's own
     data_scale  see Guidance
 
@@ -20,7 +20,7 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.types import Floats, KnownActions
-from dipole.policy.guidance import FORMS, Guidance, prefix_weights
+from dipole.policy.diffusion.guidance import FORMS, Guidance, prefix_weights
 
 
 def known_prefix(

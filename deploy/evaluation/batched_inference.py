@@ -22,7 +22,7 @@ import torch
 from dipole.deploy.inference.base import Compute
 from dipole.deploy.inference.torch_policy import as_known, unknown
 from dipole.deploy.types import Arrays, KnownActions, Ticket
-from dipole.policy.executor import ChunkPolicy, predict_group
+from dipole.policy.execution.executor import ChunkPolicy, predict_group
 
 
 @dataclass

@@ -11,10 +11,10 @@ from dipole.envs import Evaluation, evaluate
 from dipole.envs.rate import check_rate
 from dipole.envs.registry import ENVIRONMENTS, make_env
 from dipole.policy.checkpoint import find_checkpoint, read_config
-from dipole.policy.device import choose_device
-from dipole.policy.exported import is_export, read_schema
+from dipole.policy.core.device import choose_device
 from dipole.policy.policy import Policy
-from dipole.policy.runnable import Runnable, load_runnable
+from dipole.policy.runtimes.exported import is_export, read_schema
+from dipole.policy.runtimes.runnable import Runnable, load_runnable
 
 Config = Mapping[str, Any]
 MOST_CHUNKS, GROUP = 40, 16  # of an episode of usual length; episodes inferred for at once

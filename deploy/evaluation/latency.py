@@ -27,8 +27,8 @@ from dipole.deploy.robots.pusht.robot import VirtualPushT
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import PolicySpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, summarize
-from dipole.envs.pusht import MAX_STEPS
-from dipole.envs.pusht_geometry import WORLD_SIZE
+from dipole.envs.pusht.environment import MAX_STEPS
+from dipole.envs.pusht.geometry import WORLD_SIZE
 from dipole.envs.registry import environment_version
 
 HZ = 10.0

@@ -10,7 +10,7 @@ from dipole.deploy.inference.torch_policy import PolicyCompute, load_compute
 from dipole.deploy.server.session import ServedPolicy
 from dipole.deploy.wire.protocol import Schema
 from dipole.policy.checkpoint import export_terms, find_checkpoint
-from dipole.policy.exported import ExportedPolicy
+from dipole.policy.runtimes.exported import ExportedPolicy
 
 WARM_UP_CALLS = 3
 

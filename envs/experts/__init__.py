@@ -23,7 +23,7 @@ EXPERTS: Registry[Expert] = Registry("expert")
 
 
 def _pusht() -> Demonstrator:
-    from dipole.envs.experts.pusht import PushTExpert
+    from dipole.envs.pusht.expert.expert import PushTExpert
 
     return PushTExpert()
 

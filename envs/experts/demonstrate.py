@@ -10,8 +10,8 @@ import gymnasium
 
 from dipole.data.recording.record import Demonstration, Demonstrator, record_episode
 from dipole.envs.experts import EXPERTS
-from dipole.envs.experts.disturbance import Disturbance, DisturbanceSpec
-from dipole.envs.experts.takeover import PolicyActs, TakeoverSpec, observed_by
+from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
+from dipole.envs.experts.intervention import PolicyActs, TakeoverSpec, observed_by
 from dipole.envs.registry import make_env
 
 

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.components import DENOISERS
 from dipole.policy.context import Context
+from dipole.policy.core.components import DENOISERS
 from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
-from dipole.policy.denoisers.temporal import (
+from dipole.policy.denoisers.cpu_unet.temporal import (
     Double,
     Film,
     Halve,

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import ConfigError
-from dipole.policy.components import ENCODERS
 from dipole.policy.context import Context
+from dipole.policy.core.components import ENCODERS
 
 
 @ENCODERS.add("state")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
-from dipole.policy.components import DENOISERS, HEADS, build
 from dipole.policy.context import Context
-from dipole.policy.noise import Generators, draw_noise
-from dipole.policy.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
-from dipole.policy.solvers import (
+from dipole.policy.core.components import DENOISERS, HEADS, build
+from dipole.policy.diffusion.noise import Generators, draw_noise
+from dipole.policy.diffusion.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
+from dipole.policy.diffusion.solvers import (
     Known,
     SolverConfig,
     SolverStep,

@@ -13,7 +13,7 @@ import torch
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
-from dipole.policy.sampling_loop import Port, SamplingLoop
+from dipole.policy.runtimes.sampling_loop import Port, SamplingLoop
 
 
 class AOTInductor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dipole.policy.runtimes.runtime import batch_size_of
-from dipole.policy.sampling_loop import SamplingLoop
+from dipole.policy.runtimes.sampling_loop import SamplingLoop
 
 NAME = "cuda_graph"
 WARM_UP = 3  # runs before the capture, in which libraries choose and allocate

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run
-from dipole.policy.sampling_loop import Port, SamplingLoop
+from dipole.policy.runtimes.sampling_loop import Port, SamplingLoop
 
 MODEL = "model.onnx"
 OPSET = 18

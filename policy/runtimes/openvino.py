@@ -10,8 +10,8 @@ import numpy as np
 
 from dipole.policy.runtimes.int8_weights import with_int8_weights
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
+from dipole.policy.runtimes.sampling_loop import BATCH, Port, SamplingLoop
 from dipole.policy.runtimes.signal_stack import kept_signal_stack
-from dipole.policy.sampling_loop import BATCH, Port, SamplingLoop
 
 MODEL = "model.xml"
 TRIALS = 4  # chunks by which the number of threads is chosen

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data.core.environ import environment_variables
-from dipole.policy.sampling_loop import (
+from dipole.policy.runtimes.sampling_loop import (
     NOISE,
     AfterSteps,
     BeforeSteps,

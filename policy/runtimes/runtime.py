@@ -9,7 +9,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry
-from dipole.policy.sampling_loop import Port, SamplingLoop
+from dipole.policy.runtimes.sampling_loop import Port, SamplingLoop
 
 # Arrays in the order of the inputs, all of one batch size -> the chunk [B, H, A].
 Run = Callable[[Sequence[np.ndarray]], np.ndarray]

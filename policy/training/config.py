@@ -8,7 +8,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.memory import read_bytes
 from dipole.data.core.registry import nearest
-from dipole.policy.training.settings import PRECISIONS
+from dipole.policy.training.hardware.process_settings import PRECISIONS
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.files import flush
+from dipole.policy.core.files import flush
 
 
 class RunLog:

@@ -20,14 +20,14 @@ from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.data.core.units import units_text
 from dipole.data.loading.task_data import TaskData
 from dipole.policy.checkpoint import checkpoints_of, read_config
-from dipole.policy.device import choose_device
-from dipole.policy.encoders.pretrained import with_architecture
-from dipole.policy.files import write_json
+from dipole.policy.core.device import choose_device
+from dipole.policy.core.files import write_json
+from dipole.policy.encoders.cameras.pretrained import with_architecture
 from dipole.policy.policy import Policy, PolicyConfig
 from dipole.policy.training.config import TrainConfig
+from dipole.policy.training.hardware.precision import precision_note, use_autocast
 from dipole.policy.training.loop import Evaluate, Trainer
 from dipole.policy.training.optimizer import learning_rate
-from dipole.policy.training.precision import precision_note, use_autocast
 from dipole.policy.training.result import TrainResult
 from dipole.policy.training.run_folder import (
     RUN_FILE,

@@ -16,6 +16,7 @@ from dipole.policy.checkpoint import (
     read_training,
     save_checkpoint,
 )
+from dipole.policy.checkpoint.weights import load_tensors, stored_tensors
 from dipole.policy.policy import Policy
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.ema import EMA
@@ -24,7 +25,6 @@ from dipole.policy.training.optimizer import (
     make_optimizer,
     optimizer_tensors,
 )
-from dipole.policy.weights import load_tensors, stored_tensors
 
 
 @dataclass

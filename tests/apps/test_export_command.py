@@ -8,9 +8,10 @@ import torch
 
 from dipole.apps.main import main
 from dipole.data import ConfigError, EpisodeWriter
-from dipole.policy import Policy, runnable
-from dipole.policy.exported import load_exported
-from dipole.policy.solvers import Known
+from dipole.policy import Policy
+from dipole.policy.diffusion.solvers import Known
+from dipole.policy.runtimes import runnable
+from dipole.policy.runtimes.exported import load_exported
 
 
 @pytest.fixture(scope="module")

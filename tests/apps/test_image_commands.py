@@ -8,7 +8,7 @@ import torch
 
 from dipole.apps.main import main
 from dipole.data import EpisodeWriter
-from dipole.envs.pusht import PushT
+from dipole.envs.pusht.environment import PushT
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_tensors
 

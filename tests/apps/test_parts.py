@@ -13,7 +13,7 @@ from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.server.load import load_served
 from dipole.policy.checkpoint import load_policy
-from dipole.policy.runnable import load_runnable
+from dipole.policy.runtimes.runnable import load_runnable
 
 TASK = """
 name: pushes

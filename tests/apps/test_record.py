@@ -50,8 +50,8 @@ def test_what_cannot_be_recorded_is_answered(words, code, said, tmp_path, monkey
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_expert_s_dataset_is_the_same_for_any_number_of_workers(tmp_path, workers, capsys):
     pytest.importorskip("gym_pusht")
+    from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import demonstrate
-    from dipole.envs.experts.disturbance import DisturbanceSpec
 
     path = tmp_path / "expert.zarr.zip"
     words = ["expert=pusht", "episodes=2", "seed=1000003", f"workers={workers}", f"output={path}"]

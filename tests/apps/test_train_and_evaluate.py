@@ -11,7 +11,7 @@ from PIL import Image
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
-from dipole.policy.training import precision
+from dipole.policy.training.hardware import precision
 from dipole.policy.training.logs import read_log
 from dipole.policy.training.run_folder import resumed_run_folder
 
@@ -303,7 +303,7 @@ def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):
 
 def test_an_expert_takes_over_from_a_policy_and_only_its_part_is_recorded(run, tmp_path):
     from dipole.envs import make_env
-    from dipole.envs.experts.takeover import PolicyActs, TakeoverSpec
+    from dipole.envs.experts.intervention import PolicyActs, TakeoverSpec
 
     path = tmp_path / "takeover.zarr.zip"
     words = ["expert=pusht", "episodes=1", "seed=1000004", "takeover_steps=30", f"takeover={run}"]

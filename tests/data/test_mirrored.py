@@ -10,8 +10,8 @@ from dipole.data import DataError, EpisodeStore, EpisodeWriter
 from dipole.data.convert import conversion_identity
 from dipole.data.sources.combine.mirrored import mirrored
 from dipole.data.sources.registry import open_source
-from dipole.envs.pusht import PushT
-from dipole.envs.pusht_geometry import (
+from dipole.envs.pusht.environment import PushT
+from dipole.envs.pusht.geometry import (
     GOAL_POSE,
     mirrored_image,
     mirrored_points,

@@ -277,7 +277,7 @@ def test_the_command_draws_the_scene_of_the_datasets_environment(tmp_path, monke
 
 def test_push_t_is_drawn_by_its_own_geometry():
     import dipole.envs  # noqa: F401
-    from dipole.envs.pusht_geometry import GOAL_POSE, OUTLINE, to_world
+    from dipole.envs.pusht.geometry import GOAL_POSE, OUTLINE, to_world
 
     goal = SCENES["pusht"].shapes[0]
     assert np.array_equal(goal.points, to_world(GOAL_POSE, OUTLINE))

@@ -15,7 +15,7 @@ from dipole.deploy import ControlLoop, Limits, LoopConfig, VirtualClock
 from dipole.deploy.inference.torch_policy import PolicyCompute, spec_of
 from dipole.deploy.inference.virtual import VirtualInference
 from dipole.deploy.robots.pusht.robot import VirtualPushT, _Layout, pusht_spec
-from dipole.envs.pusht import PushT
+from dipole.envs.pusht.environment import PushT
 from dipole.policy import Policy, PolicyConfig
 
 LIMITS = Limits((0.0,) * 2, (512.0,) * 2, (800.0,) * 2, (8000.0,) * 2)

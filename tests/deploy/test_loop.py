@@ -245,7 +245,7 @@ def test_the_report_reads_as_text_and_as_json():
 def test_without_delay_the_loop_does_exactly_what_the_executor_does(control_hz):
     torch = pytest.importorskip("torch")
     from dipole.deploy.inference.torch_policy import PolicyCompute
-    from dipole.policy.executor import Executor
+    from dipole.policy.execution.executor import Executor
 
     class Noisy:
         window = WINDOW

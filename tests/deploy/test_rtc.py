@@ -22,7 +22,7 @@ from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.types import PolicySpec, Request, Ticket
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.guidance import Guidance
+from dipole.policy.diffusion.guidance import Guidance
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 import real_processes

@@ -20,7 +20,7 @@ from dipole.deploy.robots.pusht.shared_memory import SharedSlot
 from dipole.deploy.robots.pusht.world import PushTWorld, WorldConfig
 from dipole.deploy.robots.registry import ROBOTS, import_robots, make_robot
 from dipole.deploy.types import PolicySpec
-from dipole.envs.pusht import PushT
+from dipole.envs.pusht.environment import PushT
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from real_processes import ProcessInference, wander, write_rows
@@ -143,7 +143,7 @@ def test_large_rows_are_whole_while_another_process_writes():
 def test_without_delay_the_loop_acts_in_push_t_exactly_as_evaluation_does():
     torch = pytest.importorskip("torch")
     from dipole.deploy.inference.torch_policy import PolicyCompute
-    from dipole.policy.executor import Executor
+    from dipole.policy.execution.executor import Executor
 
     class Noisy:
         window = WINDOW

@@ -66,7 +66,7 @@ def test_results_name_the_simulator_and_the_solver(reference):
 
 
 def test_the_picture_places_an_action_where_the_agent_goes(policy):
-    from dipole.envs.picture import action_projection
+    from dipole.envs.media.picture import action_projection
 
     env = make_env("pusht", observation=("agent_pos",), render_size=128)
     env.reset(seed=0)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dipole.envs.evaluate import evaluate
-from dipole.envs.filming import Filming
-from dipole.envs.video import TILE_WIDTH, Recording, film_frame, pack_frame, video_grid
+from dipole.envs.media.filming import Filming
+from dipole.envs.media.video import TILE_WIDTH, Recording, film_frame, pack_frame, video_grid
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_policy import FakePolicy
@@ -88,7 +88,7 @@ def test_an_error_of_the_encoder_is_raised_when_the_video_is_asked_for(tmp_path,
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("dipole.envs.filming.encode_video", fail)
+    monkeypatch.setattr("dipole.envs.media.filming.encode_video", fail)
     result = evaluate(FakePolicy(), TinySimulator, episodes=2, video_episodes=1, picture=False)
     with pytest.raises(OSError, match="no space left"):
         result.save(tmp_path)

@@ -10,10 +10,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "policy"))
 from eyes_fixture import features, make_policy
 
-from dipole.envs.looks import looks_picture
-from dipole.envs.picture import Moment
-from dipole.envs.video import pack_frame
-from dipole.policy.encoders.backbone import Seen
+from dipole.envs.media.picture import Moment
+from dipole.envs.media.saliency import looks_picture
+from dipole.envs.media.video import pack_frame
+from dipole.policy.encoders.cameras.backbone import Seen
 
 
 def moment(policy) -> Moment:

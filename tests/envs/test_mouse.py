@@ -24,7 +24,7 @@ def hand(monkeypatch):
 
 @pytest.fixture
 def window(hand):
-    from dipole.envs.mouse import MouseWindow
+    from dipole.envs.pusht.mouse import MouseWindow
 
     return MouseWindow(make_env("pusht", observation=("state",), render_size=256), rate=10_000.0)
 
@@ -54,7 +54,7 @@ def test_an_episode_waits_for_the_pointer_to_touch_the_agent(window, hand, monke
 
 
 def test_an_episode_that_ends_at_the_goal_is_recorded(window, hand, monkeypatch):
-    from dipole.envs.mouse import mouse_demonstrations
+    from dipole.envs.pusht.mouse import mouse_demonstrations
 
     env, reset = window.environment, window.environment.reset
 
@@ -83,7 +83,7 @@ def test_an_episode_that_ends_at_the_goal_is_recorded(window, hand, monkeypatch)
 
 
 def test_r_starts_the_episode_again_and_q_ends(window, hand, monkeypatch):
-    from dipole.envs.mouse import mouse_demonstrations
+    from dipole.envs.pusht.mouse import mouse_demonstrations
 
     resets, reset = [], window.reset
 

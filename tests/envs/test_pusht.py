@@ -9,10 +9,10 @@ import pytest
 from dipole.data import EpisodeStore
 from dipole.data.core.errors import ConfigError
 from dipole.envs import environment_version, make_env, pusht_keypoints
-from dipole.envs.pusht_coverage import coverage
-from dipole.envs.pusht_drawing import Drawing
-from dipole.envs.pusht_geometry import GOAL_POSE, OUTLINE, to_block, to_world
-from dipole.envs.pusht_physics import PushWorld
+from dipole.envs.pusht.coverage import coverage
+from dipole.envs.pusht.drawing import Drawing
+from dipole.envs.pusht.geometry import GOAL_POSE, OUTLINE, to_block, to_world
+from dipole.envs.pusht.physics import PushWorld
 
 gym_pusht = pytest.importorskip("gym_pusht.envs.pusht")
 

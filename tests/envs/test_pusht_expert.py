@@ -7,17 +7,17 @@ from dipole.data import EpisodeStore, bundled
 from dipole.data.core.errors import ConfigError
 from dipole.data.recording.record import record_episode
 from dipole.envs.experts import EXPERTS
+from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.demonstrate import demonstrate, demonstrations
-from dipole.envs.experts.disturbance import Disturbance, DisturbanceSpec
-from dipole.envs.pusht_geometry import GOAL_POSE, OUTLINE
+from dipole.envs.pusht.geometry import GOAL_POSE, OUTLINE
 
 pytest.importorskip("gym_pusht")  # imports that need it follow
 shapely = pytest.importorskip("shapely")
 
-from dipole.envs.experts.pusht import point_along, velocity_after  # noqa: E402
-from dipole.envs.experts.pusht_path import CLEARANCE, ring  # noqa: E402
-from dipole.envs.experts.pusht_value import error, value  # noqa: E402
-from dipole.envs.pusht_physics import PushWorld  # noqa: E402
+from dipole.envs.pusht.expert.expert import point_along, velocity_after  # noqa: E402
+from dipole.envs.pusht.expert.path import CLEARANCE, ring  # noqa: E402
+from dipole.envs.pusht.expert.value import error, value  # noqa: E402
+from dipole.envs.pusht.physics import PushWorld  # noqa: E402
 
 
 @pytest.fixture(scope="module")

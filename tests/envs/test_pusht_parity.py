@@ -12,8 +12,8 @@ import pytest
 import shapely
 
 from dipole.envs import make_env, pusht_keypoints
-from dipole.envs.pusht_coverage import coverage
-from dipole.envs.pusht_geometry import GOAL_POSE, OUTLINE, to_world
+from dipole.envs.pusht.coverage import coverage
+from dipole.envs.pusht.geometry import GOAL_POSE, OUTLINE, to_world
 
 gym_pusht = pytest.importorskip("gym_pusht.envs.pusht")
 

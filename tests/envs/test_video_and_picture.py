@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from dipole.envs.evaluate import evaluate
-from dipole.envs.picture import Moment, action_projection, chunk_picture
-from dipole.envs.video import (
+from dipole.envs.media.picture import Moment, action_projection, chunk_picture
+from dipole.envs.media.video import (
     BORDER,
     CAPTION_HEIGHT,
     FAILED,

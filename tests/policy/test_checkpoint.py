@@ -18,7 +18,7 @@ from training_fixture import make_trainer, write_dataset
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import Checkpoint, checkpoints_of, find_checkpoint, save_checkpoint
-from dipole.policy.files import remove_leftovers, whole_folder
+from dipole.policy.core.files import remove_leftovers, whole_folder
 
 
 @pytest.fixture(scope="module")

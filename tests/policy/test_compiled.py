@@ -11,11 +11,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training_fixture import make_trainer, write_dataset
 
 from dipole.data import ConfigError
-from dipole.policy.denoisers import temporal
-from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm
-from dipole.policy.training import compiled
-from dipole.policy.training.compiled import compile_norms, has_compiler
-from dipole.policy.training.row_threads import rows_in_threads
+from dipole.policy.denoisers.cpu_unet import compiled, temporal
+from dipole.policy.denoisers.cpu_unet.compiled import compile_norms, has_compiler
+from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm
+from dipole.policy.training.hardware.threaded_batch import rows_in_threads
 
 
 def given(frames=8, rows=6, channels=16):

@@ -41,12 +41,12 @@ from dipole.deploy.safety.limits import Limits
 from dipole.envs import evaluate
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, load_policy, policy_config, save_checkpoint
-from dipole.policy.executor import Executor, NotFiniteError
-from dipole.policy.export import export_policy
-from dipole.policy.exported import load_exported
-from dipole.policy.guidance import Guidance
+from dipole.policy.diffusion.guidance import Guidance
+from dipole.policy.diffusion.solvers import Known, SolverConfig
+from dipole.policy.execution.executor import Executor, NotFiniteError
 from dipole.policy.normalizer import over_pixels
-from dipole.policy.solvers import Known, SolverConfig
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.exported import load_exported
 
 WINDOW = WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=4)
 SMALL = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}

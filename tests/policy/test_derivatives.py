@@ -6,11 +6,11 @@ import torch.nn.functional as F
 
 from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.policy.denoisers import ConditionalUnet1D
-from dipole.policy.denoisers.derivatives import any_derivatives
-from dipole.policy.denoisers.products import convolution, convolution_taps, tap_products
-from dipole.policy.denoisers.published import from_published
-from dipole.policy.denoisers.temporal import Double, Halve, TemporalConv, TemporalNorm
-from dipole.policy.training.row_threads import _Divided
+from dipole.policy.denoisers.checkpoint_conversion import from_published
+from dipole.policy.denoisers.cpu_unet.derivatives import any_derivatives
+from dipole.policy.denoisers.cpu_unet.products import convolution, convolution_taps, tap_products
+from dipole.policy.denoisers.cpu_unet.temporal import Double, Halve, TemporalConv, TemporalNorm
+from dipole.policy.training.hardware.threaded_batch import _Divided
 
 OPTIONS = {"down_dims": (8, 16), "n_groups": 4, "time_embed_dim": 8}
 ROWS = [3, 50]  # by taps, by fewer products

@@ -9,7 +9,7 @@ from dipole.data import WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers import ConditionalUnet1D
-from dipole.policy.executor import (
+from dipole.policy.execution.executor import (
     ActionQueue,
     Executor,
     NotFiniteError,

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from dipole.data import CheckpointError, ConfigError, Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers import ConditionalUnet1D
-from dipole.policy.denoisers.plain import plain
-from dipole.policy.export import ParityError, export_policy
-from dipole.policy.exported import load_exported
+from dipole.policy.denoisers.export_layers import plain
+from dipole.policy.diffusion.solvers import SolverConfig, denoise
 from dipole.policy.runtimes import RUNTIMES, Onnx
 from dipole.policy.runtimes import openvino as openvino_runtime
+from dipole.policy.runtimes.export import ParityError, export_policy
+from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.int8_weights import quantised
+from dipole.policy.runtimes.sampling_loop import SamplingLoop
 from dipole.policy.runtimes.signal_stack import signal_stack
-from dipole.policy.sampling_loop import SamplingLoop
-from dipole.policy.solvers import SolverConfig, denoise
 
 DDIM = SolverConfig("ddim", steps=3)
 DDPM = SolverConfig("ddpm", steps=3)

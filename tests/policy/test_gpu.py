@@ -22,14 +22,14 @@ from training_fixture import make_trainer, write_dataset
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.denoisers.temporal import NormKernels, TemporalNorm
-from dipole.policy.export import ParityError, captured_policy
+from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
+from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm
+from dipole.policy.diffusion.solvers import SolverConfig
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
-from dipole.policy.sampling_loop import SamplingLoop
-from dipole.policy.solvers import SolverConfig
+from dipole.policy.runtimes.export import ParityError, captured_policy
+from dipole.policy.runtimes.sampling_loop import SamplingLoop
 from dipole.policy.training import TrainConfig, Trainer, TrainState, state
-from dipole.policy.training.compiled import compile_norms
 
 FEATURES = Features(
     {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
@@ -192,7 +192,9 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
     assert found.inpaints, "the policy goes on doing what a graph cannot"
     with torch.no_grad():
         policy.head.denoiser.final[1].bias += 1
-    monkeypatch.setattr("dipole.policy.export.SamplingLoop", lambda _: SamplingLoop(make_policy()))
+    monkeypatch.setattr(
+        "dipole.policy.runtimes.export.SamplingLoop", lambda _: SamplingLoop(make_policy())
+    )
     with pytest.raises(ParityError, match="cuda_graph export differs"):
         captured_policy(policy, 2)
 

@@ -6,9 +6,9 @@ import torch
 
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.guidance import Guidance, prefix_weights
-from dipole.policy.schedules import ScheduleConfig, cumulative_alphas
-from dipole.policy.solvers import (
+from dipole.policy.diffusion.guidance import Guidance, prefix_weights
+from dipole.policy.diffusion.schedules import ScheduleConfig, cumulative_alphas
+from dipole.policy.diffusion.solvers import (
     Known,
     SolverConfig,
     SolverStep,

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.export import export_policy
-from dipole.policy.exported import load_exported
+from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed
-from dipole.policy.solvers import SolverConfig
 
 SMALL = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
 MOVE = np.sin(np.linspace(0, 20, 400))

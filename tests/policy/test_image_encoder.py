@@ -12,12 +12,12 @@ from eyes_fixture import TINY_RESNET, features, make_policy
 from dipole.apps.compose import compose
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.encoders.augment import Augmentation
-from dipole.policy.encoders.backbone import Seen
-from dipole.policy.encoders.eye import Eye
-from dipole.policy.encoders.readouts import SpatialSoftmax
-from dipole.policy.encoders.resnet import ResNet
-from dipole.policy.encoders.views import View, ViewConfig
+from dipole.policy.encoders.cameras.augment import Augmentation
+from dipole.policy.encoders.cameras.backbone import Seen
+from dipole.policy.encoders.cameras.camera_encoder import Eye
+from dipole.policy.encoders.cameras.pooling import SpatialSoftmax
+from dipole.policy.encoders.cameras.resnet import ResNet
+from dipole.policy.encoders.cameras.views import View, ViewConfig
 
 
 def n_parameters(module) -> int:

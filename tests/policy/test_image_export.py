@@ -10,11 +10,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import features, make_policy
 from test_pretrained import ARCHITECTURES
 
-from dipole.policy.encoders.resize import resize, resizing_weights
-from dipole.policy.export import export_policy
-from dipole.policy.exported import load_exported
+from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.encoders.cameras.resize import resize, resizing_weights
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed
-from dipole.policy.solvers import SolverConfig
 
 RUNTIMES = [name for name in ("openvino", "onnx") if is_installed(name)]
 CAMERAS = {"front": (40, 48), "wrist": (16, 24)}

@@ -11,8 +11,9 @@ from eyes_fixture import SMALL_UNET, WINDOW, features, make_policy
 
 from dipole.data import Feature, Features, Statistics
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.denoisers import ConditionalUnet1D, products
-from dipole.policy.denoisers.products import convolution
+from dipole.policy.denoisers import ConditionalUnet1D
+from dipole.policy.denoisers.cpu_unet import products
+from dipole.policy.denoisers.cpu_unet.products import convolution
 from dipole.policy.denoisers.unet1d import StepEmbedding
 
 PRECISIONS = [(torch.bfloat16, 0.05), (torch.float64, 1e-4)]

@@ -14,7 +14,7 @@ from eyes_fixture import SMALL_UNET, WINDOW, features, make_policy
 
 from dipole.data import Feature, Features
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.named import NamedModules, feature_name, module_key
+from dipole.policy.core.named import NamedModules, feature_name, module_key
 
 NAMES = ["observation.state", "type", "values", "keys", "update", "training", "half", "state", "_"]
 names = st.one_of(st.text(min_size=1, max_size=8), st.text("_.dotfeature", min_size=1, max_size=12))

@@ -11,10 +11,10 @@ from eyes_fixture import features, make_policy
 
 from dipole.data import ConfigError
 from dipole.data.loading.features import Features
-from dipole.policy.export import export_policy
-from dipole.policy.exported import load_exported
+from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed
-from dipole.policy.solvers import SolverConfig
 
 RUNTIMES = [name for name in ("openvino", "onnx") if is_installed(name)]
 CAMERAS = {"front": (32, 32), "wrist": (16, 24)}

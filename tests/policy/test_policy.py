@@ -8,7 +8,7 @@ import torch
 
 from dipole.data import ConfigError, Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.solvers import Known, SolverConfig
+from dipole.policy.diffusion.solvers import Known, SolverConfig
 
 FEATURES = Features(
     observation={"agent_pos": Feature((2,)), "keypoint": Feature((9, 2))},

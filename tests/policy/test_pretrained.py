@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import features, make_policy
 
 from dipole.data import ConfigError
-from dipole.policy.encoders.pretrained import FAMILIES, with_architecture
+from dipole.policy.encoders.cameras.pretrained import FAMILIES, with_architecture
 from dipole.policy.training import EMA, EMAConfig, TrainConfig
 from dipole.policy.training.optimizer import make_optimizer, set_learning_rate
 

@@ -9,9 +9,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from training_fixture import make_trainer, write_dataset
 
-from dipole.policy.threads import Threads
-from dipole.policy.training import TrainConfig, processor
-from dipole.policy.training.processor import CHANGED, Processor
+from dipole.policy.core.threads import Threads
+from dipole.policy.training import TrainConfig
+from dipole.policy.training.hardware import thread_tuner as processor
+from dipole.policy.training.hardware.thread_tuner import CHANGED, Processor
 
 TWO, ROWS = Threads(2), Threads(1, rows=2)
 

@@ -5,7 +5,7 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.training.row_threads import LEAST_ROWS, is_divisible, rows_in_threads
+from dipole.policy.training.hardware.threaded_batch import LEAST_ROWS, is_divisible, rows_in_threads
 
 FEATURES = Features(
     {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")

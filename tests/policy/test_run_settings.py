@@ -11,11 +11,11 @@ from training_fixture import make_trainer, write_dataset
 
 from dipole.data import ConfigError
 from dipole.policy.checkpoint import checkpoints_of
-from dipole.policy.threads import Threads
+from dipole.policy.core.threads import Threads
 from dipole.policy.training import TrainConfig, TrainingDivergedError
+from dipole.policy.training.hardware.process_settings import process_settings
+from dipole.policy.training.hardware.thread_tuner import Processor
 from dipole.policy.training.logs import read_log
-from dipole.policy.training.processor import Processor
-from dipole.policy.training.settings import process_settings
 
 
 @pytest.fixture(scope="module")

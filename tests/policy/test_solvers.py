@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipole.data import ConfigError
-from dipole.policy.schedules import ScheduleConfig, add_noise, cumulative_alphas
-from dipole.policy.solvers import (
+from dipole.policy.diffusion.schedules import ScheduleConfig, add_noise, cumulative_alphas
+from dipole.policy.diffusion.solvers import (
     Known,
     SolverConfig,
     denoise,

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from dipole.policy.threads import use_fastest_threads
+from dipole.policy.core.threads import use_fastest_threads
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipole.benchmarks.figures.plain import PlainUnet1D
-from dipole.policy.denoisers import ConditionalUnet1D, products
-from dipole.policy.denoisers.products import convolution, transformed_products
-from dipole.policy.denoisers.published import from_published
-from dipole.policy.denoisers.toom_cook import transform, transform_for
+from dipole.policy.denoisers import ConditionalUnet1D
+from dipole.policy.denoisers.checkpoint_conversion import from_published
+from dipole.policy.denoisers.cpu_unet import products
+from dipole.policy.denoisers.cpu_unet.products import convolution, transformed_products
+from dipole.policy.denoisers.cpu_unet.toom_cook import transform, transform_for
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from training_fixture import make_trainer
 from dipole.data import EpisodeWriter
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_config
-from dipole.policy.export import export_policy
-from dipole.policy.exported import load_exported
-from dipole.policy.files import write_json, write_manifest
+from dipole.policy.core.files import write_json, write_manifest
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.exported import load_exported
 
 ARM = {"units": "deg", "names": ["shoulder", "elbow"]}
 

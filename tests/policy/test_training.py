@@ -23,7 +23,9 @@ from dipole.policy.checkpoint import (
     mark_best,
     read_tensors,
 )
-from dipole.policy.training import TrainConfig, TrainingDivergedError, precision
+from dipole.policy.training import TrainConfig, TrainingDivergedError
+from dipole.policy.training.hardware import precision
+from dipole.policy.training.hardware.precision import precision_note
 from dipole.policy.training.logs import read_log
 from dipole.policy.training.optimizer import (
     learning_rate,
@@ -31,7 +33,6 @@ from dipole.policy.training.optimizer import (
     make_optimizer,
     optimizer_tensors,
 )
-from dipole.policy.training.precision import precision_note
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy.context import Context
 from dipole.policy.denoisers import ConditionalUnet1D
-from dipole.policy.denoisers.published import from_published
-from dipole.policy.denoisers.temporal import (
+from dipole.policy.denoisers.checkpoint_conversion import from_published
+from dipole.policy.denoisers.cpu_unet.temporal import (
     Double,
     Halve,
     TemporalConv,

@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import features, make_policy
 
 from dipole.data import ConfigError
-from dipole.policy.encoders.augment import LUMA, Augmentation, jitter_colours
-from dipole.policy.encoders.views import View, ViewConfig
+from dipole.policy.encoders.cameras.augment import LUMA, Augmentation, jitter_colours
+from dipole.policy.encoders.cameras.views import View, ViewConfig
 
 
 def view(shape, **options):

@@ -12,9 +12,9 @@ from training_fixture import SMALL, make_trainer, write_dataset
 
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_tensors
-from dipole.policy.components import DENOISERS
+from dipole.policy.checkpoint.weights import load_tensors, parameters_without_memory, stored_tensors
+from dipole.policy.core.components import DENOISERS
 from dipole.policy.denoisers import ConditionalUnet1D
-from dipole.policy.weights import load_tensors, parameters_without_memory, stored_tensors
 
 
 class RotaryUnet(ConditionalUnet1D):

@@ -93,7 +93,7 @@ def devices() -> Iterator[tuple[str, str, str]]:
     policy = os.environ.get("OMP_WAIT_POLICY", "not set")
     remedy = "" if policy.upper() == "PASSIVE" else "export OMP_WAIT_POLICY=PASSIVE"
     yield "threads", f"torch uses {torch.get_num_threads()}; OMP_WAIT_POLICY is {policy}", remedy
-    from dipole.policy.training.precision import bf16_is_faster, multiplies_bf16
+    from dipole.policy.training.hardware.precision import bf16_is_faster, multiplies_bf16
 
     cpu = torch.device("cpu")
     found = "multiplied by the processor" if multiplies_bf16(cpu) else "not by this processor"

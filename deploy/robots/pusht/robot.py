@@ -18,7 +18,7 @@ from dipole.deploy.robots.pusht.world import PHYSICS_HZ, PushTWorld, WorldConfig
 from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
 from dipole.deploy.safety.signals import ignore_terminal_signals
 from dipole.deploy.types import Floats
-from dipole.envs.pusht import PushT
+from dipole.envs.pusht.environment import PushT
 
 START_SECONDS = 30.0
 GRACE_SECONDS = 2.0

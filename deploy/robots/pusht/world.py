@@ -15,8 +15,8 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.deploy.robots.robot import Reading
 from dipole.deploy.types import Floats
-from dipole.envs.pusht import SUCCESS_COVERAGE, PushT
-from dipole.envs.pusht_coverage import coverage
+from dipole.envs.pusht.coverage import coverage
+from dipole.envs.pusht.environment import SUCCESS_COVERAGE, PushT
 
 PHYSICS_HZ = 100.0
 

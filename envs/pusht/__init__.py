@@ -1,0 +1,1 @@
+"""Push-T: the simulator, its scene and its expert."""

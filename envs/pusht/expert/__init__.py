@@ -1,0 +1,1 @@
+"""Push-T's expert: it plans pushes and follows them."""

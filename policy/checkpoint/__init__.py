@@ -1,0 +1,35 @@
+"""Checkpoints: folders that appear whole or not at all, and whose loading executes nothing."""
+
+from dipole.policy.checkpoint.checkpoint_folder import (
+    Checkpoint,
+    best_score,
+    build_policy,
+    checkpoints_of,
+    export_terms,
+    find_checkpoint,
+    load_policy,
+    mark_best,
+    policy_config,
+    prune_checkpoints,
+    read_config,
+    read_tensors,
+    read_training,
+    save_checkpoint,
+)
+
+__all__ = [
+    "Checkpoint",
+    "best_score",
+    "build_policy",
+    "checkpoints_of",
+    "export_terms",
+    "find_checkpoint",
+    "load_policy",
+    "mark_best",
+    "policy_config",
+    "prune_checkpoints",
+    "read_config",
+    "read_tensors",
+    "read_training",
+    "save_checkpoint",
+]

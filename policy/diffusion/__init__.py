@@ -1,0 +1,1 @@
+"""Noise processes, solvers and guidance: from noise to a chunk."""

@@ -1,0 +1,1 @@
+"""Image encoders: views, backbones, pooling, tokens, missing cameras."""

@@ -1,0 +1,79 @@
+"""From a backbone's features to one vector a picture."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dipole.data.core.errors import ConfigError
+from dipole.policy.core.components import READOUTS
+from dipole.policy.encoders.cameras.backbone import Seen
+
+
+@READOUTS.add("spatial_softmax")
+class SpatialSoftmax(nn.Module):
+    """Where in the picture each of K learned features is (Finn et al., 2016): [N, 2K].
+
+    keypoints: [N, K, 2], x to the right and y down, -1 to 1 between the centres of the outermost
+    cells. Works for any resolution; positions are finer than the features' cells.
+    """
+
+    def __init__(self, channels: int, n_keypoints: int = 32) -> None:
+        super().__init__()
+        if n_keypoints < 1:
+            raise ConfigError(f"n_keypoints is {n_keypoints}: at least 1")
+        self.logits = nn.Conv2d(channels, n_keypoints, kernel_size=1)
+        self.dim = 2 * n_keypoints
+
+    def forward(self, seen: Seen) -> Tensor:
+        return self.keypoints(seen).flatten(1)
+
+    def keypoints(self, seen: Seen) -> Tensor:
+        weights = self.attention(seen)  # [N, K, h', w']
+        height, width = weights.shape[2:]
+        x = (weights.sum(2) * _grid(width, weights)).sum(2)  # [N, K]
+        y = (weights.sum(3) * _grid(height, weights)).sum(2)
+        return torch.stack([x, y], dim=2)
+
+    def attention(self, seen: Seen) -> Tensor:
+        """Of each keypoint over the picture: [N, K, h', w'], each summing to 1. Single precision:
+        a position is a small difference of large sums."""
+        logits: Tensor = self.logits(seen.features).float()
+        return logits.flatten(2).softmax(2).view_as(logits)
+
+
+def _grid(size: int, like: Tensor) -> Tensor:
+    return torch.linspace(-1, 1, size, device=like.device, dtype=like.dtype)
+
+
+@READOUTS.add("mean")
+class Mean(nn.Module):
+    """The mean over the picture: [N, C]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dim = channels
+
+    def forward(self, seen: Seen) -> Tensor:
+        return seen.features.mean((2, 3))
+
+
+@READOUTS.add("summary")
+class Summary(nn.Module):
+    """What the backbone itself says of the whole picture: [N, C]. Raises ConfigError where it has
+    no class token or pooled output."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dim = channels
+
+    def forward(self, seen: Seen) -> Tensor:
+        if seen.summary is None:
+            raise ConfigError(
+                "this backbone has no summary of its own: choose the readout mean or "
+                "spatial_softmax"
+            )
+        return seen.summary
+
+
+Readout = Callable[[Seen], Tensor]

@@ -1,0 +1,165 @@
+"""From a camera's pictures, as they are stored, to what a network sees: size, crop, augmentation.
+
+    uint8 [B, To, H, W, 3] ── resize ──> [H', W'] ── crop, at random in training ──> [h, w]
+                           ── colours, in training ──> float [B * To, 3, h, w] in [0, 1]
+
+All of it on the pictures' device. Chance is per sample: the To pictures of one window are cut and
+coloured alike, so that what moves between them moved in the world. It comes from torch's global
+generator, which training seeds anew for every step.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dipole.data.core.errors import ConfigError
+from dipole.policy.encoders.cameras.augment import Augmentation, jitter_colours
+from dipole.policy.encoders.cameras.resize import Size, resize
+
+SHARE_TO_SEE = 0.5  # of a picture, below which a crop is warned of
+MARGIN = 84 / 96  # of the resized picture's shorter side that a crop should have: the published one
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """resize: the size to bring pictures to first; crop: what of them the network sees: pixels, a
+    share of each side as a number up to 1, or None for all. A single number of pixels is a square;
+    1 is a share, all of the picture.
+    """
+
+    resize: int | tuple[int, int] | None = None
+    crop: float | tuple[int, int] | None = None
+
+    def sizes(self, shape: tuple[int, ...], camera: str) -> tuple[Size, Size]:
+        """For pictures of this shape [H, W, 3]: the size after resizing, and that of the crop.
+
+        Raises ConfigError, naming the camera, for a shape that is no colour picture's and for a
+        crop that is larger than the picture.
+        """
+        if len(shape) != 3 or shape[2] != 3:
+            raise ConfigError(
+                f"camera {camera!r} has pictures of shape {list(shape)}: height, width and 3 "
+                "colours are needed"
+            )
+        resized = _size(self.resize, camera, "resize") or (shape[0], shape[1])
+        share = self.crop if isinstance(self.crop, int | float) else None
+        if share is not None and 0 < share <= 1:
+            crop = (round(resized[0] * share), round(resized[1] * share))
+        else:
+            crop = _size(self.crop, camera, "crop") or resized
+        if crop[0] > resized[0] or crop[1] > resized[1] or min(crop) < 1:
+            raise ConfigError(
+                f"camera {camera!r}: a crop of {crop[0]} x {crop[1]} from pictures of "
+                f"{resized[0]} x {resized[1]}: make it smaller, or resize to more"
+            )
+        return resized, crop
+
+
+def _size(value: Any, camera: str, what: str) -> Size | None:
+    if value is None:
+        return None
+    both = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    pair = tuple(both)
+    if len(pair) != 2 or any(type(size) is not int or size < 1 for size in pair):
+        raise ConfigError(
+            f"camera {camera!r}: {what} is {value!r}: a number of pixels, or [height, width]"
+        )
+    return pair
+
+
+class View(nn.Module):
+    """One camera's pictures as the network sees them; in eval mode the same every time.
+
+    shape: of a picture that is given [H, W, 3]; resized: its size after that; size: height and
+    width of what comes out.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], config: ViewConfig, augmentation: Augmentation, camera: str
+    ) -> None:
+        super().__init__()
+        self.augmentation, self.shape = augmentation, shape
+        self.resized, self.size = config.sizes(shape, camera)
+        self._resizes = self.resized != tuple(shape[:2])
+        self.camera = camera
+
+    @property
+    def share(self) -> float:
+        """How much of the picture's area the crop keeps, up to 1."""
+        return self.size[0] * self.size[1] / (self.resized[0] * self.resized[1])
+
+    def describe(self) -> str:
+        """What becomes of the camera's pictures, in one line; a warning and a way out where the
+        crop leaves out the most of them."""
+        sizes = [f"{size[0]}×{size[1]}" for size in (self.shape, self.resized, self.size)]
+        line = f"camera {self.camera}: {sizes[0]}, resized to {sizes[1]}, seen {sizes[2]}"
+        if self.share >= SHARE_TO_SEE:
+            return line
+        scale = max(want / have for want, have in zip(self.size, self.shape, strict=False)) / MARGIN
+        wanted = [round(side * scale) for side in self.shape[:2]]
+        return (
+            f"{line}\nwarning: of camera {self.camera} the policy sees {self.share:.1%}, the "
+            "middle of the picture: to let it see the most of it, set "
+            f"policy.encoder.resize=[{wanted[0]},{wanted[1]}], or for this camera alone "
+            f"'policy.encoder.resize={{{self.camera}: [{wanted[0]}, {wanted[1]}]}}'"
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """pictures: uint8 [B, To, H, W, 3] -> float [B * To, 3, h, w] in [0, 1]."""
+        rows = pictures.shape[0]
+        flat = pictures.flatten(0, 1)  # [N, H, W, 3]
+        if self._resizes:
+            flat = _resize(flat, self.resized)
+        if self.training:
+            cut = _random_crop(flat, self.size, self.augmentation, rows)  # [N, 3, h, w]
+        else:
+            cut = _centre_crop(flat, self.size)
+        images = cut.float() / 255
+        return jitter_colours(images, self.augmentation, rows) if self.training else images
+
+
+def _resize(flat: Tensor, size: Size) -> Tensor:
+    """[N, H, W, 3] -> [N, h, w, 3], each new pixel an average of the old ones it covers."""
+    return resize(flat.permute(0, 3, 1, 2).float(), size).permute(0, 2, 3, 1)
+
+
+def _centre_crop(flat: Tensor, size: Size) -> Tensor:
+    """[N, H, W, 3] -> [N, 3, h, w]"""
+    top, left = ((have - want) // 2 for have, want in zip(flat.shape[1:3], size, strict=True))
+    return flat[:, top : top + size[0], left : left + size[1]].permute(0, 3, 1, 2)
+
+
+def _random_crop(flat: Tensor, size: Size, augmentation: Augmentation, rows: int) -> Tensor:
+    """[N, H, W, 3] -> [N, 3, h, w], at a place drawn for each of `rows` samples.
+
+    shift: how far beyond the picture's edge the cut may reach; the outermost pixels are repeated.
+    """
+    shift = augmentation.shift
+    offsets = []
+    for axis, want in ((1, size[0]), (2, size[1])):
+        have = flat.shape[axis]
+        if shift:
+            index = torch.arange(-shift, have + shift, device=flat.device).clamp(0, have - 1)
+            flat = flat.index_select(axis, index)
+        slack = flat.shape[axis] - want
+        if augmentation.crop:
+            offset = torch.randint(slack + 1, (rows,), device=flat.device)
+        else:
+            middle = (have - want) // 2
+            offset = middle + torch.randint(2 * shift + 1, (rows,), device=flat.device)
+        offsets.append(offset.repeat_interleave(len(flat) // rows))  # [N]
+    places = flat.unfold(1, size[0], 1).unfold(2, size[1], 1)  # a view [N, y, x, 3, h, w]
+    return places[torch.arange(len(flat), device=flat.device), offsets[0], offsets[1]]
+
+
+def per_camera(value: Any, cameras: list[str], what: str) -> dict[str, Any]:
+    """An option that holds for all cameras, or a table of it by camera (absent: None)."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(cameras, value)
+    for name in value:
+        if name not in cameras:
+            raise ConfigError(f"{what}: no camera {name!r}; there are {', '.join(cameras)}")
+    return {name: value.get(name) for name in cameras}

@@ -1,0 +1,189 @@
+"""From observations to actions, row by row: the receding horizon, outside the network.
+
+A row is one environment or one robot. With To = 2 observations, H = 8, Ta = 4:
+
+    frame         t-1  t  t+1 t+2 t+3 t+4 t+5 t+6
+    observations   o   o
+    chunk [H]      .   x   x   x   x   .   .   .        x: executed, indices To-1 .. To-1+Ta-1
+
+After the x have been sent the row looks again, and only then asks for another chunk. Nothing here
+is a network or keeps a clock: simulation and the real-time loop share history.py.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from dipole.data import WindowSpec
+from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.policy.diffusion.solvers import Known
+from dipole.policy.execution.history import (
+    ActionQueue,
+    Observation,
+    ObservationHistory,
+    executed_slice,
+)
+
+__all__ = [
+    "ActionQueue",
+    "ChunkPolicy",
+    "Executor",
+    "InferenceCall",
+    "NotFiniteError",
+    "ObservationHistory",
+    "executed_slice",
+    "predict_group",
+]
+
+
+ROWS = 16  # whose results do not depend on their order, see Executor
+
+
+class NotFiniteError(DipoleError):
+    """The policy predicted NaN or an infinity for a row."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(
+            f"the policy predicted actions that are not finite (row {row}): check what it "
+            "observes, and the checkpoint (did its training loss turn NaN?)"
+        )
+        self.row = row
+
+
+class ChunkPolicy(Protocol):
+    """What the executor needs of a policy."""
+
+    @property
+    def window(self) -> WindowSpec: ...
+
+    def predict(self, observation: Any, generator: Any = None) -> torch.Tensor:
+        """{name: [B, To, *shape]}, B generators -> [B, H, A] in the robot's units."""
+        ...
+
+
+@dataclass(frozen=True)
+class InferenceCall:
+    """One call of the policy: how long it took, and for how many rows it was made."""
+
+    seconds: float
+    rows: int
+
+
+class Executor:
+    """Runs a policy over rows; a chunk is asked for only where a row needs one.
+
+    A row's chunk depends on its own observations and its own seed, bit for bit, and not on the rows
+    beside it. Matrix products round differently for different batch sizes, and contacts amplify
+    that, so the policy is always called with exactly `group_size` rows, the last one repeated where
+    fewer need a chunk. It is 1 or a multiple of 16: what is left beside whole registers is computed
+    by other code and rounds differently (measured with MKL: odd numbers of rows with AVX2, all that
+    are not a multiple of 16 with AVX-512). A row's noise comes from its own generator, on the CPU
+    whatever the policy's device.
+
+    pool: threads that infer for several groups beside each other, which changes no result; for
+    policies that may be called by several threads at once.
+
+    `calls` holds the duration of every inference, results on the host included.
+    """
+
+    def __init__(
+        self,
+        policy: ChunkPolicy,
+        n_rows: int,
+        *,
+        group_size: int = 16,
+        n_action_steps: int | None = None,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
+        if group_size != 1 and (group_size < 1 or group_size % ROWS):
+            raise ConfigError(
+                f"group_size is {group_size}; it must be 1 or a multiple of {ROWS}, or a row's "
+                "actions would depend on its place in the group"
+            )
+        self.policy = policy
+        self.group_size = group_size
+        self.executed = executed_slice(policy.window, n_action_steps)
+        self.pool = pool
+        self.calls: list[InferenceCall] = []
+        self._history = ObservationHistory(n_rows, policy.window.n_obs_steps)
+        self._queue = ActionQueue(n_rows)
+        self._generators = [torch.Generator() for _ in range(n_rows)]
+
+    @property
+    def n_action_steps(self) -> int:
+        return int(self.executed.stop - self.executed.start)
+
+    def reset(self, row: int, observation: Observation, seed: int) -> None:
+        """Start the row anew: first observation {name: [*shape]}, seed of its noise."""
+        self._history.reset(row, observation)
+        self._queue.reset(row)
+        self._generators[row].manual_seed(seed)
+
+    def observe(self, row: int, observation: Observation) -> None:
+        """Add what the row sees now, {name: [*shape]}."""
+        self._history.append(row, observation)
+
+    def stacked(self, row: int) -> dict[str, np.ndarray]:
+        """What the policy would be shown for the row: {name: [To, *shape]}."""
+        return {name: value[0] for name, value in self._history.stacked([row]).items()}
+
+    def plan(self, rows: Sequence[int]) -> np.ndarray:
+        """The next actions of these rows, in their order: [len(rows), Ta, A].
+
+        Raises NotFiniteError where the policy predicts NaN or an infinity.
+        """
+        groups = [rows[i : i + self.group_size] for i in range(0, len(rows), self.group_size)]
+        if self.pool is None or len(groups) == 1:
+            return np.concatenate([self._plan_group(group) for group in groups])
+        return np.concatenate(list(self.pool.map(self._plan_group, groups)))
+
+    def act(self, rows: Sequence[int]) -> np.ndarray:
+        """The next action of each of these rows, planned where a row has none: [len(rows), A]."""
+        if hungry := [row for row in rows if not self._queue.left(row)]:
+            for row, actions in zip(hungry, self.plan(hungry), strict=True):
+                self._queue.replace(row, actions)
+        return np.stack([self._queue.pop(row) for row in rows])
+
+    def _plan_group(self, rows: Sequence[int]) -> np.ndarray:
+        observation = self._history.stacked(rows)
+        generators = [self._generators[row] for row in rows]
+        started = time.perf_counter()
+        chunk = predict_group(self.policy, observation, generators, self.group_size)
+        self.calls.append(InferenceCall(time.perf_counter() - started, len(rows)))
+        actions = chunk[:, self.executed]  # [rows, Ta, A]
+        finite = np.isfinite(actions).all(axis=(1, 2))
+        if not finite.all():
+            raise NotFiniteError(rows[int(finite.argmin())])
+        return actions
+
+
+def predict_group(
+    policy: ChunkPolicy,
+    observation: Observation,
+    generators: Sequence[torch.Generator],
+    group_size: int,
+    known: Known | None = None,
+) -> np.ndarray:
+    """The chunks [B, H, A] of B <= group_size rows, from one call with exactly group_size rows.
+
+    observation: {name: [B, To, *shape]}; known: parts of the chunks that are given, for a policy
+    that takes them. The last row is repeated; the repetitions draw their noise from a generator
+    that nobody else uses.
+    """
+    n_rows = len(generators)
+    index = np.minimum(np.arange(group_size), n_rows - 1)
+    batch = {name: torch.from_numpy(value[index]) for name, value in observation.items()}
+    padding = [torch.Generator()] * (group_size - n_rows)
+    predict: Callable[..., torch.Tensor] = policy.predict
+    if known is not None:
+        rows = replace(known, values=known.values[index], mask=known.mask[index])
+        predict = partial(predict, known=rows)
+    with torch.inference_mode(known is None or not known.needs_gradients), torch.no_grad():
+        chunk = predict(batch, generator=[*generators, *padding])  # [group_size, H, A]
+    return chunk[:n_rows].float().cpu().numpy()

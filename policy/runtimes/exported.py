@@ -1,0 +1,184 @@
+"""An exported policy: an artefact of a runtime, with the interface of `Policy`.
+
+DIR/
+    schema.json     inputs, outputs, window, features, solver, environment, and where it comes from
+    model.*         encoder, denoising loop and normalisers, in the runtime's own format
+    manifest.json   every file's size and SHA-256
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dipole.data import Features, WindowSpec
+from dipole.data.core.errors import CheckpointError, ConfigError
+from dipole.policy.core.files import check_manifest, read_json
+from dipole.policy.diffusion.noise import Generators, draw_noise
+from dipole.policy.diffusion.solvers import Known, SolverConfig
+from dipole.policy.observations import as_array, checked_observation, errors_naming, n_rows
+from dipole.policy.policy import Policy
+from dipole.policy.runtimes.runtime import Run, require
+from dipole.policy.runtimes.sampling_loop import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
+
+FORMAT = {"format": "dipole export", "version": 1}
+
+
+class ExportedPolicy:
+    """What the executor needs of a policy, run by another runtime on the CPU.
+
+    The solver is part of the artefact. The same noise gives the same chunk as the policy that was
+    exported, to 1e-4 of the normalised action's unit (measured at export: see `parity`).
+    """
+
+    device = torch.device("cpu")
+    # What it was made of, where that is at hand: for what an artefact cannot do.
+    original: Policy | None = None
+
+    def __init__(self, folder: Path, schema: Mapping[str, Any], run: Run) -> None:
+        self.folder, self.schema, self._run = folder, schema, run
+        self.features = Features.from_dict(schema["features"])
+        self.window = WindowSpec(**schema["window"])
+        self.solver = SolverConfig(**schema["solver"])
+        self.inputs = ports(schema)
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether `predict` takes known parts of a chunk: the original does, an artefact cannot."""
+        return self.original is not None and self.original.inpaints
+
+    @property
+    def optional(self) -> list[str]:
+        """What may be missing from an observation."""
+        names = [port.name for port in self.inputs]
+        return [name.removeprefix(PRESENT) for name in names if name.startswith(PRESENT)]
+
+    @property
+    def runtime(self) -> str:
+        return str(self.schema["runtime"])
+
+    def predict(
+        self,
+        observation: Mapping[str, Any],
+        generator: Generators = None,
+        *,
+        noise: Tensor | None = None,
+        fresh_noise: Tensor | None = None,
+        known: Known | None = None,
+    ) -> Tensor:
+        """An action chunk [B, H, A], in the robot's numbers, for each row of the observation.
+
+        observation: {name: [B, To, *stored_shape]}, in the robot's numbers. Noise is drawn in the
+        same order as `Policy.predict` draws it, or given: noise [B, H, A]; fresh_noise
+        [N, B, H, A], where the solver adds some. known: parts of the chunks that are given; the
+        original computes these, eagerly. Raises ConfigError for what `checked_observation` refuses,
+        as `Policy.predict` does, and for known parts where there is no original.
+        """
+        if known is not None:
+            if self.original is None:
+                raise ConfigError(
+                    f"{self.folder}: an export takes no known parts of a chunk: give the checkpoint"
+                )
+            return self.original.predict(observation, generator, noise=noise, known=known)
+        checked = checked_observation(observation, self.features, self.window, self.optional)
+        given = {NOISE: noise, FRESH_NOISE: fresh_noise}
+        rows = n_rows(checked)
+        arrays = [
+            _drawn(port, rows, generator, given[port.name])
+            if port.name in given
+            else self._observed(port, rows, checked)
+            for port in self.inputs
+        ]
+        return torch.from_numpy(self.features.action.invert(self._run(arrays)))
+
+    def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
+        """A random observation of the right shapes, in the robot's numbers."""
+        seen = {
+            port.name.removeprefix(OBSERVATION): port.example(batch_size)
+            for port in self.inputs
+            if port.name.startswith(OBSERVATION)
+        }
+        features = self.features.observation
+        return {n: torch.from_numpy(features[n].invert(v.numpy())) for n, v in seen.items()}
+
+    def warm_up(self, batch_size: int) -> None:
+        """Compile what this batch size needs, so that its first chunk takes no longer."""
+        self.predict(self.fake_observation(batch_size))
+
+    def _observed(self, port: Port, rows: int, observation: Mapping[str, Tensor]) -> np.ndarray:
+        """The array of an input that is no noise, converted; zeros for what is missing."""
+        if port.name.startswith(PRESENT):
+            return np.full(rows, port.name.removeprefix(PRESENT) in observation, np.float32)
+        name = port.name.removeprefix(OBSERVATION)
+        if name not in observation:
+            return np.zeros((rows, *map(int, port.shape[1:])), port.dtype)
+        with errors_naming(name):
+            return self.features.observation[name].apply(as_array(observation[name]))
+
+
+def _drawn(port: Port, rows: int, generator: Generators, given: Tensor | None) -> np.ndarray:
+    """Noise for an input; entries of fresh noise one after another, as the solver's steps."""
+    if given is not None:
+        return np.ascontiguousarray(as_array(given), np.float32)
+    shape = (rows, *(int(size) for size in port.shape[port.batch_axis + 1 :]))
+    if port.batch_axis == 0:
+        return draw_noise(shape, generator).numpy()
+    return torch.stack([draw_noise(shape, generator) for _ in range(int(port.shape[0]))]).numpy()
+
+
+def ports(schema: Mapping[str, Any]) -> list[Port]:
+    """The inputs that a schema lists."""
+    return [Port(**{**entry, "shape": tuple(entry["shape"])}) for entry in schema["inputs"]]
+
+
+def describe_ports(inputs: Sequence[Port]) -> list[dict[str, Any]]:
+    """As JSON: see `ports`."""
+    return [{**asdict(port), "shape": list(port.shape)} for port in inputs]
+
+
+def is_export(path: Path) -> bool:
+    return (path / "schema.json").is_file()
+
+
+def read_schema(folder: Path) -> dict[str, Any]:
+    """What an artefact says of itself. Raises CheckpointError for one of another version."""
+    schema = read_json(folder / "schema.json")
+    if {key: schema.get(key) for key in FORMAT} != FORMAT:
+        raise CheckpointError(
+            f"{folder / 'schema.json'}: {schema.get('format')!r} version "
+            f"{schema.get('version')!r}; this dipole reads {FORMAT['format']!r} version "
+            f"{FORMAT['version']}: export the checkpoint again"
+        )
+    return schema
+
+
+def load_exported(
+    path: str | Path, runtime: str | None = None, threads: int | None = None
+) -> ExportedPolicy:
+    """The policy of an artefact.
+
+    runtime: which one is expected; it has to be named where the artefact is native code. threads:
+    cores to use; by default as many as torch. Raises CheckpointError for files that are missing,
+    damaged or of another version, ConfigError where the runtime is another or not installed.
+    """
+    folder = Path(path)
+    schema = read_schema(folder)
+    name = str(schema["runtime"])
+    loader = require(name)
+    if runtime not in (None, name):
+        raise ConfigError(
+            f"{folder} is an export for {name}, not for {runtime}: leave runtime out, or give the "
+            "checkpoint"
+        )
+    if loader.native and runtime is None:
+        raise ConfigError(
+            f"{folder} holds native code, which loading it runs: if you trust where it comes from, "
+            f"say runtime={name}"
+        )
+    check_manifest(folder)
+    run = loader.load(folder, ports(schema), threads or torch.get_num_threads())
+    return ExportedPolicy(folder, schema, run)

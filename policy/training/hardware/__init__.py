@@ -1,0 +1,1 @@
+"""How training uses the machine: threads, precision, memory."""
