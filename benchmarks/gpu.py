@@ -48,7 +48,7 @@ from dipole.policy.denoisers.cpu_unet import products
 from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
 from dipole.policy.runtimes.export import captured_policy
 from dipole.policy.training import EMA, TrainConfig
-from dipole.policy.training.optimizer import make_optimizer
+from dipole.policy.training.optimization.optimizer import make_optimizer
 
 STEP_WAYS = (
     ("plain", "fp32"),

@@ -13,7 +13,7 @@ from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
 from dipole.policy.training import EMA, TrainConfig
 from dipole.policy.training.hardware.memory import keep_freed_memory
 from dipole.policy.training.hardware.threaded_batch import rows_in_threads, thread_choices
-from dipole.policy.training.optimizer import make_optimizer
+from dipole.policy.training.optimization.optimizer import make_optimizer
 
 
 def plain_step(network: str, batch: int, threads: int, bf16: bool = False, steps: int = 1) -> Any:

@@ -1,8 +1,8 @@
 """Training: one loop, its state, its logs."""
 
 from dipole.policy.training.config import EMAConfig, TrainConfig
-from dipole.policy.training.ema import EMA, ema_decay
 from dipole.policy.training.loop import Trainer, TrainingDivergedError
+from dipole.policy.training.optimization.ema import EMA, ema_decay
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
 

@@ -14,18 +14,22 @@ from dipole.policy.core.threads import Threads, torch_threads
 from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import TrainConfig
-from dipole.policy.training.finite import FiniteCheck, TrainingDivergedError, gradient_norm
 from dipole.policy.training.hardware.memory import keep_freed_memory
 from dipole.policy.training.hardware.precision import use_autocast
 from dipole.policy.training.hardware.process_settings import process_settings
 from dipole.policy.training.hardware.thread_tuner import Processor
 from dipole.policy.training.hardware.threaded_batch import rows_in_threads
-from dipole.policy.training.logs import RunLog
-from dipole.policy.training.meter import StepMeter
-from dipole.policy.training.optimizer import learning_rate, set_learning_rate
-from dipole.policy.training.progress import TrainingProgress
-from dipole.policy.training.randomness import seed_step
-from dipole.policy.training.signals import StopRequest
+from dipole.policy.training.optimization.finite import (
+    FiniteCheck,
+    TrainingDivergedError,
+    gradient_norm,
+)
+from dipole.policy.training.optimization.optimizer import learning_rate, set_learning_rate
+from dipole.policy.training.output.logs import RunLog
+from dipole.policy.training.output.meter import StepMeter
+from dipole.policy.training.output.progress import TrainingProgress
+from dipole.policy.training.process.randomness import seed_step
+from dipole.policy.training.process.signals import StopRequest
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
 

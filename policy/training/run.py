@@ -27,9 +27,9 @@ from dipole.policy.policy import Policy, PolicyConfig
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import precision_note, use_autocast
 from dipole.policy.training.loop import Evaluate, Trainer
-from dipole.policy.training.optimizer import learning_rate
-from dipole.policy.training.result import TrainResult
-from dipole.policy.training.run_folder import (
+from dipole.policy.training.optimization.optimizer import learning_rate
+from dipole.policy.training.output.result import TrainResult
+from dipole.policy.training.output.run_folder import (
     RUN_FILE,
     new_run_folder,
     refuse_run,

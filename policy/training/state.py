@@ -19,8 +19,8 @@ from dipole.policy.checkpoint import (
 from dipole.policy.checkpoint.weights import load_tensors, stored_tensors
 from dipole.policy.policy import Policy
 from dipole.policy.training.config import TrainConfig
-from dipole.policy.training.ema import EMA
-from dipole.policy.training.optimizer import (
+from dipole.policy.training.optimization.ema import EMA
+from dipole.policy.training.optimization.optimizer import (
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,

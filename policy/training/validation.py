@@ -5,7 +5,7 @@ import torch
 
 from dipole.data import WindowSource
 from dipole.policy.policy import Policy
-from dipole.policy.training.randomness import seed_step
+from dipole.policy.training.process.randomness import seed_step
 
 
 class Validation:

@@ -12,7 +12,7 @@ from eyes_fixture import features, make_policy
 from dipole.data import ConfigError
 from dipole.policy.encoders.cameras.pretrained import FAMILIES, with_architecture
 from dipole.policy.training import EMA, EMAConfig, TrainConfig
-from dipole.policy.training.optimizer import make_optimizer, set_learning_rate
+from dipole.policy.training.optimization.optimizer import make_optimizer, set_learning_rate
 
 transformers = pytest.importorskip("transformers")
 

@@ -15,7 +15,7 @@ from dipole.policy.core.threads import Threads
 from dipole.policy.training import TrainConfig, TrainingDivergedError
 from dipole.policy.training.hardware.process_settings import process_settings
 from dipole.policy.training.hardware.thread_tuner import Processor
-from dipole.policy.training.logs import read_log
+from dipole.policy.training.output.logs import read_log
 
 
 @pytest.fixture(scope="module")

@@ -26,13 +26,13 @@ from dipole.policy.checkpoint import (
 from dipole.policy.training import TrainConfig, TrainingDivergedError
 from dipole.policy.training.hardware import precision
 from dipole.policy.training.hardware.precision import precision_note
-from dipole.policy.training.logs import read_log
-from dipole.policy.training.optimizer import (
+from dipole.policy.training.optimization.optimizer import (
     learning_rate,
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,
 )
+from dipole.policy.training.output.logs import read_log
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dipole.policy.checkpoint import checkpoints_of
-from dipole.policy.training.logs import read_log
+from dipole.policy.training.output.logs import read_log
 
 # What a run is judged by, the first that it has: key of the log, whether more is better, name.
 SCORES: tuple[tuple[str, Callable[..., float], str], ...] = (
