@@ -26,10 +26,10 @@ from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.checkpoint.parts import use_part
 from dipole.policy.checkpoint.weights import load_tensors, parameters_without_memory
 from dipole.policy.core.files import (
+    atomic_directory,
     describe,
     read_json,
     remove_folder,
-    whole_folder,
     write_json,
     write_manifest,
 )
@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; `folder` appears at the end, whole. One that is there already stays."""
     if folder.exists():
         return
-    with whole_folder(folder) as beside:
+    with atomic_directory(folder) as beside:
         for stem, tensors in checkpoint.tensors.items():
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
             save_file(whole, beside / f"{stem}.safetensors")

@@ -14,6 +14,7 @@ BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
 READOUTS: Registry[Callable[..., Any]] = Registry("readout")
 DENOISERS: Registry[Callable[..., Any]] = Registry("denoiser")
 HEADS: Registry[Callable[..., Any]] = Registry("head")
+OBJECTIVES: Registry[Callable[..., Any]] = Registry("objective")
 
 
 def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given: Any) -> T:
