@@ -24,6 +24,7 @@ from dipole.policy.core.components import ENCODERS, HEADS, build
 from dipole.policy.core.named import NamedModules
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Known, SolverConfig
+from dipole.policy.heads.base import Loss
 from dipole.policy.held import HeldActions
 from dipole.policy.normalizer import Normalizer, over_pixels
 from dipole.policy.observations import as_array, checked_observation, errors_naming
@@ -115,6 +116,11 @@ class Policy(nn.Module):
         given = {} if counted is None else {"counted": counted}
         loss: Tensor = self.head.loss(actions, context, **given)
         return loss
+
+    def forward(self, batch: Batch) -> Loss:
+        """The training loss as a call of the module, which is where hooks of data-parallel wrappers
+        run."""
+        return Loss(self.loss(batch))
 
     def _counted(self, batch: Batch) -> Tensor | None:
         """Which numbers of the chunks have a loss, bool [B, H, A]; None: all."""

@@ -222,6 +222,12 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".train.validation_windows",
         ".train.memory_limit",
         ".train.matmul_precision",
+        ".train.weight_decays",
+        ".train.decay_norms_and_biases",
+        ".train.init.from",
+        ".train.init.map",
+        ".train.init.weights",
+        ".objective.name",
         ".solver.eta",
         ".policy.head.counts_padding",
     }

@@ -22,8 +22,8 @@ KEPT = 20.0  # seconds that a choice is kept at least
 
 
 @dataclass
-class Processor:
-    """The cores of a run on the CPU. trial: one step's computation, on made-up data.
+class ThreadTuner:
+    """Chooses a CPU run's threads. trial: Computes one step, on random data.
 
     A run's bits depend on its threads, so that they are fixed where they were given and where the
     run is deterministic.
