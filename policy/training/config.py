@@ -49,6 +49,9 @@ class InitConfig:
         for key in values:
             if key not in known:
                 raise ConfigError(f"there is no train.init.{key}{nearest(str(key), known)}")
+        source = values.get("from")
+        if not isinstance(source, str | None):
+            raise ConfigError(f"train.init.from is {source!r}: a path or null is needed")
         named = {"source" if key == "from" else key: value for key, value in values.items()}
         return from_mapping(cls, named, "train.init")
 

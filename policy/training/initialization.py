@@ -41,8 +41,8 @@ class Initialization:
 
     def summary(self) -> str:
         """One line for the terminal."""
-        parts = list(dict.fromkeys(_part(name) for name in self.own))
-        rest = f"; newly made: {', '.join(parts)}" if parts else ""
+        parts = _whole_parts(self.own, self.taken)
+        rest = f"; not taken: {', '.join(parts)}" if parts else ""
         total = len(self.taken) + len(self.own)
         return f"init: {len(self.taken)} of {total} tensors from {self.source['checkpoint']}{rest}"
 
