@@ -140,6 +140,19 @@ def _refuse_shapes(
             )
 
 
+def _whole_parts(own: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """The shortest prefixes of the names `own` that nothing in `taken` has."""
+    others = {prefix for name in taken for prefix in _prefixes(name)}
+    found = (next((p for p in _prefixes(name) if p not in others), name) for name in own)
+    return list(dict.fromkeys(found))
+
+
+def _prefixes(name: str) -> list[str]:
+    """Of "a.b.c": "a", "a.b", "a.b.c"."""
+    parts = name.split(".")
+    return [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
 def _part(name: str) -> str:
     return name.split(".", maxsplit=1)[0]
 

@@ -1,38 +1,28 @@
 """The training loop, one for every objective."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
 
-from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import nearest
 from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.core.files import remove_leftovers
 from dipole.policy.core.threads import Threads, torch_threads
 from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
-from dipole.policy.heads.base import Loss
-from dipole.policy.policy import Batch, Policy
+from dipole.policy.policy import Policy
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.memory import keep_freed_memory
-from dipole.policy.training.hardware.precision import use_autocast
 from dipole.policy.training.hardware.process_settings import process_settings
 from dipole.policy.training.hardware.thread_tuner import ThreadTuner
 from dipole.policy.training.hardware.threaded_batch import rows_in_threads
-from dipole.policy.training.optimization.finite import (
-    FiniteCheck,
-    TrainingDivergedError,
-    gradient_norm,
-)
-from dipole.policy.training.optimization.optimizer import learning_rate, set_learning_rate
+from dipole.policy.training.optimization.finite import TrainingDivergedError
+from dipole.policy.training.optimization.optimizer import learning_rate
+from dipole.policy.training.optimization.updates import ComputeLoss, Updates
 from dipole.policy.training.output.logs import NoLog, RunLog
-from dipole.policy.training.output.meter import StepMeter
 from dipole.policy.training.output.progress import TrainingProgress
-from dipole.policy.training.process.randomness import seed_step
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.process.signals import StopRequest
 from dipole.policy.training.state import TrainState
@@ -74,15 +64,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.device = self.state.policy.device
-        self.amp = use_autocast(self.config.amp, self.device)
         # What is called for a loss: the objective, or a data-parallel wrapper of it.
-        self.objective: Callable[..., Loss] = self.state.objective
-        self.trained = _trained_parameters(self.state)
+        self.objective: ComputeLoss = self.state.objective
+        self.updates = Updates(self.state, self.config, self.run)
+        self.meter, self.finite = self.updates.meter, self.updates.finite
         if self.config.compile:
             compile_norms(self.state.policy)
-        self.meter = StepMeter(self.device)
-        self.finite = FiniteCheck(self.device, self.run)
-        self.norms: dict[str, Tensor] = {}  # of the last step's gradients, where computed
 
     def fit(self) -> str | None:
         """Train up to config.steps. Returns the name of the signal that stopped it, or None.
@@ -155,97 +142,16 @@ class Trainer:
         return step == config.steps or any(period and step % period == 0 for period in periods)
 
     def _trial(self, threads: Threads) -> None:
-        """A step's computation, on random data; weights and buffers stay as they are."""
-        state = self.state
-        with rows_in_threads(state.policy, threads.rows), _same_buffers(state.objective):
-            for update in state.optimizers:
-                with self._autocast():
-                    batch = state.policy.fake_batch(self.config.batch_size)
-                    loss = self.objective(batch, update=update, step=state.step).total
-                torch.autograd.grad(loss, self.trained[update][0], allow_unused=True)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
+        """A step's computation, on random data."""
+        with rows_in_threads(self.state.policy, threads.rows):
+            self.updates.try_out(self.objective)
 
     def _step(self, batches: Any) -> None:
         """The updates of one step, and that of the averages."""
-        state, config = self.state, self.config
-        updates = self._updates()
-        self.norms = {}
-        drawn: Iterable[Batch] = (self._next(batches) for _ in range(config.accumulate))
-        if len(updates) > 1:
-            drawn = list(drawn)  # each update sees the same batches
-        for update in updates:
-            self._update(update, drawn)
-        state.update_averages()
-        state.step += 1
-        self.progress.advance(state.step)
-
-    def _updates(self) -> Sequence[str]:
-        state = self.state
-        updates = state.objective.updates(state.step)
-        for update in updates:
-            if update not in state.optimizers:
-                raise ConfigError(
-                    f"{type(state.objective).__name__}.updates({state.step}) names {update!r}"
-                    f"{nearest(update, state.optimizers) or ';'} parameter_groups() has "
-                    f"{', '.join(state.optimizers)}"
-                )
-        if not updates:
-            raise ConfigError(f"{type(state.objective).__name__}.updates({state.step}) is empty")
-        return updates
-
-    def _next(self, batches: Any) -> Batch:
-        with self.meter.data():
-            batch: Batch = next(batches)
-        return batch
-
-    def _update(self, update: str, batches: Iterable[Batch]) -> None:
-        """One update of the weights of one optimiser."""
-        state, config = self.state, self.config
-        optimizer, number = state.optimizers[update], list(state.optimizers).index(update)
-        set_learning_rate(optimizer, learning_rate(state.step, config))
-        for micro, batch in enumerate(batches):
-            seed_step(config.seed, state.step, micro, number, self.rank.index)
-            with self._autocast():
-                loss = self.objective(batch, update=update, step=state.step)
-                total = loss.total / config.accumulate
-            total.backward(inputs=self.trained[update][1])  # type: ignore[no-untyped-call]
-            self._note_loss(update, loss)
-        self._note_gradient(update)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    def _note_loss(self, update: str, loss: Loss) -> None:
-        key = self._key(update, "loss")
-        self.meter.add(key, loss.total)
-        for name, part in loss.parts.items():
-            self.meter.add(f"{key}/{name}", part)
-        self.finite.note(self._named("the loss", update), self.state.step + 1, loss.total)
-
-    def _note_gradient(self, update: str) -> None:
-        """Clip the gradient where that is wanted. Its norm takes a pass over memory: without
-        clipping it is computed only where something is reported or saved after the step."""
-        parameters = self.trained[update][0]
-        if self.config.grad_clip is not None:
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.grad_clip)
-        elif self._ends_period():
-            norm = gradient_norm(parameters)
-        else:
-            return
-        self.norms[self._key(update, "gradient_norm")] = norm
-        self.finite.note(self._named("the gradient's norm", update), self.state.step + 1, norm)
-
-    def _key(self, update: str, name: str) -> str:
-        """Of the log: train/NAME for the first update, train/UPDATE/NAME for others."""
-        return f"train/{name}" if update == self.first_update else f"train/{update}/{name}"
-
-    def _named(self, what: str, update: str) -> str:
-        return what if update == self.first_update else f"{what} of update {update!r}"
-
-    @property
-    def first_update(self) -> str:
-        return next(iter(self.state.optimizers))
+        self.updates.make(self.objective, batches, self.rank, measured=self._ends_period())
+        self.state.update_averages()
+        self.state.step += 1
+        self.progress.advance(self.state.step)
 
     def _report(self, last: bool) -> float | None:
         """Log the means since the last report; the seconds that a step has computed, if it did."""
@@ -258,14 +164,14 @@ class Trainer:
             state.step,
             {
                 **losses,
-                **{key: float(norm) for key, norm in self.norms.items()},
+                **{key: float(norm) for key, norm in self.updates.norms.items()},
                 "train/learning_rate": learning_rate(state.step - 1, config),
                 "train/epoch": self.loader.epoch(state.step * config.accumulate),
                 "time/data_ms": data_ms,
                 "time/compute_ms": compute_ms,
             },
         )
-        loss = losses.get(self._key(self.first_update, "loss"), float("nan"))
+        loss = losses.get(self.updates.loss_key, math.nan)  # not in a step without that update
         self.progress.report(state.step, loss, data_ms, compute_ms)
         meter.reset()
         return 1e-3 * compute_ms
@@ -323,25 +229,3 @@ def _score_of(metrics: Mapping[str, Any]) -> tuple[str, float]:
     if not isinstance(score, str):
         return "score", float(score)
     return "mean max reward" if score == SCORE else score, float(metrics[score])
-
-
-def _trained_parameters(state: TrainState) -> dict[str, tuple[list[Tensor], list[Tensor] | None]]:
-    """By update: the parameters of its optimiser, and the same for `backward` to stop at, None
-    where the objective has no others."""
-    every = {p for p in state.objective.parameters() if p.requires_grad}
-    found: dict[str, tuple[list[Tensor], list[Tensor] | None]] = {}
-    for update, optimizer in state.optimizers.items():
-        of_update = {p for group in optimizer.param_groups for p in group["params"]}
-        own: list[Tensor] = [p for p in state.objective.parameters() if p in of_update]
-        found[update] = own, None if of_update == every else own
-    return found
-
-
-@contextmanager
-def _same_buffers(module: nn.Module) -> Iterator[None]:
-    """Put back in the end what the computation changes, such as running statistics."""
-    kept = [buffer.clone() for buffer in module.buffers()]
-    yield
-    with torch.no_grad():
-        for buffer, before in zip(module.buffers(), kept, strict=True):
-            buffer.copy_(before)

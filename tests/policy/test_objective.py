@@ -117,15 +117,15 @@ def test_an_adversarial_pair_resumes_with_the_bits_of_the_run_that_was_never_sto
     tmp_path, dataset, adversarial, options
 ):
     """The generator is one evaluation of a network, or a diffusion policy with its solver."""
-    options = {"objective": adversarial, "steps": 6, "checkpoint_every": 3, **options}
+    options = {"objective": adversarial, "steps": 4, "checkpoint_every": 2, **options}
     make_trainer(tmp_path / "whole", dataset, **options).fit()
-    stop_at(make_trainer(tmp_path / "broken", dataset, **options), 5)  # it has saved step 3
+    stop_at(make_trainer(tmp_path / "broken", dataset, **options), 3)  # it has saved step 2
     make_trainer(tmp_path / "broken", dataset, **options).fit()
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
     names = {path.name for path in checkpoints_of(tmp_path / "whole")[-1].iterdir()}
     assert {"helpers.safetensors", "training.discriminator.safetensors"} <= names
     updates = [k for k in files_of(tmp_path / "whole") if k.endswith("3.weight/step")]
-    assert float(files_of(tmp_path / "whole")[updates[0]]) == 3  # every second step
+    assert float(files_of(tmp_path / "whole")[updates[0]]) == 2  # every second step
 
 
 def test_such_a_run_is_loaded_as_any_other(tmp_path, dataset, adversarial):
@@ -166,9 +166,9 @@ def test_losses_are_logged_by_update_and_part(tmp_path, dataset, adversarial):
 
 def test_further_averages_are_kept_and_resumed(tmp_path, dataset):
     OBJECTIVES.add("target")(Target)
-    options = {"objective": {"name": "target"}, "policy": REGRESSION, "steps": 6}
+    options = {"objective": {"name": "target"}, "policy": REGRESSION, "steps": 5}
     make_trainer(tmp_path / "whole", dataset, **options).fit()
-    stop_at(make_trainer(tmp_path / "broken", dataset, **options), 5)
+    stop_at(make_trainer(tmp_path / "broken", dataset, **options), 4)
     resumed = make_trainer(tmp_path / "broken", dataset, **options)
     resumed.fit()
     assert_same_bits(tmp_path / "whole", tmp_path / "broken")
@@ -263,6 +263,33 @@ def test_other_processes_than_the_first_write_nothing(tmp_path, dataset, capsys)
     assert trainer.state.step == 2
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """torch.distributed, of this process alone."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("name", ["behaviour_cloning", "adversarial"])
+def test_a_data_parallel_wrapper_can_stand_before_an_objective(
+    tmp_path, dataset, adversarial, name
+):
+    """Its hooks run where it is called, and see the gradients of each update."""
+    options = {"objective": {"name": name}, "policy": REGRESSION, "steps": 3, "threads": 1}
+    make_trainer(tmp_path / "plain", dataset, **options).fit()
+    trainer = make_trainer(tmp_path / "wrapped", dataset, **options)
+    assert trainer.rank == Rank(0, 1)
+    trainer.objective = torch.nn.parallel.DistributedDataParallel(
+        trainer.state.objective, find_unused_parameters=name != "behaviour_cloning"
+    )
+    trainer.fit()
+    assert_same_bits(tmp_path / "plain", tmp_path / "wrapped")
 
 
 def test_each_rank_and_each_update_has_noise_of_its_own():

@@ -312,9 +312,9 @@ def test_bf16_autocast_trains(tmp_path, dataset):
 def test_bf16_is_chosen_where_it_is_faster(tmp_path, dataset, monkeypatch, has, times, wanted):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
     monkeypatch.setattr(precision, "_times_faster", lambda: times)
-    assert make_trainer(tmp_path, dataset, amp=None).amp is wanted
-    assert make_trainer(tmp_path, dataset, amp=True).amp
-    assert not make_trainer(tmp_path, dataset, amp=False).amp
+    assert make_trainer(tmp_path, dataset, amp=None).updates.amp is wanted
+    assert make_trainer(tmp_path, dataset, amp=True).updates.amp
+    assert not make_trainer(tmp_path, dataset, amp=False).updates.amp
     said = [precision_note(amp, torch.device("cpu")) for amp in (None, True, False)]
     assert ("fp32" in said[0]) is not wanted
     assert ("train.amp=false" in said[1]) is not has
