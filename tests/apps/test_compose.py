@@ -278,6 +278,7 @@ def test_hydra_s_own_settings_are_checked_too(typed, remedy):
     assert remedy in refusal("train", typed)
 
 
+MEMORY = ("euler", "heun", "plms", "dpmpp_2m", "dpmpp_3m")
 ALL = [
     ("train", ["policy=unet"]),
     ("train", ["policy=unet_small"]),
