@@ -11,8 +11,9 @@ from torch import Tensor
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.policy.checkpoint import find_checkpoint, read_tensors, weights_source
+from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.training.config import InitConfig
-from dipole.policy.training.frozen import frozen_modules
+from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.objective import Objective, short_name
 from dipole.policy.training.state import HELPERS
 
@@ -72,10 +73,12 @@ def initialize(objective: Objective, init: InitConfig) -> Initialization:
 
 
 def _own_tensors(objective: Objective) -> dict[str, Tensor]:
-    """Parameters and saved buffers, without those of frozen modules."""
-    frozen = tuple(f"{name}." for name in frozen_modules(objective))
+    """Parameters and saved buffers, without those of frozen modules and the tables of processes,
+    which are the configuration's."""
+    kinds = (Frozen, Process)
+    fixed = tuple(f"{n}." for n, module in objective.named_modules() if isinstance(module, kinds))
     tensors = objective.state_dict().items()
-    return {short_name(name): t for name, t in tensors if not name.startswith(frozen)}
+    return {short_name(name): t for name, t in tensors if not name.startswith(fixed)}
 
 
 def _their_tensors(folder: Path, weights: str) -> dict[str, Tensor]:
@@ -98,7 +101,7 @@ def _mapped(
     """{our name: their name}; of prefixes that are within each other the longer one counts."""
     pairs: dict[str, str] = {}
     for our, their in sorted(prefixes.items(), key=lambda entry: len(entry[0])):
-        rests = _within(our, ours, "the run has")
+        rests = _within(our, ours, "this run has")
         found = _within(their, theirs, f"{folder} has")
         common = [rest for rest in rests if rest in found]
         if not common:

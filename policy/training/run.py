@@ -39,6 +39,7 @@ from dipole.policy.training.output.run_folder import (
     resumed_run_folder,
 )
 from dipole.policy.training.output.summary import run_summary
+from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
 
@@ -188,7 +189,10 @@ def _fit(
 ) -> TrainResult:
     """resumed: The configuration of the checkpoint that the run goes on from."""
     state, settings, data = parts.state, parts.settings, parts.data
-    if state.step < settings.steps:  # otherwise nothing changes, and nor do the run's settings
+    rank = Rank.current()
+    if not rank.is_main:
+        say = _say_nothing
+    elif state.step < settings.steps:  # otherwise nothing changes, and nor do the run's settings
         write_json(output / RUN_FILE, {"dipole": dipole.__version__, "config": parts.config})
     loader = make_loader(
         data.train,
@@ -197,6 +201,8 @@ def _fit(
         device=state.policy.device,
         workers=settings.workers,
         memory_limit_bytes=settings.memory_limit_bytes,
+        rank=rank.index,
+        ranks=rank.count,
     )
     for line in run_summary(state, settings, data, parts.constant, output):
         say(line)
@@ -216,10 +222,14 @@ def _fit(
     init = (resumed or {}).get("init") if parts.init is None else parts.init.to_dict()
     if init is not None:
         origin["init"] = init
-    trainer = Trainer(state, loader, settings, output, origin, validation, parts.evaluate)
+    trainer = Trainer(state, loader, settings, output, origin, validation, parts.evaluate, rank)
     begun = state.step
     stopped = trainer.fit()
     return TrainResult.of(output, settings.steps, (begun, state.step), stopped)
+
+
+def _say_nothing(_line: str) -> None:
+    """Of processes other than the first."""
 
 
 def _resume_notes(parts: RunParts, trained_with: Mapping[str, Any] | None) -> list[str]:

@@ -76,6 +76,17 @@ def test_a_part_is_taken_from_a_part_of_another_name(source, objective):
     assert found.summary().endswith(f"; not taken: {DENOISER}")
 
 
+def test_a_noise_process_stays_as_it_is_configured(tmp_path, dataset):
+    """Its table of noise levels is saved with the weights."""
+    make_trainer(tmp_path / "source", dataset, steps=1).fit()
+    linear = {"process": {"name": "vp", "schedule": "linear"}}
+    objective = make_trainer(tmp_path / "new", dataset, policy=linear).state.objective
+    before = objective.policy.head.process.alphas_cumprod.clone()
+    found = initialize(objective, InitConfig(str(tmp_path / "source"), {"head": "head"}))
+    assert torch.equal(objective.policy.head.process.alphas_cumprod, before)
+    assert "head.denoiser.final.1.weight" in found.taken
+
+
 def test_of_two_prefixes_the_longer_one_counts(source, objective):
     prefixes = {DENOISER: DENOISER, f"{DENOISER}.final.1.bias": f"{DENOISER}.final.1.bias"}
     found = initialize(objective, InitConfig(str(source.run), prefixes))
@@ -87,7 +98,7 @@ def test_of_two_prefixes_the_longer_one_counts(source, objective):
     [
         (
             {"normalizer": "held"},
-            r"the run has nothing named 'normalizer', did you mean 'normalizers",
+            r"this run has nothing named 'normalizer', did you mean 'normalizers",
         ),
         ({"head": "head.denoisr"}, r"00000002 has nothing named 'head.denoisr', did you mean 'hea"),
         ({DENOISER: "normalizers"}, r"nothing in 'head.denoiser' has a counterpart in 'normal"),

@@ -11,6 +11,7 @@ from dipole.policy.training.output.logs import read_log
 SCORES: tuple[tuple[str, Callable[..., float], str], ...] = (
     ("evaluation/success_rate", max, "best success rate"),
     ("evaluation/max_reward_mean", max, "best mean max reward"),
+    ("evaluation/score", max, "best score"),
     ("validation/loss_ema", min, "best validation loss"),
     ("train/loss", min, "lowest training loss"),
 )
@@ -61,9 +62,13 @@ class TrainResult:
         lines = read_log(log) if log.exists() else []
         scores = {}
         for key, best, _ in SCORES:
-            values = [float(line[key]) for line in lines if key in line]
+            values = [float(v) for v in (line.get(key) for line in lines) if _is_number(v)]
             if values:
                 scores[key] = best(values)
         done = checkpoints_of(output)
         begun, step = made
         return cls(output, done[-1] if done else None, step, steps, begun, scores, stopped)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
