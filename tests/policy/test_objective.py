@@ -28,6 +28,7 @@ from dipole.policy.training import (
     ParameterGroup,
 )
 from dipole.policy.training.output.logs import read_log
+from dipole.policy.training.output.result import TrainResult
 from dipole.policy.training.process.randomness import seed_step
 from dipole.policy.training.process.rank import Rank
 
@@ -149,6 +150,21 @@ def test_an_update_changes_its_own_parameters_alone(tmp_path, dataset, adversari
         assert changed
         assert all(name.startswith(part) for name in changed)
     assert all(p.grad is None for p in objective.parameters())
+
+
+def test_a_helper_s_learning_rate_and_decay_are_the_objective_s_or_the_user_s(
+    tmp_path, dataset, adversarial
+):
+    def groups(**changes):
+        trainer = make_trainer(
+            tmp_path, dataset, objective=adversarial, policy=REGRESSION, **changes
+        )
+        found = trainer.state.optimizers["discriminator"].param_groups
+        return [(g["ratio"], g["weight_decay"]) for g in found]
+
+    assert groups() == [(2, 1e-6)]
+    own = {"learning_rates": {"discriminator": 5e-3}, "weight_decays": {"discriminator": 0.5}}
+    assert groups(**own) == [(5.0, 0.5)]
 
 
 def test_losses_are_logged_by_update_and_part(tmp_path, dataset, adversarial):
@@ -322,3 +338,8 @@ def test_the_best_checkpoint_is_that_of_the_best_score(tmp_path, dataset, metric
     trainer.evaluate = lambda policy: metrics
     trainer.fit()
     assert json.loads((tmp_path / "best.json").read_text())["score"] == score
+    numbers = {f"evaluation/{k}": v for k, v in metrics.items() if not isinstance(v, str)}
+    scores = TrainResult.of(tmp_path, 1, (0, 1), None).scores
+    assert {k: v for k, v in scores.items() if k.startswith("evaluation/")} == {
+        k: v for k, v in numbers.items() if k != "evaluation/return_mean"
+    }

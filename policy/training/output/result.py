@@ -62,13 +62,10 @@ class TrainResult:
         lines = read_log(log) if log.exists() else []
         scores = {}
         for key, best, _ in SCORES:
-            values = [float(v) for v in (line.get(key) for line in lines) if _is_number(v)]
+            logged = [line[key] for line in lines if key in line]
+            values = [float(each) for each in logged if isinstance(each, int | float)]
             if values:
                 scores[key] = best(values)
         done = checkpoints_of(output)
         begun, step = made
         return cls(output, done[-1] if done else None, step, steps, begun, scores, stopped)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
