@@ -45,7 +45,7 @@ from dipole.benchmarks.gpu_timing import (
 )
 from dipole.policy import Policy
 from dipole.policy.denoisers.cpu_unet import products
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.runtimes.export import captured_policy
 from dipole.policy.training import EMA, TrainConfig
 from dipole.policy.training.optimizer import make_optimizer
@@ -163,7 +163,7 @@ def our_step(
     untrained, config = ours_on(device, network), TrainConfig()
     policy = copy.deepcopy(untrained)
     if compiles:
-        compile_norms(policy)
+        compile_unets(policy)
     optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
     observation = {"keypoint": (2, 9, 2), "agent_pos": (2, 2)}
     data: dict[str, Any] = {

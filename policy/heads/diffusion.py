@@ -1,6 +1,7 @@
 """The diffusion head: a denoiser trained by noise prediction, sampled by a solver."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
-from dipole.policy.context import Context
+from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, build
+from dipole.policy.denoisers.base import map_tensors
 from dipole.policy.diffusion.noise import Generators, draw_noise
 from dipole.policy.diffusion.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
 from dipole.policy.diffusion.solvers import (
@@ -57,12 +59,13 @@ class DiffusionHead(nn.Module):
                 f"{action.normalize!r}: set action.normalize to limits, or clip_sample to false"
             )
         self.horizon, self.action_dim = horizon, torch.Size(action.shape).numel()
-        tokens = {} if token_dim is None else {"token_dim": token_dim}
         self.denoiser = build(
-            DENOISERS, denoiser, action_dim=self.action_dim, context_dim=context_dim, **tokens
+            DENOISERS,
+            denoiser,
+            action_dim=self.action_dim,
+            horizon=horizon,
+            context=ContextSpec(context_dim, token_dim),
         )
-        if hasattr(self.denoiser, "check_horizon"):
-            self.denoiser.check_horizon(horizon)
         self.register_buffer("alphas", cumulative_alphas(self.schedule))
         denoising_times(
             self.solver, self.schedule.n_steps
@@ -138,11 +141,19 @@ class DiffusionHead(nn.Module):
                 x = chunk if first is None else first.alpha * chunk + first.sigma * noise
         if known is not None and not known.mask.any():
             known = None  # nothing is known: the same chunk as without, to the last bit
-        predictors = self.denoiser.predictors(self.time_table(table), context)
+        predictors = self.predictors(table, context)
         return denoise(predictors, x, table, self.schedule, draw, known, noise)
 
-    def time_table(self, table: Sequence[SolverStep]) -> list[Tensor]:
-        """What the denoiser computes from the times of a solver's table alone."""
+    def predictors(self, table: Sequence[SolverStep], context: Context) -> list[Any]:
+        """The denoiser at the time of each step of a solver's table."""
+        prepared = self.denoiser.prepare_context(context)
+        return [
+            partial(self.denoiser.predict, time=time, context=prepared)
+            for time in self.times(table)
+        ]
+
+    def times(self, table: Sequence[SolverStep]) -> list[Any]:
+        """What the denoiser computes from the time of each step alone."""
         times = torch.tensor([step.time for step in table], device=self.alphas.device)
-        found: list[Tensor] = self.denoiser.time_table(times)
-        return found
+        prepared = self.denoiser.prepare_time(times)
+        return [map_tensors(lambda each, i=i: each[i : i + 1], prepared) for i in range(len(times))]

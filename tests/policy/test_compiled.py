@@ -12,9 +12,9 @@ from training_fixture import make_trainer, write_dataset
 
 from dipole.data import ConfigError
 from dipole.policy.denoisers.cpu_unet import compiled, temporal
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms, has_compiler
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets, has_compiler
 from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm
-from dipole.policy.training.hardware.threaded_batch import rows_in_threads
+from dipole.policy.training.hardware.threaded_batch import threaded_batch
 
 
 def given(frames=8, rows=6, channels=16):
@@ -87,12 +87,12 @@ def test_compiled_norms_in_threads_of_rows(tmp_path):
     def gradients():
         policy.zero_grad()
         torch.manual_seed(1)
-        with rows_in_threads(policy, 2):
+        with threaded_batch(policy, 2):
             policy.loss(batch).backward()
         return {name: p.grad for name, p in policy.named_parameters()}
 
     eager = gradients()
-    compile_norms(policy)
+    compile_unets(policy)
     for name, gradient in gradients().items():
         assert torch.allclose(gradient, eager[name], atol=1e-5), name
 

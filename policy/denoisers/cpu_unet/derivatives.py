@@ -1,9 +1,8 @@
-"""Derivatives beyond the first: when layers compute in PyTorch's own operations.
+"""Derivatives beyond the first: when networks compute in PyTorch's own operations.
 
-For training on a processor our layers have gradients of their own (products.py, temporal.py), which
-are the gradient alone: they cannot be differentiated again, which raises an error, nor forwards.
-Within `any_derivatives`
-the same numbers come from operations that can, in two to three times the time:
+The fast path on a CPU has backward passes of its own (temporal_conv.py, norm_mish.py), which cannot
+be differentiated again, which raises an error, nor forwards. Within `any_derivatives` the reference
+computes, which can, in two to three times the time:
 
     with any_derivatives():
         out = denoiser(chunk, time, context)

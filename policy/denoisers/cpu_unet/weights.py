@@ -1,0 +1,57 @@
+"""How convolution weights lie in memory: one matrix per tap on a CPU, as torch has them elsewhere.
+
+A parameter is [C', C, K] (transposed convolutions: [C, C', K]) as torch.nn has it. On a CPU its
+memory is that of a contiguous [K, C, C'], of which it is a permuted view: the products of the fast
+path read contiguous matrices, and no weight is copied. Values, names and shapes are those of
+torch.nn; from another arrangement the same numbers are computed, more slowly.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+Convolution = nn.Conv1d | nn.ConvTranspose1d
+
+
+def taps(layer: Convolution) -> Tensor:
+    """The weights of a convolution as [K, C, C'], a view."""
+    return layer.weight.permute(*_axes(layer))
+
+
+def arrange_weights(module: nn.Module) -> None:
+    """Let the weights of its convolutions, and their gradients, lie as suits their device."""
+    for layer in _convolutions(module):
+        weight = layer.weight
+        if weight.grad is not None:
+            weight.grad = _arranged(weight.grad, layer)
+        weight.data = _arranged(weight.data, layer)
+
+
+def arrange_drawn_weights(module: nn.Module) -> None:
+    """The same for random weights: numbers stay where they are in memory, and thereby become those
+    of other places. So a seed gives the network that it has always given."""
+    for layer in _convolutions(module):
+        by_tap = layer.weight.data.reshape(taps(layer).shape)
+        layer.weight.data = by_tap.permute(*_inverse(_axes(layer)))
+
+
+def _arranged(weight: Tensor, layer: Convolution) -> Tensor:
+    if weight.device.type not in ("cpu", "meta"):
+        return weight.contiguous()
+    axes = _axes(layer)
+    return weight.permute(*axes).contiguous().permute(*_inverse(axes))
+
+
+def _axes(layer: Convolution) -> tuple[int, int, int]:
+    """Of a weight as torch has it, in the order K, C, C'."""
+    return (2, 0, 1) if layer.transposed else (2, 1, 0)
+
+
+def _inverse(axes: tuple[int, int, int]) -> tuple[int, int, int]:
+    first, second, third = (axes.index(axis) for axis in range(3))
+    return first, second, third
+
+
+def _convolutions(module: nn.Module) -> Iterator[Convolution]:
+    return (m for m in module.modules() if isinstance(m, nn.Conv1d | nn.ConvTranspose1d))
