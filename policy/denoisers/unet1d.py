@@ -88,8 +88,8 @@ class ConditionalUnet1D(Denoiser):
     ) -> None:
         super().__init__()
         _check_dims(down_dims, kernel_size, n_groups)
-        self.down_dims, self.context_dim = tuple(down_dims), context_dim
-        self.frame_dim, self.attends = frame_dim or 0, token_dim is not None
+        self.action_dim, self.context_dim = action_dim, context_dim
+        self.down_dims, self.frame_dim = tuple(down_dims), frame_dim or 0
         condition_dim = time_embed_dim + context_dim
 
         def block(channels_in: int, channels_out: int) -> ResidualBlock:
@@ -275,7 +275,7 @@ class ConditionalUnet1D(Denoiser):
         return (self._cast(context.frames),)
 
     def _keys_values(self, context: Context) -> tuple[KeysValues, ...]:
-        if not self.attends:
+        if not len(self.attention):
             return ()
         tokens = None if context.tokens is None else self._cast(context.tokens)
         return project_keys_values(
@@ -284,7 +284,7 @@ class ConditionalUnet1D(Denoiser):
 
     def _cast(self, x: Tensor) -> Tensor:
         """In the precision of the weights; under autocast that is autocast's affair."""
-        dtype = self.final[1].weight.dtype
+        dtype = next(self._blocks()).film.weight.dtype
         if x.dtype == dtype or torch.is_autocast_enabled(x.device.type):
             return x
         return x.to(dtype)

@@ -10,6 +10,7 @@ and what comes after them, for a loop of its own around the one step.
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
+from dipole.policy.denoisers.base import map_tensors
 from dipole.policy.denoisers.export_layers import plain
 from dipole.policy.diffusion.solvers import SolverStep, denoise, solver_step, solver_table
 from dipole.policy.heads.diffusion import DiffusionHead
@@ -72,8 +74,13 @@ class SamplingLoop(nn.Module):
         self.table = solver_table(head.solver, head.alphas)
         self.n_fresh = sum(step.fresh > 0 for step in self.table)
         self.inputs = _inputs(policy, self.n_fresh)
-        for number, half in enumerate(head.time_table(self.table)):
+        times = torch.tensor([step.time for step in self.table])
+        prepared = head.denoiser.prepare_time(times)
+        for number, half in enumerate(_flat(prepared)):
             self.register_buffer(f"time_table_{number}", half)
+        self.time_form = map_tensors(lambda _: None, prepared)
+        context = head.denoiser.prepare_context(self.encode(self._examples(1)))
+        self.context_form = map_tensors(lambda _: None, context)
 
     @property
     def output(self) -> Port:
@@ -84,15 +91,24 @@ class SamplingLoop(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         given = dict(zip([port.name for port in self.inputs], tensors, strict=True))
         head: DiffusionHead = self.policy.head
-        context = self.encode(given)
+        context = head.denoiser.prepare_context(self.encode(given))
+        times = [_nested(self.time_form, each) for each in self._times()]
         chunk = denoise(
-            head.denoiser.predictors(self.time_table, context),
+            [partial(head.denoiser.predict, time=time, context=context) for time in times],
             given[NOISE],
             self.table,
             head.schedule,
             draw=iter(given[FRESH_NOISE].unbind(0) if self.n_fresh else ()).__next__,
         )
         return self.policy.unnormalize_action(chunk)
+
+    def _times(self) -> list[list[Tensor]]:
+        """What the denoiser makes of each step's time, each [1, ...]."""
+        return [[half[i : i + 1] for half in self.time_table] for i in range(len(self.table))]
+
+    def _examples(self, batch_size: int) -> dict[str, Tensor]:
+        names = [port.name for port in self.inputs]
+        return dict(zip(names, self.examples(batch_size), strict=True))
 
     @property
     def time_table(self) -> list[Tensor]:
@@ -128,7 +144,7 @@ class BeforeSteps(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip([port.name for port in self.inputs], tensors, strict=True))
         head: DiffusionHead = self.loop.policy.head
-        table = head.denoiser.context_table(self.loop.encode(given))
+        table = _flat(head.denoiser.prepare_context(self.loop.encode(given)))
         if not self.loop.n_fresh:
             return tuple(table)
         fresh = given[FRESH_NOISE]
@@ -147,12 +163,14 @@ class OneStep(nn.Module):
     def __init__(self, loop: SamplingLoop) -> None:
         super().__init__()
         self.policy, self.adds_noise = loop.policy, loop.n_fresh > 0
+        self.forms = loop.time_form, loop.context_form
         self.n_times = len(loop.time_table)
 
     def forward(self, x: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
         head: DiffusionHead = self.policy.head
         z, rest = (rest[0][0], rest[1:]) if self.adds_noise else (None, rest)
-        of_time, of_context = rest[: self.n_times], rest[self.n_times :]
+        of_time = _nested(self.forms[0], rest[: self.n_times])
+        of_context = _nested(self.forms[1], rest[self.n_times :])
         prediction = head.denoiser.predict(x, of_time, of_context)
         numbers: Any = row[0].unbind()
         return solver_step(x, prediction, SolverStep(0, *numbers), head.schedule, z)
@@ -167,6 +185,23 @@ class AfterSteps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.policy.unnormalize_action(x)
+
+
+def _flat(nested: Any) -> list[Tensor]:
+    """The tensors of nested tuples, in their order."""
+    if isinstance(nested, Tensor):
+        return [nested]
+    return [tensor for each in nested for tensor in _flat(each)]
+
+
+def _nested(form: Any, tensors: Sequence[Tensor]) -> Any:
+    """Tensors in nested tuples, with None in their places in the form."""
+    left = iter(tensors)
+
+    def fill(form: Any) -> Any:
+        return next(left) if form is None else tuple(fill(each) for each in form)
+
+    return fill(form)
 
 
 def step_rows(table: Sequence[SolverStep]) -> Tensor:

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.checkpoint_conversion import from_published
 from dipole.policy.denoisers.cpu_unet.derivatives import any_derivatives

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.checkpoint_conversion import from_published
 from dipole.policy.denoisers.cpu_unet import products

@@ -49,7 +49,7 @@ def compile_unets(model: nn.Module) -> None:
         if next(module.parameters()).device.type == "cpu":
             module.fast_path = CpuFastPath(compiled_norms())
         else:
-            module.compile()  # type: ignore[no-untyped-call]
+            module.compile()
 
 
 def compiled_norms() -> NormKernels:

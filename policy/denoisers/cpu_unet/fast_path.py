@@ -44,8 +44,8 @@ def use_fast_path(module: nn.Module, on: bool = True) -> None:
 class CpuFastPath(TimeMajorUnet):
     """For weights in single or double precision on a CPU.
 
-    It has first derivatives, backwards; what needs others, is traced or is compiled takes the
-    reference's way.
+    It has first derivatives, backwards: what needs others is left to the reference, and so is what
+    torch.compile and torch.export follow.
 
     kernels: How norms compute in training.
     """
@@ -57,7 +57,7 @@ class CpuFastPath(TimeMajorUnet):
             x.device.type == "cpu"
             and unet.time_embedding.mlp[0].weight.dtype in PRECISE
             and not needs_plain_operations()
-            and not torch.jit.is_tracing()
+            and not (torch.jit.is_tracing() and torch.is_grad_enabled())
             and not torch.compiler.is_compiling()
         )
 

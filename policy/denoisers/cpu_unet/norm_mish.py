@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dipole.policy.denoisers.cpu_unet.derivatives import first_derivative_only
+from dipole.policy.denoisers.cpu_unet.derivatives import applied, first_derivative_only
 from dipole.policy.denoisers.cpu_unet.temporal_conv import is_small_inference
 
 Film = tuple[Tensor, Tensor]  # scale and offset, each [B, C]
@@ -163,7 +163,5 @@ def group_norm_mish(
         return out if film is None else torch.addcmul(film[1], out, film[0])
     shift = torch.zeros_like(norm.bias) if shift is None else shift
     given = (x.to(norm.weight.dtype), shift, norm.weight, norm.bias, *(film or (None, None)))
-    found: Tensor = _NormMish.apply(  # type: ignore[no-untyped-call]
-        *given, norm.num_groups, norm.eps, kernels
-    )
+    found: Tensor = applied(_NormMish, *given, norm.num_groups, norm.eps, kernels)
     return found

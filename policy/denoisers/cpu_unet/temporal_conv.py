@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dipole.policy.denoisers.cpu_unet.derivatives import first_derivative_only
+from dipole.policy.denoisers.cpu_unet.derivatives import applied, first_derivative_only
 from dipole.policy.denoisers.cpu_unet.toom_cook import Transform, transform_for
 
 # Without gradients and up to so many rows, one product over gathered frames beats one per tap.
@@ -134,7 +134,7 @@ def tap_products(
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    out: Tensor = _TapProducts.apply(x, weight, bias, taps, frames_out)  # type: ignore[no-untyped-call]
+    out: Tensor = applied(_TapProducts, x, weight, bias, taps, frames_out)
     return out
 
 
@@ -193,7 +193,7 @@ def transformed_products(
 
     basis: of the dtype of the others, and where they are.
     """
-    out: Tensor = _TransformedProducts.apply(x, weight, bias, basis)  # type: ignore[no-untyped-call]
+    out: Tensor = applied(_TransformedProducts, x, weight, bias, basis)
     return out
 
 

@@ -8,7 +8,6 @@ torch.nn; from another arrangement the same numbers are computed, more slowly.
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 Convolution = nn.Conv1d | nn.ConvTranspose1d
@@ -19,13 +18,17 @@ def taps(layer: Convolution) -> Tensor:
     return layer.weight.permute(*_axes(layer))
 
 
-def arrange_weights(module: nn.Module) -> None:
-    """Let the weights of its convolutions, and their gradients, lie as suits their device."""
+def arrange_weights(module: nn.Module, by_tap: bool | None = None) -> None:
+    """Let the weights of its convolutions, and their gradients, lie one matrix per tap, or as torch
+    has them; None: as suits their device. Before an optimiser is made: a fused update goes through
+    weights and state in the order of memory, which has to be the same."""
     for layer in _convolutions(module):
         weight = layer.weight
+        wanted = weight.device.type in ("cpu", "meta") if by_tap is None else by_tap
+        axes = _axes(layer) if wanted else (0, 1, 2)
         if weight.grad is not None:
-            weight.grad = _arranged(weight.grad, layer)
-        weight.data = _arranged(weight.data, layer)
+            weight.grad = _in_order(weight.grad, axes)
+        weight.data = _in_order(weight.data, axes)
 
 
 def arrange_drawn_weights(module: nn.Module) -> None:
@@ -36,10 +39,8 @@ def arrange_drawn_weights(module: nn.Module) -> None:
         layer.weight.data = by_tap.permute(*_inverse(_axes(layer)))
 
 
-def _arranged(weight: Tensor, layer: Convolution) -> Tensor:
-    if weight.device.type not in ("cpu", "meta"):
-        return weight.contiguous()
-    axes = _axes(layer)
+def _in_order(weight: Tensor, axes: tuple[int, int, int]) -> Tensor:
+    """The same numbers, contiguous in memory with axes in this order."""
     return weight.permute(*axes).contiguous().permute(*_inverse(axes))
 
 
