@@ -25,7 +25,14 @@ from torch import Tensor, nn
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.core.components import DENOISERS
-from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
+from dipole.policy.denoisers.attention import (
+    Attend,
+    KeysValues,
+    attention_layers,
+    bind_attention,
+    identity,
+    project_keys_values,
+)
 from dipole.policy.denoisers.cpu_unet.temporal import (
     Double,
     Film,
@@ -195,8 +202,8 @@ class ConditionalUnet1D(nn.Module):
         condition = torch.cat([self.time_embedding(time), _vector(context)], dim=1)  # [B, D]
         condition = self.activation(condition)
         films = [block.film(condition) for block in self._blocks()]
-        heard = attends(self.attention, answers(self.attention, context))
-        return self._denoise(chunk, films, heard)
+        attended = bind_attention(self.attention, project_keys_values(self.attention, context))
+        return self._denoise(chunk, films, attended)
 
     def time_table(self, times: Tensor) -> list[Tensor]:
         """The half of every block's FiLM that depends on time alone: times [S] -> each [S, 2C]."""
@@ -215,7 +222,8 @@ class ConditionalUnet1D(nn.Module):
         films = [
             F.linear(condition, block.film.weight[:, -context_dim:]) for block in self._blocks()
         ]
-        return films + answers(self.attention, context)
+        keys_values = project_keys_values(self.attention, context)
+        return films + [tensor for layer in keys_values for tensor in layer]
 
     def predict(
         self, chunk: Tensor, of_time: Sequence[Tensor], of_context: Sequence[Tensor]
@@ -228,7 +236,13 @@ class ConditionalUnet1D(nn.Module):
         n_chunks = len(of_time)
         halves = zip(of_time, of_context[:n_chunks], strict=True)
         films = [of_one + of_row for of_one, of_row in halves]
-        return self._denoise(chunk, films, attends(self.attention, of_context[n_chunks:]))
+        attended = bind_attention(self.attention, self._by_layer(of_context[n_chunks:]))
+        return self._denoise(chunk, films, attended)
+
+    def _by_layer(self, keys_values: Sequence[Tensor]) -> list[KeysValues]:
+        layers = max(1, len(self.attention))
+        each = len(keys_values) // layers
+        return [tuple(keys_values[i : i + each]) for i in range(0, each * layers, max(1, each))]
 
     def predictors(
         self, time_table: Sequence[Tensor], context: Context | Tensor
@@ -266,14 +280,14 @@ class ConditionalUnet1D(nn.Module):
         skips = []
         for stage in self.down:
             x, skip = stage(x, films)
-            x = next(attend)(x)
+            x = next(attend)(x.transpose(0, 1)).transpose(0, 1)
             skips.append(skip)
         for block in self.middle:
             x = block(x, next(films))  # [H / 2^(stages-1), B, top]
-        x = next(attend)(x)
+        x = next(attend)(x.transpose(0, 1)).transpose(0, 1)
         for stage in self.up:
             x, _ = stage(torch.cat([x, skips.pop()], dim=2), films)
-            x = next(attend)(x)
+            x = next(attend)(x.transpose(0, 1)).transpose(0, 1)
         prediction: Tensor = self.final(x).transpose(0, 1)  # [B, H, A]
         return prediction
 
