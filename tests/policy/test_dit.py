@@ -1,13 +1,16 @@
 """The diffusion transformer over action tokens."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from dipole.data import ConfigError
 from dipole.policy.context import Context, ContextSpec
+from dipole.policy.core.components import DENOISERS, build
 from dipole.policy.denoisers import DiffusionTransformer
 from dipole.policy.denoisers.base import map_tensors
 
@@ -216,10 +219,19 @@ def test_a_network_of_another_precision_answers_in_its_own(dtype):
     assert torch.allclose(out.float(), whole, atol=0.2 if dtype == torch.bfloat16 else 1e-4)
 
 
-def test_the_published_small_size():
-    """DiT-S has 33 million parameters (Peebles & Xie, 2023, table 1), with another embedding."""
-    made = DiffusionTransformer(2, 16, ContextSpec(40), width=384, depth=12, heads=6)
-    assert sum(weight.numel() for weight in made.parameters()) == 32_627_330
+@pytest.mark.parametrize(("config", "parameters"), [("dit_small", 4_871_426), ("dit", 32_627_330)])
+def test_the_sizes_that_ship(config, parameters):
+    """DiT-S has 33 million (Peebles & Xie, 2023, table 1), with another embedding."""
+    folder = Path(__file__).parents[2] / "configs" / "policy" / "denoiser"
+    given = {"action_dim": 2, "horizon": 16, "context": ContextSpec(40)}
+    options = {
+        name: value
+        for file in ("dit", config)
+        for name, value in yaml.safe_load((folder / f"{file}.yaml").read_text()).items()
+        if name != "defaults"
+    }
+    made = build(DENOISERS, options, **given)
+    assert sum(weight.numel() for weight in made.parameters()) == parameters
 
 
 @pytest.mark.parametrize(
