@@ -195,8 +195,8 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=2)
         x = x + gate1 * self.self_attention(modulate(self.norm1(x), shift1, scale1))  # [B, H, D]
         x = attend(x)  # [B, H, D]
-        x = x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))  # [B, H, D]
-        return x
+        out: Tensor = x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))  # [B, H, D]
+        return out
 
 
 class SelfAttention(nn.Module):
