@@ -53,14 +53,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, keys_values: KeysValues) -> Tensor:
         query = split_heads(self.query(self.norm(x)), self.heads)  # [B, heads, N, C / heads]
-        attended = F.scaled_dot_product_attention(query, *keys_values)
+        keys, values, *mask = keys_values
+        attended = F.scaled_dot_product_attention(query, keys, values, mask[0] if mask else None)
         update: Tensor = self.out(merge_heads(attended))  # [B, N, C]
         return x + update
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, N, C] -> [B, heads, N, C / heads]"""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
