@@ -92,15 +92,14 @@ def test_where_all_tokens_are_masked_attention_adds_nothing():
     assert torch.allclose(layer(x, layer.keys_values(context().tokens, nobody)), x)
 
 
-def test_predictors_are_the_unet_at_their_times_and_ask_the_tokens_once():
+def test_keys_and_values_are_computed_once_a_chunk():
     unet, said = attending(), context()
     calls = []
     for layer in unet.attention:
         layer.key_value.register_forward_hook(lambda *_: calls.append(1))
     times = torch.tensor([90, 40, 0])
-    predictors = unet.predictors(unet.time_table(times), said)
-    chunk = torch.randn(3, 8, 2)
-    found = [predict(chunk) for predict in predictors]
+    chunk, prepared = torch.randn(3, 8, 2), unet.prepare_context(said)
+    found = [unet.predict(chunk, unet.prepare_time(time[None]), prepared) for time in times]
     assert len(calls) == len(unet.attention)
     for time, prediction in zip(times, found, strict=True):
         assert torch.allclose(prediction, unet(chunk, time, said), atol=1e-5)
