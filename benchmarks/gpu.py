@@ -26,6 +26,7 @@ from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     NETWORKS,
     STEPS,
+    denoiser_of,
     our_policy,
     plain_network,
     training_flops,
@@ -173,7 +174,7 @@ def our_step(network: str, batch: int, device: torch.device, compiles: bool = Fa
     fixed = example(batch, device)
 
     def predict() -> Tensor:
-        output: Tensor = untrained.head.denoiser(*fixed)
+        output: Tensor = denoiser_of(untrained)(*fixed)
         return output
 
     return update, predict
