@@ -112,7 +112,8 @@ class _Call:
         x, time, *rest = inputs
         n_parts = len(fields(Context))
         context, residuals = Context(*rest[:n_parts]), [r for r in rest[n_parts:] if r is not None]
-        assert x is not None and time is not None
+        assert x is not None
+        assert time is not None
         return self.denoiser.forward(x, time, context, residuals)
 
     def map(self, work: Any, *each: Sequence[Any]) -> list[Any]:
