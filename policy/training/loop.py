@@ -11,13 +11,13 @@ import torch
 from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.core.files import remove_leftovers
 from dipole.policy.core.threads import Threads, torch_threads
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.policy import Policy
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.memory import keep_freed_memory
 from dipole.policy.training.hardware.process_settings import process_settings
 from dipole.policy.training.hardware.thread_tuner import ThreadTuner
-from dipole.policy.training.hardware.threaded_batch import rows_in_threads
+from dipole.policy.training.hardware.threaded_batch import threaded_batch
 from dipole.policy.training.optimization.finite import TrainingDivergedError
 from dipole.policy.training.optimization.optimizer import learning_rate
 from dipole.policy.training.optimization.updates import ComputeLoss, Updates
@@ -69,7 +69,7 @@ class Trainer:
         self.updates = Updates(self.state, self.config, self.run)
         self.meter, self.finite = self.updates.meter, self.updates.finite
         if self.config.compile:
-            compile_norms(self.state.policy)
+            compile_unets(self.state.policy)
 
     def fit(self) -> str | None:
         """Train up to config.steps. Returns the name of the signal that stopped it, or None.
@@ -100,7 +100,7 @@ class Trainer:
                 batches = self.loader.batches(state.step * config.accumulate)
                 self.meter.reset()
                 while state.step < config.steps and not stop.requested:
-                    with rows_in_threads(state.policy, threads.rows):
+                    with threaded_batch(state.policy, threads.rows):
                         changed = self._steps(batches, stop, tuner)
                     if changed and tuner:
                         threads = tuner.choose()
@@ -143,7 +143,7 @@ class Trainer:
 
     def _trial(self, threads: Threads) -> None:
         """A step's computation, on random data."""
-        with rows_in_threads(self.state.policy, threads.rows):
+        with threaded_batch(self.state.policy, threads.rows):
             self.updates.try_out(self.objective)
 
     def _step(self, batches: Any) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from dipole.data import CheckpointError, ConfigError
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.core.components import OBJECTIVES
-from dipole.policy.heads.base import Loss
+from dipole.policy.heads.base import ChunkBatch, Loss
 from dipole.policy.training import (
     Average,
     BehaviourCloning,
@@ -343,3 +344,39 @@ def test_the_best_checkpoint_is_that_of_the_best_score(tmp_path, dataset, metric
     assert {k: v for k, v in scores.items() if k.startswith("evaluation/")} == {
         k: v for k, v in numbers.items() if k != "evaluation/return_mean"
     }
+
+
+class Adapter(BehaviourCloning):
+    """A linear map between the encoder and the head, trained by an update of its own."""
+
+    def __init__(self, policy):
+        super().__init__(policy)
+        self.adapter = torch.nn.Linear(6, 6)
+
+    def parameter_groups(self):
+        own = ParameterGroup(list(self.adapter.parameters()))
+        return {**super().parameter_groups(), "adapter": [own]}
+
+    def forward(self, batch, *, update="policy", step=0):
+        context = self.policy.encode(batch["observation"])
+        adapted = replace(context, vector=self.adapter(context.vector))
+        actions = self.policy.normalizers["action"].normalize(batch["action"])
+        return self.policy.head.loss(ChunkBatch(actions), adapted)
+
+
+def test_gradients_pass_through_a_fixed_policy_whose_batch_threads_divide(tmp_path, dataset):
+    OBJECTIVES.add("adapter")(Adapter)
+    found = []
+    for threads in (1, 2):
+        trainer = make_trainer(
+            tmp_path / str(threads),
+            dataset,
+            objective={"name": "adapter"},
+            steps=2,
+            batch_size=16,
+            threads=threads,
+            validate_every=0,
+        )
+        trainer.fit()
+        found.append(trainer.state.objective.adapter.weight.detach())
+    assert torch.allclose(*found, atol=1e-6)
