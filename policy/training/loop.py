@@ -31,7 +31,7 @@ from dipole.policy.training.validation import Validation
 __all__ = ["Evaluate", "Loader", "Trainer", "TrainingDivergedError"]
 
 Evaluate = Callable[[Policy], Mapping[str, Any]]
-SCORE = "max_reward_mean"  # of evaluations that do not say what their score is
+UNSCORED = "max_reward_mean"  # decides where an evaluation does not say what its score is
 
 
 class Loader(Protocol):
@@ -48,8 +48,8 @@ class Trainer:
 
     origin: JSON for each checkpoint's config.json: dataset, environment, command.
     validation: Held-out windows.
-    evaluate: Scores the averaged policy in a simulator; "score" of what it returns, a number or the
-        name of one, decides which checkpoint is the best; without it "max_reward_mean".
+    evaluate: Scores the averaged policy in a simulator; "score" of what it returns, or without it
+        "max_reward_mean", decides which checkpoint is the best; "score_name" says what it is.
     rank: Of this process; others than the first write nothing.
     """
 
@@ -225,7 +225,6 @@ class Trainer:
 
 def _score_of(metrics: Mapping[str, Any]) -> tuple[str, float]:
     """What decides, in words, and its value."""
-    score = metrics.get("score", SCORE)
-    if not isinstance(score, str):
-        return "score", float(score)
-    return "mean max reward" if score == SCORE else score, float(metrics[score])
+    if "score" not in metrics:
+        return "mean max reward", float(metrics[UNSCORED])
+    return str(metrics.get("score_name", "score")), float(metrics["score"])

@@ -330,7 +330,7 @@ def test_a_rank_lies_among_the_ranks():
     [
         ({"max_reward_mean": 0.25}, 0.25),
         ({"max_reward_mean": 0.25, "score": -3.5}, -3.5),
-        ({"return_mean": 7.0, "score": "return_mean"}, 7.0),
+        ({"return_mean": 7.0, "score": 7.0, "score_name": "mean return"}, 7.0),
     ],
 )
 def test_the_best_checkpoint_is_that_of_the_best_score(tmp_path, dataset, metrics, score):
@@ -339,11 +339,9 @@ def test_the_best_checkpoint_is_that_of_the_best_score(tmp_path, dataset, metric
     trainer.evaluate = lambda policy: metrics
     trainer.fit()
     assert json.loads((tmp_path / "best.json").read_text())["score"] == score
-    numbers = {f"evaluation/{k}": v for k, v in metrics.items() if not isinstance(v, str)}
-    scores = TrainResult.of(tmp_path, 1, (0, 1), None).scores
-    assert {k: v for k, v in scores.items() if k.startswith("evaluation/")} == {
-        k: v for k, v in numbers.items() if k != "evaluation/return_mean"
-    }
+    result = TrainResult.of(tmp_path, 1, (0, 1), None)
+    assert result.score == score
+    assert result.score_name == ("best score" if "score" in metrics else "best mean max reward")
 
 
 class Adapter(BehaviourCloning):
