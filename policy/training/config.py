@@ -63,7 +63,7 @@ class TrainConfig:
     The defaults are the recipe of Chi et al., 2023. A period of 0 switches off what it is of.
 
     learning_rates: Of parts of the policy, by the beginning of their parameters' names
-        ("encoder.eyes.*.backbone"), instead of learning_rate; the first that fits counts, and all
+        ("encoder.*.backbone"), instead of learning_rate; the first that fits counts, and all
         follow one schedule.
     weight_decays: Of parts, likewise, instead of weight_decay.
     decay_norms_and_biases: Whether weight_decay is that of vectors too (as published), or 0.
