@@ -5,6 +5,7 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.context import Context
 from dipole.policy.training.hardware.threaded_batch import LEAST_ROWS, is_divisible, threaded_batch
 
 FEATURES = Features(
@@ -89,6 +90,21 @@ def test_an_error_in_a_thread_is_the_callers_error(policy):
     policy.head.denoiser._run = fail
     with pytest.raises(RuntimeError, match="out of paper"):
         loss_and_gradients(policy, 2, 64, enabled=False)
+
+
+def test_a_branchs_residuals_are_divided_too(policy):
+    denoiser = policy.head.denoiser
+    chunk, time, vector = torch.randn(33, 8, 2), torch.arange(33), torch.randn(33, 6)
+    outputs, gradients = [], []
+    for threads in (1, 2):
+        residuals = [torch.ones(33, 16, 4, requires_grad=True) for _ in range(2)]
+        with threaded_batch(policy, threads):
+            outputs.append(denoiser(chunk, time, Context(vector), residuals))
+            gradients.append(torch.autograd.grad(outputs[-1].square().sum(), residuals))
+    assert torch.allclose(*outputs, atol=1e-5)
+    for one, other in zip(*gradients, strict=True):
+        assert one.abs().sum() > 0
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_a_denoiser_that_does_not_say_so_is_not_divided(policy):
