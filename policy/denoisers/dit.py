@@ -58,6 +58,7 @@ class DiffusionTransformer(Denoiser):
     Raises ConfigError for sizes that do not fit.
     """
 
+    rows_are_independent = True  # training may divide a batch among threads
     positions: Tensor
 
     def __init__(
