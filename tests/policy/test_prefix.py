@@ -211,3 +211,39 @@ def test_a_policy_that_was_trained_so_goes_on_from_it(denoiser):
     assert (found - given_.values)[given_.mask > 0].abs().max() < 1e-6
     identity = known([1, 3, 5], Guidance("identity"))
     assert made.predict(made.fake_observation(3), known=identity).shape == (3, 8, 2)
+
+
+def two_modes(rows):
+    """Chunks that all go up or all go down, which the first action shows and nothing else does."""
+    mode = torch.randint(2, (rows, 1, 1)) * 2.0 - 1
+    return (mode * torch.linspace(0.3, 0.9, 8)[:, None]).expand(rows, 8, 2)
+
+
+def mode_of(chunk):
+    return chunk.mean(dim=(1, 2)).sign()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("denoiser", "process"), [(DIT, "flow"), (UNET, "vp")], ids=["dit", "unet"]
+)
+def test_a_chunk_keeps_the_mode_of_its_prefix_where_a_free_one_changes_it(denoiser, process):
+    torch.manual_seed(0)
+    wide = {"width": 32} if denoiser is DIT else {"down_dims": [16, 32]}
+    made = head(TRAINED, process, {**denoiser, **wide}, solver={"name": "ddim", "steps": 10})
+    optimizer = torch.optim.Adam(made.parameters(), 4e-3)
+    for _ in range(250):
+        optimizer.zero_grad()
+        made.loss(ChunkBatch(two_modes(64)), context(64).map(torch.zeros_like)).total.backward()
+        optimizer.step()
+    old = two_modes(200)
+    mask = tokens_before(torch.full((200,), 3), 8)[..., None].expand_as(old).float()
+    nothing = context(200).map(torch.zeros_like)
+    with torch.no_grad():
+        free = made.sample(nothing, SampleRequest())
+        bound = made.sample(nothing, SampleRequest(known=Known(old, mask, PREFIX)))
+    kept = [(mode_of(chunk[:, 3:]) == mode_of(old)).float().mean() for chunk in (free, bound)]
+    jump = (bound[:, 3] - bound[:, 2]).abs()
+    assert 0.35 < kept[0] < 0.65
+    assert kept[1] > 0.97
+    assert jump.median() < 0.2  # an action is 0.086 from the next
