@@ -100,7 +100,7 @@ def chunk_times(
     steps = spec.window.n_obs_steps
     middle = np.full(spec.action_size, 256.0)
     observation = {
-        name: np.full((steps, *shape), 256, np.float32 if len(shape) < 3 else np.uint8)
+        name: np.full((steps, *shape), 128, np.float32 if len(shape) < 3 else np.uint8)
         for name, shape in spec.observation.items()
     }
     known = {}

@@ -181,12 +181,10 @@ class DiffusionHead(Head):
         times = self.prepared_times([*table, SolverStep(clean, clean)])
         prepared = self.denoiser.prepare_context(context)
 
-        def of_tokens(leaf: Tensor, number: int) -> Tensor:
-            chosen = prefix.view(*prefix.shape, *[1] * (leaf.dim() - 1))
-            return torch.where(chosen, leaf[-1], leaf[number])
-
         def estimate(x: Tensor, number: int, level: Level) -> Estimate:
-            time = map_tensors(partial(of_tokens, number=number), times)
+            time = self.denoiser.prepared_after_prefix(
+                prefix, _row(times, len(table)), _row(times, number)
+            )
             found = self.estimate(x, level, time, prepared)
             chosen = prefix[..., None]
             return Estimate(torch.where(chosen, x, found.clean), found.noise.masked_fill(chosen, 0))

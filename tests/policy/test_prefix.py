@@ -1,5 +1,7 @@
 """Chunks that begin with known actions, which the network was trained to go on from."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context, ContextSpec
+from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.diffusion.guidance import Guidance
 from dipole.policy.diffusion.known import Known
 from dipole.policy.diffusion.prefix import PrefixConfig, tokens_before, with_prefix
@@ -75,6 +78,7 @@ def seen_by(made, call):
     """What the network is given in each evaluation: x, and the times of its tokens."""
     seen = []
     made.denoiser.prepare_time = lambda times: times  # seen as they are
+    made.denoiser.prepared_after_prefix = partial(Denoiser.prepared_after_prefix, made.denoiser)
     made.denoiser.predict = lambda x, time, *_: seen.append((x, time)) or torch.zeros_like(x)
     call()
     return seen
