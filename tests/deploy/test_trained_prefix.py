@@ -155,9 +155,26 @@ def test_over_a_server_the_chunk_begins_with_what_is_known(policy):
     assert np.abs(found[-1].answer["action"][:5] - np.stack(old[:5])).max() < 1e-3
 
 
-def test_a_delayed_evaluation_goes_as_far_as_the_training_did(policy):
+def test_in_a_delayed_evaluation_chunks_begin_with_the_actions_of_the_delay(policy, monkeypatch):
+    predict, apart, lengths = policy.predict, [], set()
+
+    def watched(observation, generator=None, *, known=None):
+        chunk = predict(observation, generator, known=known)
+        if known is not None:
+            given = known.mask > 0
+            lengths.update(given.any(dim=2).sum(dim=1).tolist())
+            apart.append(float((chunk - known.values)[given].abs().max()))
+        return chunk
+
+    monkeypatch.setattr(policy, "predict", watched)
     metrics = evaluate_delayed(policy, delay=4, episodes=2, merger="trained_prefix").metrics
     assert metrics["merger"] == "trained_prefix"
+    assert lengths == {5}
+    assert len(apart) > 10
+    assert max(apart) < 1e-3  # pixels
+
+
+def test_a_delayed_evaluation_goes_as_far_as_the_training_did(policy):
     with pytest.raises(ConfigError, match="delay is 5, but the policy was trained to go on after"):
         evaluate_delayed(policy, delay=5, episodes=1, merger="trained_prefix")
 

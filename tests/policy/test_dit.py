@@ -13,6 +13,7 @@ from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, build
 from dipole.policy.denoisers import DiffusionTransformer
 from dipole.policy.denoisers.base import map_tensors
+from dipole.policy.training.hardware.threaded_batch import rows_in_threads
 
 SPEC = ContextSpec(vector_dim=5, token_dim=12, frame_dim=3)
 HORIZON = 8
@@ -246,6 +247,16 @@ def test_the_sizes_that_ship(config, parameters):
     }
     made = build(DENOISERS, options, **given)
     assert sum(weight.numel() for weight in made.parameters()) == parameters
+
+
+def test_threads_that_share_its_rows_compute_the_same():
+    made = trained().train()
+    each = TIMES[:, None].repeat(8, HORIZON)
+    said, rows = context(24), chunk(24)
+    whole = made(rows, each, said)
+    with rows_in_threads(made, 2):
+        divided = made(rows, each, said)
+    assert torch.allclose(divided, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(
