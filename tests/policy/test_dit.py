@@ -13,7 +13,7 @@ from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, build
 from dipole.policy.denoisers import DiffusionTransformer
 from dipole.policy.denoisers.base import map_tensors
-from dipole.policy.training.hardware.threaded_batch import rows_in_threads
+from dipole.policy.training.hardware.threaded_batch import threaded_batch
 
 SPEC = ContextSpec(vector_dim=5, token_dim=12, frame_dim=3)
 HORIZON = 8
@@ -254,7 +254,7 @@ def test_threads_that_share_its_rows_compute_the_same():
     each = TIMES[:, None].repeat(8, HORIZON)
     said, rows = context(24), chunk(24)
     whole = made(rows, each, said)
-    with rows_in_threads(made, 2):
+    with threaded_batch(made, 2):
         divided = made(rows, each, said)
     assert torch.allclose(divided, whole, atol=1e-5)
 
