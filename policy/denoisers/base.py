@@ -54,12 +54,11 @@ class Denoiser(nn.Module):
 
         clean, time: Of `prepare_time`, their tensors begin with [1].
         """
-
-        def chosen(pair: Tensor) -> Tensor:
-            mask = prefix.view(*prefix.shape, *[1] * (pair.dim() - 1))
-            return torch.where(mask, pair[0], pair[1])
-
-        return map_tensors(chosen, _joined(clean, time))
+        if not isinstance(clean, Tensor):
+            pairs = zip(clean, time, strict=True)
+            return tuple(self.prepared_after_prefix(prefix, *pair) for pair in pairs)
+        chosen = prefix.view(*prefix.shape, *[1] * (clean.dim() - 1))
+        return torch.where(chosen, clean[:, None], time[:, None])
 
     def prepare_context(self, context: Context) -> Prepared:
         """What follows from the context alone: tensors [B, ...] in nested tuples."""
@@ -86,10 +85,3 @@ def map_tensors(function: Any, nested: Prepared) -> Prepared:
     if isinstance(nested, Context):
         return nested.map(function)
     return tuple(map_tensors(function, each) for each in nested)
-
-
-def _joined(first: Prepared, second: Prepared) -> Prepared:
-    """The same nested tuples, of both tensors one after the other."""
-    if isinstance(first, Tensor):
-        return torch.cat([first, second])
-    return tuple(_joined(*pair) for pair in zip(first, second, strict=True))
