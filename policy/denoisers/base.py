@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dipole.policy.context import Context
@@ -47,6 +48,17 @@ class Denoiser(nn.Module):
     def prepare_time(self, times: Tensor) -> Prepared:
         """What follows from the times [M] alone: tensors [M, ...] in nested tuples."""
         return times
+
+    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
+        """A prepared time for each token: `clean` in the prefix, bool [B, H], `time` after it.
+
+        clean, time: Of `prepare_time`, their tensors begin with [1].
+        """
+        if not isinstance(clean, Tensor):
+            pairs = zip(clean, time, strict=True)
+            return tuple(self.prepared_after_prefix(prefix, *pair) for pair in pairs)
+        chosen = prefix.view(*prefix.shape, *[1] * (clean.dim() - 1))
+        return torch.where(chosen, clean[:, None], time[:, None])
 
     def prepare_context(self, context: Context) -> Prepared:
         """What follows from the context alone: tensors [B, ...] in nested tuples."""

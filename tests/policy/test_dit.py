@@ -13,6 +13,7 @@ from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, build
 from dipole.policy.denoisers import DiffusionTransformer
 from dipole.policy.denoisers.base import map_tensors
+from dipole.policy.training.hardware.threaded_batch import threaded_batch
 
 SPEC = ContextSpec(vector_dim=5, token_dim=12, frame_dim=3)
 HORIZON = 8
@@ -121,6 +122,20 @@ def test_a_time_for_each_token_of_equal_entries_is_the_time_of_the_row():
     assert torch.allclose(
         made(chunk(), each, context()), made(chunk(), TIMES, context()), atol=1e-5
     )
+
+
+def test_a_clean_prefix_is_two_conditions_a_row_and_the_same_prediction():
+    made = trained()
+    prefix = torch.arange(HORIZON) < torch.tensor([[0], [3], [8]])
+    times = torch.where(prefix, 0.0, 93.0)
+    times_prepared = made.prepare_time(torch.tensor([0.0, 93.0])).split(1)
+    prepared = made.prepared_after_prefix(prefix, *times_prepared)
+    of_context = made.prepare_context(context())
+    rows = []
+    made.blocks[0].register_forward_hook(lambda _block, inputs, _out: rows.append(inputs[1]))
+    found = made.predict(chunk(), prepared, of_context)
+    assert rows[0].shape == (3, 2, 16)
+    assert torch.allclose(found, made(chunk(), times, context()), atol=1e-5)
 
 
 def test_a_token_s_time_is_its_own():
@@ -232,6 +247,16 @@ def test_the_sizes_that_ship(config, parameters):
     }
     made = build(DENOISERS, options, **given)
     assert sum(weight.numel() for weight in made.parameters()) == parameters
+
+
+def test_threads_that_share_its_rows_compute_the_same():
+    made = trained().train()
+    each = TIMES[:, None].repeat(8, HORIZON)
+    said, rows = context(24), chunk(24)
+    whole = made(rows, each, said)
+    with threaded_batch(made, 2):
+        divided = made(rows, each, said)
+    assert torch.allclose(divided, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(
