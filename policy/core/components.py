@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import Registry, nearest
+from dipole.data.core.registry import Registry, check_options
 
 T = TypeVar("T")
 
@@ -27,16 +27,10 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
         raise ConfigError(f"the {table.what} has no name; known: {', '.join(table.names())}")
     component = table[config["name"]]
     parameters = inspect.signature(component).parameters
-    known = [name for name in parameters if name not in given]
     if "token_dim" in given and "token_dim" not in parameters:
         raise ConfigError(
             f"the encoder gives tokens, but {table.what} {config['name']!r} attends to none: set "
             "the encoder's token_dim to null, or choose one that does"
         )
-    for option in options:
-        if option not in known:
-            raise ConfigError(
-                f"{table.what} {config['name']!r} has no option {option!r}"
-                f"{nearest(option, known)} Known: {', '.join(known)}"
-            )
+    check_options(table.what, config["name"], component, options, given)
     return component(**given, **options)
