@@ -193,6 +193,10 @@ class SimulatorPool:
                 f"{traceback.format_exc()}"
             ) from error
 
+    def environment(self, slot: int) -> Environment:
+        """The environment of a slot that has performed a command."""
+        return self._simulators[slot].environment
+
     def close(self) -> None:
         for simulator in self._simulators.values():
             simulator.environment.close()

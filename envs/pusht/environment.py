@@ -126,6 +126,10 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
             draw_cross(image, self.target)
         return image
 
+    def hold_action(self) -> Floats:
+        """The action [2] that keeps the agent where it is."""
+        return self.state[:2]
+
     def action_pixels(self, actions: NDArray[Any], height: int, width: int) -> NDArray[Any]:
         """Where actions [..., 2] lie in a picture of the scene, [..., 2], to the right and down."""
         return actions / WORLD_SIZE * [width, height]
