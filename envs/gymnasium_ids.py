@@ -62,8 +62,10 @@ def _made(name: str, given: Mapping[str, Any]) -> Environment:
     except errors.DependencyNotInstalled as error:
         raise ConfigError(f"environment 'gym:{name}': {error}") from error
     except ModuleNotFoundError as error:
+        missing = error.name or name.rpartition(":")[0]
         raise ConfigError(
-            f"environment 'gym:{name}' needs {error.name}, which cannot be imported: install it"
+            f"environment 'gym:{name}' needs {missing}, which cannot be imported: install it, or "
+            "put it where Python finds it (PYTHONPATH)"
         ) from error
     except TypeError as error:
         raise ConfigError(f"environment 'gym:{name}', options {dict(given)}: {error}") from error
