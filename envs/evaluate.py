@@ -105,6 +105,7 @@ def evaluate(
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
         "environment": resolved.version,
         "environment_options": resolved.options,
+        "environment_settings": resolved.settings,
         "checkpoint": _text(getattr(policy, "checkpoint", None)),
         "solver": _plain(getattr(policy, "solver", None)),
         "seed": seed,

@@ -123,6 +123,7 @@ def evaluate_delayed(
         "starved_steps": sum(report.counts["starved"] for report in reports),
         "environment": world.version,
         "environment_options": world.options,
+        "environment_settings": world.settings,
         "seconds": seconds,
         "seed": seed,
         "n_action_steps": n_action_steps or policy.window.n_action_steps,

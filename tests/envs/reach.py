@@ -31,7 +31,7 @@ class Reach(gymnasium.Env):
     def step(self, action):
         if not self.action_space.contains(action):
             raise ValueError(f"{action!r} is no action of {self.action_space}")
-        self.position += action
+        self.position = self.position + action
         away = float(np.linalg.norm(self.goal - self.position))
         success = away < self.near
         return self._look(), -away, success, False, {"task": {"success": success}}

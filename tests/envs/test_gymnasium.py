@@ -80,6 +80,8 @@ def test_mujoco_s_environments_are_evaluated_at_their_rate(name, size, actions, 
     result = run(Feedback(state(size), actions, fps=fps), spec)
     assert [episode.steps for episode in result.episodes] == [20] * 3
     assert result.metrics["score_name"] == "return_mean"
+    version = result.metrics["environment"]["version"]
+    assert version.startswith(f"gymnasium {gymnasium.__version__}, mujoco ")
     with pytest.raises(ConfigError, match=f"{fps:g} steps a second"):
         run(Feedback(state(size), actions, fps=10.0), spec)
 
