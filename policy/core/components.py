@@ -1,6 +1,5 @@
 """The tables of components and the one way to build from them."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +13,16 @@ BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
 READOUTS: Registry[Callable[..., Any]] = Registry("readout")
 DENOISERS: Registry[Callable[..., Any]] = Registry("denoiser")
 HEADS: Registry[Callable[..., Any]] = Registry("head")
+PROCESSES: Registry[Callable[..., Any]] = Registry("process")
+PREDICTIONS: Registry[Callable[..., Any]] = Registry("prediction")
+SOLVERS: Registry[Callable[..., Any]] = Registry("solver")
+
+
+def named(table: Registry[Callable[..., T]], config: Mapping[str, Any]) -> Callable[..., T]:
+    """What `config["name"]` names. Raises ConfigError where it names nothing."""
+    if "name" not in config:
+        raise ConfigError(f"the {table.what} has no name; known: {', '.join(table.names())}")
+    return table[config["name"]]
 
 
 def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given: Any) -> T:
@@ -23,14 +32,6 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     or option, naming the nearest known one.
     """
     options = {key: value for key, value in config.items() if key != "name"}
-    if "name" not in config:
-        raise ConfigError(f"the {table.what} has no name; known: {', '.join(table.names())}")
-    component = table[config["name"]]
-    parameters = inspect.signature(component).parameters
-    if "token_dim" in given and "token_dim" not in parameters:
-        raise ConfigError(
-            f"the encoder gives tokens, but {table.what} {config['name']!r} attends to none: set "
-            "the encoder's token_dim to null, or choose one that does"
-        )
+    component = named(table, config)
     check_options(table.what, config["name"], component, options, given)
     return component(**given, **options)
