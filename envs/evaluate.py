@@ -169,7 +169,9 @@ def _illustrate(
 
 
 def _plain(value: Any) -> Any:
-    """A solver's configuration as JSON has it."""
+    """A solver's name and options as JSON has them."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value if isinstance(value, dict) else _text(value)
