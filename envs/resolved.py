@@ -1,6 +1,5 @@
 """An environment of an evaluation, found: what makes it, how it is observed, how it is judged."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,7 +7,7 @@ from typing import Any
 
 from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
-from dipole.envs.registry import environment_version, make_env, score_name, stored_names
+from dipole.envs.registry import environment_version, is_told, make_env, score_name, stored_names
 from dipole.envs.rollout import Environment, EnvironmentFactory
 
 
@@ -73,6 +72,6 @@ class ResolvedEnvironment:
         version = str(getattr(build, "version", "unknown"))
         interface = Interface.of(policy.features, EnvSpec(name), {}, optional)
         make = partial(build, **options)
-        if "observation" in inspect.signature(build).parameters:
+        if is_told(build):
             make = partial(make, observation=interface.entries)
         return cls(name, make, interface, dict(options), {}, given_version=version)

@@ -37,7 +37,7 @@ class Reach(gymnasium.Env):
         return self._look(), -away, success, False, {"task": {"success": success}}
 
     def _look(self):
-        return {"robot": {"pose": self.position}, "desired_goal": self.goal}
+        return {"robot": {"pose": self.position}, "desired_goal": self.goal.copy()}
 
 
 gymnasium.register("Reach-v0", Reach, max_episode_steps=40)
