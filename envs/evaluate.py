@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
+from dipole.envs.motion import roughness
 from dipole.envs.rate import check_rate
 from dipole.envs.registry import environment_version, make_env
 from dipole.envs.rollout import Environment, EnvironmentFactory, LocalSlots, Slots
@@ -96,6 +97,8 @@ def evaluate(
             slots.close()
     seconds = time.perf_counter() - started
     metrics = summarize(results) | {
+        **roughness(run.motions, getattr(policy.features, "fps", None)),
+        "evaluations_per_chunk": _evaluations(policy),
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
         "environment": version,
         "environment_options": options,
@@ -181,6 +184,12 @@ def _illustrate(
             )
     finally:
         environment.close()
+
+
+def _evaluations(policy: Any) -> int | None:
+    """Evaluations of the network a chunk; None for a policy that does not say."""
+    steps = getattr(getattr(policy, "solver", None), "steps", None)
+    return None if steps is None else int(steps)
 
 
 def _plain(value: Any) -> Any:

@@ -51,7 +51,8 @@ class Evaluation:
 
     recordings: the filmed episodes. picture: chunks over scenes, [height, width, 3] uint8; None
     where nothing was filmed or actions have no place in the scene. looks: what an image policy
-    looks at, [height, width, 3] uint8. video: makes the recordings' mp4, where it is made elsewhere
+    looks at, [height, width, 3] uint8. aspects: of quality, [height, width, 3] uint8, where they
+    were asked for. video: makes the recordings' mp4, where it is made elsewhere
     than in `save`.
     """
 
@@ -60,11 +61,13 @@ class Evaluation:
     recordings: list[Recording] = field(default_factory=list)
     picture: np.ndarray | None = None
     looks: np.ndarray | None = None
+    aspects: np.ndarray | None = None
     fps: float = 10.0
     video: Callable[[], bytes] | None = None
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write metrics.json, and episodes.mp4, chunks.png, looks.png where there are any: paths.
+        """Write metrics.json, and episodes.mp4, chunks.png, looks.png, aspects.png where there are
+        any: their paths.
 
         Each file appears whole or not at all, and replaces one of the same name.
         """
@@ -80,7 +83,11 @@ class Evaluation:
             else:
                 with appearing_whole(written[-1]) as unfinished:
                     unfinished.write_bytes(self.video())
-        for name, picture in (("chunks.png", self.picture), ("looks.png", self.looks)):
+        for name, picture in (
+            ("chunks.png", self.picture),
+            ("looks.png", self.looks),
+            ("aspects.png", self.aspects),
+        ):
             if picture is not None:
                 written.append(folder / name)
                 write_png(written[-1], picture)

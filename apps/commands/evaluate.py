@@ -37,11 +37,16 @@ def _times(evaluating: float, episodes: float, saving: float) -> str:
 
 
 def describe(metrics: Config) -> str:
-    """The scores in two lines."""
+    """The scores in two lines, and the aspects of quality where they were measured."""
     reward, success = metrics["max_reward_ci95"], metrics["success_ci95"]
-    return (
+    scores = (
         f"mean max reward {metrics['max_reward_mean']:.3f} "
         f"(95 % interval {reward[0]:.3f} to {reward[1]:.3f}) over {metrics['episodes']} episodes\n"
         f"success rate {metrics['success_rate']:.1%} "
         f"({success[0]:.1%} to {success[1]:.1%})"
     )
+    if "aspects" not in metrics:
+        return scores
+    from dipole.envs.quality.table import table
+
+    return "\n".join([scores, *table(metrics["aspects"])])
