@@ -31,7 +31,7 @@ def evaluate(config: Config) -> Outcome:
 def _times(evaluating: float, episodes: float, saving: float) -> str:
     """What the time went into, seconds."""
     return (
-        f"{episodes:.1f} s of episodes; before them {max(0.0, evaluating - episodes):.1f} s of "
+        f"{episodes:.1f} s of episodes; beside them {max(0.0, evaluating - episodes):.1f} s of "
         f"loading, conversion and measuring; after them {saving:.1f} s of video and pictures"
     )
 
