@@ -58,20 +58,35 @@ def environment_version(name: str) -> dict[str, str]:
 
 
 def _pusht(**options: Any) -> "gymnasium.Env[Any, Any]":
+    from dipole.envs.pusht.environment import PushT
+
+    return _made("pusht", PushT, options)
+
+
+def _fork(**options: Any) -> "gymnasium.Env[Any, Any]":
+    from dipole.envs.fork.environment import Fork
+
+    return _made("fork", Fork, options)
+
+
+def _made(
+    name: str, build: "type[gymnasium.Env[Any, Any]]", options: dict[str, Any]
+) -> "gymnasium.Env[Any, Any]":
+    """Raises ConfigError for an option that the environment does not have."""
     import inspect
 
     from dipole.data.core.registry import nearest
-    from dipole.envs.pusht.environment import PushT
 
-    known = list(inspect.signature(PushT).parameters)
+    known = list(inspect.signature(build).parameters)
     for option in options:
         if option not in known:
             hint = nearest(option, known)
             raise ConfigError(
-                f"environment 'pusht' has no option {option!r}{hint or '.'} "
+                f"environment {name!r} has no option {option!r}{hint or '.'} "
                 f"Known: {', '.join(known)}"
             )
-    return PushT(**options)
+    return build(**options)
 
 
 ENVIRONMENTS.add("pusht")(Environment(_pusht, distribution="gym-pusht", extra="pusht"))
+ENVIRONMENTS.add("fork")(Environment(_fork, distribution="dipole", extra="dev"))
