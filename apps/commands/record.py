@@ -128,7 +128,7 @@ def _by_expert(
             "the environment of the task"
         )
     asked = {"drift": settings.drift, "shove_probability": settings.shoves}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given: Any = {name: value for name, value in asked.items() if value is not None}
     disturbance = replace(EXPERTS[expert].disturbance, **given)
     takeover = None
     if settings.takeover is not None:

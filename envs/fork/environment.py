@@ -1,4 +1,4 @@
-"""Fork as a gymnasium environment: two ways lead to the goal, and the mean of them into the disc."""
+"""Fork as a gymnasium environment: two ways lead to the goal, their mean into the disc."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -10,13 +10,19 @@ which holds for any process: it is two numbers, signal and noise.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
+from dipole.policy.diffusion.denoising import denoise
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.predictions import Estimate
+from dipole.policy.diffusion.processes import Process
+from dipole.policy.diffusion.solvers import Solver
 
 Number = float | Tensor
 
@@ -81,6 +87,28 @@ class GaussianMixture:
         signal, noise = self._row(signal, x), self._row(noise, x)
         variances = (signal * self.deviations) ** 2 + noise**2
         return self._log_joint(self._offsets(x, signal), variances).logsumexp(1)
+
+    def estimate(self, x: Tensor, level: Level) -> Estimate:
+        """What a perfect network says of x [B, *shape] at a level."""
+        clean = self.clean(x, level.signal, level.noise)
+        return Estimate(clean, (x - level.signal * clean) / level.noise)
+
+    def solve(
+        self,
+        solver: Solver,
+        process: Process,
+        noise: Tensor,
+        draw: Callable[[], Tensor] | None = None,
+    ) -> Tensor:
+        """What a solver makes of standard normal noise [B, *shape], with a perfect network.
+
+        draw: Gives further noise, for solvers that add some; by default as torch draws it.
+        """
+        levels = solver.levels(process)
+        table = solver.table(levels)
+        estimators = [partial(self.estimate, level=step.level) for step in table]
+        start = process.start_scale(levels[0]) * noise
+        return denoise(estimators, start, table, draw or (lambda: torch.randn_like(noise)))
 
     def component(self, x: Tensor) -> Tensor:
         """The component whose mean is nearest, [B], int64."""

@@ -84,8 +84,8 @@ def test_an_episode_that_goes_nowhere_is_truncated():
 
 
 def test_a_fast_robot_cannot_step_over_the_disc_s_edge():
-    assert collides(DISC + [-0.04, 0.166], DISC + [0.04, 0.166])
-    assert not collides(DISC + [-0.04, 0.18], DISC + [0.04, 0.18])
+    assert collides(DISC + np.array([-0.04, 0.166]), DISC + np.array([0.04, 0.166]))
+    assert not collides(DISC + np.array([-0.04, 0.18]), DISC + np.array([0.04, 0.18]))
     assert collides(DISC, DISC)
 
 
@@ -145,9 +145,9 @@ def test_a_path_s_mode_is_its_side_at_the_disc():
 
 
 def test_a_path_s_error_is_its_distance_to_the_nearest_demonstration():
-    start = START + [0.02, -0.01]
+    start = START + np.array([0.02, -0.01])
     exact = path(start, -1.0, 0.26)[1:16]
-    shifted = exact + [0.0, 0.01]
+    shifted = exact + np.array([0.0, 0.01])
     wide = path(start, 1.0, 0.35)[1:16]
     found = path_errors(np.stack([exact, shifted, wide]), np.stack([start] * 3))
     arc = np.sin(np.pi * np.arange(1, 16) / 24)
