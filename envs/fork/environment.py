@@ -53,7 +53,11 @@ class Fork(gymnasium.Env[Observation, NDArray[np.float32]]):
     ((2,), None)
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    metadata = {  # noqa: RUF012
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+        "modes": MODES,
+    }
     render_mode = "rgb_array"
 
     def __init__(
