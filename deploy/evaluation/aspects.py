@@ -1,5 +1,6 @@
 """The aspects of quality of a checkpoint or an export, beside its episodes."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,24 @@ def add_aspects(
     from dipole.envs.quality.aspects import measure_aspects
     from dipole.envs.quality.picture import aspects_picture
 
+    started = time.perf_counter()
     with one_thread_each(_threads(policy, config["threads"])) as pool:
         found = measure_aspects(
             policy,
             held_out,
             executed_slice(policy.window, config["n_action_steps"]),
-            AspectSettings(config["aspects_observations"], config["aspects_samples"]),
+            AspectSettings(
+                config["aspects_observations"],
+                config["aspects_samples"],
+                config["aspects_likelihood"],
+            ),
             seed=config["seed"],
             hz=policy.features.fps,
             metrics=evaluation.metrics,
             pool=pool,
         )
-    evaluation.metrics["aspects"] = found.values
+    seconds = {"seconds": time.perf_counter() - started}
+    evaluation.metrics["aspects"] = found.values | seconds
     evaluation.aspects = aspects_picture(found)
 
 

@@ -34,6 +34,7 @@ class EvaluationSettings:
     aspects: bool = False
     aspects_observations: int = 100
     aspects_samples: int = 16
+    aspects_likelihood: int = 40
     dataset: str | None = None
     device: str = "auto"
     output: str | None = None
@@ -41,7 +42,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.merger not in MERGERS:
             MERGERS[self.merger]  # raises ConfigError with the nearest name
-        AspectSettings(self.aspects_observations, self.aspects_samples)
+        AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")

@@ -235,6 +235,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".aspects",
         ".aspects_observations",
         ".aspects_samples",
+        ".aspects_likelihood",
         *([".dataset"] if name == "evaluate" else []),
         ".task.policy_hz",
         ".train.validation_windows",
