@@ -37,11 +37,11 @@ def evaluate(config: Config) -> Outcome:
 def _times(evaluating: float, metrics: Config, saving: float) -> str:
     """What the time went into, seconds."""
     episodes, aspects = metrics["seconds"], metrics.get("aspects", {}).get("seconds", 0.0)
+    before = max(0.0, evaluating - episodes - aspects)
     measured = f"{aspects:.1f} s of aspects, " if aspects else ""
     return (
-        f"{episodes:.1f} s of episodes; before them {max(0.0, evaluating - episodes - aspects):.1f} "
-        f"s of loading, conversion and measuring; after them {measured}{saving:.1f} s of video and "
-        "pictures"
+        f"{episodes:.1f} s of episodes; before them {before:.1f} s of loading, conversion and "
+        f"measuring; after them {measured}{saving:.1f} s of video and pictures"
     )
 
 
