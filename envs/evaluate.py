@@ -176,7 +176,8 @@ def _evaluations(policy: Any) -> int | None:
     from dipole.policy.diffusion.solvers import table_of
 
     policy = getattr(policy, "original", None) or policy
-    head, solver = getattr(policy, "head", None), getattr(policy, "solver", None)
+    head: Any = getattr(policy, "head", None)
+    solver: Any = getattr(policy, "solver", None)
     if head is not None and solver is None:
         return 1
     if hasattr(head, "process"):

@@ -31,7 +31,7 @@ def demonstrated_likelihood(
     pool: Computes several batches at once. A row's result depends on seed and on its number.
     """
     policy = getattr(policy, "original", None) or policy
-    head = getattr(policy, "head", None)
+    head: Any = getattr(policy, "head", None)
     if not hasattr(head, "process") or not hasattr(head, "estimators"):
         return None
     levels = _levels(head.process, steps)
@@ -48,7 +48,8 @@ def demonstrated_likelihood(
             probes=1,
             generator=torch.Generator().manual_seed(seed + start),
         )
-        return found.double().cpu().numpy() / chunks[0].numel()
+        each: np.ndarray = found.double().cpu().numpy() / chunks[0].numel()
+        return each
 
     return np.concatenate(list(pool.map(batch, starts) if pool else map(batch, starts)))
 
