@@ -104,7 +104,7 @@ def evaluate(
     seconds = time.perf_counter() - started
     metrics = summarize(results, resolved.score) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
-        "evaluations_per_chunk": _evaluations(policy),
+        "evaluations_per_chunk": evaluations_per_chunk(policy),
         **({"modes": list(look.modes)} if look.modes else {}),
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
         "environment": resolved.version,
@@ -171,7 +171,7 @@ def _illustrate(
         environment.close()
 
 
-def _evaluations(policy: Any) -> int | None:
+def evaluations_per_chunk(policy: Any) -> int | None:
     """Evaluations of the network a chunk; None for a policy that does not say."""
     from dipole.policy.diffusion.solvers import table_of
 
