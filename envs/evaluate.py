@@ -109,6 +109,7 @@ def evaluate(
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
         "environment": resolved.version,
         "environment_options": resolved.options,
+        "environment_settings": resolved.settings,
         "checkpoint": _text(getattr(policy, "checkpoint", None)),
         "solver": _plain(getattr(policy, "solver", None)),
         "seed": seed,
@@ -188,9 +189,9 @@ def evaluations_per_chunk(policy: Any) -> int | None:
 
 
 def _plain(value: Any) -> Any:
-    """A solver's configuration as JSON has it."""
+    """A solver's name and options as JSON has them."""
     if hasattr(value, "to_dict"):
-        return value.to_dict()
+        value = value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value if isinstance(value, dict) else _text(value)

@@ -31,7 +31,14 @@ def evaluate(config: Config) -> Outcome:
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
     print(_times(evaluated - started, evaluation.metrics, saving))
-    return Outcome(0, evaluation.metrics["score"], NAMES[evaluation.metrics["score_name"]])
+    return Outcome(0, *compared_by(evaluation.metrics))
+
+
+def compared_by(metrics: Config) -> tuple[float, str]:
+    """What the jobs of a sweep are compared by, and its name: success, or else what decides."""
+    known = metrics["success_rate"] is not None
+    name = "success_rate" if known else metrics["score_name"]
+    return metrics[name], NAMES[name]
 
 
 def _times(evaluating: float, metrics: Config, saving: float) -> str:
