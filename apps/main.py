@@ -27,6 +27,7 @@ COMPOSED = {
 }
 TOOLS = {
     "data": "look into a dataset, view it, validate it, convert others' into one",
+    "compare": "whether one evaluation beats another by more than chance",
     "replay": "check a recording of the robot, or make demonstrations of it",
     "doctor": "what this machine offers, and what is missing",
 }

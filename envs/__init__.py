@@ -3,7 +3,8 @@
 Importing this package imports no simulator; it registers what datasets of the simulators need.
 """
 
-import dipole.envs.pusht.scene  # noqa: F401  registers how the state is drawn
+import dipole.envs.fork.scene
+import dipole.envs.pusht.scene  # noqa: F401  they register how the state is drawn
 from dipole.envs.contract import EnvSpec
 from dipole.envs.pusht.geometry import pusht_keypoints
 from dipole.envs.registry import ENVIRONMENTS, environment_version, make_env

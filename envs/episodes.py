@@ -15,6 +15,7 @@ import numpy as np
 from dipole.envs.evaluation import EpisodeResult
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import Recording
+from dipole.envs.motion import Motion
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn, either
 from dipole.policy.execution.executor import Executor, NotFiniteError
 
@@ -33,7 +34,11 @@ class RunningEpisode:
     recording: Recording | None
     rewards: list[float] = field(default_factory=list)
     success: bool | None = None
+    mode: str | None = None
     turns: int = 0
+    motion: Motion = field(default_factory=Motion)
+    sent: np.ndarray | None = None  # the chunk that is being executed
+    planned: np.ndarray | None = None  # what the chunk before it had in place of its first action
 
     def __str__(self) -> str:
         return f"episode {self.episode} (seed {self.seed})"
@@ -45,6 +50,9 @@ class RunningEpisode:
     def add(self, turn: Turn) -> None:
         self.rewards += turn.rewards
         self.success = either(self.success, turn.success)
+        self.mode = turn.mode or self.mode
+        if self.sent is not None:
+            self.motion.add(self.sent[: len(turn.rewards)], self.planned)
         if self.recording is not None:
             self.recording.frames += turn.frames
             self.recording.rewards += turn.rewards
@@ -54,7 +62,13 @@ class RunningEpisode:
     def result(self) -> EpisodeResult:
         rewards = self.rewards
         return EpisodeResult(
-            self.seed, self.success, max(rewards), rewards[-1], len(rewards), math.fsum(rewards)
+            self.seed,
+            self.success,
+            max(rewards),
+            rewards[-1],
+            len(rewards),
+            math.fsum(rewards),
+            self.mode,
         )
 
 
@@ -80,6 +94,7 @@ class EpisodeRun:
         self._running: dict[int, RunningEpisode] = {}
         self._waiting: deque[int] = deque()
         self._results: dict[int, EpisodeResult] = {}
+        self._motions: dict[int, Motion] = {}
 
     def finish(self, seeds: range, n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
         """Run an episode for each seed; the results in their order. Raises RolloutError."""
@@ -96,6 +111,11 @@ class EpisodeRun:
                 self.filming(self.recordings)
             self._infer_for_groups()
         return [self._results[episode] for episode in sorted(self._results)]
+
+    @property
+    def motions(self) -> list[Motion]:
+        """Of the episodes that are over, in their order."""
+        return [self._motions[episode] for episode in sorted(self._motions)]
 
     def _begin(self, slot: int) -> None:
         """Give a free slot the next episode, if there is one."""
@@ -129,6 +149,7 @@ class EpisodeRun:
     def _end(self, slot: int) -> None:
         running = self._running.pop(slot)
         result = self._results[running.episode] = running.result()
+        self._motions[running.episode] = running.motion
         if self.progress is not None:
             self.progress(result)
         self._begin(slot)
@@ -144,10 +165,13 @@ class EpisodeRun:
             self._infer([self._waiting.popleft() for _ in range(count)])
 
     def _infer(self, rows: list[int]) -> None:
+        for slot in rows:
+            self._running[slot].planned = self.executor.planned_next(slot)
         try:
             chunks = self.executor.plan(rows)  # [rows, Ta, A]
         except NotFiniteError as error:
             running = self._running[error.row]
             raise RolloutError(f"{running}, step {len(running.rewards)}: {error}") from error
         for slot, actions in zip(rows, chunks, strict=True):
+            self._running[slot].sent = actions
             self._send(slot, actions)

@@ -18,6 +18,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
 from dipole.envs.first_look import first_look
+from dipole.envs.motion import roughness
 from dipole.envs.rate import check_rate
 from dipole.envs.resolved import ResolvedEnvironment
 from dipole.envs.rollout import Environment, EnvironmentFactory, LocalSlots, Slots
@@ -102,6 +103,9 @@ def evaluate(
                 raise
     seconds = time.perf_counter() - started
     metrics = summarize(results, resolved.score) | {
+        **roughness(run.motions, getattr(policy.features, "fps", None)),
+        "evaluations_per_chunk": evaluations_per_chunk(policy),
+        **({"modes": list(look.modes)} if look.modes else {}),
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
         "environment": resolved.version,
         "environment_options": resolved.options,
@@ -166,6 +170,22 @@ def _illustrate(
             )
     finally:
         environment.close()
+
+
+def evaluations_per_chunk(policy: Any) -> int | None:
+    """Evaluations of the network a chunk; None for a policy that does not say."""
+    from dipole.policy.diffusion.solvers import table_of
+
+    policy = getattr(policy, "original", None) or policy
+    head: Any = getattr(policy, "head", None)
+    solver: Any = getattr(policy, "solver", None)
+    if head is not None and solver is None:
+        return 1
+    if hasattr(head, "process"):
+        return len(table_of(solver, head.process))
+    said = getattr(policy, "schema", {}).get("evaluations_per_chunk")
+    steps = getattr(solver, "steps", None) if said is None else said
+    return None if steps is None else int(steps)
 
 
 def _plain(value: Any) -> Any:

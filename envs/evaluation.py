@@ -21,6 +21,7 @@ class EpisodeResult:
     success: whether any step reported it; None where the environment knows none.
     max_reward, final_reward: of its steps, the environment's own. steps: how many.
     episode_return: the sum of its rewards.
+    mode: which way of doing the task it took; None where the environment does not say.
     """
 
     seed: int
@@ -29,10 +30,14 @@ class EpisodeResult:
     final_reward: float
     steps: int
     episode_return: float = 0.0
+    mode: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, as `per_episode` has it; the return is called "return"."""
+        """Plain JSON, as `per_episode` has it; the return is called "return", and a mode is there
+        where it is known."""
         plain = asdict(self)
+        if self.mode is None:
+            del plain["mode"]
         plain["return"] = plain.pop("episode_return")
         return plain
 
@@ -91,7 +96,8 @@ class Evaluation:
 
     recordings: the filmed episodes. picture: chunks over scenes, [height, width, 3] uint8; None
     where nothing was filmed or actions have no place in the scene. looks: what an image policy
-    looks at, [height, width, 3] uint8. video: makes the recordings' mp4, where it is made elsewhere
+    looks at, [height, width, 3] uint8. aspects: of quality, [height, width, 3] uint8, where they
+    were asked for. video: makes the recordings' mp4, where it is made elsewhere
     than in `save`.
     """
 
@@ -100,11 +106,13 @@ class Evaluation:
     recordings: list[Recording] = field(default_factory=list)
     picture: np.ndarray | None = None
     looks: np.ndarray | None = None
+    aspects: np.ndarray | None = None
     fps: float = 10.0
     video: Callable[[], bytes] | None = None
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write metrics.json, and episodes.mp4, chunks.png, looks.png where there are any: paths.
+        """Write metrics.json, and episodes.mp4, chunks.png, looks.png, aspects.png where there are
+        any: their paths.
 
         Each file appears whole or not at all, and replaces one of the same name.
         """
@@ -120,7 +128,11 @@ class Evaluation:
             else:
                 with atomic_write(written[-1]) as unfinished:
                     unfinished.write_bytes(self.video())
-        for name, picture in (("chunks.png", self.picture), ("looks.png", self.looks)):
+        for name, picture in (
+            ("chunks.png", self.picture),
+            ("looks.png", self.looks),
+            ("aspects.png", self.aspects),
+        ):
             if picture is not None:
                 written.append(folder / name)
                 write_png(written[-1], picture)

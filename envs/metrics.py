@@ -1,17 +1,20 @@
-"""Intervals for the two numbers an evaluation is judged by.
+"""Intervals for what an evaluation is judged by, and for the difference of two evaluations.
 
-Success is a proportion: Wilson's score interval. The maximum reward is bounded and far from normal
-(many episodes end at exactly 1): a percentile bootstrap with a fixed seed, so that the same
-episodes always give the same interval.
+Success is a proportion: Wilson's score interval, and of a difference in pairs Tango's. Rewards are
+bounded and far from normal (many episodes end at exactly 1): a percentile bootstrap with a fixed
+seed, so that the same episodes always give the same interval.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import comb, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
 BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
+BLOCK_NUMBERS = 2**20  # resampled at once: 16 MiB of indices and values
+BISECTIONS = 60
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -31,17 +34,88 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[f
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean (Efron, 1979), 10,000 resamples, seed 0.
 
-    Of a single value it is that value twice: one episode says nothing about the spread.
+    Of paired differences it is the paired bootstrap. Of a single value it is that value twice: one
+    episode says nothing about the spread.
     """
     sample = np.asarray(values, dtype=np.float64)
     if not len(sample):
         raise ValueError("no values: the mean of nothing has no interval")
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    means = np.array(
-        [
-            sample[rng.integers(len(sample), size=len(sample))].mean()
-            for _ in range(BOOTSTRAP_RESAMPLES)
-        ]
-    )
+    means = resampled_means(sample, BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
+
+
+def resampled_means(sample: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of samples drawn with replacement, float64 [resamples], in bounded memory.
+
+    sample: float64 [N]. However many resamples are drawn at once, they are the same.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = max(1, BLOCK_NUMBERS // len(sample))
+    means = [
+        sample[rng.integers(len(sample), size=(min(at_once, resamples - done), len(sample)))].mean(
+            1
+        )
+        for done in range(0, resamples, at_once)
+    ]
+    return np.concatenate(means)
+
+
+def paired_proportion_interval(
+    only_first: int, only_second: int, pairs: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Score interval of a difference of two paired proportions (Tango, 1998), first - second.
+
+    only_first, only_second: Pairs in which this one alone succeeded. The interval leaves out 0
+    where McNemar's statistic (only_first - only_second)^2 / (only_first + only_second) exceeds z^2.
+    Unlike a bootstrap it has a width where all pairs agree. Raises ValueError for counts
+    that cannot be.
+    """
+    if min(only_first, only_second) < 0 or only_first + only_second > pairs or pairs < 1:
+        raise ValueError(f"{only_first} and {only_second} of {pairs} pairs is impossible")
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    estimate = (only_first - only_second) / pairs
+
+    def excess(difference: float) -> float:
+        return abs(_tango_score(only_first, only_second, pairs, difference)) - z
+
+    return _root(excess, estimate, -1.0), _root(excess, estimate, 1.0)
+
+
+def _tango_score(b: int, c: int, n: int, difference: float) -> float:
+    """Standardised deviation of b - c from n * difference (Tango, 1998, eq. 8).
+
+    Its variance takes the probability of c that is most likely given the difference (eq. 9).
+    """
+    linear = -b - c + (2 * n - b + c) * difference
+    constant = -c * difference * (1 - difference)
+    root = sqrt(max(0.0, linear**2 - 8 * n * constant))
+    probability = (root - linear) / (4 * n)
+    variance = n * max(0.0, 2 * probability + difference * (1 - difference))
+    deviation = b - c - n * difference
+    if variance == 0:
+        return 0.0 if deviation == 0 else float("inf") * deviation
+    return deviation / sqrt(variance)
+
+
+def _root(function: Callable[[float], float], inside: float, outside: float) -> float:
+    """Where a function turns positive between `inside` and `outside`; `outside` if it does not."""
+    if function(outside) <= 0:
+        return outside
+    for _ in range(BISECTIONS):
+        middle = (inside + outside) / 2
+        if function(middle) <= 0:
+            inside = middle
+        else:
+            outside = middle
+    return outside
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Two-sided p of McNemar's exact test (McNemar, 1947): the pairs that differ are fair coins.
+
+    only_first, only_second: Pairs in which this one alone succeeded. 1 where there are none.
+    """
+    differing, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(comb(differing, k) for k in range(fewer + 1))
+    return min(1.0, 2 * tail / (1 << differing))

@@ -133,3 +133,17 @@ ENVIRONMENTS.add("pusht")(
         score="max_reward_mean",
     )
 )
+
+
+def _fork(
+    observation: Sequence[str] = ("state", "label"),
+    label: str | None = None,
+    render_size: int = 256,
+    max_steps: int = 48,
+) -> "gymnasium.Env[Any, Any]":
+    from dipole.envs.fork.environment import Fork
+
+    return Fork(observation, label, render_size, max_steps)
+
+
+ENVIRONMENTS.add("fork")(Environment(_fork, distribution="dipole"))

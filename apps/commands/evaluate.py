@@ -30,7 +30,7 @@ def evaluate(config: Config) -> Outcome:
     print(describe(evaluation.metrics))
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
-    print(_times(evaluated - started, evaluation.metrics["seconds"], saving))
+    print(_times(evaluated - started, evaluation.metrics, saving))
     return Outcome(0, *compared_by(evaluation.metrics))
 
 
@@ -41,16 +41,20 @@ def compared_by(metrics: Config) -> tuple[float, str]:
     return metrics[name], NAMES[name]
 
 
-def _times(evaluating: float, episodes: float, saving: float) -> str:
+def _times(evaluating: float, metrics: Config, saving: float) -> str:
     """What the time went into, seconds."""
+    episodes, aspects = metrics["seconds"], metrics.get("aspects", {}).get("seconds", 0.0)
+    before = max(0.0, evaluating - episodes - aspects)
+    measured = f"{aspects:.1f} s of aspects, " if aspects else ""
     return (
-        f"{episodes:.1f} s of episodes; before them {max(0.0, evaluating - episodes):.1f} s of "
-        f"loading, conversion and measuring; after them {saving:.1f} s of video and pictures"
+        f"{episodes:.1f} s of episodes; before them {before:.1f} s of loading, conversion and "
+        f"measuring; after them {measured}{saving:.1f} s of video and pictures"
     )
 
 
 def describe(metrics: Config) -> str:
-    """The scores, a line each; what the environment does not know is left out."""
+    """The scores and, where they were measured, the aspects of quality, a line each; what is not
+    known is left out."""
     reward, returned = metrics["max_reward_ci95"], metrics["return_ci95"]
     lines = [
         f"mean max reward {metrics['max_reward_mean']:.3f} "
@@ -62,4 +66,8 @@ def describe(metrics: Config) -> str:
     if metrics["success_rate"] is not None:
         low, high = metrics["success_ci95"]
         lines.append(f"success rate {metrics['success_rate']:.1%} ({low:.1%} to {high:.1%})")
+    if "aspects" in metrics:
+        from dipole.envs.quality.table import table
+
+        lines += table(metrics["aspects"])
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """`dipole record`: make demonstrations, by the expert or by hand in a window."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ class RecordConfig:
     mouse: bool = False
     episodes: int | None = None
     seed: int = 0
-    drift: float = 3.0
-    shoves: float = 0.03
+    drift: float | None = None
+    shoves: float | None = None
     takeover: str | None = None
     takeover_steps: int | None = None
     minimum: int = 16
@@ -52,7 +52,7 @@ class RecordConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name}={value}: it is at least {least}")
-        if not 0 <= self.shoves <= 1:
+        if self.shoves is not None and not 0 <= self.shoves <= 1:
             raise ConfigError(f"shoves={self.shoves}: a probability is between 0 and 1")
         if self.fps is not None and not self.fps > 0:
             raise ConfigError(f"fps={self.fps}: frames a second are a positive number")
@@ -118,7 +118,6 @@ def _by_expert(
 ) -> Iterator["Demonstration"]:
     from dipole.data.recording.record import successful
     from dipole.envs.experts import EXPERTS
-    from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import demonstrations
     from dipole.envs.experts.intervention import TakeoverSpec
     from dipole.policy.checkpoint import find_checkpoint
@@ -129,7 +128,9 @@ def _by_expert(
             f"expert {expert!r} acts in {EXPERTS[expert].environment!r}, not in {environment!r}, "
             "the environment of the task"
         )
-    disturbance = DisturbanceSpec(drift=settings.drift, shove_probability=settings.shoves)
+    asked = {"drift": settings.drift, "shove_probability": settings.shoves}
+    given: Any = {name: value for name, value in asked.items() if value is not None}
+    disturbance = replace(EXPERTS[expert].disturbance, **given)
     takeover = None
     if settings.takeover is not None:
         run = find_checkpoint(Path(settings.takeover).expanduser())

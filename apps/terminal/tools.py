@@ -36,7 +36,8 @@ class ToolCommand(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """SOURCE DESTINATION, without typer's braces."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+        pieces = super().collect_usage_pieces(ctx)
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]
 
     def _with_dashes(self, args: list[str]) -> list[str]:
         """The arguments with keys=a written as --keys a. Raises UsageError where it is mistyped."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.deploy.evaluation.aspects import add_aspects, open_held_out
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
 from dipole.envs.registry import check_environment
@@ -47,6 +48,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         calls=config["episodes"] * MOST_CHUNKS / GROUP,
         log=say,
     )
+    held_out = open_held_out(config, path, policy)
     checkpoint, terms = _origin(path, policy, config["weights"])
     if config["part"] is not None:
         terms = {**terms, "part": config["part"]}
@@ -56,6 +58,8 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     else:
         evaluation = _evaluate_delayed(policy, spec, config)
     evaluation.metrics |= {"checkpoint": str(checkpoint), **terms}
+    if held_out is not None:
+        add_aspects(evaluation, policy, held_out, config)
     return evaluation
 
 

@@ -37,6 +37,7 @@ from dipole.deploy.loop.states import State
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import PolicySpec
 from dipole.envs.contract import EnvSpec
+from dipole.envs.evaluate import evaluations_per_chunk
 from dipole.envs.evaluation import EpisodeResult, Evaluation, summarize
 from dipole.envs.first_look import first_look
 from dipole.envs.pusht.environment import OBSERVATIONS
@@ -118,6 +119,7 @@ def evaluate_delayed(
         "merger_options": dict(config.merger_options),
         "seam_jump": _mean(reports, "seam_jump"),
         "jerk": _mean(reports, "jerk"),
+        "evaluations_per_chunk": evaluations_per_chunk(policy),
         "control_hz": config.control_hz,
         "interpolation": interpolation,
         "limits": None if limits is None or limits is LIMITS else asdict(limits),

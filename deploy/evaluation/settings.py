@@ -7,6 +7,7 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.chunks.blending import MERGERS
+from dipole.envs.quality.settings import AspectSettings
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,18 @@ class EvaluationSettings:
     n_envs: int | None = None
     video_episodes: int = 8
     picture: bool = True
+    aspects: bool = False
+    aspects_observations: int = 100
+    aspects_samples: int = 16
+    aspects_likelihood: int = 40
+    dataset: str | None = None
     device: str = "auto"
     output: str | None = None
 
     def __post_init__(self) -> None:
         if self.merger not in MERGERS:
             MERGERS[self.merger]  # raises ConfigError with the nearest name
+        AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")

@@ -8,15 +8,23 @@ from dataclasses import dataclass
 
 from dipole.data.core.registry import Registry
 from dipole.data.recording.record import Demonstrator
+from dipole.envs.experts.action_noise import DisturbanceSpec
 
 
 @dataclass(frozen=True)
 class Expert:
-    """build: makes one; environment: where it acts; observation: what it looks at."""
+    """Who shows how a task is done.
+
+    build: Makes one.
+    environment: Where it acts.
+    observation: What it looks at, and what is recorded.
+    disturbance: Of its executed actions, where none is asked for.
+    """
 
     build: Callable[[], Demonstrator]
     environment: str
     observation: tuple[str, ...]
+    disturbance: DisturbanceSpec
 
 
 EXPERTS: Registry[Expert] = Registry("expert")
@@ -28,4 +36,18 @@ def _pusht() -> Demonstrator:
     return PushTExpert()
 
 
-EXPERTS.add("pusht")(Expert(_pusht, environment="pusht", observation=("state",)))
+def _fork() -> Demonstrator:
+    from dipole.envs.fork.expert import ForkExpert
+
+    return ForkExpert()
+
+
+EXPERTS.add("pusht")(Expert(_pusht, "pusht", ("state",), DisturbanceSpec()))
+EXPERTS.add("fork")(
+    Expert(
+        _fork,
+        "fork",
+        ("state", "label"),
+        DisturbanceSpec(drift=0.0, shove=0.05, shove_probability=0.0, high=1.0),
+    )
+)

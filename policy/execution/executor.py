@@ -114,6 +114,7 @@ class Executor:
         self._history = ObservationHistory(n_rows, policy.window.n_obs_steps)
         self._queue = ActionQueue(n_rows)
         self._generators = [torch.Generator() for _ in range(n_rows)]
+        self._planned_next: dict[int, np.ndarray] = {}
 
     @property
     def n_action_steps(self) -> int:
@@ -123,6 +124,7 @@ class Executor:
         """Start the row anew: first observation {name: [*shape]}, seed of its noise."""
         self._history.reset(row, observation)
         self._queue.reset(row)
+        self._planned_next.pop(row, None)
         self._generators[row].manual_seed(seed)
 
     def observe(self, row: int, observation: Observation) -> None:
@@ -132,6 +134,10 @@ class Executor:
     def stacked(self, row: int) -> dict[str, np.ndarray]:
         """What the policy would be shown for the row: {name: [To, *shape]}."""
         return {name: value[0] for name, value in self._history.stacked([row]).items()}
+
+    def planned_next(self, row: int) -> np.ndarray | None:
+        """What the row's chunk has after its executed actions, [A]; None where it ends there."""
+        return self._planned_next.get(row)
 
     def plan(self, rows: Sequence[int]) -> np.ndarray:
         """The next actions of these rows, in their order: [len(rows), Ta, A].
@@ -160,6 +166,8 @@ class Executor:
         finite = np.isfinite(actions).all(axis=(1, 2))
         if not finite.all():
             raise NotFiniteError(rows[int(finite.argmin())])
+        if self.executed.stop < chunk.shape[1]:
+            self._planned_next.update(zip(rows, chunk[:, self.executed.stop], strict=True))
         return actions
 
 

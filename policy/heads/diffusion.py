@@ -17,6 +17,7 @@ from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.known import Estimator
 from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.likelihood import log_likelihood
 from dipole.policy.diffusion.noise import draw_noise
 from dipole.policy.diffusion.predictions import Estimate, Prediction
 from dipole.policy.diffusion.prefix import PrefixConfig, with_prefix
@@ -153,6 +154,30 @@ class DiffusionHead(Head):
         steps = len(levels) - 1
         left = levels[steps - round(strength * steps) :]
         return left, init[0] if left[0].is_clean else left[0].mix(init[0], noise)
+
+    def log_likelihood(
+        self,
+        chunks: Tensor,
+        context: Context,
+        steps: int = 100,
+        spacing: str | None = None,
+        probes: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """log p(chunk | context), nats, [B], of chunks [B, H, A] that are normalised.
+
+        steps, spacing: Levels of the probability-flow ODE, see `Process.grid`.
+        probes, generator: See `dipole.policy.diffusion.likelihood`.
+        """
+        levels = self.process.grid(steps, spacing)
+        prepared = self.denoiser.prepare_context(context)
+
+        def estimate(x: Tensor, level: Level) -> Estimate:
+            time = self.denoiser.prepare_time(torch.tensor([level.time], device=x.device))
+            return self.estimate(x, level, time, prepared)
+
+        scale = self.process.start_scale(levels[0])
+        return log_likelihood(estimate, chunks, levels, scale, probes=probes, generator=generator)
 
     def prepared_times(self, table: Sequence[SolverStep]) -> Prepared:
         """What the denoiser computes from the times of a table's rows alone, a row each."""

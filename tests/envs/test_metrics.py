@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from dipole.envs import metrics
 from dipole.envs.evaluation import latency
-from dipole.envs.metrics import mean_interval, wilson_interval
+from dipole.envs.metrics import (
+    mcnemar_p,
+    mean_interval,
+    paired_proportion_interval,
+    resampled_means,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +58,51 @@ def test_mean_interval_of_one_value_and_of_none():
 def test_latency_leaves_out_the_first_call():
     assert latency([9.0, 0.010, 0.010], rows=16) == {"p50": 10, "p99": 10, "rows": 16, "calls": 3}
     assert latency([0.5], rows=1)["p50"] == 500
+
+
+@pytest.mark.parametrize("n", [2, 9, 129, 300])
+def test_the_bootstrap_is_that_of_resampling_one_after_another(n, monkeypatch):
+    values = np.random.default_rng(n).uniform(size=n)
+    rng = np.random.default_rng(7)
+    expected = [values[rng.integers(n, size=n)].mean() for _ in range(100)]
+    assert resampled_means(values, 100, seed=7).tolist() == expected
+    monkeypatch.setattr(metrics, "BLOCK_NUMBERS", 1000)  # in blocks of a few resamples
+    assert resampled_means(values, 100, seed=7).tolist() == expected
+
+
+def test_the_paired_interval_has_a_width_where_all_pairs_agree():
+    half = 1.959964**2 / (20 + 1.959964**2)  # what is left of Tango's score at b = c = 0
+    assert paired_proportion_interval(0, 0, 20) == pytest.approx((-half, half), abs=1e-6)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+def test_the_paired_interval_agrees_with_mcnemar_and_is_antisymmetric(first, second, both):
+    assume(first + second + both > 0)
+    low, high = paired_proportion_interval(first, second, first + second + both)
+    pairs = first + second + both
+    assert -1 <= low <= (first - second) / pairs <= high <= 1
+    assert paired_proportion_interval(second, first, pairs) == pytest.approx((-high, -low))
+    differs = (first - second) ** 2 > 1.959963985**2 * (first + second)
+    assert differs == (low > 0 or high < 0)
+
+
+def test_the_paired_interval_covers_the_true_difference():
+    rng, covered = np.random.default_rng(0), []
+    for first, second, _ in rng.multinomial(60, [0.3, 0.1, 0.6], size=300):
+        low, high = paired_proportion_interval(int(first), int(second), 60)
+        covered.append(low <= 0.2 <= high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [(0, 0, 1), (3, 3, 1), (5, 0, 2 / 32), (7, 1, 18 / 256), (1, 7, 18 / 256), (0, 10, 2 / 1024)],
+)
+def test_mcnemar_s_exact_p(first, second, p):
+    assert mcnemar_p(first, second) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (-1, 0, 3), (0, 0, 0)])
+def test_impossible_pairs_are_refused(counts):
+    with pytest.raises(ValueError, match="impossible"):
+        paired_proportion_interval(*counts)

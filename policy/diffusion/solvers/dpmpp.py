@@ -42,13 +42,26 @@ class _DPMSolverPP(Solver):
         ratio = after.noise / level.noise
         if self.sde:
             from_x, fresh = ratio * decay, after.noise * math.sqrt(1 - decay**2)
-            factors = _factors(len(earlier), 2 * h)
+            factors = self._factors(len(earlier), 2 * h)
         else:
             from_x, fresh = ratio, 0.0
-            factors = _factors(len(earlier), h)
+            factors = self._factors(len(earlier), h)
         weights = _of_evaluations(factors, h, [each.log_snr for each in earlier])
         from_clean = tuple(after.signal * weight for weight in weights)
         return SolverStep(level, after, (from_x,), from_clean, (), fresh)
+
+    def _factors(self, order: int, h: float) -> list[float]:
+        """What D0, D1 and D2 are multiplied by, without the signal; h: twice as much of the SDE.
+
+        The integrals over the step of exp(s - h), its length being h, times 1, s / h, (s / h)².
+        """
+        if math.isinf(h):
+            return [1.0, 0.0, 0.0][:order]
+        rise = -math.expm1(-h)
+        if order < 3:  # the midpoint rule
+            return [rise, rise / 2][:order]
+        first = 1 - rise / h
+        return [rise, first, 1 - 2 * first / h]
 
 
 @SOLVERS.add("dpmpp_2m")
@@ -63,20 +76,22 @@ class DPMSolverPP2M(_DPMSolverPP):
 @SOLVERS.add("dpmpp_3m")
 @dataclass(frozen=True)
 class DPMSolverPP3M(_DPMSolverPP):
-    """Third order, one evaluation a step."""
+    """Third order, one evaluation a step.
+
+    published: Count the second difference half, as the authors' code, k-diffusion and diffusers do.
+        Errors then fall as those of second order, but large steps overshoot less.
+    """
 
     name: ClassVar[str] = "dpmpp_3m"
     order: ClassVar[int] = 3
 
+    published: bool = False
 
-def _factors(order: int, h: float) -> list[float]:
-    """What D0, D1 and D2 are multiplied by, without the signal; h: twice as much of the SDE."""
-    if math.isinf(h):
-        return [1.0, 0.0, 0.0][:order]
-    rise = -math.expm1(-h)
-    if order < 3:  # the midpoint rule
-        return [rise, rise / 2][:order]
-    return [rise, 1 - rise / h, (rise - h) / h**2 + 1 / 2]
+    def _factors(self, order: int, h: float) -> list[float]:
+        factors = super()._factors(order, h)
+        if order == 3 and self.published:
+            factors[2] /= 2
+        return factors
 
 
 def _of_evaluations(factors: Sequence[float], h: float, log_snr: Sequence[float]) -> list[float]:

@@ -17,6 +17,8 @@ WEIGHTS = (
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
 
+LARGEST_RISE = 10.0  # of the signal, in a step by a mean of noises
+
 
 @SOLVERS.add("plms")
 @dataclass(frozen=True)
@@ -24,8 +26,11 @@ class PLMS(Solver):
     """DDIM's step with a mean of the last four noises (PNDM: Liu et al., 2022, eq. 12).
 
     Its first step is made twice, the second time with the mean of the noises at its two ends, as
-    in diffusers' PNDM without Runge-Kutta steps: steps + 1 evaluations. Not where it begins without
-    any signal, as on the straight path: there it begins with a plain step.
+    in diffusers' PNDM without Runge-Kutta steps: steps + 1 evaluations.
+
+    A mean of noises is not the noise of this x, and what it leaves out counts signal' / signal
+    times. Steps that begin with hardly any signal, as the first one on the straight path, are
+    therefore plain ones of DDIM.
     """
 
     name: ClassVar[str] = "plms"
@@ -34,23 +39,25 @@ class PLMS(Solver):
         rows: list[SolverStep] = []
         history: list[int] = []  # numbers of the evaluations whose noises count, newest first
         for number, (level, after) in enumerate(pairwise(levels)):
-            if number == 0:
-                first = SolverStep(
-                    level, after, from_clean=(after.signal,), from_noise=(after.noise,)
-                )
-                rows.append(first)
-                if level.signal > 0 and not after.is_clean:
+            history = [len(rows), *history][: len(WEIGHTS)]
+            plain = after.signal > LARGEST_RISE * level.signal
+            if number == 0 or plain:
+                rows.append(_plain(level, after))
+                if not plain and not after.is_clean:
                     x, noise = _transfer(level, after)
                     rows.append(SolverStep(after, after, (0.0, x), (), (noise / 2, noise / 2)))
-                history = [0]
                 continue
-            history = [len(rows), *history][: len(WEIGHTS)]
             x, noise = _transfer(level, after)
             weights = [0.0] * (1 + len(rows) - history[-1])
             for evaluation, weight in zip(history, WEIGHTS[len(history) - 1], strict=True):
                 weights[len(rows) - evaluation] = noise * weight
             rows.append(SolverStep(level, after, (x,), (), tuple(weights)))
         return rows
+
+
+def _plain(level: Level, after: Level) -> SolverStep:
+    """A step of DDIM."""
+    return SolverStep(level, after, from_clean=(after.signal,), from_noise=(after.noise,))
 
 
 def _transfer(level: Level, after: Level) -> tuple[float, float]:

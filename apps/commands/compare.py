@@ -1,0 +1,155 @@
+"""`dipole compare`: whether one evaluation is better than others by more than chance."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dipole.apps.terminal.errors import UsageError
+from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
+from dipole.data.core.errors import DataError
+from dipole.envs.compare import Comparison, Estimate, compare, means
+from dipole.envs.results_file import SCORE, SUCCESS, EvaluationResult, read_result
+
+NO_TERMINAL = 160  # columns
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+SHOWN_SEEDS = 5
+
+app = new_app("Compare evaluations, episode by episode.")
+
+
+@app.command(cls=ToolCommand)
+def command(
+    evaluations: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="EVAL_A EVAL_B",
+            help="Folders that `dipole evaluate` wrote, or their metrics.json: each against the "
+            "first.",
+            show_default=False,
+        ),
+    ],
+    to_json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write what is printed as JSON.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Compare even where the environment, its version or options differ."
+        ),
+    ] = False,
+) -> Work:
+    """Pair episodes by seed; print the differences with 95 % intervals, and what they mean."""
+    return lambda: _run(evaluations, to_json, force)
+
+
+def main(argv: list[str]) -> int:
+    return run_tool(app, argv, "compare")
+
+
+def _run(paths: Sequence[Path], to_json: Path | None, force: bool) -> int:
+    if not 2 <= len(paths) <= len(LETTERS):
+        raise UsageError(f"{len(paths)} evaluations: two are needed, and at most {len(LETTERS)}")
+    results = [read_result(path) for path in paths]
+    comparisons = [compare(results[0], other, force=force) for other in results[1:]]
+    _print(results, comparisons)
+    if to_json is not None:
+        _write(to_json.expanduser(), _as_json(results, comparisons))
+        print(to_json)
+    return 0
+
+
+def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=NO_TERMINAL)
+    for letter, result in zip(LETTERS, results, strict=False):
+        checkpoint = result.terms.get("checkpoint") or "checkpoint not recorded"
+        console.print(escape(f"{letter}: {result.path.parent} ({checkpoint})"), soft_wrap=True)
+    console.print(_table(results, comparisons))
+    for letter, comparison in zip(LETTERS[1:], comparisons, strict=False):
+        for line in _lines(letter, comparison):
+            console.print(escape(line), soft_wrap=True)
+
+
+def _table(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> Table:
+    """A row for each evaluation and each difference; columns are what all of them measured."""
+    measures = [
+        name for name in results[0].measures() if all(name in r.measures() for r in results)
+    ]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("", "episodes", *(_title(name, results[0]) for name in measures)):
+        table.add_column(title)
+    rows = [
+        (letter, len(result.episodes), means(result), "")
+        for letter, result in zip(LETTERS, results, strict=False)
+    ] + [
+        (f"A - {letter}", each.pairs, each.differences, "+")
+        for letter, each in zip(LETTERS[1:], comparisons, strict=False)
+    ]
+    for name, episodes, found, sign in rows:
+        table.add_row(name, str(episodes), *(_shown(m, found[m], sign) for m in measures))
+    return table
+
+
+def _title(measure: str, result: EvaluationResult) -> str:
+    return f"{measure} ({result.score_name})" if measure == SCORE else measure
+
+
+def _shown(measure: str, estimate: Estimate, sign: str) -> str:
+    form = f"{sign}.1%" if measure == SUCCESS else f"{sign}.4g"
+    low, high = estimate.ci95
+    return f"{estimate.value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _lines(letter: str, comparison: Comparison) -> list[str]:
+    """What a table has no place for, and the verdict."""
+    lines = []
+    for name, seeds in zip(("A", letter), comparison.unpaired, strict=True):
+        if seeds:
+            shown = ", ".join(map(str, seeds[:SHOWN_SEEDS]))
+            more = ", ..." if len(seeds) > SHOWN_SEEDS else ""
+            lines.append(f"{len(seeds)} of {name}'s seeds have no partner: {shown}{more}")
+    if comparison.mcnemar_p is not None:
+        lines.append(
+            f"in {comparison.only_first} pairs A alone succeeded, in {comparison.only_second} "
+            f"{letter} alone (McNemar's exact p = {comparison.mcnemar_p:.3g})"
+        )
+    return [*lines, comparison.sentence("A", letter)]
+
+
+def _as_json(
+    results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]
+) -> dict[str, Any]:
+    evaluations = [
+        {
+            "path": str(result.path),
+            "checkpoint": result.terms.get("checkpoint"),
+            "episodes": len(result.episodes),
+            "score_name": result.score_name,
+            **{name: asdict(estimate) for name, estimate in means(result).items()},
+        }
+        for result in results
+    ]
+    compared = [
+        comparison.to_dict("A", letter)
+        for letter, comparison in zip(LETTERS[1:], comparisons, strict=False)
+    ]
+    return {"evaluations": evaluations, "comparisons": compared}
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,90 @@
+"""The aspects of quality of a checkpoint or an export, beside its episodes."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dipole.data.core.errors import ConfigError
+from dipole.envs.evaluation import Evaluation
+from dipole.envs.quality.held_out import HeldOut, held_out_windows
+from dipole.envs.quality.settings import AspectSettings
+from dipole.policy.checkpoint import find_checkpoint, read_config
+from dipole.policy.core.threads import one_thread_each
+from dipole.policy.execution.executor import executed_slice
+from dipole.policy.policy import Policy
+from dipole.policy.runtimes.exported import is_export, read_schema
+from dipole.policy.runtimes.runnable import Runnable
+
+Config = Mapping[str, Any]
+
+
+def open_held_out(config: Config, path: Path, policy: Runnable) -> HeldOut | None:
+    """Held-out observations of the checkpoint's own data, where aspects are asked for.
+
+    config: The keys of configs/evaluate.yaml. Raises ConfigError where there are none.
+    """
+    if not config["aspects"]:
+        if config["dataset"] is not None:
+            raise ConfigError(f"dataset={config['dataset']} is for aspects=true alone")
+        return None
+    checkpoint = _checkpoint(path)
+    return held_out_windows(
+        read_config(checkpoint),
+        str(checkpoint),
+        executed_slice(policy.window, config["n_action_steps"]),
+        config["aspects_observations"],
+        config["dataset"],
+        config["part"],
+    )
+
+
+def add_aspects(
+    evaluation: Evaluation, policy: Runnable, held_out: HeldOut, config: Config
+) -> None:
+    """Add `aspects` to the metrics, and the picture."""
+    from dipole.envs.quality.aspects import measure_aspects
+    from dipole.envs.quality.picture import aspects_picture
+
+    started = time.perf_counter()
+    with one_thread_each(_threads(policy, config["threads"])) as pool:
+        found = measure_aspects(
+            policy,
+            held_out,
+            executed_slice(policy.window, config["n_action_steps"]),
+            AspectSettings(
+                config["aspects_observations"],
+                config["aspects_samples"],
+                config["aspects_likelihood"],
+            ),
+            seed=config["seed"],
+            hz=policy.features.fps,
+            metrics=evaluation.metrics,
+            pool=pool,
+        )
+    seconds = {"seconds": time.perf_counter() - started}
+    evaluation.metrics["aspects"] = found.values | seconds
+    evaluation.aspects = aspects_picture(found)
+
+
+def _threads(policy: Runnable, wanted: int | None) -> int:
+    """An export's runtime has threads of its own, a GPU needs none."""
+    import torch
+
+    if not isinstance(policy, Policy) or policy.device.type != "cpu":
+        return 1
+    return wanted or torch.get_num_threads()
+
+
+def _checkpoint(path: Path) -> Path:
+    """The checkpoint that an export was made of, or the one that `path` means."""
+    if not is_export(path):
+        return find_checkpoint(path)
+    source = (read_schema(path).get("source") or {}).get("checkpoint")
+    if source is None or not Path(source).is_dir():
+        raise ConfigError(
+            f"{path}: an export does not say which data were held out, and the checkpoint that it "
+            f"was made of ({source or 'not recorded'}) is not there: evaluate the checkpoint, or "
+            "set aspects=false"
+        )
+    return Path(source)

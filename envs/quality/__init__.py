@@ -1,0 +1,1 @@
+"""The two aspects of quality: fidelity and diversity of a policy's chunks (docs/evaluation.md)."""

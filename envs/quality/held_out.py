@@ -1,0 +1,124 @@
+"""Observations that a policy was not trained on, and what was demonstrated there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dipole.data import Features, WindowSource
+from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.data.loading.task_data import TaskData
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Windows of held-out episodes.
+
+    observation: {name: [N, To, *stored_shape]}, in the robot's numbers, as `predict` takes them.
+    action: What was demonstrated, [N, H, A], as the network sees it (conversions applied).
+    scale: Standard deviation of each number of the training episodes' actions, [A]; 1 for numbers
+        that do not move.
+    features: Of the policy.
+    dataset: Where they come from.
+    windows: Of all held-out episodes, of which these are spread evenly.
+    """
+
+    observation: Mapping[str, np.ndarray]
+    action: np.ndarray
+    scale: np.ndarray
+    features: Features
+    dataset: str
+    windows: int
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def demonstrated(self) -> np.ndarray:
+        """The demonstrated chunks in the robot's numbers, [N, H, A']."""
+        return self.features.action.invert(self.action)
+
+    def standardized(self, chunks: np.ndarray, frames: slice) -> np.ndarray:
+        """Those frames of chunks [..., H, A'] in the robot's numbers, as rows of numbers in
+        standard deviations, [..., D]."""
+        return self._rows(self.features.action.apply(chunks), frames)
+
+    def standardized_action(self, frames: slice) -> np.ndarray:
+        """Those frames of the demonstrated chunks, [N, D]."""
+        return self._rows(self.action, frames)
+
+    def _rows(self, action: np.ndarray, frames: slice) -> np.ndarray:
+        rows: np.ndarray = action[..., frames, :].astype(float) / self.scale
+        return rows.reshape(*rows.shape[:-2], -1)
+
+
+def held_out_windows(
+    config: Mapping[str, Any],
+    where: str,
+    frames: slice,
+    count: int,
+    dataset: str | None = None,
+    part: str | None = None,
+) -> HeldOut:
+    """Up to `count` windows of the validation split of a checkpoint's run.
+
+    config: The checkpoint's config.json. where: Its path, for messages. frames: Of a chunk, which
+    must be real and not repeated. dataset: Where the data lies now. part: Of a mixture.
+    Raises ConfigError where there is no such data, or it is not what the policy was trained on.
+    """
+    data = _open(config, where, dataset)
+    windows, train = _source(data, where, part)
+    chosen = np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).astype(int))
+    batch = windows.gather(chosen)
+    kept = ~batch["action_is_pad"][:, frames].any(1)
+    for lacking in batch.get("observation_is_missing", {}).values():
+        kept &= ~lacking
+    if "action_is_missing" in batch:
+        kept &= ~batch["action_is_missing"].any(1)
+    if not kept.any():
+        raise ConfigError(f"{data.path}: no held-out window has all observations and actions")
+    features = windows.features
+    observation = {
+        name: features.observation[name].invert(value[kept])
+        for name, value in batch["observation"].items()
+    }
+    statistics = train.statistics()["action"]
+    scale = np.where(statistics.constant, 1.0, statistics.std)
+    return HeldOut(observation, batch["action"][kept], scale, features, data.path, len(windows))
+
+
+def _open(config: Mapping[str, Any], where: str, dataset: str | None) -> TaskData:
+    run = config.get("run") or {}
+    if not run.get("task"):
+        raise ConfigError(
+            f"{where} does not say which task it was trained on, so that no held-out observations "
+            "are known: set aspects=false"
+        )
+    try:
+        data = TaskData.open(run["task"], dataset or run.get("dataset"))
+    except DipoleError as error:
+        raise ConfigError(
+            f"aspects need the demonstrations that {where} was trained on: {error}. Where they "
+            "moved, give dataset=PATH; without them set aspects=false"
+        ) from error
+    data.require_same(config.get("dataset") or {}, where)
+    return data
+
+
+def _source(data: TaskData, where: str, part: str | None) -> tuple[WindowSource, WindowSource]:
+    """Held-out windows and training windows, as the policy sees them."""
+    held_out: WindowSource | None = data.validation
+    train: WindowSource = data.train
+    if data.has_own_ranges and part is not None:
+        chosen = data.parts[data.names.index(part)]
+        if chosen.train.features.action.shape != data.features.action.shape:
+            raise ConfigError(
+                f"dataset {part!r} has not all of the policy's actions: set aspects=false"
+            )
+        held_out, train = chosen.held_out, chosen.train
+    if held_out is None or not len(held_out):
+        raise ConfigError(
+            f"{where}: no episode was held out (task.split.val_ratio is 0, or there is only one "
+            "episode): train with task.split.val_ratio=0.02, or set aspects=false"
+        )
+    return held_out, train

@@ -1,0 +1,114 @@
+"""The `metrics.json` of an evaluation, read back: of this edition and of the first."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dipole.data.core.errors import DataError
+
+FILE = "metrics.json"
+# What each number of an episode is called in metrics.json; the first edition has no return.
+SCORE, SUCCESS, RETURN = "score", "success", "return"
+FIRST_EDITION_SCORE = "max_reward"
+SCORES = ("max_reward", "final_reward", SUCCESS, RETURN)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What one evaluation found.
+
+    path: Of its metrics.json.
+    terms: Everything in the file but the episodes.
+    score_name: What decides in the environment: max_reward, final_reward, success or return.
+    episodes: {seed: {"score", "success", "return": a number}}; what was not measured is left out.
+    """
+
+    path: Path
+    terms: Mapping[str, Any]
+    score_name: str
+    episodes: Mapping[int, Mapping[str, float]]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Id, version and options of the environment."""
+        return {**self.terms["environment"], "options": self.terms.get("environment_options") or {}}
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the episodes, ascending."""
+        return sorted(self.episodes)
+
+    def is_proportion(self, measure: str) -> bool:
+        """Whether score, success or return, whichever `measure` is, is 0 or 1 in each episode."""
+        return measure == SUCCESS or (measure == SCORE and self.score_name == SUCCESS)
+
+    def measures(self) -> list[str]:
+        """Those of score, success and return that every episode has."""
+        each = self.episodes.values()
+        return [name for name in (SCORE, SUCCESS, RETURN) if all(name in one for one in each)]
+
+
+def read_result(path: Path | str) -> EvaluationResult:
+    """An evaluation's folder, or its metrics.json.
+
+    Raises DataError, naming the file, for what is no evaluation and for a damaged file.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: there is no such folder or file")
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(
+            f"{path}: no evaluation (it has no {FILE}); give the output folder of `dipole evaluate`"
+        )
+    terms = _terms(file)
+    score = _score_name(file, terms)
+    episodes: dict[int, Mapping[str, float]] = {}
+    for number, entry in enumerate(terms.pop("per_episode")):
+        seed = entry.get("seed") if isinstance(entry, dict) else None
+        if type(seed) is not int:
+            raise DataError(f"{file}: episode {number} has no seed; the file is damaged")
+        if seed in episodes:
+            raise DataError(f"{file}: seed {seed} is there twice; the file is damaged")
+        episodes[seed] = _numbers(file, entry, score)
+    return EvaluationResult(file, terms, score, episodes)
+
+
+def _terms(file: Path) -> dict[str, Any]:
+    try:
+        terms = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not valid JSON ({error}); evaluate again") from error
+    if not isinstance(terms, dict) or not isinstance(terms.get("per_episode"), list):
+        raise DataError(f"{file}: no evaluation's metrics: it has no list per_episode")
+    if not terms["per_episode"]:
+        raise DataError(f"{file}: the evaluation has no episodes")
+    if not isinstance(terms.get("environment"), dict):
+        raise DataError(f"{file}: the environment is missing; the file is damaged")
+    return terms
+
+
+def _score_name(file: Path, terms: Mapping[str, Any]) -> str:
+    """max_reward, of max_reward or max_reward_mean; success_rate is success."""
+    given = str(terms.get("score_name") or FIRST_EDITION_SCORE)
+    name = given.removesuffix("_mean").removesuffix("_rate")
+    if name not in SCORES:
+        raise DataError(f"{file}: score_name is {given!r}; known: {', '.join(SCORES)}")
+    return name
+
+
+def _numbers(file: Path, entry: Mapping[str, Any], score: str) -> dict[str, float]:
+    found = {}
+    for name, key in ((SCORE, score), (SUCCESS, SUCCESS), (RETURN, RETURN)):
+        value = entry.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise DataError(f"{file}: {key} of seed {entry['seed']} is {value!r}; it is damaged")
+        found[name] = float(value)
+    if SCORE not in found:
+        raise DataError(f"{file}: the episode of seed {entry['seed']} has no {score}")
+    return found
