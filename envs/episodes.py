@@ -34,6 +34,7 @@ class RunningEpisode:
     recording: Recording | None
     rewards: list[float] = field(default_factory=list)
     success: bool | None = None
+    mode: str | None = None
     turns: int = 0
     motion: Motion = field(default_factory=Motion)
     sent: np.ndarray | None = None  # the chunk that is being executed
@@ -49,6 +50,7 @@ class RunningEpisode:
     def add(self, turn: Turn) -> None:
         self.rewards += turn.rewards
         self.success = either(self.success, turn.success)
+        self.mode = turn.mode or self.mode
         if self.sent is not None:
             self.motion.add(self.sent[: len(turn.rewards)], self.planned)
         if self.recording is not None:
@@ -60,7 +62,13 @@ class RunningEpisode:
     def result(self) -> EpisodeResult:
         rewards = self.rewards
         return EpisodeResult(
-            self.seed, self.success, max(rewards), rewards[-1], len(rewards), math.fsum(rewards)
+            self.seed,
+            self.success,
+            max(rewards),
+            rewards[-1],
+            len(rewards),
+            math.fsum(rewards),
+            self.mode,
         )
 
 

@@ -105,6 +105,7 @@ def evaluate(
     metrics = summarize(results, resolved.score) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
         "evaluations_per_chunk": _evaluations(policy),
+        **({"modes": list(look.modes)} if look.modes else {}),
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
         "environment": resolved.version,
         "environment_options": resolved.options,
@@ -172,12 +173,23 @@ def _illustrate(
 
 def _evaluations(policy: Any) -> int | None:
     """Evaluations of the network a chunk; None for a policy that does not say."""
-    steps = getattr(getattr(policy, "solver", None), "steps", None)
+    from dipole.policy.diffusion.solvers import table_of
+
+    policy = getattr(policy, "original", None) or policy
+    head, solver = getattr(policy, "head", None), getattr(policy, "solver", None)
+    if head is not None and solver is None:
+        return 1
+    if hasattr(head, "process"):
+        return len(table_of(solver, head.process))
+    said = getattr(policy, "schema", {}).get("evaluations_per_chunk")
+    steps = getattr(solver, "steps", None) if said is None else said
     return None if steps is None else int(steps)
 
 
 def _plain(value: Any) -> Any:
     """A solver's configuration as JSON has it."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value if isinstance(value, dict) else _text(value)

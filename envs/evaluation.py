@@ -20,6 +20,7 @@ class EpisodeResult:
     success: whether any step reported it; None where the environment knows none.
     max_reward, final_reward: of its steps, the environment's own. steps: how many.
     episode_return: the sum of its rewards.
+    mode: which way of doing the task it took; None where the environment does not say.
     """
 
     seed: int
@@ -28,10 +29,14 @@ class EpisodeResult:
     final_reward: float
     steps: int
     episode_return: float = 0.0
+    mode: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, as `per_episode` has it; the return is called "return"."""
+        """Plain JSON, as `per_episode` has it; the return is called "return", and a mode is there
+        where it is known."""
         plain = asdict(self)
+        if self.mode is None:
+            del plain["mode"]
         plain["return"] = plain.pop("episode_return")
         return plain
 

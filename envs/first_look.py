@@ -13,10 +13,12 @@ from dipole.envs.rollout import Environment, RolloutError, Simulator
 
 @dataclass(frozen=True)
 class FirstLook:
-    """fps: steps a second, None if unknown. no_video: why it cannot be filmed; "" if it can."""
+    """fps: steps a second, None if unknown. no_video: why it cannot be filmed; "" if it can.
+    modes: ways of doing the task, of which an episode's info["mode"] is one (metadata["modes"])."""
 
     fps: float | None
     no_video: str = ""
+    modes: tuple[str, ...] = ()
 
 
 def first_look(
@@ -33,7 +35,8 @@ def first_look(
         check_actions(resolved.name, space, policy.features)
         _reset(resolved.name, environment, resolved.interface, seed)
         no_video = _no_video(environment) if film else ""
-        return FirstLook(resolved.fps or steps_per_second(environment), no_video)
+        modes = tuple(map(str, environment.metadata.get("modes") or ()))
+        return FirstLook(resolved.fps or steps_per_second(environment), no_video, modes)
     finally:
         environment.close()
 

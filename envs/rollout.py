@@ -60,7 +60,8 @@ class Turn:
     """What came of one command.
 
     observations: the newest ones, oldest first, {name: [*shape]}. rewards: one per step made.
-    success: whether any of these steps reported it; None where none said. frames: the scene after
+    success: whether any of these steps reported it; None where none said. mode: which way of doing
+    the task the last of them reported (info["mode"]); None where none did. frames: the scene after
     each step, if recorded, as small as the video shows it; scene: after the last one, in full size,
     if asked for.
     """
@@ -70,6 +71,7 @@ class Turn:
     rewards: list[float] = field(default_factory=list)
     done: bool = False
     success: bool | None = None
+    mode: str | None = None
     frames: list[PackedFrame] = field(default_factory=list)
     scene: PackedFrame | None = None
 
@@ -140,6 +142,8 @@ class Simulator:
         """Note success; raises ConfigError for an episode that lacks what the task names."""
         success = self.interface.succeeded(info)
         turn.success = either(turn.success, success)
+        if info.get("mode") is not None:
+            turn.mode = str(info["mode"])
         self._success_told |= success is not None
         wanted = self.interface.success
         if turn.done and wanted is not None and not self._success_told:

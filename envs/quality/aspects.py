@@ -136,7 +136,7 @@ def _of_episodes(metrics: Mapping[str, Any]) -> dict[str, Any]:
     modes = [str(e["mode"]) for e in episodes if e.get("mode") is not None and e.get("success")]
     times = metrics.get("policy_ms")
     return {
-        "mode_entropy": mode_entropy(modes, metrics.get("modes")),
+        "mode_entropy": mode_entropy(modes, len(metrics.get("modes", ()))),
         "modes": {mode: modes.count(mode) for mode in sorted(set(modes))},
         "seam_jump": metrics.get("seam_jump"),
         "jerk": metrics.get("jerk"),

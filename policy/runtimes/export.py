@@ -92,6 +92,7 @@ def _describe(policy: Policy, loop: SamplingLoop, runtime: str) -> dict[str, Any
         "window": asdict(policy.window),
         "features": policy.features.to_dict(),
         "solver": policy.solver.to_dict(),
+        "evaluations_per_chunk": len(loop.table),
     }
 
 

@@ -232,6 +232,10 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     new = set(now) - set(before) - {".overrides"} - {k for k in now if k.startswith(".overrides.")}
     assert new <= {
         ".part",
+        ".aspects",
+        ".aspects_observations",
+        ".aspects_samples",
+        *([".dataset"] if name == "evaluate" else []),
         ".task.policy_hz",
         ".train.validation_windows",
         ".train.memory_limit",

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dipole.envs.motion import Motion, roughness
 from dipole.envs.quality.distances import (
     chunk_distances,
     energy_distance,
@@ -153,24 +152,14 @@ def test_a_set_covers_itself_and_too_few_chunks_are_refused():
 @pytest.mark.parametrize(
     ("modes", "known", "entropy"),
     [
-        (["left", "right"] * 5, None, 1),
+        (["left", "right"] * 5, 0, 1),
         (["left"] * 3 + ["right"], 2, 0.8113),
         (["left"] * 9, 2, 0),
         (["left", "right"], 4, 0.5),
-        (["left"] * 9, None, None),
+        (["left"] * 9, 0, None),
         ([], 2, None),
     ],
 )
 def test_mode_entropy_is_a_share_of_the_largest(modes, known, entropy):
     expected = None if entropy is None else pytest.approx(entropy, abs=1e-4)
     assert mode_entropy(modes, known) == expected
-
-
-def test_jerk_and_seam_jump_are_of_what_was_executed():
-    motion = Motion()
-    motion.add(np.array([[0.0], [0.0], [0.0]]))
-    motion.add(np.array([[1.0], [1.0]]), planned=np.array([0.25]))
-    assert motion.jerks().tolist() == [1, 2]  # of 0 0 0 1 1
-    assert roughness([motion, Motion()], hz=10) == {"seam_jump": 0.75, "jerk": 1500}
-    assert roughness([motion], hz=None)["jerk"] == 1.5
-    assert roughness([Motion()], hz=10) == {"seam_jump": None, "jerk": None}

@@ -104,3 +104,14 @@ class TenSteps(TinySimulator):
         reward, _, truncated, info = super()._move(action)
         self.over = truncated
         return reward, False, truncated, info
+
+
+class TwoWays(TinySimulator):
+    """Says which way it went: not yet in the first step, then by the second number."""
+
+    metadata: ClassVar[dict[str, Any]] = {**TinySimulator.metadata, "modes": ["left", "right"]}
+
+    def _move(self, action):
+        reward, success, over, info = super()._move(action)
+        mode = None if self.age == 1 else "right" if self.x[1] > 0.5 else "left"
+        return reward, success, over, info | {"mode": mode}
