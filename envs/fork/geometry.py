@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 
 WORLD_SIZE = 1.0
 DISC = np.array([0.5, 0.5])
-DISC_RADIUS = 0.15
+DISC_RADIUS = 0.12
 ROBOT_RADIUS = 0.02
 START = np.array([0.5, 0.1])
 START_SPREAD = 0.03  # starts are uniform within so much of START, in x and in y

@@ -84,8 +84,8 @@ def test_an_episode_that_goes_nowhere_is_truncated():
 
 
 def test_a_fast_robot_cannot_step_over_the_disc_s_edge():
-    assert collides(DISC + np.array([-0.04, 0.166]), DISC + np.array([0.04, 0.166]))
-    assert not collides(DISC + np.array([-0.04, 0.18]), DISC + np.array([0.04, 0.18]))
+    assert collides(DISC + np.array([-0.04, 0.136]), DISC + np.array([0.04, 0.136]))
+    assert not collides(DISC + np.array([-0.04, 0.15]), DISC + np.array([0.04, 0.15]))
     assert collides(DISC, DISC)
 
 
