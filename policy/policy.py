@@ -61,14 +61,14 @@ class Policy(nn.Module):
         self.held = HeldActions(features.action.shape)
         self.encoder = build(ENCODERS, config.encoder, features=features, window=window)
         given: dict[str, Any] = {} if config.denoiser is None else {"denoiser": config.denoiser}
-        if getattr(self.encoder, "token_dim", None) is not None:
-            given["token_dim"] = self.encoder.token_dim
+        if self.encoder.spec.token_dim is not None:
+            given["token_dim"] = self.encoder.spec.token_dim
         self.head = build(
             HEADS,
             config.head,
             action=features.action,
             horizon=window.horizon,
-            context_dim=self.encoder.context_dim,
+            context_dim=self.encoder.spec.vector_dim,
             **given,
         )
 
@@ -99,7 +99,7 @@ class Policy(nn.Module):
     @property
     def optional(self) -> Sequence[str]:
         """What may be missing from an observation."""
-        return tuple(getattr(self.encoder, "optional", ()))
+        return tuple(self.encoder.optional)
 
     def loss(self, batch: Batch) -> Tensor:
         """The training loss, a scalar. batch: see `dipole.data.WindowSource.gather`, as tensors.
@@ -223,14 +223,13 @@ class Policy(nn.Module):
         weights = self._on_device(action.conversions.spread(mask)).to(values.dtype)
         return replace(known, values=values, mask=weights)
 
-    def looks(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+    def saliency(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """What the policy looks at, by camera: see `encoders.cameras.saliency`. Empty for a policy
         without cameras. observation: of one row, {name: [To, *shape]}."""
-        from dipole.policy.encoders.cameras.saliency import looks
-
-        if not isinstance(self.encoder, encoders.ImageEncoder):
-            return {}
-        return looks(self.encoder, self._check({n: v[None] for n, v in observation.items()}))
+        found: dict[str, Any] = self.encoder.saliency(
+            self._check({name: value[None] for name, value in observation.items()})
+        )
+        return found
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation, each number within what its normaliser takes to [-1, 1]: to try a

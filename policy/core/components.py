@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 ENCODERS: Registry[Callable[..., Any]] = Registry("encoder")
 BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
-READOUTS: Registry[Callable[..., Any]] = Registry("readout")
+POOLINGS: Registry[Callable[..., Any]] = Registry("pooling")
 DENOISERS: Registry[Callable[..., Any]] = Registry("denoiser")
 HEADS: Registry[Callable[..., Any]] = Registry("head")
 

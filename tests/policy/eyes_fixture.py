@@ -4,6 +4,7 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.encoders.cameras.cameras_encoder import CamerasEncoder
 
 WINDOW = WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=4)
 SMALL_UNET = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
@@ -22,3 +23,8 @@ def make_policy(wanted: Features | None = None, **encoder) -> Policy:
     options = {"backbone": TINY_RESNET, "dim": 6, **encoder}
     config = PolicyConfig(encoder={"name": "image", **options}, denoiser=SMALL_UNET)
     return Policy(config, wanted or features(front=(32, 32)), WINDOW)
+
+
+def cameras(policy: Policy) -> CamerasEncoder:
+    """The part of its encoder that encodes pictures."""
+    return policy.encoder.parts["cameras"]

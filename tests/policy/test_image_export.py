@@ -54,7 +54,7 @@ def test_an_exported_image_policy_gives_the_same_chunks(kind, runtime, tmp_path)
 def test_backbones_by_name_are_exported_too(name, runtime, tmp_path):
     backbone = {"name": name, "architecture": ARCHITECTURES[name]}
     policy = make_policy(
-        features(front=(40, 48)), backbone=backbone, readout={"name": "mean"}, crop=[32, 48]
+        features(front=(40, 48)), backbone=backbone, pooling={"name": "mean"}, crop=[32, 48]
     )
     check(policy, runtime, tmp_path / "export")
 
