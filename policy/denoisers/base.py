@@ -1,0 +1,64 @@
+"""What a denoiser is: a network from a noisy chunk, a time and a context to a prediction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from dipole.policy.context import Context
+
+Prepared = Any  # tensors, or nested tuples of tensors
+
+
+class Denoiser(nn.Module):
+    """(chunk [B, H, A], time, Context) -> prediction [B, H, A].
+
+    It is built from `action_dim`, `horizon`, `context`, a `ContextSpec`, and options of its own. A
+    network needs `forward` alone. One that can save work between the evaluations of a chunk
+    implements the three others instead, and `forward` follows from them.
+    """
+
+    def forward(
+        self, x: Tensor, time: Tensor, context: Context, residuals: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """What the network predicts.
+
+        x: The noisy chunk, [B, H, A], as the prediction scales it.
+        time: A row's, [B], or a token's, [B, H].
+        context: Of B rows.
+        residuals: What a ControlNet branch adds; see each network.
+        """
+        of_time = self.prepare_time(time.flatten())
+        lead = time.shape
+        of_time = map_tensors(lambda each: each.view(*lead, *each.shape[1:]), of_time)
+        return self.predict(x, of_time, self.prepare_context(context), residuals)
+
+    def prepare_time(self, times: Tensor) -> Prepared:
+        """What follows from the times [M] alone: tensors [M, ...] in nested tuples."""
+        return times
+
+    def prepare_context(self, context: Context) -> Prepared:
+        """What follows from the context alone: tensors [B, ...] in nested tuples."""
+        return context
+
+    def predict(
+        self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """`forward` with a prepared time and context.
+
+        time: Its tensors begin with [1] or [B], the time of a row, or with [B, H], of a token.
+        """
+        time = time.expand(len(x), *time.shape[1:]) if time.dim() == 1 else time
+        out: Tensor = self(x, time, context, residuals)
+        return out
+
+
+def map_tensors(function: Any, nested: Prepared) -> Prepared:
+    """The same nested tuples, of function(tensor) for each tensor."""
+    if nested is None:
+        return None
+    if isinstance(nested, Tensor):
+        return function(nested)
+    if isinstance(nested, Context):
+        return nested.map(function)
+    return tuple(map_tensors(function, each) for each in nested)

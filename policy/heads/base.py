@@ -1,0 +1,76 @@
+"""What a head is: what learns action chunks given a context, and draws them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from dipole.policy.context import Context
+from dipole.policy.diffusion.noise import Generators
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a training step minimises.
+
+    total: A scalar.
+    parts: Named scalars that are reported, such as those that make up the total.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChunkBatch:
+    """Action chunks to be learned, normalised.
+
+    actions: [B, H, A].
+    is_pad: bool [B, H], true past an episode's ends, where its first or last action is repeated.
+    counted: bool [B, H, A], the numbers that have a loss; None: all.
+    """
+
+    actions: Tensor
+    is_pad: Tensor | None = None
+    counted: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What is asked of a head that draws chunks; None: nothing of that kind.
+
+    generator: One, or one for each row.
+    noise: [B, H, A], standard normal, to begin from instead of drawing it.
+    known: `KnownActions`, parts of the chunks that are given.
+    init: (chunk [B, H, A], strength in [0, 1]), to begin from this chunk (SDEdit).
+    solver: A `Solver`, instead of the head's own.
+    """
+
+    generator: Generators = None
+    noise: Tensor | None = None
+    known: Any = None
+    init: tuple[Tensor, float] | None = None
+    solver: Any = None
+
+    def asked(self) -> Sequence[str]:
+        """Names of what is asked for, beside the generator."""
+        names = (field.name for field in fields(self) if field.name != "generator")
+        return [name for name in names if getattr(self, name) is not None]
+
+
+class Head(nn.Module):
+    """Learns p(chunk | context), and draws from it.
+
+    supports: Which entries of a `SampleRequest` it understands; `Policy.predict` refuses others.
+    """
+
+    supports: frozenset[str] = frozenset()
+
+    def loss(self, batch: ChunkBatch, context: Context) -> Loss:
+        """The training loss of a batch."""
+        raise NotImplementedError
+
+    def sample(self, context: Context, request: SampleRequest) -> Tensor:
+        """A normalised chunk [B, H, A] for each row of the context."""
+        raise NotImplementedError
