@@ -257,6 +257,8 @@ class Policy(nn.Module):
         shape = (*lead, *feature.shape)
         if feature.kind == "image":
             return torch.randint(256, shape, dtype=torch.uint8, device=self.device)
+        if feature.kind == "text":  # small letters
+            return torch.randint(97, 123, shape, dtype=torch.uint8, device=self.device)
         drawn = 2 * torch.rand(shape, device=self.device) - 1
         return self._normalizer(name).unnormalize(drawn)
 
@@ -279,5 +281,5 @@ class Policy(nn.Module):
 
 
 def _normalised(features: Features) -> dict[str, Feature]:
-    """All but the images."""
-    return {name: f for name, f in features.named().items() if f.kind != "image"}
+    """All but images and text."""
+    return {name: f for name, f in features.named().items() if f.is_numeric}

@@ -83,7 +83,7 @@ def spec_of(policy: Any) -> PolicySpec:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
     size, inpaints = int(features.action.stored_shape[0]), bool(getattr(policy, "inpaints", False))
     meaning = {
-        name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
+        name: Meaning(feature.names, feature.units, "" if feature.is_numeric else "uint8")
         for name, feature in features.named().items()
     }
     return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning)

@@ -8,5 +8,6 @@ from dipole.policy.encoders.cameras import (  # noqa: F401  they register themse
     pretrained,
     resnet,
 )
+from dipole.policy.encoders.text import bytes, words  # noqa: F401  they register themselves
 
 __all__ = ["Encoder"]

@@ -153,9 +153,7 @@ def test_a_frozen_backbone_stays_as_it_is_and_the_rest_learns():
 
 def test_a_part_has_a_learning_rate_of_its_own():
     policy = policy_of("dinov2")
-    config = TrainConfig(
-        learning_rate=1e-3, learning_rates={"encoder.parts.cameras.encoders.*.backbone": 1e-5}
-    )
+    config = TrainConfig(learning_rate=1e-3, learning_rates={"encoder.*.backbone": 1e-5})
     optimizer = make_optimizer(policy, config)
     set_learning_rate(optimizer, 5e-4)  # halfway down the schedule
     rates = {p: round(group["lr"], 12) for group in optimizer.param_groups for p in group["params"]}
