@@ -19,6 +19,7 @@ from dipole.policy.runtimes.sampling_loop import (
     BeforeSteps,
     OneStep,
     SamplingLoop,
+    diffusion_head,
     step_rows,
 )
 
@@ -32,7 +33,7 @@ def as_model(loop: SamplingLoop) -> Any:
 
     examples = dict(zip([port.name for port in loop.inputs], loop.examples(ROWS), strict=True))
     x = examples[NOISE]
-    before = BeforeSteps(loop)
+    before, head = BeforeSteps(loop), diffusion_head(loop.policy)
     given = [examples[port.name] for port in before.inputs]
     with torch.no_grad():
         needed = before(*given)
@@ -43,10 +44,17 @@ def as_model(loop: SamplingLoop) -> Any:
     first_rows = [rows[:1] for rows in sliced]
 
     start = _converted(before, given, [port.batch_axis for port in before.inputs])
-    step = _converted(OneStep(loop), [x, *first_rows, *table], [0, *axes, *[0] * len(table)])
+    with torch.no_grad():
+        context = head.denoiser.prepare_context(
+            loop.encode({port.name: examples[port.name] for port in before.inputs})
+        )
+    one_step = OneStep(loop, context)
+    step = _converted(one_step, [x, *first_rows, *table], [0, *axes, *[0] * len(table)])
     end = _converted(AfterSteps(loop), [x], [0])
 
     noise = opset13.parameter([-1, *x.shape[1:]], np.float32)
+    scale = np.float32(head.process.start_scale(loop.table[0].level))
+    begin = opset13.multiply(noise, opset13.constant(scale))
     made = [result.input_value(0) for result in start.get_results()]
     rows_of = [
         opset13.constant(rows.numpy()).output(0) if axis is None else made[0]
@@ -56,7 +64,7 @@ def as_model(loop: SamplingLoop) -> Any:
     steps.set_body(step)
     body_x, *body_rest = step.get_parameters()
     next_x = step.get_results()[0].output(0)
-    steps.set_merged_input(body_x, noise.output(0), next_x)
+    steps.set_merged_input(body_x, begin.output(0), next_x)
     for parameter, rows in zip(body_rest, rows_of, strict=False):
         steps.set_sliced_input(parameter, rows, 0, 1, 1, -1, 0)
     for parameter, value in zip(body_rest[len(rows_of) :], made[n_fresh:], strict=True):

@@ -9,7 +9,7 @@ and what comes after them, for a loop of its own around the one step.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
+from dipole.policy.denoisers.base import Prepared
 from dipole.policy.denoisers.export_layers import plain
-from dipole.policy.diffusion.solvers import SolverStep, denoise, solver_step, solver_table
+from dipole.policy.diffusion.denoising import denoise, depths, next_x
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.predictions import clipped
+from dipole.policy.diffusion.solvers import SolverStep, table_of
 from dipole.policy.heads.diffusion import DiffusionHead
 from dipole.policy.policy import Policy
 
@@ -63,16 +67,16 @@ class SamplingLoop(nn.Module):
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
-        if not isinstance(policy.head, DiffusionHead):
-            raise ConfigError(
-                f"only diffusion heads can be exported, this is {policy.config.head['name']!r}"
-            )
+        diffusion_head(policy)
         self.policy = plain(policy).cpu().eval()
-        head: DiffusionHead = self.policy.head
-        self.table = solver_table(head.solver, head.alphas)
-        self.n_fresh = sum(step.fresh > 0 for step in self.table)
+        head = diffusion_head(self.policy)
+        self.table = table_of(head.solver, head.process)
+        self.n_fresh = sum(step.fresh_noise > 0 for step in self.table)
         self.inputs = _inputs(policy, self.n_fresh)
-        for number, half in enumerate(head.time_table(self.table)):
+        times = head.prepared_times(self.table)
+        self.n_times = len(flat(times))
+        self.shape_of_times = times
+        for number, half in enumerate(flat(times)):
             self.register_buffer(f"time_table_{number}", half)
 
     @property
@@ -83,14 +87,15 @@ class SamplingLoop(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         given = dict(zip([port.name for port in self.inputs], tensors, strict=True))
-        head: DiffusionHead = self.policy.head
+        head = diffusion_head(self.policy)
         context = self.encode(given)
+        scale = head.process.start_scale(self.table[0].level)
         chunk = denoise(
-            head.denoiser.predictors(self.time_table, context),
-            given[NOISE],
+            head.estimators(self.table, nested(self.shape_of_times, self.time_table), context),
+            given[NOISE] if scale == 1 else scale * given[NOISE],
             self.table,
-            head.schedule,
             draw=iter(given[FRESH_NOISE].unbind(0) if self.n_fresh else ()).__next__,
+            clip=head.clip_sample,
         )
         return self.policy.unnormalize_action(chunk)
 
@@ -122,13 +127,13 @@ class BeforeSteps(nn.Module):
         self.loop = loop
         self.inputs = [port for port in loop.inputs if port.name != NOISE]
         drawn = itertools.count()
-        adds = [step.fresh > 0 for step in loop.table]
+        adds = [step.fresh_noise > 0 for step in loop.table]
         self.entry = torch.tensor([next(drawn) if a else loop.n_fresh for a in adds])
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip([port.name for port in self.inputs], tensors, strict=True))
-        head: DiffusionHead = self.loop.policy.head
-        table = head.denoiser.context_table(self.loop.encode(given))
+        head = diffusion_head(self.loop.policy)
+        table = flat(head.denoiser.prepare_context(self.loop.encode(given)))
         if not self.loop.n_fresh:
             return tuple(table)
         fresh = given[FRESH_NOISE]
@@ -139,23 +144,47 @@ class BeforeSteps(nn.Module):
 class OneStep(nn.Module):
     """x [B, H, A] at one row of the solver's table -> x at the next.
 
-    Then come, each with an axis of one before: the row's numbers [1, 8]; fresh noise [1, B, H, A],
+    Then come, each with an axis of one before: the row's numbers [1, N]; fresh noise [1, B, H, A],
     where the solver adds some; the row's entries of the time table [1, 2C]. And last, as it is, the
     context table.
     """
 
-    def __init__(self, loop: SamplingLoop) -> None:
+    def __init__(self, loop: SamplingLoop, context: Prepared) -> None:
         super().__init__()
+        if max(depths(loop.table)) > 1:
+            raise ConfigError(
+                f"OpenVINO does not run {diffusion_head(loop.policy).solver.name!r} yet, which "
+                "looks back on earlier evaluations: choose ddim, ddpm or euler"
+            )
         self.policy, self.adds_noise = loop.policy, loop.n_fresh > 0
-        self.n_times = len(loop.time_table)
+        self.shape_of_times, self.shape_of_context = loop.shape_of_times, context
+        self.n_times = loop.n_times
+        self.sizes = depths(loop.table)
 
     def forward(self, x: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
-        head: DiffusionHead = self.policy.head
+        head = diffusion_head(self.policy)
         z, rest = (rest[0][0], rest[1:]) if self.adds_noise else (None, rest)
         of_time, of_context = rest[: self.n_times], rest[self.n_times :]
-        prediction = head.denoiser.predict(x, of_time, of_context)
         numbers: Any = row[0].unbind()
-        return solver_step(x, prediction, SolverStep(0, *numbers), head.schedule, z)
+        signal, noise, fresh, *factors = numbers
+        level: Any = Level(0.0, signal, noise)
+        found = head.estimate(
+            x,
+            level,
+            nested(self.shape_of_times, of_time),
+            nested(self.shape_of_context, of_context),
+        )
+        clean, epsilon = clipped(found, head.clip_sample)
+        n_x, n_clean, _ = self.sizes
+        step = SolverStep(
+            level,
+            level,
+            tuple(factors[:n_x]),
+            tuple(factors[n_x : n_x + n_clean]),
+            tuple(factors[n_x + n_clean :]),
+            fresh,
+        )
+        return next_x(step, [x], [clean], [epsilon], z)
 
 
 class AfterSteps(nn.Module):
@@ -169,9 +198,58 @@ class AfterSteps(nn.Module):
         return self.policy.unnormalize_action(x)
 
 
+def diffusion_head(policy: Policy) -> DiffusionHead:
+    """The head of a policy that is exported. Raises ConfigError for another kind."""
+    if not isinstance(policy.head, DiffusionHead):
+        raise ConfigError(
+            f"only diffusion heads can be exported, this is {policy.config.head['name']!r}"
+        )
+    return policy.head
+
+
 def step_rows(table: Sequence[SolverStep]) -> Tensor:
-    """The numbers of each row of a solver's table, in the order of `SolverStep`: [S, 8]."""
-    return torch.tensor([astuple(step)[1:] for step in table])
+    """The numbers of each row of a solver's table: [S, N]."""
+    sizes = depths(table)
+    rows = []
+    for step in table:
+        numbers = [step.level.signal, step.level.noise, step.fresh_noise]
+        for size, factors in zip(
+            sizes, (step.from_x, step.from_clean, step.from_noise), strict=True
+        ):
+            numbers += [*factors, *[0.0] * (size - len(factors))]
+        rows.append(numbers)
+    return torch.tensor(rows)
+
+
+def flat(prepared: Prepared) -> list[Tensor]:
+    """The tensors of nested tuples, in their order."""
+    if prepared is None:
+        return []
+    if isinstance(prepared, Tensor):
+        return [prepared]
+    return [tensor for each in _entries(prepared) for tensor in flat(each)]
+
+
+def nested(like: Prepared, tensors: Sequence[Tensor]) -> Prepared:
+    """The inverse of `flat`: the tensors in the nested tuples of `like`."""
+    rest = iter(tensors)
+
+    def filled(each: Prepared) -> Prepared:
+        if each is None:
+            return None
+        if isinstance(each, Tensor):
+            return next(rest)
+        entries = [filled(entry) for entry in _entries(each)]
+        return Context(*entries) if isinstance(each, Context) else tuple(entries)
+
+    return filled(like)
+
+
+def _entries(prepared: Prepared) -> Sequence[Prepared]:
+    if isinstance(prepared, Context):
+        return (prepared.vector, prepared.tokens, prepared.token_mask, prepared.frames)
+    found: Sequence[Prepared] = prepared
+    return found
 
 
 def _units(feature: Feature) -> str:
