@@ -17,6 +17,7 @@ HEADS: Registry[Callable[..., Any]] = Registry("head")
 PROCESSES: Registry[Callable[..., Any]] = Registry("process")
 PREDICTIONS: Registry[Callable[..., Any]] = Registry("prediction")
 SOLVERS: Registry[Callable[..., Any]] = Registry("solver")
+COSTS: Registry[Callable[..., Any]] = Registry("cost")
 
 
 def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given: Any) -> T:

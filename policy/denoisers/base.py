@@ -16,7 +16,12 @@ class Denoiser(nn.Module):
     It is built from `action_dim`, `horizon`, `context`, a `ContextSpec`, and options of its own. A
     network needs `forward` alone. One that can save work between the evaluations of a chunk
     implements the three others instead, and `forward` follows from them.
+
+    extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
+        noise follows from the clipped clean chunk.
     """
+
+    extrapolates = False
 
     def forward(
         self, x: Tensor, time: Tensor, context: Context, residuals: Sequence[Tensor] = ()

@@ -17,11 +17,11 @@ def features(**cameras: tuple[int, int]) -> Features:
     return Features({**seen, "agent_pos": Feature((2,))}, Feature((2,), kind="action"))
 
 
-def make_policy(wanted: Features | None = None, **encoder) -> Policy:
+def make_policy(wanted: Features | None = None, guidance=None, **encoder) -> Policy:
     """In training mode, with a tiny eye for each camera unless told otherwise."""
     torch.manual_seed(0)
     options = {"backbone": TINY_RESNET, "dim": 6, **encoder}
-    config = PolicyConfig(encoder={"name": "image", **options}, denoiser=SMALL_UNET)
+    config = PolicyConfig({"name": "image", **options}, SMALL_UNET, guidance=guidance)
     return Policy(config, wanted or features(front=(32, 32)), WINDOW)
 
 
