@@ -21,7 +21,7 @@ CAMERAS = {"front": (40, 48), "wrist": (16, 24)}
 
 POLICIES = {
     "crop": {"crop": {"front": 24}},
-    "resize and share": {"resize": {"front": [20, 24]}, "crop": 0.9, "share": True},
+    "resize and share": {"resize": {"front": [20, 24]}, "crop": 0.9, "shared_backbone": True},
     "tokens": {"token_dim": 12},
 }
 
