@@ -23,7 +23,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.context import Context
-from dipole.policy.core.components import ENCODERS, HEADS, build
+from dipole.policy.core.components import ENCODERS, HEADS, build, named
 from dipole.policy.core.named import NamedModules
 from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional, check_scale
 from dipole.policy.diffusion.costs import CostTerm
@@ -83,7 +83,7 @@ class Policy(nn.Module):
             self.guidance = _guidance(config.guidance)
             self.encoder.add_nulls(self.guidance.parts)
         self.costs: Sequence[CostTerm] = ()
-        taken = inspect.signature(HEADS[config.head.get("name", "")]).parameters
+        taken = inspect.signature(named(HEADS, config.head)).parameters
         names = [name for name in ("denoiser", "process", "prediction") if name in taken]
         parts = {name: getattr(config, name) for name in names}
         self.head: Head = build(
