@@ -133,7 +133,7 @@ class Policy(nn.Module):
         if self.guidance is None and scale != 1:
             raise ConfigError(
                 f"guidance_scale={scale}: the policy was not trained to do without its "
-                "observation; train with '+policy.guidance={dropout: 0.1}'"
+                "observation; train with policy/guidance=classifier_free"
             )
         return None if self.guidance is None else self.guidance.with_scale(scale)
 

@@ -105,6 +105,7 @@ def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
         solver=terms.solver,
         batch_size=1,
         part=terms.part,
+        guidance_scale=terms.guidance_scale,
         log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
     )
     return spec_of(policy), PolicyCompute(policy, terms.seed)

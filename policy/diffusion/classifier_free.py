@@ -98,7 +98,7 @@ class GuidedDenoiser(Denoiser):
             twice = [torch.cat([each, each]) for each in residuals]
             times = map_tensors(lambda each: each if len(each) == 1 else _twice(each), time)
             both = self.denoiser.predict(_twice(x), times, context, twice)
-            conditional, unconditional = both.chunk(2)
+            conditional, unconditional = both.view(2, -1, *both.shape[1:])
         guided: Tensor = unconditional + self.scale * (conditional - unconditional)
         return guided
 

@@ -92,6 +92,7 @@ def _describe(policy: Policy, loop: SamplingLoop, runtime: str) -> dict[str, Any
         "window": asdict(policy.window),
         "features": policy.features.to_dict(),
         "solver": policy.solver.to_dict(),
+        **({} if policy.guidance_scale == 1 else {"guidance_scale": policy.guidance_scale}),
     }
 
 

@@ -232,6 +232,8 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     new = set(now) - set(before) - {".overrides"} - {k for k in now if k.startswith(".overrides.")}
     assert new <= {
         ".part",
+        ".guidance_scale",
+        ".costs",
         ".task.policy_hz",
         ".train.validation_windows",
         ".train.memory_limit",

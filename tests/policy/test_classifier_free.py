@@ -19,8 +19,12 @@ from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.diffusion.classifier_free import Unconditional
 from dipole.policy.diffusion.costs import CostTerm, Obstacle
 from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.heads.base import SampleRequest
 from dipole.policy.heads.diffusion import DiffusionHead
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.guidance import set_guidance
+from dipole.policy.runtimes.runnable import load_runnable
 
 ROWS = 4000
 DEVIATION = 0.1
@@ -277,3 +281,25 @@ def test_costs_are_made_from_plain_values():
         CostTerm.from_dict({"name": "obstacel"})
     with pytest.raises(ConfigError, match="inner_steps are 0"):
         CostTerm(term.cost, inner_steps=0)
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0])
+def test_an_export_has_its_scale_built_in(scale, tmp_path):
+    pytest.importorskip("onnxruntime")
+    policy = policy_of(parts=["label"])
+    set_guidance(policy, scale)
+    policy.solver = solver_from({"name": "ddim", "steps": 2})
+    export_policy(policy, "onnx", tmp_path / "export")
+    exported = load_runnable(tmp_path / "export")
+    observation, noise = policy.fake_observation(3), torch.randn(3, 8, 2)
+    ours, theirs = (each.predict(observation, noise=noise) for each in (policy, exported))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    with pytest.raises(ConfigError, match=rf"guidance_scale=3.0: .* part of it, {scale:g}"):
+        load_runnable(tmp_path / "export", guidance_scale=3.0)
+
+
+def test_costs_are_not_exported(tmp_path):
+    policy = policy_of()
+    set_guidance(policy, None, [{"name": "acceleration"}])
+    with pytest.raises(ConfigError, match="costs need gradients, which exports lack"):
+        export_policy(policy, "onnx", tmp_path / "export")
