@@ -283,18 +283,18 @@ def test_costs_are_made_from_plain_values():
         CostTerm(term.cost, inner_steps=0)
 
 
-@pytest.mark.parametrize("scale", [0.0, 2.0])
-def test_an_export_has_its_scale_built_in(scale, tmp_path):
+@pytest.mark.heavy
+def test_an_export_has_its_scale_built_in(tmp_path):
     pytest.importorskip("onnxruntime")
     policy = policy_of(parts=["label"])
-    set_guidance(policy, scale)
+    set_guidance(policy, 2.0)
     policy.solver = solver_from({"name": "ddim", "steps": 2})
     export_policy(policy, "onnx", tmp_path / "export")
     exported = load_runnable(tmp_path / "export")
     observation, noise = policy.fake_observation(3), torch.randn(3, 8, 2)
     ours, theirs = (each.predict(observation, noise=noise) for each in (policy, exported))
     assert torch.allclose(ours, theirs, atol=1e-4)
-    with pytest.raises(ConfigError, match=rf"guidance_scale=3.0: .* part of it, {scale:g}"):
+    with pytest.raises(ConfigError, match=r"guidance_scale=3.0: .* part of it, 2"):
         load_runnable(tmp_path / "export", guidance_scale=3.0)
 
 

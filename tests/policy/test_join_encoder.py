@@ -15,7 +15,10 @@ from dipole.data import ConfigError, Feature, Features, encode_text
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context
 from dipole.policy.core.components import ENCODERS, build
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.encoders.text.words import hashed_words
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.exported import load_exported
 
 CAMERA = {"name": "cameras", "backbone": TINY_RESNET, "dim": 6}
 OBSERVED = {
@@ -229,14 +232,15 @@ def test_words_are_hashed_alone_whatever_lies_between_them(found, between):
     assert hashes[mask].tolist() == [polynomial(word) for word in found]
 
 
-def test_a_policy_learns_from_words_and_takes_strings():
+def text_policy(parts) -> Policy:
     torch.manual_seed(0)
-    config = PolicyConfig(
-        encoder={"name": "join", "parts": {"state": {"name": "state"}, "text": {"name": "words"}}},
-        denoiser=SMALL_UNET,
-    )
+    config = PolicyConfig(encoder={"name": "join", "parts": parts}, denoiser=SMALL_UNET)
     features = Features({n: OBSERVED[n] for n in ("agent_pos", "instruction")}, ACTION)
-    policy = Policy(config, features, WINDOW)
+    return Policy(config, features, WINDOW)
+
+
+def test_a_policy_learns_from_words_and_takes_strings():
+    policy = text_policy({"state": {"name": "state"}, "text": {"name": "words"}})
     batch = policy.fake_batch(4)
     loss = policy.loss(batch)
     getattr(loss, "total", loss).backward()
@@ -251,3 +255,19 @@ def test_a_policy_learns_from_words_and_takes_strings():
     assert torch.equal(chunk, policy.predict(encoded, torch.Generator().manual_seed(0)))
     with pytest.raises(ConfigError, match="text is uint8"):
         policy.predict({"agent_pos": pose, "instruction": torch.zeros(2, 2, 16)})
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["words", "bytes"])
+def test_text_goes_through_exports(name, tmp_path):
+    pytest.importorskip("onnxruntime")
+    text = {"name": name, "dim": 4}
+    policy = text_policy({"state": {"name": "state"}, "text": text}).eval()
+    policy.solver = DDIM(steps=1)
+    schema = export_policy(policy, "onnx", tmp_path / "export")
+    assert schema["parity"]["largest_difference"] <= 1e-4
+    exported = load_exported(tmp_path / "export")
+    said = {"agent_pos": torch.zeros(3, 2, 2), "instruction": ["left", "to the right", ""]}
+    noise = torch.randn(3, 8, 2)
+    ours, theirs = (each.predict(said, noise=noise) for each in (policy, exported))
+    assert torch.allclose(ours, theirs, atol=1e-4)
