@@ -1,5 +1,6 @@
 """Encoders that join: which part encodes what, where its numbers go, what may be replaced."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dipole.data import ConfigError, Feature, Features, encode_text
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context
 from dipole.policy.core.components import ENCODERS, build
+from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.encoders.text.words import hashed_words
 from dipole.policy.runtimes.export import export_policy
@@ -271,3 +273,20 @@ def test_text_goes_through_exports(name, tmp_path):
     noise = torch.randn(3, 8, 2)
     ours, theirs = (each.predict(said, noise=noise) for each in (policy, exported))
     assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_the_encoder_and_the_cost_of_the_pages_work_as_they_stand():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    page = (docs / "architecture.md").read_text()
+    names: dict = {}
+    exec(re.search(r"## An encoder of one's own.*?```python\n(.*?)```", page, re.DOTALL)[1], names)
+    observed = {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))}
+    parts = {"contour": {"name": "contour", "inputs": ["keypoint"], "token_dim": 8}}
+    encoder = encoder_of(observed, **parts, state={"name": "state"})
+    context = encoder({"keypoint": torch.randn(3, 2, 9, 2), "agent_pos": torch.randn(3, 2, 2)})
+    assert context.vector.shape == (3, encoder.spec.vector_dim) == (3, 2 + 2 * 2)
+    assert context.tokens.shape == (3, 18, 8)
+    page = (docs / "guidance.md").read_text()
+    exec(re.search(r"### A cost of your own\n```python\n(.*?)```", page, re.DOTALL)[1], names)
+    term = CostTerm.from_dict({"name": "keep_low", "limit": 0.5, "index": 0})
+    assert term.cost(torch.tensor([[[0.0], [1.5]], [[0.5], [0.0]]])).tolist() == [1.0, 0.0]
