@@ -83,7 +83,7 @@ def spec_of(policy: Any) -> PolicySpec:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
     size, inpaints = int(features.action.stored_shape[0]), bool(getattr(policy, "inpaints", False))
     meaning = {
-        name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
+        name: Meaning(feature.names, feature.units, "" if feature.is_numeric else "uint8")
         for name, feature in features.named().items()
     }
     max_prefix = int(getattr(policy, "max_prefix", 0))
@@ -106,6 +106,7 @@ def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
         solver=terms.solver,
         batch_size=1,
         part=terms.part,
+        guidance_scale=terms.guidance_scale,
         log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
     )
     return spec_of(policy), PolicyCompute(policy, terms.seed)

@@ -21,8 +21,11 @@ class Denoiser(nn.Module):
     rows_are_independent: Whether no row's output depends on another row, nor on random numbers, so
         that training may divide a batch among threads.
     batch_runner: What calls `forward` where it is set: `threaded_batch` divides rows so.
+    extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
+        noise follows from the clipped clean chunk.
     """
 
+    extrapolates = False
     rows_are_independent = False
     batch_runner: Callable[..., Tensor] | None = None
 

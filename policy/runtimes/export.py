@@ -93,6 +93,7 @@ def _describe(policy: Policy, loop: SamplingLoop, runtime: str) -> dict[str, Any
         "features": policy.features.to_dict(),
         "solver": policy.solver.to_dict(),
         "evaluations_per_chunk": len(loop.table),
+        **({} if policy.guidance_scale == 1 else {"guidance_scale": policy.guidance_scale}),
     }
 
 

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
 from dipole.policy.diffusion.solvers import solver_with
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import RUNTIMES, cuda_graph
-from dipole.policy.runtimes.exported import ExportedPolicy, is_export, load_exported
+from dipole.policy.runtimes.exported import ExportedPolicy, is_export, load_exported, read_schema
+from dipole.policy.runtimes.guidance import check_built_in, set_guidance
 from dipole.policy.runtimes.runtime import is_installed
 
 EAGER, AUTO = "eager", "auto"
@@ -40,6 +41,8 @@ def load_runnable(
     batch_size: int = 16,
     calls: float = math.inf,
     part: str | None = None,
+    guidance_scale: float | None = None,
+    costs: Sequence[Mapping[str, Any]] = (),
     log: Callable[[str], None] = print,
 ) -> Runnable:
     """The policy of a checkpoint, run or export, ready to predict batches of `batch_size`.
@@ -50,10 +53,12 @@ def load_runnable(
     captures the loop on a GPU. All but those of low precision agree to 1e-4 of a normalised action,
     on a GPU to 1e-3. calls: how many batches will be asked for, as far as is known.
     solver: entries that replace those of the checkpoint; None entries do not. part: which dataset
-    of a mixture the robot is like, see `load_policy`; an export's own.
+    of a mixture the robot is like, see `load_policy`; an export's own. guidance_scale, costs: see
+    `set_guidance`.
     """
     solver = solver or {}
     if is_export(path):
+        check_built_in(read_schema(path), guidance_scale, costs)
         return _load_export(path, runtime, _given(solver), batch_size, part)
     known = [EAGER, AUTO, *RUNTIMES.names(), cuda_graph.NAME]
     if runtime is not None and runtime not in known:
@@ -61,6 +66,7 @@ def load_runnable(
     checkpoint = find_checkpoint(path)
     policy = load_policy(checkpoint, device, weights, part)
     set_solver(policy, solver)
+    set_guidance(policy, guidance_scale, costs)
     if runtime in (None, EAGER):
         return policy
     if runtime == cuda_graph.NAME:
@@ -84,7 +90,7 @@ def _fastest(
     log: Callable[[str], None],
 ) -> Runnable:
     """The policy itself, or on a processor what OpenVINO makes of it, where that saves time."""
-    if policy.device.type != "cpu" or not is_installed(FASTEST):
+    if policy.device.type != "cpu" or not is_installed(FASTEST) or policy.costs:
         return policy
     seconds = least_seconds(policy, batch_size)
     if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:

@@ -69,6 +69,7 @@ class SamplingLoop(nn.Module):
         super().__init__()
         diffusion_head(policy)
         self.policy = plain(policy).cpu().eval()
+        self.policy.build_in_guidance()
         head = diffusion_head(self.policy)
         self.table = table_of(head.solver, head.process)
         self.n_fresh = sum(step.fresh_noise > 0 for step in self.table)
@@ -107,7 +108,7 @@ class SamplingLoop(nn.Module):
     def encode(self, given: Mapping[str, Tensor]) -> Context:
         """The context of the observations among the inputs."""
         names = self.policy.features.observation
-        context: Context = self.policy.encode(
+        context: Context = self.policy.guided_context(
             {name: given[OBSERVATION + name] for name in names},
             {name: given[PRESENT + name] < 0.5 for name in self.policy.optional},
         )

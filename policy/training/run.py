@@ -169,7 +169,7 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     config = {**config, "policy": with_architecture(config["policy"])}
     policy = Policy(PolicyConfig.from_dict(config["policy"]), data.features, data.train.spec)
     constant = policy.fit(data.train.statistics())
-    if fresh and hasattr(policy.encoder, "load_weights"):
+    if fresh:
         policy.encoder.load_weights()
     objective = build_objective(config.get("objective"), policy)
     wanted = settings.initial_weights

@@ -252,6 +252,8 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".aspects_samples",
         ".aspects_likelihood",
         *([".dataset"] if name == "evaluate" else []),
+        ".guidance_scale",
+        ".costs",
         ".task.policy_hz",
         ".train.validation_windows",
         ".train.memory_limit",

@@ -31,7 +31,7 @@ def run_summary(
     ]
     precision = precision_note(settings.amp, policy.device)
     lines += [precision] if precision else []
-    lines += [view.describe() for view in getattr(policy.encoder, "views", {}).values()]
+    lines += policy.encoder.describe()
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
     return lines
 
