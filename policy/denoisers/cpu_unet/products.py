@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dipole.policy.denoisers.cpu_unet.derivatives import (
+    applied,
     first_derivative_only,
     needs_plain_operations,
 )
@@ -141,7 +142,7 @@ def tap_products(
         bias = None if bias is None else bias.to(dtype)
     if needs_plain_operations():
         return _plain_tap_products(x, weight, bias, taps, frames_out)
-    out: Tensor = _TapProducts.apply(x, weight, bias, taps, frames_out)  # type: ignore[no-untyped-call]
+    out: Tensor = applied(_TapProducts, x, weight, bias, taps, frames_out)
     return out
 
 
@@ -213,7 +214,7 @@ def transformed_products(
 
     basis: of the dtype of the others, and where they are.
     """
-    out: Tensor = _TransformedProducts.apply(x, weight, bias, basis)  # type: ignore[no-untyped-call]
+    out: Tensor = applied(_TransformedProducts, x, weight, bias, basis)
     return out
 
 
