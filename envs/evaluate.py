@@ -40,7 +40,7 @@ def evaluate(
     threads: int | None = None,
     video_episodes: int = 0,
     picture: bool = True,
-    group_size: int = 16,
+    inference_batch_size: int = 16,
     n_action_steps: int | None = None,
     environment_options: Mapping[str, Any] | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
@@ -54,10 +54,10 @@ def evaluate(
         processes cost more than they hide. They pay for simulators of milliseconds a step.
     n_envs: simulators; by default as many as one inference call has rows, or twice that where
         workers simulate while this process infers.
-    threads: how many groups of rows a policy on the processor infers for at once, each on one core;
-        by default as many as torch would use for one. Like n_envs it changes no result.
-    group_size: rows of each inference call, 1 or a multiple of 16; a part of the result, unlike the
-        two above.
+    threads: how many batches of rows a policy on the processor infers for at once, each on one
+        core; by default as many as torch would use for one. Like n_envs it changes no result.
+    inference_batch_size: rows of each inference call, 1 or a multiple of 16; a part of the result,
+        unlike the two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture.
     picture: whether to draw predicted chunks over the scenes of filmed episodes, and what an image
         policy looks at.
@@ -71,17 +71,22 @@ def evaluate(
     from dipole.envs.media.filming import Filming
     from dipole.policy.core.threads import one_thread_each
     from dipole.policy.execution.executor import Executor
+    from dipole.policy.runtimes.torchscript import without_interpreter
 
     _at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     _at_least(0, seed=seed, workers=workers, video_episodes=video_episodes)
     threads = _threads(policy, threads)
-    n_slots = min(episodes, n_envs or group_size * threads * (2 if workers else 1))
+    n_slots = min(episodes, n_envs or inference_batch_size * threads * (2 if workers else 1))
     options = dict(environment_options or {})
     make, version = _environment(environment, tuple(policy.features.observation), options)
     check_rate(policy, make)
     with one_thread_each(threads) as pool:
         executor = Executor(
-            policy, n_slots, group_size=group_size, n_action_steps=n_action_steps, pool=pool
+            without_interpreter(policy, inference_batch_size),
+            n_slots,
+            inference_batch_size=inference_batch_size,
+            n_action_steps=n_action_steps,
+            pool=pool,
         )
         slots = _slots(policy, make, min(workers, n_slots))
         started = time.perf_counter()
@@ -96,7 +101,7 @@ def evaluate(
             slots.close()
     seconds = time.perf_counter() - started
     metrics = summarize(results) | {
-        "policy_ms": latency([call.seconds for call in executor.calls], group_size),
+        "policy_ms": latency([call.seconds for call in executor.calls], inference_batch_size),
         "environment": version,
         "environment_options": options,
         "checkpoint": _text(getattr(policy, "checkpoint", None)),
@@ -119,7 +124,7 @@ def _at_least(smallest: int, **values: int) -> None:
 
 
 def _threads(policy: Any, wanted: int | None) -> int:
-    """Groups inferred for at once. An export's runtime has threads of its own, a GPU needs none."""
+    """Batches inferred for at once. An export's runtime has its own threads, a GPU needs none."""
     import torch
 
     if wanted is not None:

@@ -49,7 +49,7 @@ def evaluate_delayed(
     control_hz: float = HZ,
     interpolation: str = "step",
     limits: Limits = LIMITS,
-    group_size: int = 16,
+    inference_batch_size: int = 16,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> Evaluation:
     """Run a policy in Push-T for `episodes` episodes, with seeds seed, seed + 1, ...
@@ -58,7 +58,7 @@ def evaluate_delayed(
         goes on, and where that ends, the agent waits.
     control_hz, interpolation, limits: of commands; by default one command an action, and limits
         that bind nowhere, as plain evaluation does.
-    group_size: rows of an inference call, as in `evaluate`.
+    inference_batch_size: rows of an inference call, as in `evaluate`.
     metrics hold seam_jump (pixels, between the old plan and the new one) and jerk (pixels per
     second cubed) beside the scores. Raises ConfigError for values that cannot work.
     """
@@ -80,8 +80,8 @@ def evaluate_delayed(
         accept_mismatch=MISMATCHES,  # as plain evaluation, which compares nothing but shapes
     )
     found: dict[int, tuple[EpisodeResult, Report]] = {}
-    members = min(episodes, group_size)
-    together = BatchedInference(policy, members, group_size)
+    members = min(episodes, inference_batch_size)
+    together = BatchedInference(policy, members, inference_batch_size)
 
     def run(number: int) -> None:
         compute = together.compute(seed + number)
