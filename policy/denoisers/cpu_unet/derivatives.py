@@ -46,21 +46,6 @@ def first_derivative_only(backward: Backward) -> Backward:
     return checked  # type: ignore[return-value]
 
 
-def applied(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """What the function gives; without gradients from its forward pass alone, which costs less and
-    can be traced."""
-    if torch.is_grad_enabled():
-        return function.apply(*arguments)  # type: ignore[no-untyped-call]
-    return function.forward(_NothingSaved(), *arguments)
-
-
-class _NothingSaved:
-    """The context of an autograd.Function that has no backward pass."""
-
-    def save_for_backward(self, *tensors: Any) -> None:
-        pass
-
-
 @contextmanager
 def any_derivatives() -> Iterator[None]:
     """What denoisers compute within it can be differentiated in every way that PyTorch has."""

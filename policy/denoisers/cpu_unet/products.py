@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dipole.policy.denoisers.cpu_unet.derivatives import (
-    applied,
     first_derivative_only,
     needs_plain_operations,
 )
@@ -142,7 +141,7 @@ def tap_products(
         bias = None if bias is None else bias.to(dtype)
     if needs_plain_operations():
         return _plain_tap_products(x, weight, bias, taps, frames_out)
-    out: Tensor = applied(_TapProducts, x, weight, bias, taps, frames_out)
+    out: Tensor = _TapProducts.apply(x, weight, bias, taps, frames_out)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -214,7 +213,7 @@ def transformed_products(
 
     basis: of the dtype of the others, and where they are.
     """
-    out: Tensor = applied(_TransformedProducts, x, weight, bias, basis)
+    out: Tensor = _TransformedProducts.apply(x, weight, bias, basis)  # type: ignore[no-untyped-call]
     return out
 
 

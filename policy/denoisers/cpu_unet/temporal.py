@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dipole.policy.denoisers.cpu_unet.derivatives import (
-    applied,
     first_derivative_only,
     needs_plain_operations,
 )
@@ -215,8 +214,7 @@ class TemporalNorm(nn.GroupNorm):
             return modulated(F.mish(super().forward(turned)).permute(2, 0, 1), film)
         shift = torch.zeros_like(self.bias) if shift is None else shift
         given = (x.to(self.weight.dtype), shift, self.weight, self.bias, *(film or (None, None)))
-        out: Tensor = applied(
-            _GroupNormMish,
+        out: Tensor = _GroupNormMish.apply(  # type: ignore[no-untyped-call]
             *given,
             self.num_groups,
             self.eps,
