@@ -1,55 +1,56 @@
-"""Tensors in nested tuples and dataclasses, as a list, for what takes tensors alone."""
+"""Tensors in nested tuples, dicts and dataclasses, by name, for what takes tensors alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
 
-Rebuild = Callable[[Sequence[Tensor]], Any]
+Rebuild = Callable[[Iterable[Tensor]], Any]
 
 
-def flatten(nested: Any) -> tuple[list[Tensor], Rebuild]:
-    """The tensors of nested tuples, lists and dataclasses in their order, and what puts others of
-    their number into the same places.
+def flatten(nested: Any, name: str = "") -> tuple[dict[str, Tensor], Rebuild]:
+    """The tensors of nested tuples, lists, dicts and dataclasses, in their order, and what puts
+    others of their number into the same places.
+
+    name: What their names begin with.
 
     >>> from torch import ones
-    >>> tensors, rebuild = flatten((ones(1), (None, ones(2))))
-    >>> len(tensors), rebuild([ones(3), ones(4)])
-    (2, (tensor([1., 1., 1.]), (None, tensor([1., 1., 1., 1.]))))
+    >>> tensors, rebuild = flatten({"x": ones(1), "films": (ones(2), None)}, "row")
+    >>> list(tensors)
+    ['row.x', 'row.films.0']
+    >>> rebuild([ones(3), ones(0)])
+    {'x': tensor([1., 1., 1.]), 'films': (tensor([]), None)}
     """
-    found: list[Tensor] = []
-    _collect(nested, found)
-
-    def rebuild(tensors: Sequence[Tensor]) -> Any:
-        if len(tensors) != len(found):
-            raise ValueError(f"{len(tensors)} tensors for {len(found)} places")
-        return _replaced(nested, iter(tensors))
-
-    return found, rebuild
+    found = dict(_tensors(nested, name))
+    return found, lambda tensors: _replaced(nested, iter(tensors))
 
 
-def _collect(nested: Any, found: list[Tensor]) -> None:
+def _tensors(nested: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(nested, Tensor):
-        found.append(nested)
-    for part in _parts(nested):
-        _collect(part, found)
+        yield name, nested
+    for key, part in _parts(nested):
+        yield from _tensors(part, f"{name}.{key}" if name else str(key))
 
 
 def _replaced(nested: Any, tensors: Iterator[Tensor]) -> Any:
     if isinstance(nested, Tensor):
         return next(tensors)
-    parts = [_replaced(part, tensors) for part in _parts(nested)]
+    parts = {key: _replaced(part, tensors) for key, part in _parts(nested)}
     if not parts:
         return nested
+    if isinstance(nested, dict):
+        return parts
     if type(nested) in (tuple, list):
-        return type(nested)(parts)
-    return type(nested)(*parts)  # a named tuple, or a dataclass
+        return type(nested)(parts.values())
+    return type(nested)(*parts.values())  # a named tuple, or a dataclass
 
 
-def _parts(nested: Any) -> Sequence[Any]:
+def _parts(nested: Any) -> Sequence[tuple[Any, Any]]:
+    if isinstance(nested, dict):
+        return list(nested.items())
     if isinstance(nested, tuple | list):
-        return nested
+        return list(enumerate(nested))
     if is_dataclass(nested) and not isinstance(nested, type):
-        return [getattr(nested, field.name) for field in fields(nested)]
+        return [(field.name, getattr(nested, field.name)) for field in fields(nested)]
     return ()

@@ -73,7 +73,8 @@ class Traced(Denoiser):
     ) -> Tensor:
         if torch.is_grad_enabled() or residuals:
             return self.denoiser.predict(x, time, context, residuals)
-        tensors, rebuild = flatten((x, time, context))
+        named, rebuild = flatten((x, time, context))
+        tensors = tuple(named.values())
         key = tuple((each.shape, each.dtype) for each in tensors)
         with self._tracing:
             if key not in self._traces:
