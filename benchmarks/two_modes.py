@@ -19,7 +19,8 @@ from torch import Tensor
 
 from dipole.policy.diffusion.guidance import Guidance, prefix_weights
 from dipole.policy.diffusion.schedules import ScheduleConfig, cumulative_alphas
-from dipole.policy.diffusion.solvers import Known, SolverConfig, SolverStep, denoise, solver_table
+from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.solvers import DDIM, DDPM, SolverStep, denoise, solver_table
 
 HORIZON, DELAY, LEFT = 16, 4, 12
 HEIGHT, SPREAD = 0.5, 0.1
@@ -87,7 +88,7 @@ def main() -> None:
     tables = {
         "flow, 5 steps": flow_table(5),
         "flow, 10 steps": flow_table(10),
-        "DDIM, 10 steps": solver_table(SolverConfig("ddim", 10), alphas),
+        "DDIM, 10 steps": solver_table(DDIM(10), alphas),
     }
     names = [f"{name}: kept / prefix / jump" for name in tables]
     print(f"| guidance | {' | '.join(names)} |\n|---|{'---|' * len(tables)}")

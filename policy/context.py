@@ -50,8 +50,8 @@ class Context:
         """The context of function(part) for each part; the mask stays."""
         return Context(
             *(
-                value if value is None or field.name == "token_mask" else function(value)
-                for field, value in self._parts()
+                value if value is None or name == "token_mask" else function(value)
+                for name, value in self._parts()
             )
         )
 
@@ -98,8 +98,8 @@ class Context:
                 return part
         raise ValueError("the context is empty: it has no vector, no tokens and no frames")
 
-    def _parts(self) -> list[tuple[object, Tensor | None]]:
-        return [(field, getattr(self, field.name)) for field in fields(self)]
+    def _parts(self) -> list[tuple[str, Tensor | None]]:
+        return [(field.name, getattr(self, field.name)) for field in fields(self)]
 
     def _mask(self) -> Tensor:
         """The mask of the tokens, made where there is none."""

@@ -10,6 +10,7 @@ normalises them.
 No queues, no history, no clock: these live in the executor.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,12 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
+from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
+from dipole.policy.context import ContextSpec
 from dipole.policy.core.components import ENCODERS, HEADS, build
 from dipole.policy.core.named import NamedModules
+from dipole.policy.diffusion.known import Known
 from dipole.policy.diffusion.noise import Generators
-from dipole.policy.diffusion.solvers import Known, SolverConfig
+from dipole.policy.diffusion.solvers import Solver
+from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
 from dipole.policy.held import HeldActions
 from dipole.policy.normalizer import Normalizer, over_pixels
 from dipole.policy.observations import as_array, checked_observation, errors_naming
@@ -33,10 +38,17 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Which components a policy is made of, by name, with their options: plain values."""
+    """Which components a policy is made of, by name, with their options: plain values.
+
+    denoiser, process, prediction: Of heads that have one; None: the head is given none. A
+        prediction without options may be its name alone.
+    name: Of the policy, in names of folders.
+    """
 
     encoder: Mapping[str, Any] = field(default_factory=lambda: {"name": "state"})
     denoiser: Mapping[str, Any] | None = field(default_factory=lambda: {"name": "unet1d"})
+    process: Mapping[str, Any] | None = None
+    prediction: Mapping[str, Any] | str | None = None
     head: Mapping[str, Any] = field(default_factory=lambda: {"name": "diffusion"})
     name: str = "policy"
 
@@ -60,16 +72,16 @@ class Policy(nn.Module):
         )
         self.held = HeldActions(features.action.shape)
         self.encoder = build(ENCODERS, config.encoder, features=features, window=window)
-        given: dict[str, Any] = {} if config.denoiser is None else {"denoiser": config.denoiser}
-        if getattr(self.encoder, "token_dim", None) is not None:
-            given["token_dim"] = self.encoder.token_dim
-        self.head = build(
+        taken = inspect.signature(HEADS[config.head.get("name", "")]).parameters
+        names = [name for name in ("denoiser", "process", "prediction") if name in taken]
+        parts = {name: getattr(config, name) for name in names}
+        self.head: Head = build(
             HEADS,
             config.head,
             action=features.action,
             horizon=window.horizon,
-            context_dim=self.encoder.context_dim,
-            **given,
+            context=_spec(self.encoder),
+            **{name: part for name, part in parts.items() if part is not None},
         )
 
     def fit(self, statistics: Mapping[str, Statistics]) -> dict[str, list[int]]:
@@ -87,22 +99,26 @@ class Policy(nn.Module):
         return self._normalizer("action").scale.device
 
     @property
-    def solver(self) -> SolverConfig | None:
+    def solver(self) -> Solver | None:
         """How chunks are drawn, for heads that have a solver."""
-        return getattr(self.head, "solver", None)
+        return self.head.solver
+
+    @solver.setter
+    def solver(self, solver: Solver) -> None:
+        self.head.use_solver(solver)
 
     @property
     def inpaints(self) -> bool:
         """Whether `predict` takes parts of a chunk that are known."""
-        return bool(getattr(self.head, "inpaints", False))
+        return "known" in self.head.supports
 
     @property
     def optional(self) -> Sequence[str]:
         """What may be missing from an observation."""
         return tuple(getattr(self.encoder, "optional", ()))
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The training loss, a scalar. batch: see `dipole.data.WindowSource.gather`, as tensors.
+    def forward(self, batch: Batch) -> Loss:
+        """The training loss. batch: see `dipole.data.WindowSource.gather`, as tensors.
 
         What a mixture's dataset lacks is 0 for the network, and numbers of actions without loss.
         """
@@ -111,10 +127,13 @@ class Policy(nn.Module):
         if absent is not None:
             actions = actions.masked_fill(absent[:, None], 0)
         context = self.encode(batch["observation"], batch.get("observation_is_missing"))
-        counted = self._counted(batch)
-        given = {} if counted is None else {"counted": counted}
-        loss: Tensor = self.head.loss(actions, context, **given)
-        return loss
+        chunks = ChunkBatch(actions, batch.get("action_is_pad"), self._counted(batch))
+        return self.head.loss(chunks, context)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The total of the training loss, a scalar; see `forward`."""
+        loss: Loss = self(batch)
+        return loss.total
 
     def _counted(self, batch: Batch) -> Tensor | None:
         """Which numbers of the chunks have a loss, bool [B, H, A]; None: all."""
@@ -177,7 +196,7 @@ class Policy(nn.Module):
         noise: Tensor | None = None,
         known: Known | None = None,
         init: tuple[Any, float] | None = None,
-        solver: SolverConfig | None = None,
+        solver: Solver | None = None,
     ) -> Tensor:
         """An action chunk [B, H, A], in the robot's numbers, for each row of the observation.
 
@@ -201,17 +220,26 @@ class Policy(nn.Module):
         noise: Tensor | None,
         known: Known | None,
         init: tuple[Any, float] | None,
-        solver: SolverConfig | None,
+        solver: Solver | None,
     ) -> Tensor:
         checked = self._check(observation)
-        options: dict[str, Any] = {"noise": noise, "solver": solver}
-        if known is not None and torch.as_tensor(known.mask).any():
-            options["known"] = self._normalize_known(known)
+        if known is not None:
+            known = self._normalize_known(known) if torch.as_tensor(known.mask).any() else None
         if init is not None:
-            options["init"] = (self.normalize_action(init[0]), init[1])
-        given = {name: option for name, option in options.items() if option is not None}
-        drawn = self.head.sample(self.encode(checked), generator, **given)
+            init = (self.normalize_action(init[0]), init[1])
+        request = SampleRequest(generator, noise, known, init, solver)
+        self._refuse_unsupported(request)
+        drawn = self.head.sample(self.encode(checked), request)
         return self._inverted(self.features.action, self.unnormalize_action(drawn))
+
+    def _refuse_unsupported(self, request: SampleRequest) -> None:
+        for name in request.asked():
+            if name not in self.head.supports:
+                can = ", ".join(sorted(self.head.supports)) or "nothing of that kind"
+                raise ConfigError(
+                    f"the policy's head {self.config.head['name']!r} does not support {name!r}: "
+                    f"it supports {can}"
+                )
 
     def _normalize_known(self, known: Known) -> Known:
         """Parts of a chunk that are known, converted and normalised; what is not known may be
@@ -277,6 +305,11 @@ class Policy(nn.Module):
             with errors_naming(name):
                 checked[name] = self._converted(self.features.observation[name], value)
         return checked
+
+
+def _spec(encoder: nn.Module) -> ContextSpec:
+    vector_dim: Any = encoder.context_dim
+    return ContextSpec(vector_dim, getattr(encoder, "token_dim", None))
 
 
 def _normalised(features: Features) -> dict[str, Feature]:

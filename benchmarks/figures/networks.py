@@ -9,7 +9,7 @@ from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers.checkpoint_conversion import from_published
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 
 # Push-T from its keypoints, as in configs/policy and configs/task.
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ def our_policy(name: str, horizon: int = 16, steps: int = STEPS) -> Policy:
     }
     policy = Policy(PolicyConfig(denoiser=denoiser), FEATURES, window(horizon))
     policy.head.denoiser.load_state_dict(from_published(plain_network(name).state_dict()))
-    policy.head.solver = SolverConfig("ddim", steps)
+    policy.solver = DDIM(steps)
     return policy
 
 

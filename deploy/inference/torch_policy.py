@@ -14,7 +14,7 @@ from dipole.deploy.chunks.prefix import check_known
 from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.types import Arrays, KnownActions, Meaning, PolicySpec, Ticket
-from dipole.policy.diffusion.solvers import Known
+from dipole.policy.diffusion.known import Known
 from dipole.policy.execution.executor import ChunkPolicy, predict_rows
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.runnable import AUTO, EAGER, load_runnable

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import CheckpointError, ConfigError
+from dipole.policy.checkpoint.migrations import VERSION, migrated_config, migrated_tensors
 from dipole.policy.checkpoint.parts import use_part
 from dipole.policy.checkpoint.weights import load_tensors, parameters_without_memory
 from dipole.policy.core.files import (
@@ -35,7 +36,7 @@ from dipole.policy.core.files import (
 )
 from dipole.policy.policy import Policy, PolicyConfig
 
-FORMAT = {"format": "dipole checkpoint", "version": 1}
+FORMAT = {"format": "dipole checkpoint", "version": VERSION}
 WEIGHTS = {"ema": "ema", "raw": "model"}  # what is asked for -> the file that holds it
 
 
@@ -122,17 +123,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(_present(folder, "config.json"))
     if config.get("format") != FORMAT["format"]:
         raise CheckpointError(f"{folder / 'config.json'}: not a dipole checkpoint's configuration")
-    if config.get("version") != FORMAT["version"]:
+    version = config.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise CheckpointError(
-            f"{folder / 'config.json'}: version {config.get('version')!r}, this dipole reads "
-            f"version {FORMAT['version']}: use the release of dipole that wrote it"
+            f"{folder / 'config.json'}: version {version!r}, this dipole reads versions 1 to "
+            f"{VERSION}: use the release of dipole that wrote it"
         )
     for key in ("policy", "features", "window"):
         if not isinstance(config.get(key), dict):
             raise CheckpointError(
                 f"{folder / 'config.json'}: {key!r} is missing; the file is damaged"
             )
-    return config
+    return {**config, "policy": migrated_config(config["policy"], version)}
 
 
 def read_training(folder: Path) -> dict[str, Any]:
@@ -153,7 +155,8 @@ def read_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not readable as safetensors ({error})") from error
-    return tensors
+    version: int = read_config(folder)["version"]
+    return migrated_tensors(tensors, version)
 
 
 def load_policy(

@@ -14,6 +14,9 @@ BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
 READOUTS: Registry[Callable[..., Any]] = Registry("readout")
 DENOISERS: Registry[Callable[..., Any]] = Registry("denoiser")
 HEADS: Registry[Callable[..., Any]] = Registry("head")
+PROCESSES: Registry[Callable[..., Any]] = Registry("process")
+PREDICTIONS: Registry[Callable[..., Any]] = Registry("prediction")
+SOLVERS: Registry[Callable[..., Any]] = Registry("solver")
 
 
 def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given: Any) -> T:
@@ -28,11 +31,6 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     component = table[config["name"]]
     parameters = inspect.signature(component).parameters
     known = [name for name in parameters if name not in given]
-    if "token_dim" in given and "token_dim" not in parameters:
-        raise ConfigError(
-            f"the encoder gives tokens, but {table.what} {config['name']!r} attends to none: set "
-            "the encoder's token_dim to null, or choose one that does"
-        )
     for option in options:
         if option not in known:
             raise ConfigError(

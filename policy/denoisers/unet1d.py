@@ -13,9 +13,8 @@ Inside, everything is [T, B, C]: see temporal.py.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain, pairwise, repeat
 
 import torch
@@ -23,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.context import Context
+from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS
 from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
+from dipole.policy.denoisers.base import Denoiser, Prepared
 from dipole.policy.denoisers.cpu_unet.temporal import (
     Double,
     Film,
@@ -34,8 +34,6 @@ from dipole.policy.denoisers.cpu_unet.temporal import (
     TemporalNorm,
     modulated,
 )
-
-Predictor = Callable[[Tensor], Tensor]
 
 
 class StepEmbedding(nn.Module):
@@ -118,8 +116,7 @@ class Stage(nn.Module):
         return self.resample(skip), skip
 
 
-@DENOISERS.add("unet1d")
-class ConditionalUnet1D(nn.Module):
+class ConditionalUnet1D(Denoiser):
     """(chunk [B, H, A], time [B], Context) -> prediction [B, H, A], in the weights' precision,
     whatever that of the others is.
 
@@ -188,7 +185,13 @@ class ConditionalUnet1D(nn.Module):
                 f"{len(self.down_dims) - 1} times: choose a multiple of {multiple}"
             )
 
-    def forward(self, chunk: Tensor, time: Tensor, context: Context | Tensor) -> Tensor:
+    def forward(
+        self,
+        chunk: Tensor,
+        time: Tensor,
+        context: Context | Tensor,
+        residuals: Sequence[Tensor] = (),
+    ) -> Tensor:
         self.check_horizon(chunk.shape[1])
         context = self._in_own_precision(context)
         time = torch.as_tensor(time, device=chunk.device).expand(chunk.shape[0])
@@ -198,54 +201,43 @@ class ConditionalUnet1D(nn.Module):
         heard = attends(self.attention, answers(self.attention, context))
         return self._denoise(chunk, films, heard)
 
-    def time_table(self, times: Tensor) -> list[Tensor]:
+    def prepare_time(self, times: Tensor) -> Prepared:
         """The half of every block's FiLM that depends on time alone: times [S] -> each [S, 2C]."""
         condition = self.activation(self.time_embedding(times))  # [S, time_embed_dim]
-        return [
+        return tuple(
             F.linear(condition, block.film.weight[:, : condition.shape[1]], block.film.bias)
             for block in self._blocks()
-        ]
+        )
 
-    def context_table(self, context: Context | Tensor) -> list[Tensor]:
+    def prepare_context(self, context: Context | Tensor) -> Prepared:
         """What depends on the context alone, computed once per chunk: the other half of every
         block's FiLM, each [B, 2C], and the keys and values of every attention."""
         context = self._in_own_precision(context)
         condition = self.activation(_vector(context))  # [B, G]
         context_dim = condition.shape[1]
-        films = [
+        films = tuple(
             F.linear(condition, block.film.weight[:, -context_dim:]) for block in self._blocks()
-        ]
-        return films + answers(self.attention, context)
+        )
+        return films, tuple(answers(self.attention, context))
 
     def predict(
-        self, chunk: Tensor, of_time: Sequence[Tensor], of_context: Sequence[Tensor]
+        self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()
     ) -> Tensor:
-        """chunk [B, H, A] -> prediction [B, H, A], at one row of the time table.
+        """x [B, H, A] -> prediction [B, H, A].
 
         Mish acts on each entry and FiLM is linear, so that it is the sum of a half from the time
         and a half from the context.
         """
-        n_chunks = len(of_time)
-        halves = zip(of_time, of_context[:n_chunks], strict=True)
-        films = [of_one + of_row for of_one, of_row in halves]
-        return self._denoise(chunk, films, attends(self.attention, of_context[n_chunks:]))
-
-    def predictors(
-        self, time_table: Sequence[Tensor], context: Context | Tensor
-    ) -> list[Predictor]:
-        """For each time of the table: chunk [B, H, A] -> prediction [B, H, A]."""
-        of_context = self.context_table(context)
-        return [
-            partial(self.predict, of_time=of_time, of_context=of_context)
-            for of_time in zip(*time_table, strict=True)
-        ]
+        of_context, said = context
+        films = [of_one + of_row for of_one, of_row in zip(time, of_context, strict=True)]
+        return self._denoise(x, films, attends(self.attention, said))
 
     def _in_own_precision(self, context: Context | Tensor) -> Context | Tensor:
         """The context in the precision of the weights."""
         if isinstance(context, Tensor):
             return self._cast(context)
         tokens = None if context.tokens is None else self._cast(context.tokens)
-        return replace(context, vector=self._cast(context.vector), tokens=tokens)
+        return replace(context, vector=self._cast(_vector(context)), tokens=tokens)
 
     def _cast(self, x: Tensor) -> Tensor:
         """In the precision of the weights; under autocast that is autocast's affair."""
@@ -279,7 +271,35 @@ class ConditionalUnet1D(nn.Module):
 
 
 def _vector(context: Context | Tensor) -> Tensor:
-    return context.vector if isinstance(context, Context) else context
+    vector = context.vector if isinstance(context, Context) else context
+    assert vector is not None
+    return vector
+
+
+@DENOISERS.add("unet1d")
+def unet1d(
+    action_dim: int,
+    horizon: int,
+    context: ContextSpec,
+    down_dims: Sequence[int] = (256, 512, 1024),
+    kernel_size: int = 5,
+    n_groups: int = 8,
+    time_embed_dim: int = 256,
+    attention_heads: int = 4,
+) -> ConditionalUnet1D:
+    """A U-Net for chunks of this horizon and contexts of these sizes."""
+    unet = ConditionalUnet1D(
+        action_dim,
+        context.vector_dim,
+        down_dims,
+        kernel_size,
+        n_groups,
+        time_embed_dim,
+        context.token_dim,
+        attention_heads,
+    )
+    unet.check_horizon(horizon)
+    return unet
 
 
 def _check_dims(down_dims: Sequence[int], kernel_size: int, n_groups: int) -> None:

@@ -22,7 +22,7 @@ import torch
 
 from dipole.data import WindowSpec
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.policy.diffusion.solvers import Known
+from dipole.policy.diffusion.known import Known
 from dipole.policy.execution.history import (
     ActionQueue,
     Observation,

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.diffusion.noise import Generators
+from dipole.policy.diffusion.solvers import Solver
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class SampleRequest:
     noise: Tensor | None = None
     known: Any = None
     init: tuple[Tensor, float] | None = None
-    solver: Any = None
+    solver: Solver | None = None
 
     def asked(self) -> Sequence[str]:
         """Names of what is asked for, beside the generator."""
@@ -62,10 +64,16 @@ class SampleRequest:
 class Head(nn.Module):
     """Learns p(chunk | context), and draws from it.
 
+    solver: How it draws, for heads that have one.
     supports: Which entries of a `SampleRequest` it understands; `Policy.predict` refuses others.
     """
 
     supports: frozenset[str] = frozenset()
+    solver: Solver | None = None
+
+    def use_solver(self, solver: Solver) -> None:
+        """Draw by this solver from now on. Raises ConfigError for one that does not fit."""
+        raise ConfigError(f"a {type(self).__name__} has no solver to set")
 
     def loss(self, batch: ChunkBatch, context: Context) -> Loss:
         """The training loss of a batch."""

@@ -1,148 +1,173 @@
-"""The diffusion head: a denoiser trained by noise prediction, sampled by a solver."""
+"""The diffusion head: a denoiser trained over a noise process, sampled by a solver."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.from_mapping import from_mapping
-from dipole.policy.context import Context
-from dipole.policy.core.components import DENOISERS, HEADS, build
-from dipole.policy.diffusion.noise import Generators, draw_noise
-from dipole.policy.diffusion.schedules import ScheduleConfig, add_noise, cumulative_alphas, velocity
-from dipole.policy.diffusion.solvers import (
-    Known,
-    SolverConfig,
-    SolverStep,
-    denoise,
-    denoising_times,
-    solver_table,
-)
+from dipole.policy.context import Context, ContextSpec
+from dipole.policy.core.components import DENOISERS, HEADS, PREDICTIONS, PROCESSES, build
+from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
+from dipole.policy.diffusion.denoising import denoise
+from dipole.policy.diffusion.known import Estimator
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.noise import draw_noise
+from dipole.policy.diffusion.predictions import Estimate, Prediction
+from dipole.policy.diffusion.processes import Process
+from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
+from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
+
+DEFAULT_SOLVER = {"name": "ddim"}
 
 
 @HEADS.add("diffusion")
-class DiffusionHead(nn.Module):
+class DiffusionHead(Head):
     """Learns p(chunk | context) by denoising (DDPM: Ho et al., 2020); chunks are normalised.
 
-    solver: how `sample` draws, unless told otherwise; it may be replaced after training.
-    counts_padding: whether actions past an episode's ends, which repeat its first or last one, have
-    a loss (as published).
+    action: The action's feature.
+    horizon: Actions of a chunk, H.
+    context: What encoders give.
+    denoiser, process, prediction: Components by name, with their options; without a prediction the
+        process's own.
+    solver: How `sample` draws, unless told otherwise; it may be replaced after training.
+    clip_sample: Whether estimates of the clean chunk are kept within [-1, 1], right only where
+        actions are normalised to these limits.
+    counts_padding: Whether actions past an episode's ends, which repeat its first or last one, have
+        a loss (as published).
     """
 
-    alphas: Tensor
-    inpaints = True
+    supports = frozenset({"noise", "known", "init", "solver"})
 
     def __init__(
         self,
         action: Feature,
         horizon: int,
-        context_dim: int,
+        context: ContextSpec,
         denoiser: Mapping[str, Any],
-        schedule: Mapping[str, Any] | None = None,
+        process: Mapping[str, Any] | None = None,
+        prediction: Mapping[str, Any] | str | None = None,
         solver: Mapping[str, Any] | None = None,
-        token_dim: int | None = None,
+        clip_sample: bool = True,
         counts_padding: bool = True,
     ) -> None:
         super().__init__()
-        self.counts_padding = counts_padding
-        self.schedule = from_mapping(ScheduleConfig, schedule or {}, "policy.head.schedule")
-        self.solver = from_mapping(SolverConfig, solver or {}, "policy.head.solver")
-        if self.schedule.clip_sample and action.normalize != "limits":
+        if clip_sample and action.normalize != "limits":
             raise ConfigError(
                 f"clip_sample clips actions to [-1, 1], but they are normalised by "
                 f"{action.normalize!r}: set action.normalize to limits, or clip_sample to false"
             )
+        self.clip_sample, self.counts_padding = clip_sample, counts_padding
+        self.process: Process = build(PROCESSES, process or {"name": "vp"})
+        self.prediction = _prediction(prediction, self.process)
+        self.use_solver(solver_from({**DEFAULT_SOLVER, **(solver or {})}, "policy.head.solver"))
         self.horizon, self.action_dim = horizon, torch.Size(action.shape).numel()
-        tokens = {} if token_dim is None else {"token_dim": token_dim}
-        self.denoiser = build(
-            DENOISERS, denoiser, action_dim=self.action_dim, context_dim=context_dim, **tokens
+        self.denoiser: Denoiser = build(
+            DENOISERS,
+            denoiser,
+            action_dim=self.action_dim,
+            horizon=horizon,
+            context=context,
         )
-        if hasattr(self.denoiser, "check_horizon"):
-            self.denoiser.check_horizon(horizon)
-        self.register_buffer("alphas", cumulative_alphas(self.schedule))
-        denoising_times(
-            self.solver, self.schedule.n_steps
-        )  # refuse now what cannot be sampled later
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffusionHead":
-        """Keep the noise levels in single precision at least: bf16 rounds the first one to 1."""
-        alphas = self.alphas
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if torch.finfo(self.alphas.dtype).bits < torch.finfo(alphas.dtype).bits:
-            self.alphas = alphas.to(self.alphas.device)
-        return self
+    def use_solver(self, solver: Solver) -> None:
+        table_of(solver, self.process)  # refuses now what would fail later
+        self.solver: Solver = solver
 
-    def check_solver(self) -> None:
-        """Refuse now a solver that would fail later."""
-        denoising_times(self.solver, self.schedule.n_steps)
+    def loss(self, batch: ChunkBatch, context: Context) -> Loss:
+        """Squared error of the network's output, weighted as the process says, over all numbers
+        that count."""
+        clean = batch.actions
+        noise = torch.randn_like(clean)
+        times = self.process.sample_times(clean.shape[:1], clean.device)  # [B]
+        plain = self.process.level(times)
+        level = plain.over(clean)
+        target = self.prediction.target(clean, noise, level)
+        given = self.prediction.network_input(level.mix(clean, noise), level)
+        output = self.denoiser(given, plain.time, context).to(target.dtype)
+        return Loss(self._error(output, target, self.process.weight(level), batch.counted))
 
-    def loss(self, actions: Tensor, context: Context, counted: Tensor | None = None) -> Tensor:
-        """Mean squared error over a chunk. actions: [B, H, A], normalised. Scalar.
-
-        counted: which numbers it is the mean over, bool [B, H, A]; None: all.
-        """
-        noise = torch.randn_like(actions)
-        n_levels = self.schedule.n_steps
-        time = torch.randint(n_levels, (actions.shape[0],), device=actions.device)  # [B]
-        noisy = add_noise(actions, noise, time, self.alphas)
-        target = self._target(actions, noise, time)
-        predicted = self.denoiser(noisy, time, context).to(target.dtype)
-        if counted is None:
-            return F.mse_loss(predicted, target)
-        squared = F.mse_loss(predicted, target, reduction="none") * counted
-        return squared.sum() / counted.sum().clamp(min=1)
-
-    def _target(self, actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        if self.schedule.prediction == "epsilon":
-            return noise
-        if self.schedule.prediction == "sample":
-            return actions
-        return velocity(actions, noise, time, self.alphas)
-
-    def sample(
-        self,
-        context: Context,
-        generator: Generators = None,
-        *,
-        noise: Tensor | None = None,
-        known: Known | None = None,
-        init: tuple[Tensor, float] | None = None,
-        solver: SolverConfig | None = None,
+    def _error(
+        self, output: Tensor, target: Tensor, weight: Tensor | None, counted: Tensor | None
     ) -> Tensor:
-        """A chunk [B, H, A], normalised, for each row of the context.
+        if weight is None and counted is None:
+            return F.mse_loss(output, target)
+        squared = F.mse_loss(output, target, reduction="none")
+        if weight is not None:
+            squared = squared * weight
+        if counted is None:
+            return squared.mean()
+        return (squared * counted).sum() / counted.sum().clamp(min=1)
 
-        noise: [B, H, A], to begin from, instead of drawing it. known: parts that are given. init:
-        (chunk [B, H, A], strength in [0, 1]): begin from this chunk, noised for the last `strength`
-        of the steps (SDEdit: Meng et al., 2022); strength 1 is pure noise, 0 the chunk itself.
+    def sample(self, context: Context, request: SampleRequest) -> Tensor:
+        """A normalised chunk [B, H, A] for each row of the context.
+
+        request.init: (chunk, strength): begin from this chunk, noised for the last `strength` of
+        the steps (SDEdit: Meng et al., 2022); strength 1 is pure noise, 0 the chunk itself.
         """
-        table = solver_table(solver or self.solver, self.alphas)
-        rows, device = context.vector.shape[0], context.vector.device
-        shape = (rows, self.horizon, self.action_dim)
-
-        def draw() -> Tensor:
-            return draw_noise(shape, generator, device)
-
-        noise = draw() if noise is None else noise.to(device)
-        x = noise
-        if init is not None:
-            chunk, strength = init
-            if not 0 <= strength <= 1:
-                raise ConfigError(f"the strength of init is {strength}: it lies between 0 and 1")
-            table = table[len(table) - round(strength * len(table)) :]
-            if strength < 1:
-                first = table[0] if table else None
-                x = chunk if first is None else first.alpha * chunk + first.sigma * noise
+        levels = (request.solver or self.solver).levels(self.process)
+        shape = (context.rows, self.horizon, self.action_dim)
+        draw = partial(draw_noise, shape, request.generator, context.device)
+        noise = draw() if request.noise is None else request.noise.to(context.device)
+        levels, x = self._start(levels, noise, request.init)
+        table = (request.solver or self.solver).table(levels)
+        known = request.known
         if known is not None and not known.mask.any():
             known = None  # nothing is known: the same chunk as without, to the last bit
-        predictors = self.denoiser.predictors(self.time_table(table), context)
-        return denoise(predictors, x, table, self.schedule, draw, known, noise)
+        estimators = self.estimators(table, self.prepared_times(table), context)
+        return denoise(estimators, x, table, draw, clip=self.clip_sample, known=known, noise=noise)
 
-    def time_table(self, table: Sequence[SolverStep]) -> list[Tensor]:
-        """What the denoiser computes from the times of a solver's table alone."""
-        times = torch.tensor([step.time for step in table], device=self.alphas.device)
-        found: list[Tensor] = self.denoiser.time_table(times)
-        return found
+    def _start(
+        self, levels: list[Level], noise: Tensor, init: tuple[Tensor, float] | None
+    ) -> tuple[list[Level], Tensor]:
+        """The levels to visit, and x at the first of them."""
+        strength = 1.0 if init is None else init[1]
+        if not 0 <= strength <= 1:
+            raise ConfigError(f"the strength of init is {strength}: it lies between 0 and 1")
+        if init is None or strength == 1:
+            scale = self.process.start_scale(levels[0])
+            return levels, noise if scale == 1 else scale * noise
+        steps = len(levels) - 1
+        left = levels[steps - round(strength * steps) :]
+        return left, init[0] if left[0].is_clean else left[0].mix(init[0], noise)
+
+    def prepared_times(self, table: Sequence[SolverStep]) -> Prepared:
+        """What the denoiser computes from the times of a table's rows alone, a row each."""
+        times = [step.level.time for step in table]
+        weights = next(self.denoiser.parameters())
+        return self.denoiser.prepare_time(torch.tensor(times, device=weights.device))
+
+    def estimators(
+        self, table: Sequence[SolverStep], times: Prepared, context: Context
+    ) -> list[Estimator]:
+        """For each row of a table: x [B, H, A] at its level -> what the network says of it.
+
+        times: Of `prepared_times`.
+        """
+        prepared = self.denoiser.prepare_context(context)
+        return [
+            partial(self.estimate, level=step.level, time=_row(times, number), context=prepared)
+            for number, step in enumerate(table)
+        ]
+
+    def estimate(self, x: Tensor, level: Level, time: Prepared, context: Prepared) -> Estimate:
+        """What the network says of x [B, H, A] at a level; not clipped."""
+        given = self.prediction.network_input(x, level)
+        output = self.denoiser.predict(given, time, context)
+        return self.prediction.estimate(output, x, level)
+
+
+def _row(times: Prepared, number: int) -> Prepared:
+    """One row of prepared times, its tensors [1, ...]."""
+    return map_tensors(lambda each: each[number : number + 1], times)
+
+
+def _prediction(config: Mapping[str, Any] | str | None, process: Process) -> Prediction:
+    options = dict(config) if isinstance(config, Mapping) else {"name": config}
+    options["name"] = options.get("name") or process.default_prediction
+    found: Prediction = build(PREDICTIONS, options)
+    return found

@@ -91,7 +91,7 @@ def _describe(policy: Policy, loop: SamplingLoop, runtime: str) -> dict[str, Any
         "outputs": describe_ports([loop.output]),
         "window": asdict(policy.window),
         "features": policy.features.to_dict(),
-        "solver": asdict(policy.solver),
+        "solver": policy.solver.to_dict(),
     }
 
 

@@ -18,14 +18,15 @@ from torch import Tensor
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.core.files import check_manifest, read_json
+from dipole.policy.diffusion.known import Known
 from dipole.policy.diffusion.noise import Generators, draw_noise
-from dipole.policy.diffusion.solvers import Known, SolverConfig
+from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.observations import as_array, checked_observation, errors_naming, n_rows
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes.runtime import Run, require
 from dipole.policy.runtimes.sampling_loop import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
 
-FORMAT = {"format": "dipole export", "version": 1}
+FORMAT = {"format": "dipole export", "version": 2}
 
 
 class ExportedPolicy:
@@ -43,7 +44,7 @@ class ExportedPolicy:
         self.folder, self.schema, self._run = folder, schema, run
         self.features = Features.from_dict(schema["features"])
         self.window = WindowSpec(**schema["window"])
-        self.solver = SolverConfig(**schema["solver"])
+        self.solver = solver_from(schema["solver"])
         self.inputs = ports(schema)
 
     @property

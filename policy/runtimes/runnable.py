@@ -6,16 +6,14 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import solver_with
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import RUNTIMES, cuda_graph
 from dipole.policy.runtimes.exported import ExportedPolicy, is_export, load_exported
@@ -102,8 +100,7 @@ def set_solver(policy: Policy, values: Mapping[str, Any]) -> None:
         return
     if policy.solver is None:
         raise ConfigError(f"the policy's head {policy.config.head['name']!r} has no solver to set")
-    policy.head.solver = from_mapping(SolverConfig, {**asdict(policy.solver), **given}, "solver")
-    policy.head.check_solver()
+    policy.solver = solver_with(policy.solver, given)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,12 +152,12 @@ def _load_export(
             f"{built_for or 'the policy, without a part'}; export the checkpoint again with "
             f"part={part}"
         )
-    built_in = asdict(exported.solver)
-    for key, value in asdict(from_mapping(SolverConfig, {**built_in, **solver}, "solver")).items():
-        if built_in[key] != value:
+    built_in = exported.solver.to_dict()
+    for key, value in solver_with(exported.solver, solver).to_dict().items():
+        if built_in.get(key) != value:
             raise ConfigError(
                 f"solver.{key}={value}: the export's solver is part of it, with "
-                f"{key}={built_in[key]}; export the checkpoint again with solver.{key}={value}"
+                f"{key}={built_in.get(key)}; export the checkpoint again with solver.{key}={value}"
             )
     exported.warm_up(batch_size)
     return exported

@@ -18,7 +18,7 @@ from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.types import Ticket
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 from dipole.policy.runtimes.runnable import load_runnable
 from dipole.policy.training.logs import read_log
 
@@ -217,7 +217,7 @@ datasets:
 def test_a_part_has_its_own_conversions_and_what_stands_still_there(like_parts):
     degrees, radians = (load_policy(like_parts, part=name) for name in ("robot", "other"))
     noise = torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(0))
-    solver = SolverConfig("ddim", steps=2)
+    solver = DDIM(steps=2)
     one = degrees.predict({"angle": np.full((1, 2, 1), 30.0)}, noise=noise, solver=solver)
     other = radians.predict({"angle": np.full((1, 2, 1), np.pi / 6)}, noise=noise, solver=solver)
     assert one[..., 0].abs().max() > 4  # degrees
@@ -249,7 +249,7 @@ def test_an_export_is_of_one_part(like_parts, tmp_path):
     policy = load_policy(like_parts, part="other")
     noise = torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(0))
     seen = {"angle": np.full((1, 2, 1), 0.5, np.float32)}
-    ours = policy.predict(seen, noise=noise, solver=SolverConfig("ddim", steps=2))
+    ours = policy.predict(seen, noise=noise, solver=DDIM(steps=2))
     assert torch.allclose(exported.predict(seen, noise=noise), ours, atol=1e-4)
     with pytest.raises(ConfigError, match="part=robot: the export's numbers are those of other"):
         load_runnable(tmp_path / "e", part="robot")

@@ -12,7 +12,7 @@ from dipole.data import COLUMN_TRANSFORMS, EpisodeWriter
 from dipole.data.loading.task_data import TaskData
 from dipole.data.transforms.column_transform import make_transform
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "transforms.md").read_text()
 SMALL = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
@@ -51,7 +51,7 @@ def test_the_pages_task_trains_and_predicts_in_the_robots_numbers(task):
         }
     )
     loss.backward()
-    policy.head.solver = SolverConfig("ddim", steps=2)
+    policy.solver = DDIM(steps=2)
     seen = policy.eval().fake_observation(2)
     assert {name: tuple(value.shape) for name, value in seen.items()} == {
         "pose": (2, 2, 8),

@@ -42,7 +42,8 @@ from dipole.envs import evaluate
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, load_policy, policy_config, save_checkpoint
 from dipole.policy.diffusion.guidance import Guidance
-from dipole.policy.diffusion.solvers import Known, SolverConfig
+from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 from dipole.policy.execution.executor import Executor, NotFiniteError
 from dipole.policy.normalizer import over_pixels
 from dipole.policy.runtimes.export import export_policy
@@ -104,7 +105,7 @@ def policy(store):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    policy.head.solver = SolverConfig("ddim", steps=3)
+    policy.solver = DDIM(steps=3)
     return policy.eval().requires_grad_(False)
 
 

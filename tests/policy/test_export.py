@@ -16,7 +16,7 @@ from dipole.data import CheckpointError, ConfigError, Feature, Features, Statist
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.export_layers import plain
-from dipole.policy.diffusion.solvers import SolverConfig, denoise
+from dipole.policy.diffusion.solvers import DDIM, DDPM, denoise
 from dipole.policy.runtimes import RUNTIMES, Onnx
 from dipole.policy.runtimes import openvino as openvino_runtime
 from dipole.policy.runtimes.export import ParityError, export_policy
@@ -25,8 +25,8 @@ from dipole.policy.runtimes.int8_weights import quantised
 from dipole.policy.runtimes.sampling_loop import SamplingLoop
 from dipole.policy.runtimes.signal_stack import signal_stack
 
-DDIM = SolverConfig("ddim", steps=3)
-DDPM = SolverConfig("ddpm", steps=3)
+DDIM = DDIM(steps=3)
+DDPM = DDPM(steps=3)
 
 
 def make_policy(solver: SolverConfig = DDIM, down_dims: Sequence[int] = (8, 16)) -> Policy:
@@ -179,7 +179,7 @@ def test_converting_tells_nobody(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sender.TelemetrySender, "send", send)
     monkeypatch.delenv("CI", raising=False)
-    export_policy(make_policy(SolverConfig("ddim", steps=1)), "openvino", tmp_path / "export")
+    export_policy(make_policy(DDIM(steps=1)), "openvino", tmp_path / "export")
     assert "CI" not in os.environ
 
 
@@ -291,7 +291,7 @@ def test_low_precision_is_near_the_policy_and_says_how_near(tmp_path, runtime):
 
 @pytest.mark.heavy
 def test_compiled_code_gives_the_chunks_of_its_policy_and_is_loaded_by_name_alone(tmp_path):
-    policy, folder = make_policy(SolverConfig("ddim", steps=1)), tmp_path / "compiled"
+    policy, folder = make_policy(DDIM(steps=1)), tmp_path / "compiled"
     export_policy(policy, "aotinductor", folder, batch_sizes=[2])
     with pytest.raises(ConfigError, match=r"native code.*say runtime=aotinductor"):
         load_exported(folder)

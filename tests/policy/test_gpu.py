@@ -24,7 +24,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
 from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.runtimes.export import ParityError, captured_policy
@@ -35,7 +35,7 @@ FEATURES = Features(
     {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
 )
 DENOISER = {"name": "unet1d", "down_dims": [16, 32], "n_groups": 4, "time_embed_dim": 8}
-SOLVERS = [SolverConfig("ddim", 3), SolverConfig("ddpm", 3)]
+SOLVERS = [DDIM(3), DDPM(3)]
 
 
 def make_policy(solver: SolverConfig = SOLVERS[0]) -> Policy:

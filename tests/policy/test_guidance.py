@@ -19,7 +19,7 @@ from dipole.policy.diffusion.solvers import (
 
 CLEAN = ScheduleConfig(prediction="sample", clip_sample=False)  # the denoiser says the clean chunk
 STEP = SolverStep(50, 0.6, 0.8, 0.8, 0.6, 0.8, 0.0, 0.6, 0.0)
-TABLE = solver_table(SolverConfig("ddim", 10), cumulative_alphas(CLEAN))
+TABLE = solver_table(DDIM(10), cumulative_alphas(CLEAN))
 IDENTITY = Guidance("identity", None, 0.2)
 FORMS = [IDENTITY, Guidance("jacobian", None, 0.2), Guidance()]
 

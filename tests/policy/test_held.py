@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed
@@ -77,7 +77,7 @@ def test_a_checkpoint_from_before_is_read_and_says_nothing_of_it():
 @pytest.mark.parametrize("runtime", [n for n in ("openvino", "onnx") if is_installed(n)])
 def test_exports_hold_them_too(runtime, tmp_path):
     policy = make_policy()
-    policy.head.solver = SolverConfig("ddim", steps=1)
+    policy.solver = DDIM(steps=1)
     export_policy(policy, runtime, tmp_path / "export")
     chunk = load_exported(tmp_path / "export").predict(policy.fake_observation(4))
     assert (chunk[..., 1] == np.float32(0.35)).all()

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import features, make_policy
 from test_pretrained import ARCHITECTURES
 
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 from dipole.policy.encoders.cameras.resize import resize, resizing_weights
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported
@@ -27,7 +27,7 @@ POLICIES = {
 
 
 def check(policy, runtime, folder):
-    policy.head.solver = SolverConfig("ddim", steps=3)  # ONNX unrolls them
+    policy.solver = DDIM(steps=3)  # ONNX unrolls them
     schema = export_policy(policy.eval(), runtime, folder)
     assert schema["parity"]["largest_difference"] <= 1e-4
     exported = load_exported(folder)

@@ -11,7 +11,7 @@ from eyes_fixture import features, make_policy
 
 from dipole.data import ConfigError
 from dipole.data.loading.features import Features
-from dipole.policy.diffusion.solvers import SolverConfig
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed
@@ -26,7 +26,7 @@ def both(tmp_path_factory):
     policy = make_policy(features(**CAMERAS), drop_camera=0.3, token_dim=8).eval()
     torch.nn.init.normal_(policy.encoder.absent.vectors["front"])
     torch.nn.init.normal_(policy.encoder.absent.vectors["wrist"])
-    policy.head.solver = SolverConfig("ddim", steps=1)
+    policy.solver = DDIM(steps=1)
     found = {"eager": policy}
     for runtime in RUNTIMES:
         folder = tmp_path_factory.mktemp("exports") / runtime

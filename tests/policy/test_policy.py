@@ -8,7 +8,8 @@ import torch
 
 from dipole.data import ConfigError, Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.solvers import Known, SolverConfig
+from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.solvers import DDIM, DDPM
 
 FEATURES = Features(
     observation={"agent_pos": Feature((2,)), "keypoint": Feature((9, 2))},
@@ -67,7 +68,7 @@ def test_equal_generators_give_equal_chunks_and_leave_global_randomness_alone():
     assert not torch.equal(first, policy.predict(observation, torch.Generator().manual_seed(2)))
 
 
-@pytest.mark.parametrize("solver", [SolverConfig("ddim", 4), SolverConfig("ddpm", 20)])
+@pytest.mark.parametrize("solver", [DDIM(4), DDPM(20)])
 def test_a_row_with_its_own_generator_does_not_depend_on_its_neighbours(solver):
     policy = make_policy()
     observation = policy.fake_observation(3)

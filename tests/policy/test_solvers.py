@@ -1,6 +1,6 @@
-"""Noise schedule and solvers against PARITY's literal numbers and against diffusers."""
+"""Noise processes, predictions and solvers against literal numbers and against diffusers."""
 
-from functools import partial
+import math
 from itertools import pairwise
 
 import pytest
@@ -10,22 +10,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dipole.data import ConfigError
-from dipole.policy.diffusion.schedules import ScheduleConfig, add_noise, cumulative_alphas
+from dipole.policy.core.components import PREDICTIONS, SOLVERS
+from dipole.policy.diffusion.denoising import denoise, next_x
+from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.predictions import Estimate, NoisePrediction, clipped
+from dipole.policy.diffusion.processes import EDM, Flow, VariancePreserving
 from dipole.policy.diffusion.solvers import (
-    Known,
-    SolverConfig,
-    denoise,
-    denoising_times,
-    next_sample,
-    solver_step,
-    solver_table,
+    DDIM,
+    DDPM,
+    DPMSolverPP3M,
+    Euler,
+    Heun,
+    solver_from,
+    solver_with,
+    table_of,
 )
 
-SQUARED_COSINE = ScheduleConfig()
+PUBLISHED = VariancePreserving()
+PROCESSES = [PUBLISHED, VariancePreserving(continuous=True), Flow(), EDM()]
+EVERY_SOLVER = ["ddpm", "ddim", "euler", "heun", "plms", "dpmpp_2m", "dpmpp_3m"]
+OF_DIFFUSERS = {"epsilon": "noise", "sample": "sample", "v_prediction": "v"}
+
+
+def times_of(solver, process=PUBLISHED):
+    return [level.time for level in solver.levels(process)[:-1]]
 
 
 def test_squared_cosine_schedule():
-    alphas = cumulative_alphas(SQUARED_COSINE).double()
+    alphas = PUBLISHED.alphas_cumprod.double()
     betas = 1 - alphas / torch.cat([torch.ones(1, dtype=torch.double), alphas[:-1]])
     expected = {0: 0.99936872, 50: 0.47826463, 98: 2.4285723e-4, 99: 2.4285723e-7}
     for time, kept in expected.items():
@@ -35,11 +48,10 @@ def test_squared_cosine_schedule():
 
 
 def test_ddpm_posterior_variance():
-    table = solver_table(SolverConfig("ddpm", 100), cumulative_alphas(SQUARED_COSINE))
-    by_time = {step.time: step for step in table}
-    assert by_time[1].fresh ** 2 == pytest.approx(4.03489e-4, rel=1e-3)
-    assert by_time[50].fresh ** 2 == pytest.approx(0.0306044, rel=1e-4)
-    assert by_time[0].fresh == 0
+    by_time = {step.level.time: step for step in table_of(DDPM(), PUBLISHED)}
+    assert by_time[1].fresh_noise ** 2 == pytest.approx(4.03489e-4, rel=1e-3)
+    assert by_time[50].fresh_noise ** 2 == pytest.approx(0.0306044, rel=1e-4)
+    assert by_time[0].fresh_noise == 0
 
 
 @pytest.mark.parametrize(
@@ -51,7 +63,7 @@ def test_ddpm_posterior_variance():
     ],
 )
 def test_leading_spacing_of_100_levels(steps, times):
-    assert denoising_times(SolverConfig("ddim", steps), 100) == times
+    assert times_of(DDIM(steps)) == times
 
 
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler])
@@ -60,14 +72,13 @@ def test_leading_spacing_of_100_levels(steps, times):
 def test_times_are_those_of_diffusers(scheduler, spacing, steps):
     theirs = scheduler(num_train_timesteps=100, timestep_spacing=spacing)
     theirs.set_timesteps(steps)
-    ours = denoising_times(SolverConfig("ddim", steps, spacing), 100)
-    assert ours == theirs.timesteps.tolist()
+    assert times_of(DDIM(steps, spacing)) == theirs.timesteps.tolist()
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_there_are_as_many_levels_as_steps_and_none_below_0(spacing):
     for steps in range(1, 101):
-        times = denoising_times(SolverConfig("ddim", steps, spacing), 100)
+        times = times_of(DDIM(steps, spacing))
         assert len(times) == steps
         assert times == sorted(set(times), reverse=True)
         assert times[-1] >= 0
@@ -100,19 +111,22 @@ def test_every_step_is_that_of_diffusers(
     # In double: near pure noise a clean estimate holds single precision's rounding 2,000 times
     # over, and at the other end 1 - alpha is near 1e-4.
     theirs.alphas_cumprod = theirs.alphas_cumprod.double()
-    config = ScheduleConfig(schedule, 100, prediction, clip)
-    table = solver_table(SolverConfig(name, steps, spacing, eta), cumulative_alphas(config))
+    read = PREDICTIONS[OF_DIFFUSERS[prediction]]()
     options = {"eta": eta} if name == "ddim" else {}
+    solver = solver_from({"name": name, "steps": steps, "spacing": spacing, **options})
+    table = table_of(solver, VariancePreserving(schedule))
     if name == "ddim" and spacing == "trailing" and 100 % steps:
-        table = []  # diffusers' stride leads past the next level: see `ddim`
+        table = []  # diffusers' stride leads past the next level: see `DDIM`
     for number, step in enumerate(table):
         generator = torch.Generator().manual_seed(seed + number)
-        x, predicted = torch.randn(2, 2, 4, 3, generator=generator).double().unbind()
+        x, output = torch.randn(2, 2, 4, 3, generator=generator).double().unbind()
         again = torch.Generator().manual_seed(seed + number)
-        expected = theirs.step(predicted, step.time, x, generator=again, **options).prev_sample
+        time = int(step.level.time)
+        expected = theirs.step(output, time, x, generator=again, **options).prev_sample
         drawn = torch.Generator().manual_seed(seed + number)
         z = torch.randn(x.shape, generator=drawn, dtype=torch.float64)
-        ours = solver_step(x, predicted, step, config, z if step.fresh > 0 else None)
+        clean, noise = clipped(read.estimate(output, x, step.level), clip)
+        ours = next_x(step, [x], [clean], [noise], z if step.fresh_noise > 0 else None)
         assert torch.allclose(ours, expected, atol=1e-5, rtol=1e-5), step
 
 
@@ -120,13 +134,96 @@ def test_forward_process_is_that_of_diffusers():
     clean, noise = torch.randn(2, 5, 4, 3).unbind()
     time = torch.tensor([0, 1, 50, 98, 99])
     theirs = DDPMScheduler(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2")
-    ours = add_noise(clean, noise, time, cumulative_alphas(SQUARED_COSINE))
+    ours = PUBLISHED.level(time).over(clean).mix(clean, noise)
     assert torch.allclose(ours, theirs.add_noise(clean, noise, time), atol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear", "scaled_linear"])
+@pytest.mark.parametrize("n_steps", [2, 10, 100, 1000])
+def test_schedules_are_those_of_diffusers_to_the_last_bit(schedule, n_steps):
+    ours = VariancePreserving(schedule, n_steps, beta_start=0.00085, beta_end=0.012)
+    theirs = DDPMScheduler(n_steps, beta_start=0.00085, beta_end=0.012, beta_schedule=schedule)
+    assert torch.equal(ours.alphas_cumprod, theirs.alphas_cumprod)
+
+
+def test_between_the_levels_of_a_table_the_log_snr_is_interpolated():
+    whole, half = PUBLISHED.level(torch.tensor([40, 41])), PUBLISHED.level(torch.tensor([40.5]))
+    ratios = torch.log(whole.signal / whole.noise)
+    assert float(torch.log(half.signal / half.noise)) == pytest.approx(
+        float(ratios.mean()), abs=1e-5
+    )
+    at = PUBLISHED.level(torch.arange(100, dtype=torch.float64))
+    assert torch.equal(at.signal, PUBLISHED.alphas_cumprod.double().sqrt())
+
+
+def test_the_straight_path_is_noise_at_1_and_the_chunk_at_0():
+    level = Flow().level(torch.tensor([1.0, 0.25, 0.0]))
+    assert level.signal.tolist() == [0.0, 0.75, 1.0]
+    assert level.noise.tolist() == [1.0, 0.25, 0.0]
+    assert [each.noise for each in Euler(4).levels(Flow())] == [1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_shifted_times_lie_nearer_to_noise():
+    shifted = [each.noise for each in Euler(4, "shifted", shift=3.0).levels(Flow())]
+    assert shifted == pytest.approx([1.0, 0.9, 0.75, 0.5, 0.0])
+
+
+def test_karras_levels_of_edm():
+    levels = [each.noise for each in Heun(5).levels(EDM())]
+    assert levels[0] == pytest.approx(80.0)
+    assert levels[4] == pytest.approx(0.002)
+    assert levels[5] == 0
+    roots = [level ** (1 / 7) for level in levels[:-1]]
+    assert all(b - a == pytest.approx(roots[1] - roots[0], abs=1e-9) for a, b in pairwise(roots))
+
+
+@pytest.mark.parametrize("times", ["uniform", "logit_normal", "beta"])
+def test_times_of_training_have_their_distribution(times):
+    torch.manual_seed(0)
+    drawn = Flow(times).sample_times((50_000,), "cpu")
+    mean, variance = {
+        "uniform": (1 / 2, 1 / 12),
+        "logit_normal": (1 / 2, 0.0433),
+        "beta": (0.6, 1.5 / (2.5**2 * 3.5)),
+    }[times]
+    assert float(drawn.mean()) == pytest.approx(mean, abs=0.005)
+    assert float(drawn.var()) == pytest.approx(variance, abs=0.002)
+
+
+def test_sigmas_of_training_are_log_normal():
+    torch.manual_seed(0)
+    drawn = EDM().sample_times((50_000,), "cpu").log()
+    assert float(drawn.mean()) == pytest.approx(-1.2, abs=0.02)
+    assert float(drawn.std()) == pytest.approx(1.2, abs=0.02)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("name", ["noise", "sample", "v", "velocity", "edm"])
+def test_the_right_output_says_what_x_is_made_of(name, process):
+    prediction = PREDICTIONS[name]()
+    for level in [each for each in Euler(10).levels(process) if not each.is_clean and each.signal]:
+        clean, noise = torch.randn(2, 3, 4, 2, dtype=torch.float64).unbind()
+        x = level.mix(clean, noise)
+        found = prediction.estimate(prediction.target(clean, noise, level), x, level)
+        assert torch.allclose(found.clean, clean, atol=1e-6 / level.signal), level
+        assert torch.allclose(found.noise, noise, atol=1e-6 / level.noise), level
+
+
+def test_preconditioning_gives_the_network_numbers_of_unit_variance():
+    torch.manual_seed(0)
+    prediction = PREDICTIONS["edm"](sigma_data=0.5)
+    for sigma in (0.01, 0.5, 20.0):
+        level = Level(0.0, 1.0, sigma)
+        clean, noise = 0.5 * torch.randn(100_000), torch.randn(100_000)
+        given = prediction.network_input(level.mix(clean, noise), level)
+        target = prediction.target(clean, noise, level)
+        assert float(given.std()) == pytest.approx(1, abs=0.02)
+        assert float(target.std()) == pytest.approx(1, abs=0.02)
+
+
 def test_linspace_spacing_is_refused():
-    with pytest.raises(ConfigError, match=r"linspace.*choose leading or trailing"):
-        SolverConfig("ddim", 10, "linspace")
+    with pytest.raises(ConfigError, match=r"linspace.*choose uniform, leading or trailing"):
+        DDIM(10, "linspace")
 
 
 @pytest.mark.parametrize(
@@ -135,125 +232,183 @@ def test_linspace_spacing_is_refused():
         ({"name": "ddi"}, "did you mean 'ddim'"),
         ({"steps": 0}, "at least one"),
         ({"eta": 2.0}, "between 0 and 1"),
-        ({"spacing": "logarithmic"}, "unknown spacing"),
+        ({"eta": "much"}, "solver.eta is 'much': a number is needed"),
+        ({"name": "heun", "eta": 0.5}, "there is no solver.eta"),
+        ({"rho": 0.0}, "must be positive"),
     ],
 )
 def test_solvers_that_cannot_work_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        SolverConfig(**options)
+        solver_from({"name": "ddim", **options})
+
+
+def test_a_spacing_that_the_process_does_not_have_is_refused_with_those_that_it_has():
+    with pytest.raises(ConfigError, match=r"'leadin', did you mean 'leading'\?"):
+        table_of(DDIM(10, "leadin"), PUBLISHED)
+    with pytest.raises(ConfigError, match=r"'leading'.* this process has uniform, shifted"):
+        table_of(DDIM(10, "leading"), Flow())
 
 
 def test_more_steps_than_levels_are_refused():
     with pytest.raises(ConfigError, match=r"solver.steps is 200, but the policy knows 100"):
-        denoising_times(SolverConfig("ddim", 200), 100)
+        table_of(DDIM(200), PUBLISHED)
 
 
-@pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear", "scaled_linear"])
-@pytest.mark.parametrize("n_steps", [2, 10, 100, 1000])
-def test_schedules_are_those_of_diffusers_to_the_last_bit(schedule, n_steps):
-    config = ScheduleConfig(schedule, n_steps, beta_start=0.00085, beta_end=0.012)
-    theirs = DDPMScheduler(n_steps, beta_start=0.00085, beta_end=0.012, beta_schedule=schedule)
-    assert torch.equal(cumulative_alphas(config), theirs.alphas_cumprod)
+def test_changes_of_a_solver_keep_the_rest_and_another_name_is_another_solver():
+    before = DDIM(10, "trailing", eta=0.5)
+    assert solver_with(before, {"name": None, "steps": 4}) == DDIM(4, "trailing", eta=0.5)
+    assert solver_with(before, {"name": "heun", "steps": 4}) == Heun(4)
+    assert solver_with(before, {"steps": None}) is before
+    assert solver_from(before.to_dict()) == before
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim"])
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_every_step_ends_where_the_next_begins_and_the_last_at_0(name, spacing, eta):
-    for steps in range(1, 101):
-        config = SolverConfig(name, steps, spacing, eta)
-        table = solver_table(config, cumulative_alphas(SQUARED_COSINE))
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("name", EVERY_SOLVER)
+def test_every_row_ends_where_the_next_begins_and_the_last_is_clean(name, process):
+    for steps in (1, 2, 3, 4, 5, 10, 50, 100):
+        table = table_of(SOLVERS[name](steps), process)
         for step, after in pairwise(table):
-            assert (step.next_alpha, step.next_sigma) == (after.alpha, after.sigma)
-        assert (table[-1].next_alpha, table[-1].next_sigma) == (1.0, 0.0)
+            assert (step.next.signal, step.next.noise) == (after.level.signal, after.level.noise)
+        assert (table[-1].next.signal, table[-1].next.noise) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("name", EVERY_SOLVER)
+def test_a_perfect_denoiser_leads_to_the_clean_chunk(name, process):
+    """x must be at its level all the way, whatever the weights of the earlier evaluations."""
+    for steps in (1, 2, 3, 4, 7, 10, 50):
+        clean = torch.rand(3, 8, 2, dtype=torch.float64) * 1.8 - 0.9
+        table = table_of(SOLVERS[name](steps), process)
+        noise = torch.randn(3, 8, 2, dtype=torch.float64)
+
+        def perfect(level, clean=clean):
+            return lambda x: Estimate(clean, (x - level.signal * clean) / level.noise)
+
+        found = denoise(
+            [perfect(step.level) for step in table],
+            table[0].level.mix(clean, noise),
+            table,
+            lambda: torch.randn(3, 8, 2, dtype=torch.float64),
+        )
+        assert torch.allclose(found, clean, atol=1e-6), steps
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "plms", "dpmpp_2m", "dpmpp_3m"])
+def test_a_gaussian_is_sampled_exactly_in_the_limit(name, process):
+    """Of N(m, s²) the probability-flow ODE takes x to m + s (x - signal m) / std(x)."""
+    m, s = 0.3, 0.2
+    table = table_of(SOLVERS[name](100), process)
+    first = table[0].level
+    noise = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    x = first.mix(torch.full_like(noise, m), noise)
+
+    def exact(level):
+        variance = (level.signal * s) ** 2 + level.noise**2
+
+        def estimate(x):
+            residual = x - level.signal * m
+            clean = m + level.signal * s**2 / variance * residual
+            return Estimate(clean, level.noise / variance * residual)
+
+        return estimate
+
+    found = denoise([exact(step.level) for step in table], x, table, lambda: pytest.fail("fresh"))
+    std = math.sqrt((first.signal * s) ** 2 + first.noise**2)
+    right = m + s * (x - first.signal * m) / std
+    within = {"ddim": 0.02, "euler": 0.02, "heun": 4e-3}.get(name, 3e-3)
+    assert torch.allclose(found, right, atol=within)
+
+
+def test_heun_evaluates_twice_a_step_but_once_in_the_last():
+    assert len(table_of(Heun(8), EDM())) == 15
+
+
+def test_a_row_has_at_most_four_terms_of_each_kind():
+    for name in EVERY_SOLVER:
+        for process in PROCESSES:
+            for step in table_of(SOLVERS[name](20), process):
+                for factors in (step.from_x, step.from_clean, step.from_noise):
+                    assert sum(factor != 0 for factor in factors) <= 4
+
+
+def test_third_order_falls_to_first_at_both_ends():
+    depths = [len(step.from_clean) for step in table_of(DPMSolverPP3M(6), PUBLISHED)]
+    assert depths == [1, 2, 3, 3, 2, 1]
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_with_right_predictions_ddim_leaves_no_noise_whatever_the_steps(spacing):
-    alphas = cumulative_alphas(SQUARED_COSINE)
     for steps in range(1, 101):
         x = torch.randn(500, dtype=torch.double)
-        for step in solver_table(SolverConfig("ddim", steps, spacing), alphas):
-            noise = (x - step.alpha * 0.5) / step.sigma
-            x = next_sample(x, torch.full_like(x, 0.5), noise, step, None)
+        for step in table_of(DDIM(steps, spacing), PUBLISHED):
+            noise = (x - step.level.signal * 0.5) / step.level.noise
+            x = next_x(step, [x], [torch.full_like(x, 0.5)], [noise], None)
         assert (x - 0.5).abs().max() < 1e-6
 
 
-def perfect_denoiser(clean, config):
-    """Knows the clean chunk, and says the noise that leads from it to x."""
-    alphas = cumulative_alphas(config)
-
-    def predict(x, time):
-        kept = alphas[time].view(-1, 1, 1)
-        return (x - kept.sqrt() * clean) / (1 - kept).sqrt()
-
-    return predict
-
-
-@pytest.mark.parametrize("name", ["ddpm", "ddim"])
-def test_a_perfect_denoiser_leads_to_the_clean_chunk(name):
-    clean = torch.rand(3, 8, 2) * 1.8 - 0.9
-    table = solver_table(SolverConfig(name, 10), cumulative_alphas(SQUARED_COSINE))
-    noise = torch.randn(3, 8, 2)
-    denoiser = perfect_denoiser(clean, SQUARED_COSINE)
-    found = denoise(
-        [partial(denoiser, time=torch.tensor([step.time])) for step in table],
-        noise,
-        table,
-        SQUARED_COSINE,
-        lambda: torch.randn(3, 8, 2),
-    )
-    assert torch.allclose(found, clean, atol=1e-3)
+def zeros(level):
+    """A network that predicts no noise."""
+    return lambda x: NoisePrediction().estimate(torch.zeros_like(x), x, level)
 
 
 def test_known_parts_of_a_chunk_come_out_exactly():
     values, mask = torch.rand(2, 8, 2), torch.zeros(2, 8, 2, dtype=torch.bool)
     mask[:, :3] = True
-    table = solver_table(SolverConfig("ddim", 10), cumulative_alphas(SQUARED_COSINE))
+    table = table_of(DDIM(10), PUBLISHED)
     seen = []
 
-    def predict(x):
-        seen.append(x)
-        return torch.zeros_like(x)
+    def watched(level):
+        def estimate(x):
+            seen.append(x)
+            return zeros(level)(x)
+
+        return estimate
 
     noise = torch.randn(2, 8, 2)
-    found = denoise([predict] * 10, noise, table, SQUARED_COSINE, lambda: None, Known(values, mask))
+    estimators = [watched(step.level) for step in table]
+    known = Known(values, mask)
+    found = denoise(estimators, noise, table, lambda: None, clip=True, known=known)
     assert torch.equal(found[:, :3], values[:, :3])
     assert not torch.allclose(found[:, 3:], values[:, 3:])
     assert torch.allclose(seen[-1][:, :3], values[:, :3], atol=0.5)  # nearly clean before the end
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5, 0.02])
-@pytest.mark.parametrize("name", ["ddim", "ddpm"])
-def test_every_prediction_is_asked_for_at_the_known_parts_own_level(name, strength):
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "heun", "dpmpp_2m"])
+def test_every_evaluation_has_the_known_parts_at_its_own_level(name, strength):
     """Also the first one, and where sampling begins from a given chunk, here of -1: that is no
     noise with which a known part could be noised."""
-    config = ScheduleConfig(clip_sample=False)
-    table = solver_table(SolverConfig(name, 50), cumulative_alphas(config))
-    table = table[len(table) - round(strength * len(table)) :]
+    solver = SOLVERS[name](50)
+    levels = solver.levels(PUBLISHED)
+    table = solver.table(levels[50 - round(strength * 50) :])
     noise = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
     chunk = torch.full_like(noise, -1.0)
-    x = noise if strength == 1 else table[0].alpha * chunk + table[0].sigma * noise
+    x = noise if strength == 1 else table[0].level.mix(chunk, noise)
     known = Known(torch.full_like(noise, 0.5), torch.tensor([1, 0]).expand(5000, 2))
     seen = []
 
-    def predict(at):
-        seen.append(at)
-        return torch.zeros_like(at)
+    def watched(level):
+        def estimate(at):
+            seen.append(at)
+            return zeros(level)(at)
+
+        return estimate
 
     def draw():
         return torch.randn(5000, 2)
 
-    found = denoise([predict] * len(table), x, table, config, draw, known, noise)
+    estimators = [watched(step.level) for step in table]
+    found = denoise(estimators, x, table, draw, known=known, noise=noise)
     assert (found[:, 0] == 0.5).all()
     assert len(seen) == len(table)
     for step, at in zip(table, seen, strict=True):
-        assert float(at[:, 0].mean()) == pytest.approx(0.5 * step.alpha, abs=0.05)
-        assert float(at[:, 0].std()) == pytest.approx(step.sigma, abs=0.05)
+        assert float(at[:, 0].mean()) == pytest.approx(0.5 * step.level.signal, abs=0.05)
+        assert float(at[:, 0].std()) == pytest.approx(step.level.noise, abs=0.05)
 
 
 def test_without_steps_known_parts_replace_those_of_the_given_chunk():
     known = Known(torch.full((1, 2), 0.5), torch.tensor([[1, 0]]))
     chunk = torch.full((1, 2), -1.0)
-    found = denoise([], chunk, [], SQUARED_COSINE, lambda: None, known, torch.randn(1, 2))
+    found = denoise([], chunk, [], lambda: None, known=known, noise=torch.randn(1, 2))
     assert found.tolist() == [[0.5, -1.0]]

@@ -1,0 +1,64 @@
+"""Checkpoints of earlier versions, read as if this version had written them.
+
+Each migration turns what one version wrote into what the next one does: the configuration, and the
+names and layout of weights. Those of the optimiser's state follow the weights'.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+VERSION = 2
+PREDICTIONS = {"epsilon": "noise", "v_prediction": "v"}  # version 1's names of what has another now
+
+Config = dict[str, Any]
+Tensors = Mapping[str, Tensor]
+
+
+def migrated_config(config: Mapping[str, Any], version: int) -> Config:
+    """A checkpoint's `policy` configuration, of this version. The argument stays as it is."""
+    found = copy.deepcopy(dict(config))
+    if version < 2:
+        _process_of_schedule(found)
+    return found
+
+
+def migrated_tensors(tensors: Tensors, version: int) -> dict[str, Tensor]:
+    """Weights by name, as this version has them; or the optimiser's state by "NAME/ENTRY"."""
+    found = dict(tensors)
+    if version < 2:
+        found = _renamed(found, _second_edition)
+    return found
+
+
+def _process_of_schedule(policy: Config) -> None:
+    """Version 1 had one noise process, in the head's schedule."""
+    head = policy.get("head")
+    if not isinstance(head, dict) or head.get("name") != "diffusion" or "process" in policy:
+        return
+    schedule = dict(head.pop("schedule", None) or {})
+    policy["prediction"] = _prediction(schedule.pop("prediction", "epsilon"))
+    if "clip_sample" in schedule:
+        head["clip_sample"] = schedule.pop("clip_sample")
+    renamed = {"name": "schedule", "n_steps": "num_train_timesteps"}
+    policy["process"] = {
+        "name": "vp",
+        **{renamed.get(key, key): value for key, value in schedule.items()},
+    }
+    solver = head.get("solver")
+    if isinstance(solver, dict) and solver.get("name") == "ddpm":
+        solver.pop("eta", None)
+
+
+def _prediction(name: str) -> str:
+    return PREDICTIONS.get(name, name)
+
+
+def _second_edition(name: str) -> str:
+    return "head.process.alphas_cumprod" if name == "head.alphas" else name
+
+
+def _renamed(tensors: Tensors, rename: Callable[[str], str]) -> dict[str, Tensor]:
+    return {rename(name): tensor for name, tensor in tensors.items()}

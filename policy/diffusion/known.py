@@ -1,0 +1,72 @@
+"""Parts of a chunk that are given, and how they pull at an estimate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dipole.policy.diffusion.guidance import Guidance
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.predictions import Estimate, clipped
+from dipole.policy.diffusion.solvers.base import SolverStep
+
+Estimator = Callable[[Tensor], Estimate]  # x [B, H, A] -> what the network says of it, not clipped
+
+
+@dataclass(frozen=True)
+class Known:
+    """Parts of a chunk that are given: values [B, H, A], and how much each of them holds.
+
+    mask: [B, H, A], from 0 (unknown) to 1 (given), or booleans. guidance: what is done about them.
+    Where the mask is 0, nothing changes, to the last bit.
+    """
+
+    values: Tensor
+    mask: Tensor
+    guidance: Guidance = field(default=Guidance("replace"))
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether torch.inference_mode, which cannot differentiate, is out of the question."""
+        return self.guidance.form == "jacobian"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether known parts are set to their values at every level, rather than guide."""
+        return self.guidance.form == "replace"
+
+    def set_in(self, x: Tensor, level: Level, noise: Tensor) -> Tensor:
+        """x [B, H, A] with the given parts at their values at this level.
+
+        noise: Standard normal, [B, H, A].
+        """
+        return torch.where(self.mask >= 1, level.mix(self.values, noise), x)
+
+
+def guided_estimate(
+    estimate: Estimator, x: Tensor, step: SolverStep, clip: bool, known: Known
+) -> Estimate:
+    """What the network says at x [B, H, A], moved towards what is known.
+
+        clean + (1 - tau) weight J^T (mask (values - clean))       tau: see Guidance.weight
+
+    J is the derivative of the clean chunk by x / (signal + noise), or the identity. The noise moves
+    so that both still make up x. The difference is that of the clipped clean chunk, J that of the
+    unclipped one, for where it is clipped it would be 0. The result is not clipped: it says where
+    to go, not where to be.
+    """
+    level, scale = step.level, step.level.signal + step.level.noise
+    if known.needs_gradients:
+        with torch.enable_grad():
+            start = x.detach().requires_grad_()
+            raw = estimate(start)
+        clean, noise = clipped(Estimate(raw.clean.detach(), raw.noise.detach()), clip)
+        pull = known.mask * (known.values - clean)
+        pull = scale * torch.autograd.grad(raw.clean, start, pull)[0]
+    else:
+        clean, noise = clipped(estimate(x), clip)
+        pull = known.mask * (known.values - clean)
+    weight = known.guidance.weight(level.signal, level.noise, step.next.signal, step.next.noise)
+    change = (level.noise / scale * weight) * pull
+    return Estimate(clean + change, noise - (level.signal / level.noise) * change)
