@@ -25,7 +25,8 @@ from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
 from dipole.deploy.evaluation.latency import HZ, LIMITS, evaluate_delayed
 from dipole.deploy.safety.limits import Limits
 from dipole.envs.metrics import mean_interval
-from dipole.policy.runtimes.runnable import Runnable, load_runnable
+from dipole.policy.runtimes.inference_policy import InferencePolicy
+from dipole.policy.runtimes.runnable import load_runnable
 
 MERGERS = ("switch", "cross_fade", "ensemble", "rtc")
 DELAYS = (0, 1, 2, 4, 8)
@@ -68,7 +69,7 @@ def table(chosen: argparse.Namespace) -> dict[tuple[str, int], Cell]:
         "solver_steps": chosen.solver_steps,
         "commands": [chosen.control_hz, chosen.interpolation, chosen.limits],
     }
-    policy: Runnable | None = None
+    policy: InferencePolicy | None = None
     cells = {}
     for delay in chosen.delays:
         for merger in chosen.mergers:
@@ -97,7 +98,7 @@ def _kept(path: Path, terms: Cell) -> Cell | None:
 
 
 def _compute(
-    policy: Runnable, merger: str, delay: int, options: Cell, chosen: argparse.Namespace
+    policy: InferencePolicy, merger: str, delay: int, options: Cell, chosen: argparse.Namespace
 ) -> Cell:
     return evaluate_delayed(
         policy,

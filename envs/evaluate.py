@@ -178,7 +178,7 @@ def _illustrate(
         projection, executor = action_projection(environment), run.executor
         moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
         if picture:
-            policy = getattr(executor.policy, "original", None) or executor.policy
+            policy = getattr(executor.policy, "fallback", None) or executor.policy
             evaluation.looks = looks_picture(moments, policy)
         if picture and projection is not None:
             evaluation.picture = chunk_picture(

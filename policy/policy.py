@@ -64,6 +64,8 @@ class Policy(nn.Module):
     are the identity until `fit` sets them from the training episodes.
     """
 
+    runtime = "eager"  # how it computes; see dipole.policy.runtimes for others
+
     def __init__(self, config: PolicyConfig, features: Features, window: WindowSpec) -> None:
         super().__init__()
         self.config, self.features, self.window = config, features, window
@@ -108,9 +110,9 @@ class Policy(nn.Module):
         self.head.use_solver(solver)
 
     @property
-    def inpaints(self) -> bool:
-        """Whether `predict` takes parts of a chunk that are known."""
-        return "known" in self.head.supports
+    def supports(self) -> frozenset[str]:
+        """What may be asked of `predict`; see `SampleRequest`."""
+        return self.head.supports
 
     @property
     def optional(self) -> Sequence[str]:

@@ -82,7 +82,8 @@ def spec_of(policy: Any) -> PolicySpec:
     observation = {name: feature.stored_shape for name, feature in features.observation.items()}
     if len(features.action.shape) != 1:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
-    size, inpaints = int(features.action.stored_shape[0]), bool(getattr(policy, "inpaints", False))
+    size = int(features.action.stored_shape[0])
+    inpaints = "known" in getattr(policy, "supports", ())
     meaning = {
         name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
         for name, feature in features.named().items()

@@ -10,6 +10,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver
+from dipole.policy.heads.program import ChunkProgram
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,8 @@ class Head(nn.Module):
     def sample(self, context: Context, request: SampleRequest) -> Tensor:
         """A normalised chunk [B, H, A] for each row of the context."""
         raise NotImplementedError
+
+    def program(self) -> ChunkProgram:
+        """How it draws a chunk, in tensors alone, for other runtimes. By default `sample`, as one
+        function of the context and, where it supports that, the noise."""
+        return ChunkProgram(self)

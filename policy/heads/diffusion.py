@@ -21,6 +21,7 @@ from dipole.policy.diffusion.predictions import Estimate, Prediction
 from dipole.policy.diffusion.processes import Process
 from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
+from dipole.policy.heads.diffusion_program import DiffusionProgram
 
 DEFAULT_SOLVER = {"name": "ddim"}
 
@@ -141,6 +142,13 @@ class DiffusionHead(Head):
         weights = next(self.denoiser.parameters())
         return self.denoiser.prepare_time(torch.tensor(times, device=weights.device))
 
+    def prepared_context(self, context: Context) -> Prepared:
+        """What the denoiser computes from the context alone, once a chunk; see `estimate`."""
+        return self.denoiser.prepare_context(context)
+
+    def program(self) -> DiffusionProgram:
+        return DiffusionProgram(self)
+
     def estimators(
         self, table: Sequence[SolverStep], times: Prepared, context: Context
     ) -> list[Estimator]:
@@ -148,7 +156,7 @@ class DiffusionHead(Head):
 
         times: Of `prepared_times`.
         """
-        prepared = self.denoiser.prepare_context(context)
+        prepared = self.prepared_context(context)
         return [
             partial(self.estimate, level=step.level, time=_row(times, number), context=prepared)
             for number, step in enumerate(table)

@@ -20,8 +20,9 @@ HISTORIES = ("x", "clean", "noise")  # as their weights in a row: from_x, from_c
 
 
 class DiffusionProgram(ChunkProgram):
-    """state: "x", and of each history as many earlier entries as the table's rows take: "x_1",
-    "clean_1", "clean_2", "noise_1", ...
+    """state: Of each history as many earlier entries as the table's rows take, oldest first: "x_1",
+    "clean_2", "clean_1", ...; then "x". OpenVINO copies them so from step to step, one after
+    another, and an entry must be copied before a newer one takes its place.
 
     constants: "time", what the denoiser makes of a row's time; "signal" and "noise", its level;
     "from_x", "from_clean", "from_noise", with zeros where a row has fewer; "fresh_noise".
@@ -49,8 +50,8 @@ class DiffusionProgram(ChunkProgram):
 
     def start(self, noise: Tensor | None, prepared: Nested) -> State:
         assert noise is not None
-        nothing = torch.zeros_like(noise)
-        return {"x": self._scaled(noise)} | dict.fromkeys(self._earlier(), nothing)
+        earlier = [entry for name in HISTORIES for entry in reversed(self._entries(name))]
+        return dict.fromkeys(earlier, torch.zeros_like(noise)) | {"x": self._scaled(noise)}
 
     def step(
         self, state: State, row: Mapping[str, Nested], prepared: Nested, fresh: Tensor | None
@@ -102,6 +103,3 @@ class DiffusionProgram(ChunkProgram):
     def _entries(self, name: str) -> list[str]:
         """The earlier entries of a history, newest first."""
         return [f"{name}_{number}" for number in range(1, self.depths[name])]
-
-    def _earlier(self) -> list[str]:
-        return [entry for name in HISTORIES for entry in self._entries(name)]

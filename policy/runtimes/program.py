@@ -174,7 +174,7 @@ class Step(nn.Module):
 
 
 class End(nn.Module):
-    """The state after the last step, in the order of `Step.state` -> chunk, in the robot's units."""
+    """The state after the last step, as `Step.state` -> chunk, in the robot's units."""
 
     def __init__(self, program: SamplingProgram, start: Start) -> None:
         super().__init__()
