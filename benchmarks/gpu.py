@@ -28,6 +28,7 @@ from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     NETWORKS,
     STEPS,
+    denoiser_of,
     our_policy,
     plain_network,
     training_flops,
@@ -184,7 +185,7 @@ def our_step(
 
     def predict() -> Tensor:
         with by_taps(taps):
-            output: Tensor = untrained.head.denoiser(*fixed)
+            output: Tensor = denoiser_of(untrained)(*fixed)
             return output
 
     return update, predict

@@ -11,21 +11,21 @@ takes over.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.guidance import Guidance, prefix_weights
-from dipole.policy.diffusion.schedules import ScheduleConfig, cumulative_alphas
-from dipole.policy.diffusion.known import Known
-from dipole.policy.diffusion.solvers import DDIM, DDPM, SolverStep, denoise, solver_table
+from dipole.policy.diffusion.known import Estimator, Known
+from dipole.policy.diffusion.predictions import Estimate, SamplePrediction
+from dipole.policy.diffusion.processes import Flow, VariancePreserving
+from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
 
 HORIZON, DELAY, LEFT = 16, 4, 12
 HEIGHT, SPREAD = 0.5, 0.1
 WAY = HEIGHT * torch.sin(torch.pi * torch.arange(HORIZON) / (HORIZON - 1))[:, None]  # [H, 1]
-EXACT = ScheduleConfig(prediction="sample", clip_sample=False)
 WAYS: list[tuple[str, Guidance | None]] = [
     ("none", None),
     ("replacement of the frozen prefix", Guidance("replace")),
@@ -39,24 +39,17 @@ WAYS: list[tuple[str, Guidance | None]] = [
 ]
 
 
-def flow_table(steps: int) -> list[SolverStep]:
-    """Euler steps of a rectified flow, as a solver's table: signal tau, noise 1 - tau."""
-    times = [step / steps for step in range(steps + 1)]
-    return [
-        SolverStep(i, t, 1 - t, u, 1 - u, from_clean=u, from_sample=0, from_noise=1 - u, fresh=0)
-        for i, (t, u) in enumerate(pairwise(times))
-    ]
-
-
-def exact_denoiser(step: SolverStep) -> Callable[[Tensor], Tensor]:
+def exact_estimator(step: SolverStep) -> Estimator:
     """x [B, H, 1] -> the mean of the clean chunk, given x, of two Gaussians about +way and -way."""
-    variance = (step.alpha * SPREAD) ** 2 + step.sigma**2
+    signal = step.level.signal
+    variance = (signal * SPREAD) ** 2 + step.level.noise**2
 
-    def predict(x: Tensor) -> Tensor:
-        side = torch.tanh(step.alpha * (x * WAY).sum((1, 2), keepdim=True) / variance)
-        return side * WAY + step.alpha * SPREAD**2 / variance * (x - step.alpha * side * WAY)
+    def estimate(x: Tensor) -> Estimate:
+        side = torch.tanh(signal * (x * WAY).sum((1, 2), keepdim=True) / variance)
+        clean = side * WAY + signal * SPREAD**2 / variance * (x - signal * side * WAY)
+        return SamplePrediction().estimate(clean, x, step.level)
 
-    return predict
+    return estimate
 
 
 def measure(
@@ -69,8 +62,8 @@ def measure(
     weights = torch.tensor(prefix_weights(DELAY, LEFT, HORIZON), dtype=torch.float32)
     mask = weights[None, :, None].expand_as(old)
     known = None if guidance is None else Known(old, mask, guidance)
-    predictors = [exact_denoiser(step) for step in table]
-    chunk = denoise(predictors, noise, table, EXACT, lambda: noise, known)
+    estimators = [exact_estimator(step) for step in table]
+    chunk = denoise(estimators, noise, table, lambda: noise, known=known)
     kept = ((chunk * WAY).sum((1, 2)) > 0).float().mean()
     apart = chunk - old
     return (
@@ -84,11 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=20_000, help="chunks of each cell [20000]")
     rows = parser.parse_args().rows
-    alphas = cumulative_alphas(EXACT)
     tables = {
-        "flow, 5 steps": flow_table(5),
-        "flow, 10 steps": flow_table(10),
-        "DDIM, 10 steps": solver_table(DDIM(10), alphas),
+        "flow, 5 steps": table_of(DDIM(5), Flow()),
+        "flow, 10 steps": table_of(DDIM(10), Flow()),
+        "DDIM, 10 steps": table_of(DDIM(10), VariancePreserving()),
     }
     names = [f"{name}: kept / prefix / jump" for name in tables]
     print(f"| guidance | {' | '.join(names)} |\n|---|{'---|' * len(tables)}")

@@ -23,7 +23,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
 from dipole.policy.context import ContextSpec
-from dipole.policy.core.components import ENCODERS, HEADS, build
+from dipole.policy.core.components import ENCODERS, HEADS, build, named
 from dipole.policy.core.named import NamedModules
 from dipole.policy.diffusion.known import Known
 from dipole.policy.diffusion.noise import Generators
@@ -74,7 +74,7 @@ class Policy(nn.Module):
         )
         self.held = HeldActions(features.action.shape)
         self.encoder = build(ENCODERS, config.encoder, features=features, window=window)
-        taken = inspect.signature(HEADS[config.head.get("name", "")]).parameters
+        taken = inspect.signature(named(HEADS, config.head)).parameters
         names = [name for name in ("denoiser", "process", "prediction") if name in taken]
         parts = {name: getattr(config, name) for name in names}
         self.head: Head = build(

@@ -8,8 +8,10 @@ from torch import nn
 from dipole.benchmarks.figures.plain import PlainUnet1D
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.denoisers.checkpoint_conversion import from_published
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM
+from dipole.policy.heads import DiffusionHead
 
 # Push-T from its keypoints, as in configs/policy and configs/task.
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -41,9 +43,15 @@ def our_policy(name: str, horizon: int = 16, steps: int = STEPS) -> Policy:
         "down_dims": list(NETWORKS[name]["down_dims"]),
     }
     policy = Policy(PolicyConfig(denoiser=denoiser), FEATURES, window(horizon))
-    policy.head.denoiser.load_state_dict(from_published(plain_network(name).state_dict()))
+    denoiser_of(policy).load_state_dict(from_published(plain_network(name).state_dict()))
     policy.solver = DDIM(steps)
     return policy
+
+
+def denoiser_of(policy: Policy) -> Denoiser:
+    """The network that a diffusion policy denoises by."""
+    assert isinstance(policy.head, DiffusionHead)
+    return policy.head.denoiser
 
 
 def training_flops(name: str, batch: int, horizon: int = 16) -> float:
@@ -75,6 +83,6 @@ def forward_flops(name: str, horizon: int = 16) -> float:
 
 def loop_weight_bytes(name: str) -> tuple[int, int]:
     """Parameters read in every denoising step, and those read once a chunk."""
-    sizes = {key: p.numel() for key, p in our_policy(name).head.denoiser.named_parameters()}
+    sizes = {key: p.numel() for key, p in denoiser_of(our_policy(name)).named_parameters()}
     once = sum(size for key, size in sizes.items() if ".film." in key or "time_emb" in key)
     return sum(sizes.values()) - once, once

@@ -19,6 +19,13 @@ PREDICTIONS: Registry[Callable[..., Any]] = Registry("prediction")
 SOLVERS: Registry[Callable[..., Any]] = Registry("solver")
 
 
+def named(table: Registry[Callable[..., T]], config: Mapping[str, Any]) -> Callable[..., T]:
+    """What `config["name"]` names. Raises ConfigError where it names nothing."""
+    if "name" not in config:
+        raise ConfigError(f"the {table.what} has no name; known: {', '.join(table.names())}")
+    return table[config["name"]]
+
+
 def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given: Any) -> T:
     """The component that `config["name"]` names, with the config's other entries as options.
 
@@ -26,11 +33,8 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     or option, naming the nearest known one.
     """
     options = {key: value for key, value in config.items() if key != "name"}
-    if "name" not in config:
-        raise ConfigError(f"the {table.what} has no name; known: {', '.join(table.names())}")
-    component = table[config["name"]]
-    parameters = inspect.signature(component).parameters
-    known = [name for name in parameters if name not in given]
+    component = named(table, config)
+    known = [name for name in inspect.signature(component).parameters if name not in given]
     for option in options:
         if option not in known:
             raise ConfigError(

@@ -18,7 +18,7 @@ from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.types import Ticket
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.runtimes.runnable import load_runnable
 from dipole.policy.training.logs import read_log
 

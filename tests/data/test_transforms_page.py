@@ -12,7 +12,7 @@ from dipole.data import COLUMN_TRANSFORMS, EpisodeWriter
 from dipole.data.loading.task_data import TaskData
 from dipole.data.transforms.column_transform import make_transform
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "transforms.md").read_text()
 SMALL = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}

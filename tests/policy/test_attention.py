@@ -92,15 +92,16 @@ def test_where_all_tokens_are_masked_attention_adds_nothing():
     assert torch.allclose(layer(x, layer.keys_values(context().tokens, nobody)), x)
 
 
-def test_predictors_are_the_unet_at_their_times_and_ask_the_tokens_once():
+def test_prepared_times_and_context_give_the_same_and_ask_the_tokens_once():
     unet, said = attending(), context()
     calls = []
     for layer in unet.attention:
         layer.key_value.register_forward_hook(lambda *_: calls.append(1))
     times = torch.tensor([90, 40, 0])
-    predictors = unet.predictors(unet.time_table(times), said)
+    prepared, of_context = unet.prepare_time(times), unet.prepare_context(said)
     chunk = torch.randn(3, 8, 2)
-    found = [predict(chunk) for predict in predictors]
+    rows = [tuple(half[i : i + 1] for half in prepared) for i in range(3)]
+    found = [unet.predict(chunk, row, of_context) for row in rows]
     assert len(calls) == len(unet.attention)
     for time, prediction in zip(times, found, strict=True):
         assert torch.allclose(prediction, unet(chunk, time, said), atol=1e-5)

@@ -43,7 +43,7 @@ from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, load_policy, policy_config, save_checkpoint
 from dipole.policy.diffusion.guidance import Guidance
 from dipole.policy.diffusion.known import Known
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.execution.executor import Executor, NotFiniteError
 from dipole.policy.normalizer import over_pixels
 from dipole.policy.runtimes.export import export_policy

@@ -16,7 +16,8 @@ from dipole.data import CheckpointError, ConfigError, Feature, Features, Statist
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.export_layers import plain
-from dipole.policy.diffusion.solvers import DDIM, DDPM, denoise
+from dipole.policy.diffusion.denoising import denoise
+from dipole.policy.diffusion.solvers import DDIM, DDPM, Solver
 from dipole.policy.runtimes import RUNTIMES, Onnx
 from dipole.policy.runtimes import openvino as openvino_runtime
 from dipole.policy.runtimes.export import ParityError, export_policy
@@ -25,11 +26,11 @@ from dipole.policy.runtimes.int8_weights import quantised
 from dipole.policy.runtimes.sampling_loop import SamplingLoop
 from dipole.policy.runtimes.signal_stack import signal_stack
 
-DDIM = DDIM(steps=3)
-DDPM = DDPM(steps=3)
+IMPLICIT = DDIM(steps=3)
+ANCESTRAL = DDPM(steps=3)
 
 
-def make_policy(solver: SolverConfig = DDIM, down_dims: Sequence[int] = (8, 16)) -> Policy:
+def make_policy(solver: Solver = IMPLICIT, down_dims: Sequence[int] = (8, 16)) -> Policy:
     torch.manual_seed(0)
     features = Features(
         observation={"agent_pos": Feature((2,)), "keypoint": Feature((3, 2))},
@@ -45,7 +46,7 @@ def make_policy(solver: SolverConfig = DDIM, down_dims: Sequence[int] = (8, 16))
             "action": Statistics.of(np.array([[0.0, 100.0], [512.0, 400.0]])),
         }
     )
-    policy.head.solver = solver
+    policy.solver = solver
     return policy.eval().requires_grad_(False)
 
 
@@ -66,10 +67,10 @@ def exports(tmp_path_factory):
 
 
 RUNTIMES_AND_SOLVERS = [
-    ("onnx", DDIM),
-    ("onnx", DDPM),
-    ("openvino", DDIM),
-    ("openvino", DDPM),
+    ("onnx", IMPLICIT),
+    ("onnx", ANCESTRAL),
+    ("openvino", IMPLICIT),
+    ("openvino", ANCESTRAL),
 ]
 
 
@@ -96,7 +97,7 @@ def test_an_export_gives_the_chunks_of_its_policy(exports, runtime, solver, batc
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_any_batch_size_runs(exports, runtime):
-    policy, exported = make_policy(), load_exported(exports(runtime, DDIM))
+    policy, exported = make_policy(), load_exported(exports(runtime, IMPLICIT))
     for batch_size in (2, 5):
         observation = policy.fake_observation(batch_size)
         noise = torch.randn(batch_size, 8, 2)
@@ -108,7 +109,7 @@ def test_any_batch_size_runs(exports, runtime):
 def test_signals_are_still_handled_on_a_stack_that_exists(exports):
     """OpenVINO's own went with its model: the next child that ended took the process along."""
     before = signal_stack()
-    exported = load_exported(exports("openvino", DDIM))
+    exported = load_exported(exports("openvino", IMPLICIT))
     for batch_size in (3, 7):
         exported.warm_up(batch_size)
         assert signal_stack() == before
@@ -118,14 +119,14 @@ def test_signals_are_still_handled_on_a_stack_that_exists(exports):
 
 
 def test_the_same_seed_gives_the_same_chunk_bit_for_bit(exports):
-    exported = load_exported(exports("openvino", DDPM))
+    exported = load_exported(exports("openvino", ANCESTRAL))
     observation = exported.fake_observation(4)
     chunks = [exported.predict(observation, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert torch.equal(*chunks)
 
 
 def test_the_schema_says_what_goes_in_and_where_it_comes_from(exports):
-    schema = json.loads((exports("onnx", DDPM) / "schema.json").read_text())
+    schema = json.loads((exports("onnx", ANCESTRAL) / "schema.json").read_text())
     assert schema["inputs"] == [
         {
             "name": "observation.agent_pos",
@@ -148,7 +149,8 @@ def test_the_schema_says_what_goes_in_and_where_it_comes_from(exports):
         },
     ]
     assert schema["outputs"][0]["shape"] == ["B", 8, 2]
-    assert schema["solver"] == {"name": "ddpm", "steps": 3, "spacing": "leading", "eta": 0.0}
+    assert schema["solver"] == ANCESTRAL.to_dict()
+    assert (schema["solver"]["name"], schema["solver"]["steps"]) == ("ddpm", 3)
     assert schema["environment"] == {"name": "pusht"}
     assert schema["source"] == {"checkpoint": "somewhere"}
     assert schema["parity"]["largest_difference"] < 1e-4
@@ -184,20 +186,20 @@ def test_converting_tells_nobody(tmp_path, monkeypatch):
 
 
 def test_the_sampling_loop_is_predict_in_tensors():
-    policy = make_policy(replace(DDIM, eta=0.5))
+    policy = make_policy(replace(IMPLICIT, eta=0.5))
     loop = SamplingLoop(policy)
     agent, keypoint, noise, fresh = loop.examples(3)
     draws = iter([noise, *fresh])
     head = policy.head
     context = policy.encode({"agent_pos": agent, "keypoint": keypoint})
-    predictors = [lambda x, t=step.time: head.denoiser(x, t, context) for step in loop.table]
-    chunk = denoise(predictors, next(draws), loop.table, head.schedule, draws.__next__)
+    estimators = head.estimators(loop.table, head.prepared_times(loop.table), context)
+    chunk = denoise(estimators, next(draws), loop.table, draws.__next__, clip=True)
     expected = policy.unnormalize_action(chunk)
     assert torch.allclose(loop(agent, keypoint, noise, fresh), expected, atol=2e-2)
 
 
 def test_a_damaged_artefact_is_refused(exports, tmp_path):
-    folder = exports("onnx", DDIM)
+    folder = exports("onnx", IMPLICIT)
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in folder.iterdir():
@@ -246,7 +248,7 @@ def test_a_runtime_that_is_not_installed_says_what_adds_it(tmp_path, monkeypatch
     ],
 )
 def test_observations_that_do_not_fit_are_refused(exports, change, message):
-    exported = load_exported(exports("onnx", DDIM))
+    exported = load_exported(exports("onnx", IMPLICIT))
     observation = exported.fake_observation(1)
     change(observation)
     with pytest.raises(ConfigError, match=message):
@@ -323,7 +325,7 @@ def test_openvino_takes_the_faster_number_of_threads(exports, monkeypatch, faste
 
     monkeypatch.setattr(openvino_runtime._Requests, "_request", request)
     monkeypatch.setattr(openvino_runtime.time, "perf_counter", lambda: clock[0])
-    exported = load_exported(exports("openvino", DDIM), threads=2)
+    exported = load_exported(exports("openvino", IMPLICIT), threads=2)
     for batch_size in (3, 1, 3):
         chunk = exported.predict(exported.fake_observation(batch_size))
         assert chunk.unique().tolist() == [faster]

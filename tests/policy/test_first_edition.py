@@ -1,11 +1,14 @@
 """Checkpoints that the first edition wrote are read, give its chunks, and go on training."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
 from training_fixture import make_trainer, write_dataset
 
 from dipole.policy import load_policy
@@ -45,9 +48,8 @@ def test_it_has_the_same_loss(name):
 
 
 def test_a_run_of_the_first_edition_goes_on_as_it_would_have(tmp_path):
-    shutil.copytree(
-        FIRST_EDITION / "run/checkpoints/00000004", tmp_path / "run/checkpoints/00000004"
-    )
+    begun = "run/checkpoints/00000004"
+    shutil.copytree(FIRST_EDITION / begun, tmp_path / begun)
     dataset = write_dataset(tmp_path / "data.zarr")
     trainer = make_trainer(tmp_path / "run", dataset, steps=8, checkpoint_every=4)
     assert trainer.state.step == 4

@@ -24,7 +24,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
 from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM, DDPM, Solver
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.runtimes.export import ParityError, captured_policy
@@ -38,9 +38,9 @@ DENOISER = {"name": "unet1d", "down_dims": [16, 32], "n_groups": 4, "time_embed_
 SOLVERS = [DDIM(3), DDPM(3)]
 
 
-def make_policy(solver: SolverConfig = SOLVERS[0]) -> Policy:
+def make_policy(solver: Solver = SOLVERS[0]) -> Policy:
     policy = Policy(PolicyConfig(denoiser=DENOISER), FEATURES, WindowSpec(2, 8, 4))
-    policy.head.solver = solver
+    policy.solver = solver
     return policy
 
 

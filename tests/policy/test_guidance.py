@@ -6,20 +6,18 @@ import torch
 
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.core.components import SOLVERS
+from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.guidance import Guidance, prefix_weights
-from dipole.policy.diffusion.schedules import ScheduleConfig, cumulative_alphas
-from dipole.policy.diffusion.solvers import (
-    Known,
-    SolverConfig,
-    SolverStep,
-    denoise,
-    guided_prediction,
-    solver_table,
-)
+from dipole.policy.diffusion.known import Known, guided_estimate
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.predictions import SamplePrediction
+from dipole.policy.diffusion.processes import VariancePreserving
+from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
 
-CLEAN = ScheduleConfig(prediction="sample", clip_sample=False)  # the denoiser says the clean chunk
-STEP = SolverStep(50, 0.6, 0.8, 0.8, 0.6, 0.8, 0.0, 0.6, 0.0)
-TABLE = solver_table(DDIM(10), cumulative_alphas(CLEAN))
+PUBLISHED = VariancePreserving()
+STEP = SolverStep(Level(50.0, 0.6, 0.8), Level(40.0, 0.8, 0.6))
+TABLE = table_of(DDIM(10), PUBLISHED)
 IDENTITY = Guidance("identity", None, 0.2)
 FORMS = [IDENTITY, Guidance("jacobian", None, 0.2), Guidance()]
 
@@ -29,9 +27,19 @@ def wavy(x):
     return torch.tanh(x + 0.5 * x.roll(1, dims=1)) - 0.3 * x.flip(2).sin()
 
 
-def sampled(known=None, predict=wavy, table=TABLE, schedule=CLEAN, rows=3):
+def says(predict, step):
+    """An estimator whose network predicts the clean chunk."""
+    return lambda x: SamplePrediction().estimate(predict(x), x, step.level)
+
+
+def guided(predict, x, known, clip=False):
+    return guided_estimate(says(predict, STEP), x, STEP, clip, known)
+
+
+def sampled(known=None, predict=wavy, table=TABLE, rows=3):
     noise = torch.randn(rows, 8, 2, generator=torch.Generator().manual_seed(0))
-    return denoise([predict] * len(table), noise, table, schedule, lambda: None, known)
+    estimators = [says(predict, step) for step in table]
+    return denoise(estimators, noise, table, lambda: None, known=known)
 
 
 @pytest.mark.parametrize("guidance", [*FORMS, Guidance("replace")])
@@ -44,12 +52,15 @@ def test_where_nothing_is_known_nothing_changes_bit_for_bit(guidance):
 def test_a_frozen_prefix_is_kept(solver):
     values, mask = torch.rand(3, 8, 2) * 2 - 1, torch.zeros(3, 8, 2)
     mask[:, :3] = 1.0
-    table = solver_table(SolverConfig(solver, 10), cumulative_alphas(CLEAN))
+    table = table_of(SOLVERS[solver](10), PUBLISHED)
     z = torch.Generator().manual_seed(1)
     found = denoise(
-        [wavy] * 10, torch.randn(3, 8, 2, generator=z), table, CLEAN,
-        lambda: torch.randn(3, 8, 2, generator=z), Known(values, mask, IDENTITY),
-    )  # fmt: skip
+        [says(wavy, step) for step in table],
+        torch.randn(3, 8, 2, generator=z),
+        table,
+        lambda: torch.randn(3, 8, 2, generator=z),
+        known=Known(values, mask, IDENTITY),
+    )
     assert (found[:, :3] - values[:, :3]).abs().max() < 0.02
     assert (found[:, 3:] - values[:, 3:]).abs().max() > 0.3
 
@@ -75,7 +86,7 @@ def test_the_solvers_own_clip_is_the_number_of_equal_steps():
 @pytest.mark.parametrize("guidance", FORMS)
 def test_clean_chunk_and_noise_still_make_up_the_sample(guidance):
     x, known = torch.randn(3, 8, 2), Known(torch.rand(3, 8, 2), torch.rand(3, 8, 2), guidance)
-    clean, noise = guided_prediction(wavy, x, STEP, CLEAN, known)
+    clean, noise = guided(wavy, x, known)
     assert torch.allclose(0.6 * clean + 0.8 * noise, x, atol=1e-5)
     assert not torch.allclose(clean, wavy(x), atol=1e-2)
 
@@ -86,8 +97,7 @@ def test_through_a_denoiser_whose_jacobian_is_the_identity_both_forms_are_the_sa
 
     x, values, mask = torch.randn(3, 8, 2), torch.rand(3, 8, 2), torch.rand(3, 8, 2)
     found = [
-        guided_prediction(shifted, x, STEP, CLEAN, Known(values, mask, Guidance(form)))
-        for form in ("identity", "jacobian")
+        guided(shifted, x, Known(values, mask, Guidance(form))) for form in ("identity", "jacobian")
     ]
     assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
     assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
@@ -101,7 +111,7 @@ def test_through_a_linear_denoiser_the_pull_is_that_of_its_transpose():
 
     x, values, mask = torch.rand(3, 3, 8, 2, dtype=torch.double).unbind()
     guidance = Guidance("jacobian", clip=2.0)
-    clean, _ = guided_prediction(linear, x, STEP, CLEAN, Known(values, mask, guidance))
+    clean, _ = guided(linear, x, Known(values, mask, guidance))
     pull = torch.einsum("ij,bia->bja", matrix, mask * (values - linear(x)))
     assert torch.allclose(clean, linear(x) + 0.8 / 1.4 * 2.0 * pull)
 
@@ -109,7 +119,7 @@ def test_through_a_linear_denoiser_the_pull_is_that_of_its_transpose():
 def test_the_jacobian_is_the_derivative():
     x, values, mask = torch.rand(3, 2, 8, 2, dtype=torch.double).unbind()
     guidance = Guidance("jacobian", clip=1.0)
-    clean, _ = guided_prediction(wavy, x, STEP, CLEAN, Known(values, mask, guidance))
+    clean, _ = guided(wavy, x, Known(values, mask, guidance))
     pull = (clean - wavy(x)) * 1.4 / 0.8
     error, small = mask * (values - wavy(x)), 1e-6
     for entry in ((0, 0, 0), (1, 4, 1), (1, 7, 0)):
@@ -120,11 +130,10 @@ def test_the_jacobian_is_the_derivative():
 
 
 def test_a_clipped_clean_chunk_is_still_pulled():
-    schedule = ScheduleConfig(prediction="sample", clip_sample=True)
     x, values, mask = torch.full((1, 8, 2), 4.0), torch.zeros(1, 8, 2), torch.ones(1, 8, 2)
     for form in ("identity", "jacobian"):
         known = Known(values, mask, Guidance(form, clip=1.0))
-        clean, _ = guided_prediction(lambda x: x, x, STEP, schedule, known)
+        clean, _ = guided(lambda x: x, x, known, clip=True)
         assert (clean < 1.0).all()  # from 1, where 4 was clipped to
 
 
@@ -134,11 +143,12 @@ def test_the_identity_form_keeps_a_mode_that_replacement_loses():
     way = height * torch.sin(torch.pi * torch.arange(16) / 15)[:, None]
 
     def denoiser(step):
-        spread = step.alpha**2 * 0.01 + step.sigma**2
+        signal = step.level.signal
+        spread = signal**2 * 0.01 + step.level.noise**2
 
         def predict(x):
-            side = torch.tanh(step.alpha * (x * way).sum((1, 2), keepdim=True) / spread)
-            return side * way + step.alpha * 0.01 / spread * (x - step.alpha * side * way)
+            side = torch.tanh(signal * (x * way).sum((1, 2), keepdim=True) / spread)
+            return side * way + signal * 0.01 / spread * (x - signal * side * way)
 
         return predict
 
@@ -147,8 +157,8 @@ def test_the_identity_form_keeps_a_mode_that_replacement_loses():
         weights = torch.tensor(prefix_weights(4, 12, 16))[None, :, None].float()
         known = Known(way.expand(rows, 16, 1), weights.expand(rows, 16, 1), guidance)
         noise = torch.randn(rows, 16, 1, generator=generator)
-        predictors = [denoiser(step) for step in TABLE]
-        found = denoise(predictors, noise, TABLE, CLEAN, lambda: None, known)
+        estimators = [says(denoiser(step), step) for step in TABLE]
+        found = denoise(estimators, noise, TABLE, lambda: None, known=known)
         return float(((found * way).sum((1, 2)) > 0).float().mean())
 
     assert kept(Guidance("replace")) < 0.6

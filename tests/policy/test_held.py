@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dipole.data import Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed
@@ -22,7 +22,7 @@ ACTION = np.stack([MOVE, 0.35 + 0 * MOVE, 0.35 + 1e-5 * MOVE, 3e-5 * MOVE, np.si
 def make_policy(normalize="limits"):
     torch.manual_seed(0)
     features = Features({"state": Feature((1,))}, Feature((5,), kind="action", normalize=normalize))
-    head = {"name": "diffusion", "schedule": {"clip_sample": normalize == "limits"}}
+    head = {"name": "diffusion", "clip_sample": normalize == "limits"}
     policy = Policy(PolicyConfig(denoiser=SMALL, head=head), features, WindowSpec(2, 8, 4))
     policy.fit({"state": Statistics.of(MOVE[:, None]), "action": Statistics.of(ACTION)})
     return policy.eval().requires_grad_(False)

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import features, make_policy
 from test_pretrained import ARCHITECTURES
 
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.encoders.cameras.resize import resize, resizing_weights
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported

@@ -53,8 +53,7 @@ def test_fewer_products_are_not_for_low_precision(dtype, monkeypatch):
 def fitted():
     torch.manual_seed(0)
     seen = Features({"state": Feature((3,))}, Feature((2,), kind="action"))
-    head = {"name": "diffusion", "schedule": {"prediction": "sample"}}
-    policy = Policy(PolicyConfig(denoiser=SMALL_UNET, head=head), seen, WINDOW)
+    policy = Policy(PolicyConfig(denoiser=SMALL_UNET, prediction="sample"), seen, WINDOW)
     state = torch.rand(50, 3).numpy()
     policy.fit({"state": Statistics.of(state), "action": Statistics.of(500 * state[:, :2])})
     return policy.eval()
@@ -72,10 +71,11 @@ def test_a_whole_policy_of_another_precision_gives_nearly_the_same_chunks(dtype,
 
 def test_normalisers_and_noise_levels_stay_in_single_precision():
     policy = fitted()
-    scale, alphas = policy.normalizers["action"].scale.clone(), policy.head.alphas.clone()
+    scale = policy.normalizers["action"].scale.clone()
+    alphas = policy.head.process.alphas_cumprod.clone()
     policy.bfloat16()
     assert torch.equal(policy.normalizers["action"].scale, scale)
-    assert torch.equal(policy.head.alphas, alphas)
+    assert torch.equal(policy.head.process.alphas_cumprod, alphas)
     assert policy.head.denoiser.final[1].weight.dtype == torch.bfloat16
     policy.double()
     assert policy.normalizers["action"].scale.dtype == torch.float64

@@ -11,6 +11,7 @@ from eyes_fixture import WINDOW, features, make_policy
 
 from dipole.data import ConfigError, Feature, Features
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.heads import ChunkBatch
 
 SMALL = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
 STATE = Features({"state": Feature((3,)), "force": Feature((1,))}, Feature((2,), kind="action"))
@@ -67,7 +68,8 @@ def test_the_loss_is_the_mean_over_what_counts():
     torch.manual_seed(1)
     noise = torch.randn_like(actions)
     torch.manual_seed(1)
-    assert float(head.loss(actions, None, counted)) == pytest.approx(float(noise[0, 3, 1] ** 2))
+    loss = head.loss(ChunkBatch(actions, counted=counted), None).total
+    assert float(loss) == pytest.approx(float(noise[0, 3, 1] ** 2))
 
 
 def test_padding_has_a_loss_unless_it_is_told_otherwise():

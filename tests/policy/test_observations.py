@@ -11,7 +11,7 @@ from eyes_fixture import features, make_policy
 
 from dipole.data import ConfigError
 from dipole.data.loading.features import Features
-from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.runtime import is_installed

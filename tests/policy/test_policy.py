@@ -124,9 +124,9 @@ def test_the_loss_is_the_error_of_the_predicted_noise(monkeypatch):
     assert loss == pytest.approx(float((noise**2).mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("prediction", ["noise", "sample", "v", "velocity", "edm"])
 def test_every_prediction_type_can_learn_one_chunk(prediction):
-    policy = make_policy(head={"name": "diffusion", "schedule": {"prediction": prediction}})
+    policy = make_policy(prediction=prediction)
     batch = policy.fake_batch(64)
     batch["action"] = torch.full((64, 8, 2), 256.0)
     observation = {k: v[:8] for k, v in batch["observation"].items()}
@@ -158,7 +158,7 @@ def test_clipping_needs_actions_normalised_to_their_limits():
     features = replace(FEATURES, action=replace(FEATURES.action, normalize="gaussian"))
     with pytest.raises(ConfigError, match=r"normalised by 'gaussian': set action.normalize"):
         make_policy(features)
-    make_policy(features, head={"name": "diffusion", "schedule": {"clip_sample": False}})
+    make_policy(features, head={"name": "diffusion", "clip_sample": False})
 
 
 def test_a_horizon_the_network_cannot_halve_is_refused_before_training():
@@ -184,8 +184,8 @@ def test_an_action_slice_past_the_horizon_is_refused():
             "there is no policy.head.solver.stepz, did you mean 'steps'",
         ),
         (
-            {"head": {"name": "diffusion", "schedule": {"n_step": 3}}},
-            "there is no policy.head.schedule.n_step, did you mean 'n_steps'",
+            {"process": {"name": "vp", "num_train_timestep": 3}},
+            "has no option 'num_train_timestep', did you mean 'num_train_timesteps'",
         ),
     ],
 )

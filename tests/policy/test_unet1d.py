@@ -163,14 +163,16 @@ def test_without_gradients_small_batches_give_the_same(shape, kernel_size):
     st.lists(st.integers(0, 99), max_size=4),
     st.lists(st.integers(1, 3), min_size=1, max_size=3),
 )
-def test_predictors_are_the_unet_at_their_times(rows, times, widths):
+def test_prepared_times_give_the_unet_at_these_times(rows, times, widths):
     dims = [8 * width for width in widths]
     unet = ConditionalUnet1D(2, 5, dims, n_groups=4, time_embed_dim=8)
     chunk, vector = torch.randn(rows, 8, 2), torch.randn(rows, 5)
-    predictors = unet.predictors(unet.time_table(torch.tensor(times, dtype=torch.long)), vector)
-    assert len(predictors) == len(times)
-    for time, predict in zip(times, predictors, strict=True):
-        assert torch.allclose(predict(chunk), unet(chunk, time, vector), atol=1e-5)
+    prepared = unet.prepare_time(torch.tensor(times, dtype=torch.long))
+    of_context = unet.prepare_context(vector)
+    for number, time in enumerate(times):
+        row = tuple(half[number : number + 1] for half in prepared)
+        found = unet.predict(chunk, row, of_context)
+        assert torch.allclose(found, unet(chunk, time, vector), atol=1e-5)
 
 
 def test_weights_of_another_network_are_refused():

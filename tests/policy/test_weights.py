@@ -20,9 +20,13 @@ from dipole.policy.denoisers import ConditionalUnet1D
 class RotaryUnet(ConditionalUnet1D):
     """With what transformers are made of: a table that no file holds, and tied weights."""
 
-    def __init__(self, action_dim, context_dim, down_dims, n_groups, time_embed_dim) -> None:
+    def __init__(self, action_dim, horizon, context, down_dims, n_groups, time_embed_dim) -> None:
         super().__init__(
-            action_dim, context_dim, down_dims, n_groups=n_groups, time_embed_dim=time_embed_dim
+            action_dim,
+            context.vector_dim,
+            down_dims,
+            n_groups=n_groups,
+            time_embed_dim=time_embed_dim,
         )
         self.register_buffer("table", torch.arange(8.0) + 1, persistent=False)
         self.plain_table = torch.arange(8.0)

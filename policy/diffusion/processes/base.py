@@ -63,7 +63,8 @@ class Process(nn.Module):
                 f"this process has {', '.join(known)}"
             )
         times = known[name](steps)
-        levels = self.level(torch.tensor(times, dtype=torch.float64))
+        device = next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
+        levels = self.level(torch.tensor(times, dtype=torch.float64, device=device))
         numbers = (each.double().tolist() for each in (levels.time, levels.signal, levels.noise))
         return [*(Level(*level) for level in zip(*numbers, strict=True)), self.clean]
 
