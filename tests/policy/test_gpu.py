@@ -28,7 +28,7 @@ from dipole.policy.diffusion.solvers import DDIM, DDPM, Solver
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.runtimes.export import ParityError, captured_policy
-from dipole.policy.runtimes.sampling_loop import SamplingLoop
+from dipole.policy.runtimes.program import SamplingProgram
 from dipole.policy.training import TrainConfig, Trainer, TrainState, state
 
 FEATURES = Features(
@@ -78,10 +78,10 @@ def test_what_a_gpu_would_not_do_is_noticed():
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
 def test_a_captured_loop_stays_on_the_device(solver):
-    loop = SamplingLoop(make_policy(solver)).to("meta")
-    inputs = [each.to("meta") for each in loop.examples(2)]
+    program = SamplingProgram(make_policy(solver)).to("meta")
+    inputs = [each.to("meta") for each in program.examples(2)]
     with OnlyOn("meta") as seen, torch.no_grad():
-        chunk = loop(*inputs)
+        chunk = program(*inputs)
     assert chunk.shape == (2, 8, 2)
     assert seen.count > 100
 
@@ -168,7 +168,7 @@ def captured(monkeypatch):
 
 def test_each_batch_size_is_captured_once_and_new_inputs_are_read(captured):
     policy = make_policy().eval()
-    graphs = CudaGraphs(SamplingLoop(policy), torch.device("cpu"))
+    graphs = CudaGraphs(SamplingProgram(policy), torch.device("cpu"))
     for batch_size in (2, 3, 2):
         observation, noise = policy.fake_observation(batch_size), torch.randn(batch_size, 8, 2)
         chunk = graphs([observation["state"].numpy(), noise.numpy()])
@@ -189,11 +189,11 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
     found = captured_policy(policy, 2)
     assert found.runtime == "cuda_graph"
     assert found.schema["parity"]["largest_difference"] < 1e-4
-    assert found.inpaints, "the policy goes on doing what a graph cannot"
+    assert "known" in found.supports, "the policy goes on doing what a graph cannot"
     with torch.no_grad():
         policy.head.denoiser.final[1].bias += 1
     monkeypatch.setattr(
-        "dipole.policy.runtimes.export.SamplingLoop", lambda _: SamplingLoop(make_policy())
+        "dipole.policy.runtimes.export.SamplingProgram", lambda _: SamplingProgram(make_policy())
     )
     with pytest.raises(ParityError, match="cuda_graph export differs"):
         captured_policy(policy, 2)
