@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from dipole.policy.denoisers.checkpoint_conversion import from_first_edition
+
 VERSION = 2
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v"}  # version 1's names of what has another now
 
@@ -29,7 +31,7 @@ def migrated_tensors(tensors: Tensors, version: int) -> dict[str, Tensor]:
     """Weights by name, as this version has them; or the optimiser's state by "NAME/ENTRY"."""
     found = dict(tensors)
     if version < 2:
-        found = _renamed(found, _second_edition)
+        found = from_first_edition(_renamed(found, _second_edition))
     return found
 
 

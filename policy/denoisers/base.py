@@ -1,6 +1,6 @@
 """What a denoiser is: a network from a noisy chunk, a time and a context to a prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +16,18 @@ class Denoiser(nn.Module):
     It is built from `action_dim`, `horizon`, `context`, a `ContextSpec`, and options of its own. A
     network needs `forward` alone. One that can save work between the evaluations of a chunk
     implements the three others instead, and `forward` follows from them.
+
+    rows_are_independent: Whether no row's output depends on another row, nor on random numbers, so
+        that training may divide a batch among threads.
+    batch_runner: What calls `forward` where it is set: `threaded_batch` divides rows so.
     """
+
+    rows_are_independent = False
+    batch_runner: Callable[..., Tensor] | None = None
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        run = self.batch_runner or super().__call__
+        return run(*given, **named)
 
     def forward(
         self, x: Tensor, time: Tensor, context: Context, residuals: Sequence[Tensor] = ()

@@ -11,7 +11,7 @@ from torch import Tensor
 from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
 from dipole.policy.core.files import remove_leftovers
 from dipole.policy.core.threads import Threads, torch_threads
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.finite import FiniteCheck, TrainingDivergedError, gradient_norm
@@ -19,7 +19,7 @@ from dipole.policy.training.hardware.memory import keep_freed_memory
 from dipole.policy.training.hardware.precision import use_autocast
 from dipole.policy.training.hardware.process_settings import process_settings
 from dipole.policy.training.hardware.thread_tuner import Processor
-from dipole.policy.training.hardware.threaded_batch import rows_in_threads
+from dipole.policy.training.hardware.threaded_batch import threaded_batch
 from dipole.policy.training.logs import RunLog
 from dipole.policy.training.meter import StepMeter
 from dipole.policy.training.optimizer import learning_rate, set_learning_rate
@@ -65,7 +65,7 @@ class Trainer:
         self.amp = use_autocast(self.config.amp, self.device)
         self.loss: Callable[[Batch], Tensor] = self.state.policy.loss
         if self.config.compile:
-            compile_norms(self.state.policy)
+            compile_unets(self.state.policy)
         self.meter = StepMeter(self.device)
         self.finite = FiniteCheck(self.device, self.run)
         self.norm: Tensor | None = None  # of the last step's gradient, where it was computed
@@ -99,7 +99,7 @@ class Trainer:
                 batches = self.loader.batches(state.step * config.accumulate)
                 self.meter.reset()
                 while state.step < config.steps and not stop.requested:
-                    with rows_in_threads(state.policy, threads.rows):
+                    with threaded_batch(state.policy, threads.rows):
                         changed = self._steps(batches, stop, processor)
                     if changed and processor:
                         threads = processor.choose()
@@ -139,7 +139,7 @@ class Trainer:
         policy = self.state.policy
         parameters = [p for p in policy.parameters() if p.requires_grad]
         amp = torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
-        with rows_in_threads(policy, threads.rows):
+        with threaded_batch(policy, threads.rows):
             with amp:
                 loss = policy.loss(policy.fake_batch(self.config.batch_size))
             torch.autograd.grad(loss, parameters, allow_unused=True)
