@@ -63,6 +63,20 @@ class Context:
 
         return Context(*(stacked(value) for _, value in self._parts()))
 
+    @staticmethod
+    def stack(contexts: Sequence["Context"]) -> "Context":
+        """The rows of several contexts of the same parts, one context after another."""
+        first, *others = contexts
+        for other in others:
+            mine, theirs = first._with_as_many_tokens(other), other._with_as_many_tokens(first)
+            first = Context(
+                *(
+                    None if one is None or two is None else torch.cat([one, two])
+                    for (_, one), (_, two) in zip(mine._parts(), theirs._parts(), strict=True)
+                )
+            )
+        return first
+
     def where(self, keep: Tensor, null: "Context") -> "Context":
         """Row by row this context where `keep`, bool [B], and `null` elsewhere.
 

@@ -85,7 +85,7 @@ def spec_of(policy: Any) -> PolicySpec:
     size = int(features.action.stored_shape[0])
     inpaints = "known" in getattr(policy, "supports", ())
     meaning = {
-        name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
+        name: Meaning(feature.names, feature.units, "" if feature.is_numeric else "uint8")
         for name, feature in features.named().items()
     }
     return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dipole.policy.denoisers.checkpoint_conversion import from_first_edition
+from dipole.policy.encoders.cameras.first_edition import migrated_encoder, migrated_name
 
 VERSION = 2
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v"}  # version 1's names of what has another now
@@ -24,6 +25,8 @@ def migrated_config(config: Mapping[str, Any], version: int) -> Config:
     found = copy.deepcopy(dict(config))
     if version < 2:
         _process_of_schedule(found)
+        if isinstance(found.get("encoder"), dict):
+            found["encoder"] = migrated_encoder(found["encoder"])
     return found
 
 
@@ -59,7 +62,7 @@ def _prediction(name: str) -> str:
 
 
 def _second_edition(name: str) -> str:
-    return "head.process.alphas_cumprod" if name == "head.alphas" else name
+    return "head.process.alphas_cumprod" if name == "head.alphas" else migrated_name(name)
 
 
 def _renamed(tensors: Tensors, rename: Callable[[str], str]) -> dict[str, Tensor]:

@@ -17,11 +17,14 @@ class Denoiser(nn.Module):
     network needs `forward` alone. One that can save work between the evaluations of a chunk
     implements the three others instead, and `forward` follows from them.
 
+    extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
+        noise follows from the clipped clean chunk.
     rows_are_independent: Whether no row's output depends on another row, nor on random numbers, so
         that training may divide a batch among threads.
     batch_runner: What calls `forward` where it is set: `threaded_batch` divides rows so.
     """
 
+    extrapolates = False
     rows_are_independent = False
     batch_runner: Callable[..., Tensor] | None = None
 

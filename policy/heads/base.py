@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
+from dipole.policy.diffusion.classifier_free import Unconditional
+from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver
 from dipole.policy.heads.program import ChunkProgram
@@ -48,6 +50,8 @@ class SampleRequest:
     known: `KnownActions`, parts of the chunks that are given.
     init: (chunk [B, H, A], strength in [0, 1]), to begin from this chunk (SDEdit).
     solver: A `Solver`, instead of the head's own.
+    guidance: `Unconditional`, by which the context guides more strongly (classifier-free).
+    costs: `CostTerm`s of normalised chunks, down which estimates move.
     """
 
     generator: Generators = None
@@ -55,6 +59,8 @@ class SampleRequest:
     known: Any = None
     init: tuple[Tensor, float] | None = None
     solver: Solver | None = None
+    guidance: Unconditional | None = None
+    costs: Sequence[CostTerm] | None = None
 
     def asked(self) -> Sequence[str]:
         """Names of what is asked for, beside the generator."""
@@ -75,6 +81,10 @@ class Head(nn.Module):
     def use_solver(self, solver: Solver) -> None:
         """Draw by this solver from now on. Raises ConfigError for one that does not fit."""
         raise ConfigError(f"a {type(self).__name__} has no solver to set")
+
+    def use_guidance(self, scale: float) -> None:
+        """Guide by contexts of twice the rows from now on. See `Policy.build_in_guidance`."""
+        raise ConfigError(f"a {type(self).__name__} has no guidance to build in")
 
     def loss(self, batch: ChunkBatch, context: Context) -> Loss:
         """The training loss of a batch."""

@@ -13,11 +13,12 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, PREDICTIONS, PROCESSES, build
 from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
+from dipole.policy.diffusion.classifier_free import GuidedDenoiser
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.known import Estimator
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.noise import draw_noise
-from dipole.policy.diffusion.predictions import Estimate, Prediction
+from dipole.policy.diffusion.predictions import Estimate, Prediction, noise_in
 from dipole.policy.diffusion.processes import Process
 from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
@@ -42,7 +43,7 @@ class DiffusionHead(Head):
         a loss (as published).
     """
 
-    supports = frozenset({"noise", "known", "init", "solver"})
+    supports = frozenset({"noise", "known", "init", "solver", "guidance", "costs"})
 
     def __init__(
         self,
@@ -78,6 +79,9 @@ class DiffusionHead(Head):
     def use_solver(self, solver: Solver) -> None:
         table_of(solver, self.process)  # refuses now what would fail later
         self.solver: Solver = solver
+
+    def use_guidance(self, scale: float) -> None:
+        self.denoiser = GuidedDenoiser(self.denoiser, scale)
 
     def loss(self, batch: ChunkBatch, context: Context) -> Loss:
         """Squared error of the network's output, weighted as the process says, over all numbers
@@ -119,8 +123,21 @@ class DiffusionHead(Head):
         known = request.known
         if known is not None and not known.mask.any():
             known = None  # nothing is known: the same chunk as without, to the last bit
-        estimators = self.estimators(table, self.prepared_times(table), context)
-        return denoise(estimators, x, table, draw, clip=self.clip_sample, known=known, noise=noise)
+        denoiser = self.denoiser
+        if (guide := request.guidance) is not None:
+            denoiser = GuidedDenoiser(denoiser, guide.scale, guide.passes)
+            context = Context.stack([context, guide.context])
+        estimators = self.estimators(table, self.prepared_times(table), context, denoiser)
+        return denoise(
+            estimators,
+            x,
+            table,
+            draw,
+            clip=self.clip_sample,
+            known=known,
+            noise=noise,
+            costs=request.costs or (),
+        )
 
     def _start(
         self, levels: list[Level], noise: Tensor, init: tuple[Tensor, float] | None
@@ -142,31 +159,50 @@ class DiffusionHead(Head):
         weights = next(self.denoiser.parameters())
         return self.denoiser.prepare_time(torch.tensor(times, device=weights.device))
 
-    def prepared_context(self, context: Context) -> Prepared:
-        """What the denoiser computes from the context alone, once a chunk; see `estimate`."""
-        return self.denoiser.prepare_context(context)
-
     def program(self) -> DiffusionProgram:
         return DiffusionProgram(self)
 
     def estimators(
-        self, table: Sequence[SolverStep], times: Prepared, context: Context
+        self,
+        table: Sequence[SolverStep],
+        times: Prepared,
+        context: Context,
+        denoiser: Denoiser | None = None,
     ) -> list[Estimator]:
         """For each row of a table: x [B, H, A] at its level -> what the network says of it.
 
         times: Of `prepared_times`.
+        denoiser: Instead of the head's own.
         """
-        prepared = self.prepared_context(context)
+        network = denoiser or self.denoiser
+        prepared = network.prepare_context(context)
         return [
-            partial(self.estimate, level=step.level, time=_row(times, number), context=prepared)
+            partial(
+                self.estimate,
+                level=step.level,
+                time=_row(times, number),
+                context=prepared,
+                denoiser=network,
+            )
             for number, step in enumerate(table)
         ]
 
-    def estimate(self, x: Tensor, level: Level, time: Prepared, context: Prepared) -> Estimate:
+    def estimate(
+        self,
+        x: Tensor,
+        level: Level,
+        time: Prepared,
+        context: Prepared,
+        denoiser: Denoiser | None = None,
+    ) -> Estimate:
         """What the network says of x [B, H, A] at a level; not clipped."""
+        network = denoiser or self.denoiser
         given = self.prediction.network_input(x, level)
-        output = self.denoiser.predict(given, time, context)
-        return self.prediction.estimate(output, x, level)
+        found = self.prediction.estimate(network.predict(given, time, context), x, level)
+        if not (network.extrapolates and self.clip_sample):
+            return found
+        # What is far outside is clipped: with the noise of before, x would drift where nothing is.
+        return Estimate(found.clean, noise_in(x, found.clean.clamp(-1, 1), level))
 
 
 def _row(times: Prepared, number: int) -> Prepared:

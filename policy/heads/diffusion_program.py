@@ -46,7 +46,7 @@ class DiffusionProgram(ChunkProgram):
             self.constants["fresh_noise"] = torch.tensor([s.fresh_noise for s in self.table])
 
     def prepare(self, context: Context) -> Nested:
-        return self.diffusion.prepared_context(context)
+        return self.diffusion.denoiser.prepare_context(context)
 
     def start(self, noise: Tensor | None, prepared: Nested) -> State:
         assert noise is not None

@@ -56,6 +56,8 @@ class Port:
 class SamplingProgram(nn.Module):
     """Tensors in the order of `inputs` -> chunk [B, H, A] in the units of training.
 
+    Classifier-free guidance is part of it, at the policy's scale.
+
     Inputs and chunk are converted (see `dipole.data.Feature.convert`): whoever runs it applies and
     inverts that outside.
 
@@ -67,6 +69,7 @@ class SamplingProgram(nn.Module):
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = plain(policy).cpu().eval()
+        self.policy.build_in_guidance()
         with torch.no_grad():
             self.head: ChunkProgram = self.policy.head.program()
             constants, self._rebuild_constants = flatten(self.head.constants, CONSTANT)
@@ -100,7 +103,7 @@ class SamplingProgram(nn.Module):
     def encode(self, given: Mapping[str, Tensor]) -> Context:
         """The context of the observations among the inputs."""
         names = self.policy.features.observation
-        context: Context = self.policy.encode(
+        context: Context = self.policy.guided_context(
             {name: given[OBSERVATION + name] for name in names},
             {name: given[PRESENT + name] < 0.5 for name in self.policy.optional},
         )

@@ -25,7 +25,7 @@ class TrainConfig:
     """A step is one update of the optimiser, over `accumulate` batches of `batch_size` windows.
 
     The defaults are the recipe of Chi et al., 2023. learning_rates: of parts of the policy, by the
-    beginning of their parameters' names ("encoder.eyes.*.backbone"), instead of learning_rate; the
+    beginning of their parameters' names ("encoder.*.backbone"), instead of learning_rate; the
     first that fits counts, and all follow one schedule. amp: bf16 autocast; None: where that
     is faster on the device. compile: torch.compile, of the norms alone. deterministic:
     bit-for-bit the same result on the same machine, also after resuming. threads: on a processor,

@@ -157,7 +157,7 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     config = {**config, "policy": with_architecture(config["policy"])}
     policy = Policy(PolicyConfig.from_dict(config["policy"]), data.features, data.train.spec)
     constant = policy.fit(data.train.statistics())
-    if fresh and hasattr(policy.encoder, "load_weights"):
+    if fresh:
         policy.encoder.load_weights()
     state = TrainState.new(policy.to(device), settings)
     if settings.evaluate_every and data.has_own_ranges:
@@ -226,7 +226,7 @@ def _summary(parts: RunParts, output: Path) -> list[str]:
     ]
     precision = precision_note(settings.amp, state.policy.device)
     lines += [precision] if precision else []
-    lines += [view.describe() for view in getattr(state.policy.encoder, "views", {}).values()]
+    lines += state.policy.encoder.describe()
     lines += [f"constant and passed through: {k} {v}" for k, v in parts.constant.items()]
     return lines
 

@@ -108,7 +108,7 @@ def test_prepared_times_and_context_give_the_same_and_ask_the_tokens_once():
 
 
 def test_a_policy_with_tokens_learns_and_a_missing_camera_is_masked():
-    policy = make_policy(features(**CAMERAS), token_dim=12, drop_camera=0.3)
+    policy = make_policy(features(**CAMERAS), token_dim=12, camera_dropout=0.3)
     policy.loss(policy.fake_batch(8)).backward()
     assert policy.head.denoiser.attention[0].out.weight.grad.abs().sum() > 0
     policy.eval()

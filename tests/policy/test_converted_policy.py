@@ -368,9 +368,9 @@ def test_depth_is_read_as_float32_and_all_its_pixels_have_one_scale(tmp_path):
 
 def test_encoders_that_cannot_see_depth_say_so():
     features = Features({"depth": Feature((2, 3, 1), kind="depth")}, Feature((2,), kind="action"))
-    with pytest.raises(ConfigError, match=r"cannot see images \(depth\)"):
+    with pytest.raises(ConfigError, match=r"cannot encode depth"):
         Policy(PolicyConfig(denoiser=SMALL), features, WINDOW)
-    with pytest.raises(ConfigError, match=r"cannot see depth yet \(depth\)"):
+    with pytest.raises(ConfigError, match=r"no part of policy.encoder encodes 'depth'"):
         Policy(PolicyConfig(encoder={"name": "image", "backbone": {}}), features, WINDOW)
 
 

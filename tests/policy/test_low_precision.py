@@ -74,7 +74,7 @@ def test_normalisers_and_noise_levels_stay_in_single_precision():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_policies_of_other_precisions_train_and_see(dtype):
-    policy = make_policy(features(front=(32, 32)), token_dim=8, drop_camera=0.2).to(dtype)
+    policy = make_policy(features(front=(32, 32)), token_dim=8, camera_dropout=0.2).to(dtype)
     loss = policy.loss(policy.fake_batch(4))
     loss.backward()
     assert loss.isfinite()

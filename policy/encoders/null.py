@@ -1,0 +1,44 @@
+"""The learned null of a context, in place of an observation: for classifier-free guidance."""
+
+import torch
+from torch import Tensor, nn
+
+from dipole.policy.context import Context, ContextSpec
+
+
+class NullContext(nn.Module):
+    """What a network is told instead of an observation: parameters, the same for every row.
+
+    vector: [G], frames: [F], zeros at first; token: [E], a single one, of small random numbers.
+    """
+
+    vector: Tensor | None
+    token: Tensor | None
+    frame: Tensor | None
+
+    def __init__(self, spec: ContextSpec) -> None:
+        super().__init__()
+        has_vector = spec.vector_dim > 0
+        self.vector = nn.Parameter(torch.zeros(spec.vector_dim)) if has_vector else None
+        self.token = None if spec.token_dim is None else _small(spec.token_dim)
+        self.frame = None if spec.frame_dim is None else nn.Parameter(torch.zeros(spec.frame_dim))
+
+    def forward(self, like: Context) -> Context:
+        """A null context of as many rows, and frames, as `like`; with a single token."""
+        rows = like.rows
+
+        def repeated(value: Tensor | None, present: Tensor | None, *axes: int) -> Tensor | None:
+            if value is None or present is None:
+                return None
+            return value.to(present.dtype).expand(rows, *axes, -1)
+
+        n_frames = 0 if like.frames is None else like.frames.shape[1]
+        return Context(
+            repeated(self.vector, like.vector),
+            repeated(self.token, like.tokens, 1),
+            frames=repeated(self.frame, like.frames, n_frames),
+        )
+
+
+def _small(size: int) -> nn.Parameter:
+    return nn.Parameter(0.02 * torch.randn(size))
