@@ -41,9 +41,7 @@ class UnetBranch(nn.Module):
         if self.hint is not None and hint is not None:
             x = x + self.hint(hint.transpose(1, 2)).transpose(1, 2)
         features = self.encoder.encoder_features(x, time, context)
-        return tuple(
-            output(each) for output, each in zip(self.outputs, features, strict=True)
-        )
+        return tuple(output(each) for output, each in zip(self.outputs, features, strict=True))
 
 
 def _zero_convolution(channels_in: int, channels_out: int) -> nn.Conv1d:

@@ -64,13 +64,15 @@ class DiffusionProgram(ChunkProgram):
             name: [newest[name], *(state[entry] for entry in self._entries(name))]
             for name in HISTORIES
         }
-        step = SolverStep(
-            level,
-            level,
-            *(row[f"from_{n}"][0].unbind() if self.depths[n] else () for n in HISTORIES),
-            row["fresh_noise"][0] if fresh is not None else 0.0,
-        )
-        after = {"x": next_x(step, *(histories[name] for name in HISTORIES), fresh)}
+        weights = {
+            f"from_{name}": row[f"from_{name}"][0].unbind()
+            for name in HISTORIES
+            if self.depths[name]
+        }
+        added: Any = row["fresh_noise"][0] if fresh is not None else 0.0
+        step = SolverStep(level, level, **weights, fresh_noise=added)
+        xs, cleans, noises = histories.values()
+        after = {"x": next_x(step, xs, cleans, noises, fresh)}
         for name in HISTORIES:
             after |= zip(self._entries(name), histories[name], strict=False)
         return after

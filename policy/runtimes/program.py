@@ -119,6 +119,8 @@ class Start(nn.Module):
     first step; fresh noise [S, B, H, A], where there is some, with zeros for the steps that take
     none; what is prepared of the context."""
 
+    entry: Tensor  # of the fresh noise, for each step
+
     def __init__(self, program: SamplingProgram) -> None:
         super().__init__()
         self.program = program

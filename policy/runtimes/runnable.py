@@ -91,8 +91,9 @@ def _fastest(
     if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:
         return policy
     exported = _export_to_temporary(policy, terms, FASTEST, batch_size)
-    found = _seconds_of([policy, exported], batch_size)
-    fastest = min((policy, exported), key=lambda each: found[each.runtime])
+    candidates: list[InferencePolicy] = [policy, exported]
+    found = _seconds_of(candidates, batch_size)
+    fastest = min(candidates, key=lambda each: found[each.runtime])
     measured = ", ".join(f"{name} {1e3 * time:.1f} ms" for name, time in found.items())
     log(f"runtime: {fastest.runtime} ({measured} for a batch of {batch_size})")
     return fastest

@@ -148,14 +148,14 @@ def captured(monkeypatch):
     """CudaGraphs on the processor: `replay` computes what was captured."""
 
     def capture(self, batch_size):
-        inputs = tuple(self._loop.examples(batch_size))
+        inputs = tuple(self._program.examples(batch_size))
         graph, output = _Graph(), torch.empty(batch_size, 8, 2)
         made.append((batch_size, graph))
 
         def replay():
             graph.replays += 1
             with torch.no_grad():
-                output.copy_(self._loop(*inputs))
+                output.copy_(self._program(*inputs))
 
         graph.replay = replay
         return cuda_graph._Captured(graph, inputs, output)
@@ -198,8 +198,8 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
         captured_policy(policy, 2)
 
 
-def _on_processor(self, loop, device):
-    self._loop, self._device, self._by_batch_size = loop, torch.device("cpu"), {}
+def _on_processor(self, program, device):
+    self._program, self._device, self._by_batch_size = program, torch.device("cpu"), {}
 
 
 def test_a_gpu_run_compiles_its_denoiser(tmp_path):

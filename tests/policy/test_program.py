@@ -25,16 +25,19 @@ EVERY_NETWORK = pytest.mark.parametrize("network", sorted(NETWORKS))
 STEPS = 5  # the fewest in which dpmpp_3m has a step of third order
 
 
-def make_policy(network="dit", solver="ddim", process="vp", steps=STEPS, head="diffusion"):
+def make_policy(
+    network="dit", solver="ddim", process="vp", steps=STEPS, head="diffusion", guidance=None
+):
     torch.manual_seed(0)
     config = PolicyConfig(
         denoiser={"name": network, **NETWORKS.get(network, {})},
         process={"name": process} if head == "diffusion" else None,
         head={"name": head},
+        guidance=guidance,
     )
     policy = Policy(config, FEATURES, WindowSpec(2, 8, 4))
     with torch.no_grad():
-        for parameter in policy.head.parameters():  # a new transformer's prediction is 0
+        for parameter in policy.parameters():  # a new transformer's prediction is 0
             parameter.add_(0.1 * torch.randn_like(parameter))
     if head == "diffusion":
         policy.solver = solver_from({"name": solver, "steps": steps})
@@ -76,7 +79,7 @@ def test_fresh_noise_of_an_option_is_an_input():
     policy.solver = solver_from({"name": "ddim", "steps": 3, "eta": 0.5})
     program = SamplingProgram(policy)
     given = inputs(program)
-    assert program.inputs[-1].shape == (3, "B", 8, 2)
+    assert program.inputs[-1].shape == (2, "B", 8, 2)  # none after the last step
     assert torch.allclose(program(*given), predicted(policy, program, given), atol=1e-5)
 
 
@@ -221,3 +224,12 @@ def test_nested_tensors_have_names_and_go_back_to_their_places():
     tensors, rebuild = flatten(nested, "n")
     assert list(tensors) == ["n.a.0", "n.b.0"]
     assert str(rebuild(tensors.values())) == str(nested)
+
+
+@pytest.mark.parametrize("scale", [0, 2.5])
+def test_classifier_free_guidance_is_part_of_an_export(scale, tmp_path):
+    policy = make_policy(guidance={"dropout": 0.1})
+    policy.guidance_scale = scale
+    assert agrees(policy, exported(policy, "openvino", tmp_path / "export"))
+    plain = make_policy(guidance={"dropout": 0.1})
+    assert not agrees(policy, plain)
