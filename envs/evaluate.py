@@ -82,7 +82,7 @@ def evaluate(
     check_rate(policy, make)
     with one_thread_each(threads) as pool:
         executor = Executor(
-            without_interpreter(policy, inference_batch_size),
+            without_interpreter(policy),
             n_slots,
             inference_batch_size=inference_batch_size,
             n_action_steps=n_action_steps,

@@ -12,6 +12,7 @@ from dipole.policy.core.components import DENOISERS
 from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.diffusion.guidance import Guidance
 from dipole.policy.diffusion.known import Known
+from dipole.policy.runtimes import torchscript
 from dipole.policy.runtimes.torchscript import Traced, without_interpreter
 
 NETWORKS = {
@@ -31,11 +32,20 @@ def make_policy(network="unet1d"):
     return policy.eval().requires_grad_(False)
 
 
+@pytest.fixture(autouse=True)
+def traced_at_once(monkeypatch):
+    monkeypatch.setattr(torchscript, "WORTH_CALLS", 0)
+
+
+def n_traces(policy):
+    """How many shapes run as TorchScript."""
+    return sum(t.run is not None for t in policy.head.denoiser._traces._found.values())
+
+
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_chunks_are_the_same_bit_for_bit_from_two_threads_at_once(network):
     policy = make_policy(network)
-    traced = without_interpreter(policy, 16)
-    assert isinstance(traced.head.denoiser, Traced)
+    traced = without_interpreter(policy)
     assert not isinstance(policy.head.denoiser, Traced), "the policy itself stays as it is"
     observations = [policy.fake_observation(16) for _ in range(4)]
     noises = [torch.randn(16, 8, 2) for _ in range(4)]
@@ -43,11 +53,12 @@ def test_chunks_are_the_same_bit_for_bit_from_two_threads_at_once(network):
         found = pool.map(lambda o, n: traced.predict(o, noise=n), observations, noises)
     for observation, noise, chunk in zip(observations, noises, found, strict=True):
         assert torch.equal(chunk, policy.predict(observation, noise=noise))
+    assert n_traces(traced) == 1
 
 
-def test_weights_are_shared():
+def test_weights_are_shared_and_a_trace_is_kept_until_they_are_replaced():
     policy = make_policy()
-    traced = without_interpreter(policy, 2)
+    traced = without_interpreter(policy)
     observation, noise = policy.fake_observation(2), torch.randn(2, 8, 2)
     before = traced.predict(observation, noise=noise)
     with torch.no_grad():
@@ -56,11 +67,27 @@ def test_weights_are_shared():
     after = traced.predict(observation, noise=noise)
     assert not torch.equal(after, before)
     assert torch.equal(after, policy.predict(observation, noise=noise))
+    assert n_traces(without_interpreter(policy)) == 1
+    others = {name: 1.1 * tensor for name, tensor in policy.head.denoiser.state_dict().items()}
+    policy.head.denoiser.load_state_dict(others, assign=True)
+    traced = without_interpreter(policy)
+    assert n_traces(traced) == 0
+    again = traced.predict(observation, noise=noise)
+    assert torch.equal(again, policy.predict(observation, noise=noise))
+
+
+def test_few_calls_trace_nothing(monkeypatch):
+    monkeypatch.setattr(torchscript, "WORTH_CALLS", 15)
+    policy = make_policy()
+    traced = without_interpreter(policy)
+    for expected in (0, 1):  # ten steps each
+        traced.predict(policy.fake_observation(2))
+        assert n_traces(traced) == expected
 
 
 def test_guidance_through_the_network_has_its_derivative():
     policy = make_policy()
-    traced = without_interpreter(policy, 2)
+    traced = without_interpreter(policy)
     observation, noise = policy.fake_observation(2), torch.randn(2, 8, 2)
     known = Known(torch.zeros(2, 8, 2), torch.ones(2, 8, 2), Guidance("jacobian"))
     chunks = [p.predict(observation, noise=noise, known=known) for p in (policy, traced)]
@@ -81,9 +108,10 @@ class Stubborn(Denoiser):
 
 def test_a_network_that_cannot_be_traced_runs_as_it_is(monkeypatch):
     monkeypatch.setitem(DENOISERS._table, "stubborn", Stubborn)
-    policy = make_policy("stubborn")
-    assert without_interpreter(policy, 2) is policy
+    traced = without_interpreter(make_policy("stubborn"))
+    traced.predict(traced.fake_observation(2))
+    assert n_traces(traced) == 0
 
 
 def test_other_policies_are_left_alone():
-    assert without_interpreter("anything", 16) == "anything"
+    assert without_interpreter("anything") == "anything"
