@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PANEL_INCHES = (7.2, 4.4)
-COLOURS = ("#1f6fb4", "#d1571b", "#2e8b57", "#8a4fb0")
+COLOURS = ("#1f6fb4", "#d1571b", "#2e8b57", "#8a4fb0", "#b8860b")
 LIMIT = "#666666"
 
 

@@ -1,0 +1,193 @@
+"""Which network, noise process, prediction, solver and number of steps: score and milliseconds.
+
+    python benchmarks/process_study.py DATASET --minutes 8 --output study
+    python benchmarks/process_study.py DATASET --networks unet_small --processes flow edm
+
+Networks of as many parameters train for the same processor time, each on one core, as many beside
+each other as there are cores; then each is scored with each solver that fits its process, over the
+same episodes. Trainings, and what was scored, stay in the folder OUTPUT (study.json, study.svg), so
+that a study can be stopped and gone on with, or widened.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
+from dipole.policy.core.components import PROCESSES, SOLVERS
+from dipole.policy.diffusion.solvers import table_of
+
+NETWORKS = {"U-Net": "unet_small", "DiT": "dit_small"}
+PROCESSES_TRIED = {
+    "vp, noise": ["policy/process=vp", "policy/prediction=noise"],
+    "vp, sample": ["policy/process=vp", "policy/prediction=sample"],
+    "vp, v": ["policy/process=vp", "policy/prediction=v"],
+    "flow": ["policy/process=flow"],
+    "edm": ["policy/process=edm"],
+}
+SOLVERS_TRIED = ("ddim", "heun", "plms", "dpmpp_2m", "dpmpp_3m")
+STEPS = (1, 2, 4, 10, 20)
+SPACINGS = {"vp": ("trailing", "leading")}  # of others their own
+LEADING_STEPS = 10  # with fewer, leading spacing begins far below full noise
+TRIAL_STEPS = 60
+SCORES = ("max_reward_mean", "max_reward_ci95", "success_rate", "success_ci95")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("dataset", help="demonstrations of Push-T with states")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of one core, each training")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS.values()))
+    parser.add_argument("--processes", nargs="+", default=list(PROCESSES_TRIED))
+    parser.add_argument("--solvers", nargs="+", default=list(SOLVERS_TRIED))
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=42, help="of training")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--output", type=Path, default=Path("process_study"))
+    chosen = parser.parse_args(arguments)
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(chosen.cores) as pool:
+        cells = [(n, p) for p in chosen.processes for n in chosen.networks]
+        list(pool.map(lambda cell: train(chosen, *cell), cells))
+        wanted = [(n, p, s) for n, p in cells for s in solvers_of(p, chosen)]
+        list(pool.map(lambda each: score(chosen, *each), wanted))
+    results = found(chosen.output)
+    for result in results:
+        print(line(result))
+    (chosen.output / "study.svg").write_text(picture(results))
+
+
+def run_folder(output: Path, network: str, process: str) -> Path:
+    return output / f"{network}_{process.replace(', ', '_')}"
+
+
+def train(chosen: argparse.Namespace, network: str, process: str) -> None:
+    """A run for as many updates as its minutes allow at the speed of a short trial."""
+    folder = run_folder(chosen.output, network, process)
+    if (folder / "done.json").exists():
+        return
+    words = [f"policy={network}", *PROCESSES_TRIED[process], f"dataset={chosen.dataset}"]
+    words += ["task=pusht_state", "train.threads=1", f"train.seed={chosen.seed}"]
+    trial = folder.with_name(f"{folder.name}_trial")
+    seconds = updates_of([*words, f"train.steps={TRIAL_STEPS}", "train.log_every=10"], trial)
+    steps = round(60 * chosen.minutes / statistics.median(seconds[1:]))
+    began = time.perf_counter()
+    taken = updates_of([*words, f"train.steps={steps}"], folder)
+    parts = {"updates": steps, "ms": 1e3 * statistics.fmean(taken), "words": words}
+    parts["minutes"] = (time.perf_counter() - began) / 60
+    (folder / "done.json").write_text(json.dumps(parts, indent=1) + "\n")
+
+
+def updates_of(words: Sequence[str], output: Path) -> list[float]:
+    """A run; the processor's seconds of an update, of each report."""
+    if not (output / "run.json").exists():
+        dipole("train", *words, "train.keep_checkpoints=1", f"output={output}")
+    rows = [json.loads(row) for row in (output / "log.jsonl").read_text().splitlines()]
+    timed = [row for row in rows if "time/compute_ms" in row]
+    return [1e-3 * (row["time/data_ms"] + row["time/compute_ms"]) for row in timed]
+
+
+def solvers_of(process: str, chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The solvers that fit, each table once: in few steps several solvers are the same."""
+    kind = PROCESSES_TRIED[process][0].partition("=")[2]
+    built, tables = PROCESSES[kind](), []
+    for steps, name in product(chosen.steps, chosen.solvers):
+        for spacing in SPACINGS.get(kind, (None,)):
+            if spacing == "leading" and (name != "ddim" or steps < LEADING_STEPS):
+                continue
+            table: Any = table_of(SOLVERS[name](steps, spacing), built)
+            if table not in tables:
+                tables.append(table)
+                terms = {"name": name, "steps": steps, "spacing": spacing}
+                yield {**terms, "evaluations": len(table)}
+
+
+def score(chosen: argparse.Namespace, network: str, process: str, solver: dict[str, Any]) -> None:
+    """Evaluate a run with a solver; its terms and scores become a file of their own."""
+    folder = run_folder(chosen.output, network, process)
+    spacing = solver["spacing"] or "own"
+    place = folder / f"{solver['name']}_{spacing}_{solver['steps']}_{chosen.episodes}"
+    if not (place / "metrics.json").exists():
+        words = [f"solver={solver['name']}", f"solver.steps={solver['steps']}", "picture=false"]
+        words += [f"solver.spacing={solver['spacing'] or 'null'}"]
+        words += [f"episodes={chosen.episodes}", "video_episodes=0", f"output={place}"]
+        dipole("evaluate", f"checkpoint={folder}", *words)
+    metrics = json.loads((place / "metrics.json").read_text())
+    result = {
+        "network": network,
+        "process": process,
+        **solver,
+        **{name: metrics[name] for name in SCORES},
+        "episodes": metrics["episodes"],
+        "policy_ms": metrics["policy_ms"]["p50"],
+        "rows": metrics["policy_ms"]["rows"],
+    }
+    (place / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(line(result), flush=True)
+
+
+def dipole(*words: str) -> None:
+    command = [sys.executable, "-m", "dipole.apps.main", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def found(output: Path) -> list[dict[str, Any]]:
+    """All results of a study, written to study.json as one list."""
+    files = sorted(output.glob("*/*/result.json"))
+    results = [json.loads(file.read_text()) for file in files]
+    results.sort(key=lambda each: (each["network"], each["process"], each["name"], each["steps"]))
+    (output / "study.json").write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def line(result: dict[str, Any]) -> str:
+    reward, success = result["max_reward_ci95"], result["success_ci95"]
+    return (
+        f"{result['network']:10} {result['process']:10} {result['name']:8} "
+        f"{result['spacing'] or '':8} "
+        f"{result['steps']:3} steps, {result['evaluations']:3} evaluations: "
+        f"{result['max_reward_mean']:.3f} ({reward[0]:.3f} to {reward[1]:.3f}), success "
+        f"{result['success_rate']:.1%} ({success[0]:.1%} to {success[1]:.1%}), "
+        f"{result['policy_ms']:.1f} ms for {result['rows']} rows"
+    )
+
+
+def picture(results: list[dict[str, Any]]) -> str:
+    """A panel for each network; of each process the best solver at each number of steps."""
+    panels = []
+    for network in sorted({result["network"] for result in results}):
+        series = []
+        for process in PROCESSES_TRIED:
+            own = [r for r in results if (r["network"], r["process"]) == (network, process)]
+            best: dict[int, dict[str, Any]] = {}
+            for result in sorted(own, key=lambda each: each["max_reward_mean"]):
+                best[result["steps"]] = result
+            points = [
+                Point(
+                    each["policy_ms"],
+                    each["max_reward_mean"],
+                    tuple(each["max_reward_ci95"]),
+                    f"{each['name']} {each['steps']}",
+                )
+                for _, each in sorted(best.items())
+            ]
+            if points:
+                series.append(Series(process, points))
+        x_label = f"{network}: milliseconds of an inference call, log scale"
+        panels.append(Panel(series, x_label, "mean max reward", log_x=True))
+    return draw(panels)
+
+
+if __name__ == "__main__":
+    main()
