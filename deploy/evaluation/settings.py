@@ -18,7 +18,7 @@ class EvaluationSettings:
     runtime: str = "auto"
     weights: str = "ema"
     solver: Mapping[str, Any] = field(default_factory=dict)
-    environment: str | None = None
+    environment: str | Mapping[str, Any] | None = None
     n_action_steps: int | None = None
     delay: int | None = None
     merger: str = "switch"
