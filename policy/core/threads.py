@@ -51,7 +51,7 @@ def fastest_threads(
 
 
 def use_fastest_threads(work: Callable[[], object], repeats: int = 3) -> str:
-    """Time `work` with one thread and with all, keep the faster; returns what was found, in words."""
+    """Time `work` with one thread and with all, and keep the faster; returns both, in words."""
     available = torch.get_num_threads()
     choices = [Threads(count) for count in sorted({1, available})]
     best, found = fastest_threads(choices, lambda _: work(), repeats)

@@ -9,7 +9,7 @@ import torch
 from dipole.apps.main import main
 from dipole.data import ConfigError, EpisodeWriter
 from dipole.policy import Policy
-from dipole.policy.diffusion.solvers import Known
+from dipole.policy.diffusion.known import Known
 from dipole.policy.runtimes import runnable
 from dipole.policy.runtimes.exported import load_exported
 

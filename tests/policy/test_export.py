@@ -1,5 +1,6 @@
 """Exported policies: the same chunks in every runtime, and an artefact that can be trusted."""
 
+import ctypes
 import gc
 import json
 import os
@@ -22,7 +23,7 @@ from dipole.policy.runtimes import openvino as openvino_runtime
 from dipole.policy.runtimes.export import ParityError, export_policy
 from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.int8_weights import quantised
-from dipole.policy.runtimes.signal_stack import signal_stack
+from dipole.policy.runtimes.signal_stack import SignalStack
 
 IMPLICIT = DDIM(steps=3)
 ANCESTRAL = DDPM(steps=3)
@@ -102,6 +103,13 @@ def test_any_batch_size_runs(exports, runtime):
         ours = policy.predict(observation, noise=noise)
         theirs = exported.predict(observation, noise=noise)
         assert normalised_difference(policy, ours, theirs) < 1e-4
+
+
+def signal_stack():
+    """Base and size of this thread's alternate signal stack."""
+    now = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now))
+    return now.base, now.size
 
 
 def test_signals_are_still_handled_on_a_stack_that_exists(exports):
