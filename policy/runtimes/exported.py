@@ -27,6 +27,7 @@ from dipole.policy.policy import Policy
 from dipole.policy.runtimes.program import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
 from dipole.policy.runtimes.runtime import Run, require
 
+KNOWN = {"known", "prefix"}  # what a fallback computes of a request
 FORMAT = {"format": "dipole export", "version": 2}
 
 
@@ -53,7 +54,7 @@ class ExportedPolicy:
     def supports(self) -> frozenset[str]:
         """What may be asked of `predict`: of known parts of a chunk, what the fallback supports."""
         own = {NOISE} & {port.name for port in self.inputs}
-        return frozenset(own) | ({"known"} & self.fallback.supports if self.fallback else set())
+        return frozenset(own if self.fallback is None else own | (KNOWN & self.fallback.supports))
 
     @property
     def optional(self) -> list[str]:

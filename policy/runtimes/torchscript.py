@@ -62,7 +62,8 @@ class Trace:
         return torch.equal(self(*tensors), denoiser.predict(*self.rebuild(tensors)))
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        with torch.jit.optimized_execution(False):  # as it is, from the first call on
+        # As it is, from the first call on: nothing is rewritten meanwhile.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             out: Tensor = self.run(*tensors)
             return out
 
@@ -119,6 +120,10 @@ class Traced(Denoiser):
 
     def prepare_time(self, times: Tensor) -> Prepared:
         return self.denoiser.prepare_time(times)
+
+    def prepared_after_prefix(self, *given: Prepared) -> Prepared:
+        denoiser: Any = self.denoiser
+        return denoiser.prepared_after_prefix(*given)
 
     def prepare_context(self, context: Context) -> Prepared:
         return self.denoiser.prepare_context(context)
