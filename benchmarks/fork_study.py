@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from dipole.data import EpisodeStore, Features, Windows, WindowSpec
 from dipole.envs import evaluate
 from dipole.envs.fork.geometry import START, START_SPREAD, mode_entropy, path_errors
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.solvers import solver_from, table_of
+from dipole.policy.diffusion.solvers import solver_from
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet1d": {"down_dims": [16, 32], "kernel_size": 3, "n_groups": 8, "time_embed_dim": 32},
@@ -123,7 +124,7 @@ def fit(
     given = source.gather(np.arange(len(source)))
     observation = {name: torch.as_tensor(v) for name, v in given["observation"].items()}
     action, is_pad = torch.as_tensor(given["action"]), torch.as_tensor(given["action_is_pad"])
-    parameters = [each for each in policy.parameters() if each.requires_grad]
+    parameters: list[Tensor] = [each for each in policy.parameters() if each.requires_grad]
     average = [each.detach().clone() for each in parameters]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=1e-6)
     generator = torch.Generator().manual_seed(seed)
@@ -164,11 +165,12 @@ def score(policy: Policy, solver: str, episodes: int) -> dict[str, Any]:
     evaluations = 1
     if solver:
         kind, steps = solver.split()
-        process = policy.head.process
         spacing = SPACINGS.get(str((policy.config.process or {}).get("name")))
-        policy.head.use_solver(solver_from({"name": kind, "steps": int(steps), "spacing": spacing}))
-        evaluations = len(table_of(policy.head.solver, process))
-    metrics = evaluate(policy, "fork", episodes=episodes, n_envs=episodes, group_size=128).metrics
+        policy.solver = solver_from({"name": kind, "steps": int(steps), "spacing": spacing})
+        evaluations = policy.evaluations_per_chunk
+    metrics = evaluate(
+        policy, "fork", episodes=episodes, n_envs=episodes, inference_batch_size=128
+    ).metrics
     modes = [each.get("mode") for each in metrics["per_episode"] if each["success"]]
     errors, milliseconds = first_chunks(policy)
     return {

@@ -18,11 +18,11 @@ class Denoiser(nn.Module):
     network needs `forward` alone. One that can save work between the evaluations of a chunk
     implements the three others instead, and `forward` follows from them.
 
+    extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
+        noise follows from the clipped clean chunk.
     rows_are_independent: Whether no row's output depends on another row, nor on random numbers, so
         that training may divide a batch among threads.
     batch_runner: What calls `forward` where it is set: `threaded_batch` divides rows so.
-    extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
-        noise follows from the clipped clean chunk.
     """
 
     extrapolates = False
@@ -74,7 +74,7 @@ class Denoiser(nn.Module):
 
         time: Its tensors begin with [1] or [B], the time of a row, or with [B, H], of a token.
         """
-        time = time.expand(len(x), *time.shape[1:]) if time.dim() == 1 else time
+        time = time.expand(x.shape[0], *time.shape[1:]) if time.dim() == 1 else time
         out: Tensor = self(x, time, context, residuals)
         return out
 

@@ -12,6 +12,7 @@ from dipole.policy.diffusion.classifier_free import Unconditional
 from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver
+from dipole.policy.heads.program import ChunkProgram
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Head(nn.Module):
     max_prefix: int = 0
     solver: Solver | None = None
 
+    @property
+    def evaluations_per_chunk(self) -> int:
+        """How often a network is evaluated for a chunk."""
+        return 1
+
     def use_solver(self, solver: Solver) -> None:
         """Draw by this solver from now on. Raises ConfigError for one that does not fit."""
         raise ConfigError(f"a {type(self).__name__} has no solver to set")
@@ -96,3 +102,8 @@ class Head(nn.Module):
     def sample(self, context: Context, request: SampleRequest) -> Tensor:
         """A normalised chunk [B, H, A] for each row of the context."""
         raise NotImplementedError
+
+    def program(self) -> ChunkProgram:
+        """How it draws a chunk, in tensors alone, for other runtimes. By default `sample`, as one
+        function of the context and, where it supports that, the noise."""
+        return ChunkProgram(self)

@@ -25,6 +25,7 @@ from dipole.policy.diffusion.prefix import PrefixConfig, with_prefix
 from dipole.policy.diffusion.processes import Process
 from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
+from dipole.policy.heads.diffusion_program import DiffusionProgram
 
 DEFAULT_SOLVER = {"name": "ddim"}
 
@@ -85,6 +86,10 @@ class DiffusionHead(Head):
             horizon=horizon,
             context=context,
         )
+
+    @property
+    def evaluations_per_chunk(self) -> int:
+        return len(table_of(self.solver, self.process))
 
     def use_solver(self, solver: Solver) -> None:
         table_of(solver, self.process)  # refuses now what would fail later
@@ -201,6 +206,9 @@ class DiffusionHead(Head):
         times = [step.level.time for step in table]
         weights = next(self.denoiser.parameters())
         return self.denoiser.prepare_time(torch.tensor(times, device=weights.device))
+
+    def program(self) -> DiffusionProgram:
+        return DiffusionProgram(self)
 
     def estimators(
         self,
