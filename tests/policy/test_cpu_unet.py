@@ -20,7 +20,7 @@ from dipole.policy.denoisers.cpu_unet.fast_path import CpuFastPath, use_fast_pat
 from dipole.policy.denoisers.cpu_unet.norm_mish import group_norm_mish, mish_and_slope
 from dipole.policy.denoisers.cpu_unet.weights import taps
 from dipole.policy.denoisers.unet_layers import ConvNormAct, Downsample, Upsample
-from dipole.policy.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from dipole.policy.training.optimization.optimizer import load_optimizer_tensors, optimizer_tensors
 
 FAST = CpuFastPath()
 SMALL = {"down_dims": (8, 16), "n_groups": 4, "time_embed_dim": 8}

@@ -23,7 +23,7 @@ def policy():
     policy.encoder.register_parameter("gain", torch.nn.Parameter(torch.ones(())))
     encode = policy.encoder.forward
 
-    def with_gain(observation):
+    def with_gain(observation, missing=None):
         return encode({"state": observation["state"] * policy.encoder.gain})
 
     policy.encoder.forward = with_gain
