@@ -57,7 +57,7 @@ class RunningEpisode:
         if self.recording is not None:
             self.recording.frames += turn.frames
             self.recording.rewards += turn.rewards
-            self.recording.success = bool(self.success)
+            self.recording.success = self.success
             self.recording.done = turn.done
 
     def result(self) -> EpisodeResult:

@@ -56,12 +56,15 @@ def film_frame(frame: Any) -> PackedFrame:
 
 @dataclass
 class Recording:
-    """One filmed episode: a frame of the start and one after each step, the reward of each step."""
+    """One filmed episode: a frame of the start and one after each step, the reward of each step.
+
+    success: None where the environment knows none.
+    """
 
     seed: int
     frames: list[PackedFrame] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
-    success: bool = False
+    success: bool | None = False
     done: bool = False
 
     def caption(self, step: int) -> str:
@@ -71,7 +74,8 @@ class Recording:
     def tile(self, step: int) -> np.ndarray:
         """The scene after `step` steps, bordered and captioned; past the end, its last frame."""
         last = len(self.frames) - 1
-        colour = RUNNING if step < last else (SUCCEEDED if self.success else FAILED)
+        running = step < last or self.success is None
+        colour = RUNNING if running else (SUCCEEDED if self.success else FAILED)
         frame = self.frames[min(step, last)].unpack()
         return caption_tile(scale_to_width(frame, TILE_WIDTH), self.caption(step), colour)
 

@@ -16,6 +16,7 @@ from dipole.data.loading.feature_reader import FeatureReader
 from dipole.data.loading.features import TRANSFORMS
 from dipole.envs import EnvSpec, evaluate, make_env
 from dipole.envs.interface import Interface
+from dipole.envs.media.video import RUNNING
 from dipole.envs.registry import stored_names
 from dipole.envs.rollout import Command, LocalSlots, RolloutError
 from dipole.envs.wrapped import advancing
@@ -284,6 +285,8 @@ def test_a_gymnasium_environment_is_filmed(tmp_path):
     spec = EnvSpec("gym:Pendulum-v1", max_steps=3)
     result = run(Feedback(state(3), 1), spec, video_episodes=2)
     assert [len(recording.frames) for recording in result.recordings] == [4, 4]
+    border = result.recordings[0].tile(3)[0, 0]
+    assert tuple(border) == RUNNING  # neither solved nor failed: there is no success
     written = [path.name for path in result.save(tmp_path)]
     assert written == ["metrics.json", "episodes.mp4"]  # no picture: its actions have no place
 
