@@ -49,6 +49,7 @@ PROCESSES: dict[str, tuple[str, str]] = {
 REGRESSION = "regression"
 SOLVERS = ("ddim 10", "euler 5", "heun 10", "plms 10", "dpmpp_2m 10", "dpmpp_3m 10", "ddpm 20")
 SPACINGS = {"vp": "trailing"}  # of others their own
+LEADING = ("plms",)  # on vp: from hardly any signal a mean of noises is no use
 FEATURES = {
     "observation": {"state": {"shape": [2], "kind": "state", "units": "m"}},
     "action": {"shape": [2], "kind": "action", "units": "m"},
@@ -166,6 +167,7 @@ def score(policy: Policy, solver: str, episodes: int) -> dict[str, Any]:
     if solver:
         kind, steps = solver.split()
         spacing = SPACINGS.get(str((policy.config.process or {}).get("name")))
+        spacing = "leading" if spacing and kind in LEADING else spacing
         policy.solver = solver_from({"name": kind, "steps": int(steps), "spacing": spacing})
         evaluations = policy.evaluations_per_chunk
     metrics = evaluate(

@@ -15,7 +15,7 @@ NAME = "small_mlp"
 class SmallMLP(Denoiser):
     """All numbers of chunk, context's vector and time into layers with shortcuts."""
 
-    def __init__(self, action_dim, horizon, context, width=128, depth=2):
+    def __init__(self, action_dim, horizon, context, width=256, depth=2):
         super().__init__()
         self.shape = (horizon, action_dim)
         self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(5e-3), 0.4, 16)))

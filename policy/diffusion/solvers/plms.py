@@ -8,6 +8,7 @@ from typing import ClassVar
 from dipole.policy.core.components import SOLVERS
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.solvers.base import Solver, SolverStep
+from dipole.policy.diffusion.solvers.euler import euler_step
 
 # Adams-Bashforth, newest first, by how many noises there are.
 WEIGHTS = (
@@ -23,14 +24,17 @@ LARGEST_RISE = 10.0  # of the signal, in a step by a mean of noises
 @SOLVERS.add("plms")
 @dataclass(frozen=True)
 class PLMS(Solver):
-    """DDIM's step with a mean of the last four noises (PNDM: Liu et al., 2022, eq. 12).
+    """Euler's step with a mean of the last four noises (PNDM: Liu et al., 2022, eq. 12).
 
     Its first step is made twice, the second time with the mean of the noises at its two ends, as
     in diffusers' PNDM without Runge-Kutta steps: steps + 1 evaluations.
 
     A mean of noises is not the noise of this x, and what it leaves out counts signal' / signal
     times. Steps that begin with hardly any signal, as the first one on the straight path, are
-    therefore plain ones of DDIM.
+    therefore plain ones.
+
+    A noise is what is left of x without the clean chunk: where that is clipped, the network's own
+    errors, which count noise / signal times, are clipped with it. See `Euler`.
     """
 
     name: ClassVar[str] = "plms"
@@ -42,25 +46,43 @@ class PLMS(Solver):
             history = [len(rows), *history][: len(WEIGHTS)]
             plain = after.signal > LARGEST_RISE * level.signal
             if number == 0 or plain:
-                rows.append(_plain(level, after))
+                rows.append(euler_step(level, after))
                 if not plain and not after.is_clean:
-                    x, noise = _transfer(level, after)
-                    rows.append(SolverStep(after, after, (0.0, x), (), (noise / 2, noise / 2)))
+                    rows.append(_twice(level, after))
                 continue
-            x, noise = _transfer(level, after)
-            weights = [0.0] * (1 + len(rows) - history[-1])
-            for evaluation, weight in zip(history, WEIGHTS[len(history) - 1], strict=True):
-                weights[len(rows) - evaluation] = noise * weight
-            rows.append(SolverStep(level, after, (x,), (), tuple(weights)))
+            ages = [len(rows) - evaluation for evaluation in history]
+            seen = [level, *(rows[evaluation].level for evaluation in history[1:])]
+            weights = WEIGHTS[len(history) - 1]
+            rows.append(
+                _mean_step(level, after, level, 0, list(zip(ages, seen, weights, strict=True)))
+            )
         return rows
 
 
-def _plain(level: Level, after: Level) -> SolverStep:
-    """A step of DDIM."""
-    return SolverStep(level, after, from_clean=(after.signal,), from_noise=(after.noise,))
+def _twice(level: Level, after: Level) -> SolverStep:
+    """The first step again, from the x of the evaluation before, now that x is at its end."""
+    return _mean_step(level, after, after, 1, [(0, after, 0.5), (1, level, 0.5)])
 
 
-def _transfer(level: Level, after: Level) -> tuple[float, float]:
-    """x' = a x + b epsilon, with the clean chunk that x and epsilon say."""
-    ratio = after.signal / level.signal
-    return ratio, after.noise - ratio * level.noise
+def _mean_step(
+    level: Level,
+    after: Level,
+    evaluated: Level,
+    age: int,
+    noises: Sequence[tuple[int, Level, float]],
+) -> SolverStep:
+    """x' = (signal' / signal) x + (noise' - signal' / signal noise) mean, from `level` to `after`.
+
+    evaluated: Where this row's evaluation is.
+    age: Of the evaluation whose x is at `level`; 0 is this one.
+    noises: Age, level and weight of each of the mean; of x and clean, (x - signal clean) / noise.
+    """
+    rise = after.signal / level.signal
+    factor = after.noise - rise * level.noise
+    from_x = [0.0] * (1 + max(age, *(each for each, _, _ in noises)))
+    from_clean = list(from_x)
+    from_x[age] += rise
+    for each, seen, weight in noises:
+        from_x[each] += factor * weight / seen.noise
+        from_clean[each] -= factor * weight * seen.signal / seen.noise
+    return SolverStep(evaluated, after, tuple(from_x), tuple(from_clean))
