@@ -24,7 +24,13 @@ from torch import Tensor, nn
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS
-from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
+from dipole.policy.denoisers.attention import (
+    Attend,
+    attention_layers,
+    bind_attention,
+    identity,
+    project_keys_values,
+)
 from dipole.policy.denoisers.base import Denoiser, Prepared
 from dipole.policy.denoisers.cpu_unet.temporal import (
     Double,
@@ -198,8 +204,8 @@ class ConditionalUnet1D(Denoiser):
         condition = torch.cat([self.time_embedding(time), _vector(context)], dim=1)  # [B, D]
         condition = self.activation(condition)
         films = [block.film(condition) for block in self._blocks()]
-        heard = attends(self.attention, answers(self.attention, context))
-        return self._denoise(chunk, films, heard)
+        attended = bind_attention(self.attention, project_keys_values(self.attention, context))
+        return self._denoise(chunk, films, attended)
 
     def prepare_time(self, times: Tensor) -> Prepared:
         """The half of every block's FiLM that depends on time alone: times [S] -> each [S, 2C]."""
@@ -218,7 +224,7 @@ class ConditionalUnet1D(Denoiser):
         films = tuple(
             F.linear(condition, block.film.weight[:, -context_dim:]) for block in self._blocks()
         )
-        return films, tuple(answers(self.attention, context))
+        return films, project_keys_values(self.attention, context)
 
     def predict(
         self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()
@@ -228,9 +234,9 @@ class ConditionalUnet1D(Denoiser):
         Mish acts on each entry and FiLM is linear, so that it is the sum of a half from the time
         and a half from the context.
         """
-        of_context, said = context
+        of_context, keys_values = context
         films = [of_one + of_row for of_one, of_row in zip(time, of_context, strict=True)]
-        return self._denoise(x, films, attends(self.attention, said))
+        return self._denoise(x, films, bind_attention(self.attention, keys_values))
 
     def _in_own_precision(self, context: Context | Tensor) -> Context | Tensor:
         """The context in the precision of the weights."""
@@ -258,14 +264,14 @@ class ConditionalUnet1D(Denoiser):
         skips = []
         for stage in self.down:
             x, skip = stage(x, films)
-            x = next(attend)(x)
+            x = next(attend)(x.transpose(0, 1)).transpose(0, 1)
             skips.append(skip)
         for block in self.middle:
             x = block(x, next(films))  # [H / 2^(stages-1), B, top]
-        x = next(attend)(x)
+        x = next(attend)(x.transpose(0, 1)).transpose(0, 1)
         for stage in self.up:
             x, _ = stage(torch.cat([x, skips.pop()], dim=2), films)
-            x = next(attend)(x)
+            x = next(attend)(x.transpose(0, 1)).transpose(0, 1)
         prediction: Tensor = self.final(x).transpose(0, 1)  # [B, H, A]
         return prediction
 

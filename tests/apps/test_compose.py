@@ -65,6 +65,21 @@ def test_a_policy_brings_its_recipe(policy, batch_size, learning_rate):
     assert (train["batch_size"], train["learning_rate"]) == (batch_size, learning_rate)
 
 
+@pytest.mark.parametrize(
+    ("argv", "denoiser"),
+    [
+        (["policy=dit_small"], "dit"),
+        (["policy/denoiser=dit_small"], "dit"),
+        (["policy=unet", "policy/denoiser=dit_small"], "dit"),
+        (["policy=dit_small", "policy/denoiser=unet1d_small"], "unet1d"),
+    ],
+)
+def test_a_network_is_chosen_for_any_policy(argv, denoiser):
+    found = compose("train", argv)["policy"]["denoiser"]
+    assert found["name"] == denoiser
+    assert ("down_dims" in found) == (denoiser == "unet1d")
+
+
 def test_the_command_line_wins_over_the_recipe_in_any_order():
     for argv in (["train.batch_size=3", "policy=unet"], ["policy=unet", "train.batch_size=3"]):
         assert compose("train", argv)["train"]["batch_size"] == 3
