@@ -4,6 +4,7 @@ Importing this package imports no simulator; it registers what datasets of the s
 """
 
 import dipole.envs.pusht.scene  # noqa: F401  registers how the state is drawn
+from dipole.envs.contract import EnvSpec
 from dipole.envs.pusht.geometry import pusht_keypoints
 from dipole.envs.registry import ENVIRONMENTS, environment_version, make_env
 
@@ -14,6 +15,7 @@ from dipole.envs.evaluation import Evaluation
 
 __all__ = [
     "ENVIRONMENTS",
+    "EnvSpec",
     "Evaluation",
     "environment_version",
     "evaluate",

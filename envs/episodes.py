@@ -5,6 +5,7 @@ episodes 0 1 2 3 ...  ──next──>  slots (simulators)  ──turns──> 
                                      └────────────── chunks ──────────────┘ all that are left
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 from dipole.envs.evaluation import EpisodeResult
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import Recording
-from dipole.envs.rollout import Command, RolloutError, Slots, Turn
+from dipole.envs.rollout import Command, RolloutError, Slots, Turn, either
 from dipole.policy.execution.executor import Executor, NotFiniteError
 
 PICTURED_EPISODES = 4
@@ -31,7 +32,7 @@ class RunningEpisode:
     seed: int
     recording: Recording | None
     rewards: list[float] = field(default_factory=list)
-    success: bool = False
+    success: bool | None = None
     turns: int = 0
 
     def __str__(self) -> str:
@@ -43,16 +44,18 @@ class RunningEpisode:
 
     def add(self, turn: Turn) -> None:
         self.rewards += turn.rewards
-        self.success |= turn.success
+        self.success = either(self.success, turn.success)
         if self.recording is not None:
             self.recording.frames += turn.frames
             self.recording.rewards += turn.rewards
-            self.recording.success = self.success
+            self.recording.success = bool(self.success)
             self.recording.done = turn.done
 
     def result(self) -> EpisodeResult:
         rewards = self.rewards
-        return EpisodeResult(self.seed, self.success, max(rewards), rewards[-1], len(rewards))
+        return EpisodeResult(
+            self.seed, self.success, max(rewards), rewards[-1], len(rewards), math.fsum(rewards)
+        )
 
 
 class EpisodeRun:

@@ -10,14 +10,16 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, is_dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
+from dipole.envs.first_look import first_look
 from dipole.envs.rate import check_rate
-from dipole.envs.registry import environment_version, make_env
+from dipole.envs.resolved import ResolvedEnvironment
 from dipole.envs.rollout import Environment, EnvironmentFactory, LocalSlots, Slots
 from dipole.envs.workers import WorkerSlots
 
@@ -31,7 +33,7 @@ DEFAULT_FPS = 10.0
 
 def evaluate(
     policy: Any,
-    environment: str | Callable[..., Environment] = "pusht",
+    environment: str | EnvSpec | Mapping[str, Any] | Callable[..., Environment] = "pusht",
     *,
     episodes: int = 50,
     seed: int = 0,
@@ -47,8 +49,9 @@ def evaluate(
 ) -> Evaluation:
     """Run a policy for `episodes` episodes, with seeds seed, seed + 1, ...
 
-    environment: a registered name, or a function that makes the environment from `observation`, the
-        names of what the policy observes, and the options (with workers: an importable one).
+    environment: a registered name, "gym:ID", a task's specification (see `EnvSpec`), or a function
+        that makes the environment from the options and, if it has such a parameter, `observation`,
+        the stored keys that the policy's features are made of (with workers: an importable one).
     workers: simulator processes; 0 simulates in this one, and is the faster where inference takes
         most of the time, as in Push-T: there simulation is a few percent of an evaluation, and
         processes cost more than they hide. They pay for simulators of milliseconds a step.
@@ -76,39 +79,43 @@ def evaluate(
     _at_least(0, seed=seed, workers=workers, video_episodes=video_episodes)
     threads = _threads(policy, threads)
     n_slots = min(episodes, n_envs or group_size * threads * (2 if workers else 1))
-    options = dict(environment_options or {})
-    make, version = _environment(environment, tuple(policy.features.observation), options)
-    check_rate(policy, make)
+    filmed = video_episodes > 0
+    resolved = ResolvedEnvironment.of(environment, policy, environment_options or {}, render=filmed)
+    look = first_look(resolved, policy, seed=seed, film=filmed)
+    check_rate(policy, look.fps)
+    if look.no_video:
+        said = f"{resolved.name} cannot be drawn, so there is no video: {look.no_video}"
+        warnings.warn(said, stacklevel=2)
+        video_episodes = 0
     with one_thread_each(threads) as pool:
         executor = Executor(
             policy, n_slots, group_size=group_size, n_action_steps=n_action_steps, pool=pool
         )
-        slots = _slots(policy, make, min(workers, n_slots))
+        filming = Filming(lambda: look.fps or DEFAULT_FPS)
         started = time.perf_counter()
-        filming = Filming(lambda: _fps(make))
-        run = EpisodeRun(executor, slots, progress, filming)
-        try:
-            results = run.finish(range(seed, seed + episodes), n_slots, filmed=video_episodes)
-        except BaseException:
-            filming.stop()
-            raise
-        finally:
-            slots.close()
+        with closing(_slots(policy, resolved, min(workers, n_slots))) as slots:
+            run = EpisodeRun(executor, slots, progress, filming)
+            try:
+                results = run.finish(range(seed, seed + episodes), n_slots, filmed=video_episodes)
+            except BaseException:
+                filming.stop()
+                raise
     seconds = time.perf_counter() - started
-    metrics = summarize(results) | {
+    metrics = summarize(results, resolved.score) | {
         "policy_ms": latency([call.seconds for call in executor.calls], group_size),
-        "environment": version,
-        "environment_options": options,
+        "environment": resolved.version,
+        "environment_options": resolved.options,
+        "environment_settings": resolved.settings,
         "checkpoint": _text(getattr(policy, "checkpoint", None)),
         "solver": _plain(getattr(policy, "solver", None)),
         "seed": seed,
         "n_action_steps": executor.n_action_steps,
         "seconds": seconds,
     }
-    evaluation = Evaluation(metrics, results)
+    evaluation = Evaluation(metrics, results, fps=look.fps or DEFAULT_FPS)
     if video_episodes:
         evaluation.video = filming.finish
-        _illustrate(evaluation, run, make, picture)
+        _illustrate(evaluation, run, resolved.make, picture)
     return evaluation
 
 
@@ -130,33 +137,12 @@ def _threads(policy: Any, wanted: int | None) -> int:
     return wanted or torch.get_num_threads()
 
 
-def _environment(
-    environment: str | Callable[..., Environment], names: tuple[str, ...], options: dict[str, Any]
-) -> tuple[EnvironmentFactory, dict[str, str]]:
-    """What makes the environment, and its id and version."""
-    if isinstance(environment, str):
-        version = environment_version(environment)
-        return partial(make_env, environment, observation=names, **options), version
-    name = getattr(environment, "__qualname__", repr(environment))
-    version = {"id": name, "version": str(getattr(environment, "version", "unknown"))}
-    return partial(environment, observation=names, **options), version
-
-
-def _slots(policy: Any, make: EnvironmentFactory, workers: int) -> Slots:
+def _slots(policy: Any, resolved: ResolvedEnvironment, workers: int) -> Slots:
     n_obs_steps = policy.window.n_obs_steps
     if not workers:
-        return LocalSlots(make, n_obs_steps)
+        return LocalSlots(resolved.make, n_obs_steps, resolved.interface)
     _warn_of_spinning(policy)
-    return WorkerSlots(make, n_obs_steps, workers)
-
-
-def _fps(make: EnvironmentFactory) -> float:
-    """How many steps of the environment are a second of the video."""
-    environment = make()
-    try:
-        return float(environment.metadata.get("render_fps") or DEFAULT_FPS)
-    finally:
-        environment.close()
+    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface)
 
 
 def _illustrate(
@@ -169,7 +155,6 @@ def _illustrate(
     environment = make()
     try:
         evaluation.recordings = run.recordings
-        evaluation.fps = float(environment.metadata.get("render_fps") or DEFAULT_FPS)
         projection, executor = action_projection(environment), run.executor
         moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
         if picture:
@@ -184,7 +169,9 @@ def _illustrate(
 
 
 def _plain(value: Any) -> Any:
-    """A solver's configuration as JSON has it."""
+    """A solver's name and options as JSON has them."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value if isinstance(value, dict) else _text(value)

@@ -8,34 +8,73 @@ from typing import Any
 
 import numpy as np
 
+from dipole.data.core.errors import ConfigError
 from dipole.envs.media.video import Recording, appearing_whole, video_grid, write_png, write_video
 from dipole.envs.metrics import mean_interval, wilson_interval
 
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One episode. success: whether any step reported it; rewards are the environment's own."""
+    """One episode.
+
+    success: whether any step reported it; None where the environment knows none.
+    max_reward, final_reward: of its steps, the environment's own. steps: how many.
+    episode_return: the sum of its rewards.
+    """
 
     seed: int
-    success: bool
+    success: bool | None
     max_reward: float
     final_reward: float
     steps: int
+    episode_return: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, as `per_episode` has it; the return is called "return"."""
+        plain = asdict(self)
+        plain["return"] = plain.pop("episode_return")
+        return plain
 
 
-def summarize(episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """The scores of `metrics.json`, intervals at 95 % (see metrics.py for the methods)."""
-    successes = sum(episode.success for episode in episodes)
+def summarize(episodes: Sequence[EpisodeResult], score: str | None = None) -> dict[str, Any]:
+    """The scores of `metrics.json`, intervals at 95 % (see metrics.py for the methods).
+
+    score: the metric that decides; None: success_rate where success is known, or return_mean.
+    Raises ConfigError for success_rate where it is not known.
+    """
     rewards = [episode.max_reward for episode in episodes]
-    return {
+    returns = [episode.episode_return for episode in episodes]
+    metrics = {
         "episodes": len(episodes),
-        "success_rate": successes / len(episodes),
-        "success_ci95": list(wilson_interval(successes, len(episodes))),
+        **_successes(episodes),
         "max_reward_mean": float(np.mean(rewards)),
         "max_reward_ci95": list(mean_interval(rewards)),
         "final_reward_mean": float(np.mean([episode.final_reward for episode in episodes])),
-        "per_episode": [asdict(episode) for episode in episodes],
+        "return_mean": float(np.mean(returns)),
+        "return_ci95": list(mean_interval(returns)),
     }
+    known = metrics["success_rate"] is not None
+    name = score or ("success_rate" if known else "return_mean")
+    if metrics[name] is None:
+        raise ConfigError(
+            f"environment.score is {name}, and no episode's info said whether it succeeded: say "
+            "where it stands by environment.success, or set environment.score=return_mean"
+        )
+    return {
+        **metrics,
+        "score": metrics[name],
+        "score_name": name,
+        "per_episode": [episode.to_dict() for episode in episodes],
+    }
+
+
+def _successes(episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
+    """Where any episode knows success, one that said nothing has failed."""
+    if all(episode.success is None for episode in episodes):
+        return {"success_rate": None, "success_ci95": None}
+    count = sum(bool(episode.success) for episode in episodes)
+    interval = wilson_interval(count, len(episodes))
+    return {"success_rate": count / len(episodes), "success_ci95": list(interval)}
 
 
 def latency(seconds: Sequence[float], rows: int) -> dict[str, float]:

@@ -1,36 +1,47 @@
 """Control rate of a simulator, and whether a policy was trained at it."""
 
+import math
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.rollout import Environment, EnvironmentFactory
+from dipole.envs.rollout import EnvironmentFactory
+from dipole.envs.wrapped import offered
 
 TOLERANCE = 0.001  # share by which rates may differ
 
 
-def frame_rate(make: EnvironmentFactory) -> float | None:
-    """Steps per second of the simulator that `make` returns, or None if it declares none.
+def steps_per_second(environment: Any) -> float | None:
+    """Steps per second of a simulator, or None if it declares none.
 
-    It is `metadata["render_fps"]`: each step is one frame.
+    By `dt`, the seconds of a step (as MuJoCo's environments have it), or else by
+    `metadata["render_fps"]`: each step is one frame.
     """
-    environment: Environment = make()
+    seconds = offered(environment, "dt")
+    if isinstance(seconds, int | float) and 0 < seconds < math.inf:
+        return round(1 / float(seconds), 9)
+    frames = environment.metadata.get("render_fps")
+    return float(frames) if frames else None
+
+
+def frame_rate(make: EnvironmentFactory) -> float | None:
+    """`steps_per_second` of the simulator that `make` returns."""
+    environment = make()
     try:
-        rate = environment.metadata.get("render_fps")
+        return steps_per_second(environment)
     finally:
         environment.close()
-    return float(rate) if rate else None
 
 
-def check_rate(policy: Any, make: EnvironmentFactory) -> None:
+def check_rate(policy: Any, rate: float | None) -> None:
     """Raises ConfigError if the policy's actions and the simulator's steps have different rates.
 
-    Where either rate is unknown, nothing is compared.
+    rate: steps per second. Where either rate is unknown, nothing is compared.
     """
     trained = getattr(policy.features, "fps", None)
-    rate = frame_rate(make) if trained is not None else None
     if trained is None or rate is None or abs(rate - trained) <= TOLERANCE * rate:
         return
     raise ConfigError(
         f"the policy was trained at {trained:g} actions a second, and the simulator makes "
-        f"{rate:g} steps a second: train with task.policy_hz={rate:g}, or on data of that rate"
+        f"{rate:g} steps a second: train with task.policy_hz={rate:g}, or on data of that rate; "
+        "where the simulator is wrong about itself, set environment.fps"
     )

@@ -1,55 +1,104 @@
 """Environments by name. A simulator is imported when its environment is made, not before."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import gymnasium
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import Registry
+from dipole.data.core.registry import Registry, check_options
+from dipole.envs.contract import EnvSpec
+from dipole.envs.gymnasium_ids import gymnasium_version, make_gymnasium
 
 Builder = Callable[..., "gymnasium.Env[Any, Any]"]
 
 
 @dataclass(frozen=True)
 class Environment:
-    """build: takes `observation` and options; distribution: the package that holds the simulator;
-    extra: what to install for it, as in `pip install 'dipole[extra]'`."""
+    """A family of simulators.
+
+    build: Makes one. Its parameters are the options of the environment; one that has a parameter
+        `observation` is told which entries are looked at, and may leave out the others.
+    distribution: The package that holds the simulator.
+    extra: What to install for it, as in `pip install 'dipole[extra]'`; "" for none.
+    observation: {stored key: entry of its observations}, where they have different names.
+    score: The metric that decides; None: success_rate, or return_mean where it knows no success.
+    """
 
     build: Builder
     distribution: str
-    extra: str
+    extra: str = ""
+    observation: Mapping[str, str] = field(default_factory=dict)
+    score: str | None = None
 
 
 ENVIRONMENTS: Registry[Environment] = Registry("environment")
 
 
 def make_env(
-    name: str, observation: Sequence[str] | None = None, **options: Any
+    environment: str | EnvSpec,
+    observation: Sequence[str] | None = None,
+    *,
+    render: bool = False,
+    **options: Any,
 ) -> "gymnasium.Env[Any, Any]":
-    """An environment whose observation is a dictionary of the entries named in `observation`.
+    """An environment by its name, or by a task's whole specification.
 
-    observation: None for the environment's own choice; options: its builder's, e.g. render_size.
+    observation: entries of its observation that are looked at; None for the environment's own
+        choice. render: whether pictures of it will be asked for. options: its builder's, over those
+        of the specification, e.g. render_size.
     Raises ConfigError for an unknown name or option, or where the simulator is not installed.
     """
-    environment = ENVIRONMENTS[name]
-    if observation is not None:
-        options["observation"] = tuple(observation)
+    spec = EnvSpec.read(environment)
+    given = {**spec.options, **options}
+    name = spec.gymnasium_id
+    if name is not None:
+        return make_gymnasium(name, max_steps=spec.max_steps, render=render, options=given)
+    family = ENVIRONMENTS[spec.id]
+    check_options("environment", spec.id, family.build, given)
+    parameters = inspect.signature(family.build).parameters
+    if observation is not None and "observation" in parameters:
+        given["observation"] = tuple(observation)
+    if spec.max_steps is not None and "max_steps" in parameters:
+        given.setdefault("max_steps", spec.max_steps)
     try:
-        return environment.build(**options)
+        return family.build(**given)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dipole"):
             raise
+        what = f"pip install 'dipole[{family.extra}]'" if family.extra else "install it"
         raise ConfigError(
-            f"environment {name!r} needs {error.name}, which is not installed: "
-            f"pip install 'dipole[{environment.extra}]'"
+            f"environment {spec.id!r} needs {error.name}, which is not installed: {what}"
         ) from error
+
+
+def stored_names(spec: EnvSpec) -> dict[str, str]:
+    """{stored key: entry of the observation}, where they differ: the family's, then the task's."""
+    own = {} if spec.gymnasium_id is not None else ENVIRONMENTS[spec.id].observation
+    return {**own, **spec.observation}
+
+
+def score_name(spec: EnvSpec) -> str | None:
+    """The metric that decides, if the task or the family says it."""
+    if spec.score is not None or spec.gymnasium_id is not None:
+        return spec.score
+    return ENVIRONMENTS[spec.id].score
+
+
+def check_environment(spec: EnvSpec) -> None:
+    """Raises ConfigError for an unknown family, before anything takes long."""
+    if spec.gymnasium_id is None:
+        ENVIRONMENTS[spec.id]
 
 
 def environment_version(name: str) -> dict[str, str]:
     """What to write beside results: {"id": "pusht", "version": "gym-pusht 0.1.8"}."""
+    registered = EnvSpec(name).gymnasium_id
+    if registered is not None:
+        return {"id": name, "version": gymnasium_version(registered)}
     distribution = ENVIRONMENTS[name].distribution
     try:
         return {"id": name, "version": f"{distribution} {version(distribution)}"}
@@ -57,21 +106,23 @@ def environment_version(name: str) -> dict[str, str]:
         return {"id": name, "version": f"{distribution} (not installed)"}
 
 
-def _pusht(**options: Any) -> "gymnasium.Env[Any, Any]":
-    import inspect
-
-    from dipole.data.core.registry import nearest
+def _pusht(
+    observation: Sequence[str] = ("keypoint", "agent_pos", "state"),
+    render_size: int = 256,
+    max_steps: int = 300,
+) -> "gymnasium.Env[Any, Any]":
     from dipole.envs.pusht.environment import PushT
 
-    known = list(inspect.signature(PushT).parameters)
-    for option in options:
-        if option not in known:
-            hint = nearest(option, known)
-            raise ConfigError(
-                f"environment 'pusht' has no option {option!r}{hint or '.'} "
-                f"Known: {', '.join(known)}"
-            )
-    return PushT(**options)
+    return PushT(observation, render_size, max_steps)
 
 
-ENVIRONMENTS.add("pusht")(Environment(_pusht, distribution="gym-pusht", extra="pusht"))
+ENVIRONMENTS.add("pusht")(
+    Environment(
+        _pusht,
+        distribution="gym-pusht",
+        extra="pusht",
+        # Transforms begin from the simulator's own numbers, before they are rounded to float32.
+        observation={"state": "exact_state", "img": "image"},
+        score="max_reward_mean",
+    )
+)

@@ -5,7 +5,8 @@ message, steps until they or the episode end, and answers in one message with th
 count: the last To of them, and none once the episode is over, since nobody will look at them.
 
 An environment whose observations are costly (images) can offer two methods beside `step`, and is
-then not asked to look at what nobody wants to see:
+then not asked to look at what nobody wants to see (they are found beneath gymnasium's TimeLimit and
+OrderEnforcing too):
 
     advance(action) -> (reward, terminated, truncated, info)     step without looking
     observe() -> observation                                     look at the present state
@@ -14,15 +15,19 @@ then not asked to look at what nobody wants to see:
 import math
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.envs.interface import Interface
 from dipole.envs.media.video import PackedFrame, film_frame, pack_frame
+from dipole.envs.wrapped import advancing
+
+MOST_STEPS = 20_000  # of an episode that nothing ends
 
 Environment = gymnasium.Env[Any, Any]
 EnvironmentFactory = Callable[[], Environment]
@@ -30,15 +35,6 @@ EnvironmentFactory = Callable[[], Environment]
 
 class RolloutError(DipoleError):
     """An episode could not be simulated; the message names it."""
-
-
-@runtime_checkable
-class AdvancesWithoutLooking(Protocol):
-    """An environment that can step without computing an observation."""
-
-    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]: ...
-
-    def observe(self) -> dict[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -64,35 +60,46 @@ class Turn:
     """What came of one command.
 
     observations: the newest ones, oldest first, {name: [*shape]}. rewards: one per step made.
-    success: whether any of these steps reported it. frames: the scene after each step, if recorded,
-    as small as the video shows it; scene: after the last one, in full size, if asked for.
+    success: whether any of these steps reported it; None where none said. frames: the scene after
+    each step, if recorded, as small as the video shows it; scene: after the last one, in full size,
+    if asked for.
     """
 
     slot: int
     observations: list[dict[str, np.ndarray]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     done: bool = False
-    success: bool = False
+    success: bool | None = None
     frames: list[PackedFrame] = field(default_factory=list)
     scene: PackedFrame | None = None
+
+
+def either(one: bool | None, other: bool | None) -> bool | None:
+    """Whether one of two says so; None where both are unknown."""
+    known = [each for each in (one, other) if each is not None]
+    return any(known) if known else None
 
 
 class Simulator:
     """One environment and the episode that it is in."""
 
-    def __init__(self, environment: Environment, n_obs_steps: int) -> None:
+    def __init__(
+        self, environment: Environment, n_obs_steps: int, interface: Interface | None = None
+    ) -> None:
         self.environment = environment
         self.n_obs_steps = n_obs_steps
-        self._advancing: AdvancesWithoutLooking | None = None
-        if isinstance(environment, AdvancesWithoutLooking):
-            self._advancing = environment
+        self.interface = interface or Interface()
+        self._space = getattr(environment, "action_space", None)
+        self._advancing, wrapped_limit = advancing(environment)
+        limits = [self.interface.max_steps, wrapped_limit if self._advancing else None]
+        self._limit = min([limit for limit in limits if limit is not None], default=None)
+        self._steps, self._success_told = 0, False
 
     def perform(self, command: Command) -> Turn:
         """Start the command's episode, or step until its actions or the episode end."""
         turn = Turn(command.slot)
         if command.actions is None:
-            observation, _ = self.environment.reset(seed=command.seed)
-            turn.observations.append(_copied(observation))
+            turn.observations.append(self.start(command.seed))
             self._film(turn, command, last=True)
             return turn
         unseen, last = len(command.actions) - self.n_obs_steps, len(command.actions) - 1
@@ -104,25 +111,48 @@ class Simulator:
                 break
         return turn
 
+    def start(self, seed: int) -> dict[str, np.ndarray]:
+        """Begin an episode: what is seen first."""
+        self._steps, self._success_told = 0, False
+        options = {"options": dict(self.interface.reset)} if self.interface.reset else {}
+        observation, _ = self.environment.reset(seed=seed, **options)
+        return self.interface.observe(observation)
+
     def _step(self, turn: Turn, action: np.ndarray, look: bool) -> None:
+        action = self.interface.action(action, self._space)
         if self._advancing:
             reward, terminated, truncated, info = self._advancing.advance(action)
-            turn.done = bool(terminated or truncated)
-            if look and not turn.done:
-                turn.observations.append(_copied(self._advancing.observe()))
         else:
-            observation, raw_reward, terminated, truncated, info = self.environment.step(action)
-            reward, turn.done = float(raw_reward), bool(terminated or truncated)
-            if look:
-                turn.observations.append(_copied(observation))
-        if "is_success" not in info:
-            raise ValueError(
-                "the environment's info has no 'is_success', so success cannot be told"
-            )
+            observation, raw, terminated, truncated, info = self.environment.step(action)
+            reward = float(raw)
+        self._steps += 1
+        over = self._limit is not None and self._steps >= self._limit
+        turn.done = bool(terminated or truncated or over)
+        if look and not turn.done:
+            seen = self._advancing.observe() if self._advancing else observation
+            turn.observations.append(self.interface.observe(seen))
         if not math.isfinite(reward):
             raise ValueError(f"the environment's reward is {reward}")
         turn.rewards.append(float(reward))
-        turn.success |= bool(info["is_success"])
+        self._judge(turn, info)
+
+    def _judge(self, turn: Turn, info: Mapping[str, Any]) -> None:
+        """Note success; raises ConfigError for an episode that lacks what the task names."""
+        success = self.interface.succeeded(info)
+        turn.success = either(turn.success, success)
+        self._success_told |= success is not None
+        wanted = self.interface.success
+        if turn.done and wanted is not None and not self._success_told:
+            raise ConfigError(
+                f"environment.success is {wanted!r}, and no step's info has it; the last has "
+                f"{', '.join(map(str, info)) or 'nothing'}. Set it to null where there is no "
+                "success: then the return decides"
+            )
+        if not turn.done and self._steps >= MOST_STEPS:
+            raise ConfigError(
+                f"the episode has gone on for {MOST_STEPS} steps: the environment has no time "
+                "limit, so set environment.max_steps"
+            )
 
     def _film(self, turn: Turn, command: Command, last: bool) -> None:
         if not command.record:
@@ -133,29 +163,26 @@ class Simulator:
             turn.scene = pack_frame(frame)
 
 
-def _copied(observation: Any) -> dict[str, np.ndarray]:
-    """Environments may reuse their buffers, and a turn outlives the next step."""
-    if not isinstance(observation, dict):
-        raise ValueError(
-            f"the observation is a {type(observation).__name__}, not a dict of named arrays: "
-            "wrap the environment so that every observation has a name"
-        )
-    return {name: np.array(value) for name, value in observation.items()}
-
-
 class SimulatorPool:
     """Simulators by slot number, made when first used."""
 
-    def __init__(self, make_environment: EnvironmentFactory, n_obs_steps: int) -> None:
+    def __init__(
+        self,
+        make_environment: EnvironmentFactory,
+        n_obs_steps: int,
+        interface: Interface | None = None,
+    ) -> None:
         self._make_environment = make_environment
         self._n_obs_steps = n_obs_steps
+        self._interface = interface
         self._simulators: dict[int, Simulator] = {}
 
     def perform(self, command: Command) -> Turn:
         """Raises RolloutError, naming the episode, whatever the simulator raises."""
         try:
             if command.slot not in self._simulators:
-                simulator = Simulator(self._make_environment(), self._n_obs_steps)
+                made = self._make_environment()
+                simulator = Simulator(made, self._n_obs_steps, self._interface)
                 self._simulators[command.slot] = simulator
             return self._simulators[command.slot].perform(command)
         except DipoleError as error:
@@ -165,6 +192,10 @@ class SimulatorPool:
                 f"{command}: the simulator raised {type(error).__name__}: {error}\n"
                 f"{traceback.format_exc()}"
             ) from error
+
+    def environment(self, slot: int) -> Environment:
+        """The environment of a slot that has performed a command."""
+        return self._simulators[slot].environment
 
     def close(self) -> None:
         for simulator in self._simulators.values():
@@ -192,8 +223,13 @@ class Slots(Protocol):
 class LocalSlots:
     """Slots in this process, simulated one after another when their turns are collected."""
 
-    def __init__(self, make_environment: EnvironmentFactory, n_obs_steps: int) -> None:
-        self._pool = SimulatorPool(make_environment, n_obs_steps)
+    def __init__(
+        self,
+        make_environment: EnvironmentFactory,
+        n_obs_steps: int,
+        interface: Interface | None = None,
+    ) -> None:
+        self._pool = SimulatorPool(make_environment, n_obs_steps, interface)
         self._commands: deque[Command] = deque()
 
     @property

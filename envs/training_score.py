@@ -6,9 +6,21 @@ from typing import Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
+from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluate import evaluate
+from dipole.envs.registry import check_environment
 
-LOGGED = ("max_reward_mean", "max_reward_ci95", "success_rate", "success_ci95", "episodes")
+LOGGED = (
+    "score",
+    "score_name",
+    "max_reward_mean",
+    "max_reward_ci95",
+    "return_mean",
+    "return_ci95",
+    "success_rate",
+    "success_ci95",
+    "episodes",
+)
 
 
 @dataclass(frozen=True)
@@ -28,25 +40,22 @@ class ScoreSettings:
 
 
 def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, Any]]:
-    """Policy → its scores, as a run's task and its group `evaluate` say.
+    """Policy → its scores, as a run's task and its group `evaluate` say; what is unknown is left
+    out.
 
     Raises ConfigError for a task without a simulator.
     """
     settings = from_mapping(ScoreSettings, config["evaluate"], "evaluate")
-    environment = config["task"].get("environment")
-    if environment is None:
+    if config["task"].get("environment") is None:
         raise ConfigError(
             f"task {config['task']['name']!r} has no environment to evaluate in: "
             "set train.evaluate_every=0"
         )
+    spec = EnvSpec.read(config["task"]["environment"])
+    check_environment(spec)
 
     def score(policy: Any) -> Mapping[str, Any]:
-        evaluation = evaluate(
-            policy,
-            environment["name"],
-            environment_options=environment.get("options"),
-            **asdict(settings),
-        )
-        return {name: evaluation.metrics[name] for name in LOGGED}
+        metrics = evaluate(policy, spec, **asdict(settings)).metrics
+        return {name: metrics[name] for name in LOGGED if metrics[name] is not None}
 
     return score

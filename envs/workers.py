@@ -20,6 +20,7 @@ from multiprocessing.reduction import ForkingPickler
 
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
+from dipole.envs.interface import Interface
 from dipole.envs.rollout import Command, EnvironmentFactory, RolloutError, SimulatorPool, Turn
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.
@@ -40,13 +41,17 @@ class WorkerSlots:
     """Slots spread over worker processes. A worker that raises or dies is a RolloutError."""
 
     def __init__(
-        self, make_environment: EnvironmentFactory, n_obs_steps: int, workers: int
+        self,
+        make_environment: EnvironmentFactory,
+        n_obs_steps: int,
+        workers: int,
+        interface: Interface | None = None,
     ) -> None:
         self._workers: list[_Worker] = []
         try:
             with _starting_workers():
                 for _ in range(workers):
-                    self._workers.append(_Worker(make_environment, n_obs_steps))
+                    self._workers.append(_Worker(make_environment, n_obs_steps, interface))
         except BaseException:
             self.close()
             raise
@@ -76,13 +81,15 @@ class _Worker:
     """The main process's end of one worker. sent: {slot: command, size of its message} of those not
     answered yet; waiting: those not sent yet."""
 
-    def __init__(self, make_environment: EnvironmentFactory, n_obs_steps: int) -> None:
+    def __init__(
+        self, make_environment: EnvironmentFactory, n_obs_steps: int, interface: Interface | None
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         self.sent: dict[int, tuple[Command, int]] = {}
         self.waiting: deque[Command] = deque()
         self._process: SpawnProcess = context.Process(
-            target=_work, args=(far_end, make_environment, n_obs_steps), daemon=True
+            target=_work, args=(far_end, make_environment, n_obs_steps, interface), daemon=True
         )
         self._process.start()
         far_end.close()  # so that the worker's death is the end of the pipe
@@ -158,10 +165,15 @@ def _starting_workers() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _work(connection: Connection, make_environment: EnvironmentFactory, n_obs_steps: int) -> None:
+def _work(
+    connection: Connection,
+    make_environment: EnvironmentFactory,
+    n_obs_steps: int,
+    interface: Interface | None,
+) -> None:
     """A worker's life: answer each command with a turn, or with the error that stopped it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pool = SimulatorPool(make_environment, n_obs_steps)
+    pool = SimulatorPool(make_environment, n_obs_steps, interface)
     try:
         while True:
             connection.send(pool.perform(connection.recv()))

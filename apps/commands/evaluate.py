@@ -7,6 +7,12 @@ from typing import Any
 from dipole.apps.compose import Outcome, run
 
 Config = dict[str, Any]
+NAMES = {
+    "success_rate": "success rate",
+    "return_mean": "mean return",
+    "max_reward_mean": "mean max reward",
+    "final_reward_mean": "mean final reward",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -25,7 +31,14 @@ def evaluate(config: Config) -> Outcome:
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
     print(_times(evaluated - started, evaluation.metrics["seconds"], saving))
-    return Outcome(0, evaluation.metrics["success_rate"], "success rate")
+    return Outcome(0, *compared_by(evaluation.metrics))
+
+
+def compared_by(metrics: Config) -> tuple[float, str]:
+    """What the jobs of a sweep are compared by, and its name: success, or else what decides."""
+    known = metrics["success_rate"] is not None
+    name = "success_rate" if known else metrics["score_name"]
+    return metrics[name], NAMES[name]
 
 
 def _times(evaluating: float, episodes: float, saving: float) -> str:
@@ -37,11 +50,16 @@ def _times(evaluating: float, episodes: float, saving: float) -> str:
 
 
 def describe(metrics: Config) -> str:
-    """The scores in two lines."""
-    reward, success = metrics["max_reward_ci95"], metrics["success_ci95"]
-    return (
+    """The scores, a line each; what the environment does not know is left out."""
+    reward, returned = metrics["max_reward_ci95"], metrics["return_ci95"]
+    lines = [
         f"mean max reward {metrics['max_reward_mean']:.3f} "
-        f"(95 % interval {reward[0]:.3f} to {reward[1]:.3f}) over {metrics['episodes']} episodes\n"
-        f"success rate {metrics['success_rate']:.1%} "
-        f"({success[0]:.1%} to {success[1]:.1%})"
-    )
+        f"(95 % interval {reward[0]:.3f} to {reward[1]:.3f}) over {metrics['episodes']} episodes"
+    ]
+    if metrics["score_name"] == "return_mean":
+        low, high = returned
+        lines.insert(0, f"mean return {metrics['return_mean']:.4g} ({low:.4g} to {high:.4g})")
+    if metrics["success_rate"] is not None:
+        low, high = metrics["success_ci95"]
+        lines.append(f"success rate {metrics['success_rate']:.1%} ({low:.1%} to {high:.1%})")
+    return "\n".join(lines)

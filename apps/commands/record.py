@@ -65,18 +65,19 @@ def main(argv: list[str]) -> int:
 def record(config: Config) -> int:
     """Record, print how much. Returns 0."""
     from dipole.data.recording.episode_writer import EpisodeWriter
+    from dipole.envs.contract import EnvSpec
     from dipole.envs.registry import environment_version
 
     task = config["task"]
     said = {key: value for key, value in config.items() if key not in ("task", "overrides")}
     settings = from_mapping(RecordConfig, said, "")
-    environment = task.get("environment")
-    if environment is None:
+    if task.get("environment") is None:
         raise ConfigError(f"task {task['name']!r} has no simulator to record in")
-    name, options = environment["name"], dict(environment.get("options") or {})
+    spec = EnvSpec.read(task["environment"])
+    name, options = spec.id, dict(spec.options)
     make = _by_mouse if settings.mouse else _by_expert
     made = make(settings, name, options)
-    fps = settings.fps or frame_rate(name, options)
+    fps = settings.fps or spec.fps or frame_rate(name, options)
     output = Path(settings.output).expanduser()
     kept = frames = 0
     # A demonstration is a person's time: what was recorded before an interruption is kept.

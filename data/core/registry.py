@@ -6,8 +6,9 @@ may hold: loading a configuration or a checkpoint never imports or calls what th
 """
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Generic, TypeVar
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.plugins import load_plugins
@@ -19,6 +20,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?`, or nothing where no known name is near."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def check_options(
+    what: str,
+    name: str,
+    component: Callable[..., Any],
+    options: Iterable[str],
+    given: Collection[str] = (),
+) -> None:
+    """Raise ConfigError for an option that a component has not, with the nearest that it has.
+
+    what, name: of the component, for the message. given: parameters that are the caller's own.
+    """
+    known = [each for each in inspect.signature(component).parameters if each not in given]
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"{what} {name!r} has no option {option!r}{nearest(option, known) or '.'} "
+                f"Known: {', '.join(known)}"
+            )
 
 
 class Registry(Generic[T]):

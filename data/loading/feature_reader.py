@@ -7,6 +7,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.loading.features import TRANSFORMS, Feature
+from dipole.data.loading.frame_selection import select_frames
 from dipole.data.loading.image_values import as_uint8, image_range
 from dipole.data.loading.statistics_cache import source_code
 from dipole.data.store.store import EpisodeStore
@@ -108,31 +109,12 @@ class FeatureReader:
 
     def _select(self, frames: np.ndarray) -> np.ndarray:
         """The robot's numbers: columns and transform; pictures as uint8."""
-        if frames.ndim == 1:  # an array with one number per frame
-            frames = frames[:, None]
-        if self.feature.columns is not None:
-            frames = frames[..., list(self.feature.columns)]
-        if self.feature.kind == "image":
-            return self._as_image(frames)
-        return frames if self._transform is None else self._transform(frames)
+        is_image = self.feature.kind == "image" and self._range is not None
+        return select_frames(self.feature, frames, self._image if is_image else self._transform)
 
-    def _as_image(self, frames: np.ndarray) -> np.ndarray:
-        if self._range is not None:
-            frames = as_uint8(frames, self._range)
-        if self._transform is None:
-            return frames
-        made = self._transform(frames)
-        if made.dtype == np.uint8:
-            return np.asarray(made)
-        inside = made.dtype.kind == "f" and (made >= 0).all() and (made <= 1).all()
-        if not inside:  # NaN included
-            said = f"{made.dtype} from {made.min():g} to {made.max():g}"
-            raise DataError(
-                f"transform {self.feature.transform!r} returns {said}. A picture's "
-                "transform returns uint8, or floats from 0 to 1"
-            )
-        rounded: np.ndarray = np.rint(made * 255).astype(np.uint8)
-        return rounded
+    def _image(self, frames: np.ndarray) -> np.ndarray:
+        pictures = as_uint8(frames, self._range or 255)
+        return pictures if self._transform is None else self._transform(pictures)
 
     def _check(self, store: EpisodeStore) -> None:
         array, feature = store[self.key], self.feature

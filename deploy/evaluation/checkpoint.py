@@ -1,15 +1,13 @@
 """A checkpoint's or an export's score in its simulator, from a plain configuration."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.settings import check_settings
-from dipole.envs import Evaluation, evaluate
-from dipole.envs.rate import check_rate
-from dipole.envs.registry import ENVIRONMENTS, make_env
+from dipole.envs import EnvSpec, Evaluation, evaluate
+from dipole.envs.registry import check_environment
 from dipole.policy.checkpoint import find_checkpoint, read_config
 from dipole.policy.core.device import choose_device
 from dipole.policy.policy import Policy
@@ -38,7 +36,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     """
     check_settings(config)
     path = Path(config["checkpoint"]).expanduser()
-    name, options = _environment(path, config["environment"])
+    spec = _environment(path, config["environment"])
     policy = load_runnable(
         path,
         runtime=config["runtime"],
@@ -60,24 +58,20 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         terms = {**terms, "costs": config["costs"]}
     if config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
-        evaluation = evaluate(policy, name, environment_options=options, **passed)
+        evaluation = evaluate(policy, spec, **passed)
     else:
-        evaluation = _evaluate_delayed(policy, name, options, config)
+        evaluation = _evaluate_delayed(policy, spec, config)
     evaluation.metrics |= {"checkpoint": str(checkpoint), **terms}
     return evaluation
 
 
-def _evaluate_delayed(
-    policy: Runnable, name: str, options: Config | None, config: Config
-) -> Evaluation:
+def _evaluate_delayed(policy: Runnable, spec: EnvSpec, config: Config) -> Evaluation:
     """Episode by episode, without a video: the control loop's own."""
     from dipole.deploy.evaluation.latency import evaluate_delayed
 
-    if name != "pusht" or options:
-        raise ConfigError(f"delay={config['delay']}: only plain pusht can be delayed, not {name!r}")
-    check_rate(policy, partial(make_env, name))
     return evaluate_delayed(
         policy,
+        spec,
         delay=config["delay"],
         episodes=config["episodes"],
         seed=config["seed"],
@@ -87,20 +81,28 @@ def _evaluate_delayed(
     )
 
 
-def _environment(path: Path, given: str | None) -> tuple[str, Config | None]:
-    """The simulator's name and options. Raises ConfigError for none."""
+def _environment(path: Path, given: str | Config | None) -> EnvSpec:
+    """The checkpoint's own environment, or the one that is given. Raises ConfigError for none.
+
+    What the checkpoint says of its own holds where the same one is given by name.
+    """
     where = path if is_export(path) else find_checkpoint(path)
-    said = read_schema(path) if is_export(path) else read_config(where)
-    environment = said.get("environment") or {}
-    name = given or environment.get("name")
-    if name is None:
+    said = (read_schema(path) if is_export(path) else read_config(where)).get("environment")
+    own = None if said is None else EnvSpec.read(said)
+    spec = own if given is None else EnvSpec.read(given)
+    if spec is None:
         raise ConfigError(
             f"{where} is of a task without a simulator: give environment=NAME to evaluate it in "
             "one, or try it on the robot with `dipole deploy checkpoint=... robot=YOURS "
             "dry_run=true`"
         )
-    ENVIRONMENTS[name]  # an unknown name is refused before anything takes long
-    return name, environment.get("options")
+    if given is None and spec.module is not None:  # loading a file imports nothing it names
+        raise ConfigError(
+            f"{where} was trained for {spec.id!r}, which imports the module {spec.module!r}: if "
+            f"you trust it, say so by environment={spec.id}"
+        )
+    check_environment(spec)
+    return own if own is not None and spec == EnvSpec(own.id) else spec
 
 
 def _origin(path: Path, policy: Runnable, weights: str) -> tuple[Path, dict[str, Any]]:

@@ -20,7 +20,7 @@ class EvaluationSettings:
     solver: Mapping[str, Any] = field(default_factory=dict)
     guidance_scale: float | None = None
     costs: Sequence[Mapping[str, Any]] = ()
-    environment: str | None = None
+    environment: str | Mapping[str, Any] | None = None
     n_action_steps: int | None = None
     delay: int | None = None
     merger: str = "switch"

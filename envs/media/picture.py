@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from dipole.envs.media.video import RUNNING, PackedFrame, caption_tile, scale_to_width, tiled
+from dipole.envs.wrapped import offered
 from dipole.policy.execution.executor import ChunkPolicy, predict_group
 
 PANEL_WIDTH = 320
@@ -34,18 +35,11 @@ class Moment:
 def action_projection(environment: Any) -> Projection | None:
     """How actions of this environment lie in its rendered scene; None where they do not.
 
-    An environment says so itself with a method `action_pixels(actions, height, width)`. Without
-    one, two bounded action dimensions are taken for a position in a scene that shows exactly these
-    bounds, y down.
+    It is the method `action_pixels(actions, height, width)` of the environment, or of one that it
+    wraps.
     """
-    if hasattr(environment, "action_pixels"):
-        projection: Projection = environment.action_pixels
-        return projection
-    space = environment.action_space
-    low, high = getattr(space, "low", np.array(-np.inf)), getattr(space, "high", np.array(np.inf))
-    if low.shape != (2,) or not (np.isfinite(low).all() and np.isfinite(high).all()):
-        return None
-    return lambda actions, height, width: (actions - low) / (high - low) * [width, height]
+    projection: Projection | None = offered(environment, "action_pixels")
+    return projection
 
 
 def chunk_picture(

@@ -23,7 +23,7 @@ from dipole.envs.pusht.physics import PushWorld, place
 SUCCESS_COVERAGE = 0.95
 MAX_STEPS = 300
 IMAGE_SIZE = 96
-OBSERVATIONS = ("keypoint", "agent_pos", "state", "image")
+OBSERVATIONS = ("keypoint", "agent_pos", "state", "exact_state", "image")
 
 Observation = dict[str, NDArray[Any]]
 
@@ -32,9 +32,10 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
     """gym-pusht's physics and start states, with the observations that are asked for.
 
     observation: any of "keypoint" [9, 2], "agent_pos" [2], "state" [5] (agent x, y, block x, y and
-    angle in [0, 2 pi)), all float32, in pixels and radians, and "image" [96, 96, 3] uint8, drawn
-    only where it is asked for. Action: the agent's target position [2], 0 to 512, at 10 Hz. Reward:
-    clip(coverage / 0.95, 0, 1); terminated once coverage > 0.95, truncated after 300 steps.
+    angle in [0, 2 pi)), all float32, in pixels and radians; "exact_state", the state in float64, of
+    which features are made; "image" [96, 96, 3] uint8, drawn only where it is asked for. Action:
+    the agent's target position [2], 0 to 512, at 10 Hz. Reward: clip(coverage / 0.95, 0, 1);
+    terminated once coverage > 0.95, truncated after 300 steps.
 
     `reset(options={"state": [5]})` starts from a state instead of the seed's own. `step` is
     `advance` and then `observe`: who does not look at every step saves the keypoints and pictures.
@@ -125,6 +126,14 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
             draw_cross(image, self.target)
         return image
 
+    def hold_action(self) -> Floats:
+        """The action [2] that keeps the agent where it is."""
+        return self.state[:2]
+
+    def action_pixels(self, actions: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+        """Where actions [..., 2] lie in a picture of the scene, [..., 2], to the right and down."""
+        return actions / WORLD_SIZE * [width, height]
+
     @property
     def pose(self) -> Floats:
         """Block x, y and angle, not wrapped."""
@@ -154,6 +163,8 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
             return state[:2].astype(np.float32)
         if name == "state":
             return state.astype(np.float32)
+        if name == "exact_state":
+            return state.copy()
         return self._draw(IMAGE_SIZE)
 
     def _draw(self, size: int) -> NDArray[np.uint8]:
@@ -165,9 +176,10 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
 def _space(name: str) -> spaces.Box:
     if name == "image":
         return spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    if name == "state":
-        high = np.array([WORLD_SIZE] * 4 + [2 * np.pi], dtype=np.float32)
-        return spaces.Box(np.zeros(5, np.float32), high, dtype=np.float32)
+    if name in ("state", "exact_state"):
+        dtype: Any = np.float32 if name == "state" else np.float64
+        high = np.array([WORLD_SIZE] * 4 + [2 * np.pi], dtype=dtype)
+        return spaces.Box(np.zeros(5, dtype), high, dtype=dtype)
     shape = KEYPOINTS.shape if name == "keypoint" else (2,)
     # A keypoint lies past the wall where the block leans over it, by up to its own length.
     slack = 150.0 if name == "keypoint" else 0.0

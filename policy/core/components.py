@@ -1,11 +1,10 @@
 """The tables of components and the one way to build from them."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import Registry, nearest
+from dipole.data.core.registry import Registry, check_options
 
 T = TypeVar("T")
 
@@ -35,11 +34,5 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     """
     options = {key: value for key, value in config.items() if key != "name"}
     component = named(table, config)
-    known = [name for name in inspect.signature(component).parameters if name not in given]
-    for option in options:
-        if option not in known:
-            raise ConfigError(
-                f"{table.what} {config['name']!r} has no option {option!r}"
-                f"{nearest(option, known)} Known: {', '.join(known)}"
-            )
+    check_options(table.what, config["name"], component, options, given)
     return component(**given, **options)

@@ -32,7 +32,7 @@ from dipole.policy.training.validation import Validation
 __all__ = ["Evaluate", "Loader", "Trainer", "TrainingDivergedError"]
 
 Evaluate = Callable[[Policy], Mapping[str, Any]]
-SCORE = "max_reward_mean"
+SCORE = "score"  # what an evaluation says decides
 
 
 class Loader(Protocol):
@@ -48,7 +48,7 @@ class Trainer:
     """A run in its folder.
 
     origin: JSON for each checkpoint's config.json: dataset, environment, command. validation:
-    held-out windows. evaluate: scores the averaged policy in a simulator; "max_reward_mean" of what
+    held-out windows. evaluate: scores the averaged policy in a simulator; "score" of what
     it returns decides which checkpoint is the best.
     """
 
@@ -227,7 +227,7 @@ class Trainer:
         numbers = {f"evaluation/{k}": v for k, v in metrics.items()}
         self.log.write(state.step, numbers)
         score = float(metrics[SCORE])
-        self.progress.say(f"step {state.step} · mean max reward {score:.3f}")
+        self.progress.say(f"step {state.step} · {metrics.get('score_name', SCORE)} {score:.3f}")
         if score > best_score(self.run):
             checkpoint = self.run / "checkpoints" / f"{state.step:08d}"
             mark_best(self.run, checkpoint, score, metrics)

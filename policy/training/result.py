@@ -10,7 +10,8 @@ from dipole.policy.training.logs import read_log
 # What a run is judged by, the first that it has: key of the log, whether more is better, name.
 SCORES: tuple[tuple[str, Callable[..., float], str], ...] = (
     ("evaluation/success_rate", max, "best success rate"),
-    ("evaluation/max_reward_mean", max, "best mean max reward"),
+    ("evaluation/score", max, "best score"),
+    ("evaluation/max_reward_mean", max, "best mean max reward"),  # of logs without a score
     ("validation/loss_ema", min, "best validation loss"),
     ("train/loss", min, "lowest training loss"),
 )

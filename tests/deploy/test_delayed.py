@@ -6,7 +6,7 @@ import torch
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.latency import evaluate_delayed
-from dipole.envs import evaluate
+from dipole.envs import EnvSpec, evaluate
 
 
 class Wanderer:
@@ -64,3 +64,40 @@ def test_cross_fading_has_smaller_seams_than_switching():
 def test_a_delay_that_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="delay is -1"):
         evaluate_delayed(Wanderer(), delay=-1)
+
+
+def test_push_t_as_any_environment_gives_what_push_t_gives():
+    other = EnvSpec("pusht", {"render_size": 64})  # not the plain one, whose physics goes on alone
+    for delay in (0, 3, 9):
+        plain = evaluate_delayed(Wanderer(), delay=delay, episodes=2, seed=5)
+        general = evaluate_delayed(Wanderer(), other, delay=delay, episodes=2, seed=5)
+        assert general.episodes == plain.episodes
+        assert general.metrics["starved_steps"] == plain.metrics["starved_steps"]
+
+
+class Swinger:
+    """Applies torques by its own noise and by what it sees, some of them out of bounds."""
+
+    window = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
+    features = Features({"state": Feature((3,))}, Feature((1,), kind="action"), fps=20.0)
+    device = torch.device("cpu")
+
+    def predict(self, observation, generator=None):
+        noise = torch.stack([torch.randn(16, 1, generator=g) for g in generator])
+        return noise + 2 * observation["state"][:, -1:, 2:]
+
+
+def test_any_environment_can_be_delayed():
+    plain = evaluate(Swinger(), "gym:Pendulum-v1", episodes=3, seed=5)
+    without = evaluate_delayed(Swinger(), "gym:Pendulum-v1", delay=0, episodes=3, seed=5)
+    assert without.episodes == plain.episodes
+    assert {episode.steps for episode in plain.episodes} == {200}
+    late = [evaluate_delayed(Swinger(), "gym:Pendulum-v1", delay=9, episodes=2) for _ in range(2)]
+    assert late[0].episodes == late[1].episodes
+    assert late[0].metrics["starved_steps"] > 20
+    assert late[0].metrics["score_name"] == "return_mean"
+
+
+def test_only_push_t_takes_commands_at_another_rate():
+    with pytest.raises(ConfigError, match="'gym:Pendulum-v1' takes one command a step, 20 a"):
+        evaluate_delayed(Swinger(), "gym:Pendulum-v1", delay=1, control_hz=100.0)

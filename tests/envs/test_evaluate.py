@@ -85,7 +85,7 @@ def counted(simulator, made):
 def test_nobody_simulates_or_infers_for_a_finished_episode(reference):
     made, policy = [], FakePolicy()
     evaluate(policy, counted(TinySimulator, made), episodes=12, seed=3, n_envs=4)
-    assert len(made) == 4
+    assert len([env for env in made if env.steps_made]) == 4  # and one that is looked at before
     assert sum(env.steps_made for env in made) == sum(episode.steps for episode in reference)
     chunks = [-(-episode.steps // 4) for episode in reference]
     alone = FakePolicy()
@@ -151,9 +151,23 @@ def test_a_worker_that_dies_is_an_error_that_names_the_episode():
         )
 
 
-def test_an_environment_that_does_not_tell_success_is_refused():
-    with pytest.raises(RolloutError, match="no 'is_success'"):
-        evaluate(FakePolicy(), partial(TinySimulator, forgets_success=True), episodes=1)
+def test_without_success_the_return_decides(reference):
+    silent = evaluate(
+        FakePolicy(), partial(TinySimulator, forgets_success=True), episodes=12, seed=3, n_envs=1
+    )
+    metrics = silent.metrics
+    assert (metrics["success_rate"], metrics["success_ci95"]) == (None, None)
+    assert (metrics["score_name"], metrics["score"]) == ("return_mean", metrics["return_mean"])
+    assert [episode.success for episode in silent.episodes] == [None] * 12
+    returns = [episode.episode_return for episode in reference]
+    assert metrics["return_mean"] == np.mean(returns)
+    assert metrics["return_ci95"][0] < np.mean(returns) < metrics["return_ci95"][1]
+
+
+def test_the_return_is_the_sum_of_an_episode_s_rewards():
+    result = evaluate(FakePolicy(), partial(TinySimulator, reward=0.25), episodes=1, seed=5)
+    assert (result.episodes[0].steps, result.episodes[0].episode_return) == (9, 2.25)
+    assert result.metrics["per_episode"][0]["return"] == 2.25
 
 
 def test_a_reward_that_is_not_finite_is_refused():
@@ -201,7 +215,9 @@ def test_metrics_name_their_terms(tmp_path, reference):
         "max_reward": reference[0].max_reward,
         "final_reward": reference[0].final_reward,
         "steps": reference[0].steps,
+        "return": reference[0].episode_return,
     }
+    assert (metrics["score_name"], metrics["score"]) == ("success_rate", metrics["success_rate"])
     assert 0 < metrics["policy_ms"]["p50"] <= metrics["policy_ms"]["p99"]
     assert metrics["policy_ms"]["rows"] == 16
     assert metrics["environment"] == {"id": "TinySimulator", "version": "tiny 1"}

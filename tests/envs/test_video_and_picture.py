@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import av
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from PIL import Image
 
 from dipole.envs.evaluate import evaluate
@@ -131,15 +133,6 @@ def test_nothing_is_rendered_unless_someone_looks():
     assert (result.recordings, result.picture) == ([], None)
 
 
-def test_bounded_planar_actions_are_places_in_the_scene():
-    projection = action_projection(TinySimulator())  # actions in [-1, 1]
-    assert projection(np.array([[-1, -1], [0, 0], [1, 0]]), 100, 200).tolist() == [
-        [0, 0],
-        [100, 50],
-        [200, 50],
-    ]
-
-
 def test_an_environment_may_say_where_its_actions_are():
     class Sideways(TinySimulator):
         def action_pixels(self, actions, height, width):
@@ -148,10 +141,16 @@ def test_an_environment_may_say_where_its_actions_are():
     assert action_projection(Sideways())(np.array([1, 2]), 9, 9).tolist() == [2, 1]
 
 
-def test_actions_without_a_place_in_the_scene_are_not_drawn():
-    environment = TinySimulator()
-    environment.action_space = type(environment.action_space)(-1, 1, (7,))
-    assert action_projection(environment) is None
+def test_where_actions_are_is_found_through_gymnasium_s_wrappers():
+    wrapped = TimeLimit(OrderEnforcing(TinySimulator()), 5)
+    assert action_projection(wrapped)(np.array([1, -1]), 10, 20).tolist() == [20, 0]
+
+
+def test_bounded_actions_are_not_taken_for_places_in_the_scene():
+    assert action_projection(gymnasium.make("MountainCarContinuous-v0")) is None
+    planar = gymnasium.Env()
+    planar.action_space = gymnasium.spaces.Box(-1, 1, (2,))
+    assert action_projection(planar) is None
 
 
 def test_each_sample_is_drawn_where_its_actions_are():

@@ -54,6 +54,9 @@ class TinySimulator(gymnasium.Env):
         frame[row, column] = 0
         return frame
 
+    def action_pixels(self, actions, height, width):
+        return (actions + 1) / 2 * [width, height]
+
     def _move(self, action):
         if self.over:
             raise AssertionError("stepped after the end of the episode")

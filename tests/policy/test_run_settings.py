@@ -59,7 +59,7 @@ def test_a_step_takes_as_long_as_it_computes_whatever_happens_between_steps(
 
     def evaluate(_policy):
         clock.now += 600
-        return {"max_reward_mean": 0.0}
+        return {"score": 0.0}
 
     batches = trainer.loader.batches
 
@@ -91,7 +91,7 @@ def test_an_evaluation_between_steps_has_all_cores(tmp_path, dataset, two_cores,
 
     def evaluate(_policy):
         threads["evaluation"].append(torch.get_num_threads())
-        return {"max_reward_mean": 0.0}
+        return {"score": 0.0}
 
     trainer._step, trainer.evaluate = stepping, evaluate
     trainer.fit()

@@ -153,7 +153,7 @@ def test_a_run_killed_while_it_writes_always_resumes(tmp_path, dataset):
 def test_checkpoints_beyond_the_newest_are_pruned_and_the_best_is_kept(tmp_path, dataset):
     scores = iter([0.5, 0.3, 0.4])
     trainer = make_trainer(tmp_path, dataset, keep_checkpoints=1, evaluate_every=4)
-    trainer.evaluate = lambda policy: {"max_reward_mean": next(scores)}
+    trainer.evaluate = lambda policy: {"score": next(scores)}
     trainer.fit()
     assert [path.name for path in checkpoints_of(tmp_path)] == ["00000004", "00000012"]
     assert find_checkpoint(tmp_path).name == "00000012"
@@ -171,12 +171,10 @@ def test_an_evaluation_that_a_crash_cut_off_is_made_up_for(tmp_path, dataset):
     with pytest.raises(BrokenOffError):
         trainer.fit()
     resumed = make_trainer(tmp_path, dataset, evaluate_every=4)
-    resumed.evaluate = lambda _policy: {"max_reward_mean": 0.1 * resumed.state.step}
+    resumed.evaluate = lambda _policy: {"score": 0.1 * resumed.state.step}
     resumed.fit()
     scored = [
-        line["step"]
-        for line in read_log(tmp_path / "log.jsonl")
-        if "evaluation/max_reward_mean" in line
+        line["step"] for line in read_log(tmp_path / "log.jsonl") if "evaluation/score" in line
     ]
     assert scored == [4, 8, 12]
 
@@ -187,7 +185,7 @@ def test_the_averaged_policy_is_what_is_evaluated(tmp_path, dataset):
 
     def note(policy):
         seen.append(policy)
-        return {"max_reward_mean": 0.0}
+        return {"score": 0.0}
 
     trainer.evaluate = note
     trainer.fit()

@@ -7,6 +7,7 @@ It keeps no clock; whoever calls says what time it is. In real time that is a pr
 (robot.py), in tests the virtual clock.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ class PushTWorld:
     def __init__(self, config: WorldConfig, start: float) -> None:
         self.config = config
         self.reward = self.max_reward = 0.0
+        self._rewards: list[float] = []
         self._env = PushT(observation=config.observation)
         self._env.reset(seed=config.seed)
         self._random = np.random.default_rng([config.seed, 1])
@@ -66,6 +68,11 @@ class PushTWorld:
         self._arriving: deque[tuple[float, Reading]] = deque()
         self._newest: Reading | None = None
         self._sense(start)
+
+    @property
+    def total_reward(self) -> float:
+        """The sum of the rewards of all readings but the start's."""
+        return math.fsum(self._rewards)
 
     def advance(self, now: float) -> None:
         """Let the world go on until `now`. What is commanded at `now` acts on what follows."""
@@ -105,6 +112,7 @@ class PushTWorld:
         if self._steps:
             self.reward = min(coverage(self._env.world.pose) / SUCCESS_COVERAGE, 1.0)
             self.max_reward = max(self.max_reward, self.reward)
+            self._rewards.append(self.reward)
         values = {name: self._blur(value) for name, value in self._env.observe().items()}
         if self._random.random() >= self.config.dropped:
             self._arriving.append((moment + self.config.sensor_delay, Reading(moment, values)))

@@ -1,0 +1,61 @@
+"""What one look at an environment tells before an evaluation begins, so that errors come early."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.envs.interface import Interface, check_actions
+from dipole.envs.media.video import film_frame
+from dipole.envs.rate import steps_per_second
+from dipole.envs.resolved import ResolvedEnvironment
+from dipole.envs.rollout import Environment, RolloutError, Simulator
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """fps: steps a second, None if unknown. no_video: why it cannot be filmed; "" if it can."""
+
+    fps: float | None
+    no_video: str = ""
+
+
+def first_look(
+    resolved: ResolvedEnvironment, policy: Any, *, seed: int = 0, film: bool = False
+) -> FirstLook:
+    """Make an environment, reset it, observe it, and draw it where it will be filmed.
+
+    Raises ConfigError where a policy's observation or action does not fit it, and RolloutError
+    where it cannot be reset.
+    """
+    environment = resolved.make()
+    try:
+        space = getattr(environment, "action_space", None)
+        check_actions(resolved.name, space, policy.features)
+        _reset(resolved.name, environment, resolved.interface, seed)
+        no_video = _no_video(environment) if film else ""
+        return FirstLook(resolved.fps or steps_per_second(environment), no_video)
+    finally:
+        environment.close()
+
+
+def _reset(name: str, environment: Environment, interface: Interface, seed: int) -> None:
+    try:
+        Simulator(environment, 1, interface).start(seed)
+    except DipoleError as error:
+        raise ConfigError(f"environment {name!r}: {error}") from error
+    except Exception as error:
+        raise RolloutError(
+            f"environment {name!r} raised {type(error).__name__} when reset with seed {seed}: "
+            f"{error}"
+        ) from error
+
+
+def _no_video(environment: Environment) -> str:
+    """Why it cannot be drawn, or ""."""
+    if environment.metadata.get("render_modes") == []:
+        return "it has no render modes"
+    try:
+        film_frame(environment.render())
+    except Exception as error:  # of the simulator, its drawing library, or a missing display
+        return f"{type(error).__name__}: {error}"
+    return ""

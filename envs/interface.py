@@ -1,0 +1,200 @@
+"""Between a simulator and a policy: features out of observations, actions into its space, success.
+
+    observation  {"robot": {"pose": [7]}, "camera": [96, 96, 3]}      the simulator's
+    stored keys  pose = robot.pose, camera                            as the task's environment says
+    features     grip = columns (6,) of pose, ...                     as data and deployment do
+
+An `Interface` holds no simulator, and can be sent to worker processes.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.core.registry import nearest
+from dipole.data.loading.features import TRANSFORMS, Feature, Features
+from dipole.data.loading.frame_selection import select_frames
+from dipole.envs.contract import EnvSpec
+
+ARRAY = "state"  # the entry's name where an observation is one array
+SUCCESS = ("is_success", "success")  # where success is looked for if a task does not say
+
+
+@dataclass(frozen=True)
+class LiveFeature:
+    """One entry of what a policy sees, out of a simulator's observation.
+
+    entry: of the simulator's observation; feature: None where it is taken as it is.
+    """
+
+    name: str
+    entry: str
+    feature: Feature | None = None
+    transform: Callable[[np.ndarray], np.ndarray] | None = None
+    optional: bool = False
+
+    def read(self, entries: Mapping[str, Any]) -> np.ndarray | None:
+        """The robot's numbers [*stored_shape]; None where they may be missing and are.
+
+        Raises ConfigError where the observation has no such entry, or one of another shape.
+        """
+        found = _entry(entries, self.entry)
+        if found is not None:
+            return self._made(np.asarray(found))
+        derived = _entry(entries, self.name)  # the simulator's own idea of this feature
+        if derived is not None:
+            value = np.asarray(derived)
+            return self._checked(value, value)
+        if self.optional:
+            return None
+        raise ConfigError(
+            f"observation {self.name!r}: the simulator has no {self.entry!r}"
+            f"{nearest(self.entry, entries) or ';'} it has {', '.join(entries) or 'nothing'}. Say "
+            f"which entry it is by environment.observation: {{{self.entry}: ENTRY}}"
+        )
+
+    def _made(self, found: np.ndarray) -> np.ndarray:
+        if self.feature is None:
+            return np.array(found)
+        try:
+            made = select_frames(self.feature, found[None], self.transform)[0]
+        except (DataError, ValueError, IndexError) as error:
+            raise ConfigError(
+                f"observation {self.name!r}: made of the simulator's {self.entry!r}, of shape "
+                f"{list(found.shape)}: {error}"
+            ) from error
+        return self._checked(made, found)
+
+    def _checked(self, made: np.ndarray, found: np.ndarray) -> np.ndarray:
+        feature = self.feature
+        if feature is None:
+            return np.array(made)
+        if made.shape != feature.stored_shape:
+            raise ConfigError(
+                f"observation {self.name!r}: shape {list(feature.stored_shape)} is needed, and the "
+                f"simulator's {self.entry!r}, of shape {list(found.shape)}, gives "
+                f"{list(made.shape)}: check the entry, and the feature's columns"
+            )
+        if feature.kind == "image" and made.dtype != np.uint8:
+            raise ConfigError(
+                f"observation {self.name!r}: the simulator's {self.entry!r} is {made.dtype}: "
+                "pictures are uint8, 0 to 255"
+            )
+        if made.dtype.kind not in "fiub":
+            raise ConfigError(
+                f"observation {self.name!r}: the simulator's {self.entry!r} holds {made.dtype}, "
+                "and numbers are needed"
+            )
+        if made.dtype.kind == "f" and not np.isfinite(made).all():
+            raise ValueError(f"observation {self.name!r} is not finite: {made.tolist()}")
+        return made.astype(feature.dtype)  # always a copy: simulators reuse their arrays
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How a simulator is observed, moved and judged. By default: as it is.
+
+    features: what the policy sees; None: all that the simulator's observation holds, a dictionary.
+    success: where in info; None: "is_success", then "success". max_steps: None: no limit but the
+    simulator's. reset: options of each reset. clip: whether actions are clipped into its space.
+    """
+
+    features: tuple[LiveFeature, ...] | None = None
+    success: str | None = None
+    max_steps: int | None = None
+    reset: Mapping[str, Any] = field(default_factory=dict)
+    clip: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        features: Features,
+        spec: EnvSpec,
+        names: Mapping[str, str],
+        optional: Collection[str] = (),
+    ) -> "Interface":
+        """For a policy's features. names: {stored key: entry}, where they differ."""
+        live = tuple(
+            _live(name, feature, names, name in optional)
+            for name, feature in features.observation.items()
+        )
+        clip = spec.gymnasium_id is not None
+        return cls(live, spec.success, spec.max_steps, spec.reset, clip)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The entries of the simulator's observation that are looked at."""
+        return tuple(dict.fromkeys(each.entry for each in self.features or ()))
+
+    def observe(self, observation: Any) -> dict[str, np.ndarray]:
+        """What the policy sees, {name: [*stored_shape]}, out of an observation.
+
+        Raises ConfigError where it lacks something, ValueError for numbers that are not finite.
+        """
+        entries = observation
+        if not isinstance(observation, Mapping):
+            if self.features is None or isinstance(observation, str | tuple | list):
+                raise ConfigError(
+                    f"the observation is a {type(observation).__name__}, not a dict of named "
+                    "arrays: wrap the environment so that every observation has a name"
+                )
+            entries = {ARRAY: observation}
+        if self.features is None:
+            return {name: np.array(value) for name, value in entries.items()}
+        seen = {each.name: each.read(entries) for each in self.features}
+        return {name: value for name, value in seen.items() if value is not None}
+
+    def action(self, action: np.ndarray, space: Any) -> np.ndarray:
+        """A policy's action [A] as the simulator takes it."""
+        if not self.clip or not isinstance(space, gymnasium.spaces.Box):
+            return action
+        inside: np.ndarray = np.clip(action.reshape(space.shape), space.low, space.high)
+        return inside.astype(space.dtype)
+
+    def succeeded(self, info: Mapping[str, Any]) -> bool | None:
+        """Whether a step's info says that the task is solved; None where it does not say."""
+        places = SUCCESS if self.success is None else (self.success,)
+        found = next((value for p in places if (value := _entry(info, p)) is not None), None)
+        return None if found is None else bool(np.any(found))
+
+
+def check_actions(name: str, space: Any, features: Features) -> None:
+    """Raise ConfigError where a policy's actions are not what an environment takes."""
+    if space is None:
+        return
+    if not isinstance(space, gymnasium.spaces.Box) or np.dtype(space.dtype).kind != "f":
+        raise ConfigError(
+            f"environment {name!r} takes actions of {space}, and a policy's are vectors of real "
+            "numbers (a Box): wrap it in a gymnasium.ActionWrapper that makes its actions of such "
+            "a vector, and register that"
+        )
+    action = getattr(features, "action", None)
+    if action is not None and int(np.prod(space.shape)) != int(np.prod(action.stored_shape)):
+        raise ConfigError(
+            f"environment {name!r} takes actions of shape {list(space.shape)}, and the policy's "
+            f"have {list(action.stored_shape)}: evaluate it where it was trained for"
+        )
+
+
+def _live(
+    name: str, feature: Feature | None, names: Mapping[str, str], optional: bool
+) -> LiveFeature:
+    key = name if feature is None else feature.source or name
+    entry = names.get(key, key)
+    if feature is None or feature.transform is None:
+        return LiveFeature(name, entry, feature, None, optional)
+    return LiveFeature(name, entry, feature, TRANSFORMS[feature.transform], optional)
+
+
+def _entry(entries: Any, path: str) -> Any:
+    """An entry of nested dictionaries by its name, with dots for nested ones; None for none."""
+    if not isinstance(entries, Mapping):
+        return None
+    if path in entries:
+        return entries[path]
+    head, _, rest = path.partition(".")
+    return _entry(entries[head], rest) if rest and head in entries else None

@@ -1,0 +1,78 @@
+"""An environment of an evaluation, found: what makes it, how it is observed, how it is judged."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from dipole.envs.contract import EnvSpec
+from dipole.envs.interface import Interface
+from dipole.envs.registry import environment_version, make_env, score_name, stored_names
+from dipole.envs.rollout import Environment, EnvironmentFactory
+
+
+@dataclass(frozen=True)
+class ResolvedEnvironment:
+    """Where a policy is evaluated: what makes the simulator, and how it is observed and judged.
+
+    settings: What the task says of it beside its name and options, for the results.
+    fps, score: What the task or family says; None if nothing.
+    given_version: Of what is not registered.
+    """
+
+    name: str
+    make: EnvironmentFactory
+    interface: Interface
+    options: dict[str, Any]
+    settings: dict[str, Any]
+    fps: float | None = None
+    score: str | None = None
+    given_version: str | None = None
+
+    @property
+    def version(self) -> dict[str, str]:
+        """{"id", "version"} for the results; complete once it was made."""
+        if self.given_version is None:
+            return environment_version(self.name)
+        return {"id": self.name, "version": self.given_version}
+
+    @classmethod
+    def of(
+        cls, environment: Any, policy: Any, options: Mapping[str, Any], *, render: bool = False
+    ) -> "ResolvedEnvironment":
+        """environment, options: as `evaluate` takes them. render: whether it will be drawn.
+
+        Raises ConfigError for an unknown environment.
+        """
+        optional = tuple(getattr(policy, "optional", ()))
+        if callable(environment):
+            return cls._made_by(environment, policy, options, optional)
+        spec = EnvSpec.read(environment)
+        spec = replace(spec, options={**spec.options, **options})
+        interface = Interface.of(policy.features, spec, stored_names(spec), optional)
+        return cls(
+            spec.id,
+            partial(make_env, spec, observation=interface.entries, render=render),
+            interface,
+            dict(spec.options),
+            {k: v for k, v in spec.to_dict().items() if k not in ("name", "options")},
+            spec.fps,
+            score_name(spec),
+        )
+
+    @classmethod
+    def _made_by(
+        cls,
+        build: Callable[..., Environment],
+        policy: Any,
+        options: Mapping[str, Any],
+        optional: Any,
+    ) -> "ResolvedEnvironment":
+        name = getattr(build, "__qualname__", repr(build))
+        version = str(getattr(build, "version", "unknown"))
+        interface = Interface.of(policy.features, EnvSpec(name), {}, optional)
+        make = partial(build, **options)
+        if "observation" in inspect.signature(build).parameters:
+            make = partial(make, observation=interface.entries)
+        return cls(name, make, interface, dict(options), {}, given_version=version)
