@@ -113,6 +113,11 @@ class Policy(nn.Module):
         return "known" in self.head.supports
 
     @property
+    def max_prefix(self) -> int:
+        """Actions of the longest prefix that chunks were trained to go on from; 0: none."""
+        return self.head.max_prefix
+
+    @property
     def optional(self) -> Sequence[str]:
         """What may be missing from an observation."""
         return tuple(getattr(self.encoder, "optional", ()))

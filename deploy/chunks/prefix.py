@@ -5,7 +5,8 @@ nothing is known.
 
     values      [H, A]  in the robot's units: the last To - 1 actions and what is left of the plan
     weights     [H]     how much each of them holds, 0 to 1
-    form        which guidance: its place in dipole.policy.diffusion.guidance.FORMS
+    form        which guidance: its place in dipole.policy.diffusion.guidance.FORMS; with "prefix"
+                weights are 1, then 0
     clip        the largest guidance weight; 0: the solver's own
     data_scale  see Guidance
 
@@ -58,6 +59,22 @@ def known_prefix(
         "clip": guidance.clip or 0.0,
         "data_scale": guidance.data_scale,
     }
+
+
+def whole_prefix(
+    past: Sequence[Floats], left: Sequence[Floats], window: WindowSpec, delay: int
+) -> KnownActions:
+    """The beginning of the next chunk, for a policy that goes on from it: what ran last, and the
+    `delay` actions that will have run when the chunk arrives; {} where none is left.
+
+    Where fewer than To - 1 ran, the first that is known stands for those before it, as in training.
+    """
+    known = known_prefix(past, left, window, delay=delay, guidance=Guidance("prefix"))
+    if not known:
+        return {}
+    length = window.n_obs_steps - 1 + min(delay, len(left))
+    weights = (np.arange(window.horizon) < length).astype(np.float32)
+    return {**known, "weights": weights}
 
 
 def check_known(known: KnownActions, window: WindowSpec, action_size: int) -> Guidance:

@@ -86,7 +86,8 @@ def spec_of(policy: Any) -> PolicySpec:
         name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
         for name, feature in features.named().items()
     }
-    return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning)
+    max_prefix = int(getattr(policy, "max_prefix", 0))
+    return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning, max_prefix)
 
 
 def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:

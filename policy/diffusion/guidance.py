@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 
-FORMS = ("replace", "identity", "jacobian")
+FORMS = ("replace", "identity", "jacobian", "prefix")  # their order is part of the protocol
 DECAYS = ("exponential", "linear", "none", "hard")
 
 
@@ -29,7 +29,8 @@ class Guidance:
     form: "jacobian" moves the predicted clean chunk towards the known values through the network's
         derivative, as the paper does, at the price of a backward pass a step; "identity" takes the
         derivative for 1, which costs nothing and holds harder; "replace" sets the parts of weight 1
-        to their noised values (Lugmayr et al., 2022).
+        to their noised values (Lugmayr et al., 2022); "prefix" gives the first actions to a network
+        that was trained to go on from them (arXiv 2512.05964), at no price and exactly.
     clip: the largest guidance weight, the paper's beta. None: as much as moves the sample by the
         whole difference in one step, which of n equal steps is n.
     data_scale: the standard deviation of chunks given what was observed, in normalised units; the

@@ -34,14 +34,20 @@ class Known:
     @property
     def replaces(self) -> bool:
         """Whether known parts are set to their values at every level, rather than guide."""
-        return self.guidance.form == "replace"
+        return self.guidance.form == "replace" or self.is_prefix
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the network is given known parts clean, as it learned to: see prefix.py."""
+        return self.guidance.form == "prefix"
 
     def set_in(self, x: Tensor, level: Level, noise: Tensor) -> Tensor:
-        """x [B, H, A] with the given parts at their values at this level.
+        """x [B, H, A] with the given parts at their values at this level, a prefix clean.
 
         noise: Standard normal, [B, H, A].
         """
-        return torch.where(self.mask >= 1, level.mix(self.values, noise), x)
+        values = self.values if self.is_prefix else level.mix(self.values, noise)
+        return torch.where(self.mask >= 1, values, x)
 
 
 def guided_estimate(

@@ -53,6 +53,11 @@ class ExportedPolicy:
         return self.original is not None and self.original.inpaints
 
     @property
+    def max_prefix(self) -> int:
+        """See `Policy.max_prefix`: the original's."""
+        return 0 if self.original is None else self.original.max_prefix
+
+    @property
     def optional(self) -> list[str]:
         """What may be missing from an observation."""
         names = [port.name for port in self.inputs]
