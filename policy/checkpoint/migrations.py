@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dipole.policy.denoisers.checkpoint_conversion import from_first_edition
 from dipole.policy.encoders.cameras.first_edition import migrated_encoder, migrated_name
 
 VERSION = 2
@@ -33,7 +34,7 @@ def migrated_tensors(tensors: Tensors, version: int) -> dict[str, Tensor]:
     """Weights by name, as this version has them; or the optimiser's state by "NAME/ENTRY"."""
     found = dict(tensors)
     if version < 2:
-        found = _renamed(found, _second_edition)
+        found = from_first_edition(_renamed(found, _second_edition))
     return found
 
 

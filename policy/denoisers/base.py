@@ -1,6 +1,6 @@
 """What a denoiser is: a network from a noisy chunk, a time and a context to a prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,9 +20,18 @@ class Denoiser(nn.Module):
 
     extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
         noise follows from the clipped clean chunk.
+    rows_are_independent: Whether no row's output depends on another row, nor on random numbers, so
+        that training may divide a batch among threads.
+    batch_runner: What calls `forward` where it is set: `threaded_batch` divides rows so.
     """
 
     extrapolates = False
+    rows_are_independent = False
+    batch_runner: Callable[..., Tensor] | None = None
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        run = self.batch_runner or super().__call__
+        return run(*given, **named)
 
     def forward(
         self, x: Tensor, time: Tensor, context: Context, residuals: Sequence[Tensor] = ()

@@ -5,7 +5,7 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.training.hardware.threaded_batch import LEAST_ROWS, is_divisible, rows_in_threads
+from dipole.policy.training.hardware.threaded_batch import LEAST_ROWS, is_divisible, threaded_batch
 
 FEATURES = Features(
     {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
@@ -33,7 +33,7 @@ def loss_and_gradients(policy, threads, rows, **autocast):
     torch.manual_seed(rows)
     batch = policy.fake_batch(rows)
     policy.zero_grad()
-    with rows_in_threads(policy, threads):
+    with threaded_batch(policy, threads):
         with torch.autocast("cpu", torch.bfloat16, **autocast):
             loss = policy.loss(batch)
         loss.backward()
@@ -67,9 +67,9 @@ def test_autocast_reaches_the_threads(policy):
 
 def test_each_thread_gets_its_rows_and_small_batches_are_not_divided(policy):
     seen = []
-    denoise = policy.head.denoiser._denoise
-    policy.head.denoiser._denoise = lambda chunk, *conditions: (
-        seen.append(len(chunk)) or denoise(chunk, *conditions)
+    run = policy.head.denoiser._run
+    policy.head.denoiser._run = lambda chunk, *conditions: (
+        seen.append(len(chunk)) or run(chunk, *conditions)
     )
     for rows in (2 * LEAST_ROWS - 1, 2 * LEAST_ROWS + 1):
         loss_and_gradients(policy, 2, rows, enabled=False)
@@ -77,16 +77,16 @@ def test_each_thread_gets_its_rows_and_small_batches_are_not_divided(policy):
 
 
 def test_afterwards_the_denoiser_is_as_before(policy):
-    with rows_in_threads(policy, 2):
-        assert "forward" in vars(policy.head.denoiser)
-    assert "forward" not in vars(policy.head.denoiser)
+    with threaded_batch(policy, 2):
+        assert policy.head.denoiser.batch_runner is not None
+    assert policy.head.denoiser.batch_runner is None
 
 
 def test_an_error_in_a_thread_is_the_callers_error(policy):
     def fail(chunk, *conditions):
         raise RuntimeError("out of paper")
 
-    policy.head.denoiser._denoise = fail
+    policy.head.denoiser._run = fail
     with pytest.raises(RuntimeError, match="out of paper"):
         loss_and_gradients(policy, 2, 64, enabled=False)
 
@@ -95,5 +95,5 @@ def test_a_denoiser_that_does_not_say_so_is_not_divided(policy):
     assert is_divisible(policy)
     policy.head.denoiser.rows_are_independent = False
     assert not is_divisible(policy)
-    with rows_in_threads(policy, 2):
-        assert "forward" not in vars(policy.head.denoiser)
+    with threaded_batch(policy, 2):
+        assert policy.head.denoiser.batch_runner is None

@@ -1,4 +1,4 @@
-"""Convolutions over time as matrix products, in time-major layout [T, B, C].
+"""Convolutions over time as matrix products, in time-major layout: [T, B, C], [K, C, C'].
 
 Three ways to the same numbers; `convolution` chooses. One product per tap of the kernel, each over
 contiguous frames of all rows at once:
@@ -21,27 +21,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dipole.policy.denoisers.cpu_unet.derivatives import (
-    first_derivative_only,
-    needs_plain_operations,
-)
+from dipole.policy.denoisers.cpu_unet.derivatives import applied, first_derivative_only
 from dipole.policy.denoisers.cpu_unet.toom_cook import Transform, transform_for
 
 # Without gradients and up to so many rows, one product over gathered frames beats one per tap.
 SMALL_BATCH = 4
 # From so many rows on, fewer products are worth transforming the weights for: measured.
 LARGE_BATCH = 48
-# Fewer products add and subtract more: bf16 and half have no digits to spare for it.
-PRECISE = (torch.float32, torch.float64)
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Stride 1, as many frames as before: [T, B, C], [K, C, C'], [C'] -> [T, B, C']."""
-    if is_small_inference(x, weight) or needs_plain_operations():
+    if is_small_inference(x, weight):
         return gathered_product(x, weight, bias)
     frames, rows, _ = x.shape
-    mixed = torch.is_autocast_enabled(x.device.type)
-    if rows >= LARGE_BATCH and x.dtype in PRECISE and not mixed:
+    # Fewer products add and subtract more: bf16 has no digits to spare for it.
+    if rows >= LARGE_BATCH and not torch.is_autocast_enabled(x.device.type):
         found = transform_for(frames, len(weight), x.dtype, x.device)
         if found is not None:
             return transformed_products(x, weight, bias, found)
@@ -139,23 +134,8 @@ def tap_products(
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    if needs_plain_operations():
-        return _plain_tap_products(x, weight, bias, taps, frames_out)
-    out: Tensor = _TapProducts.apply(x, weight, bias, taps, frames_out)  # type: ignore[no-untyped-call]
+    out: Tensor = applied(_TapProducts, x, weight, bias, taps, frames_out)
     return out
-
-
-def _plain_tap_products(
-    x: Tensor, weight: Tensor, bias: Tensor | None, taps: Sequence[Tap], frames_out: int
-) -> Tensor:
-    """As `tap_products`, without writing into anything."""
-    parts = []
-    for tap in taps:
-        product = x.narrow(0, tap.in_start, tap.length) @ weight[tap.k]
-        after = frames_out - tap.out_start - tap.length
-        parts.append(F.pad(product, (0, 0, 0, 0, tap.out_start, after)))
-    out = torch.stack(parts).sum(0)
-    return out if bias is None else out + bias
 
 
 def gathered_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -213,7 +193,7 @@ def transformed_products(
 
     basis: of the dtype of the others, and where they are.
     """
-    out: Tensor = _TransformedProducts.apply(x, weight, bias, basis)  # type: ignore[no-untyped-call]
+    out: Tensor = applied(_TransformedProducts, x, weight, bias, basis)
     return out
 
 
