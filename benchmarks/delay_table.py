@@ -38,7 +38,8 @@ from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import PolicySpec, Ticket
 from dipole.envs.metrics import mean_interval
-from dipole.policy.runtimes.runnable import Runnable, load_runnable
+from dipole.policy.runtimes.inference_policy import InferencePolicy
+from dipole.policy.runtimes.runnable import load_runnable
 
 MERGERS = ("switch", "cross_fade", "ensemble", "rtc", "trained_prefix")
 DELAYS = (0, 1, 2, 4, 8)
@@ -93,7 +94,10 @@ def possible(policy: PolicySpec) -> list[str]:
 
 
 def chunk_times(
-    policy: Runnable, mergers: Sequence[str], options: Mapping[str, Cell], repeats: int = TIMED
+    policy: InferencePolicy,
+    mergers: Sequence[str],
+    options: Mapping[str, Cell],
+    repeats: int = TIMED,
 ) -> dict[str, float]:
     """Milliseconds of one chunk for one robot, by merger: the median of `repeats`, in turns."""
     spec, compute = spec_of(policy), PolicyCompute(policy)
@@ -128,7 +132,7 @@ def times_in_markdown(milliseconds: Mapping[str, float]) -> list[str]:
     return [*lines, ""]
 
 
-def table(policy: Runnable, chosen: argparse.Namespace) -> dict[tuple[str, int], Cell]:
+def table(policy: InferencePolicy, chosen: argparse.Namespace) -> dict[tuple[str, int], Cell]:
     """All cells by merger and delay: read, or computed and kept."""
     terms = {
         "checkpoint": str(chosen.checkpoint),
@@ -163,7 +167,7 @@ def _kept(path: Path, terms: Cell) -> Cell | None:
 
 
 def _compute(
-    policy: Runnable, merger: str, delay: int, options: Cell, chosen: argparse.Namespace
+    policy: InferencePolicy, merger: str, delay: int, options: Cell, chosen: argparse.Namespace
 ) -> Cell:
     return evaluate_delayed(
         policy,

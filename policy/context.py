@@ -39,7 +39,7 @@ class Context:
     @property
     def rows(self) -> int:
         """B, of whichever part there is. Raises ValueError for an empty context."""
-        return len(self._any())
+        return self._any().shape[0]  # not len, which a tracer takes for a constant
 
     @property
     def device(self) -> torch.device:

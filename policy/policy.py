@@ -68,6 +68,8 @@ class Policy(nn.Module):
     are the identity until `fit` sets them from the training episodes.
     """
 
+    runtime = "eager"  # how it computes; see dipole.policy.runtimes for others
+
     def __init__(self, config: PolicyConfig, features: Features, window: WindowSpec) -> None:
         super().__init__()
         self.config, self.features, self.window = config, features, window
@@ -138,9 +140,9 @@ class Policy(nn.Module):
         return None if self.guidance is None else self.guidance.with_scale(scale)
 
     @property
-    def inpaints(self) -> bool:
-        """Whether `predict` takes parts of a chunk that are known."""
-        return "known" in self.head.supports
+    def supports(self) -> frozenset[str]:
+        """What may be asked of `predict`; see `SampleRequest`."""
+        return self.head.supports
 
     @property
     def max_prefix(self) -> int:

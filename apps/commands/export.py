@@ -49,8 +49,9 @@ def export_checkpoint(config: Config) -> Outcome:
         policy, config["to"], output, terms=terms, batch_sizes=config["batch_sizes"]
     )
     solver, parity = schema["solver"], schema["parity"]
+    steps = f"{solver['steps']} steps of {solver['name']}" if solver else "one evaluation"
     print(
-        f"{config['to']}: {schema['policy']} with {solver['steps']} steps of {solver['name']}, "
+        f"{config['to']}: {schema['policy']} with {steps}, "
         f"within {parity['largest_difference']:.1e} of the policy's own chunks (normalised)\n"
         f"{output}"
     )

@@ -61,7 +61,7 @@ def evaluate_delayed(
     control_hz: float | None = None,
     interpolation: str = "step",
     limits: Limits | None = None,
-    group_size: int = 16,
+    inference_batch_size: int = 16,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> Evaluation:
     """Run a policy for `episodes` episodes, with seeds seed, seed + 1, ...
@@ -72,7 +72,7 @@ def evaluate_delayed(
     control_hz, interpolation, limits: of commands; by default one command an action, and limits
         that bind nowhere, as plain evaluation does. Other rates and limits are Push-T's alone,
         whose physics runs at 100 Hz.
-    group_size: rows of an inference call, as in `evaluate`.
+    inference_batch_size: rows of an inference call, as in `evaluate`.
     metrics hold seam_jump (units of the action, between the old plan and the new one) and jerk
     (units per second cubed) beside the scores. Raises ConfigError for values that cannot work.
     """
@@ -97,8 +97,8 @@ def evaluate_delayed(
         accept_mismatch=MISMATCHES,  # as plain evaluation, which compares nothing but shapes
     )
     found: dict[int, tuple[EpisodeResult, Report]] = {}
-    members = min(episodes, group_size)
-    together = BatchedInference(policy, members, group_size)
+    members = min(episodes, inference_batch_size)
+    together = BatchedInference(policy, members, inference_batch_size)
 
     def run(number: int) -> None:
         compute = together.compute(seed + number)

@@ -75,7 +75,7 @@ class Denoiser(nn.Module):
 
         time: Its tensors begin with [1] or [B], the time of a row, or with [B, H], of a token.
         """
-        time = time.expand(len(x), *time.shape[1:]) if time.dim() == 1 else time
+        time = time.expand(x.shape[0], *time.shape[1:]) if time.dim() == 1 else time
         out: Tensor = self(x, time, context, residuals)
         return out
 

@@ -12,6 +12,7 @@ from dipole.policy.diffusion.classifier_free import Unconditional
 from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver
+from dipole.policy.heads.program import ChunkProgram
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,8 @@ class Head(nn.Module):
     def sample(self, context: Context, request: SampleRequest) -> Tensor:
         """A normalised chunk [B, H, A] for each row of the context."""
         raise NotImplementedError
+
+    def program(self) -> ChunkProgram:
+        """How it draws a chunk, in tensors alone, for other runtimes. By default `sample`, as one
+        function of the context and, where it supports that, the noise."""
+        return ChunkProgram(self)

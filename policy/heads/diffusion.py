@@ -24,6 +24,7 @@ from dipole.policy.diffusion.prefix import PrefixConfig, with_prefix
 from dipole.policy.diffusion.processes import Process
 from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
+from dipole.policy.heads.diffusion_program import DiffusionProgram
 
 DEFAULT_SOLVER = {"name": "ddim"}
 
@@ -176,6 +177,9 @@ class DiffusionHead(Head):
         times = [step.level.time for step in table]
         weights = next(self.denoiser.parameters())
         return self.denoiser.prepare_time(torch.tensor(times, device=weights.device))
+
+    def program(self) -> DiffusionProgram:
+        return DiffusionProgram(self)
 
     def estimators(
         self,

@@ -27,7 +27,7 @@ from dipole.policy.diffusion.solvers import DDIM, DDPM, Solver
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.runtimes.export import ParityError, captured_policy
-from dipole.policy.runtimes.sampling_loop import SamplingLoop
+from dipole.policy.runtimes.program import SamplingProgram
 from dipole.policy.training import BehaviourCloning, TrainConfig, Trainer, TrainState, state
 
 FEATURES = Features(
@@ -77,10 +77,10 @@ def test_what_a_gpu_would_not_do_is_noticed():
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
 def test_a_captured_loop_stays_on_the_device(solver):
-    loop = SamplingLoop(make_policy(solver)).to("meta")
-    inputs = [each.to("meta") for each in loop.examples(2)]
+    program = SamplingProgram(make_policy(solver)).to("meta")
+    inputs = [each.to("meta") for each in program.examples(2)]
     with OnlyOn("meta") as seen, torch.no_grad():
-        chunk = loop(*inputs)
+        chunk = program(*inputs)
     assert chunk.shape == (2, 8, 2)
     assert seen.count > 100
 
@@ -155,14 +155,14 @@ def captured(monkeypatch):
     """CudaGraphs on the processor: `replay` computes what was captured."""
 
     def capture(self, batch_size):
-        inputs = tuple(self._loop.examples(batch_size))
+        inputs = tuple(self._program.examples(batch_size))
         graph, output = _Graph(), torch.empty(batch_size, 8, 2)
         made.append((batch_size, graph))
 
         def replay():
             graph.replays += 1
             with torch.no_grad():
-                output.copy_(self._loop(*inputs))
+                output.copy_(self._program(*inputs))
 
         graph.replay = replay
         return cuda_graph._Captured(graph, inputs, output)
@@ -174,7 +174,7 @@ def captured(monkeypatch):
 
 def test_each_batch_size_is_captured_once_and_new_inputs_are_read(captured):
     policy = make_policy().eval()
-    graphs = CudaGraphs(SamplingLoop(policy), torch.device("cpu"))
+    graphs = CudaGraphs(SamplingProgram(policy), torch.device("cpu"))
     for batch_size in (2, 3, 2):
         observation, noise = policy.fake_observation(batch_size), torch.randn(batch_size, 8, 2)
         chunk = graphs([observation["state"].numpy(), noise.numpy()])
@@ -195,18 +195,18 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
     found = captured_policy(policy, 2)
     assert found.runtime == "cuda_graph"
     assert found.schema["parity"]["largest_difference"] < 1e-4
-    assert found.inpaints, "the policy goes on doing what a graph cannot"
+    assert "known" in found.supports, "the policy goes on doing what a graph cannot"
     with torch.no_grad():
         policy.head.denoiser.final[1].bias += 1
     monkeypatch.setattr(
-        "dipole.policy.runtimes.export.SamplingLoop", lambda _: SamplingLoop(make_policy())
+        "dipole.policy.runtimes.export.SamplingProgram", lambda _: SamplingProgram(make_policy())
     )
     with pytest.raises(ParityError, match="cuda_graph export differs"):
         captured_policy(policy, 2)
 
 
-def _on_processor(self, loop, device):
-    self._loop, self._device, self._by_batch_size = loop, torch.device("cpu"), {}
+def _on_processor(self, program, device):
+    self._program, self._device, self._by_batch_size = program, torch.device("cpu"), {}
 
 
 def test_a_gpu_run_compiles_its_denoiser(tmp_path):
