@@ -47,7 +47,7 @@ from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.runtimes.export import captured_policy
 from dipole.policy.training import EMA, TrainConfig
-from dipole.policy.training.optimizer import make_optimizer
+from dipole.policy.training.optimization.optimizer import make_optimizer
 
 STEP_WAYS = (
     ("plain", "fp32"),

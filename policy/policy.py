@@ -135,7 +135,7 @@ class Policy(nn.Module):
         if self.guidance is None and scale != 1:
             raise ConfigError(
                 f"guidance_scale={scale}: the policy was not trained to do without its "
-                "observation; train with '+policy.guidance={dropout: 0.1}'"
+                "observation; train with policy/guidance=classifier_free"
             )
         return None if self.guidance is None else self.guidance.with_scale(scale)
 
@@ -143,6 +143,11 @@ class Policy(nn.Module):
     def supports(self) -> frozenset[str]:
         """What may be asked of `predict`; see `SampleRequest`."""
         return self.head.supports
+
+    @property
+    def max_prefix(self) -> int:
+        """Actions of the longest prefix that chunks were trained to go on from; 0: none."""
+        return self.head.max_prefix
 
     @property
     def optional(self) -> Sequence[str]:

@@ -13,7 +13,7 @@ from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.training import EMA, TrainConfig
 from dipole.policy.training.hardware.memory import keep_freed_memory
 from dipole.policy.training.hardware.threaded_batch import thread_choices, threaded_batch
-from dipole.policy.training.optimizer import make_optimizer
+from dipole.policy.training.optimization.optimizer import make_optimizer
 
 
 def plain_step(network: str, batch: int, threads: int, bf16: bool = False, steps: int = 1) -> Any:

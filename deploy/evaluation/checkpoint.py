@@ -44,12 +44,18 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         weights=config["weights"],
         solver=config["solver"],
         part=config["part"],
+        guidance_scale=config["guidance_scale"],
+        costs=config["costs"],
         calls=config["episodes"] * MOST_CHUNKS / GROUP,
         log=say,
     )
     checkpoint, terms = _origin(path, policy, config["weights"])
     if config["part"] is not None:
         terms = {**terms, "part": config["part"]}
+    if config["guidance_scale"] is not None:
+        terms = {**terms, "guidance_scale": config["guidance_scale"]}
+    if config["costs"]:
+        terms = {**terms, "costs": config["costs"]}
     if config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
         evaluation = evaluate(policy, spec, **passed)

@@ -78,6 +78,7 @@ def evaluate_delayed(
     """
     if delay < 0 or episodes < 1:
         raise ConfigError(f"delay is {delay}, episodes {episodes}: at least 0, and 1")
+    _check_delay(delay, merger, spec_of(policy))
     world = _world(policy, environment, seed, control_hz, limits)
     config = LoopConfig(
         policy_hz=world.hz,
@@ -129,6 +130,17 @@ def evaluate_delayed(
         "n_action_steps": n_action_steps or policy.window.n_action_steps,
     }
     return Evaluation(metrics, results)
+
+
+def _check_delay(delay: int, merger: str, policy: PolicySpec) -> None:
+    """Refuse a prefix that the policy was not trained for."""
+    longest = policy.max_prefix - (policy.window.n_obs_steps - 1)
+    if merger == "trained_prefix" and policy.max_prefix and delay > longest:
+        raise ConfigError(
+            f"delay is {delay}, but the policy was trained to go on after at most {longest} "
+            f"actions (policy.head.prefix.max_length {policy.max_prefix}, less the observations "
+            "before): choose merger rtc"
+        )
 
 
 def _world(

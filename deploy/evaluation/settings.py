@@ -1,6 +1,6 @@
 """Settings of an evaluation; their values and what each means are in configs/evaluate.yaml."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ class EvaluationSettings:
     runtime: str = "auto"
     weights: str = "ema"
     solver: Mapping[str, Any] = field(default_factory=dict)
+    guidance_scale: float | None = None
+    costs: Sequence[Mapping[str, Any]] = ()
     environment: str | Mapping[str, Any] | None = None
     n_action_steps: int | None = None
     delay: int | None = None

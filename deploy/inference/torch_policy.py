@@ -88,7 +88,8 @@ def spec_of(policy: Any) -> PolicySpec:
         name: Meaning(feature.names, feature.units, "" if feature.is_numeric else "uint8")
         for name, feature in features.named().items()
     }
-    return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning)
+    max_prefix = int(getattr(policy, "max_prefix", 0))
+    return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning, max_prefix)
 
 
 def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
@@ -107,6 +108,7 @@ def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
         solver=terms.solver,
         batch_size=1,
         part=terms.part,
+        guidance_scale=terms.guidance_scale,
         log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
     )
     return spec_of(policy), PolicyCompute(policy, terms.seed)

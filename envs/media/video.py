@@ -3,11 +3,9 @@
 Files appear whole or not at all.
 """
 
-import contextlib
 import functools
 import io
 import math
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from dipole.policy.core.files import atomic_write
 
 TILE_WIDTH = 256
 CAPTION_HEIGHT = 24
@@ -147,7 +147,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
     """Write [height, width, 3] uint8 frames of one size as h264 in yuv420p: plays everywhere."""
-    with appearing_whole(Path(path)) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(Path(path)) as unfinished, unfinished.open("wb") as file:
         encode_video(file, frames, fps)
 
 
@@ -174,18 +174,5 @@ def write_png(path: Path | str, image: np.ndarray) -> None:
     """Write an image [height, width, 3] uint8."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png")
-    with appearing_whole(Path(path)) as unfinished:
+    with atomic_write(Path(path)) as unfinished:
         unfinished.write_bytes(buffer.getvalue())
-
-
-@contextlib.contextmanager
-def appearing_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to: it becomes `path` in the end, or nothing if that fails."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        with unfinished.open("rb") as written:
-            os.fsync(written.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

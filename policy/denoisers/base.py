@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dipole.policy.context import Context
@@ -51,6 +52,18 @@ class Denoiser(nn.Module):
         """What follows from the times [M] alone: tensors [M, ...] in nested tuples."""
         return times
 
+    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
+        """A prepared time for each token: `clean` in the prefix, bool [B, H], `time` after it.
+
+        clean, time: Of `prepare_time`, their tensors begin with [1].
+        """
+
+        def chosen(pair: Tensor) -> Tensor:
+            mask = prefix.view(*prefix.shape, *[1] * (pair.dim() - 1))
+            return torch.where(mask, pair[0], pair[1])
+
+        return map_tensors(chosen, _joined(clean, time))
+
     def prepare_context(self, context: Context) -> Prepared:
         """What follows from the context alone: tensors [B, ...] in nested tuples."""
         return context
@@ -76,3 +89,10 @@ def map_tensors(function: Any, nested: Prepared) -> Prepared:
     if isinstance(nested, Context):
         return nested.map(function)
     return tuple(map_tensors(function, each) for each in nested)
+
+
+def _joined(first: Prepared, second: Prepared) -> Prepared:
+    """The same nested tuples, of both tensors one after the other."""
+    if isinstance(first, Tensor):
+        return torch.cat([first, second])
+    return tuple(_joined(*pair) for pair in zip(first, second, strict=True))

@@ -58,6 +58,7 @@ class DiffusionTransformer(Denoiser):
     Raises ConfigError for sizes that do not fit.
     """
 
+    rows_are_independent = True  # training may divide a batch among threads
     positions: Tensor
 
     def __init__(
@@ -109,6 +110,10 @@ class DiffusionTransformer(Denoiser):
         embedded: Tensor = self.time_embedding(times)
         return embedded
 
+    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
+        """(bool [B, H], [1, 2, D]): two conditions a row, rather than one a token, are cheaper."""
+        return prefix, torch.stack([clean, time], dim=1)
+
     def prepare_context(self, context: Context) -> Prepared:
         """(added to the time's embedding, [B, D]; added to the tokens, [B, H, D]; keys and values
         of each block). A part that the network has not is ().
@@ -126,7 +131,8 @@ class DiffusionTransformer(Denoiser):
         self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()
     ) -> Tensor:
         vector, frames, keys_values = context
-        condition = time if time.dim() == 3 else time[:, None]  # [B, 1, D] or [B, H, D]
+        prefix, time = time if isinstance(time, tuple) else (None, time)
+        condition = time if time.dim() == 3 else time[:, None]  # [B, 1, D], [B, H, D], [B, 2, D]
         if self.vector_embedding is not None:
             condition = condition + vector[:, None]
         condition = F.silu(condition)
@@ -137,9 +143,9 @@ class DiffusionTransformer(Denoiser):
         for block, attend, residual in zip(
             self.blocks, attending, self._padded(residuals), strict=True
         ):
-            x = block(x, condition, attend)  # [B, H, D]
+            x = block(x, condition, prefix, attend)  # [B, H, D]
             x = x if residual is None else x + residual
-        prediction: Tensor = self.final(x, condition)  # [B, H, A]
+        prediction: Tensor = self.final(x, condition, prefix)  # [B, H, A]
         return prediction
 
     def _padded(self, residuals: Sequence[Tensor]) -> list[Tensor | None]:
@@ -177,7 +183,8 @@ class DiffusionTransformer(Denoiser):
 class Block(nn.Module):
     """Self-attention, cross-attention and a network of two layers, each added to its input.
 
-    condition: [B, 1 or H, D], the activation applied. attend: Cross-attention, or the identity.
+    condition: [B, 1 or H, D], the activation applied; or of the tokens in the prefix, bool [B, H],
+        and of those after it, [B, 2, D]. attend: Cross-attention, or the identity.
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
@@ -191,8 +198,11 @@ class Block(nn.Module):
         )
         self.modulation = nn.Linear(width, 6 * width)
 
-    def forward(self, x: Tensor, condition: Tensor, attend: Attend) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=2)
+    def forward(
+        self, x: Tensor, condition: Tensor, prefix: Tensor | None, attend: Attend
+    ) -> Tensor:
+        modulation = of_tokens(self.modulation(condition), prefix)  # [B, 1 or H, 6 D]
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=2)
         x = x + gate1 * self.self_attention(modulate(self.norm1(x), shift1, scale1))  # [B, H, D]
         x = attend(x)  # [B, H, D]
         out: Tensor = x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))  # [B, H, D]
@@ -225,8 +235,8 @@ class FinalLayer(nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
         self.linear = nn.Linear(width, action_dim)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale = self.modulation(condition).chunk(2, dim=2)
+    def forward(self, x: Tensor, condition: Tensor, prefix: Tensor | None) -> Tensor:
+        shift, scale = of_tokens(self.modulation(condition), prefix).chunk(2, dim=2)
         out: Tensor = self.linear(modulate(self.norm(x), shift, scale))
         return out
 
@@ -244,6 +254,11 @@ class TimeEmbedding(nn.Module):
         precise = time.to(torch.promote_types(dtype, torch.float32))  # bf16 rounds 257 to 256
         embedded: Tensor = self.mlp(sinusoids(precise, self.n_sinusoids).to(dtype))
         return embedded
+
+
+def of_tokens(x: Tensor, prefix: Tensor | None) -> Tensor:
+    """[B, 2, D] -> [B, H, D]: the first where bool [B, H], else the second. x without a prefix."""
+    return x if prefix is None else torch.where(prefix[..., None], x[:, :1], x[:, 1:])
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

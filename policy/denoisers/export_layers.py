@@ -58,6 +58,7 @@ class OneProductPerConvolution(TimeMajorUnet):
 
     def conv_norm_act(self, layer: ConvNormAct, x: Tensor, film: Film | None = None) -> Tensor:
         conv, norm = layer
+        assert isinstance(conv, nn.Conv1d)
         out = norm(self.convolution(conv, x).permute(1, 2, 0)).permute(2, 0, 1)
         return modulated(out, film)
 

@@ -41,6 +41,7 @@ from dipole.policy.denoisers.unet_layers import (
     ResidualBlock,
     Stage,
     Upsample,
+    stages,
 )
 
 Films = tuple[Tensor, ...]  # of each residual block, in the order in which they run
@@ -119,7 +120,9 @@ class ConditionalUnet1D(Denoiser):
         attending = [*down_dims, top, *(c_in for c_in, _ in reversed(pairs[1:]))]
         self.attention = attention_layers(attending, token_dim, attention_heads)
         arrange_drawn_weights(self)
-        self.register_load_state_dict_post_hook(lambda unet, _: arrange_weights(unet))
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            lambda unet, _: arrange_weights(unet)
+        )
 
     def forward(
         self,
@@ -231,7 +234,7 @@ class ConditionalUnet1D(Denoiser):
         if residuals:
             skips[1:] = [skip + each for skip, each in zip(skips[1:], residuals, strict=False)]
             x = x + residuals[-1]
-        for stage in self.up:
+        for stage in stages(self.up):
             x = torch.cat([x, skips.pop()], dim=1)
             x = stage.resample(stage.second(stage.first(x, next(films)), next(films)))
             x = _attended(x, next(attend))
@@ -243,7 +246,7 @@ class ConditionalUnet1D(Denoiser):
     ) -> tuple[Tensor, list[Tensor]]:
         """x: [B, A + F, H]. Returns the middle's output, and each stage's before resampling."""
         skips = []
-        for stage in self.down:
+        for stage in stages(self.down):
             x = stage.second(stage.first(x, next(films)), next(films))
             skips.append(x)
             x = _attended(stage.resample(x), next(attend))

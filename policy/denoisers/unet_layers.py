@@ -82,4 +82,10 @@ def at_resolution(film: Tensor, frames: int) -> Tensor:
     H / T that each covers, [B, T, 2 C]. FiLM of a row, [B, 2 C], stays."""
     if film.dim() == 2 or film.shape[1] == frames:
         return film
-    return film.unflatten(1, (frames, -1)).mean(2)
+    by_frame = film.view(len(film), frames, -1, film.shape[2])
+    return by_frame.mean(2)
+
+
+def stages(modules: nn.ModuleList) -> list[Stage]:
+    """The stages in a list of nothing else."""
+    return [module for module in modules if isinstance(module, Stage)]

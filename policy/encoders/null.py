@@ -25,19 +25,17 @@ class NullContext(nn.Module):
 
     def forward(self, like: Context) -> Context:
         """A null context of as many rows, and frames, as `like`; with a single token."""
-        rows = like.rows
-
-        def repeated(value: Tensor | None, present: Tensor | None, *axes: int) -> Tensor | None:
-            if value is None or present is None:
-                return None
-            return value.to(present.dtype).expand(rows, *axes, -1)
-
-        n_frames = 0 if like.frames is None else like.frames.shape[1]
+        first = None if like.tokens is None else like.tokens[:, :1]
         return Context(
-            repeated(self.vector, like.vector),
-            repeated(self.token, like.tokens, 1),
-            frames=repeated(self.frame, like.frames, n_frames),
+            _repeated(self.vector, like.vector),
+            _repeated(self.token, first),
+            frames=_repeated(self.frame, like.frames),
         )
+
+
+def _repeated(value: Tensor | None, like: Tensor | None) -> Tensor | None:
+    """[E] -> [B, ..., E], in the shape of another tensor, which exports may change."""
+    return None if value is None or like is None else value.to(like.dtype).expand_as(like)
 
 
 def _small(size: int) -> nn.Parameter:

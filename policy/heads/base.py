@@ -65,7 +65,8 @@ class SampleRequest:
     def asked(self) -> Sequence[str]:
         """Names of what is asked for, beside the generator."""
         names = (field.name for field in fields(self) if field.name != "generator")
-        return [name for name in names if getattr(self, name) is not None]
+        asked = [name for name in names if getattr(self, name) is not None]
+        return [*asked, "prefix"] if self.known is not None and self.known.is_prefix else asked
 
 
 class Head(nn.Module):
@@ -73,9 +74,12 @@ class Head(nn.Module):
 
     solver: How it draws, for heads that have one.
     supports: Which entries of a `SampleRequest` it understands; `Policy.predict` refuses others.
+        "prefix": known actions that the network was trained to go on from.
+    max_prefix: How many of these at most; 0: none.
     """
 
     supports: frozenset[str] = frozenset()
+    max_prefix: int = 0
     solver: Solver | None = None
 
     def use_solver(self, solver: Solver) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, PREDICTIONS, PROCESSES, build
 from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
@@ -19,6 +20,7 @@ from dipole.policy.diffusion.known import Estimator
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.noise import draw_noise
 from dipole.policy.diffusion.predictions import Estimate, Prediction, noise_in
+from dipole.policy.diffusion.prefix import PrefixConfig, with_prefix
 from dipole.policy.diffusion.processes import Process
 from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
@@ -41,6 +43,8 @@ class DiffusionHead(Head):
         actions are normalised to these limits.
     counts_padding: Whether actions past an episode's ends, which repeat its first or last one, have
         a loss (as published).
+    prefix: `PrefixConfig`, whether chunks that begin with known actions are learned too; then a
+        request may know a prefix, and `supports` has it.
     """
 
     supports = frozenset({"noise", "known", "init", "solver", "guidance", "costs"})
@@ -56,6 +60,7 @@ class DiffusionHead(Head):
         solver: Mapping[str, Any] | None = None,
         clip_sample: bool = True,
         counts_padding: bool = True,
+        prefix: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if clip_sample and action.normalize != "limits":
@@ -64,6 +69,11 @@ class DiffusionHead(Head):
                 f"{action.normalize!r}: set action.normalize to limits, or clip_sample to false"
             )
         self.clip_sample, self.counts_padding = clip_sample, counts_padding
+        self.prefix = from_mapping(PrefixConfig, prefix or {}, "policy.head.prefix")
+        self.prefix.check_horizon(horizon)
+        if self.prefix.is_trained:
+            self.supports = self.supports | {"prefix"}
+            self.max_prefix = self.prefix.max_length
         self.process: Process = build(PROCESSES, process or {"name": "vp"})
         self.prediction = _prediction(prediction, self.process)
         self.use_solver(solver_from({**DEFAULT_SOLVER, **(solver or {})}, "policy.head.solver"))
@@ -90,11 +100,16 @@ class DiffusionHead(Head):
         noise = torch.randn_like(clean)
         times = self.process.sample_times(clean.shape[:1], clean.device)  # [B]
         plain = self.process.level(times)
-        level = plain.over(clean)
-        target = self.prediction.target(clean, noise, level)
+        level, counted = plain.over(clean), batch.counted
+        target, weight = self.prediction.target(clean, noise, level), self.process.weight(level)
+        prefix = self.prefix.draw(len(clean), self.horizon, clean.device)
+        if prefix is not None:
+            plain = with_prefix(plain, prefix, self.process.clean)
+            level, rest = plain.over(clean), ~prefix[..., None].expand_as(clean)
+            counted = rest if counted is None else rest & counted
         given = self.prediction.network_input(level.mix(clean, noise), level)
         output = self.denoiser(given, plain.time, context).to(target.dtype)
-        return Loss(self._error(output, target, self.process.weight(level), batch.counted))
+        return Loss(self._error(output, target, weight, counted))
 
     def _error(
         self, output: Tensor, target: Tensor, weight: Tensor | None, counted: Tensor | None
@@ -127,7 +142,11 @@ class DiffusionHead(Head):
         if (guide := request.guidance) is not None:
             denoiser = GuidedDenoiser(denoiser, guide.scale, guide.passes)
             context = Context.stack([context, guide.context])
-        estimators = self.estimators(table, self.prepared_times(table), context, denoiser)
+        if known is not None and known.is_prefix:
+            prefix = self.prefix.tokens_of(known.mask)
+            estimators = self.estimators_after(prefix, table, context, denoiser)
+        else:
+            estimators = self.estimators(table, self.prepared_times(table), context, denoiser)
         return denoise(
             estimators,
             x,
@@ -185,6 +204,32 @@ class DiffusionHead(Head):
                 denoiser=network,
             )
             for number, step in enumerate(table)
+        ]
+
+    def estimators_after(
+        self,
+        prefix: Tensor,
+        table: Sequence[SolverStep],
+        context: Context,
+        denoiser: Denoiser | None = None,
+    ) -> list[Estimator]:
+        """As `estimators`, for chunks whose tokens in prefix, bool [B, H], are given clean."""
+        network = denoiser or self.denoiser
+        clean = self.process.clean
+        times = self.prepared_times([*table, SolverStep(clean, clean)])
+        prepared = network.prepare_context(context)
+
+        def estimate(x: Tensor, number: int, level: Level) -> Estimate:
+            time = network.prepared_after_prefix(
+                prefix, _row(times, len(table)), _row(times, number)
+            )
+            found = self.estimate(x, level, time, prepared, network)
+            chosen = prefix[..., None]
+            return Estimate(torch.where(chosen, x, found.clean), found.noise.masked_fill(chosen, 0))
+
+        levels = [with_prefix(step.level, prefix, clean).over(prefix[..., None]) for step in table]
+        return [
+            partial(estimate, number=number, level=level) for number, level in enumerate(levels)
         ]
 
     def estimate(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.policy.core.files import whole_folder, write_json, write_manifest
+from dipole.policy.core.files import atomic_directory, write_json, write_manifest
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.exported import FORMAT, ExportedPolicy, describe_ports, ports
@@ -49,7 +49,7 @@ def export_policy(
         "batch_sizes": list(batch_sizes) if runtime == "aotinductor" else "any",
         **(terms or {}),
     }
-    with whole_folder(folder) as beside:
+    with atomic_directory(folder) as beside:
         writer.write(program, beside, batch_sizes)
         run = writer.load(beside, ports(schema), torch.get_num_threads())
         exported = ExportedPolicy(beside, schema, run)
@@ -93,6 +93,7 @@ def _describe(policy: Policy, program: SamplingProgram, runtime: str) -> dict[st
         "process": policy.config.process,
         "prediction": policy.config.prediction,
         "solver": None if policy.solver is None else policy.solver.to_dict(),
+        **({} if policy.guidance_scale == 1 else {"guidance_scale": policy.guidance_scale}),
     }
 
 

@@ -57,6 +57,11 @@ class ExportedPolicy:
         return frozenset(own if self.fallback is None else own | (KNOWN & self.fallback.supports))
 
     @property
+    def max_prefix(self) -> int:
+        """See `Policy.max_prefix`: the fallback's."""
+        return 0 if self.fallback is None else self.fallback.max_prefix
+
+    @property
     def optional(self) -> list[str]:
         """What may be missing from an observation."""
         names = [port.name for port in self.inputs]

@@ -17,7 +17,8 @@ from dipole.policy.core.timing import least_seconds
 from dipole.policy.diffusion.solvers import Solver, solver_with
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import RUNTIMES, cuda_graph
-from dipole.policy.runtimes.exported import ExportedPolicy, is_export, load_exported
+from dipole.policy.runtimes.exported import ExportedPolicy, is_export, load_exported, read_schema
+from dipole.policy.runtimes.guidance import check_built_in, set_guidance
 from dipole.policy.runtimes.inference_policy import InferencePolicy
 from dipole.policy.runtimes.runtime import is_installed
 
@@ -39,6 +40,8 @@ def load_runnable(
     batch_size: int = 16,
     calls: float = math.inf,
     part: str | None = None,
+    guidance_scale: float | None = None,
+    costs: Sequence[Mapping[str, Any]] = (),
     log: Callable[[str], None] = print,
 ) -> InferencePolicy:
     """The policy of a checkpoint, run or export, ready to predict batches of `batch_size`.
@@ -49,14 +52,17 @@ def load_runnable(
     captures the loop on a GPU. All but those of low precision agree to 1e-4 of a normalised action,
     on a GPU to 1e-3. calls: how many batches will be asked for, as far as is known.
     solver: entries that replace those of the checkpoint; None entries do not. part: which dataset
-    of a mixture the robot is like, see `load_policy`; an export's own.
+    of a mixture the robot is like, see `load_policy`; an export's own. guidance_scale, costs: see
+    `set_guidance`.
     """
     if is_export(path):
+        check_built_in(read_schema(path), guidance_scale, costs)
         return _load_export(path, runtime, _given(solver or {}), batch_size, part)
     _check_runtime(runtime, device)
     checkpoint = find_checkpoint(path)
     policy = load_policy(checkpoint, device, weights, part)
     set_solver(policy, solver or {})
+    set_guidance(policy, guidance_scale, costs)
     if runtime in (None, EAGER):
         return policy
     if runtime == cuda_graph.NAME:
@@ -85,7 +91,7 @@ def _fastest(
     log: Callable[[str], None],
 ) -> InferencePolicy:
     """The policy itself, or on a processor its export for OpenVINO, where that saves time."""
-    if policy.device.type != "cpu" or not is_installed(FASTEST):
+    if policy.device.type != "cpu" or not is_installed(FASTEST) or policy.costs:
         return policy
     seconds = _seconds_of([policy], batch_size)[EAGER]
     if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:

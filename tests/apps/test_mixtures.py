@@ -20,7 +20,7 @@ from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
 from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.runtimes.runnable import load_runnable
-from dipole.policy.training.logs import read_log
+from dipole.policy.training.output.logs import read_log
 
 TASK = """
 name: mixed

@@ -6,6 +6,7 @@ Everything is torch's own layers, one after another, as the authors write it.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""The U-Net's fast path on a CPU: the numbers of the reference, where it serves, and its weights."""
+"""The U-Net's fast path on a CPU: the reference's numbers, where it serves, and its weights."""
 
 import copy
 import sys
@@ -213,7 +213,10 @@ def test_fused_updates_go_on_as_before_from_a_saved_state():
     optimizers = [torch.optim.AdamW(unet.parameters(), lr=0.01, fused=True) for unet in unets]
     step(unets[0], optimizers[0])
     as_saved = [
-        {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in given}
+        {
+            name: tensor.detach().clone(memory_format=torch.contiguous_format)
+            for name, tensor in given
+        }
         for given in (
             unets[0].state_dict().items(),
             optimizer_tensors(optimizers[0], unets[0]).items(),

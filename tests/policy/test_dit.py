@@ -123,6 +123,20 @@ def test_a_time_for_each_token_of_equal_entries_is_the_time_of_the_row():
     )
 
 
+def test_a_clean_prefix_is_two_conditions_a_row_and_the_same_prediction():
+    made = trained()
+    prefix = torch.arange(HORIZON) < torch.tensor([[0], [3], [8]])
+    times = torch.where(prefix, 0.0, 93.0)
+    times_prepared = made.prepare_time(torch.tensor([0.0, 93.0])).split(1)
+    prepared = made.prepared_after_prefix(prefix, *times_prepared)
+    of_context = made.prepare_context(context())
+    rows = []
+    made.blocks[0].register_forward_hook(lambda _block, inputs, _out: rows.append(inputs[1]))
+    found = made.predict(chunk(), prepared, of_context)
+    assert rows[0].shape == (3, 2, 16)
+    assert torch.allclose(found, made(chunk(), times, context()), atol=1e-5)
+
+
 def test_a_token_s_time_is_its_own():
     made = trained()
     each = TIMES[:, None].repeat(1, HORIZON)

@@ -28,7 +28,7 @@ from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.runtimes.export import ParityError, captured_policy
 from dipole.policy.runtimes.program import SamplingProgram
-from dipole.policy.training import TrainConfig, Trainer, TrainState, state
+from dipole.policy.training import BehaviourCloning, TrainConfig, Trainer, TrainState, state
 
 FEATURES = Features(
     {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
@@ -98,10 +98,12 @@ def test_a_training_step_never_waits_for_the_device(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     # AdamW's fused update is torch's, of real GPUs alone.
-    monkeypatch.setattr(state, "make_optimizer", lambda model, _: torch.optim.SGD(_groups(model)))
+    monkeypatch.setattr(state, "make_optimizers", _plain_optimizers)
     config = TrainConfig(batch_size=batch_size, grad_clip=1.0, amp=False)
     policy = make_policy().to("meta")
-    trainer = Trainer(TrainState.new(policy, config), _NoLoader(), config, tmp_path)
+    trainer = Trainer(
+        TrainState.new(BehaviourCloning(policy), config), _NoLoader(), config, tmp_path
+    )
     trainer.progress = _NoProgress()
     batch = policy.fake_batch(batch_size)
     trainer._step(iter([batch]))  # creates the optimiser's state
@@ -124,8 +126,13 @@ def test_a_training_step_of_a_policy_that_sees_stays_on_the_device(monkeypatch):
     assert seen.count > 100
 
 
-def _groups(model):
-    return [{"params": list(model.parameters()), "ratio": 1.0}]
+def _trainer(policy, config, folder):
+    return Trainer(TrainState.new(BehaviourCloning(policy), config), _NoLoader(), config, folder)
+
+
+def _plain_optimizers(objective, _config):
+    groups = [{"params": list(objective.policy.parameters()), "ratio": 1.0}]
+    return {"policy": torch.optim.SGD(groups)}
 
 
 class _NoProgress:
@@ -205,11 +212,13 @@ def _on_processor(self, program, device):
 def test_a_gpu_run_compiles_its_denoiser(tmp_path):
     policy, config = make_policy().to("meta"), TrainConfig(compile=True, amp=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "make_optimizer", lambda model, _: torch.optim.SGD(_groups(model)))
-        trainer = Trainer(TrainState.new(policy, config), _NoLoader(), config, tmp_path)
+        patch.setattr(state, "make_optimizers", _plain_optimizers)
+        trainer = Trainer(
+            TrainState.new(BehaviourCloning(policy), config), _NoLoader(), config, tmp_path
+        )
     assert policy.head.denoiser._compiled_call_impl is not None
     assert trainer.state.ema.model.head.denoiser._compiled_call_impl is None
-    assert trainer.loss == policy.loss
+    assert trainer.objective.policy is policy
 
 
 def test_what_a_gpu_needs_of_a_resident_batch_is_copied_without_waiting(tmp_path, monkeypatch):
@@ -271,14 +280,13 @@ def test_a_gpu_is_not_waited_for_in_a_training_step(tmp_path, batch_size, reques
 def test_a_run_on_a_gpu_learns_what_one_on_the_processor_does(tmp_path):
     """The same batches; noise of its own, so that only the losses are alike."""
     trainer = gpu_trainer(tmp_path, steps=200, batch_size=64, deterministic=False)
-    before = trainer.validation.loss(trainer.state.policy)
+    before = trainer.validation.losses(trainer.state.objective)["loss"]
     assert trainer.fit() is None
-    assert trainer.validation.loss(trainer.state.policy) < before
+    assert trainer.validation.losses(trainer.state.objective)["loss"] < before
     again = gpu_trainer(tmp_path, steps=200, batch_size=64, deterministic=False)
     assert again.state.step == 200
-    assert again.validation.loss(again.state.ema.model) == pytest.approx(
-        trainer.validation.loss(trainer.state.ema.model), rel=1e-4
-    )
+    losses = [each._validation_losses(each.validation) for each in (again, trainer)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @GPU

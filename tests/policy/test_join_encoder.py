@@ -1,5 +1,6 @@
 """Encoders that join: which part encodes what, where its numbers go, what may be replaced."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from dipole.data import ConfigError, Feature, Features, encode_text
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context
 from dipole.policy.core.components import ENCODERS, build
+from dipole.policy.diffusion.costs import CostTerm
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.encoders.text.words import hashed_words
+from dipole.policy.runtimes.export import export_policy
+from dipole.policy.runtimes.exported import load_exported
 
 CAMERA = {"name": "cameras", "backbone": TINY_RESNET, "dim": 6}
 OBSERVED = {
@@ -229,14 +234,15 @@ def test_words_are_hashed_alone_whatever_lies_between_them(found, between):
     assert hashes[mask].tolist() == [polynomial(word) for word in found]
 
 
-def test_a_policy_learns_from_words_and_takes_strings():
+def text_policy(parts) -> Policy:
     torch.manual_seed(0)
-    config = PolicyConfig(
-        encoder={"name": "join", "parts": {"state": {"name": "state"}, "text": {"name": "words"}}},
-        denoiser=SMALL_UNET,
-    )
+    config = PolicyConfig(encoder={"name": "join", "parts": parts}, denoiser=SMALL_UNET)
     features = Features({n: OBSERVED[n] for n in ("agent_pos", "instruction")}, ACTION)
-    policy = Policy(config, features, WINDOW)
+    return Policy(config, features, WINDOW)
+
+
+def test_a_policy_learns_from_words_and_takes_strings():
+    policy = text_policy({"state": {"name": "state"}, "text": {"name": "words"}})
     batch = policy.fake_batch(4)
     loss = policy.loss(batch)
     getattr(loss, "total", loss).backward()
@@ -251,3 +257,36 @@ def test_a_policy_learns_from_words_and_takes_strings():
     assert torch.equal(chunk, policy.predict(encoded, torch.Generator().manual_seed(0)))
     with pytest.raises(ConfigError, match="text is uint8"):
         policy.predict({"agent_pos": pose, "instruction": torch.zeros(2, 2, 16)})
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["words", "bytes"])
+def test_text_goes_through_exports(name, tmp_path):
+    pytest.importorskip("onnxruntime")
+    text = {"name": name, "dim": 4}
+    policy = text_policy({"state": {"name": "state"}, "text": text}).eval()
+    policy.solver = DDIM(steps=1)
+    schema = export_policy(policy, "onnx", tmp_path / "export")
+    assert schema["parity"]["largest_difference"] <= 1e-4
+    exported = load_exported(tmp_path / "export")
+    said = {"agent_pos": torch.zeros(3, 2, 2), "instruction": ["left", "to the right", ""]}
+    noise = torch.randn(3, 8, 2)
+    ours, theirs = (each.predict(said, noise=noise) for each in (policy, exported))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_the_encoder_and_the_cost_of_the_pages_work_as_they_stand():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    page = (docs / "architecture.md").read_text()
+    names: dict = {}
+    exec(re.search(r"## An encoder of one's own.*?```python\n(.*?)```", page, re.DOTALL)[1], names)
+    observed = {"keypoint": Feature((9, 2)), "agent_pos": Feature((2,))}
+    parts = {"contour": {"name": "contour", "inputs": ["keypoint"], "token_dim": 8}}
+    encoder = encoder_of(observed, **parts, state={"name": "state"})
+    context = encoder({"keypoint": torch.randn(3, 2, 9, 2), "agent_pos": torch.randn(3, 2, 2)})
+    assert context.vector.shape == (3, encoder.spec.vector_dim) == (3, 2 + 2 * 2)
+    assert context.tokens.shape == (3, 18, 8)
+    page = (docs / "guidance.md").read_text()
+    exec(re.search(r"### A cost of your own\n```python\n(.*?)```", page, re.DOTALL)[1], names)
+    term = CostTerm.from_dict({"name": "keep_low", "limit": 0.5, "index": 0})
+    assert term.cost(torch.tensor([[[0.0], [1.5]], [[0.5], [0.0]]])).tolist() == [1.0, 0.0]

@@ -12,7 +12,7 @@ from eyes_fixture import cameras, features, make_policy
 from dipole.data import ConfigError
 from dipole.policy.encoders.cameras.pretrained import FAMILIES, with_architecture
 from dipole.policy.training import EMA, EMAConfig, TrainConfig
-from dipole.policy.training.optimizer import make_optimizer, set_learning_rate
+from dipole.policy.training.optimization.optimizer import make_optimizer, set_learning_rate
 
 transformers = pytest.importorskip("transformers")
 
@@ -109,7 +109,7 @@ def test_weights_of_a_folder_give_what_transformers_gives(name, folders):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_needs_no_folder(name, folders, tmp_path):
     from dipole.policy import Policy, PolicyConfig, load_policy
-    from dipole.policy.training import TrainState
+    from dipole.policy.training import BehaviourCloning, TrainState
 
     named = {"name": name, "weights": str(folders[name])}
     policy = policy_of(name, size=(32, 32), weights=str(folders[name]))
@@ -120,7 +120,9 @@ def test_a_checkpoint_needs_no_folder(name, folders, tmp_path):
     full = PolicyConfig(encoder=config["encoder"], denoiser=policy.config.denoiser)
     policy = Policy(full, policy.features, policy.window)
     policy.encoder.load_weights()
-    folder = TrainState.new(policy, TrainConfig()).save(tmp_path, TrainConfig(), {})
+    folder = TrainState.new(BehaviourCloning(policy), TrainConfig()).save(
+        tmp_path, TrainConfig(), {}
+    )
     text = (folder / "config.json").read_text().replace(str(folders[name]), "gone")
     (folder / "config.json").write_text(text)
     loaded = load_policy(folder, weights="raw")

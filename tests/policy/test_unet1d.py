@@ -1,5 +1,6 @@
 """The U-Net: the published parameters and numbers, what it is told, what is added to it."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -259,3 +260,11 @@ def test_a_branch_begins_as_the_encoder_that_it_copies():
     for mine, other in zip(unet.encoder_features(chunk, time, vector), theirs, strict=True):
         assert torch.equal(mine, other)
     assert not [name for name, _ in branch.named_parameters() if ".up." in name]
+
+
+def test_the_branch_of_the_architecture_page_works():
+    page = (Path(__file__).parents[2] / "docs/architecture.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    exec(next(block for block in blocks if "UnetBranch" in block), names)
+    assert len(names["residuals"]) == 2

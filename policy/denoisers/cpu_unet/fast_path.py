@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.policy.denoisers.cpu_unet.derivatives import needs_plain_operations
-from dipole.policy.denoisers.cpu_unet.norm_mish import NormKernels, group_norm_mish
+from dipole.policy.denoisers.cpu_unet.norm_mish import EAGER, NormKernels, group_norm_mish
 from dipole.policy.denoisers.cpu_unet.temporal_conv import (
     convolution,
     doubling_taps,
@@ -50,14 +50,14 @@ class CpuFastPath(TimeMajorUnet):
     kernels: How norms compute in training.
     """
 
-    kernels: NormKernels = NormKernels()
+    kernels: NormKernels = EAGER
 
     def serves(self, unet: "ConditionalUnet1D", x: Tensor) -> bool:
         return (
             x.device.type == "cpu"
             and unet.time_embedding.mlp[0].weight.dtype in PRECISE
             and not needs_plain_operations()
-            and not (torch.jit.is_tracing() and torch.is_grad_enabled())
+            and not (torch._C._get_tracing_state() and torch.is_grad_enabled())
             and not torch.compiler.is_compiling()
         )
 
@@ -79,7 +79,8 @@ class CpuFastPath(TimeMajorUnet):
         """Training leaves the bias and a row's FiLM to the norm, which passes over all numbers
         anyway."""
         conv, norm = layer
-        assert isinstance(conv, nn.Conv1d) and isinstance(norm, nn.GroupNorm)
+        assert isinstance(conv, nn.Conv1d)
+        assert isinstance(norm, nn.GroupNorm)
         if not torch.is_grad_enabled():
             return modulated(group_norm_mish(norm, self.convolution(conv, x)), film)
         out, shift = convolution(x, taps(conv), None), conv.bias

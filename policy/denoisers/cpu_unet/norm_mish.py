@@ -10,10 +10,10 @@ offset [B, C]:
 
 Backward, where g = dL/d normal = dL/d out * scale * mish'(normal):
 
+    u = g weight                                      z = centred inverse
     dL/d offset = sum over T of dL/d out              dL/d bias   = sum over T, B of g
-    dL/d scale  = sum over T of dL/d out * mish       dL/d weight = sum over T, B of g centred inverse
-    dL/d x      = inverse (g weight - mean(g weight) - centred inverse mean(g weight centred inverse))
-    dL/d shift  = sum over T, B of dL/d x
+    dL/d scale  = sum over T of dL/d out * mish       dL/d weight = sum over T, B of g z
+    dL/d x      = inverse (u - mean(u) - z mean(u z)) dL/d shift  = sum over T, B of dL/d x
 
 Sums over T come first, as [B, C]; means over groups are then of small tensors. The same functions
 run as they are or compiled (compiled.py).
@@ -118,6 +118,9 @@ class NormKernels(NamedTuple):
     backward: Callable[..., tuple[Tensor | None, ...]] = norm_mish_backward
 
 
+EAGER = NormKernels()
+
+
 class _NormMish(torch.autograd.Function):
     """See the head of this file."""
 
@@ -152,7 +155,7 @@ def group_norm_mish(
     x: Tensor,
     shift: Tensor | None = None,
     film: Film | None = None,
-    kernels: NormKernels = NormKernels(),
+    kernels: NormKernels = EAGER,
 ) -> Tensor:
     """GroupNorm of x + shift, Mish, and FiLM: [T, B, C] -> [T, B, C]."""
     if is_small_inference(x, norm.weight):

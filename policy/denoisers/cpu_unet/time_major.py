@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dipole.policy.denoisers.attention import Attend
 from dipole.policy.denoisers.cpu_unet.weights import Convolution
-from dipole.policy.denoisers.unet_layers import ConvNormAct, ResidualBlock, Stage, at_resolution
+from dipole.policy.denoisers.unet_layers import ConvNormAct, ResidualBlock, at_resolution, stages
 
 if TYPE_CHECKING:
     from dipole.policy.denoisers.unet1d import ConditionalUnet1D
@@ -58,7 +58,7 @@ class TimeMajorUnet:
         films, attend = iter(films), chain(attend, repeat(_same))
         x = x.transpose(0, 1)  # [H, B, A + F]
         skips = []
-        for stage in cast(Iterable[Stage], unet.down):
+        for stage in stages(unet.down):
             x = self._block(stage.second, self._block(stage.first, x, next(films)), next(films))
             skips.append(x)
             if not isinstance(stage.resample, nn.Identity):
@@ -71,7 +71,7 @@ class TimeMajorUnet:
             by_time = [each.permute(2, 0, 1) for each in residuals]
             skips[1:] = [skip + each for skip, each in zip(skips[1:], by_time, strict=False)]
             x = x + by_time[-1]
-        for stage in cast(Iterable[Stage], unet.up):
+        for stage in stages(unet.up):
             x = torch.cat([x, skips.pop()], dim=2)
             x = self._block(stage.second, self._block(stage.first, x, next(films)), next(films))
             x = _attended(self.upsample(cast(Convolution, stage.resample), x), next(attend))

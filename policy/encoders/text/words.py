@@ -53,21 +53,21 @@ def hashed_words(text: Tensor) -> tuple[Tensor, Tensor]:
     K is (L + 1) // 2, the most words that L bytes can hold. The hash is the sum of
     byte_i * MULTIPLIER^i over a word's bytes, modulo MODULUS.
     """
-    rows, length = text.shape
+    length = text.shape[1]
     lower = torch.where((text >= 65) & (text <= 90), text + 32, text)
     digit, letter = (lower >= 48) & (lower <= 57), (lower >= 97) & (lower <= 122)
     inside = digit | letter | (lower >= 128)  # bytes of letters beyond ASCII are 128 and more
     before = torch.cat([torch.zeros_like(inside[:, :1]), inside[:, :-1]], 1)
     starts = inside & ~before
-    word = starts.long().cumsum(1) - 1  # the word that each byte belongs to
-    places = torch.arange(length, device=text.device).expand(rows, -1)
-    since = places - torch.where(starts, places, 0).cummax(1).values  # places within the word
+    word = (starts.long().cumsum(1) - 1).clamp(min=0)  # the word that each byte belongs to
+    places = torch.arange(length, device=text.device)
+    none = torch.zeros_like(text[:, : (length + 1) // 2])  # [B, K]
+    begins = none.scatter_add(1, word, torch.where(starts, places, 0))
     powers = torch.tensor(_powers(length), device=text.device)
+    since = (places - begins.gather(1, word)).clamp(min=0)  # place within the word
     terms = torch.where(inside, lower * powers[since], 0)
-    n_words = (length + 1) // 2
-    sums = torch.zeros(rows, n_words, dtype=torch.long, device=text.device)
-    sums = sums.scatter_add(1, word.clamp(min=0), terms)
-    present = torch.arange(n_words, device=text.device) < starts.sum(1, keepdim=True)
+    sums = none.scatter_add(1, word, terms)
+    present = places[: none.shape[1]] < starts.sum(1, keepdim=True)
     return sums % MODULUS, present
 
 

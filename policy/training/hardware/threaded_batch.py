@@ -92,8 +92,10 @@ class BatchRunner:
         time = time.expand(rows, *time.shape[1:])
         context = context if isinstance(context, Context) else Context(context)
         inputs = [x, time, *(getattr(context, field.name) for field in fields(Context)), *residuals]
-        call = _Call(self.denoiser, self.pool, self.threads, self.parameters, len(inputs))
-        out: Tensor = _RowsInThreads.apply(call, *inputs, *self.parameters)  # type: ignore[no-untyped-call]
+        # An objective may fix them for an update of others.
+        trained = [p for p in self.parameters if p.requires_grad]
+        call = _Call(self.denoiser, self.pool, self.threads, trained, len(inputs))
+        out: Tensor = _RowsInThreads.apply(call, *inputs, *trained)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -112,7 +114,8 @@ class _Call:
         x, time, *rest = inputs
         n_parts = len(fields(Context))
         context, residuals = Context(*rest[:n_parts]), [r for r in rest[n_parts:] if r is not None]
-        assert x is not None and time is not None
+        assert x is not None
+        assert time is not None
         return self.denoiser.forward(x, time, context, residuals)
 
     def map(self, work: Any, *each: Sequence[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Whether training is still in numbers: losses, gradients, and what would be saved."""
+"""Whether losses, gradients, and what would be saved are finite."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,20 +18,16 @@ class FiniteCheck:
     device; `raise_bad` waits."""
 
     def __init__(self, device: torch.device, run: Path) -> None:
-        self.run = run
-        self._first = {
-            what: torch.full((), -1, device=device) for what in ("loss", "gradient's norm")
-        }
+        self.device, self.run = device, run
+        self._first: dict[str, Tensor] = {}
 
-    def note_loss(self, step: int, loss: Tensor) -> None:
-        self._note("loss", step, loss)
-
-    def note_gradient(self, step: int, norm: Tensor) -> None:
-        self._note("gradient's norm", step, norm)
-
-    def _note(self, what: str, step: int, value: Tensor) -> None:
-        is_first = (self._first[what] < 0) & ~torch.isfinite(value)
-        self._first[what] = torch.where(is_first, step, self._first[what])
+    def note(self, what: str, step: int, value: Tensor) -> None:
+        """what: In a message: "the loss"."""
+        first = self._first.get(what)
+        if first is None:
+            first = torch.full((), -1, device=self.device)
+        is_first = (first < 0) & ~torch.isfinite(value.detach())
+        self._first[what] = torch.where(is_first, step, first)
 
     def raise_bad(self) -> None:
         """Raises TrainingDivergedError for a step that was noted."""
@@ -39,11 +35,11 @@ class FiniteCheck:
         bad = {what: step for what, step in found.items() if step >= 0}
         if bad:
             what = min(bad, key=lambda each: bad[each])
-            raise self._error(f"the {what} of step {bad[what]} is not a number")
+            raise self._error(f"{what} of step {bad[what]} is not a number")
 
     def raise_bad_weights(self, step: int, parts: Mapping[str, Iterable[Tensor]]) -> None:
-        """Raises TrainingDivergedError where what is to be saved is not finite: a loss can be so
-        where its gradient is not."""
+        """Raises TrainingDivergedError where what is to be saved is not finite: a loss can be
+        finite where its gradient is not."""
         for what, tensors in parts.items():
             if not all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point()):
                 raise self._error(f"after step {step} {what} are not all numbers")

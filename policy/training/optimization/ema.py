@@ -1,4 +1,4 @@
-"""The moving average of a policy's weights."""
+"""Moving averages of weights."""
 
 import copy
 
@@ -17,10 +17,12 @@ def ema_decay(update: int, config: EMAConfig) -> float:
 
 
 class EMA:
-    """model: a copy of the policy whose parameters follow it slowly and whose buffers equal its.
+    """Moving average of a module's weights.
 
-    updates: how many updates were made; saved, since the decay depends on it. Raises ConfigError
-    for a model with BatchNorm.
+    model: A copy of the module whose parameters follow it slowly and whose buffers equal its.
+    updates: How many updates were made; saved, since the decay depends on it.
+
+    Raises ConfigError for a module with BatchNorm.
     """
 
     def __init__(self, model: nn.Module, config: EMAConfig) -> None:
@@ -31,6 +33,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        """Move towards the module's weights."""
         weight = 1 - ema_decay(self.updates, self.config)
         averaged: list[Tensor] = list(self.model.parameters())
         current: list[Tensor] = list(model.parameters())

@@ -8,10 +8,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class TrainingProgress:
-    """A bar on a terminal, a line per report elsewhere; both on standard error."""
+    """A bar on a terminal, a line per report elsewhere; both on standard error.
 
-    def __init__(self, steps: int, done: int) -> None:
+    quiet: Neither, for all but the first of several processes.
+    """
+
+    def __init__(self, steps: int, done: int, quiet: bool = False) -> None:
         self.steps, self.first, self.started = steps, done, time.monotonic()
+        self.quiet = quiet
         self.console = Console(stderr=True, highlight=False)
         self.bar = Progress(
             TextColumn("training"),
@@ -20,7 +24,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=quiet or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=steps, completed=done, note="")
 
@@ -43,6 +47,8 @@ class TrainingProgress:
             self.say(f"step {step}/{self.steps} · {note} · {_clock(left)} left")
 
     def say(self, text: str) -> None:
+        if self.quiet:
+            return
         if self.console.is_terminal:
             self.console.print(text)
         else:

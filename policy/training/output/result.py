@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dipole.policy.checkpoint import checkpoints_of
-from dipole.policy.training.logs import read_log
+from dipole.policy.training.output.logs import read_log
 
 # What a run is judged by, the first that it has: key of the log, whether more is better, name.
 SCORES: tuple[tuple[str, Callable[..., float], str], ...] = (
     ("evaluation/success_rate", max, "best success rate"),
+    ("evaluation/max_reward_mean", max, "best mean max reward"),
     ("evaluation/score", max, "best score"),
-    ("evaluation/max_reward_mean", max, "best mean max reward"),  # of logs without a score
     ("validation/loss_ema", min, "best validation loss"),
     ("train/loss", min, "lowest training loss"),
 )
@@ -62,7 +62,8 @@ class TrainResult:
         lines = read_log(log) if log.exists() else []
         scores = {}
         for key, best, _ in SCORES:
-            values = [float(line[key]) for line in lines if key in line]
+            logged = [line[key] for line in lines if key in line]
+            values = [float(each) for each in logged if isinstance(each, int | float)]
             if values:
                 scores[key] = best(values)
         done = checkpoints_of(output)

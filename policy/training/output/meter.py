@@ -1,4 +1,4 @@
-"""The means of the steps since the last report: loss, and where their time went."""
+"""Means over the steps since the last report: losses, and where the time went."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +11,8 @@ Clock = Callable[[], float]
 
 
 class StepMeter:
-    """Times steps alone: what happens between them (validation, saving, evaluation) is not theirs.
+    """Losses and times of steps alone: what runs between them (validation, saving, evaluation) is
+    not counted.
 
     An accelerator computes a step after it was asked for: a step with `wait` ends when all that was
     asked for is done, which has to be so before anything else runs between steps.
@@ -23,11 +24,12 @@ class StepMeter:
 
     def reset(self) -> None:
         self.steps, self.seconds, self.data_seconds = 0, 0.0, 0.0
-        self.loss_sum = torch.zeros((), device=self.device)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
 
     @contextmanager
     def step(self, wait: bool) -> Iterator[None]:
-        """Around one update of the weights."""
+        """Around one step."""
         started = self.clock()
         yield
         if wait:
@@ -42,13 +44,20 @@ class StepMeter:
         yield
         self.data_seconds += self.clock() - started
 
-    def add_loss(self, loss: Tensor) -> None:
-        """Of a step, or of a part of one; nothing waits for the device."""
-        self.loss_sum += loss
+    def add(self, name: str, value: Tensor) -> None:
+        """A scalar of one batch; nothing waits for the device."""
+        if name not in self._sums:
+            self._sums[name] = torch.zeros((), device=self.device)
+            self._counts[name] = 0
+        self._sums[name] += value.detach()
+        self._counts[name] += 1
 
-    @property
-    def loss(self) -> float:
-        return float(self.loss_sum) / self.steps
+    def means(self) -> dict[str, float]:
+        """Per batch, by name; waits for the device, once."""
+        if not self._sums:
+            return {}
+        sums = torch.stack(list(self._sums.values())).tolist()
+        return {n: total / self._counts[n] for n, total in zip(self._sums, sums, strict=True)}
 
     @property
     def data_ms(self) -> float:

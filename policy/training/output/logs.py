@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.core.files import flush
+from dipole.policy.core.files import atomic_write
 
 
 class RunLog:
-    """One JSON object a line, the same scalars in TensorBoard. Resuming cuts off what lies ahead.
+    """One JSON object a line, the same scalars in TensorBoard. A resumed run drops the lines of
+    later steps.
 
     >>> log = RunLog(Path("runs/example"))               # doctest: +SKIP
     >>> log.write(50, {"train/loss": 0.71})              # doctest: +SKIP
@@ -34,9 +35,10 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
-    def has(self, step: int, key: str) -> bool:
-        """Whether `key` was logged at `step`."""
-        return any(line["step"] == step and key in line for line in read_log(self.path))
+    def has(self, step: int, prefix: str) -> bool:
+        """Whether a key that begins with `prefix` was logged at `step`."""
+        lines = (line for line in read_log(self.path) if line["step"] == step)
+        return any(key.startswith(prefix) for line in lines for key in line)
 
     def close(self) -> None:
         self._file.close()
@@ -49,10 +51,8 @@ class RunLog:
         if not self.path.exists():
             return
         kept = [json.dumps(line) + "\n" for line in read_log(self.path) if line["step"] <= step]
-        beside = self.path.with_suffix(".partial")
-        beside.write_text("".join(kept))
-        flush(beside)
-        beside.replace(self.path)
+        with atomic_write(self.path) as beside:
+            beside.write_text("".join(kept))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -66,6 +66,19 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             if number < len(lines):
                 raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
     return read
+
+
+class NoLog:
+    """Of the processes that write nothing."""
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        pass
+
+    def has(self, step: int, prefix: str) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
 
 
 def _start_wandb(run: Path, config: Any) -> Any:
