@@ -22,8 +22,8 @@ def policy():
     policy.encoder.register_parameter("gain", torch.nn.Parameter(torch.ones(())))
     encode = policy.encoder.forward
 
-    def with_gain(observation):
-        return encode({"state": observation["state"] * policy.encoder.gain})
+    def with_gain(observation, missing=None):
+        return encode({"state": observation["state"] * policy.encoder.gain}, missing)
 
     policy.encoder.forward = with_gain
     return policy
