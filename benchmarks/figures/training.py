@@ -64,7 +64,7 @@ def our_step(
     data = {"observation": observation, "action": torch.randn(batch, 16, 2)}
 
     def work(chosen: Threads, repeats: int = 1) -> None:
-        with threaded_batch(policy, chosen.rows):
+        with threaded_batch(policy, chosen.batch):
             for _ in range(repeats):
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     loss = policy.loss(data)

@@ -24,7 +24,13 @@ from dipole.deploy.chunks.prefix import known_prefix, whole_prefix
 from dipole.deploy.robots.action_math import interpolate, weighted_mean
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.types import Floats, KnownActions, PolicySpec
-from dipole.policy.diffusion.guidance import Guidance, prefix_weights
+from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
+
+FORMER_NAMES = {
+    "form": "method",
+    "clip": "max_weight",
+    "data_scale": "data_std",
+}  # of rtc's options
 
 
 class Merger(ABC):
@@ -130,23 +136,26 @@ class Ensemble(Merger):
 class RealTimeChunking(Switch):
     """The new chunk at once, drawn so that it goes on as the old plan does.
 
-    form, clip, data_scale: see Guidance; decay: how the weight of the old plan falls after what
+    method, max_weight, data_std: see InpaintingGuidance, by their former names form, clip and
+    data_scale too; decay: how the weight of the old plan falls after what
     will have run, see prefix_weights; keep: how many of its actions guide at all (default: all).
     """
 
     def __init__(
         self,
         spec: ActionSpec,
-        form: str = "jacobian",
-        clip: float | None = 5.0,
-        data_scale: float = 1.0,
+        method: str = "jacobian",
+        max_weight: float | None = 5.0,
+        data_std: float = 1.0,
         decay: str = "exponential",
         keep: int | None = None,
+        **former: Any,
     ) -> None:
         super().__init__(spec)
-        self._guidance = Guidance(form, clip, data_scale)
-        if form == "prefix":
-            raise ConfigError("rtc has no form prefix: that is merger trained_prefix")
+        settings = {"method": method, "max_weight": max_weight, "data_std": data_std}
+        self._guidance = InpaintingGuidance(**(settings | _renamed(former)))
+        if self._guidance.method == "prefix":
+            raise ConfigError("rtc has no method prefix: that is merger trained_prefix")
         prefix_weights(0, 1, 1, decay)  # refuse now what would be refused at the first seam
         if keep is not None and keep < 1:
             raise ConfigError(f"rtc keep is {keep}; at least one action has to be kept")
@@ -171,6 +180,14 @@ class RealTimeChunking(Switch):
             decay=self._decay,
             guidance=self._guidance,
         )
+
+
+def _renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """Settings of guidance by their former names. Raises TypeError for others."""
+    for name in options:
+        if name not in FORMER_NAMES:
+            raise TypeError(f"unexpected option {name!r}")
+    return {FORMER_NAMES[name]: value for name, value in options.items()}
 
 
 @MERGERS.add("trained_prefix")

@@ -20,18 +20,18 @@ LONG_ENOUGH = 2.0  # seconds of one choice's trial, after which it is not repeat
 class Threads:
     """How a processor's cores are used.
 
-    operations: Threads within one operation (OpenMP).
-    rows: Threads that divide a batch.
+    intra_op: Threads within one operation (OpenMP).
+    batch: Threads that divide a batch.
     """
 
-    operations: int = 1
-    rows: int = 1
+    intra_op: int = 1
+    batch: int = 1
 
     def __str__(self) -> str:
-        if self.rows == 1:
-            return str(self.operations)
-        return f"{self.rows} dividing rows" + (
-            f" and {self.operations} in operations" if self.operations > 1 else ""
+        if self.batch == 1:
+            return str(self.intra_op)
+        return f"{self.batch} dividing rows" + (
+            f" and {self.intra_op} in operations" if self.intra_op > 1 else ""
         )
 
 
@@ -45,7 +45,7 @@ def fastest_threads(
     """
     seconds = {choice: _seconds(work, choice, repeats) for choice in choices}
     best = min(seconds, key=lambda choice: seconds[choice])
-    torch.set_num_threads(best.operations)
+    torch.set_num_threads(best.intra_op)
     found = ", ".join(f"{choice}: {1e3 * value:.0f} ms" for choice, value in seconds.items())
     return best, f"{best} ({found})"
 
@@ -83,5 +83,5 @@ def one_thread_each(count: int) -> Iterator[ThreadPoolExecutor | None]:
 
 
 def _seconds(work: Callable[[Threads], object], choice: Threads, repeats: int) -> float:
-    torch.set_num_threads(choice.operations)
+    torch.set_num_threads(choice.intra_op)
     return least_seconds({choice: lambda: work(choice)}, repeats, LONG_ENOUGH)[choice]

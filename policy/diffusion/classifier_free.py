@@ -84,6 +84,9 @@ class GuidedDenoiser(Denoiser):
     def prepare_time(self, times: Tensor) -> Prepared:
         return self.denoiser.prepare_time(times)
 
+    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
+        return self.denoiser.prepared_after_prefix(prefix, clean, time)
+
     def prepare_context(self, context: Context) -> Prepared:
         return self.denoiser.prepare_context(context)
 
@@ -96,7 +99,7 @@ class GuidedDenoiser(Denoiser):
             )
         else:
             twice = [torch.cat([each, each]) for each in residuals]
-            times = map_tensors(lambda each: each if len(each) == 1 else _twice(each), time)
+            times = map_tensors(lambda each: _twice(each) if len(each) == len(x) else each, time)
             both = self.denoiser.predict(_twice(x), times, context, twice)
             conditional, unconditional = both.view(2, -1, *both.shape[1:])
         guided: Tensor = unconditional + self.scale * (conditional - unconditional)

@@ -236,18 +236,23 @@ class DiffusionHead(Head):
         ]
 
     def estimators_after(
-        self, prefix: Tensor, table: Sequence[SolverStep], context: Context, denoiser: Denoiser
+        self,
+        prefix: Tensor,
+        table: Sequence[SolverStep],
+        context: Context,
+        denoiser: Denoiser | None = None,
     ) -> list[Estimator]:
         """As `estimators`, for chunks whose tokens in prefix, bool [B, H], are given clean."""
+        network = denoiser or self.denoiser
         clean = self.process.clean
         times = self.prepared_times([*table, SolverStep(clean, clean)])
-        prepared = denoiser.prepare_context(context)
+        prepared = network.prepare_context(context)
 
         def estimate(x: Tensor, number: int, level: Level) -> Estimate:
-            time = self.denoiser.prepared_after_prefix(
+            time = network.prepared_after_prefix(
                 prefix, _row(times, len(table)), _row(times, number)
             )
-            found = self.estimate(x, level, time, prepared, denoiser)
+            found = self.estimate(x, level, time, prepared, network)
             chosen = prefix[..., None]
             return Estimate(torch.where(chosen, x, found.clean), found.noise.masked_fill(chosen, 0))
 

@@ -42,6 +42,11 @@ class InferencePolicy(Protocol):
         ...
 
     @property
+    def max_prefix(self) -> int:
+        """Actions of the longest prefix that chunks were trained to go on from; 0: none."""
+        ...
+
+    @property
     def optional(self) -> Sequence[str]:
         """What may be missing from an observation."""
         ...

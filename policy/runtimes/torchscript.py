@@ -121,9 +121,8 @@ class Traced(Denoiser):
     def prepare_time(self, times: Tensor) -> Prepared:
         return self.denoiser.prepare_time(times)
 
-    def prepared_after_prefix(self, *given: Prepared) -> Prepared:
-        denoiser: Any = self.denoiser
-        return denoiser.prepared_after_prefix(*given)
+    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
+        return self.denoiser.prepared_after_prefix(prefix, clean, time)
 
     def prepare_context(self, context: Context) -> Prepared:
         return self.denoiser.prepare_context(context)

@@ -100,7 +100,7 @@ class Trainer:
                 batches = self.loader.batches(state.step * config.accumulate)
                 self.meter.reset()
                 while state.step < config.steps and not stop.requested:
-                    with threaded_batch(state.policy, threads.rows):
+                    with threaded_batch(state.policy, threads.batch):
                         changed = self._steps(batches, stop, tuner)
                     if changed and tuner:
                         threads = tuner.choose()
@@ -143,7 +143,7 @@ class Trainer:
 
     def _trial(self, threads: Threads) -> None:
         """A step's computation, on random data."""
-        with threaded_batch(self.state.policy, threads.rows):
+        with threaded_batch(self.state.policy, threads.batch):
             self.updates.try_out(self.objective)
 
     def _step(self, batches: Any) -> None:

@@ -35,7 +35,7 @@ def test_the_prefix_is_what_ran_last_and_what_runs_until_the_chunk_arrives():
     known = whole_prefix(actions(9), actions(10, 11, 12), SMALL, delay=2)
     assert known["values"][:3, 0].tolist() == [9, 10, 11]
     assert known["weights"].tolist() == [1, 1, 1, 0, 0, 0]
-    assert check_known(known, SMALL, 1).form == "prefix"
+    assert check_known(known, SMALL, 1).method == "prefix"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_policy_without_it_is_refused_before_anything_moves(spec, message):
 
 def test_rtc_is_not_given_the_form_of_this_merger():
     clock = VirtualClock()
-    config = LoopConfig(merger="rtc", merger_options={"form": "prefix"})
+    config = LoopConfig(merger="rtc", merger_options={"method": "prefix"})
     with pytest.raises(ConfigError, match="that is merger trained_prefix"):
         ControlLoop(VirtualRobot(clock), VirtualInference(SPEC, counting(), clock), config)
 

@@ -16,8 +16,9 @@ from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS
 from dipole.policy.denoisers.base import Denoiser
-from dipole.policy.diffusion.classifier_free import Unconditional
+from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional
 from dipole.policy.diffusion.costs import CostTerm, Obstacle
+from dipole.policy.diffusion.guidance import InpaintingGuidance
 from dipole.policy.diffusion.known import Known
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.heads.base import SampleRequest
@@ -303,3 +304,22 @@ def test_costs_are_not_exported(tmp_path):
     set_guidance(policy, None, [{"name": "acceleration"}])
     with pytest.raises(ConfigError, match="costs need gradients, which exports lack"):
         export_policy(policy, "onnx", tmp_path / "export")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_guidance_goes_on_from_a_trained_prefix(rows):
+    torch.manual_seed(0)
+    encoder = {"name": "join", "parts": PARTS}
+    head = {"name": "diffusion", "prefix": {"probability": 0.5, "max_length": 4}}
+    guidance = {"parts": ["label"], "scale": 2.0}
+    denoiser = {"name": "dit", "width": 16, "depth": 1, "heads": 2}
+    policy = Policy(PolicyConfig(encoder, denoiser, head=head, guidance=guidance), SMALL, WINDOW)
+    nn.init.normal_(policy.head.denoiser.final.linear.weight)
+    observation = policy.eval().fake_observation(rows)
+    values, mask = torch.full((rows, 8, 2), 0.25), torch.zeros(rows, 8, 2)
+    mask[:, :3] = 1
+    known = Known(values, mask, InpaintingGuidance("prefix"))
+    batched = predict(policy, observation, known=known)
+    assert torch.equal(batched[:, :3], values[:, :3])
+    policy.guidance = ClassifierFree(parts=("label",), scale=2.0, passes="two")
+    assert torch.allclose(batched, predict(policy, observation, known=known), atol=1e-5)

@@ -14,7 +14,7 @@ from dipole.policy.training import TrainConfig
 from dipole.policy.training.hardware import thread_tuner as processor
 from dipole.policy.training.hardware.thread_tuner import CHANGED, ThreadTuner
 
-TWO, ROWS = Threads(2), Threads(1, rows=2)
+TWO, ROWS = Threads(2), Threads(1, batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_run_goes_on_with_the_new_choice(tmp_path, dataset, cores, monkeypatch
 
     def choose(self):
         made.append(choices[len(made) % len(choices)])
-        torch.set_num_threads(made[-1].operations)
+        torch.set_num_threads(made[-1].intra_op)
         return made[-1]
 
     monkeypatch.setattr(ThreadTuner, "choose", choose)

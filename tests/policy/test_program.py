@@ -16,7 +16,7 @@ from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.program import End, SamplingProgram, Start, Step
 
 NETWORKS = {
-    "unet1d": {"down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8},
+    "unet1d": {"down_dims": [8], "n_groups": 4, "time_embed_dim": 8},
     "dit": {"width": 16, "depth": 1, "heads": 2, "time_embed_dim": 8},
 }
 FEATURES = Features({"x": Feature((3,))}, Feature((2,), kind="action"))

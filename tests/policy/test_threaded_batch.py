@@ -24,7 +24,7 @@ def policy():
     encode = policy.encoder.forward
 
     def with_gain(observation, missing=None):
-        return encode({"state": observation["state"] * policy.encoder.gain})
+        return encode({"state": observation["state"] * policy.encoder.gain}, missing)
 
     policy.encoder.forward = with_gain
     return policy

@@ -47,14 +47,14 @@ class ThreadTuner:
         self.before, self.chosen_at = None, time.monotonic()
         if self.is_fixed:
             count = self.cores if self.config.threads is None else self.config.threads
-            chosen = Threads(1, rows=count) if self.divisible else Threads(count)
-            torch.set_num_threads(chosen.operations)
+            chosen = Threads(1, batch=count) if self.divisible else Threads(count)
+            torch.set_num_threads(chosen.intra_op)
             return chosen
         # Compiled code is compiled again for each number of threads, which rows rarely repay.
         divides = self.divisible and not self.config.compile
         choices = thread_choices(self.policy, self.cores, divide=divides)
         for choice in choices * COMPILING if self.config.compile else ():
-            torch.set_num_threads(choice.operations)
+            torch.set_num_threads(choice.intra_op)
             self.trial(choice)
         chosen, found = fastest_threads(choices, self.trial)
         self.say(f"threads: {found}")

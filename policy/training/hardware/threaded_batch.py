@@ -59,10 +59,10 @@ def thread_choices(policy: nn.Module, cores: int, divide: bool = True) -> list[T
     """The ways to use a processor's cores that are worth trying."""
     choices = [Threads(1), Threads(cores)]
     if divide and is_divisible(policy):
-        choices.append(Threads(1, rows=cores))
+        choices.append(Threads(1, batch=cores))
         inside = {id(p) for denoiser in _divisible(policy) for p in denoiser.parameters()}
         if any(p.requires_grad and id(p) not in inside for p in policy.parameters()):
-            choices.append(Threads(cores, rows=cores))  # for the encoder, which is not divided
+            choices.append(Threads(cores, batch=cores))  # for the encoder, which is not divided
     return list(dict.fromkeys(choices))
 
 
