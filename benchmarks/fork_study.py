@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from dipole.data import EpisodeStore, Features, Windows, WindowSpec
 from dipole.envs import evaluate
@@ -49,7 +50,7 @@ REGRESSION = "regression"
 SOLVERS = ("ddim 10", "euler 5", "heun 10", "plms 10", "dpmpp_2m 10", "dpmpp_3m 10", "ddpm 20")
 SPACINGS = {"vp": "trailing"}  # of others their own
 LEADING = ("plms",)  # on vp: from hardly any signal a mean of noises is no use
-FEATURES = {
+FEATURES: dict[str, Any] = {
     "observation": {"state": {"shape": [2], "kind": "state", "units": "m"}},
     "action": {"shape": [2], "kind": "action", "units": "m"},
     "fps": 10,
@@ -124,7 +125,7 @@ def fit(
     given = source.gather(np.arange(len(source)))
     observation = {name: torch.as_tensor(v) for name, v in given["observation"].items()}
     action, is_pad = torch.as_tensor(given["action"]), torch.as_tensor(given["action_is_pad"])
-    parameters = [each for each in policy.parameters() if each.requires_grad]
+    parameters: list[Tensor] = [each for each in policy.parameters() if each.requires_grad]
     average = [each.detach().clone() for each in parameters]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.99), weight_decay=1e-6)
     generator = torch.Generator().manual_seed(seed)
@@ -165,11 +166,11 @@ def score(policy: Policy, solver: str, episodes: int) -> dict[str, Any]:
     evaluations = 1
     if solver:
         kind, steps = solver.split()
-        process = policy.head.process
+        head: Any = policy.head
         spacing = SPACINGS.get(str((policy.config.process or {}).get("name")))
         spacing = "leading" if spacing and kind in LEADING else spacing
-        policy.head.use_solver(solver_from({"name": kind, "steps": int(steps), "spacing": spacing}))
-        evaluations = len(table_of(policy.head.solver, process))
+        head.use_solver(solver_from({"name": kind, "steps": int(steps), "spacing": spacing}))
+        evaluations = len(table_of(head.solver, head.process))
     metrics = evaluate(policy, "fork", episodes=episodes, n_envs=episodes, group_size=128).metrics
     modes = [each.get("mode") for each in metrics["per_episode"] if each["success"]]
     errors, milliseconds = first_chunks(policy)
