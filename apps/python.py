@@ -20,7 +20,7 @@ from dipole.data.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dipole.envs.evaluation import Evaluation
-    from dipole.policy.training.result import TrainResult
+    from dipole.policy.training.output.result import TrainResult
 
 WHOLE = "task"  # the group that a mapping with an observation replaces: a task of the user's own
 

@@ -3,10 +3,9 @@
     python benchmarks/gpu.py --output gpu.json
     python benchmarks/gpu.py --networks unet_small --seconds 0.2 --device cpu     # to try it out
 
-The plain way is the same network of nn.Conv1d, eager, fp32 without TF32; it has what makes torch
-fast on a GPU, a fused AdamW and one operation for the average. "taps" is our network with one
-product per tap instead of Toom and Cook's, "compiled" what train.compile=true makes of it; of the
-plain way all is compiled. What has not compiled within the limit is left out.
+The plain way is the network alone, eager, fp32 without TF32; it has what makes torch fast on a
+GPU, a fused AdamW and one operation for the average. "compiled" is what train.compile=true makes of
+it. What has not compiled within the limit is left out.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from dipole.benchmarks.figures.networks import (
     plain_network,
     training_flops,
 )
-from dipole.benchmarks.figures.plain import PlainUnet1D, plain_chunk, plain_scheduler
+from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
 from dipole.benchmarks.gpu_timing import (
     Contestant,
     deadline,
@@ -45,11 +43,11 @@ from dipole.benchmarks.gpu_timing import (
     wait,
 )
 from dipole.policy import Policy
-from dipole.policy.denoisers.cpu_unet import products
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
+from dipole.policy.denoisers import ConditionalUnet1D
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.runtimes.export import captured_policy
 from dipole.policy.training import EMA, TrainConfig
-from dipole.policy.training.optimizer import make_optimizer
+from dipole.policy.training.optimization.optimizer import make_optimizer
 
 STEP_WAYS = (
     ("plain", "fp32"),
@@ -58,12 +56,9 @@ STEP_WAYS = (
     ("dipole", "fp32"),
     ("dipole", "tf32"),
     ("dipole", "bf16"),
-    ("dipole, taps", "fp32"),
-    ("dipole, taps", "tf32"),
     ("dipole, compiled", "fp32"),
+    ("dipole, compiled", "tf32"),
     ("dipole, compiled", "bf16"),
-    ("dipole, taps, compiled", "tf32"),
-    ("plain, compiled", "tf32"),
 )
 Step = tuple[Callable[[], None], Callable[[], Tensor]]  # an update; a prediction before any
 
@@ -100,7 +95,7 @@ def training_steps(network: str, device: torch.device, limit: int) -> Iterator[C
         if compiles and not limit:
             continue
         make = plain_step if way.startswith("plain") else our_step
-        update, predict = make(network, batch, device, compiles, "taps" in way)
+        update, predict = make(network, batch, device, compiles)
         started = time.perf_counter()
         try:
             with deadline(limit if compiles else 0), of_precision(precision, device):
@@ -119,7 +114,7 @@ def training_steps(network: str, device: torch.device, limit: int) -> Iterator[C
 
 
 @cache
-def plain_on(device: torch.device, network: str) -> PlainUnet1D:
+def plain_on(device: torch.device, network: str) -> ConditionalUnet1D:
     """Made once: millions of random numbers are slow."""
     return plain_network(network).to(device)
 
@@ -129,9 +124,7 @@ def ours_on(device: torch.device, network: str) -> Policy:
     return our_policy(network).to(device)
 
 
-def plain_step(
-    network: str, batch: int, device: torch.device, compiles: bool = False, taps: bool = False
-) -> Step:
+def plain_step(network: str, batch: int, device: torch.device, compiles: bool = False) -> Step:
     """As a person would write it for a GPU."""
     untrained = plain_on(device, network)
     model, average = copy.deepcopy(untrained), copy.deepcopy(untrained).requires_grad_(False)
@@ -157,14 +150,12 @@ def plain_step(
     return update, lambda: untrained(*fixed)
 
 
-def our_step(
-    network: str, batch: int, device: torch.device, compiles: bool = False, taps: bool = False
-) -> Step:
+def our_step(network: str, batch: int, device: torch.device, compiles: bool = False) -> Step:
     """What the trainer does in a step."""
     untrained, config = ours_on(device, network), TrainConfig()
     policy = copy.deepcopy(untrained)
     if compiles:
-        compile_norms(policy)
+        compile_unets(policy)
     optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
     observation = {"keypoint": (2, 9, 2), "agent_pos": (2, 2)}
     data: dict[str, Any] = {
@@ -175,8 +166,7 @@ def our_step(
     }
 
     def update() -> None:
-        with by_taps(taps):
-            policy.loss(data).backward()  # type: ignore[no-untyped-call]
+        policy.loss(data).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         average.update(policy)
@@ -184,22 +174,10 @@ def our_step(
     fixed = example(batch, device)
 
     def predict() -> Tensor:
-        with by_taps(taps):
-            output: Tensor = denoiser_of(untrained)(*fixed)
-            return output
+        output: Tensor = denoiser_of(untrained)(*fixed)
+        return output
 
     return update, predict
-
-
-@contextmanager
-def by_taps(wanted: bool) -> Iterator[None]:
-    """Within, if wanted, no batch is large enough for another basis."""
-    before = products.LARGE_BATCH
-    products.LARGE_BATCH = 10**9 if wanted else before
-    try:
-        yield
-    finally:
-        products.LARGE_BATCH = before
 
 
 def example(batch: int, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:

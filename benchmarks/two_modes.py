@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dipole.policy.diffusion.denoising import denoise
-from dipole.policy.diffusion.guidance import Guidance, prefix_weights
+from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
 from dipole.policy.diffusion.known import Estimator, Known
 from dipole.policy.diffusion.predictions import Estimate, SamplePrediction
 from dipole.policy.diffusion.processes import Flow, VariancePreserving
@@ -26,16 +26,16 @@ from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
 HORIZON, DELAY, LEFT = 16, 4, 12
 HEIGHT, SPREAD = 0.5, 0.1
 WAY = HEIGHT * torch.sin(torch.pi * torch.arange(HORIZON) / (HORIZON - 1))[:, None]  # [H, 1]
-WAYS: list[tuple[str, Guidance | None]] = [
+WAYS: list[tuple[str, InpaintingGuidance | None]] = [
     ("none", None),
-    ("replacement of the frozen prefix", Guidance("replace")),
-    ("Jacobian, clip 5, data scale 1: the paper's and the default", Guidance()),
-    ("Jacobian, clip 10, data scale 1", Guidance("jacobian", 10.0, 1.0)),
-    ("Jacobian, clip 10, data scale 0.2", Guidance("jacobian", 10.0, 0.2)),
-    ("Jacobian, the solver's own clip, data scale 0.2", Guidance("jacobian", None, 0.2)),
-    ("identity, clip 5, data scale 1", Guidance("identity", 5.0, 1.0)),
-    ("identity, clip 10, data scale 0.2", Guidance("identity", 10.0, 0.2)),
-    ("identity, the solver's own clip, data scale 0.2", Guidance("identity", None, 0.2)),
+    ("replacement of the frozen prefix", InpaintingGuidance("replace")),
+    ("Jacobian, clip 5, data scale 1: the paper's and the default", InpaintingGuidance()),
+    ("Jacobian, clip 10, data scale 1", InpaintingGuidance("jacobian", 10.0, 1.0)),
+    ("Jacobian, clip 10, data scale 0.2", InpaintingGuidance("jacobian", 10.0, 0.2)),
+    ("Jacobian, the solver's own clip, data scale 0.2", InpaintingGuidance("jacobian", None, 0.2)),
+    ("identity, clip 5, data scale 1", InpaintingGuidance("identity", 5.0, 1.0)),
+    ("identity, clip 10, data scale 0.2", InpaintingGuidance("identity", 10.0, 0.2)),
+    ("identity, the solver's own clip, data scale 0.2", InpaintingGuidance("identity", None, 0.2)),
 ]
 
 
@@ -53,7 +53,7 @@ def exact_estimator(step: SolverStep) -> Estimator:
 
 
 def measure(
-    table: Sequence[SolverStep], guidance: Guidance | None, rows: int
+    table: Sequence[SolverStep], guidance: InpaintingGuidance | None, rows: int
 ) -> tuple[float, float, float]:
     """(share that kept the way, rms difference of the frozen prefix, mean jump behind it)."""
     generator = torch.Generator().manual_seed(0)

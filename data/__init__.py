@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dipole.data.loading.mixture.mixture import MixturePart as MixturePart
     from dipole.data.loading.split import split_episodes as split_episodes
     from dipole.data.loading.statistics import Statistics as Statistics
+    from dipole.data.loading.text import decode_text as decode_text
+    from dipole.data.loading.text import encode_text as encode_text
     from dipole.data.loading.window_source import Batch as Batch
     from dipole.data.loading.window_source import WindowSource as WindowSource
     from dipole.data.loading.window_spec import WindowSpec as WindowSpec
@@ -43,6 +45,7 @@ _MODULES = {
     "loading.mixture.mixture": ("Mixture", "MixturePart"),
     "loading.split": ("split_episodes",),
     "loading.statistics": ("Statistics",),
+    "loading.text": ("decode_text", "encode_text"),
     "loading.window_source": ("Batch", "WindowSource"),
     "loading.window_spec": ("WindowSpec",),
     "loading.windows": ("Windows",),

@@ -68,6 +68,7 @@ class PolicySpec:
     inpaints: Whether it takes what is known of a chunk (chunks/prefix.py).
     fps: Frames per second of the demonstrations it was trained on; None where unknown.
     meaning: {name of an observation, or "action": what is known of its numbers, if anything}.
+    max_prefix: Actions of the longest prefix of a chunk that it was trained to go on from; 0: none.
     """
 
     observation: Mapping[str, tuple[int, ...]]
@@ -76,6 +77,7 @@ class PolicySpec:
     inpaints: bool = False
     fps: float | None = None
     meaning: Mapping[str, Meaning] = field(default_factory=dict)
+    max_prefix: int = 0
 
     def __post_init__(self) -> None:
         known = {name: entry for name, entry in self.meaning.items() if entry != Meaning()}

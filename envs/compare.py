@@ -101,13 +101,13 @@ def compare(
         each if isinstance(each, EvaluationResult) else read_result(each)
         for each in (first, second)
     )
+    if not force:
+        _check_same_environment(one, other)
     if one.score_name != other.score_name:
         raise ConfigError(
             f"the score is {one.score_name} in {one.path} and {other.score_name} in {other.path}: "
             "numbers of different meaning have no difference"
         )
-    if not force:
-        _check_same_environment(one, other)
     seeds = [seed for seed in one.seeds if seed in other.episodes]
     if not seeds:
         raise ConfigError(

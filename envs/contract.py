@@ -35,7 +35,8 @@ class EnvSpec:
     max_steps: Steps after which an episode is over. None: the simulator's own limit.
     score: The metric that decides. None: the family's own, or success_rate where success is known,
         or return_mean.
-    instruction: What the robot is to do, in words.
+    instruction: What the robot is to do, in words: observations of kind text, unless the simulator
+        has them itself.
     reset: Options of every reset.
     fps: Steps a second. None: what the simulator says.
     """

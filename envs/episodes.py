@@ -8,6 +8,7 @@ episodes 0 1 2 3 ...  ──next──>  slots (simulators)  ──turns──> 
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,7 +57,7 @@ class RunningEpisode:
         if self.recording is not None:
             self.recording.frames += turn.frames
             self.recording.rewards += turn.rewards
-            self.recording.success = bool(self.success)
+            self.recording.success = self.success
             self.recording.done = turn.done
 
     def result(self) -> EpisodeResult:
@@ -93,6 +94,7 @@ class EpisodeRun:
         self._next: deque[RunningEpisode] = deque()
         self._running: dict[int, RunningEpisode] = {}
         self._waiting: deque[int] = deque()
+        self._planning: dict[Future[np.ndarray], list[int]] = {}
         self._results: dict[int, EpisodeResult] = {}
         self._motions: dict[int, Motion] = {}
 
@@ -105,11 +107,12 @@ class EpisodeRun:
         for slot in range(n_slots):
             self._begin(slot)
         while self._running:
-            for turn in self.slots.collect():
+            for turn in self.slots.collect() if self.slots.busy else ():
                 self._receive(turn)
             if self.filming is not None and self.recordings:
                 self.filming(self.recordings)
-            self._infer_for_groups()
+            self._start_plans()
+            self._send_planned()
         return [self._results[episode] for episode in sorted(self._results)]
 
     @property
@@ -154,24 +157,32 @@ class EpisodeRun:
             self.progress(result)
         self._begin(slot)
 
-    def _infer_for_groups(self) -> None:
-        """Every call costs a whole group: wait for one, unless nobody is left to wait for.
+    def _start_plans(self) -> None:
+        """Every call costs a whole batch: wait for one, unless nobody is left to wait for."""
+        size = self.executor.inference_batch_size
+        while len(self._waiting) >= size:
+            self._start_plan(size)
+        if self._waiting and not self.slots.busy and not self._planning:
+            self._start_plan(len(self._waiting))
 
-        All full groups go to the executor together, which infers for several at once.
-        """
-        left_over = len(self._waiting) % self.executor.group_size
-        count = len(self._waiting) - (left_over if self.slots.busy else 0)
-        if count:
-            self._infer([self._waiting.popleft() for _ in range(count)])
-
-    def _infer(self, rows: list[int]) -> None:
+    def _start_plan(self, count: int) -> None:
+        rows = [self._waiting.popleft() for _ in range(count)]
         for slot in rows:
             self._running[slot].planned = self.executor.planned_next(slot)
-        try:
-            chunks = self.executor.plan(rows)  # [rows, Ta, A]
-        except NotFiniteError as error:
-            running = self._running[error.row]
-            raise RolloutError(f"{running}, step {len(running.rewards)}: {error}") from error
-        for slot, actions in zip(rows, chunks, strict=True):
-            self._running[slot].sent = actions
-            self._send(slot, actions)
+        self._planning[self.executor.start_plan(rows)] = rows
+
+    def _send_planned(self) -> None:
+        """Send the chunks that are ready; wait for some where all simulators wait for them."""
+        if not self._planning:
+            return
+        patience = 0 if self.slots.busy else None
+        for planned in wait(self._planning, patience, FIRST_COMPLETED).done:
+            rows = self._planning.pop(planned)
+            try:
+                chunks = planned.result()  # [rows, Ta, A]
+            except NotFiniteError as error:
+                running = self._running[error.row]
+                raise RolloutError(f"{running}, step {len(running.rewards)}: {error}") from error
+            for slot, actions in zip(rows, chunks, strict=True):
+                self._running[slot].sent = actions
+                self._send(slot, actions)

@@ -43,7 +43,7 @@ def evaluate(
     threads: int | None = None,
     video_episodes: int = 0,
     picture: bool = True,
-    group_size: int = 16,
+    inference_batch_size: int = 16,
     n_action_steps: int | None = None,
     environment_options: Mapping[str, Any] | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
@@ -58,10 +58,10 @@ def evaluate(
         processes cost more than they hide. They pay for simulators of milliseconds a step.
     n_envs: simulators; by default as many as one inference call has rows, or twice that where
         workers simulate while this process infers.
-    threads: how many groups of rows a policy on the processor infers for at once, each on one core;
-        by default as many as torch would use for one. Like n_envs it changes no result.
-    group_size: rows of each inference call, 1 or a multiple of 16; a part of the result, unlike the
-        two above.
+    threads: how many batches of rows a policy on the processor infers for at once, each on one
+        core; by default as many as torch would use for one. Like n_envs it changes no result.
+    inference_batch_size: rows of each inference call, 1 or a multiple of 16; a part of the result,
+        unlike the two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture.
     picture: whether to draw predicted chunks over the scenes of filmed episodes, and what an image
         policy looks at.
@@ -75,11 +75,12 @@ def evaluate(
     from dipole.envs.media.filming import Filming
     from dipole.policy.core.threads import one_thread_each
     from dipole.policy.execution.executor import Executor
+    from dipole.policy.runtimes.torchscript import without_interpreter
 
     _at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     _at_least(0, seed=seed, workers=workers, video_episodes=video_episodes)
     threads = _threads(policy, threads)
-    n_slots = min(episodes, n_envs or group_size * threads * (2 if workers else 1))
+    n_slots = min(episodes, n_envs or inference_batch_size * threads * (2 if workers else 1))
     filmed = video_episodes > 0
     resolved = ResolvedEnvironment.of(environment, policy, environment_options or {}, render=filmed)
     look = first_look(resolved, policy, seed=seed, film=filmed)
@@ -90,7 +91,11 @@ def evaluate(
         video_episodes = 0
     with one_thread_each(threads) as pool:
         executor = Executor(
-            policy, n_slots, group_size=group_size, n_action_steps=n_action_steps, pool=pool
+            without_interpreter(policy),
+            n_slots,
+            inference_batch_size=inference_batch_size,
+            n_action_steps=n_action_steps,
+            pool=pool,
         )
         filming = Filming(lambda: look.fps or DEFAULT_FPS)
         started = time.perf_counter()
@@ -104,11 +109,12 @@ def evaluate(
     seconds = time.perf_counter() - started
     metrics = summarize(results, resolved.score) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
-        "evaluations_per_chunk": _evaluations(policy),
+        "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
         **({"modes": list(look.modes)} if look.modes else {}),
-        "policy_ms": latency([call.seconds for call in executor.calls], group_size),
+        "policy_ms": latency([call.seconds for call in executor.calls], inference_batch_size),
         "environment": resolved.version,
         "environment_options": resolved.options,
+        "environment_settings": resolved.settings,
         "checkpoint": _text(getattr(policy, "checkpoint", None)),
         "solver": _plain(getattr(policy, "solver", None)),
         "seed": seed,
@@ -129,7 +135,7 @@ def _at_least(smallest: int, **values: int) -> None:
 
 
 def _threads(policy: Any, wanted: int | None) -> int:
-    """Groups inferred for at once. An export's runtime has threads of its own, a GPU needs none."""
+    """Batches inferred for at once. An export's runtime has its own threads, a GPU needs none."""
     import torch
 
     if wanted is not None:
@@ -161,7 +167,7 @@ def _illustrate(
         projection, executor = action_projection(environment), run.executor
         moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
         if picture:
-            policy = getattr(executor.policy, "original", None) or executor.policy
+            policy = getattr(executor.policy, "fallback", None) or executor.policy
             evaluation.looks = looks_picture(moments, policy)
         if picture and projection is not None:
             evaluation.picture = chunk_picture(
@@ -171,25 +177,10 @@ def _illustrate(
         environment.close()
 
 
-def _evaluations(policy: Any) -> int | None:
-    """Evaluations of the network a chunk; None for a policy that does not say."""
-    from dipole.policy.diffusion.solvers import table_of
-
-    policy = getattr(policy, "original", None) or policy
-    head, solver = getattr(policy, "head", None), getattr(policy, "solver", None)
-    if head is not None and solver is None:
-        return 1
-    if hasattr(head, "process"):
-        return len(table_of(solver, head.process))
-    said = getattr(policy, "schema", {}).get("evaluations_per_chunk")
-    steps = getattr(solver, "steps", None) if said is None else said
-    return None if steps is None else int(steps)
-
-
 def _plain(value: Any) -> Any:
-    """A solver's configuration as JSON has it."""
+    """A solver's name and options as JSON has them."""
     if hasattr(value, "to_dict"):
-        return value.to_dict()
+        value = value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value if isinstance(value, dict) else _text(value)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.media.video import Recording, appearing_whole, video_grid, write_png, write_video
+from dipole.envs.media.video import Recording, video_grid, write_png, write_video
 from dipole.envs.metrics import mean_interval, wilson_interval
+from dipole.policy.core.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,14 @@ class Evaluation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / "metrics.json"]
-        with appearing_whole(written[0]) as unfinished:
+        with atomic_write(written[0]) as unfinished:
             unfinished.write_text(json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
         if self.recordings:
             written.append(folder / "episodes.mp4")
             if self.video is None:
                 write_video(written[-1], video_grid(self.recordings), self.fps)
             else:
-                with appearing_whole(written[-1]) as unfinished:
+                with atomic_write(written[-1]) as unfinished:
                     unfinished.write_bytes(self.video())
         for name, picture in (
             ("chunks.png", self.picture),

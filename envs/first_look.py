@@ -55,6 +55,8 @@ def _reset(name: str, environment: Environment, interface: Interface, seed: int)
 
 def _no_video(environment: Environment) -> str:
     """Why it cannot be drawn, or ""."""
+    if environment.metadata.get("render_modes") == []:
+        return "it has no render modes"
     try:
         film_frame(environment.render())
     except Exception as error:  # of the simulator, its drawing library, or a missing display

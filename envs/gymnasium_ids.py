@@ -2,8 +2,8 @@
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from typing import Any
 
@@ -35,12 +35,18 @@ def make_gymnasium(
 
 
 def gymnasium_version(name: str) -> str:
-    """The distribution that holds the environment, with its version: "gymnasium 1.2.0"."""
+    """The distribution that holds an environment that was made, with its version, and the version
+    of MuJoCo where it is computed by that: "gymnasium 1.2.0, mujoco 3.3.7"."""
     registered = gymnasium.registry.get(name.rpartition(":")[2])
     point = getattr(registered, "entry_point", None)
     module = point if isinstance(point, str) else getattr(point, "__module__", "")
     package = module.partition(":")[0].partition(".")[0]
     distribution = (packages_distributions().get(package) or [package or "unknown"])[0]
+    said = _version(distribution)
+    return f"{said}, {_version('mujoco')}" if "mujoco" in module.lower() else said
+
+
+def _version(distribution: str) -> str:
     try:
         return f"{distribution} {version(distribution)}"
     except PackageNotFoundError:
@@ -51,40 +57,52 @@ def _made(name: str, given: Mapping[str, Any]) -> Environment:
     errors = gymnasium.error
     try:
         return gymnasium.make(name, disable_env_checker=True, **given)
-    except (errors.UnregisteredEnv, errors.VersionNotFound) as error:
-        if _register_installed():
+    except errors.UnregisteredEnv as error:
+        if _is_first_time():
+            _register_installed()
             return _made(name, given)
+        failures = "".join(f" {failure}." for failure in _register_installed())
         raise ConfigError(
-            f"environment 'gym:{name}' is not registered: {error} Install the package that has "
-            "it; if importing that registers its environments, name the module too: "
+            f"environment 'gym:{name}' is not registered: {error}{failures} Install the package "
+            "that has it; if importing that registers its environments, name the module too: "
             f"environment=gym:MODULE:{name.rpartition(':')[2]}"
         ) from error
-    except errors.DependencyNotInstalled as error:
+    except errors.Error as error:  # what has to be installed, a version that is no more
         raise ConfigError(f"environment 'gym:{name}': {error}") from error
     except ModuleNotFoundError as error:
+        missing = error.name or name.rpartition(":")[0]
         raise ConfigError(
-            f"environment 'gym:{name}' needs {error.name}, which cannot be imported: install it"
+            f"environment 'gym:{name}' needs {missing}, which cannot be imported: install it, or "
+            "put it where Python finds it (PYTHONPATH)"
         ) from error
     except TypeError as error:
         raise ConfigError(f"environment 'gym:{name}', options {dict(given)}: {error}") from error
 
 
-def _register_installed() -> bool:
-    """Register the environments of installed packages; whether that was not done before."""
-    before = _registered.cache_info().currsize
-    _registered()
-    return before == 0
+def _is_first_time() -> bool:
+    return _register_installed.cache_info().currsize == 0
 
 
 @cache
-def _registered() -> None:
-    for point in entry_points(group="gymnasium.envs"):
-        register = point.load()
-        if callable(register):
-            register()
-    for package in REGISTERING:
-        if importlib.util.find_spec(package) is not None:
-            gymnasium.register_envs(importlib.import_module(package))
+def _register_installed() -> tuple[str, ...]:
+    """Register the environments of installed packages; what went wrong, a text each."""
+    points = [(point.name, point.load) for point in entry_points(group="gymnasium.envs")]
+    packages = [package for package in REGISTERING if importlib.util.find_spec(package)]
+    modules = [(package, partial(importlib.import_module, package)) for package in packages]
+    failures = [_failure(name, load) for name, load in points]
+    failures += [_failure(name, load) for name, load in modules]
+    return tuple(filter(None, failures))
+
+
+def _failure(name: str, load: Callable[[], Any]) -> str:
+    """What went wrong, or "". What is loaded is a module, or a function that registers."""
+    try:
+        loaded = load()
+        if callable(loaded):
+            loaded()
+    except Exception as error:  # somebody else's package: others can be used all the same
+        return f"{name} is installed, and cannot be used: {error}"
+    return ""
 
 
 def _render_modes(environment: Environment) -> list[str]:

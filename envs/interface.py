@@ -18,6 +18,7 @@ from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import nearest
 from dipole.data.loading.features import TRANSFORMS, Feature, Features
 from dipole.data.loading.frame_selection import select_frames
+from dipole.data.loading.text import encode_text
 from dipole.envs.contract import EnvSpec
 
 ARRAY = "state"  # the entry's name where an observation is one array
@@ -28,7 +29,8 @@ SUCCESS = ("is_success", "success")  # where success is looked for if a task doe
 class LiveFeature:
     """One entry of what a policy sees, out of a simulator's observation.
 
-    entry: of the simulator's observation; feature: None where it is taken as it is.
+    entry: of the simulator's observation; feature: None where it is taken as it is. words: of a
+    feature of kind text, where the simulator has no such entry.
     """
 
     name: str
@@ -36,6 +38,7 @@ class LiveFeature:
     feature: Feature | None = None
     transform: Callable[[np.ndarray], np.ndarray] | None = None
     optional: bool = False
+    words: str | None = None
 
     def read(self, entries: Mapping[str, Any]) -> np.ndarray | None:
         """The robot's numbers [*stored_shape]; None where they may be missing and are.
@@ -43,6 +46,8 @@ class LiveFeature:
         Raises ConfigError where the observation has no such entry, or one of another shape.
         """
         found = _entry(entries, self.entry)
+        if self.feature is not None and self.feature.kind == "text":
+            found = self._text(found)
         if found is not None:
             return self._made(np.asarray(found))
         derived = _entry(entries, self.name)  # the simulator's own idea of this feature
@@ -56,6 +61,12 @@ class LiveFeature:
             f"{nearest(self.entry, entries) or ';'} it has {', '.join(entries) or 'nothing'}. Say "
             f"which entry it is by environment.observation: {{{self.entry}: ENTRY}}"
         )
+
+    def _text(self, found: Any) -> Any:
+        """Words as bytes, the simulator's or else the task's; what is bytes already, as it is."""
+        words = self.words if found is None else found
+        assert self.feature is not None
+        return encode_text(words, self.feature.shape[0]) if isinstance(words, str) else words
 
     def _made(self, found: np.ndarray) -> np.ndarray:
         if self.feature is None:
@@ -79,10 +90,10 @@ class LiveFeature:
                 f"simulator's {self.entry!r}, of shape {list(found.shape)}, gives "
                 f"{list(made.shape)}: check the entry, and the feature's columns"
             )
-        if feature.kind == "image" and made.dtype != np.uint8:
+        if not feature.is_numeric and made.dtype != np.uint8:
             raise ConfigError(
                 f"observation {self.name!r}: the simulator's {self.entry!r} is {made.dtype}: "
-                "pictures are uint8, 0 to 255"
+                "pictures are uint8, 0 to 255, and so is text"
             )
         if made.dtype.kind not in "fiub":
             raise ConfigError(
@@ -119,7 +130,7 @@ class Interface:
     ) -> "Interface":
         """For a policy's features. names: {stored key: entry}, where they differ."""
         live = tuple(
-            _live(name, feature, names, name in optional)
+            _live(name, feature, names, name in optional, spec.instruction)
             for name, feature in features.observation.items()
         )
         clip = spec.gymnasium_id is not None
@@ -128,7 +139,8 @@ class Interface:
     @property
     def entries(self) -> tuple[str, ...]:
         """The entries of the simulator's observation that are looked at."""
-        return tuple(dict.fromkeys(each.entry for each in self.features or ()))
+        asked = [each for each in self.features or () if each.words is None]
+        return tuple(dict.fromkeys(each.entry for each in asked))
 
     def observe(self, observation: Any) -> dict[str, np.ndarray]:
         """What the policy sees, {name: [*stored_shape]}, out of an observation.
@@ -181,8 +193,15 @@ def check_actions(name: str, space: Any, features: Features) -> None:
 
 
 def _live(
-    name: str, feature: Feature | None, names: Mapping[str, str], optional: bool
+    name: str,
+    feature: Feature | None,
+    names: Mapping[str, str],
+    optional: bool,
+    instruction: str | None,
 ) -> LiveFeature:
+    if feature is not None and feature.kind == "text":
+        entry = names.get(name, name)
+        return LiveFeature(name, entry, feature, None, optional, instruction)
     key = name if feature is None else feature.source or name
     entry = names.get(key, key)
     if feature is None or feature.transform is None:

@@ -59,10 +59,9 @@ def make_env(
         return make_gymnasium(name, max_steps=spec.max_steps, render=render, options=given)
     family = ENVIRONMENTS[spec.id]
     check_options("environment", spec.id, family.build, given)
-    parameters = inspect.signature(family.build).parameters
-    if observation is not None and "observation" in parameters:
+    if observation is not None and is_told(family.build):
         given["observation"] = tuple(observation)
-    if spec.max_steps is not None and "max_steps" in parameters:
+    if spec.max_steps is not None and "max_steps" in inspect.signature(family.build).parameters:
         given.setdefault("max_steps", spec.max_steps)
     try:
         return family.build(**given)
@@ -73,6 +72,14 @@ def make_env(
         raise ConfigError(
             f"environment {spec.id!r} needs {error.name}, which is not installed: {what}"
         ) from error
+
+
+def is_told(build: Builder) -> bool:
+    """Whether what makes an environment is told which of its observations are looked at."""
+    parameters = inspect.signature(build).parameters
+    return "observation" in parameters or any(
+        each.kind is each.VAR_KEYWORD for each in parameters.values()
+    )
 
 
 def stored_names(spec: EnvSpec) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """An environment of an evaluation, found: what makes it, how it is observed, how it is judged."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,7 +7,7 @@ from typing import Any
 
 from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
-from dipole.envs.registry import environment_version, make_env, score_name, stored_names
+from dipole.envs.registry import environment_version, is_told, make_env, score_name, stored_names
 from dipole.envs.rollout import Environment, EnvironmentFactory
 
 
@@ -16,16 +15,26 @@ from dipole.envs.rollout import Environment, EnvironmentFactory
 class ResolvedEnvironment:
     """Where a policy is evaluated: what makes the simulator, and how it is observed and judged.
 
-    version: {"id", "version"} for the results. fps, score: what the task says; None if nothing.
+    settings: What the task says of it beside its name and options, for the results.
+    fps, score: What the task or family says; None if nothing.
+    given_version: Of what is not registered.
     """
 
     name: str
     make: EnvironmentFactory
     interface: Interface
-    version: dict[str, str]
     options: dict[str, Any]
+    settings: dict[str, Any]
     fps: float | None = None
     score: str | None = None
+    given_version: str | None = None
+
+    @property
+    def version(self) -> dict[str, str]:
+        """{"id", "version"} for the results; complete once it was made."""
+        if self.given_version is None:
+            return environment_version(self.name)
+        return {"id": self.name, "version": self.given_version}
 
     @classmethod
     def of(
@@ -45,8 +54,8 @@ class ResolvedEnvironment:
             spec.id,
             partial(make_env, spec, observation=interface.entries, render=render),
             interface,
-            environment_version(spec.id),
             dict(spec.options),
+            {k: v for k, v in spec.to_dict().items() if k not in ("name", "options")},
             spec.fps,
             score_name(spec),
         )
@@ -60,9 +69,9 @@ class ResolvedEnvironment:
         optional: Any,
     ) -> "ResolvedEnvironment":
         name = getattr(build, "__qualname__", repr(build))
-        version = {"id": name, "version": str(getattr(build, "version", "unknown"))}
+        version = str(getattr(build, "version", "unknown"))
         interface = Interface.of(policy.features, EnvSpec(name), {}, optional)
         make = partial(build, **options)
-        if "observation" in inspect.signature(build).parameters:
+        if is_told(build):
             make = partial(make, observation=interface.entries)
-        return cls(name, make, interface, version, dict(options))
+        return cls(name, make, interface, dict(options), {}, given_version=version)

@@ -67,7 +67,7 @@ def read_result(path: Path | str) -> EvaluationResult:
     terms = _terms(file)
     score = _score_name(file, terms)
     episodes: dict[int, Mapping[str, float]] = {}
-    for number, entry in enumerate(terms.pop("per_episode")):
+    for number, entry in enumerate(_with_failures(terms.pop("per_episode"))):
         seed = entry.get("seed") if isinstance(entry, dict) else None
         if type(seed) is not int:
             raise DataError(f"{file}: episode {number} has no seed; the file is damaged")
@@ -89,6 +89,15 @@ def _terms(file: Path) -> dict[str, Any]:
     if not isinstance(terms.get("environment"), dict):
         raise DataError(f"{file}: the environment is missing; the file is damaged")
     return terms
+
+
+def _with_failures(entries: list[Any]) -> list[Any]:
+    """Where any episode knows success, one that said nothing has failed."""
+    tables = [entry for entry in entries if isinstance(entry, dict)]
+    if any(entry.get(SUCCESS) is not None for entry in tables):
+        for entry in tables:
+            entry[SUCCESS] = bool(entry.get(SUCCESS))
+    return entries
 
 
 def _score_name(file: Path, terms: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class Context:
     @property
     def rows(self) -> int:
         """B, of whichever part there is. Raises ValueError for an empty context."""
-        return len(self._any())
+        return self._any().shape[0]  # not len, which a tracer takes for a constant
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +62,20 @@ class Context:
             return None if part is None else part.repeat(times, *[1] * (part.dim() - 1))
 
         return Context(*(stacked(value) for _, value in self._parts()))
+
+    @staticmethod
+    def stack(contexts: Sequence["Context"]) -> "Context":
+        """The rows of several contexts of the same parts, one context after another."""
+        first, *others = contexts
+        for other in others:
+            mine, theirs = first._with_as_many_tokens(other), other._with_as_many_tokens(first)
+            first = Context(
+                *(
+                    None if one is None or two is None else torch.cat([one, two])
+                    for (_, one), (_, two) in zip(mine._parts(), theirs._parts(), strict=True)
+                )
+            )
+        return first
 
     def where(self, keep: Tensor, null: "Context") -> "Context":
         """Row by row this context where `keep`, bool [B], and `null` elsewhere.

@@ -1,4 +1,4 @@
-"""Dimensions of an action that hardly moved in the demonstrations, kept where they were."""
+"""Action dimensions that were constant in the demonstrations, kept within their range."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,13 +11,14 @@ from dipole.data import Statistics
 
 
 class HeldActions(nn.Module):
-    """Chunk [..., *shape] in the robot's units -> the same, held dimensions within [low, high].
+    """Clamps held dimensions of a chunk [..., *shape], in the robot's units, to [low, high].
 
-    A normaliser only shifts a dimension that hardly moves, so that what a network leaves of noise
-    would reach the robot in full units. Such a dimension stays within the range that was
-    demonstrated: one that never moved comes out exactly as it was, whatever the network says. NaN
-    stays NaN. A checkpoint from before there were held dimensions leaves them as they are: none,
-    or those of the data that a run goes on with.
+    A normaliser only shifts a dimension that is constant (range below 1e-4), so that noise which a
+    network leaves in it would reach the robot in full units. Such a dimension is clamped to the
+    range that was demonstrated: one that never moved comes out exactly as it was. NaN stays NaN. A
+    checkpoint without these buffers leaves them as they are.
+
+    held: bool, of the action's shape. low, high: Of the same shape; 0 where not held.
     """
 
     held: Tensor

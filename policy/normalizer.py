@@ -15,7 +15,7 @@ KINDS = ("limits", "quantiles", "gaussian", "identity")
 
 
 def over_pixels(statistics: Statistics) -> Statistics:
-    """Of depth [height, width, 1]: the same for all pixels, so that all have one scale."""
+    """Statistics of depth [height, width, 1] pooled over pixels, so that all have one scale."""
     shape, mean = np.shape(statistics.min), np.mean(statistics.mean)
     spread = np.sqrt(np.mean(np.square(statistics.std) + np.square(statistics.mean - mean)))
     return replace(
@@ -28,10 +28,11 @@ def over_pixels(statistics: Statistics) -> Statistics:
 
 
 class Normalizer(nn.Module):
-    """x -> scale * x + offset for each element of a key, and back.
+    """x -> scale * x + offset for each element of a key, and its inverse.
 
-    scale, offset: buffers of the key's shape, saved with the weights. A constant dimension (range
-    below 1e-4) is only shifted to 0, and listed by `constant`.
+    shape: Of one frame of the key.
+    scale, offset: Buffers of that shape, saved with the weights.
+    constant: Indices of dimensions with a range below 1e-4, which are only shifted to 0.
 
     >>> normalizer = Normalizer.limits(np.array([[0.0, 5.0], [10.0, 5.0]]))
     >>> normalizer.normalize(torch.tensor([[2.5, 5.0]]))
@@ -85,15 +86,15 @@ class Normalizer(nn.Module):
         self.offset.copy_(torch.as_tensor(offset))
 
     def fold(self, scale: Any, offset: Any) -> None:
-        """Take scale * x + offset of what comes in from now on, and give back x.
+        """Normalise scale * x + offset from now on, for inputs x; `unnormalize` returns x.
 
-        scale, offset: of the key's shape.
+        scale, offset: Of the key's shape.
         """
         self.offset.add_(self.scale * self._as_tensor(offset))
         self.scale.mul_(self._as_tensor(scale))
 
     def normalize(self, x: Any) -> Tensor:
-        """x: [..., *shape], tensor or array in the robot's units -> [..., *shape], normalised."""
+        """x: [..., *shape], tensor or array in the robot's units. Returns [..., *shape]."""
         return torch.addcmul(self.offset, self._as_tensor(x), self.scale)
 
     def unnormalize(self, x: Any) -> Tensor:
@@ -101,7 +102,7 @@ class Normalizer(nn.Module):
         return (self._as_tensor(x) - self.offset) / self.scale
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalizer":
-        """Keep single precision at least: bf16 knows no 0.1 mm at a distance of 0.5 m."""
+        """Keep single precision at least: bf16 cannot represent 0.1 mm at 0.5 m."""
         kept = {"scale": self.scale, "offset": self.offset}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():

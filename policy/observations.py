@@ -11,6 +11,7 @@ from torch import Tensor
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import nearest
+from dipole.data.loading.text import encode_texts
 
 
 def checked_observation(
@@ -29,7 +30,7 @@ def checked_observation(
     checked = {}
     for name, feature in features.observation.items():
         if name in observation:
-            value = torch.as_tensor(observation[name])
+            value = torch.as_tensor(_encoded(observation[name], feature, window))
             checked[name] = _checked(name, value, feature, window)
         elif name not in optional:
             raise ConfigError(
@@ -72,6 +73,14 @@ def as_array(values: Any) -> np.ndarray:
     return array
 
 
+def _encoded(value: Any, feature: Feature, window: WindowSpec) -> Any:
+    """An observation as it is; texts, one for each row, as bytes."""
+    texts = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+    if feature.kind != "text" or not texts:
+        return value
+    return encode_texts(value, window.n_obs_steps, feature.shape[0])
+
+
 def _checked(name: str, value: Tensor, feature: Feature, window: WindowSpec) -> Tensor:
     wanted = (window.n_obs_steps, *feature.stored_shape)
     if tuple(value.shape[1:]) != wanted or value.dim() != len(wanted) + 1:
@@ -79,7 +88,10 @@ def _checked(name: str, value: Tensor, feature: Feature, window: WindowSpec) -> 
             f"observation {name!r} has shape {list(value.shape)}, "
             f"the policy needs [B, {', '.join(map(str, wanted))}]"
         )
-    if feature.kind == "image" and value.dtype != torch.uint8:
+    if not feature.is_numeric and value.dtype != torch.uint8:
         dtype = str(value.dtype).removeprefix("torch.")
-        raise ConfigError(f"observation {name!r} is {dtype}: pictures are uint8, 0 to 255")
+        what = "pictures are uint8, 0 to 255"
+        if feature.kind == "text":
+            what = "text is uint8, of `dipole.data.encode_text`, or a list of B strings"
+        raise ConfigError(f"observation {name!r} is {dtype}: {what}")
     return value

@@ -22,9 +22,11 @@ from dipole.data import Feature, Features, Statistics, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
-from dipole.policy.context import ContextSpec
+from dipole.policy.context import Context
 from dipole.policy.core.components import ENCODERS, HEADS, build, named
 from dipole.policy.core.named import NamedModules
+from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional, check_scale
+from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.known import Known
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver
@@ -42,6 +44,7 @@ class PolicyConfig:
 
     denoiser, process, prediction: Of heads that have one; None: the head is given none. A
         prediction without options may be its name alone.
+    guidance: Of a policy that also learns to do without its observation; see `ClassifierFree`.
     name: Of the policy, in names of folders.
     """
 
@@ -50,6 +53,7 @@ class PolicyConfig:
     process: Mapping[str, Any] | None = None
     prediction: Mapping[str, Any] | str | None = None
     head: Mapping[str, Any] = field(default_factory=lambda: {"name": "diffusion"})
+    guidance: Mapping[str, Any] | None = None
     name: str = "policy"
 
     @classmethod
@@ -64,6 +68,8 @@ class Policy(nn.Module):
     are the identity until `fit` sets them from the training episodes.
     """
 
+    runtime = "eager"  # how it computes; see dipole.policy.runtimes for others
+
     def __init__(self, config: PolicyConfig, features: Features, window: WindowSpec) -> None:
         super().__init__()
         self.config, self.features, self.window = config, features, window
@@ -71,7 +77,14 @@ class Policy(nn.Module):
             {name: Normalizer(f.shape) for name, f in _normalised(features).items()}
         )
         self.held = HeldActions(features.action.shape)
-        self.encoder = build(ENCODERS, config.encoder, features=features, window=window)
+        self.encoder: encoders.Encoder = build(
+            ENCODERS, config.encoder, features=features, window=window
+        )
+        self.guidance: ClassifierFree | None = None
+        if config.guidance is not None:
+            self.guidance = _guidance(config.guidance)
+            self.encoder.add_nulls(self.guidance.parts)
+        self.costs: Sequence[CostTerm] = ()
         taken = inspect.signature(named(HEADS, config.head)).parameters
         names = [name for name in ("denoiser", "process", "prediction") if name in taken]
         parts = {name: getattr(config, name) for name in names}
@@ -80,7 +93,7 @@ class Policy(nn.Module):
             config.head,
             action=features.action,
             horizon=window.horizon,
-            context=_spec(self.encoder),
+            context=self.encoder.spec,
             **{name: part for name, part in parts.items() if part is not None},
         )
 
@@ -108,14 +121,43 @@ class Policy(nn.Module):
         self.head.use_solver(solver)
 
     @property
-    def inpaints(self) -> bool:
-        """Whether `predict` takes parts of a chunk that are known."""
-        return "known" in self.head.supports
+    def evaluations_per_chunk(self) -> int:
+        """How often a network is evaluated for a chunk."""
+        return self.head.evaluations_per_chunk
+
+    @property
+    def guidance_scale(self) -> float:
+        """Of classifier-free guidance: 1 is the policy as it is, 0 without its observation."""
+        return 1.0 if self.guidance is None else self.guidance.scale
+
+    @guidance_scale.setter
+    def guidance_scale(self, scale: float) -> None:
+        self.guidance = self._guidance_of(scale)
+
+    def _guidance_of(self, scale: float) -> ClassifierFree | None:
+        """The policy's guidance with another scale."""
+        check_scale(scale)
+        if self.guidance is None and scale != 1:
+            raise ConfigError(
+                f"guidance_scale={scale}: the policy was not trained to do without its "
+                "observation; train with policy/guidance=classifier_free"
+            )
+        return None if self.guidance is None else self.guidance.with_scale(scale)
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """What may be asked of `predict`; see `SampleRequest`."""
+        return self.head.supports
+
+    @property
+    def max_prefix(self) -> int:
+        """Actions of the longest prefix that chunks were trained to go on from; 0: none."""
+        return self.head.max_prefix
 
     @property
     def optional(self) -> Sequence[str]:
         """What may be missing from an observation."""
-        return tuple(getattr(self.encoder, "optional", ()))
+        return tuple(self.encoder.optional)
 
     def forward(self, batch: Batch) -> Loss:
         """The training loss. batch: see `dipole.data.WindowSource.gather`, as tensors.
@@ -126,7 +168,11 @@ class Policy(nn.Module):
         absent = batch.get("action_is_missing")
         if absent is not None:
             actions = actions.masked_fill(absent[:, None], 0)
-        context = self.encode(batch["observation"], batch.get("observation_is_missing"))
+        contexts = self._contexts(batch["observation"], batch.get("observation_is_missing"))
+        context = self.encoder.compose(contexts)
+        if self.training and self.guidance is not None and self.guidance.dropout:
+            keep = torch.rand(context.rows, device=context.device) >= self.guidance.dropout
+            context = context.where(keep, self.encoder.unconditional(contexts))
         chunks = ChunkBatch(actions, batch.get("action_is_pad"), self._counted(batch))
         return self.head.loss(chunks, context)
 
@@ -150,11 +196,17 @@ class Policy(nn.Module):
 
     def encode(
         self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
-    ) -> Any:
-        """The Context of an observation as a batch has it, converted, on the policy's device.
+    ) -> Context:
+        """The context of an observation as a batch has it, converted, on the policy's device.
 
         missing: of some observations, which rows do not have them, bool [B].
         """
+        return self.encoder.compose(self._contexts(observation, missing))
+
+    def _contexts(
+        self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Context]:
+        """The context of each of the encoder's parts."""
         present = [name for name in self.features.observation if name in observation]
         normalised = {
             name: self._normalizer(name).normalize(value) if name in self.normalizers else value
@@ -164,7 +216,8 @@ class Policy(nn.Module):
         for name in [name for name in absent if name in self.normalizers]:
             rows = absent.pop(name).view(-1, *[1] * (normalised[name].ndim - 1))
             normalised[name] = normalised[name].masked_fill(rows, 0)
-        return self.encoder(normalised, missing=absent) if absent else self.encoder(normalised)
+        found: dict[str, Context] = self.encoder.contexts(normalised, absent)
+        return found
 
     def normalize_action(self, chunk: Any) -> Tensor:
         """A chunk [B, H, A] in the robot's numbers, converted and normalised."""
@@ -197,6 +250,8 @@ class Policy(nn.Module):
         known: Known | None = None,
         init: tuple[Any, float] | None = None,
         solver: Solver | None = None,
+        guidance_scale: float | None = None,
+        costs: Sequence[CostTerm] | None = None,
     ) -> Tensor:
         """An action chunk [B, H, A], in the robot's numbers, for each row of the observation.
 
@@ -204,6 +259,8 @@ class Policy(nn.Module):
         generator:
         one, or a list of B so that each row's noise is its own. noise: [B, H, A], normalised,
         instead of drawing it. known, init: see the head; chunks in the robot's numbers.
+        guidance_scale, costs: instead of the policy's own, see `ClassifierFree` and `CostTerm`;
+        costs are of chunks as `unnormalize_action` gives them.
 
         Action k of the chunk belongs to the time of observation k: those to execute are To - 1 to
         To - 2 + Ta. Raises ConfigError for a key that is missing or of another shape.
@@ -211,7 +268,9 @@ class Policy(nn.Module):
         # Guidance through the network differentiates, which inference_mode forgets how to do.
         differentiates = known is not None and known.needs_gradients
         with torch.inference_mode(not differentiates), torch.no_grad():
-            return self._predict(observation, generator, noise, known, init, solver)
+            return self._predict(
+                observation, generator, noise, known, init, solver, guidance_scale, costs
+            )
 
     def _predict(
         self,
@@ -221,16 +280,60 @@ class Policy(nn.Module):
         known: Known | None,
         init: tuple[Any, float] | None,
         solver: Solver | None,
+        guidance_scale: float | None,
+        costs: Sequence[CostTerm] | None,
     ) -> Tensor:
         checked = self._check(observation)
         if known is not None:
             known = self._normalize_known(known) if torch.as_tensor(known.mask).any() else None
         if init is not None:
             init = (self.normalize_action(init[0]), init[1])
-        request = SampleRequest(generator, noise, known, init, solver)
+        context, guidance = self._conditioning(checked, guidance_scale)
+        terms = self._normalised_costs(self.costs if costs is None else costs)
+        request = SampleRequest(generator, noise, known, init, solver, guidance, terms or None)
         self._refuse_unsupported(request)
-        drawn = self.head.sample(self.encode(checked), request)
+        drawn = self.head.sample(context, request)
         return self._inverted(self.features.action, self.unnormalize_action(drawn))
+
+    def _conditioning(
+        self, observation: Mapping[str, Tensor], scale: float | None
+    ) -> tuple[Context, Unconditional | None]:
+        """The context to draw by, and what it is guided by: nothing at scale 1 and 0."""
+        guidance = self.guidance if scale is None else self._guidance_of(scale)
+        if guidance is None or guidance.scale == 1:
+            return self.encode(observation), None
+        contexts = self._contexts(observation)
+        unconditional = self.encoder.unconditional(contexts)
+        if guidance.scale == 0:
+            return unconditional, None
+        wanted = Unconditional(unconditional, guidance.scale, guidance.passes)
+        return self.encoder.compose(contexts), wanted
+
+    def build_in_guidance(self) -> None:
+        """Make the guidance at its scale a part of the head's network, which cannot be undone: for
+        exports. Contexts are then those of `guided_context`. Raises ConfigError for costs, whose
+        gradients no export computes."""
+        if any(term.scale for term in self.costs):
+            raise ConfigError("costs need gradients, which exports lack: use runtime=eager")
+        if self.guidance_scale not in (0, 1):
+            self.head.use_guidance(self.guidance_scale)
+
+    def guided_context(
+        self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
+    ) -> Context:
+        """The context of a policy with built-in guidance: of [B] rows at scale 0 and 1, otherwise
+        of [2 B], conditional ones first."""
+        contexts = self._contexts(observation, missing)
+        if self.guidance_scale == 1:
+            return self.encoder.compose(contexts)
+        unconditional = self.encoder.unconditional(contexts)
+        if self.guidance_scale == 0:
+            return unconditional
+        return Context.stack([self.encoder.compose(contexts), unconditional])
+
+    def _normalised_costs(self, costs: Sequence[CostTerm]) -> list[CostTerm]:
+        """Costs of the robot's chunks as costs of normalised ones."""
+        return [term.of(self._normalizer("action").unnormalize) for term in costs if term.scale]
 
     def _refuse_unsupported(self, request: SampleRequest) -> None:
         for name in request.asked():
@@ -251,14 +354,13 @@ class Policy(nn.Module):
         weights = self._on_device(action.conversions.spread(mask)).to(values.dtype)
         return replace(known, values=values, mask=weights)
 
-    def looks(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+    def saliency(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """What the policy looks at, by camera: see `encoders.cameras.saliency`. Empty for a policy
         without cameras. observation: of one row, {name: [To, *shape]}."""
-        from dipole.policy.encoders.cameras.saliency import looks
-
-        if not isinstance(self.encoder, encoders.ImageEncoder):
-            return {}
-        return looks(self.encoder, self._check({n: v[None] for n, v in observation.items()}))
+        found: dict[str, Any] = self.encoder.saliency(
+            self._check({name: value[None] for name, value in observation.items()})
+        )
+        return found
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation, each number within what its normaliser takes to [-1, 1]: to try a
@@ -286,6 +388,8 @@ class Policy(nn.Module):
         shape = (*lead, *feature.shape)
         if feature.kind == "image":
             return torch.randint(256, shape, dtype=torch.uint8, device=self.device)
+        if feature.kind == "text":  # small letters
+            return torch.randint(97, 123, shape, dtype=torch.uint8, device=self.device)
         drawn = 2 * torch.rand(shape, device=self.device) - 1
         return self._normalizer(name).unnormalize(drawn)
 
@@ -307,11 +411,12 @@ class Policy(nn.Module):
         return checked
 
 
-def _spec(encoder: nn.Module) -> ContextSpec:
-    vector_dim: Any = encoder.context_dim
-    return ContextSpec(vector_dim, getattr(encoder, "token_dim", None))
+def _guidance(config: Mapping[str, Any]) -> ClassifierFree:
+    parts = config.get("parts")
+    values = dict(config) if parts is None else {**config, "parts": tuple(parts)}
+    return from_mapping(ClassifierFree, values, "policy.guidance")
 
 
 def _normalised(features: Features) -> dict[str, Feature]:
-    """All but the images."""
-    return {name: f for name, f in features.named().items() if f.kind != "image"}
+    """All but images and text."""
+    return {name: f for name, f in features.named().items() if f.is_numeric}

@@ -30,15 +30,25 @@ def evaluate(config: Config) -> Outcome:
     print(describe(evaluation.metrics))
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
-    print(_times(evaluated - started, evaluation.metrics["seconds"], saving))
-    return Outcome(0, evaluation.metrics["score"], NAMES[evaluation.metrics["score_name"]])
+    print(_times(evaluated - started, evaluation.metrics, saving))
+    return Outcome(0, *compared_by(evaluation.metrics))
 
 
-def _times(evaluating: float, episodes: float, saving: float) -> str:
+def compared_by(metrics: Config) -> tuple[float, str]:
+    """What the jobs of a sweep are compared by, and its name: success, or else what decides."""
+    known = metrics["success_rate"] is not None
+    name = "success_rate" if known else metrics["score_name"]
+    return metrics[name], NAMES[name]
+
+
+def _times(evaluating: float, metrics: Config, saving: float) -> str:
     """What the time went into, seconds."""
+    episodes, aspects = metrics["seconds"], metrics.get("aspects", {}).get("seconds", 0.0)
+    before = max(0.0, evaluating - episodes - aspects)
+    measured = f"{aspects:.1f} s of aspects, " if aspects else ""
     return (
-        f"{episodes:.1f} s of episodes; beside them {max(0.0, evaluating - episodes):.1f} s of "
-        f"loading, conversion and measuring; after them {saving:.1f} s of video and pictures"
+        f"{episodes:.1f} s of episodes; before them {before:.1f} s of loading, conversion and "
+        f"measuring; after them {measured}{saving:.1f} s of video and pictures"
     )
 
 

@@ -23,6 +23,7 @@ class ExportConfig:
     to: str
     weights: str
     part: str | None
+    guidance_scale: float | None
     batch_sizes: tuple[int, ...]
     solver: Mapping[str, Any]
     output: str
@@ -32,6 +33,7 @@ def export_checkpoint(config: Config) -> Outcome:
     """Write the artefact, print where it is and how near to the policy it comes."""
     from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
     from dipole.policy.runtimes.export import export_policy
+    from dipole.policy.runtimes.guidance import set_guidance
     from dipole.policy.runtimes.runnable import set_solver
     from dipole.policy.runtimes.runtime import require
 
@@ -40,14 +42,16 @@ def export_checkpoint(config: Config) -> Outcome:
     checkpoint = find_checkpoint(Path(config["checkpoint"]).expanduser())
     policy = load_policy(checkpoint, weights=config["weights"], part=config["part"])
     set_solver(policy, config["solver"])
+    set_guidance(policy, config["guidance_scale"])
     output = Path(config["output"]).expanduser()
     terms = export_terms(checkpoint, config["weights"], config["part"])
     schema = export_policy(
         policy, config["to"], output, terms=terms, batch_sizes=config["batch_sizes"]
     )
     solver, parity = schema["solver"], schema["parity"]
+    steps = f"{solver['steps']} steps of {solver['name']}" if solver else "one evaluation"
     print(
-        f"{config['to']}: {schema['policy']} with {solver['steps']} steps of {solver['name']}, "
+        f"{config['to']}: {schema['policy']} with {steps}, "
         f"within {parity['largest_difference']:.1e} of the policy's own chunks (normalised)\n"
         f"{output}"
     )

@@ -8,7 +8,7 @@ from dipole.apps.compose import Outcome, run
 from dipole.apps.compose.configuration import resolved_in
 
 if TYPE_CHECKING:  # torch comes when a configuration is composed and has said how threads wait
-    from dipole.policy.training.result import TrainResult
+    from dipole.policy.training.output.result import TrainResult
 
 Config = dict[str, Any]
 

@@ -27,13 +27,14 @@ AS_IT_COMES: dict[str, str | None] = {"OMP_WAIT_POLICY": None}
 ASLEEP: dict[str, str | None] = {"OMP_WAIT_POLICY": "PASSIVE"}
 HAS_BF16 = multiplies_bf16(torch.device("cpu"))  # elsewhere a step of `unet` takes ten minutes
 PLAIN = "plain"
+ROWS = 16  # of a batch for which `dipole evaluate` infers at once
 WEIGHT_BYTES = {"openvino_bf16": 2, "openvino_int8": 1}  # all others have 4; left out of evaluation
 
 
 @dataclass
 class Figure:
-    """One block of the table. The first contestant is the plain way. limits: milliseconds, by the
-    contestants' names; limit: what they are."""
+    """One block of the table. All are compared with the first contestant, as a rule the plain way.
+    limits: milliseconds, by the contestants' names; limit: what they are."""
 
     name: str
     contestants: dict[str, Contestant]
@@ -105,7 +106,8 @@ def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[
 def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
     if find_spec("gym_pusht") is None:
         return
-    episodes, length = config["episodes"], config["episode_steps"]
+    length = config["episode_steps"]
+    episodes = max(config["episodes"], ROWS * threads)  # a batch for each thread, at least
     options = {"network": "unet_small", "max_steps": length, "threads": threads}
     one = options | {"episodes": 1}
     ways = {PLAIN: Contestant(pusht.plain_evaluation, one, environment=AS_IT_COMES)}
@@ -114,7 +116,23 @@ def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
             way = "dipole" if runtime == "eager" else f"dipole {runtime}"
             ours = {"episodes": episodes, "runtime": runtime}
             ways[way] = Contestant(pusht.our_evaluation, options | ours, episodes, ASLEEP)
-    yield Figure(f"evaluation, Push-T state, unet_small, an episode of {length} steps", ways)
+    name = f"evaluation, Push-T state, unet_small, an episode of {length} steps"
+    yield Figure(name, ways)
+    if threads > 1 and "eager" in config["runtimes"]:
+        yield Figure(f"{name}: cores", _cores(options | {"episodes": episodes}, threads))
+
+
+def _cores(options: Mapping[str, Any], threads: int) -> dict[str, Contestant]:
+    """Eager on one core, operations called from Python, then as TorchScript; and on all cores."""
+    ways = {
+        "1 thread, from Python": {"threads": 1, "runtime": pusht.FROM_PYTHON},
+        "1 thread": {"threads": 1, "runtime": "eager"},
+        f"{threads} threads": {"threads": threads, "runtime": "eager"},
+    }
+    return {
+        way: Contestant(pusht.our_evaluation, {**options, **own}, options["episodes"], ASLEEP)
+        for way, own in ways.items()
+    }
 
 
 def _pusht(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:

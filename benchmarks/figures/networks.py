@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from dipole.benchmarks.figures.plain import PlainUnet1D
+from dipole.benchmarks.figures.plain import plain_unet
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.base import Denoiser
-from dipole.policy.denoisers.checkpoint_conversion import from_published
 from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.heads import DiffusionHead
 
@@ -29,10 +29,10 @@ def window(horizon: int) -> WindowSpec:
     return WindowSpec(n_obs_steps=2, horizon=horizon, n_action_steps=8)
 
 
-def plain_network(name: str) -> PlainUnet1D:
+def plain_network(name: str) -> ConditionalUnet1D:
     """With random weights, the same every time."""
     torch.manual_seed(0)
-    return PlainUnet1D(action_dim=2, context_dim=40, **NETWORKS[name])
+    return plain_unet(action_dim=2, context_dim=40, **NETWORKS[name])
 
 
 def our_policy(name: str, horizon: int = 16, steps: int = STEPS) -> Policy:
@@ -43,7 +43,7 @@ def our_policy(name: str, horizon: int = 16, steps: int = STEPS) -> Policy:
         "down_dims": list(NETWORKS[name]["down_dims"]),
     }
     policy = Policy(PolicyConfig(denoiser=denoiser), FEATURES, window(horizon))
-    denoiser_of(policy).load_state_dict(from_published(plain_network(name).state_dict()))
+    denoiser_of(policy).load_state_dict(plain_network(name).state_dict())
     policy.solver = DDIM(steps)
     return policy
 

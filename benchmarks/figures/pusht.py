@@ -10,6 +10,7 @@ from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
 from dipole.benchmarks.figures.turns import Work
 from dipole.policy.core.threads import Threads, fastest_threads
 
+FROM_PYTHON = "from Python"  # eager, each operation called from Python
 EXECUTED = slice(1, 9)  # of a chunk of 16, with two observations
 
 
@@ -79,26 +80,39 @@ def plain_evaluation(
 def our_evaluation(
     network: str, episodes: int, max_steps: int, threads: int, runtime: str
 ) -> tuple[Work, dict[str, Any]]:
-    """`dipole evaluate` without a video."""
+    """`dipole evaluate` without a video, in a runtime, in eager operations from Python, or in the
+    same ones without it, as `dipole evaluate` runs a policy."""
     from dipole.benchmarks.figures.chunks import _exported
     from dipole.data import Statistics
     from dipole.envs import evaluate
-    from dipole.policy.core.threads import use_fastest_threads
 
     policy: Any = our_policy(network).eval().requires_grad_(False)
     table = Statistics.of(np.array([[0.0, 0.0], [512.0, 512.0]]))
     policy.fit({"agent_pos": table, "action": table, "keypoint": _keypoint_range()})
     torch.set_num_threads(threads)
-    found = str(threads)
-    if runtime == "eager":
-        found = use_fastest_threads(lambda: policy.predict(policy.fake_observation(16)))
-    else:
+    if runtime == FROM_PYTHON:
+        policy = OperationByOperation(policy)
+    elif runtime != "eager":
         policy = _exported(policy, runtime)
+    options = {"max_steps": max_steps}
 
     def work() -> None:
-        evaluate(policy, "pusht", episodes=episodes, environment_options={"max_steps": max_steps})
+        evaluate(policy, "pusht", episodes=episodes, threads=threads, environment_options=options)
 
-    return work, {"threads": found}
+    return work, {"threads": str(threads)}
+
+
+class OperationByOperation(torch.nn.Module):
+    """A policy that Python runs, as `policy.predict` does, however it is evaluated."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.policy = policy
+        self.features, self.window, self.device = policy.features, policy.window, policy.device
+
+    def predict(self, observation: Any, generator: Any = None) -> torch.Tensor:
+        chunk: torch.Tensor = self.policy.predict(observation, generator)
+        return chunk
 
 
 def _keypoint_range() -> Any:

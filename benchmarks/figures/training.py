@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from dipole.benchmarks.figures.networks import our_policy, plain_network
 from dipole.benchmarks.figures.turns import Work
 from dipole.policy.core.threads import Threads, fastest_threads
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.training import EMA, TrainConfig
 from dipole.policy.training.hardware.memory import keep_freed_memory
-from dipole.policy.training.hardware.threaded_batch import rows_in_threads, thread_choices
-from dipole.policy.training.optimizer import make_optimizer
+from dipole.policy.training.hardware.threaded_batch import thread_choices, threaded_batch
+from dipole.policy.training.optimization.optimizer import make_optimizer
 
 
 def plain_step(network: str, batch: int, threads: int, bf16: bool = False, steps: int = 1) -> Any:
@@ -58,13 +58,13 @@ def our_step(
     keep_freed_memory()
     policy, config = our_policy(network), TrainConfig(amp=bf16)
     if compiled:
-        compile_norms(policy)
+        compile_unets(policy)
     optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
     observation = {"keypoint": torch.randn(batch, 2, 9, 2), "agent_pos": torch.randn(batch, 2, 2)}
     data = {"observation": observation, "action": torch.randn(batch, 16, 2)}
 
     def work(chosen: Threads, repeats: int = 1) -> None:
-        with rows_in_threads(policy, chosen.rows):
+        with threaded_batch(policy, chosen.batch):
             for _ in range(repeats):
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     loss = policy.loss(data)

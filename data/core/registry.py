@@ -33,7 +33,10 @@ def check_options(
 
     what, name: of the component, for the message. given: parameters that are the caller's own.
     """
-    known = [each for each in inspect.signature(component).parameters if each not in given]
+    parameters = inspect.signature(component).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return  # it takes any, and says itself what it cannot use
+    known = [each for each in parameters if each not in given]
     for option in options:
         if option not in known:
             raise ConfigError(

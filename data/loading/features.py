@@ -35,7 +35,7 @@ Transform = Callable[[np.ndarray], np.ndarray]
 # dipole.envs.
 TRANSFORMS: Registry[Transform] = Registry("transform")
 
-KINDS = ("state", "image", "depth", "action")
+KINDS = ("state", "image", "depth", "text", "action")
 NORMALIZATIONS = ("limits", "quantiles", "gaussian", "identity", "image")
 
 
@@ -44,7 +44,7 @@ class Feature:
     """One entry of an observation, or the action.
 
     shape: Of one frame as the network sees it, after columns, transform and convert.
-    kind: state, image, depth or action.
+    kind: state, image, depth, text or action.
     source: The stored array, by default the feature's own name.
     columns: Which entries of the source's last axis, in order.
     transform: A name in TRANSFORMS.
@@ -55,8 +55,9 @@ class Feature:
     names: Of a vector's entries, before convert, in order; empty where unknown.
 
     Images are uint8 [height, width, channels] and stay so: what sees them normalises them
-    ("image"). Everything else becomes float32. Depth is [height, width, 1] and normalised by the
-    limits over all of its pixels, or not at all.
+    ("image"). Text is the words of the dataset's tasks, as uint8 [longest in bytes], see
+    `dipole.data.loading.text`. Everything else becomes float32. Depth is [height, width, 1] and
+    normalised by the limits over all of its pixels, or not at all.
     """
 
     shape: tuple[int, ...]
@@ -73,7 +74,7 @@ class Feature:
         object.__setattr__(self, "shape", _integers("shape", self.shape))
         object.__setattr__(self, "convert", _conversions(self.convert))
         if not self.normalize:
-            default = "image" if self.kind == "image" else "limits"
+            default = {"image": "image", "text": "identity"}.get(self.kind, "limits")
             object.__setattr__(self, "normalize", default)
         if self.columns is not None:
             object.__setattr__(self, "columns", _integers("columns", self.columns))
@@ -97,6 +98,8 @@ class Feature:
             )
         if self.kind == "depth":
             self._check_depth()
+        if self.kind == "text":
+            self._check_text()
         self._check_convert()
         self._check_meaning()
 
@@ -111,10 +114,19 @@ class Feature:
                 "identity"
             )
 
+    def _check_text(self) -> None:
+        if len(self.shape) != 1 or self.source not in ("", "task"):
+            raise ConfigError(
+                f"feature of kind text, shape {list(self.shape)}, source {self.source!r}: it holds "
+                "the words of tasks, so that the shape is [longest in bytes] and source is left out"
+            )
+        if self.columns is not None or self.transform is not None or self.normalize != "identity":
+            raise ConfigError("a feature of kind text has no columns, transform or normalize")
+
     def _check_convert(self) -> None:
         if not self.convert:
             return
-        if self.kind in ("image", "depth") or not self.shape:
+        if self.kind in ("image", "depth", "text") or not self.shape:
             raise ConfigError(
                 f"convert for a feature of kind {self.kind!r} and shape {list(self.shape)}: it is "
                 "for vectors of states and actions"
@@ -193,8 +205,13 @@ class Feature:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """uint8 for images, float32 for the rest."""
-        return np.dtype(np.uint8 if self.kind == "image" else np.float32)
+        """uint8 for images and text, float32 for the rest."""
+        return np.dtype(np.float32 if self.is_numeric else np.uint8)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it has statistics and is normalised by them: all but images and text."""
+        return self.kind not in ("image", "text")
 
     @property
     def size(self) -> int:

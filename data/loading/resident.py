@@ -83,7 +83,7 @@ class ResidentFeature:
         self.first = tuple(-1 if reader is None else next(starts) for reader in readers)
         lacking = len(having) < len(parts)
         shape = having[0].readers[name].shape if having else feature.shape
-        dtype = torch.uint8 if feature.kind == "image" else torch.float32
+        dtype = torch.float32 if feature.is_numeric else torch.uint8
         self.frames = torch.empty((ends[-1] + lacking, *shape), dtype=dtype, device=device)
         if lacking:
             self.frames[-1] = 0

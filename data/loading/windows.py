@@ -24,10 +24,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.loading.feature_reader import FeatureReader, FrameMap
+from dipole.data.loading.feature_reader import FrameMap
 from dipole.data.loading.features import Features
 from dipole.data.loading.statistics import Statistics, statistics
 from dipole.data.loading.statistics_cache import StatisticsCache
+from dipole.data.loading.text import make_reader
 from dipole.data.loading.window_source import Batch, PartRows
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.store import EpisodeStore
@@ -76,7 +77,7 @@ class Windows:
         self._packed_starts = _packed(self.starts, np.where(self.used, self.lengths, 0))
         self._first_window = np.concatenate([[0], np.cumsum(counts)])
         self.readers = {
-            name: FeatureReader(store, name, feature)
+            name: make_reader(store, name, feature)
             for name, feature in self.features.named().items()
         }
 
@@ -160,7 +161,7 @@ class Windows:
         Keys are the observations' names and "action". Images are normalised by what sees them.
         Raises DataError for NaN and infinities.
         """
-        numbers = {n: r for n, r in self.readers.items() if r.feature.kind != "image"}
+        numbers = {n: r for n, r in self.readers.items() if r.feature.is_numeric}
         cached = StatisticsCache.of(self)
         ranges = self.frame_ranges()
         return {

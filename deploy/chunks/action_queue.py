@@ -80,6 +80,11 @@ class ChunkQueue:
         self._tickets += 1
         return Ticket(self._tickets, self.epoch, observation_time, self.consumed)
 
+    def can_bridge(self, delay: int) -> bool:
+        """Whether the merger does what it is for with this delay."""
+        longest = self._merger.max_delay
+        return longest is None or delay <= longest
+
     def known(self, delay: int) -> KnownActions:
         """What is known of a chunk that is asked for now and arrives `delay` actions later."""
         return self._merger.known(self._past, list(self._actions), delay, self._window)

@@ -6,7 +6,8 @@
 
 `switch` sends n from the first; `cross_fade` goes from o to n over a few actions; `ensemble`
 averages all that was ever predicted for a position (Zhao et al., 2023, section IV). `rtc` switches
-too, but asks for a chunk that goes on as the old plan does (Black et al., 2025, arXiv 2506.07339).
+too, but asks for a chunk that goes on as the old plan does (Black et al., 2025, arXiv 2506.07339);
+`trained_prefix` does so of a policy that learned it in training (Black et al., 2025, 2512.05964).
 """
 
 import math
@@ -19,20 +20,30 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry
 from dipole.data.loading.window_spec import WindowSpec
-from dipole.deploy.chunks.prefix import known_prefix
+from dipole.deploy.chunks.prefix import known_prefix, whole_prefix
 from dipole.deploy.robots.action_math import interpolate, weighted_mean
 from dipole.deploy.robots.groups import ActionSpec
-from dipole.deploy.types import Floats, KnownActions
-from dipole.policy.diffusion.guidance import Guidance, prefix_weights
+from dipole.deploy.types import Floats, KnownActions, PolicySpec
+from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
+
+FORMER_NAMES = {
+    "form": "method",
+    "clip": "max_weight",
+    "data_scale": "data_std",
+}  # of rtc's options
 
 
 class Merger(ABC):
     """Joins plans. What it returns is as long as the new chunk.
 
-    inpaints: whether it needs a policy that takes known parts of a chunk.
+    max_delay: The longest delay, in actions, for which it can do what it is for; None: any.
     """
 
-    inpaints = False
+    max_delay: int | None = None
+
+    def use_with(self, policy: PolicySpec) -> None:  # noqa: B027  most work with any
+        """Called once, before anything moves. Raises ConfigError for a policy that it cannot work
+        with."""
 
     def reset(self) -> None:  # noqa: B027  most remember nothing
         """Forget all earlier chunks."""
@@ -125,27 +136,37 @@ class Ensemble(Merger):
 class RealTimeChunking(Switch):
     """The new chunk at once, drawn so that it goes on as the old plan does.
 
-    form, clip, data_scale: see Guidance; decay: how the weight of the old plan falls after what
+    method, max_weight, data_std: see InpaintingGuidance, by their former names form, clip and
+    data_scale too; decay: how the weight of the old plan falls after what
     will have run, see prefix_weights; keep: how many of its actions guide at all (default: all).
     """
-
-    inpaints = True
 
     def __init__(
         self,
         spec: ActionSpec,
-        form: str = "jacobian",
-        clip: float | None = 5.0,
-        data_scale: float = 1.0,
+        method: str = "jacobian",
+        max_weight: float | None = 5.0,
+        data_std: float = 1.0,
         decay: str = "exponential",
         keep: int | None = None,
+        **former: Any,
     ) -> None:
         super().__init__(spec)
-        self._guidance = Guidance(form, clip, data_scale)
+        settings = {"method": method, "max_weight": max_weight, "data_std": data_std}
+        self._guidance = InpaintingGuidance(**(settings | _renamed(former)))
+        if self._guidance.method == "prefix":
+            raise ConfigError("rtc has no method prefix: that is merger trained_prefix")
         prefix_weights(0, 1, 1, decay)  # refuse now what would be refused at the first seam
         if keep is not None and keep < 1:
             raise ConfigError(f"rtc keep is {keep}; at least one action has to be kept")
         self._decay, self._keep = decay, keep
+
+    def use_with(self, policy: PolicySpec) -> None:
+        if not policy.inpaints:
+            raise ConfigError(
+                "merger 'rtc' needs a policy that takes known parts of a chunk: a diffusion "
+                "policy, run from its checkpoint and not from an export"
+            )
 
     def known(
         self, past: Sequence[Floats], left: Sequence[Floats], delay: int, window: WindowSpec
@@ -159,3 +180,45 @@ class RealTimeChunking(Switch):
             decay=self._decay,
             guidance=self._guidance,
         )
+
+
+def _renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """Settings of guidance by their former names. Raises TypeError for others."""
+    for name in options:
+        if name not in FORMER_NAMES:
+            raise TypeError(f"unexpected option {name!r}")
+    return {FORMER_NAMES[name]: value for name, value in options.items()}
+
+
+@MERGERS.add("trained_prefix")
+class TrainedPrefix(Switch):
+    """The new chunk at once, which begins with the actions that ran while it was computed.
+
+    Only for a policy that was trained so (`policy.head.prefix`). With a delay that is longer than
+    its longest prefix, the chunk goes on from as much as that.
+    """
+
+    def __init__(self, spec: ActionSpec) -> None:
+        super().__init__(spec)
+        self.max_delay = 0
+
+    def use_with(self, policy: PolicySpec) -> None:
+        if not policy.max_prefix:
+            raise ConfigError(
+                "merger 'trained_prefix' needs a policy that was trained to go on from known "
+                "actions, run from its checkpoint and not from an export: train with "
+                "policy.head.prefix.probability=0.5, or choose merger rtc"
+            )
+        self.max_delay = policy.max_prefix - (policy.window.n_obs_steps - 1)
+        if self.max_delay < 1:
+            raise ConfigError(
+                f"the policy was trained with prefixes of at most {policy.max_prefix} actions, "
+                f"which its {policy.window.n_obs_steps} observations take up: train with a larger "
+                "policy.head.prefix.max_length"
+            )
+
+    def known(
+        self, past: Sequence[Floats], left: Sequence[Floats], delay: int, window: WindowSpec
+    ) -> KnownActions:
+        assert self.max_delay is not None
+        return whole_prefix(past, left, window, min(delay, self.max_delay))

@@ -5,9 +5,10 @@ nothing is known.
 
     values      [H, A]  in the robot's units: the last To - 1 actions and what is left of the plan
     weights     [H]     how much each of them holds, 0 to 1
-    form        which guidance: its place in dipole.policy.diffusion.guidance.FORMS
+    form        which guidance: its place in dipole.policy.diffusion.guidance.METHODS; with "prefix"
+                weights are 1, then 0
     clip        the largest guidance weight; 0: the solver's own
-    data_scale  see Guidance
+    data_scale  see InpaintingGuidance
 
 What is not known repeats the nearest known action, with weight 0: never zeros, for in normalised
 space zero is the middle of all demonstrations.
@@ -20,7 +21,7 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.types import Floats, KnownActions
-from dipole.policy.diffusion.guidance import FORMS, Guidance, prefix_weights
+from dipole.policy.diffusion.guidance import METHODS, InpaintingGuidance, prefix_weights
 
 
 def known_prefix(
@@ -31,14 +32,14 @@ def known_prefix(
     delay: int,
     keep: int | None = None,
     decay: str = "exponential",
-    guidance: Guidance | None = None,
+    guidance: InpaintingGuidance | None = None,
 ) -> KnownActions:
     """What is known of the next chunk where actions are left of the present one.
 
     past: the actions [A] that ran last, oldest first, at most To - 1 of which belong to the next
     chunk; left: those that come; keep: how many of these guide at all (default: all).
     """
-    guidance = guidance or Guidance()
+    guidance = guidance or InpaintingGuidance()
     current = window.n_obs_steps - 1  # the index of the action that comes next
     left = list(left)[: window.horizon - current]
     if not left:
@@ -54,18 +55,36 @@ def known_prefix(
     return {
         "values": values.astype(np.float32),
         "weights": weights.astype(np.float32),
-        "form": FORMS.index(guidance.form),
-        "clip": guidance.clip or 0.0,
-        "data_scale": guidance.data_scale,
+        "form": METHODS.index(guidance.method),
+        "clip": guidance.max_weight or 0.0,
+        "data_scale": guidance.data_std,
     }
 
 
-def check_known(known: KnownActions, window: WindowSpec, action_size: int) -> Guidance:
+def whole_prefix(
+    past: Sequence[Floats], left: Sequence[Floats], window: WindowSpec, delay: int
+) -> KnownActions:
+    """The beginning of the next chunk, for a policy that goes on from it: what ran last, and the
+    `delay` actions that will have run when the chunk arrives; {} where none is left.
+
+    Where fewer than To - 1 ran, the first that is known stands for those before it, as in training.
+    """
+    known = known_prefix(past, left, window, delay=delay, guidance=InpaintingGuidance("prefix"))
+    if not known:
+        return {}
+    length = window.n_obs_steps - 1 + min(delay, len(left))
+    weights = (np.arange(window.horizon) < length).astype(np.float32)
+    return {**known, "weights": weights}
+
+
+def check_known(known: KnownActions, window: WindowSpec, action_size: int) -> InpaintingGuidance:
     """The guidance that a request asks for. Raises ConfigError for what cannot be used."""
     try:
         values, weights = np.asarray(known["values"]), np.asarray(known["weights"])
-        form = FORMS[int(known["form"])]
-        guidance = Guidance(form, float(known["clip"]) or None, float(known["data_scale"]))
+        method = METHODS[int(known["form"])]
+        guidance = InpaintingGuidance(
+            method, float(known["clip"]) or None, float(known["data_scale"])
+        )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ConfigError(f"what is known of the chunk cannot be read: {error!r}") from None
     wanted = {"values": (window.horizon, action_size), "weights": (window.horizon,)}

@@ -69,7 +69,10 @@ class Replanner:
         ticket = self._queue.ticket(observations.latest.time)
         self._pending, self._asked_at = Pending(ticket, now), self._queue.consumed
         self._report.counts["requests"] += 1
-        known = self._queue.known(self._delay())
+        delay = self._delay()
+        if not self._queue.can_bridge(delay):
+            self._report.counts["delays_too_long"] += 1
+        known = self._queue.known(delay)
         self._inference.submit(Request(ticket, observations.stacked(), known))
         return True
 

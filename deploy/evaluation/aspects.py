@@ -1,5 +1,6 @@
 """The aspects of quality of a checkpoint or an export, beside its episodes."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from dipole.policy.core.threads import one_thread_each
 from dipole.policy.execution.executor import executed_slice
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes.exported import is_export, read_schema
-from dipole.policy.runtimes.runnable import Runnable
+from dipole.policy.runtimes.inference_policy import InferencePolicy
 
 Config = Mapping[str, Any]
 
 
-def open_held_out(config: Config, path: Path, policy: Runnable) -> HeldOut | None:
+def open_held_out(config: Config, path: Path, policy: InferencePolicy) -> HeldOut | None:
     """Held-out observations of the checkpoint's own data, where aspects are asked for.
 
     config: The keys of configs/evaluate.yaml. Raises ConfigError where there are none.
@@ -39,28 +40,34 @@ def open_held_out(config: Config, path: Path, policy: Runnable) -> HeldOut | Non
 
 
 def add_aspects(
-    evaluation: Evaluation, policy: Runnable, held_out: HeldOut, config: Config
+    evaluation: Evaluation, policy: InferencePolicy, held_out: HeldOut, config: Config
 ) -> None:
     """Add `aspects` to the metrics, and the picture."""
     from dipole.envs.quality.aspects import measure_aspects
     from dipole.envs.quality.picture import aspects_picture
 
+    started = time.perf_counter()
     with one_thread_each(_threads(policy, config["threads"])) as pool:
         found = measure_aspects(
             policy,
             held_out,
             executed_slice(policy.window, config["n_action_steps"]),
-            AspectSettings(config["aspects_observations"], config["aspects_samples"]),
+            AspectSettings(
+                config["aspects_observations"],
+                config["aspects_samples"],
+                config["aspects_likelihood"],
+            ),
             seed=config["seed"],
             hz=policy.features.fps,
             metrics=evaluation.metrics,
             pool=pool,
         )
-    evaluation.metrics["aspects"] = found.values
+    seconds = {"seconds": time.perf_counter() - started}
+    evaluation.metrics["aspects"] = found.values | seconds
     evaluation.aspects = aspects_picture(found)
 
 
-def _threads(policy: Runnable, wanted: int | None) -> int:
+def _threads(policy: InferencePolicy, wanted: int | None) -> int:
     """An export's runtime has threads of its own, a GPU needs none."""
     import torch
 

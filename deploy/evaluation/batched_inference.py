@@ -1,7 +1,7 @@
 """Several control loops on clocks of their own, whose chunks are computed together.
 
 Each loop runs in a thread, and its clock is virtual: it does not mind waiting. Whoever asks for a
-chunk waits until everybody has asked; then all are computed, group_size rows a call.
+chunk waits until everybody has asked; then all are computed, inference_batch_size rows a call.
 
     loop 0   ask ........wait......> chunk ── acts ── ask ..> ...
     loop 1   ── acts ── ask ..wait.> chunk ── ...
@@ -22,7 +22,7 @@ import torch
 from dipole.deploy.inference.base import Compute
 from dipole.deploy.inference.torch_policy import as_known, unknown
 from dipole.deploy.types import Arrays, KnownActions, Ticket
-from dipole.policy.execution.executor import ChunkPolicy, predict_group
+from dipole.policy.execution.executor import ChunkPolicy, predict_rows
 
 
 @dataclass
@@ -39,8 +39,8 @@ class _Asked:
 class BatchedInference:
     """members: how many loops ask; each must `leave` when it asks no more."""
 
-    def __init__(self, policy: ChunkPolicy, members: int, group_size: int = 16) -> None:
-        self._policy, self._members, self._group_size = policy, members, group_size
+    def __init__(self, policy: ChunkPolicy, members: int, inference_batch_size: int = 16) -> None:
+        self._policy, self._members, self._batch_size = policy, members, inference_batch_size
         self._waiting: list[_Asked] = []
         self._changed = threading.Condition()
 
@@ -85,7 +85,7 @@ class BatchedInference:
         self._changed.notify_all()
 
     def _groups(self, waiting: list[_Asked]) -> list[list[_Asked]]:
-        size = self._group_size
+        size = self._batch_size
         return [waiting[i : i + size] for i in range(0, len(waiting), size)]
 
     def _compute(self, group: list[_Asked]) -> None:
@@ -96,7 +96,7 @@ class BatchedInference:
             rows = [asked.known or unknown(first) for asked in group]
             known = as_known(rows, self._policy)
         generators = [asked.generator for asked in group]
-        chunks = predict_group(self._policy, batch, generators, self._group_size, known)
+        chunks = predict_rows(self._policy, batch, generators, self._batch_size, known)
         for asked, chunk in zip(group, chunks, strict=True):
             asked.chunk = chunk
 

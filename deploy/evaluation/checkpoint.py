@@ -11,9 +11,9 @@ from dipole.envs import EnvSpec, Evaluation, evaluate
 from dipole.envs.registry import check_environment
 from dipole.policy.checkpoint import find_checkpoint, read_config
 from dipole.policy.core.device import choose_device
-from dipole.policy.policy import Policy
-from dipole.policy.runtimes.exported import is_export, read_schema
-from dipole.policy.runtimes.runnable import Runnable, load_runnable
+from dipole.policy.runtimes.exported import ExportedPolicy, is_export, read_schema
+from dipole.policy.runtimes.inference_policy import InferencePolicy
+from dipole.policy.runtimes.runnable import load_runnable
 
 Config = Mapping[str, Any]
 MOST_CHUNKS, GROUP = 40, 16  # of an episode of usual length; episodes inferred for at once
@@ -45,6 +45,8 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         weights=config["weights"],
         solver=config["solver"],
         part=config["part"],
+        guidance_scale=config["guidance_scale"],
+        costs=config["costs"],
         calls=config["episodes"] * MOST_CHUNKS / GROUP,
         log=say,
     )
@@ -52,6 +54,10 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     checkpoint, terms = _origin(path, policy, config["weights"])
     if config["part"] is not None:
         terms = {**terms, "part": config["part"]}
+    if config["guidance_scale"] is not None:
+        terms = {**terms, "guidance_scale": config["guidance_scale"]}
+    if config["costs"]:
+        terms = {**terms, "costs": config["costs"]}
     if config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
         evaluation = evaluate(policy, spec, **passed)
@@ -63,7 +69,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     return evaluation
 
 
-def _evaluate_delayed(policy: Runnable, spec: EnvSpec, config: Config) -> Evaluation:
+def _evaluate_delayed(policy: InferencePolicy, spec: EnvSpec, config: Config) -> Evaluation:
     """Episode by episode, without a video: the control loop's own."""
     from dipole.deploy.evaluation.latency import evaluate_delayed
 
@@ -103,11 +109,10 @@ def _environment(path: Path, given: str | Config | None) -> EnvSpec:
     return own if own is not None and spec == EnvSpec(own.id) else spec
 
 
-def _origin(path: Path, policy: Runnable, weights: str) -> tuple[Path, dict[str, Any]]:
+def _origin(path: Path, policy: InferencePolicy, weights: str) -> tuple[Path, dict[str, Any]]:
     """What is evaluated: its folder, and how the result should name it."""
-    if isinstance(policy, Policy):
-        return find_checkpoint(path), {"weights": weights, "runtime": "eager"}
-    source = policy.schema.get("source", {})
     folder = path if is_export(path) else find_checkpoint(path)
-    terms = {"weights": source.get("weights"), "runtime": policy.runtime, "source": source}
-    return folder, terms
+    if not isinstance(policy, ExportedPolicy):
+        return folder, {"weights": weights, "runtime": policy.runtime}
+    source = policy.schema.get("source", {})
+    return folder, {"weights": source.get("weights"), "runtime": policy.runtime, "source": source}

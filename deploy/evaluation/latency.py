@@ -61,7 +61,7 @@ def evaluate_delayed(
     control_hz: float | None = None,
     interpolation: str = "step",
     limits: Limits | None = None,
-    group_size: int = 16,
+    inference_batch_size: int = 16,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> Evaluation:
     """Run a policy for `episodes` episodes, with seeds seed, seed + 1, ...
@@ -72,12 +72,13 @@ def evaluate_delayed(
     control_hz, interpolation, limits: of commands; by default one command an action, and limits
         that bind nowhere, as plain evaluation does. Other rates and limits are Push-T's alone,
         whose physics runs at 100 Hz.
-    group_size: rows of an inference call, as in `evaluate`.
+    inference_batch_size: rows of an inference call, as in `evaluate`.
     metrics hold seam_jump (units of the action, between the old plan and the new one) and jerk
     (units per second cubed) beside the scores. Raises ConfigError for values that cannot work.
     """
     if delay < 0 or episodes < 1:
         raise ConfigError(f"delay is {delay}, episodes {episodes}: at least 0, and 1")
+    _check_delay(delay, merger, spec_of(policy))
     world = _world(policy, environment, seed, control_hz, limits)
     config = LoopConfig(
         policy_hz=world.hz,
@@ -96,8 +97,8 @@ def evaluate_delayed(
         accept_mismatch=MISMATCHES,  # as plain evaluation, which compares nothing but shapes
     )
     found: dict[int, tuple[EpisodeResult, Report]] = {}
-    members = min(episodes, group_size)
-    together = BatchedInference(policy, members, group_size)
+    members = min(episodes, inference_batch_size)
+    together = BatchedInference(policy, members, inference_batch_size)
 
     def run(number: int) -> None:
         compute = together.compute(seed + number)
@@ -117,17 +118,30 @@ def evaluate_delayed(
         "merger_options": dict(config.merger_options),
         "seam_jump": _mean(reports, "seam_jump"),
         "jerk": _mean(reports, "jerk"),
+        "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
         "control_hz": config.control_hz,
         "interpolation": interpolation,
         "limits": None if limits is None or limits is LIMITS else asdict(limits),
         "starved_steps": sum(report.counts["starved"] for report in reports),
         "environment": world.version,
         "environment_options": world.options,
+        "environment_settings": world.settings,
         "seconds": seconds,
         "seed": seed,
         "n_action_steps": n_action_steps or policy.window.n_action_steps,
     }
     return Evaluation(metrics, results)
+
+
+def _check_delay(delay: int, merger: str, policy: PolicySpec) -> None:
+    """Refuse a prefix that the policy was not trained for."""
+    longest = policy.max_prefix - (policy.window.n_obs_steps - 1)
+    if merger == "trained_prefix" and policy.max_prefix and delay > longest:
+        raise ConfigError(
+            f"delay is {delay}, but the policy was trained to go on after at most {longest} "
+            f"actions (policy.head.prefix.max_length {policy.max_prefix}, less the observations "
+            "before): choose merger rtc"
+        )
 
 
 def _world(

@@ -1,6 +1,6 @@
 """Settings of an evaluation; their values and what each means are in configs/evaluate.yaml."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ class EvaluationSettings:
     runtime: str = "auto"
     weights: str = "ema"
     solver: Mapping[str, Any] = field(default_factory=dict)
+    guidance_scale: float | None = None
+    costs: Sequence[Mapping[str, Any]] = ()
     environment: str | Mapping[str, Any] | None = None
     n_action_steps: int | None = None
     delay: int | None = None
@@ -34,6 +36,7 @@ class EvaluationSettings:
     aspects: bool = False
     aspects_observations: int = 100
     aspects_samples: int = 16
+    aspects_likelihood: int = 40
     dataset: str | None = None
     device: str = "auto"
     output: str | None = None
@@ -41,7 +44,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.merger not in MERGERS:
             MERGERS[self.merger]  # raises ConfigError with the nearest name
-        AspectSettings(self.aspects_observations, self.aspects_samples)
+        AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")

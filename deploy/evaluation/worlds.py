@@ -51,7 +51,7 @@ class World(Protocol):
     hz: Steps a second.
     longest: Seconds of an episode.
     refuse_beyond: See `LoopConfig`.
-    score, version, options: For the metrics.
+    score, version, options, settings: For the metrics.
     """
 
     hz: float
@@ -60,6 +60,7 @@ class World(Protocol):
     score: str | None
     version: dict[str, str]
     options: dict[str, Any]
+    settings: dict[str, Any]
 
     def episode(self, clock: VirtualClock, seed: int) -> AbstractContextManager[Episode]:
         """An episode of a seed, for a while."""
@@ -74,6 +75,7 @@ class SimulatedWorlds:
     def __init__(self, resolved: ResolvedEnvironment, hz: float) -> None:
         self.hz, self.longest, self.refuse_beyond = hz, MOST_STEPS / hz, FAR
         self.score, self.version, self.options = resolved.score, resolved.version, resolved.options
+        self.settings = resolved.settings
         self._simulators = SimulatorPool(resolved.make, 1, resolved.interface)
         self._free: SimpleQueue[int] = SimpleQueue()
         self._slots = 0
@@ -122,6 +124,7 @@ class PushTWorlds:
         self.score = ENVIRONMENTS[PUSHT].score
         self.version = environment_version(PUSHT)
         self.options: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}
         self._limits, self._observation = limits, observation
 
     @contextmanager

@@ -149,6 +149,7 @@ class FromCheckpoint:
     threads: of the processor; None: torch's own choice.
     seed: of the noise.
     part: which dataset of a mixture the robot is like, see load_policy; None: none.
+    guidance_scale: of classifier-free guidance; None: the checkpoint's own.
     """
 
     checkpoint: str
@@ -159,6 +160,7 @@ class FromCheckpoint:
     threads: int | None = None
     seed: int = 0
     part: str | None = None
+    guidance_scale: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FromCheckpoint":

@@ -15,7 +15,7 @@ from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.types import Arrays, KnownActions, Meaning, PolicySpec, Ticket
 from dipole.policy.diffusion.known import Known
-from dipole.policy.execution.executor import ChunkPolicy, predict_group
+from dipole.policy.execution.executor import ChunkPolicy, predict_rows
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.runnable import AUTO, EAGER, load_runnable
 
@@ -27,12 +27,13 @@ class PolicyCompute:
     known: parts of the chunk that are given (chunks/prefix.py).
 
     The noise comes from one generator, seeded anew with seed, seed + 1, ... at each epoch: as that
-    of an executor's row in each episode. group_size: see Executor; 1 is the fastest for one robot.
+    of an executor's row in each episode. inference_batch_size: see Executor; 1 is the fastest for
+    one robot.
     """
 
-    def __init__(self, policy: ChunkPolicy, seed: int = 0, group_size: int = 1) -> None:
+    def __init__(self, policy: ChunkPolicy, seed: int = 0, inference_batch_size: int = 1) -> None:
         self.policy = policy
-        self._group_size = group_size
+        self._batch_size = inference_batch_size
         self._seed = seed
         self._epoch: int | None = None
         self._generator = torch.Generator()
@@ -43,7 +44,7 @@ class PolicyCompute:
         generator = torch.Generator() if ticket == WARM_UP else self._generator_of(ticket)
         batch = {name: np.asarray(value)[None] for name, value in observation.items()}
         given = as_known([known], self.policy) if known else None
-        chunks = predict_group(self.policy, batch, [generator], self._group_size, given)
+        chunks = predict_rows(self.policy, batch, [generator], self._batch_size, given)
         return {"action": chunks[0]}
 
     def _generator_of(self, ticket: Ticket) -> torch.Generator:
@@ -81,12 +82,14 @@ def spec_of(policy: Any) -> PolicySpec:
     observation = {name: feature.stored_shape for name, feature in features.observation.items()}
     if len(features.action.shape) != 1:
         raise ConfigError(f"actions of shape {list(features.action.shape)} cannot be commanded")
-    size, inpaints = int(features.action.stored_shape[0]), bool(getattr(policy, "inpaints", False))
+    size = int(features.action.stored_shape[0])
+    inpaints = "known" in getattr(policy, "supports", ())
     meaning = {
-        name: Meaning(feature.names, feature.units, "uint8" if feature.kind == "image" else "")
+        name: Meaning(feature.names, feature.units, "" if feature.is_numeric else "uint8")
         for name, feature in features.named().items()
     }
-    return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning)
+    max_prefix = int(getattr(policy, "max_prefix", 0))
+    return PolicySpec(observation, size, policy.window, inpaints, features.fps, meaning, max_prefix)
 
 
 def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
@@ -105,6 +108,7 @@ def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
         solver=terms.solver,
         batch_size=1,
         part=terms.part,
+        guidance_scale=terms.guidance_scale,
         log=partial(print, file=sys.stderr),  # scripts wait for `dipole serve`'s first line
     )
     return spec_of(policy), PolicyCompute(policy, terms.seed)

@@ -50,11 +50,7 @@ class RecedingHorizon:
         self.window = inference.spec.window
         _check_chunk_length(config, self.window.horizon - self.window.n_obs_steps + 1)
         merger = make_merger(config.merger, robot.action, **config.merger_options)
-        if merger.inpaints and not inference.spec.inpaints:
-            raise ConfigError(
-                f"merger {config.merger!r} needs a policy that takes known parts of a chunk: a "
-                "diffusion policy, run from its checkpoint and not from an export"
-            )
+        merger.use_with(inference.spec)
         lateness = config.max_action_lateness
         self.queue = ChunkQueue(
             self.window, merger, dt=config.dt, max_lateness=lateness, after=after

@@ -58,7 +58,8 @@ class Report:
     """Counts and durations of one run; the loop writes, anybody reads.
 
     counts: slots, missed_slots, late_slots, actions, starved, chunks, chunks_<verdict>, holds,
-        commands, clamped (commands that met a limit), clamps_<limit>, ...
+        commands, clamped (commands that met a limit), clamps_<limit>, delays_too_long (chunks asked
+        for with a longer delay than the merger was trained to bridge), ...
     samples, in seconds unless they say otherwise: lateness, observation_age, inference,
         section_<name>, behind (how far commands lag behind actions, at full speed), and seam_jump
         and jerk in the action's units, of several groups seam_jump_<group> and jerk_<group>.
@@ -146,6 +147,8 @@ class Report:
             f"chunks          {counts['chunks_accepted']} used of {counts['requests']} asked for"
             + _listed(counts, "chunks_", but="chunks_accepted"),
         ]
+        if too_long := counts["delays_too_long"]:
+            lines.append(f"delays          longer than the trained prefix for {too_long} chunks")
         if refused := _listed(counts, "readings_"):
             lines.append(f"readings refused{refused}")
         lines += [

@@ -3,7 +3,7 @@
     server  {"dipole": {"protocol": 1, "version": ..., "max_message": bytes of a request},
              "policy": {"observation": {name: {"shape", "dtype", "names", "units"}},
              "action_size": A, "action": {"names", "units"}, "fps": ..., "window": {...},
-             "inpaints": bool, "fingerprint": ...}}
+             "inpaints": bool, "max_prefix": int, "fingerprint": ...}}
     client  {"ticket": {...}, "observation": {name: [To, *shape]}, "known": {...}}
     server  {"ticket": {...}, "actions": [H, A], "server_timing": {"infer_ms": ...}}
             or {"ticket": {...}, "error": "what was wrong"}
@@ -60,6 +60,7 @@ def greeting(schema: Schema, max_message: int) -> dict[str, Any]:
             "fps": spec.fps,
             "window": asdict(spec.window),
             "inpaints": spec.inpaints,
+            "max_prefix": spec.max_prefix,
             "fingerprint": schema.fingerprint,
         },
     }
@@ -103,7 +104,8 @@ def read_greeting(metadata: Mapping[str, Any]) -> Schema:
         size, fps = int(policy["action_size"]), read_fps(policy.get("fps"))
         meaning = {name: Meaning.read(shapes[name], entry) for name, entry in listed}
         meaning["action"] = Meaning.read((size,), policy.get("action") or {})
-        spec = PolicySpec(shapes, size, window, inpaints, fps, meaning)
+        max_prefix = int(policy.get("max_prefix", 0))
+        spec = PolicySpec(shapes, size, window, inpaints, fps, meaning, max_prefix)
         return Schema(spec, dtypes, str(policy["fingerprint"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the server's greeting cannot be read: {error!r}") from error

@@ -63,4 +63,4 @@ def _executor(checkpoint: str) -> tuple[Executor, tuple[str, ...]]:
     """One per process, on its processor; one row alone, which is the fastest."""
     policy = load_policy(checkpoint)
     chunks: ChunkPolicy = policy
-    return Executor(chunks, 1, group_size=1), tuple(policy.features.observation)
+    return Executor(chunks, 1, inference_batch_size=1), tuple(policy.features.observation)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from dipole.envs.media.video import RUNNING, PackedFrame, caption_tile, scale_to_width, tiled
 from dipole.envs.wrapped import offered
-from dipole.policy.execution.executor import ChunkPolicy, predict_group
+from dipole.policy.execution.executor import ChunkPolicy, predict_rows
 
 PANEL_WIDTH = 320
 # Lines are drawn at twice the size, then scaled down: smooth without a drawing library.
@@ -71,7 +71,7 @@ def sample_chunks(policy: ChunkPolicy, moment: Moment, samples: int) -> np.ndarr
     repeated = {
         name: np.repeat(value[None], samples, 0) for name, value in moment.observation.items()
     }
-    return predict_group(policy, repeated, generators, samples)
+    return predict_rows(policy, repeated, generators, samples)
 
 
 def _panel(

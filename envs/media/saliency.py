@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import RUNNING, caption_tile, tiled
-from dipole.policy.encoders.cameras.saliency import Look
+from dipole.policy.encoders.cameras.saliency import Saliency
 
 PANEL = 320  # pixels, both ways
 RADIUS = 4.0  # of the sharpest keypoint, pixels
@@ -20,28 +20,28 @@ def looks_picture(moments: Sequence[Moment], policy: Any) -> np.ndarray | None:
 
     None for policies that cannot say what they look at: those without cameras, and exports.
     """
-    if not moments or not hasattr(policy, "looks"):
+    if not moments or not hasattr(policy, "saliency"):
         return None
     panels = []
     for moment in moments:
-        for camera, look in policy.looks(moment.observation).items():
+        for camera, found in policy.saliency(moment.observation).items():
             caption = f"{camera}   seed {moment.seed}   step {moment.step}"
-            panels.append(caption_tile(_panel(look), caption, RUNNING))
+            panels.append(caption_tile(_panel(found), caption, RUNNING))
     if not panels:
         return None
     return caption_tile(tiled(panels, columns=min(4, len(panels))), LEGEND, RUNNING)
 
 
-def _panel(look: Look) -> np.ndarray:
-    height, width, _ = look.picture.shape
+def _panel(found: Saliency) -> np.ndarray:
+    height, width, _ = found.picture.shape
     scale = PANEL / max(height, width)
     size = (round(width * scale), round(height * scale))
-    shown = Image.fromarray(look.picture).resize(size, Image.Resampling.BICUBIC)
+    shown = Image.fromarray(found.picture).resize(size, Image.Resampling.BICUBIC)
     panel = Image.new("RGB", (PANEL, PANEL))
-    if look.keypoints is None or look.sharpness is None:
-        _tint(shown, look.strength)
+    if found.keypoints is None or found.sharpness is None:
+        _tint(shown, found.strength)
     else:
-        _draw_keypoints(shown, look.keypoints * scale, look.sharpness)
+        _draw_keypoints(shown, found.keypoints * scale, found.sharpness)
     panel.paste(shown)
     return np.asarray(panel)
 

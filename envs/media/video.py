@@ -3,11 +3,9 @@
 Files appear whole or not at all.
 """
 
-import contextlib
 import functools
 import io
 import math
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from dipole.policy.core.files import atomic_write
 
 TILE_WIDTH = 256
 CAPTION_HEIGHT = 24
@@ -56,12 +56,15 @@ def film_frame(frame: Any) -> PackedFrame:
 
 @dataclass
 class Recording:
-    """One filmed episode: a frame of the start and one after each step, the reward of each step."""
+    """One filmed episode: a frame of the start and one after each step, the reward of each step.
+
+    success: None where the environment knows none.
+    """
 
     seed: int
     frames: list[PackedFrame] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
-    success: bool = False
+    success: bool | None = False
     done: bool = False
 
     def caption(self, step: int) -> str:
@@ -71,7 +74,8 @@ class Recording:
     def tile(self, step: int) -> np.ndarray:
         """The scene after `step` steps, bordered and captioned; past the end, its last frame."""
         last = len(self.frames) - 1
-        colour = RUNNING if step < last else (SUCCEEDED if self.success else FAILED)
+        running = step < last or self.success is None
+        colour = RUNNING if running else (SUCCEEDED if self.success else FAILED)
         frame = self.frames[min(step, last)].unpack()
         return caption_tile(scale_to_width(frame, TILE_WIDTH), self.caption(step), colour)
 
@@ -147,7 +151,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
     """Write [height, width, 3] uint8 frames of one size as h264 in yuv420p: plays everywhere."""
-    with appearing_whole(Path(path)) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(Path(path)) as unfinished, unfinished.open("wb") as file:
         encode_video(file, frames, fps)
 
 
@@ -174,18 +178,5 @@ def write_png(path: Path | str, image: np.ndarray) -> None:
     """Write an image [height, width, 3] uint8."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png")
-    with appearing_whole(Path(path)) as unfinished:
+    with atomic_write(Path(path)) as unfinished:
         unfinished.write_bytes(buffer.getvalue())
-
-
-@contextlib.contextmanager
-def appearing_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to: it becomes `path` in the end, or nothing if that fails."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        with unfinished.open("rb") as written:
-            os.fsync(written.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -6,7 +6,7 @@
 Every number is defined in docs/evaluation.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from dipole.envs.metrics import mean_interval
 from dipole.envs.motion import third_differences
 from dipole.envs.quality.distances import energy_distance, energy_scores, errors, spreads
 from dipole.envs.quality.held_out import HeldOut
+from dipole.envs.quality.likelihood import demonstrated_likelihood
 from dipole.envs.quality.manifold import precision_recall
 from dipole.envs.quality.modes import mode_entropy
 from dipole.envs.quality.sampling import sample_chunks
@@ -52,14 +53,13 @@ def measure_aspects(
     hz: float | None = None,
     metrics: Mapping[str, Any] | None = None,
     pool: ThreadPoolExecutor | None = None,
-    log_likelihood: Callable[[HeldOut], np.ndarray] | None = None,
 ) -> Aspects:
     """Draw chunks for held-out observations and compare them with what was demonstrated.
 
     frames: Of a chunk, those that are compared: the executed ones.
     hz: Steps a second, None if unknown.
     metrics: Of the evaluation: its modes, motion and times are taken over.
-    log_likelihood: [N] of the demonstrated chunks, where the policy has one.
+    pool: Infers for several batches at once, which changes no result.
     Raises ConfigError for fewer observations than a neighbourhood needs.
     """
     if len(held_out) < FEWEST_OBSERVATIONS:
@@ -77,7 +77,7 @@ def measure_aspects(
         "frames": [frames.start, frames.stop],
         **_conditional(samples, demonstrated),
         **_pooled(samples, demonstrated),
-        **_likelihood(held_out, log_likelihood),
+        **_likelihood(policy, held_out, settings.likelihood, seed, pool),
         **_of_episodes(metrics or {}),
         "demonstrated_jerk": _demonstrated_jerk(held_out, frames, hz),
     }
@@ -118,12 +118,12 @@ def _pooled(samples: np.ndarray, demonstrated: np.ndarray) -> dict[str, float]:
 
 
 def _likelihood(
-    held_out: HeldOut, log_likelihood: Callable[[HeldOut], np.ndarray] | None
+    policy: ChunkPolicy, held_out: HeldOut, steps: int, seed: int, pool: ThreadPoolExecutor | None
 ) -> dict[str, Any]:
-    """In nats for each number of the chunk; None where the policy has none."""
-    if log_likelihood is None:
+    """None where it is not asked for, and where the policy has none."""
+    each = demonstrated_likelihood(policy, held_out, steps, seed, pool) if steps else None
+    if each is None:
         return {"log_likelihood": None}
-    each = log_likelihood(held_out) / held_out.action[0].size
     return {
         "log_likelihood": float(each.mean()),
         "log_likelihood_ci95": list(mean_interval(each.tolist())),

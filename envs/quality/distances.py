@@ -12,7 +12,8 @@ def chunk_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     first: [..., N, D]; second: [..., M, D], of the same leading shape.
     """
-    first, second = np.asarray(first, float), np.asarray(second, float)
+    origin = np.asarray(first, float)[..., :1, :]  # where rounding is least; equal rows have 0
+    first, second = first - origin, second - origin
     squares = (first**2).sum(-1)[..., :, None] + (second**2).sum(-1)[..., None, :]
     squares = squares - 2 * first @ np.swapaxes(second, -1, -2)
     distances: np.ndarray = np.sqrt(np.maximum(squares, 0) / first.shape[-1])
@@ -34,8 +35,8 @@ def spreads(samples: np.ndarray) -> np.ndarray:
     count = samples.shape[1]
     within = chunk_distances(samples, samples)
     within[:, range(count), range(count)] = 0  # exactly, whatever rounding left
-    total: np.ndarray = within.sum((1, 2))
-    return total / (count * (count - 1))
+    mean: np.ndarray = within.sum((1, 2)) / (count * (count - 1))
+    return mean
 
 
 def energy_scores(samples: np.ndarray, demonstrated: np.ndarray) -> np.ndarray:
@@ -47,8 +48,8 @@ def energy_scores(samples: np.ndarray, demonstrated: np.ndarray) -> np.ndarray:
     alone: it is least where p = q and nowhere else (strictly proper). One demonstration of each
     observation is enough. (Gneiting & Raftery, 2007, eq. 21, with beta = 1.)
     """
-    score: np.ndarray = errors(samples, demonstrated) - spreads(samples) / 2
-    return score
+    scores: np.ndarray = errors(samples, demonstrated) - spreads(samples) / 2
+    return scores
 
 
 def energy_distance(first: np.ndarray, second: np.ndarray) -> float:

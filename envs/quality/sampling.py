@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from dipole.policy.execution.executor import ROWS, ChunkPolicy, predict_group
+from dipole.policy.execution.executor import ROWS, ChunkPolicy, predict_rows
 
 
 def sample_chunks(
@@ -28,7 +28,7 @@ def sample_chunks(
     def infer(group: np.ndarray) -> np.ndarray:
         generators = [_generator(seed, int(number)) for number in group]
         batch = {name: value[rows[group]] for name, value in observation.items()}
-        return predict_group(policy, batch, generators, ROWS)
+        return predict_rows(policy, batch, generators, ROWS)
 
     groups = [numbers[start : start + ROWS] for start in range(0, len(numbers), ROWS)]
     chunks = list(pool.map(infer, groups) if pool else map(infer, groups))

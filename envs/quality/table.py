@@ -58,7 +58,8 @@ def _noted(values: Mapping[str, Any], key: str, note: str) -> str:
 
 
 def _counts(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{mode} {count}" for mode, count in values.get("modes", {}).items())
+    counts = ", ".join(f"{mode} {count}" for mode, count in values.get("modes", {}).items())
+    return f"of successful episodes: {counts}"
 
 
 def _of_demonstrations(values: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from dipole.policy.checkpoint.checkpoint_folder import (
     read_tensors,
     read_training,
     save_checkpoint,
+    weights_source,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "read_tensors",
     "read_training",
     "save_checkpoint",
+    "weights_source",
 ]

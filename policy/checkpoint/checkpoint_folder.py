@@ -4,9 +4,16 @@ RUN/checkpoints/00001000/
     config.json            the policy's components, features and window; how it was trained, on what
     model.safetensors      the weights as the optimiser left them, normalisers included
     ema.safetensors        their moving average: what is evaluated and deployed
-    training.safetensors   the optimiser's state        } only for resuming
-    training.json          step, counters, positions    }
+    training.safetensors   the optimiser's state
+    training.json          step, counters
     manifest.json          every file's size and SHA-256
+
+Those of an objective with more than a policy, all but the policy's for resuming alone:
+
+    helpers.safetensors           the weights of what is trained beside the policy
+    training.UPDATE.safetensors   the optimiser's state of each further update
+    ema.NAME.safetensors          further moving averages
+
 RUN/best.json              the checkpoint with the best score so far
 """
 
@@ -27,10 +34,10 @@ from dipole.policy.checkpoint.migrations import VERSION, migrated_config, migrat
 from dipole.policy.checkpoint.parts import use_part
 from dipole.policy.checkpoint.weights import load_tensors, parameters_without_memory
 from dipole.policy.core.files import (
+    atomic_directory,
     describe,
     read_json,
     remove_folder,
-    whole_folder,
     write_json,
     write_manifest,
 )
@@ -62,7 +69,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; `folder` appears at the end, whole. One that is there already stays."""
     if folder.exists():
         return
-    with whole_folder(folder) as beside:
+    with atomic_directory(folder) as beside:
         for stem, tensors in checkpoint.tensors.items():
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
             save_file(whole, beside / f"{stem}.safetensors")
@@ -109,7 +116,7 @@ def prune_checkpoints(run: Path, keep: int) -> None:
 
 def mark_best(run: Path, checkpoint: Path, score: float, terms: Mapping[str, Any]) -> None:
     """Say in RUN/best.json that this checkpoint is the best so far."""
-    write_json(run / "best.json", {"checkpoint": checkpoint.name, "score": score, **terms})
+    write_json(run / "best.json", {**terms, "checkpoint": checkpoint.name, "score": score})
 
 
 def best_score(run: Path) -> float:
@@ -201,19 +208,24 @@ def build_policy(folder: Path) -> Policy:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
 
 
-def export_terms(folder: Path, weights: str, part: str | None = None) -> dict[str, Any]:
-    """What an export says of the checkpoint it comes from. part: see `load_policy`."""
+def weights_source(folder: Path, weights: str) -> dict[str, Any]:
+    """Which of a checkpoint's weights were taken, and the SHA-256 of their file."""
     file = f"{WEIGHTS[weights]}.safetensors"
     listed = read_json(_present(folder, "manifest.json")).get("files", {}).get(file, {})
     return {
+        "checkpoint": str(folder.resolve()),
+        "weights": weights,
+        "file": file,
+        "sha256": listed.get("sha256"),
+    }
+
+
+def export_terms(folder: Path, weights: str, part: str | None = None) -> dict[str, Any]:
+    """What an export says of the checkpoint it comes from. part: see `load_policy`."""
+    source = weights_source(folder, weights)
+    return {
         "environment": read_config(folder).get("environment"),
-        "source": {
-            "checkpoint": str(folder.resolve()),
-            "weights": weights,
-            "file": file,
-            "sha256": listed.get("sha256"),
-            **({} if part is None else {"part": part}),
-        },
+        "source": source if part is None else {**source, "part": part},
     }
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from dipole.policy.denoisers.checkpoint_conversion import from_first_edition
+from dipole.policy.encoders.cameras.first_edition import migrated_encoder, migrated_name
+
 VERSION = 2
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v"}  # version 1's names of what has another now
 
@@ -22,6 +25,8 @@ def migrated_config(config: Mapping[str, Any], version: int) -> Config:
     found = copy.deepcopy(dict(config))
     if version < 2:
         _process_of_schedule(found)
+        if isinstance(found.get("encoder"), dict):
+            found["encoder"] = migrated_encoder(found["encoder"])
     return found
 
 
@@ -29,7 +34,7 @@ def migrated_tensors(tensors: Tensors, version: int) -> dict[str, Tensor]:
     """Weights by name, as this version has them; or the optimiser's state by "NAME/ENTRY"."""
     found = dict(tensors)
     if version < 2:
-        found = _renamed(found, _second_edition)
+        found = from_first_edition(_renamed(found, _second_edition))
     return found
 
 
@@ -57,7 +62,7 @@ def _prediction(name: str) -> str:
 
 
 def _second_edition(name: str) -> str:
-    return "head.process.alphas_cumprod" if name == "head.alphas" else name
+    return "head.process.alphas_cumprod" if name == "head.alphas" else migrated_name(name)
 
 
 def _renamed(tensors: Tensors, rename: Callable[[str], str]) -> dict[str, Tensor]:

@@ -10,12 +10,14 @@ T = TypeVar("T")
 
 ENCODERS: Registry[Callable[..., Any]] = Registry("encoder")
 BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
-READOUTS: Registry[Callable[..., Any]] = Registry("readout")
+POOLINGS: Registry[Callable[..., Any]] = Registry("pooling")
 DENOISERS: Registry[Callable[..., Any]] = Registry("denoiser")
 HEADS: Registry[Callable[..., Any]] = Registry("head")
+OBJECTIVES: Registry[Callable[..., Any]] = Registry("objective")
 PROCESSES: Registry[Callable[..., Any]] = Registry("process")
 PREDICTIONS: Registry[Callable[..., Any]] = Registry("prediction")
 SOLVERS: Registry[Callable[..., Any]] = Registry("solver")
+COSTS: Registry[Callable[..., Any]] = Registry("cost")
 
 
 def named(table: Registry[Callable[..., T]], config: Mapping[str, Any]) -> Callable[..., T]:

@@ -1,8 +1,9 @@
 """What a denoiser is: a network from a noisy chunk, a time and a context to a prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dipole.policy.context import Context
@@ -16,7 +17,21 @@ class Denoiser(nn.Module):
     It is built from `action_dim`, `horizon`, `context`, a `ContextSpec`, and options of its own. A
     network needs `forward` alone. One that can save work between the evaluations of a chunk
     implements the three others instead, and `forward` follows from them.
+
+    extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
+        noise follows from the clipped clean chunk.
+    rows_are_independent: Whether no row's output depends on another row, nor on random numbers, so
+        that training may divide a batch among threads.
+    batch_runner: What calls `forward` where it is set: `threaded_batch` divides rows so.
     """
+
+    extrapolates = False
+    rows_are_independent = False
+    batch_runner: Callable[..., Tensor] | None = None
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        run = self.batch_runner or super().__call__
+        return run(*given, **named)
 
     def forward(
         self, x: Tensor, time: Tensor, context: Context, residuals: Sequence[Tensor] = ()
@@ -37,6 +52,17 @@ class Denoiser(nn.Module):
         """What follows from the times [M] alone: tensors [M, ...] in nested tuples."""
         return times
 
+    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
+        """A prepared time for each token: `clean` in the prefix, bool [B, H], `time` after it.
+
+        clean, time: Of `prepare_time`, their tensors begin with [1].
+        """
+        if not isinstance(clean, Tensor):
+            pairs = zip(clean, time, strict=True)
+            return tuple(self.prepared_after_prefix(prefix, *pair) for pair in pairs)
+        chosen = prefix.view(*prefix.shape, *[1] * (clean.dim() - 1))
+        return torch.where(chosen, clean[:, None], time[:, None])
+
     def prepare_context(self, context: Context) -> Prepared:
         """What follows from the context alone: tensors [B, ...] in nested tuples."""
         return context
@@ -48,7 +74,7 @@ class Denoiser(nn.Module):
 
         time: Its tensors begin with [1] or [B], the time of a row, or with [B, H], of a token.
         """
-        time = time.expand(len(x), *time.shape[1:]) if time.dim() == 1 else time
+        time = time.expand(x.shape[0], *time.shape[1:]) if time.dim() == 1 else time
         out: Tensor = self(x, time, context, residuals)
         return out
 

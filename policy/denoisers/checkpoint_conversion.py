@@ -1,4 +1,4 @@
-"""Weights in the published layout of Diffusion Policy's U-Net, renamed and turned into ours."""
+"""Weights of the U-Net from elsewhere: the published class, and the first edition of this one."""
 
 import re
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ RENAMES = (
     (r"\.cond_encoder\.1\.", ".film."),
     (r"\.residual_conv\.", ".shortcut."),
 )
-TRANSPOSED = re.compile(r"^up_modules\.\d+\.2\.conv\.weight$")
+CONVOLUTIONS = ("down", "middle", "up", "final")  # where all weights of three axes are
+TRANSPOSED = re.compile(r"^up\.\d+\.resample\.weight$")
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict for `ConditionalUnet1D` from one of the published class of the same name.
 
-    Convolution weights [C', C, K], and [C, C', K] of transposed ones, become [K, C, C']. Raises
-    CheckpointError for a name that the published network does not have.
+    Raises CheckpointError for a name that the published network does not have.
     """
     converted = {}
     for published, tensor in state.items():
@@ -38,11 +38,29 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = re.sub(pattern, replacement, name)
         if name == published:
             raise CheckpointError(f"{published!r} is no parameter of the published 1D U-Net")
-        converted[name] = _matrix_per_tap(tensor, transposed=bool(TRANSPOSED.match(published)))
+        converted[name] = tensor
     return converted
 
 
-def _matrix_per_tap(tensor: Tensor, transposed: bool) -> Tensor:
-    if tensor.dim() != 3:
+def from_first_edition(
+    state: Mapping[str, Tensor], prefix: str = "head.denoiser."
+) -> dict[str, Tensor]:
+    """Weights, their average or the optimiser's state, as checkpoints of format version 1 have
+    them, as they are now: names are the same, convolutions become those of torch.nn.
+
+    state: {name: tensor}, or {"name/entry": tensor} of an optimiser; [K, C, C'] becomes
+        [C', C, K], of transposed convolutions [C, C', K].
+    prefix: Of the U-Net's parameters among the names.
+    """
+    return {
+        name: _as_torch(name.rpartition("/")[0] or name, tensor, prefix)
+        for name, tensor in state.items()
+    }
+
+
+def _as_torch(name: str, tensor: Tensor, prefix: str) -> Tensor:
+    own = name.removeprefix(prefix)
+    is_convolution = name.startswith(prefix) and own.split(".")[0] in CONVOLUTIONS
+    if not is_convolution or tensor.dim() != 3:
         return tensor
-    return tensor.permute((2, 0, 1) if transposed else (2, 1, 0)).contiguous()
+    return tensor.permute((1, 2, 0) if TRANSPOSED.match(own) else (2, 1, 0))

@@ -1,60 +1,74 @@
-"""The same network in operations that other runtimes know.
+"""The U-Net for other runtimes: the reference's modules in operations that they compute fastest.
 
-Our layers are written for training on a CPU (temporal.py): in-place products and derivatives of
-their own, which no exporter can follow. Here a convolution is one product, of its taps side by
-side: with so few frames runtimes compute that up to 2.7 times faster than their own convolutions
-(docs/performance.md), and it needs no turning of axes.
+A convolution is one product, of its taps side by side: with so few frames runtimes compute that up
+to 2.7 times faster than their own convolutions (docs/performance.md).
 """
 
 import copy
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dipole.policy.denoisers.cpu_unet.temporal import Double, Halve, TemporalConv, TemporalNorm
+from dipole.policy.denoisers.cpu_unet.time_major import Film, TimeMajorUnet, modulated
+from dipole.policy.denoisers.cpu_unet.weights import Convolution, taps
+from dipole.policy.denoisers.unet_layers import ConvNormAct, GroupNormMish
+
+if TYPE_CHECKING:
+    from dipole.policy.denoisers.unet1d import ConditionalUnet1D
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class _Convolution(nn.Module):
-    """[T, B, C] -> [T / stride, B, C'], with the weights [K, C, C'] of one of our layers."""
+def plain(network: Module) -> Module:
+    """A copy of the network without gradients, in operations that runtimes know; its results are
+    the same to rounding."""
+    from dipole.policy.denoisers.unet1d import ConditionalUnet1D
 
-    def __init__(self, layer: TemporalConv) -> None:
-        super().__init__()
-        kernel_size, channels_in, channels_out = layer.weight.shape
-        self.kernel_size, self.stride = kernel_size, 2 if isinstance(layer, Halve) else 1
-        weight = layer.weight.reshape(kernel_size * channels_in, channels_out)
-        self.weight, self.bias = _constant(weight.T), layer.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        around = self.kernel_size - 1
-        padded = F.pad(x, (0, 0, 0, 0, around // 2, around // 2))
-        taps = [padded[k : (k - around) or None : self.stride] for k in range(self.kernel_size)]
-        return F.linear(torch.cat(taps, 2), self.weight, self.bias)
+    network = copy.deepcopy(network).requires_grad_(False)
+    for parent in list(network.modules()):
+        if isinstance(parent, ConditionalUnet1D):
+            parent.fast_path = OneProductPerConvolution()
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.GroupNorm):
+                setattr(parent, name, _in_steps(layer))
+    return network
 
 
-class _Doubling(nn.Module):
-    """[T, B, C] -> [2 T, B, C']: of the four taps of `Double`, two reach each even frame, two each
-    odd one."""
+class OneProductPerConvolution(TimeMajorUnet):
+    """Convolutions as products of their taps side by side, each a view of the weights."""
 
-    def __init__(self, layer: Double) -> None:
-        super().__init__()
-        after, here, here_too, before = layer.weight
-        self.even = _constant(torch.cat([here, before]).T)
-        self.odd = _constant(torch.cat([here_too, after]).T)
-        self.bias = layer.bias
+    def serves(self, unet: "ConditionalUnet1D", x: Tensor) -> bool:
+        return True
 
-    def forward(self, x: Tensor) -> Tensor:
+    def convolution(self, layer: Convolution, x: Tensor) -> Tensor:
+        return _product_of_taps(layer, x, stride=1)
+
+    def downsample(self, layer: Convolution, x: Tensor) -> Tensor:
+        return _product_of_taps(layer, x, stride=2)
+
+    def upsample(self, layer: Convolution, x: Tensor) -> Tensor:
+        """Of the four taps two reach each even frame, two each odd one."""
+        next_tap, first, second, previous = taps(layer)
         earlier, later = F.pad(x, (0, 0, 0, 0, 1, 0))[:-1], F.pad(x, (0, 0, 0, 0, 0, 1))[1:]
-        even = F.linear(torch.cat([x, earlier], 2), self.even, self.bias)
-        odd = F.linear(torch.cat([x, later], 2), self.odd, self.bias)
+        even = F.linear(torch.cat([x, earlier], 2), torch.cat([first, previous]).T, layer.bias)
+        odd = F.linear(torch.cat([x, later], 2), torch.cat([second, next_tap]).T, layer.bias)
         return torch.stack([even, odd], 1).flatten(0, 1)
 
+    def conv_norm_act(self, layer: ConvNormAct, x: Tensor, film: Film | None = None) -> Tensor:
+        conv, norm = layer
+        assert isinstance(conv, nn.Conv1d)
+        out = norm(self.convolution(conv, x).permute(1, 2, 0)).permute(2, 0, 1)
+        return modulated(out, film)
 
-def _constant(weight: Tensor) -> nn.Parameter:
-    return nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+
+def _product_of_taps(layer: Convolution, x: Tensor, stride: int) -> Tensor:
+    weight = taps(layer)
+    around = len(weight) - 1
+    padded = F.pad(x, (0, 0, 0, 0, around // 2, around // 2))
+    windows = [padded[k : (k - around) or None : stride] for k in range(len(weight))]
+    return F.linear(torch.cat(windows, 2), weight.flatten(0, 1).T, layer.bias)
 
 
 class _GroupNormInSteps(nn.GroupNorm):
@@ -72,32 +86,13 @@ class _GroupNormInSteps(nn.GroupNorm):
         return out
 
 
-class _NormMish(_GroupNormInSteps):
-    """Of [T, B, C], over all frames, and Mish."""
-
+class _GroupNormInStepsMish(_GroupNormInSteps):
     def forward(self, x: Tensor) -> Tensor:
-        normal: Tensor = super().forward(x.permute(1, 2, 0)).permute(2, 0, 1)
-        return F.mish(normal)
+        return F.mish(super().forward(x))
 
 
-def plain(network: Module) -> Module:
-    """A copy of the network without gradients, in operations that runtimes know; its results are
-    the same to rounding."""
-    network = copy.deepcopy(network).requires_grad_(False)
-    for parent in list(network.modules()):
-        for name, layer in parent.named_children():
-            if isinstance(layer, Double):
-                setattr(parent, name, _Doubling(layer))
-            elif isinstance(layer, TemporalConv):
-                setattr(parent, name, _Convolution(layer))
-            elif isinstance(layer, TemporalNorm):
-                setattr(parent, name, _same_norm(_NormMish, layer))
-            elif type(layer) is nn.GroupNorm:
-                setattr(parent, name, _same_norm(_GroupNormInSteps, layer))
-    return network
-
-
-def _same_norm(kind: type[nn.GroupNorm], layer: TemporalNorm | nn.GroupNorm) -> nn.Module:
+def _in_steps(layer: nn.GroupNorm) -> nn.GroupNorm:
+    kind = _GroupNormInStepsMish if isinstance(layer, GroupNormMish) else _GroupNormInSteps
     norm = kind(layer.num_groups, layer.num_channels, layer.eps)
     norm.weight, norm.bias = layer.weight, layer.bias
     return norm

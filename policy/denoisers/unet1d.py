@@ -1,6 +1,6 @@
 """The conditional 1D temporal U-Net of Diffusion Policy (Chi et al., 2023, arXiv 2303.04137).
 
-Its layout, to the last parameter, is the published one, quirks included: FiLM multiplies by the
+Its layers, to the last parameter, are the published ones, quirks included: FiLM multiplies by the
 scale itself (not by 1 + scale), the upward path has one stage fewer than the downward path, and the
 first stage's skip, at full resolution, is never used.
 
@@ -9,12 +9,11 @@ first stage's skip, at full resolution, is never used.
                           │         └───────────────> skip       │
                           └────────────────────────────> skip    │
 
-Inside, everything is [T, B, C]: see temporal.py.
+Inside, everything is [B, C, T]. On a CPU the same is computed in another order, see
+`cpu_unet/fast_path.py`; the modules here are the reference.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise, repeat
 
 import torch
@@ -24,108 +23,57 @@ from torch import Tensor, nn
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS
-from dipole.policy.denoisers.attention import Attend, answers, attends, attention_layers, identity
-from dipole.policy.denoisers.base import Denoiser, Prepared
-from dipole.policy.denoisers.cpu_unet.temporal import (
-    Double,
-    Film,
-    Halve,
-    TemporalConv,
-    TemporalNorm,
-    modulated,
+from dipole.policy.denoisers.attention import (
+    Attend,
+    KeysValues,
+    attention_layers,
+    bind_attention,
+    project_keys_values,
+)
+from dipole.policy.denoisers.base import Denoiser, map_tensors
+from dipole.policy.denoisers.cpu_unet.fast_path import CpuFastPath
+from dipole.policy.denoisers.cpu_unet.time_major import TimeMajorUnet
+from dipole.policy.denoisers.cpu_unet.weights import arrange_drawn_weights, arrange_weights
+from dipole.policy.denoisers.timestep_embedding import TimestepEmbedding
+from dipole.policy.denoisers.unet_layers import (
+    ConvNormAct,
+    Downsample,
+    ResidualBlock,
+    Stage,
+    Upsample,
+    stages,
 )
 
-
-class StepEmbedding(nn.Module):
-    """Sinusoidal embedding of the denoising step, then a two-layer network: [B] -> [B, dim]."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        if dim % 2 or dim < 4:
-            raise ConfigError(f"time_embed_dim is {dim}: it must be even and at least 4")
-        self.n_frequencies = dim // 2
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, dim))
-
-    def forward(self, time: Tensor) -> Tensor:
-        dtype = next((p.dtype for p in self.mlp.parameters()), torch.float32)
-        precise = torch.promote_types(dtype, torch.float32)  # bf16 does not know 257 from 256
-        index = torch.arange(self.n_frequencies, device=time.device, dtype=precise)
-        frequencies = torch.exp(index * -(math.log(10000) / (self.n_frequencies - 1)))
-        angle = time[:, None] * frequencies  # [B, dim/2]
-        embedding: Tensor = self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1).to(dtype))
-        return embedding
-
-
-class ConvBlock(nn.Sequential):
-    """Convolution over time, GroupNorm, Mish: [T, B, C] -> [T, B, C']."""
-
-    def __init__(self, channels_in: int, channels_out: int, kernel_size: int, n_groups: int):
-        super().__init__(
-            TemporalConv(channels_in, channels_out, kernel_size),
-            TemporalNorm(n_groups, channels_out),
-        )
-
-    def forward(self, x: Tensor, film: Film | None = None) -> Tensor:
-        """Training leaves the bias and FiLM to the norm, which passes over all numbers anyway."""
-        conv, norm = self
-        if torch.is_grad_enabled() and isinstance(conv, TemporalConv):
-            out: Tensor = norm(conv.without_bias(x), conv.bias, film)
-            return out
-        return modulated(norm(conv(x)), film)
-
-
-class ResidualBlock(nn.Module):
-    """Two conv blocks with FiLM between them and a shortcut around them.
-
-    film: the condition, Mish applied -> [B, 2C], scale first, bias second (FiLM: Perez et al.,
-    2018), applied after the first block's activation as scale * h + bias.
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        condition_dim: int,
-        kernel_size: int,
-        n_groups: int,
-    ) -> None:
-        super().__init__()
-        self.first = ConvBlock(channels_in, channels_out, kernel_size, n_groups)
-        self.second = ConvBlock(channels_out, channels_out, kernel_size, n_groups)
-        self.film = nn.Linear(condition_dim, 2 * channels_out)
-        same = channels_in == channels_out
-        self.shortcut = nn.Identity() if same else TemporalConv(channels_in, channels_out, 1)
-
-    def forward(self, x: Tensor, film: Tensor) -> Tensor:
-        """x: [T, B, C]; film: [B, 2C'], what `film` says. Returns [T, B, C']."""
-        scale, offset = film.chunk(2, dim=1)  # each [B, C']
-        out: Tensor = self.second(self.first(x, (scale, offset))) + self.shortcut(x)
-        return out
-
-
-class Stage(nn.Module):
-    """Two residual blocks and a change of resolution."""
-
-    def __init__(self, first: ResidualBlock, second: ResidualBlock, resample: nn.Module) -> None:
-        super().__init__()
-        self.first, self.second, self.resample = first, second, resample
-
-    def forward(self, x: Tensor, films: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns the output, and what it was before the resampling (the skip)."""
-        skip = self.second(self.first(x, next(films)), next(films))
-        return self.resample(skip), skip
+Films = tuple[Tensor, ...]  # of each residual block, in the order in which they run
+PreparedContext = tuple[Films, tuple[KeysValues, ...], tuple[Tensor, ...]]
 
 
 class ConditionalUnet1D(Denoiser):
-    """(chunk [B, H, A], time [B], Context) -> prediction [B, H, A], in the weights' precision,
-    whatever that of the others is.
+    """(chunk [B, H, A], time, Context) -> prediction [B, H, A], in the weights' precision.
 
-    context_dim: size G of the context's vector. token_dim: size E of its tokens, where it has some:
-    after each stage and in the middle the chunk attends to them (attention.py), with
-    attention_heads. H must be a multiple of 2^(stages - 1).
+    H must be a multiple of 2^(stages - 1). A time for each frame, [B, H], modulates each frame by
+    its own; at lower resolutions by the mean over the frames that a frame covers.
+
+    residuals, of a ControlNet branch (`UnetBranch`): for the skip of stage 1, 2, ... each
+        [B, down_dims[i], H / 2^i], then for the middle's output [B, down_dims[-1], H / 2^(stages
+        - 1)]; or none.
+
+    action_dim: A.
+    context_dim: G, the size of the context's vector; 0 for none.
+    down_dims: Channels of each stage.
+    kernel_size: Odd, of the convolutions in residual blocks.
+    n_groups: Of GroupNorm; a divisor of each of down_dims.
+    time_embed_dim: Size of the time's embedding.
+    token_dim: E, the size of the context's tokens, to which the chunk attends after each stage and
+        in the middle; None for no tokens.
+    attention_heads: Of these layers; a divisor of each of down_dims.
+    frame_dim: F, the size of the context's frames, which are concatenated with the chunk's; None
+        for no frames.
     """
 
-    rows_are_independent = True  # training may divide a batch among threads
+    rows_are_independent = True
+    # What computes instead where it serves; None: always the modules. See `use_fast_path`.
+    fast_path: TimeMajorUnet | None = CpuFastPath()
 
     def __init__(
         self,
@@ -137,44 +85,103 @@ class ConditionalUnet1D(Denoiser):
         time_embed_dim: int = 256,
         token_dim: int | None = None,
         attention_heads: int = 4,
+        frame_dim: int | None = None,
     ) -> None:
         super().__init__()
         _check_dims(down_dims, kernel_size, n_groups)
-        self.down_dims = tuple(down_dims)
+        self.action_dim, self.context_dim = action_dim, context_dim
+        self.down_dims, self.frame_dim = tuple(down_dims), frame_dim or 0
         condition_dim = time_embed_dim + context_dim
 
         def block(channels_in: int, channels_out: int) -> ResidualBlock:
             return ResidualBlock(channels_in, channels_out, condition_dim, kernel_size, n_groups)
 
-        widths = [action_dim, *down_dims]
-        pairs = list(pairwise(widths))
+        pairs = list(pairwise([action_dim + self.frame_dim, *down_dims]))
         top = down_dims[-1]
-        self.time_embedding = StepEmbedding(time_embed_dim)
+        self.time_embedding = TimestepEmbedding(time_embed_dim)
         self.activation = nn.Mish()
         self.down = nn.ModuleList(
             Stage(
                 block(c_in, c_out),
                 block(c_out, c_out),
-                Halve(c_out) if i < len(pairs) - 1 else nn.Identity(),
+                Downsample(c_out) if i < len(pairs) - 1 else nn.Identity(),
             )
             for i, (c_in, c_out) in enumerate(pairs)
         )
         self.middle = nn.ModuleList([block(top, top), block(top, top)])
         self.up = nn.ModuleList(
-            Stage(
-                block(2 * c_out, c_in),
-                block(c_in, c_in),
-                Double(c_in),
-            )
+            Stage(block(2 * c_out, c_in), block(c_in, c_in), Upsample(c_in))
             for c_in, c_out in reversed(pairs[1:])
         )
         self.final = nn.Sequential(
-            ConvBlock(down_dims[0], down_dims[0], 5, n_groups),
-            TemporalConv(down_dims[0], action_dim, 1),
+            ConvNormAct(down_dims[0], down_dims[0], 5, n_groups),
+            nn.Conv1d(down_dims[0], action_dim, 1),
         )
-
         attending = [*down_dims, top, *(c_in for c_in, _ in reversed(pairs[1:]))]
         self.attention = attention_layers(attending, token_dim, attention_heads)
+        arrange_drawn_weights(self)
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            lambda unet, _: arrange_weights(unet)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor | int,
+        context: Context | Tensor,
+        residuals: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """The prediction. time: [B] or [B, H]; context: a tensor is a context of a vector alone."""
+        context = _as_context(context)
+        films = self._films(torch.as_tensor(time, device=x.device), context, len(x))
+        keys_values, frames = self._keys_values(context), self._frames(context)
+        return self._run(x, films, keys_values, frames, residuals)
+
+    def prepare_time(self, times: Tensor) -> Films:
+        """The half of each block's FiLM that depends on the time alone: [M] -> each [M, 2 C]."""
+        condition = self.activation(self.time_embedding(times))  # [M, time_embed_dim]
+        return tuple(
+            F.linear(condition, block.film.weight[:, : condition.shape[1]], block.film.bias)
+            for block in self._blocks()
+        )
+
+    def prepare_context(self, context: Context | Tensor) -> PreparedContext:
+        """The other half of each block's FiLM, each [B, 2 C], none without a vector; the keys and
+        values of each attention layer; the context's frames, one tensor or none."""
+        context = _as_context(context)
+        films: Films = ()
+        if self.context_dim:
+            condition = self.activation(self._vector(context))  # [B, G]
+            films = tuple(
+                F.linear(condition, block.film.weight[:, -self.context_dim :])
+                for block in self._blocks()
+            )
+        return films, self._keys_values(context), self._frames(context)
+
+    def predict(
+        self, x: Tensor, time: Films, context: PreparedContext, residuals: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """`forward` with what was prepared.
+
+        Mish acts on each entry of the condition and FiLM is linear in them, so that it is the sum
+        of a half from the time and a half from the context.
+        """
+        of_context, keys_values, frames = context
+        return self._run(x, _summed(time, of_context), keys_values, frames, residuals)
+
+    def encoder_features(
+        self,
+        x: Tensor,
+        time: Tensor | int,
+        context: Context | Tensor,
+    ) -> tuple[Tensor, ...]:
+        """What `residuals` are added to: the skip of each stage but the first, then the middle."""
+        context = _as_context(context)
+        films = self._films(torch.as_tensor(time, device=x.device), context, len(x))
+        attend = chain(bind_attention(self.attention, self._keys_values(context)), repeat(_same))
+        x = self._joined(x, self._frames(context)).transpose(1, 2)
+        middle, skips = self._encode(x, iter(films), attend)
+        return (*skips[1:], middle)
 
     def check_horizon(self, horizon: int) -> None:
         """Refuse a horizon that cannot be halved once per resolution."""
@@ -185,59 +192,98 @@ class ConditionalUnet1D(Denoiser):
                 f"{len(self.down_dims) - 1} times: choose a multiple of {multiple}"
             )
 
-    def forward(
+    def _films(self, time: Tensor, context: Context, rows: int) -> Films:
+        """Each block's FiLM: [B, 2 C], or [B, H, 2 C] where time is that of tokens."""
+        if time.dim() == 2:
+            lead = time.shape
+            of_time = map_tensors(
+                lambda each: each.view(*lead, -1), self.prepare_time(time.flatten())
+            )
+            return _summed(of_time, self.prepare_context(context)[0])
+        embedded = self.time_embedding(time.expand(rows))
+        parts = [embedded, self._vector(context)] if self.context_dim else [embedded]
+        condition = self.activation(torch.cat(parts, dim=1))  # [B, D]
+        return tuple(block.film(condition) for block in self._blocks())
+
+    def _run(
         self,
-        chunk: Tensor,
-        time: Tensor,
-        context: Context | Tensor,
-        residuals: Sequence[Tensor] = (),
+        x: Tensor,
+        films: Films,
+        keys_values: tuple[KeysValues, ...],
+        frames: tuple[Tensor, ...],
+        residuals: Sequence[Tensor],
     ) -> Tensor:
-        self.check_horizon(chunk.shape[1])
-        context = self._in_own_precision(context)
-        time = torch.as_tensor(time, device=chunk.device).expand(chunk.shape[0])
-        condition = torch.cat([self.time_embedding(time), _vector(context)], dim=1)  # [B, D]
-        condition = self.activation(condition)
-        films = [block.film(condition) for block in self._blocks()]
-        heard = attends(self.attention, answers(self.attention, context))
-        return self._denoise(chunk, films, heard)
+        self.check_horizon(x.shape[1])
+        self._check_residuals(residuals)
+        x = self._joined(x, frames)
+        attend = bind_attention(self.attention, keys_values)
+        if self.fast_path is not None and self.fast_path.serves(self, x):
+            return self.fast_path.predict(self, x, films, attend, residuals)
+        return self._predict(x, films, attend, residuals)
 
-    def prepare_time(self, times: Tensor) -> Prepared:
-        """The half of every block's FiLM that depends on time alone: times [S] -> each [S, 2C]."""
-        condition = self.activation(self.time_embedding(times))  # [S, time_embed_dim]
-        return tuple(
-            F.linear(condition, block.film.weight[:, : condition.shape[1]], block.film.bias)
-            for block in self._blocks()
-        )
-
-    def prepare_context(self, context: Context | Tensor) -> Prepared:
-        """What depends on the context alone, computed once per chunk: the other half of every
-        block's FiLM, each [B, 2C], and the keys and values of every attention."""
-        context = self._in_own_precision(context)
-        condition = self.activation(_vector(context))  # [B, G]
-        context_dim = condition.shape[1]
-        films = tuple(
-            F.linear(condition, block.film.weight[:, -context_dim:]) for block in self._blocks()
-        )
-        return films, tuple(answers(self.attention, context))
-
-    def predict(
-        self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()
+    def _predict(
+        self,
+        x: Tensor,
+        films: Iterable[Tensor],
+        attend: Iterable[Attend],
+        residuals: Sequence[Tensor],
     ) -> Tensor:
-        """x [B, H, A] -> prediction [B, H, A].
+        """x: [B, H, A + F]. Returns [B, H, A]."""
+        films, attend = iter(films), chain(attend, repeat(_same))
+        x, skips = self._encode(x.transpose(1, 2), films, attend)
+        if residuals:
+            skips[1:] = [skip + each for skip, each in zip(skips[1:], residuals, strict=False)]
+            x = x + residuals[-1]
+        for stage in stages(self.up):
+            x = torch.cat([x, skips.pop()], dim=1)
+            x = stage.resample(stage.second(stage.first(x, next(films)), next(films)))
+            x = _attended(x, next(attend))
+        prediction: Tensor = self.final(x).transpose(1, 2)  # [B, H, A]
+        return prediction
 
-        Mish acts on each entry and FiLM is linear, so that it is the sum of a half from the time
-        and a half from the context.
-        """
-        of_context, said = context
-        films = [of_one + of_row for of_one, of_row in zip(time, of_context, strict=True)]
-        return self._denoise(x, films, attends(self.attention, said))
+    def _encode(
+        self, x: Tensor, films: Iterator[Tensor], attend: Iterator[Attend]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x: [B, A + F, H]. Returns the middle's output, and each stage's before resampling."""
+        skips = []
+        for stage in stages(self.down):
+            x = stage.second(stage.first(x, next(films)), next(films))
+            skips.append(x)
+            x = _attended(stage.resample(x), next(attend))
+        for block in self.middle:
+            x = block(x, next(films))  # [B, top, H / 2^(stages - 1)]
+        return _attended(x, next(attend)), skips
 
-    def _in_own_precision(self, context: Context | Tensor) -> Context | Tensor:
-        """The context in the precision of the weights."""
-        if isinstance(context, Tensor):
-            return self._cast(context)
+    def _joined(self, x: Tensor, frames: tuple[Tensor, ...]) -> Tensor:
+        """The chunk and the context's frames, side by side: [B, H, A + F]."""
+        x = self._cast(x)
+        return torch.cat([x, *frames], dim=2) if frames else x
+
+    def _vector(self, context: Context) -> Tensor:
+        if context.vector is None:
+            raise ConfigError(
+                f"the denoiser is built for a context vector of {self.context_dim} numbers, but "
+                "the context has none"
+            )
+        return self._cast(context.vector)
+
+    def _frames(self, context: Context) -> tuple[Tensor, ...]:
+        if not self.frame_dim:
+            return ()
+        if context.frames is None:
+            raise ConfigError(
+                f"the denoiser is built for context frames of {self.frame_dim} numbers, but the "
+                "context has none"
+            )
+        return (self._cast(context.frames),)
+
+    def _keys_values(self, context: Context) -> tuple[KeysValues, ...]:
+        if not len(self.attention):
+            return ()
         tokens = None if context.tokens is None else self._cast(context.tokens)
-        return replace(context, vector=self._cast(_vector(context)), tokens=tokens)
+        return project_keys_values(
+            self.attention, Context(tokens=tokens, token_mask=context.token_mask)
+        )
 
     def _cast(self, x: Tensor) -> Tensor:
         """In the precision of the weights; under autocast that is autocast's affair."""
@@ -246,34 +292,21 @@ class ConditionalUnet1D(Denoiser):
             return x
         return x.to(dtype)
 
+    def _check_residuals(self, residuals: Sequence[Tensor]) -> None:
+        if residuals and len(residuals) != len(self.down_dims):
+            raise ValueError(
+                f"{len(residuals)} residuals for a U-Net of {len(self.down_dims)} stages: it takes "
+                "one for the skip of each stage but the first, and one for the middle"
+            )
+
     def _blocks(self) -> Iterator[ResidualBlock]:
         """In the order in which they run."""
         return (module for module in self.modules() if isinstance(module, ResidualBlock))
 
-    def _denoise(
-        self, chunk: Tensor, films: Iterable[Tensor], attending: Iterable[Attend] = ()
-    ) -> Tensor:
-        films, attend = iter(films), chain(attending, repeat(identity))
-        x = self._cast(chunk).transpose(0, 1)  # [H, B, A]
-        skips = []
-        for stage in self.down:
-            x, skip = stage(x, films)
-            x = next(attend)(x)
-            skips.append(skip)
-        for block in self.middle:
-            x = block(x, next(films))  # [H / 2^(stages-1), B, top]
-        x = next(attend)(x)
-        for stage in self.up:
-            x, _ = stage(torch.cat([x, skips.pop()], dim=2), films)
-            x = next(attend)(x)
-        prediction: Tensor = self.final(x).transpose(0, 1)  # [B, H, A]
-        return prediction
-
-
-def _vector(context: Context | Tensor) -> Tensor:
-    vector = context.vector if isinstance(context, Context) else context
-    assert vector is not None
-    return vector
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ConditionalUnet1D":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        arrange_weights(self)
+        return self
 
 
 @DENOISERS.add("unet1d")
@@ -287,7 +320,10 @@ def unet1d(
     time_embed_dim: int = 256,
     attention_heads: int = 4,
 ) -> ConditionalUnet1D:
-    """A U-Net for chunks of this horizon and contexts of these sizes."""
+    """A `ConditionalUnet1D` for chunks [B, horizon, action_dim] and contexts of these sizes.
+
+    Raises ConfigError for a horizon that it cannot halve.
+    """
     unet = ConditionalUnet1D(
         action_dim,
         context.vector_dim,
@@ -297,9 +333,33 @@ def unet1d(
         time_embed_dim,
         context.token_dim,
         attention_heads,
+        context.frame_dim,
     )
     unet.check_horizon(horizon)
     return unet
+
+
+def _summed(of_time: Films, of_context: Films) -> Films:
+    """Two halves of FiLM, [B, 2 C] or [B, H, 2 C] and [B, 2 C]; the other may be missing."""
+    if not of_context:
+        return of_time
+    return tuple(
+        time + (context if time.dim() == 2 else context[:, None])
+        for time, context in zip(of_time, of_context, strict=True)
+    )
+
+
+def _attended(x: Tensor, attend: Attend) -> Tensor:
+    """Attention, which is over [B, T, C], of [B, C, T]."""
+    return x if attend is _same else attend(x.transpose(1, 2)).transpose(1, 2)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _as_context(context: Context | Tensor) -> Context:
+    return context if isinstance(context, Context) else Context(context)
 
 
 def _check_dims(down_dims: Sequence[int], kernel_size: int, n_groups: int) -> None:

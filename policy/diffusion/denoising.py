@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dipole.policy.diffusion.costs import CostTerm, moved_by_costs
 from dipole.policy.diffusion.known import Estimator, Known, guided_estimate
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import clipped
@@ -22,6 +23,7 @@ def denoise(
     clip: bool = False,
     known: Known | None = None,
     noise: Tensor | None = None,
+    costs: Sequence[CostTerm] = (),
 ) -> Tensor:
     """Run a table over x [B, H, A], a chunk at the first row's level, down to a clean one.
 
@@ -31,6 +33,7 @@ def denoise(
     known: Parts that are given. Those that replace are set, before every evaluation and after the
         last one, to their values at that level, so that they come out exactly.
     noise: Standard normal [B, H, A], of which these are made; by default x, where that is noise.
+    costs: Of clean chunks, normalised: estimates move down their gradients.
     """
     replaced = known if known is not None and known.replaces else None
     guided = known if replaced is None else None
@@ -44,6 +47,7 @@ def denoise(
             found = guided_estimate(estimate, x, step, clip, guided)
         else:
             found = clipped(estimate(x), clip)
+        found = moved_by_costs(found, step.level, costs, clip and guided is None)
         for history, newest in ((xs, x), (cleans, found.clean), (noises, found.noise)):
             history.add(newest)
         x = next_x(step, xs.entries, cleans.entries, noises.entries, z)

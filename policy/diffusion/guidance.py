@@ -18,55 +18,57 @@ from numpy.typing import NDArray
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 
-FORMS = ("replace", "identity", "jacobian")
+METHODS = ("replace", "identity", "jacobian", "prefix")  # their order is part of the protocol
 DECAYS = ("exponential", "linear", "none", "hard")
 
 
 @dataclass(frozen=True)
-class Guidance:
+class InpaintingGuidance:
     """What is done about known parts at every denoising step.
 
-    form: "jacobian" moves the predicted clean chunk towards the known values through the network's
-        derivative, as the paper does, at the price of a backward pass a step; "identity" takes the
-        derivative for 1, which costs nothing and holds harder; "replace" sets the parts of weight 1
-        to their noised values (Lugmayr et al., 2022).
-    clip: the largest guidance weight, the paper's beta. None: as much as moves the sample by the
-        whole difference in one step, which of n equal steps is n.
-    data_scale: the standard deviation of chunks given what was observed, in normalised units; the
+    method: "jacobian" moves the predicted clean chunk towards the known values through the
+        network's derivative, as the paper does, at the price of a backward pass a step; "identity"
+        takes the derivative for 1, which costs nothing and holds harder; "replace" sets the parts
+        of weight 1 to their noised values (Lugmayr et al., 2022); "prefix" gives the first actions
+        to a network that was trained to go on from them (arXiv 2512.05964), at no price, exactly.
+    max_weight: the largest guidance weight, the paper's beta. None: as much as moves the sample by
+        the whole difference in one step, which of n equal steps is n.
+    data_std: the standard deviation of chunks given what was observed, in normalised units; the
         smaller, the more a known part counts at high noise.
 
-    The defaults are the paper's. docs/results.md has what each form was measured to do.
+    The defaults are the paper's. docs/results.md has what each method was measured to do.
     """
 
-    form: str = "jacobian"
-    clip: float | None = 5.0
-    data_scale: float = 1.0
+    method: str = "jacobian"
+    max_weight: float | None = 5.0
+    data_std: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
+        if self.method not in METHODS:
             raise ConfigError(
-                f"unknown form of guidance {self.form!r}{nearest(self.form, FORMS)} "
-                f"Known: {', '.join(FORMS)}"
+                f"unknown method of guidance {self.method!r}{nearest(self.method, METHODS)} "
+                f"Known: {', '.join(METHODS)}"
             )
-        for name in ("clip", "data_scale"):
+        for name in ("max_weight", "data_std"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"guidance {name} is {value}; it must be a positive number")
 
-    def weight(self, alpha: float, sigma: float, next_alpha: float, next_sigma: float) -> float:
+    def weight(self, signal: float, noise: float, next_signal: float, next_noise: float) -> float:
         """The guidance weight of one step, from signal and noise before and after it (eq. 2 to 4).
 
-        In the paper's time, tau = alpha / (alpha + sigma), and with a data variance of s^2 instead
-        of 1:
+        In the paper's time, tau = signal / (signal + noise), and with a data variance of s^2
+        instead of 1:
 
-            min(clip, (1 - tau) / (tau r^2)),   r^2 = s^2 (1 - tau)^2 / (s^2 tau^2 + (1 - tau)^2)
+            min(max_weight, (1 - tau) / (tau r^2)),
+            r^2 = s^2 (1 - tau)^2 / (s^2 tau^2 + (1 - tau)^2)
         """
-        tau, rest = alpha / (alpha + sigma), sigma / (alpha + sigma)
-        step = next_alpha / (next_alpha + next_sigma) - tau
-        clip = 1 / step if self.clip is None else self.clip
+        tau, rest = signal / (signal + noise), noise / (signal + noise)
+        step = next_signal / (next_signal + next_noise) - tau
+        largest = 1 / step if self.max_weight is None else self.max_weight
         if tau == 0:
-            return clip
-        return min(clip, tau / rest + rest / (tau * self.data_scale**2))
+            return largest
+        return min(largest, tau / rest + rest / (tau * self.data_std**2))
 
 
 def prefix_weights(

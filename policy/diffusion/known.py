@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dipole.policy.diffusion.guidance import Guidance
+from dipole.policy.diffusion.guidance import InpaintingGuidance
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, clipped
 from dipole.policy.diffusion.solvers.base import SolverStep
@@ -24,24 +24,30 @@ class Known:
 
     values: Tensor
     mask: Tensor
-    guidance: Guidance = field(default=Guidance("replace"))
+    guidance: InpaintingGuidance = field(default=InpaintingGuidance("replace"))
 
     @property
     def needs_gradients(self) -> bool:
         """Whether torch.inference_mode, which cannot differentiate, is out of the question."""
-        return self.guidance.form == "jacobian"
+        return self.guidance.method == "jacobian"
 
     @property
     def replaces(self) -> bool:
         """Whether known parts are set to their values at every level, rather than guide."""
-        return self.guidance.form == "replace"
+        return self.guidance.method == "replace" or self.is_prefix
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the network is given known parts clean, as it learned to: see prefix.py."""
+        return self.guidance.method == "prefix"
 
     def set_in(self, x: Tensor, level: Level, noise: Tensor) -> Tensor:
-        """x [B, H, A] with the given parts at their values at this level.
+        """x [B, H, A] with the given parts at their values at this level, a prefix clean.
 
         noise: Standard normal, [B, H, A].
         """
-        return torch.where(self.mask >= 1, level.mix(self.values, noise), x)
+        values = self.values if self.is_prefix else level.mix(self.values, noise)
+        return torch.where(self.mask >= 1, values, x)
 
 
 def guided_estimate(
@@ -49,7 +55,7 @@ def guided_estimate(
 ) -> Estimate:
     """What the network says at x [B, H, A], moved towards what is known.
 
-        clean + (1 - tau) weight J^T (mask (values - clean))       tau: see Guidance.weight
+        clean + (1 - tau) weight J^T (mask (values - clean))     tau: see InpaintingGuidance
 
     J is the derivative of the clean chunk by x / (signal + noise), or the identity. The noise moves
     so that both still make up x. The difference is that of the clipped clean chunk, J that of the

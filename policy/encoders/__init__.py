@@ -1,7 +1,13 @@
 """Encoders: observation -> Context. Add one in a file of its own and import it here."""
 
-from dipole.policy.encoders.cameras import pooling, pretrained, resnet  # noqa: F401  they register themselves
-from dipole.policy.encoders.cameras.image_encoder import ImageEncoder
-from dipole.policy.encoders.state import StateEncoder
+from dipole.policy.encoders import image, join, state  # noqa: F401  they register themselves
+from dipole.policy.encoders.base import Encoder
+from dipole.policy.encoders.cameras import (  # noqa: F401  they register themselves
+    cameras_encoder,
+    pooling,
+    pretrained,
+    resnet,
+)
+from dipole.policy.encoders.text import bytes, words  # noqa: F401  they register themselves
 
-__all__ = ["ImageEncoder", "StateEncoder"]
+__all__ = ["Encoder"]

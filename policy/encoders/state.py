@@ -1,37 +1,42 @@
-"""The encoder for low-dimensional observations: it only lines them up."""
+"""The encoder of low-dimensional observations: it concatenates them."""
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import ConfigError
-from dipole.policy.context import Context
+from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import ENCODERS
+from dipole.policy.encoders.base import Encoder
 
 
 @ENCODERS.add("state")
-class StateEncoder(nn.Module):
+class StateEncoder(Encoder):
     """Flattens the To observations, time-major: [frame 0's features, frame 1's features, ...].
 
-    Without parameters. context_dim is To times the sum of the features' sizes.
+    Without parameters. The vector has To times the sum of the features' sizes.
     """
 
-    def __init__(self, features: Features, window: WindowSpec) -> None:
-        super().__init__()
-        observed = features.observation
-        images = [name for name, f in observed.items() if f.kind in ("image", "depth")]
-        if images:
-            raise ConfigError(
-                f"the state encoder cannot see images ({', '.join(images)}): "
-                "choose an image encoder, or leave them out of the task's observation"
-            )
-        self.names = tuple(features.observation)
-        sizes = [torch.Size(f.shape).numel() for f in features.observation.values()]
-        self.context_dim = window.n_obs_steps * sum(sizes)
+    by_frame = True
 
-    def forward(self, observation: Mapping[str, Tensor]) -> Context:
-        """observation: {name: [B, To, *shape]}, normalised -> Context with vector [B, To * sum]."""
+    def __init__(self, features: Features, window: WindowSpec) -> None:
+        observed = features.observation
+        others = [name for name, feature in observed.items() if feature.kind not in self.kinds]
+        if others:
+            raise ConfigError(
+                f"the state encoder cannot encode {', '.join(others)}, of kind "
+                f"{observed[others[0]].kind}: join encoders (policy/encoder=join), choose an image "
+                "encoder, or leave it out of the task's observation"
+            )
+        size = sum(feature.size for feature in observed.values())
+        super().__init__(ContextSpec(vector_dim=window.n_obs_steps * size))
+        self.names = tuple(observed)
+
+    def forward(
+        self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
+    ) -> Context:
+        """Numbers that a row lacks are 0 already, see `Policy`."""
         parts = [observation[name].flatten(2) for name in self.names]  # each [B, To, F]
         return Context(vector=torch.cat(parts, dim=2).flatten(1))

@@ -6,13 +6,13 @@ A row is one environment or one robot. With To = 2 observations, H = 8, Ta = 4:
     observations   o   o
     chunk [H]      .   x   x   x   x   .   .   .        x: executed, indices To-1 .. To-1+Ta-1
 
-After the x have been sent the row looks again, and only then asks for another chunk. Nothing here
-is a network or keeps a clock: simulation and the real-time loop share history.py.
+After these actions have been sent, the row needs another chunk, from new observations. Nothing here
+is a network or keeps a clock. Simulation and the real-time loop share history.py.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ __all__ = [
     "NotFiniteError",
     "ObservationHistory",
     "executed_slice",
-    "predict_group",
+    "predict_rows",
 ]
 
 
@@ -69,27 +69,34 @@ class ChunkPolicy(Protocol):
 
 @dataclass(frozen=True)
 class InferenceCall:
-    """One call of the policy: how long it took, and for how many rows it was made."""
+    """One call of the policy.
+
+    seconds: How long it took, until the chunks were on the host.
+    rows: For how many rows it was made, repetitions aside.
+    """
 
     seconds: float
     rows: int
 
 
 class Executor:
-    """Runs a policy over rows; a chunk is asked for only where a row needs one.
+    """Runs a policy over rows, and asks for a chunk only for rows that need one.
 
     A row's chunk depends on its own observations and its own seed, bit for bit, and not on the rows
     beside it. Matrix products round differently for different batch sizes, and contacts amplify
-    that, so the policy is always called with exactly `group_size` rows, the last one repeated where
-    fewer need a chunk. It is 1 or a multiple of 16: what is left beside whole registers is computed
-    by other code and rounds differently (measured with MKL: odd numbers of rows with AVX2, all that
-    are not a multiple of 16 with AVX-512). A row's noise comes from its own generator, on the CPU
+    that, so the policy is always called with exactly `inference_batch_size` rows, the last one
+    repeated where fewer need a chunk. A row's noise comes from its own generator, on the CPU
     whatever the policy's device.
 
-    pool: threads that infer for several groups beside each other, which changes no result; for
-    policies that may be called by several threads at once.
+    policy: May be called by several threads at once where there is a pool.
+    n_rows: Environments or robots.
+    inference_batch_size: 1 or a multiple of 16. What is left beside whole registers is computed by
+        other code and rounds differently (measured with MKL: odd numbers of rows with AVX2, all
+        that are not a multiple of 16 with AVX-512).
+    n_action_steps: Actions executed of each chunk, instead of the window's.
+    pool: Threads that infer for several batches beside each other, which changes no result.
 
-    `calls` holds the duration of every inference, results on the host included.
+    `calls` holds the duration of every inference.
     """
 
     def __init__(
@@ -97,17 +104,18 @@ class Executor:
         policy: ChunkPolicy,
         n_rows: int,
         *,
-        group_size: int = 16,
+        inference_batch_size: int = 16,
         n_action_steps: int | None = None,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
-        if group_size != 1 and (group_size < 1 or group_size % ROWS):
+        size = inference_batch_size
+        if size != 1 and (size < 1 or size % ROWS):
             raise ConfigError(
-                f"group_size is {group_size}; it must be 1 or a multiple of {ROWS}, or a row's "
-                "actions would depend on its place in the group"
+                f"inference_batch_size is {size}; it must be 1 or a multiple of {ROWS}, or a row's "
+                "actions would depend on its place in the batch"
             )
         self.policy = policy
-        self.group_size = group_size
+        self.inference_batch_size = size
         self.executed = executed_slice(policy.window, n_action_steps)
         self.pool = pool
         self.calls: list[InferenceCall] = []
@@ -121,18 +129,22 @@ class Executor:
         return int(self.executed.stop - self.executed.start)
 
     def reset(self, row: int, observation: Observation, seed: int) -> None:
-        """Start the row anew: first observation {name: [*shape]}, seed of its noise."""
+        """Start the row's next episode.
+
+        observation: The first, {name: [*shape]}.
+        seed: Of the row's noise.
+        """
         self._history.reset(row, observation)
         self._queue.reset(row)
         self._planned_next.pop(row, None)
         self._generators[row].manual_seed(seed)
 
     def observe(self, row: int, observation: Observation) -> None:
-        """Add what the row sees now, {name: [*shape]}."""
+        """Add the row's newest observation, {name: [*shape]}."""
         self._history.append(row, observation)
 
     def stacked(self, row: int) -> dict[str, np.ndarray]:
-        """What the policy would be shown for the row: {name: [To, *shape]}."""
+        """The row's input to the policy, {name: [To, *shape]}."""
         return {name: value[0] for name, value in self._history.stacked([row]).items()}
 
     def planned_next(self, row: int) -> np.ndarray | None:
@@ -144,23 +156,36 @@ class Executor:
 
         Raises NotFiniteError where the policy predicts NaN or an infinity.
         """
-        groups = [rows[i : i + self.group_size] for i in range(0, len(rows), self.group_size)]
-        if self.pool is None or len(groups) == 1:
-            return np.concatenate([self._plan_group(group) for group in groups])
-        return np.concatenate(list(self.pool.map(self._plan_group, groups)))
+        size = self.inference_batch_size
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+        if self.pool is None or len(batches) == 1:
+            return np.concatenate([self._plan_batch(batch) for batch in batches])
+        return np.concatenate(list(self.pool.map(self._plan_batch, batches)))
+
+    def start_plan(self, rows: Sequence[int]) -> "Future[np.ndarray]":
+        """`plan` for at most `inference_batch_size` rows, in a thread of the pool where there is
+        one. Nothing may be observed for these rows before it is done."""
+        if self.pool is not None:
+            return self.pool.submit(self._plan_batch, rows)
+        done: Future[np.ndarray] = Future()
+        try:
+            done.set_result(self._plan_batch(rows))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def act(self, rows: Sequence[int]) -> np.ndarray:
         """The next action of each of these rows, planned where a row has none: [len(rows), A]."""
-        if hungry := [row for row in rows if not self._queue.left(row)]:
-            for row, actions in zip(hungry, self.plan(hungry), strict=True):
+        if empty := [row for row in rows if not self._queue.left(row)]:
+            for row, actions in zip(empty, self.plan(empty), strict=True):
                 self._queue.replace(row, actions)
         return np.stack([self._queue.pop(row) for row in rows])
 
-    def _plan_group(self, rows: Sequence[int]) -> np.ndarray:
+    def _plan_batch(self, rows: Sequence[int]) -> np.ndarray:
         observation = self._history.stacked(rows)
         generators = [self._generators[row] for row in rows]
         started = time.perf_counter()
-        chunk = predict_group(self.policy, observation, generators, self.group_size)
+        chunk = predict_rows(self.policy, observation, generators, self.inference_batch_size)
         self.calls.append(InferenceCall(time.perf_counter() - started, len(rows)))
         actions = chunk[:, self.executed]  # [rows, Ta, A]
         finite = np.isfinite(actions).all(axis=(1, 2))
@@ -171,27 +196,29 @@ class Executor:
         return actions
 
 
-def predict_group(
+def predict_rows(
     policy: ChunkPolicy,
     observation: Observation,
     generators: Sequence[torch.Generator],
-    group_size: int,
+    batch_size: int,
     known: Known | None = None,
 ) -> np.ndarray:
-    """The chunks [B, H, A] of B <= group_size rows, from one call with exactly group_size rows.
+    """Chunks [B, H, A] of B <= batch_size rows, from one call with exactly batch_size rows.
 
-    observation: {name: [B, To, *shape]}; known: parts of the chunks that are given, for a policy
-    that takes them. The last row is repeated; the repetitions draw their noise from a generator
-    that nobody else uses.
+    The last row is repeated; the repetitions draw their noise from a generator of their own.
+
+    observation: {name: [B, To, *shape]}.
+    generators: B.
+    known: Parts of the chunks that are given, for a policy that supports them.
     """
     n_rows = len(generators)
-    index = np.minimum(np.arange(group_size), n_rows - 1)
+    index = np.minimum(np.arange(batch_size), n_rows - 1)
     batch = {name: torch.from_numpy(value[index]) for name, value in observation.items()}
-    padding = [torch.Generator()] * (group_size - n_rows)
+    padding = [torch.Generator()] * (batch_size - n_rows)
     predict: Callable[..., torch.Tensor] = policy.predict
     if known is not None:
         rows = replace(known, values=known.values[index], mask=known.mask[index])
         predict = partial(predict, known=rows)
     with torch.inference_mode(known is None or not known.needs_gradients), torch.no_grad():
-        chunk = predict(batch, generator=[*generators, *padding])  # [group_size, H, A]
+        chunk = predict(batch, generator=[*generators, *padding])  # [batch_size, H, A]
     return chunk[:n_rows].float().cpu().numpy()

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
+from dipole.policy.diffusion.classifier_free import Unconditional
+from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver
+from dipole.policy.heads.program import ChunkProgram
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class SampleRequest:
     known: `KnownActions`, parts of the chunks that are given.
     init: (chunk [B, H, A], strength in [0, 1]), to begin from this chunk (SDEdit).
     solver: A `Solver`, instead of the head's own.
+    guidance: `Unconditional`, by which the context guides more strongly (classifier-free).
+    costs: `CostTerm`s of normalised chunks, down which estimates move.
     """
 
     generator: Generators = None
@@ -54,11 +59,14 @@ class SampleRequest:
     known: Any = None
     init: tuple[Tensor, float] | None = None
     solver: Solver | None = None
+    guidance: Unconditional | None = None
+    costs: Sequence[CostTerm] | None = None
 
     def asked(self) -> Sequence[str]:
         """Names of what is asked for, beside the generator."""
         names = (field.name for field in fields(self) if field.name != "generator")
-        return [name for name in names if getattr(self, name) is not None]
+        asked = [name for name in names if getattr(self, name) is not None]
+        return [*asked, "prefix"] if self.known is not None and self.known.is_prefix else asked
 
 
 class Head(nn.Module):
@@ -66,14 +74,26 @@ class Head(nn.Module):
 
     solver: How it draws, for heads that have one.
     supports: Which entries of a `SampleRequest` it understands; `Policy.predict` refuses others.
+        "prefix": known actions that the network was trained to go on from.
+    max_prefix: How many of these at most; 0: none.
     """
 
     supports: frozenset[str] = frozenset()
+    max_prefix: int = 0
     solver: Solver | None = None
+
+    @property
+    def evaluations_per_chunk(self) -> int:
+        """How often a network is evaluated for a chunk."""
+        return 1
 
     def use_solver(self, solver: Solver) -> None:
         """Draw by this solver from now on. Raises ConfigError for one that does not fit."""
         raise ConfigError(f"a {type(self).__name__} has no solver to set")
+
+    def use_guidance(self, scale: float) -> None:
+        """Guide by contexts of twice the rows from now on. See `Policy.build_in_guidance`."""
+        raise ConfigError(f"a {type(self).__name__} has no guidance to build in")
 
     def loss(self, batch: ChunkBatch, context: Context) -> Loss:
         """The training loss of a batch."""
@@ -82,3 +102,8 @@ class Head(nn.Module):
     def sample(self, context: Context, request: SampleRequest) -> Tensor:
         """A normalised chunk [B, H, A] for each row of the context."""
         raise NotImplementedError
+
+    def program(self) -> ChunkProgram:
+        """How it draws a chunk, in tensors alone, for other runtimes. By default `sample`, as one
+        function of the context and, where it supports that, the noise."""
+        return ChunkProgram(self)

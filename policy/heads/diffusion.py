@@ -10,18 +10,22 @@ from torch import Tensor
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, PREDICTIONS, PROCESSES, build
 from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
+from dipole.policy.diffusion.classifier_free import GuidedDenoiser
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.known import Estimator
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.likelihood import log_likelihood
 from dipole.policy.diffusion.noise import draw_noise
-from dipole.policy.diffusion.predictions import Estimate, Prediction
+from dipole.policy.diffusion.predictions import Estimate, Prediction, noise_in
+from dipole.policy.diffusion.prefix import PrefixConfig, with_prefix
 from dipole.policy.diffusion.processes import Process
 from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
+from dipole.policy.heads.diffusion_program import DiffusionProgram
 
 DEFAULT_SOLVER = {"name": "ddim"}
 
@@ -40,9 +44,11 @@ class DiffusionHead(Head):
         actions are normalised to these limits.
     counts_padding: Whether actions past an episode's ends, which repeat its first or last one, have
         a loss (as published).
+    prefix: `PrefixConfig`, whether chunks that begin with known actions are learned too; then a
+        request may know a prefix, and `supports` has it.
     """
 
-    supports = frozenset({"noise", "known", "init", "solver"})
+    supports = frozenset({"noise", "known", "init", "solver", "guidance", "costs"})
 
     def __init__(
         self,
@@ -55,6 +61,7 @@ class DiffusionHead(Head):
         solver: Mapping[str, Any] | None = None,
         clip_sample: bool = True,
         counts_padding: bool = True,
+        prefix: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if clip_sample and action.normalize != "limits":
@@ -63,6 +70,11 @@ class DiffusionHead(Head):
                 f"{action.normalize!r}: set action.normalize to limits, or clip_sample to false"
             )
         self.clip_sample, self.counts_padding = clip_sample, counts_padding
+        self.prefix = from_mapping(PrefixConfig, prefix or {}, "policy.head.prefix")
+        self.prefix.check_horizon(horizon)
+        if self.prefix.is_trained:
+            self.supports = self.supports | {"prefix"}
+            self.max_prefix = self.prefix.max_length
         self.process: Process = build(PROCESSES, process or {"name": "vp"})
         self.prediction = _prediction(prediction, self.process)
         self.use_solver(solver_from({**DEFAULT_SOLVER, **(solver or {})}, "policy.head.solver"))
@@ -75,9 +87,16 @@ class DiffusionHead(Head):
             context=context,
         )
 
+    @property
+    def evaluations_per_chunk(self) -> int:
+        return len(table_of(self.solver, self.process))
+
     def use_solver(self, solver: Solver) -> None:
         table_of(solver, self.process)  # refuses now what would fail later
         self.solver: Solver = solver
+
+    def use_guidance(self, scale: float) -> None:
+        self.denoiser = GuidedDenoiser(self.denoiser, scale)
 
     def loss(self, batch: ChunkBatch, context: Context) -> Loss:
         """Squared error of the network's output, weighted as the process says, over all numbers
@@ -86,11 +105,16 @@ class DiffusionHead(Head):
         noise = torch.randn_like(clean)
         times = self.process.sample_times(clean.shape[:1], clean.device)  # [B]
         plain = self.process.level(times)
-        level = plain.over(clean)
-        target = self.prediction.target(clean, noise, level)
+        level, counted = plain.over(clean), batch.counted
+        target, weight = self.prediction.target(clean, noise, level), self.process.weight(level)
+        prefix = self.prefix.draw(len(clean), self.horizon, clean.device)
+        if prefix is not None:
+            plain = with_prefix(plain, prefix, self.process.clean)
+            level, rest = plain.over(clean), ~prefix[..., None].expand_as(clean)
+            counted = rest if counted is None else rest & counted
         given = self.prediction.network_input(level.mix(clean, noise), level)
         output = self.denoiser(given, plain.time, context).to(target.dtype)
-        return Loss(self._error(output, target, self.process.weight(level), batch.counted))
+        return Loss(self._error(output, target, weight, counted))
 
     def _error(
         self, output: Tensor, target: Tensor, weight: Tensor | None, counted: Tensor | None
@@ -119,8 +143,25 @@ class DiffusionHead(Head):
         known = request.known
         if known is not None and not known.mask.any():
             known = None  # nothing is known: the same chunk as without, to the last bit
-        estimators = self.estimators(table, self.prepared_times(table), context)
-        return denoise(estimators, x, table, draw, clip=self.clip_sample, known=known, noise=noise)
+        denoiser = self.denoiser
+        if (guide := request.guidance) is not None:
+            denoiser = GuidedDenoiser(denoiser, guide.scale, guide.passes)
+            context = Context.stack([context, guide.context])
+        if known is not None and known.is_prefix:
+            prefix = self.prefix.tokens_of(known.mask)
+            estimators = self.estimators_after(prefix, table, context, denoiser)
+        else:
+            estimators = self.estimators(table, self.prepared_times(table), context, denoiser)
+        return denoise(
+            estimators,
+            x,
+            table,
+            draw,
+            clip=self.clip_sample,
+            known=known,
+            noise=noise,
+            costs=request.costs or (),
+        )
 
     def _start(
         self, levels: list[Level], noise: Tensor, init: tuple[Tensor, float] | None
@@ -166,24 +207,76 @@ class DiffusionHead(Head):
         weights = next(self.denoiser.parameters())
         return self.denoiser.prepare_time(torch.tensor(times, device=weights.device))
 
+    def program(self) -> DiffusionProgram:
+        return DiffusionProgram(self)
+
     def estimators(
-        self, table: Sequence[SolverStep], times: Prepared, context: Context
+        self,
+        table: Sequence[SolverStep],
+        times: Prepared,
+        context: Context,
+        denoiser: Denoiser | None = None,
     ) -> list[Estimator]:
         """For each row of a table: x [B, H, A] at its level -> what the network says of it.
 
         times: Of `prepared_times`.
+        denoiser: Instead of the head's own.
         """
-        prepared = self.denoiser.prepare_context(context)
+        network = denoiser or self.denoiser
+        prepared = network.prepare_context(context)
         return [
-            partial(self.estimate, level=step.level, time=_row(times, number), context=prepared)
+            partial(
+                self.estimate,
+                level=step.level,
+                time=_row(times, number),
+                context=prepared,
+                denoiser=network,
+            )
             for number, step in enumerate(table)
         ]
 
-    def estimate(self, x: Tensor, level: Level, time: Prepared, context: Prepared) -> Estimate:
+    def estimators_after(
+        self,
+        prefix: Tensor,
+        table: Sequence[SolverStep],
+        context: Context,
+        denoiser: Denoiser | None = None,
+    ) -> list[Estimator]:
+        """As `estimators`, for chunks whose tokens in prefix, bool [B, H], are given clean."""
+        network = denoiser or self.denoiser
+        clean = self.process.clean
+        times = self.prepared_times([*table, SolverStep(clean, clean)])
+        prepared = network.prepare_context(context)
+
+        def estimate(x: Tensor, number: int, level: Level) -> Estimate:
+            time = network.prepared_after_prefix(
+                prefix, _row(times, len(table)), _row(times, number)
+            )
+            found = self.estimate(x, level, time, prepared, network)
+            chosen = prefix[..., None]
+            return Estimate(torch.where(chosen, x, found.clean), found.noise.masked_fill(chosen, 0))
+
+        levels = [with_prefix(step.level, prefix, clean).over(prefix[..., None]) for step in table]
+        return [
+            partial(estimate, number=number, level=level) for number, level in enumerate(levels)
+        ]
+
+    def estimate(
+        self,
+        x: Tensor,
+        level: Level,
+        time: Prepared,
+        context: Prepared,
+        denoiser: Denoiser | None = None,
+    ) -> Estimate:
         """What the network says of x [B, H, A] at a level; not clipped."""
+        network = denoiser or self.denoiser
         given = self.prediction.network_input(x, level)
-        output = self.denoiser.predict(given, time, context)
-        return self.prediction.estimate(output, x, level)
+        found = self.prediction.estimate(network.predict(given, time, context), x, level)
+        if not (network.extrapolates and self.clip_sample):
+            return found
+        # What is far outside is clipped: with the noise of before, x would drift where nothing is.
+        return Estimate(found.clean, noise_in(x, found.clean.clamp(-1, 1), level))
 
 
 def _row(times: Prepared, number: int) -> Prepared:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from dipole.data.core.errors import ConfigError
+from dipole.policy.runtimes.program import Port, SamplingProgram
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
-from dipole.policy.runtimes.sampling_loop import Port, SamplingLoop
 
 
 class AOTInductor:
@@ -24,13 +24,13 @@ class AOTInductor:
     native: bool = True
     tolerance: float = PARITY
 
-    def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
+    def write(self, program: SamplingProgram, folder: Path, batch_sizes: Sequence[int]) -> None:
         from torch._inductor import aoti_compile_and_package
 
         for batch_size in batch_sizes:
             with torch.no_grad():
-                program = torch.export.export(loop, loop.examples(batch_size))
-                aoti_compile_and_package(program, package_path=str(_package(folder, batch_size)))
+                exported = torch.export.export(program, program.examples(batch_size))
+                aoti_compile_and_package(exported, package_path=str(_package(folder, batch_size)))
 
     def load(self, folder: Path, inputs: Sequence[Port], threads: int) -> Run:
         torch.set_num_threads(threads)

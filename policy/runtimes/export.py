@@ -9,19 +9,19 @@ from typing import Any
 import torch
 
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.policy.core.files import whole_folder, write_json, write_manifest
+from dipole.policy.core.files import atomic_directory, write_json, write_manifest
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.exported import FORMAT, ExportedPolicy, describe_ports, ports
+from dipole.policy.runtimes.program import SamplingProgram
 from dipole.policy.runtimes.runtime import require
-from dipole.policy.runtimes.sampling_loop import SamplingLoop
 
 BATCH_SIZES = (1, 16)
 GPU_PARITY = 1e-3  # of a normalised action
 
 
 class ParityError(DipoleError):
-    """The exported loop computes something else."""
+    """The exported program computes something else."""
 
 
 def export_policy(
@@ -42,15 +42,15 @@ def export_policy(
     writer = require(runtime)
     if folder.exists():
         raise ConfigError(f"{folder} exists: an export is never overwritten; give another output")
-    loop = SamplingLoop(policy)
+    program = SamplingProgram(policy)
     schema = {
-        **_describe(policy, loop, runtime),
+        **_describe(policy, program, runtime),
         "library": {writer.library: version(writer.library), "torch": version("torch")},
         "batch_sizes": list(batch_sizes) if runtime == "aotinductor" else "any",
         **(terms or {}),
     }
-    with whole_folder(folder) as beside:
-        writer.write(loop, beside, batch_sizes)
+    with atomic_directory(folder) as beside:
+        writer.write(program, beside, batch_sizes)
         run = writer.load(beside, ports(schema), torch.get_num_threads())
         exported = ExportedPolicy(beside, schema, run)
         schema["parity"] = _parity(policy, exported, writer.tolerance, batch_sizes[0])
@@ -70,29 +70,31 @@ def captured_policy(policy: Policy, batch_size: int) -> ExportedPolicy:
             f"runtime={cuda_graph.NAME} captures a GPU's work, and the policy is on "
             f"{policy.device}: leave runtime out, or set device=cuda where there is one"
         )
-    loop = SamplingLoop(policy)
-    schema = {**_describe(policy, loop, cuda_graph.NAME), "batch_sizes": "any"}
-    run = cuda_graph.CudaGraphs(loop, policy.device)
+    program = SamplingProgram(policy)
+    schema = {**_describe(policy, program, cuda_graph.NAME), "batch_sizes": "any"}
+    run = cuda_graph.CudaGraphs(program, policy.device)
     captured = ExportedPolicy(Path(cuda_graph.NAME), schema, run)
     schema["parity"] = _parity(policy, captured, GPU_PARITY, batch_size)
-    captured.original = policy
+    captured.fallback = policy
     return captured
 
 
-def _describe(policy: Policy, loop: SamplingLoop, runtime: str) -> dict[str, Any]:
+def _describe(policy: Policy, program: SamplingProgram, runtime: str) -> dict[str, Any]:
     """What a schema says, whatever the runtime."""
-    assert policy.solver is not None
     return {
         **FORMAT,
         "dipole": version("dipole"),
         "runtime": runtime,
         "policy": policy.config.name,
-        "inputs": describe_ports(loop.inputs),
-        "outputs": describe_ports([loop.output]),
+        "inputs": describe_ports(program.inputs),
+        "outputs": describe_ports([program.output]),
         "window": asdict(policy.window),
         "features": policy.features.to_dict(),
-        "solver": policy.solver.to_dict(),
-        "evaluations_per_chunk": len(loop.table),
+        "process": policy.config.process,
+        "prediction": policy.config.prediction,
+        "solver": None if policy.solver is None else policy.solver.to_dict(),
+        "evaluations_per_chunk": policy.evaluations_per_chunk,
+        **({} if policy.guidance_scale == 1 else {"guidance_scale": policy.guidance_scale}),
     }
 
 

@@ -1,8 +1,9 @@
 """An exported policy: an artefact of a runtime, with the interface of `Policy`.
 
 DIR/
-    schema.json     inputs, outputs, window, features, solver, environment, and where it comes from
-    model.*         encoder, denoising loop and normalisers, in the runtime's own format
+    schema.json     inputs, outputs, window, features, process, prediction, solver, environment,
+                    and where it comes from
+    model.*         encoder, denoising steps and normalisers, in the runtime's own format
     manifest.json   every file's size and SHA-256
 """
 
@@ -23,34 +24,47 @@ from dipole.policy.diffusion.noise import Generators, draw_noise
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.observations import as_array, checked_observation, errors_naming, n_rows
 from dipole.policy.policy import Policy
+from dipole.policy.runtimes.program import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
 from dipole.policy.runtimes.runtime import Run, require
-from dipole.policy.runtimes.sampling_loop import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
 
+KNOWN = {"known", "prefix"}  # what a fallback computes of a request
 FORMAT = {"format": "dipole export", "version": 2}
 
 
 class ExportedPolicy:
-    """What the executor needs of a policy, run by another runtime on the CPU.
+    """A policy run by another runtime, an `InferencePolicy`.
 
     The solver is part of the artefact. The same noise gives the same chunk as the policy that was
     exported, to 1e-4 of the normalised action's unit (measured at export: see `parity`).
+
+    fallback: The policy that it was made of, where that is at hand: for what an artefact cannot do.
     """
 
     device = torch.device("cpu")
-    # What it was made of, where that is at hand: for what an artefact cannot do.
-    original: Policy | None = None
 
     def __init__(self, folder: Path, schema: Mapping[str, Any], run: Run) -> None:
         self.folder, self.schema, self._run = folder, schema, run
+        self.fallback: Policy | None = None
         self.features = Features.from_dict(schema["features"])
         self.window = WindowSpec(**schema["window"])
-        self.solver = solver_from(schema["solver"])
+        self.solver = None if schema["solver"] is None else solver_from(schema["solver"])
         self.inputs = ports(schema)
 
     @property
-    def inpaints(self) -> bool:
-        """Whether `predict` takes known parts of a chunk: the original does, an artefact cannot."""
-        return self.original is not None and self.original.inpaints
+    def supports(self) -> frozenset[str]:
+        """What may be asked of `predict`: of known parts of a chunk, what the fallback supports."""
+        own = {NOISE} & {port.name for port in self.inputs}
+        return frozenset(own if self.fallback is None else own | (KNOWN & self.fallback.supports))
+
+    @property
+    def max_prefix(self) -> int:
+        """See `Policy.max_prefix`: the original's."""
+        return 0 if self.fallback is None else self.fallback.max_prefix
+
+    @property
+    def evaluations_per_chunk(self) -> int | None:
+        """How often a network is evaluated for a chunk; None where the schema does not say."""
+        return self.schema.get("evaluations_per_chunk")
 
     @property
     def optional(self) -> list[str]:
@@ -76,15 +90,15 @@ class ExportedPolicy:
         observation: {name: [B, To, *stored_shape]}, in the robot's numbers. Noise is drawn in the
         same order as `Policy.predict` draws it, or given: noise [B, H, A]; fresh_noise
         [N, B, H, A], where the solver adds some. known: parts of the chunks that are given; the
-        original computes these, eagerly. Raises ConfigError for what `checked_observation` refuses,
-        as `Policy.predict` does, and for known parts where there is no original.
+        fallback computes these, eagerly. Raises ConfigError for what `checked_observation` refuses,
+        as `Policy.predict` does, and for known parts where there is no fallback.
         """
         if known is not None:
-            if self.original is None:
+            if self.fallback is None:
                 raise ConfigError(
                     f"{self.folder}: an export takes no known parts of a chunk: give the checkpoint"
                 )
-            return self.original.predict(observation, generator, noise=noise, known=known)
+            return self.fallback.predict(observation, generator, noise=noise, known=known)
         checked = checked_observation(observation, self.features, self.window, self.optional)
         given = {NOISE: noise, FRESH_NOISE: fresh_noise}
         rows = n_rows(checked)
@@ -98,13 +112,13 @@ class ExportedPolicy:
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation of the right shapes, in the robot's numbers."""
-        seen = {
+        drawn = {
             port.name.removeprefix(OBSERVATION): port.example(batch_size)
             for port in self.inputs
             if port.name.startswith(OBSERVATION)
         }
         features = self.features.observation
-        return {n: torch.from_numpy(features[n].invert(v.numpy())) for n, v in seen.items()}
+        return {n: torch.from_numpy(features[n].invert(v.numpy())) for n, v in drawn.items()}
 
     def warm_up(self, batch_size: int) -> None:
         """Compile what this batch size needs, so that its first chunk takes no longer."""

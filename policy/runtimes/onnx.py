@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dipole.policy.runtimes.program import Port, SamplingProgram
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run
-from dipole.policy.runtimes.sampling_loop import Port, SamplingLoop
 
 MODEL = "model.onnx"
 OPSET = 18
@@ -22,22 +22,23 @@ class Onnx:
     native: bool = False
     tolerance: float = PARITY
 
-    def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
+    def write(self, program: SamplingProgram, folder: Path, batch_sizes: Sequence[int]) -> None:
         import onnx  # noqa: F401  torch's exporter needs it
 
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                loop,
-                loop.examples(batch_size=2),
+                program,
+                program.examples(batch_size=2),
                 str(folder / MODEL),
                 # The newer exporter needs onnxscript, and unrolls to the same graph more slowly.
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=[port.name for port in loop.inputs],
-                output_names=[loop.output.name],
+                input_names=[port.name for port in program.inputs],
+                output_names=[program.output.name],
                 dynamic_axes={
-                    port.name: {port.batch_axis: "batch"} for port in (*loop.inputs, loop.output)
+                    port.name: {port.batch_axis: "batch"}
+                    for port in (*program.inputs, program.output)
                 },
             )
 

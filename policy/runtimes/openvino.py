@@ -1,20 +1,20 @@
 """OpenVINO, on CPUs: converted straight from PyTorch, without a compiler where it runs."""
 
-import math
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dipole.policy.core.timing import least_seconds
 from dipole.policy.runtimes.int8_weights import with_int8_weights
+from dipole.policy.runtimes.program import BATCH, Port, SamplingProgram
 from dipole.policy.runtimes.runtime import PARITY, RUNTIMES, Run, batch_size_of
-from dipole.policy.runtimes.sampling_loop import BATCH, Port, SamplingLoop
 from dipole.policy.runtimes.signal_stack import kept_signal_stack
 
 MODEL = "model.xml"
-TRIALS = 4  # chunks by which the number of threads is chosen
+TRIALS = 3  # chunks by which the number of threads is chosen, after one that does not count
 LOW_PRECISION = 0.3  # of a normalised action, between a policy and its chunks in eight bits
 
 
@@ -31,13 +31,13 @@ class OpenVino:
         self.precision, self.tolerance = precision, tolerance
         self.int8_weights = int8_weights
 
-    def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
+    def write(self, program: SamplingProgram, folder: Path, batch_sizes: Sequence[int]) -> None:
         import openvino
 
-        from dipole.policy.runtimes.openvino_loop import as_model
+        from dipole.policy.runtimes.openvino_model import as_model
 
-        model = as_model(loop)
-        for port, node in zip(loop.inputs, model.inputs, strict=True):
+        model = as_model(program)
+        for port, node in zip(program.inputs, model.inputs, strict=True):
             node.get_tensor().set_names({port.name})
         if self.int8_weights:
             with_int8_weights(model)
@@ -70,14 +70,11 @@ class _Requests:
     def _fastest(self, batch_size: int) -> Any:
         counts = dict.fromkeys((1, self._threads))
         requests = {count: self._request(batch_size, count) for count in counts}
+        if len(requests) == 1:
+            return requests[1]
         arrays = [port.example(batch_size).numpy() for port in self._inputs]
-        seconds = dict.fromkeys(requests, math.inf)
-        for number in range(TRIALS if len(requests) > 1 else 0):
-            for count, request in requests.items():
-                started = time.perf_counter()
-                request.infer(arrays)
-                if number:  # the first one warms up
-                    seconds[count] = min(seconds[count], time.perf_counter() - started)
+        calls = {count: partial(request.infer, arrays) for count, request in requests.items()}
+        seconds = least_seconds(calls, TRIALS)
         return requests[min(seconds, key=lambda count: seconds[count])]
 
     def _request(self, batch_size: int, threads: int) -> Any:

@@ -3,9 +3,9 @@
 import math
 import shutil
 import tempfile
-import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,21 @@ import torch
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
-from dipole.policy.diffusion.solvers import solver_with
+from dipole.policy.core.timing import least_seconds
+from dipole.policy.diffusion.solvers import Solver, solver_with
 from dipole.policy.policy import Policy
 from dipole.policy.runtimes import RUNTIMES, cuda_graph
-from dipole.policy.runtimes.exported import ExportedPolicy, is_export, load_exported
+from dipole.policy.runtimes.exported import ExportedPolicy, is_export, load_exported, read_schema
+from dipole.policy.runtimes.guidance import check_built_in, set_guidance
+from dipole.policy.runtimes.inference_policy import InferencePolicy
 from dipole.policy.runtimes.runtime import is_installed
 
 EAGER, AUTO = "eager", "auto"
 FASTEST = "openvino"  # what "auto" compares with eager: the fastest on every CPU measured
-ROUNDS = 5
 # When "auto" exports: exporting takes some seconds, and a chunk in less time than a camera's
 # picture takes to arrive is fast enough.
 WORTH_SECONDS = 20.0
 FAST_ENOUGH = 0.005
-
-Runnable = Policy | ExportedPolicy
 
 
 def load_runnable(
@@ -40,8 +40,10 @@ def load_runnable(
     batch_size: int = 16,
     calls: float = math.inf,
     part: str | None = None,
+    guidance_scale: float | None = None,
+    costs: Sequence[Mapping[str, Any]] = (),
     log: Callable[[str], None] = print,
-) -> Runnable:
+) -> InferencePolicy:
     """The policy of a checkpoint, run or export, ready to predict batches of `batch_size`.
 
     runtime: None runs an export as what it is and a checkpoint eagerly; a runtime's name exports
@@ -50,30 +52,35 @@ def load_runnable(
     captures the loop on a GPU. All but those of low precision agree to 1e-4 of a normalised action,
     on a GPU to 1e-3. calls: how many batches will be asked for, as far as is known.
     solver: entries that replace those of the checkpoint; None entries do not. part: which dataset
-    of a mixture the robot is like, see `load_policy`; an export's own.
+    of a mixture the robot is like, see `load_policy`; an export's own. guidance_scale, costs: see
+    `set_guidance`.
     """
-    solver = solver or {}
     if is_export(path):
-        return _load_export(path, runtime, _given(solver), batch_size, part)
-    known = [EAGER, AUTO, *RUNTIMES.names(), cuda_graph.NAME]
-    if runtime is not None and runtime not in known:
-        raise ConfigError(f"unknown runtime {runtime!r}; known: {', '.join(known)}")
+        check_built_in(read_schema(path), guidance_scale, costs)
+        return _load_export(path, runtime, _given(solver or {}), batch_size, part)
+    _check_runtime(runtime, device)
     checkpoint = find_checkpoint(path)
     policy = load_policy(checkpoint, device, weights, part)
-    set_solver(policy, solver)
+    set_solver(policy, solver or {})
+    set_guidance(policy, guidance_scale, costs)
     if runtime in (None, EAGER):
         return policy
     if runtime == cuda_graph.NAME:
         from dipole.policy.runtimes.export import captured_policy
 
         return captured_policy(policy, batch_size)
-    if runtime == AUTO:
-        terms = export_terms(checkpoint, weights, part)
-        return _fastest(policy, terms, batch_size, calls, log)
-    if policy.device.type != "cpu":
-        raise ConfigError(f"runtime={runtime} runs on the processor: leave device={device} out")
     terms = export_terms(checkpoint, weights, part)
-    return _exported_aside(policy, terms, str(runtime), batch_size)
+    if runtime == AUTO:
+        return _fastest(policy, terms, batch_size, calls, log)
+    return _export_to_temporary(policy, terms, str(runtime), batch_size)
+
+
+def _check_runtime(runtime: str | None, device: torch.device | str) -> None:
+    known = [EAGER, AUTO, *RUNTIMES.names(), cuda_graph.NAME]
+    if runtime is not None and runtime not in known:
+        raise ConfigError(f"unknown runtime {runtime!r}; known: {', '.join(known)}")
+    if runtime in RUNTIMES.names() and torch.device(device).type != "cpu":
+        raise ConfigError(f"runtime={runtime} runs on the processor: leave device={device} out")
 
 
 def _fastest(
@@ -82,15 +89,26 @@ def _fastest(
     batch_size: int,
     calls: float,
     log: Callable[[str], None],
-) -> Runnable:
-    """The policy itself, or on a processor what OpenVINO makes of it, where that saves time."""
-    if policy.device.type != "cpu" or not is_installed(FASTEST):
+) -> InferencePolicy:
+    """The policy itself, or on a processor its export for OpenVINO, where that saves time."""
+    if policy.device.type != "cpu" or not is_installed(FASTEST) or policy.costs:
         return policy
-    seconds = least_seconds(policy, batch_size)
+    seconds = _seconds_of([policy], batch_size)[EAGER]
     if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:
         return policy
-    exported = _exported_aside(policy, terms, FASTEST, batch_size)
-    return faster(policy, exported, batch_size, log)
+    exported = _export_to_temporary(policy, terms, FASTEST, batch_size)
+    candidates: list[InferencePolicy] = [policy, exported]
+    found = _seconds_of(candidates, batch_size)
+    fastest = min(candidates, key=lambda each: found[each.runtime])
+    measured = ", ".join(f"{name} {1e3 * time:.1f} ms" for name, time in found.items())
+    log(f"runtime: {fastest.runtime} ({measured} for a batch of {batch_size})")
+    return fastest
+
+
+def _seconds_of(policies: Sequence[InferencePolicy], batch_size: int) -> dict[str, float]:
+    """The least time that a batch takes, by runtime, measured in turns."""
+    observation = policies[0].fake_observation(batch_size)
+    return least_seconds({each.runtime: partial(each.predict, observation) for each in policies})
 
 
 def set_solver(policy: Policy, values: Mapping[str, Any]) -> None:
@@ -105,36 +123,6 @@ def set_solver(policy: Policy, values: Mapping[str, Any]) -> None:
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def least_seconds(policy: Runnable, batch_size: int) -> float:
-    """The least time that a batch takes, of a few."""
-    observation = policy.fake_observation(batch_size)
-    policy.predict(observation)
-    seconds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        policy.predict(observation)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
-
-
-def faster(
-    policy: Policy, exported: ExportedPolicy, batch_size: int, log: Callable[[str], None]
-) -> Runnable:
-    """The faster of the two, by the least time that a batch took of each, measured in turns."""
-    observation = policy.fake_observation(batch_size)
-    seconds: dict[str, list[float]] = {EAGER: [], exported.runtime: []}
-    for _ in range(ROUNDS):
-        for name, candidate in ((EAGER, policy), (exported.runtime, exported)):
-            started = time.perf_counter()
-            candidate.predict(observation)
-            seconds[name].append(time.perf_counter() - started)
-    least = {name: min(times) for name, times in seconds.items()}
-    winner = min(least, key=lambda name: least[name])
-    measured = ", ".join(f"{name} {1e3 * time:.1f} ms" for name, time in least.items())
-    log(f"runtime: {winner} ({measured} for a batch of {batch_size})")
-    return policy if winner == EAGER else exported
 
 
 def _load_export(
@@ -152,18 +140,27 @@ def _load_export(
             f"{built_for or 'the policy, without a part'}; export the checkpoint again with "
             f"part={part}"
         )
-    built_in = exported.solver.to_dict()
-    for key, value in solver_with(exported.solver, solver).to_dict().items():
-        if built_in.get(key) != value:
-            raise ConfigError(
-                f"solver.{key}={value}: the export's solver is part of it, with "
-                f"{key}={built_in.get(key)}; export the checkpoint again with solver.{key}={value}"
-            )
+    _check_solver(exported.solver, solver)
     exported.warm_up(batch_size)
     return exported
 
 
-def _exported_aside(
+def _check_solver(built_in: Solver | None, asked_for: Mapping[str, Any]) -> None:
+    """Raises ConfigError where another solver is asked for than an export's own."""
+    if built_in is None:
+        if asked_for:
+            raise ConfigError(f"solver={dict(asked_for)}: the exported policy has no solver")
+        return
+    own = built_in.to_dict()
+    for key, value in solver_with(built_in, asked_for).to_dict().items():
+        if own.get(key) != value:
+            raise ConfigError(
+                f"solver.{key}={value}: the export's solver is part of it, with "
+                f"{key}={own.get(key)}; export the checkpoint again with solver.{key}={value}"
+            )
+
+
+def _export_to_temporary(
     policy: Policy, terms: Mapping[str, Any], runtime: str, batch_size: int
 ) -> ExportedPolicy:
     """An export in a temporary folder, which goes when the policy does."""
@@ -179,5 +176,5 @@ def _exported_aside(
         shutil.rmtree(parent, ignore_errors=True)
         raise
     weakref.finalize(exported, shutil.rmtree, parent, True)
-    exported.original = policy
+    exported.fallback = policy
     return exported

@@ -1,4 +1,4 @@
-"""What a runtime does: write the sampling loop in its own format, and load it again to run it."""
+"""What a runtime does: write a sampling program in its own format, and load it again to run it."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -9,24 +9,28 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry
-from dipole.policy.runtimes.sampling_loop import Port, SamplingLoop
+from dipole.policy.runtimes.program import Port, SamplingProgram
 
 # Arrays in the order of the inputs, all of one batch size -> the chunk [B, H, A].
 Run = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 class Runtime(Protocol):
-    """library: the module it needs; extra: which extra of dipole brings that, if any; native:
-    whether its files are machine code, which loading them runs; tolerance: how far its chunks may
-    be from the policy's, in normalised actions."""
+    """A way to run exported policies.
+
+    library: The module that it needs.
+    extra: Which extra of dipole brings that, if any.
+    native: Whether its files are machine code, which loading them runs.
+    tolerance: How far its chunks may be from the policy's, in normalised actions.
+    """
 
     library: str
     extra: str | None
     native: bool
     tolerance: float
 
-    def write(self, loop: SamplingLoop, folder: Path, batch_sizes: Sequence[int]) -> None:
-        """Write the loop into `folder`. batch_sizes: for runtimes that have to know them."""
+    def write(self, program: SamplingProgram, folder: Path, batch_sizes: Sequence[int]) -> None:
+        """Write the program into `folder`. batch_sizes: for runtimes that have to know them."""
         ...
 
     def load(self, folder: Path, inputs: Sequence[Port], threads: int) -> Run:

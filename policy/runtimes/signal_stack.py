@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Stack(ctypes.Structure):
+class SignalStack(ctypes.Structure):
     """stack_t of signal.h, on Linux."""
 
     _fields_ = (
@@ -26,16 +26,9 @@ def kept_signal_stack() -> Iterator[None]:
     if exchange is None:  # Windows has none
         yield
         return
-    before = _Stack()
+    before = SignalStack()
     exchange(None, ctypes.byref(before))
     try:
         yield
     finally:
         exchange(ctypes.byref(before), None)
-
-
-def signal_stack() -> tuple[int | None, int]:
-    """Base and size of this thread's alternate signal stack."""
-    now = _Stack()
-    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now))
-    return now.base, now.size

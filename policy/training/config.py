@@ -10,6 +10,8 @@ from dipole.data.core.memory import read_bytes
 from dipole.data.core.registry import nearest
 from dipole.policy.training.hardware.process_settings import PRECISIONS
 
+WEIGHTS = ("ema", "raw")  # of a checkpoint
+
 
 @dataclass(frozen=True)
 class EMAConfig:
@@ -21,20 +23,60 @@ class EMAConfig:
 
 
 @dataclass(frozen=True)
+class InitConfig:
+    """Weights of another run that a new run begins with: the setting train.init, whose `from` is
+    `source` here.
+
+    source: A run or one of its checkpoints; None: none.
+    map: {our prefix: their prefix} of parameters' names; None: all that have the same name.
+    weights: "ema", their moving average, or "raw".
+    """
+
+    source: str | None = None
+    map: Mapping[str, str] | None = None
+    weights: str = "ema"
+
+    def __post_init__(self) -> None:
+        if self.weights not in WEIGHTS:
+            raise ConfigError(
+                f"train.init.weights is {self.weights!r}: choose {' or '.join(WEIGHTS)}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "InitConfig":
+        """From {from:, map:, weights:}."""
+        known = ("from", "map", "weights")
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"there is no train.init.{key}{nearest(str(key), known)}")
+        source = values.get("from")
+        if not isinstance(source, str | None):
+            raise ConfigError(f"train.init.from is {source!r}: a path or null is needed")
+        named = {"source" if key == "from" else key: value for key, value in values.items()}
+        return from_mapping(cls, named, "train.init")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A step is one update of the optimiser, over `accumulate` batches of `batch_size` windows.
 
-    The defaults are the recipe of Chi et al., 2023. learning_rates: of parts of the policy, by the
-    beginning of their parameters' names ("encoder.eyes.*.backbone"), instead of learning_rate; the
-    first that fits counts, and all follow one schedule. amp: bf16 autocast; None: where that
-    is faster on the device. compile: torch.compile, of the norms alone. deterministic:
-    bit-for-bit the same result on the same machine, also after resuming. threads: on a processor,
-    dividing a batch's rows where the denoiser allows it; None: whatever is fastest, tried out, or
-    as many as torch says where deterministic. matmul_precision: of fp32 products on a GPU, for the
-    time of training: "high" is TF32, "highest" fp32, several times slower, "medium" bf16.
-    memory_limit: what data in memory may take, in bytes or as "4GiB", over all processes of a
-    machine; None: half of what is free.
-    A period of 0 switches off what it is the period of.
+    The defaults are the recipe of Chi et al., 2023. A period of 0 switches off what it is of.
+
+    learning_rates: Of parts of the policy, by the beginning of their parameters' names
+        ("encoder.*.backbone"), instead of learning_rate; the first that fits counts, and all
+        follow one schedule.
+    weight_decays: Of parts, likewise, instead of weight_decay.
+    decay_norms_and_biases: Whether weight_decay is that of vectors too (as published), or 0.
+    init: Weights to begin with, see `InitConfig`.
+    threads: On a processor, dividing a batch's rows where the denoiser allows it; None: whatever is
+        fastest, tried out, or as many as torch says where deterministic.
+    amp: bf16 autocast; None: where that is faster on the device.
+    matmul_precision: Of fp32 products on a GPU, for the time of training: "high" is TF32,
+        "highest" fp32, several times slower, "medium" bf16.
+    compile: torch.compile, of the norms alone.
+    deterministic: Bit for bit the same result on the same machine, also after resuming.
+    memory_limit: What data in memory may take, in bytes or as "4GiB", over all processes of a
+        machine; None: half of what is free.
     """
 
     steps: int = 7000
@@ -45,9 +87,14 @@ class TrainConfig:
     betas: tuple[float, float] = (0.95, 0.999)
     eps: float = 1e-8
     weight_decay: float = 1e-6
+    weight_decays: Mapping[str, float] = field(default_factory=dict)
+    decay_norms_and_biases: bool = True
     warmup_steps: int = 500
     grad_clip: float | None = None
     ema: EMAConfig = field(default_factory=EMAConfig)
+    init: Mapping[str, Any] = field(
+        default_factory=lambda: {"from": None, "map": None, "weights": "ema"}
+    )
     seed: int = 42
     device: str = "auto"
     threads: int | None = None
@@ -89,6 +136,10 @@ class TrainConfig:
                 f"{nearest(self.matmul_precision, PRECISIONS) or ';'} it is one of "
                 f"{', '.join(PRECISIONS)}"
             )
+        self._check_optimizer()
+        self.initial_weights  # noqa: B018  raises where it cannot be
+
+    def _check_optimizer(self) -> None:
         if self.learning_rate <= 0:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
         for part, rate in self.learning_rates.items():
@@ -97,11 +148,19 @@ class TrainConfig:
                     f"train.learning_rates: {part} has {rate}: it must be positive; to leave a "
                     "backbone as it is, set policy.encoder.frozen=true"
                 )
+        for part, decay in {"weight_decay": self.weight_decay, **self.weight_decays}.items():
+            if not decay >= 0:
+                raise ConfigError(f"train.weight_decays: {part} has {decay}: it must be 0 or more")
 
     @property
     def memory_limit_bytes(self) -> int | None:
         """`memory_limit` as a number."""
         return None if self.memory_limit is None else read_bytes(self.memory_limit)
+
+    @property
+    def initial_weights(self) -> InitConfig:
+        """`init`, checked."""
+        return InitConfig.from_dict(self.init)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":

@@ -3,7 +3,8 @@
     result = start_run(config, Path("runs/first"))
     result = resume_run(Path("runs/first"), {"train.steps": 20000})
 
-`config` is what `configs/train.yaml` composes, resolved: task, dataset, policy, train, evaluate.
+`config` is what `configs/train.yaml` composes, resolved: task, dataset, policy,
+objective, train, evaluate.
 """
 
 import json
@@ -15,9 +16,8 @@ from typing import Any
 import torch
 
 import dipole
-from dipole.data import Features, make_loader
+from dipole.data import make_loader
 from dipole.data.core.errors import CheckpointError, ConfigError
-from dipole.data.core.units import units_text
 from dipole.data.loading.task_data import TaskData
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.core.device import choose_device
@@ -26,15 +26,20 @@ from dipole.policy.encoders.cameras.pretrained import with_architecture
 from dipole.policy.policy import Policy, PolicyConfig
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import precision_note, use_autocast
+from dipole.policy.training.initialization import Initialization, initialize
 from dipole.policy.training.loop import Evaluate, Trainer
-from dipole.policy.training.optimizer import learning_rate
-from dipole.policy.training.result import TrainResult
-from dipole.policy.training.run_folder import (
+from dipole.policy.training.objective import DEFAULT as DEFAULT_OBJECTIVE
+from dipole.policy.training.objective import build_objective
+from dipole.policy.training.optimization.optimizer import learning_rate
+from dipole.policy.training.output.result import TrainResult
+from dipole.policy.training.output.run_folder import (
     RUN_FILE,
     new_run_folder,
     refuse_run,
     resumed_run_folder,
 )
+from dipole.policy.training.output.summary import run_summary
+from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
 
@@ -93,12 +98,13 @@ def resume_run(
         config = changed(before, changes or {})
         done = checkpoints_of(output)
         parts = build_run(config, evaluate, fresh=not done)
+        saved = read_config(done[-1]) if done else {}
         if done:
-            parts.data.require_same(read_config(done[-1]).get("dataset", {}), str(done[-1]))
+            parts.data.require_same(saved.get("dataset", {}), str(done[-1]))
             parts.state.load(done[-1])
-            for note in _resume_notes(parts, read_config(done[-1]).get("train")):
+            for note in _resume_notes(parts, saved.get("train")):
                 say(note)
-        return _fit(parts, output, say)
+        return _fit(parts, output, say, saved)
 
 
 def read_run(output: Path) -> Config:
@@ -135,7 +141,11 @@ def _set(config: Config, key: str, value: Any) -> None:
 
 @dataclass
 class RunParts:
-    """What a run is made of, before it has a folder."""
+    """What a run is made of, before it has a folder.
+
+    constant: Dimensions that do not vary in the data, by feature.
+    init: The weights that a new run begins with, where they are another run's.
+    """
 
     config: Config
     settings: TrainConfig
@@ -143,12 +153,14 @@ class RunParts:
     state: TrainState
     constant: Mapping[str, list[int]]
     evaluate: Evaluate | None
+    init: Initialization | None = None
 
 
 def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool = True) -> RunParts:
     """Everything that a run needs, at step 0. Writes nothing.
 
-    fresh: Whether no checkpoint will be loaded: then pretrained weights are.
+    fresh: Whether no checkpoint of the run will be loaded: then pretrained weights are, and those
+        of train.init.
     """
     settings = TrainConfig.from_dict(config["train"])
     device = choose_device(settings.device)
@@ -157,21 +169,30 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     config = {**config, "policy": with_architecture(config["policy"])}
     policy = Policy(PolicyConfig.from_dict(config["policy"]), data.features, data.train.spec)
     constant = policy.fit(data.train.statistics())
-    if fresh and hasattr(policy.encoder, "load_weights"):
+    if fresh:
         policy.encoder.load_weights()
-    state = TrainState.new(policy.to(device), settings)
+    objective = build_objective(config.get("objective"), policy)
+    wanted = settings.initial_weights
+    init = initialize(objective, wanted) if fresh and wanted.source is not None else None
+    state = TrainState.new(objective.to(device), settings)
     if settings.evaluate_every and data.has_own_ranges:
         raise ConfigError(
             "normalizer=per_part trains a policy for several robots, and an evaluation is of one: "
             "set train.evaluate_every=0, and evaluate checkpoints by `dipole evaluate part=NAME`"
         )
     score = evaluate(config) if evaluate is not None and settings.evaluate_every else None
-    return RunParts(config, settings, data, state, constant, score)
+    return RunParts(config, settings, data, state, constant, score, init)
 
 
-def _fit(parts: RunParts, output: Path, say: Say) -> TrainResult:
+def _fit(
+    parts: RunParts, output: Path, say: Say, resumed: Mapping[str, Any] | None = None
+) -> TrainResult:
+    """resumed: The configuration of the checkpoint that the run goes on from."""
     state, settings, data = parts.state, parts.settings, parts.data
-    if state.step < settings.steps:  # otherwise nothing changes, and nor do the run's settings
+    rank = Rank.current()
+    if not rank.is_main:
+        say = _say_nothing
+    elif state.step < settings.steps:  # otherwise nothing changes, and nor do the run's settings
         write_json(output / RUN_FILE, {"dipole": dipole.__version__, "config": parts.config})
     loader = make_loader(
         data.train,
@@ -180,9 +201,13 @@ def _fit(parts: RunParts, output: Path, say: Say) -> TrainResult:
         device=state.policy.device,
         workers=settings.workers,
         memory_limit_bytes=settings.memory_limit_bytes,
+        rank=rank.index,
+        ranks=rank.count,
     )
-    for line in _summary(parts, output):
+    for line in run_summary(state, settings, data, parts.constant, output):
         say(line)
+    if parts.init is not None:
+        say(parts.init.summary())
     validation = None
     if data.validation is not None and settings.validate_every:
         limit, size = settings.validation_windows, settings.batch_size
@@ -191,12 +216,20 @@ def _fit(parts: RunParts, output: Path, say: Say) -> TrainResult:
         "dipole": dipole.__version__,
         "dataset": data.describe(),
         "environment": parts.config["task"].get("environment"),
+        "objective": parts.config.get("objective", DEFAULT_OBJECTIVE),
         "run": parts.config,
     }
-    trainer = Trainer(state, loader, settings, output, origin, validation, parts.evaluate)
+    init = (resumed or {}).get("init") if parts.init is None else parts.init.to_dict()
+    if init is not None:
+        origin["init"] = init
+    trainer = Trainer(state, loader, settings, output, origin, validation, parts.evaluate, rank)
     begun = state.step
     stopped = trainer.fit()
     return TrainResult.of(output, settings.steps, (begun, state.step), stopped)
+
+
+def _say_nothing(_line: str) -> None:
+    """Of processes other than the first."""
 
 
 def _resume_notes(parts: RunParts, trained_with: Mapping[str, Any] | None) -> list[str]:
@@ -211,30 +244,3 @@ def _resume_notes(parts: RunParts, trained_with: Mapping[str, Any] | None) -> li
         f"the learning rate goes up again, from {last:.1e} to "
         f"{learning_rate(step, settings):.1e}: its schedule now spans {settings.steps} steps"
     ]
-
-
-def _summary(parts: RunParts, output: Path) -> list[str]:
-    state, settings, data = parts.state, parts.settings, parts.data
-    parameters = sum(p.numel() for p in state.policy.parameters())
-    effective = settings.batch_size * settings.accumulate
-    lines = [
-        f"run: {output}, step {state.step} of {settings.steps}",
-        f"policy: {state.policy.config.name}, {parameters:,} parameters, on {state.policy.device}",
-        *data.summary(),
-        f"batches: {effective} windows a step",
-        _meaning(data.features),
-    ]
-    precision = precision_note(settings.amp, state.policy.device)
-    lines += [precision] if precision else []
-    lines += [view.describe() for view in getattr(state.policy.encoder, "views", {}).values()]
-    lines += [f"constant and passed through: {k} {v}" for k, v in parts.constant.items()]
-    return lines
-
-
-def _meaning(features: Features) -> str:
-    """What a robot will be compared with, and what is not known of it."""
-    action = features.action
-    rate = "frame rate not recorded" if features.fps is None else f"{features.fps:g} frames/s"
-    units = units_text(action.units) or "units not recorded"
-    names = ", ".join(action.names) or "names not recorded"
-    return f"trained on: {rate}; action in {units} ({names})"

@@ -1,17 +1,18 @@
-"""What a run is made of while it trains, and how it is saved and taken up again."""
+"""What a run is made of while it trains, and how it is saved and resumed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dipole.data.core.errors import CheckpointError
+from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.checkpoint import (
     Checkpoint,
     policy_config,
+    read_config,
     read_tensors,
     read_training,
     save_checkpoint,
@@ -19,63 +20,167 @@ from dipole.policy.checkpoint import (
 from dipole.policy.checkpoint.weights import load_tensors, stored_tensors
 from dipole.policy.policy import Policy
 from dipole.policy.training.config import TrainConfig
-from dipole.policy.training.ema import EMA
-from dipole.policy.training.optimizer import (
+from dipole.policy.training.frozen import frozen_modules
+from dipole.policy.training.objective import PREFIX, Objective
+from dipole.policy.training.optimization.ema import EMA
+from dipole.policy.training.optimization.optimizer import (
     load_optimizer_tensors,
-    make_optimizer,
+    make_optimizers,
     optimizer_tensors,
 )
+
+POLICY = "policy"  # the update, and the average, whose files have no name of their own
+HELPERS = "helpers"
 
 
 @dataclass
 class TrainState:
-    """The policy with its optimiser and moving average after `step` updates."""
+    """An objective with its optimisers and moving averages after `step` steps.
 
-    policy: Policy
-    ema: EMA
-    optimizer: torch.optim.Optimizer
+    averages: By the objective's name for them; "policy" is what is evaluated.
+    optimizers: By update.
+    """
+
+    objective: Objective
+    averages: dict[str, EMA]
+    optimizers: dict[str, torch.optim.Optimizer]
     step: int = 0
 
     @classmethod
-    def new(cls, policy: Policy, config: TrainConfig) -> "TrainState":
-        policy.train()
-        return cls(policy, EMA(policy, config.ema), make_optimizer(policy, config))
+    def new(cls, objective: Objective, config: TrainConfig) -> "TrainState":
+        """Before the first step."""
+        objective.train()
+        wanted = objective.averages()
+        if POLICY not in wanted:
+            raise ConfigError(
+                f"{type(objective).__name__}.averages has {', '.join(wanted) or 'nothing'}: it "
+                f"needs {POLICY!r}, the policy that is evaluated"
+            )
+        _refuse_names(objective, [*wanted, *objective.parameter_groups()])
+        averages = {n: EMA(each.module, each.config or config.ema) for n, each in wanted.items()}
+        objective.attach_averages({name: ema.model for name, ema in averages.items()})
+        return cls(objective, averages, {**make_optimizers(objective, config)})
+
+    @property
+    def policy(self) -> Policy:
+        return self.objective.policy
+
+    @property
+    def ema(self) -> EMA:
+        """Of the policy."""
+        return self.averages[POLICY]
+
+    def update_averages(self) -> None:
+        """Once a step."""
+        for name, average in self.objective.averages().items():
+            self.averages[name].update(average.module)
 
     def kept_tensors(self) -> dict[str, list[Tensor]]:
-        """What of a checkpoint has to be numbers, by the name that a message gives it."""
-        return {
-            "the weights": list(self.policy.parameters()),
-            "their averages": list(self.ema.model.parameters()),
-            "the optimiser's averages": list(
-                optimizer_tensors(self.optimizer, self.policy).values()
-            ),
-        }
+        """What of a checkpoint has to be finite, by the name that a message gives it."""
+        kept: dict[str, list[Tensor]] = {"the weights": list(self.policy.parameters())}
+        helpers = helper_tensors(self.objective)
+        if helpers:
+            kept["the helpers' weights"] = list(helpers.values())
+        for name, ema in self.averages.items():
+            kept[_of(name, "their averages")] = list(ema.model.parameters())
+        for update, optimizer in self.optimizers.items():
+            state = optimizer_tensors(optimizer, self.objective)
+            kept[_of(update, "the optimiser's averages")] = list(state.values())
+        return kept
 
     def save(self, run: Path, config: TrainConfig, origin: Mapping[str, Any]) -> Path:
         """Write RUN/checkpoints/STEP. origin: further JSON for config.json (dataset, command)."""
         folder = run / "checkpoints" / f"{self.step:08d}"
-        tensors: dict[str, Mapping[str, Tensor]] = {
-            "model": stored_tensors(self.policy),
-            "ema": stored_tensors(self.ema.model),
-            "training": optimizer_tensors(self.optimizer, self.policy),
-        }
-        training = {"step": self.step, "ema_updates": self.ema.updates}
+        tensors: dict[str, Mapping[str, Tensor]] = {"model": stored_tensors(self.policy)}
+        for name, ema in self.averages.items():
+            tensors[_file("ema", name)] = stored_tensors(ema.model)
+        for update, optimizer in self.optimizers.items():
+            tensors[_file("training", update)] = optimizer_tensors(optimizer, self.objective)
+        helpers = helper_tensors(self.objective)
+        if helpers:
+            tensors[HELPERS] = helpers
         written = {**origin, **policy_config(self.policy), "train": asdict(config)}
+        frozen = {name: each.source for name, each in frozen_modules(self.objective).items()}
+        if frozen:
+            written["frozen"] = frozen
+        training = {"step": self.step, "ema_updates": self.ema.updates}
         save_checkpoint(folder, Checkpoint(written, tensors, training))
         return folder
 
     def load(self, folder: Path) -> None:
         """Take up where the checkpoint was written. Raises CheckpointError if it does not fit."""
         training = read_training(folder)
+        self._check_frozen(folder)
+        _load(folder, "model", self.policy)
+        for name, ema in self.averages.items():
+            _load(folder, _file("ema", name), ema.model)
+        self._load_helpers(folder)
+        for update, optimizer in self.optimizers.items():
+            stored = read_tensors(folder, _file("training", update))
+            load_optimizer_tensors(optimizer, self.objective, stored)
         try:
-            load_tensors(self.policy, read_tensors(folder, "model"))
-            load_tensors(self.ema.model, read_tensors(folder, "ema"))
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder}: is of another policy: {error}") from error
-        load_optimizer_tensors(self.optimizer, self.policy, read_tensors(folder, "training"))
-        try:
-            self.step, self.ema.updates = int(training["step"]), int(training["ema_updates"])
+            self.step, updates = int(training["step"]), int(training["ema_updates"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{folder / 'training.json'}: {error} is missing or no number"
             ) from error
+        for ema in self.averages.values():
+            ema.updates = updates
+
+    def _check_frozen(self, folder: Path) -> None:
+        saved = read_config(folder).get("frozen", {})
+        for name, each in frozen_modules(self.objective).items():
+            before = saved.get(name, {})
+            if before.get("sha256") != each.source.get("sha256"):
+                raise CheckpointError(
+                    f"{folder}: the run was trained with {name} of {before.get('checkpoint')}, "
+                    f"SHA-256 {before.get('sha256')}, and that of {each.source.get('checkpoint')} "
+                    f"is {each.source.get('sha256')}: name the same checkpoint in the objective"
+                )
+
+    def _load_helpers(self, folder: Path) -> None:
+        expected = helper_tensors(self.objective).keys()
+        if not expected and not (folder / f"{HELPERS}.safetensors").exists():
+            return
+        stored = read_tensors(folder, HELPERS)
+        odd = sorted(expected ^ stored.keys())
+        if odd:
+            raise CheckpointError(
+                f"{folder}: is of another objective: {odd[0]} is "
+                f"{'missing' if odd[0] in expected else 'too much'}"
+            )
+        try:
+            self.objective.load_state_dict(stored, strict=False)
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder}: is of another objective: {error}") from error
+
+
+def helper_tensors(objective: Objective) -> dict[str, Tensor]:
+    """The weights and buffers that are neither the policy's nor frozen."""
+    others = (PREFIX, *(f"{name}." for name in frozen_modules(objective)))
+    return {n: t for n, t in stored_tensors(objective).items() if not n.startswith(others)}
+
+
+def _load(folder: Path, stem: str, module: nn.Module) -> None:
+    try:
+        load_tensors(module, read_tensors(folder, stem))
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: is of another policy: {error}") from error
+
+
+def _file(stem: str, name: str) -> str:
+    return stem if name == POLICY else f"{stem}.{name}"
+
+
+def _of(name: str, what: str) -> str:
+    return what if name == POLICY else f"{what} of {name!r}"
+
+
+def _refuse_names(objective: Objective, names: Iterable[str]) -> None:
+    """Updates and averages are parts of files' names and of the log's keys."""
+    for name in names:
+        if not name.isidentifier():
+            raise ConfigError(
+                f"{type(objective).__name__}: {name!r} as the name of an update or an average: use "
+                "letters, digits and underscores"
+            )

@@ -1,11 +1,15 @@
 """The loss on held-out episodes, in eval mode, the same windows and noise every time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
+from torch import nn
 
 from dipole.data import WindowSource
-from dipole.policy.policy import Policy
-from dipole.policy.training.randomness import seed_step
+from dipole.policy.training.objective import Objective
+from dipole.policy.training.process.randomness import seed_step
 
 
 class Validation:
@@ -17,17 +21,33 @@ class Validation:
         self.parts = np.array_split(chosen, -(-len(chosen) // batch_size))
 
     @torch.no_grad()
-    def loss(self, policy: Policy) -> float:
-        """Mean loss per window; the policy's mode is left as it was."""
-        training = policy.training
-        policy.eval()
-        total = 0.0
-        for number, indices in enumerate(self.parts):
-            seed_step(self.seed, number)
-            batch = to_device(self.windows.gather(indices), policy.device)
-            total += float(policy.loss(batch)) * len(indices)
-        policy.train(training)
-        return total / sum(map(len, self.parts))
+    def losses(self, objective: Objective, step: int = 0) -> dict[str, float]:
+        """Means per window: "loss", the total of the objective's first update, and "loss/NAME", its
+        parts."""
+        update = next(iter(objective.parameter_groups()))
+        sums: dict[str, float] = {}
+        with in_eval_mode(objective):
+            for number, indices in enumerate(self.parts):
+                seed_step(self.seed, number)
+                batch = to_device(self.windows.gather(indices), objective.policy.device)
+                loss = objective(batch, update=update, step=step)
+                named = {"loss": loss.total, **{f"loss/{n}": p for n, p in loss.parts.items()}}
+                for name, value in named.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(indices)
+        count = sum(map(len, self.parts))
+        return {name: total / count for name, total in sums.items()}
+
+
+@contextmanager
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Afterwards each of its modules is in the mode that it was in."""
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, training in modes:
+            each.training = training
 
 
 def to_device(batch: object, device: torch.device) -> dict[str, object]:

@@ -44,7 +44,7 @@ def evaluate(run, output, *words):
     return main(["evaluate", f"checkpoint={run}", f"output={output}", *fast, *words])
 
 
-ASPECTS = ["aspects=true", "aspects_observations=10", "aspects_samples=3"]
+ASPECTS = ["aspects=true", "aspects_observations=10", "aspects_samples=3", "aspects_likelihood=4"]
 
 
 def test_aspects_are_in_the_metrics_in_a_picture_and_printed(run, tmp_path, capsys):
@@ -62,6 +62,8 @@ def test_aspects_are_in_the_metrics_in_a_picture_and_printed(run, tmp_path, caps
     assert aspects["seam_jump"] == metrics["seam_jump"] > 0
     assert aspects["chunk_ms"] == metrics["policy_ms"]["p50"] / 16
     assert aspects["mode_entropy"] is None
+    low, high = aspects["log_likelihood_ci95"]
+    assert low <= aspects["log_likelihood"] <= high
     assert np.asarray(Image.open(tmp_path / "aspects.png")).std() > 0
     printed = capsys.readouterr().out
     assert "10 held-out observations, 3 chunks each" in printed

@@ -88,6 +88,19 @@ def test_the_plain_way_waits_as_torch_has_it_wait(monkeypatch):
         assert figure.contestants[PLAIN].environment == {"OMP_WAIT_POLICY": None}, figure.name
 
 
+def test_an_evaluation_on_all_cores_is_compared_with_one_thread(monkeypatch, capsys):
+    monkeypatch.setattr(definitions, "_runtimes", lambda config: ["eager"])
+    config = {**compose("bench", []), "figures": ["evaluation"]}
+    _, cores = definitions.all_figures(config, 2, {"2": {}})
+    assert list(cores.contestants) == ["1 thread, from Python", "1 thread", "2 threads"]
+    assert {c.options["episodes"] for c in cores.contestants.values()} == {32}  # two batches
+    times = {name: Times([1 / k] * 3, [1.0] * 3) for k, name in enumerate(cores.contestants, 1)}
+    show(table(describe(cores, times)))
+    assert "× first" in capsys.readouterr().out
+    (alone,) = definitions.all_figures(config, 1, {"1": {}})
+    assert list(alone.contestants) == ["plain", "dipole"]
+
+
 def test_the_longest_names_fit_into_80_columns(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     longest = "dipole openvino_bf16"

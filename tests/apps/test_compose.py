@@ -65,6 +65,21 @@ def test_a_policy_brings_its_recipe(policy, batch_size, learning_rate):
     assert (train["batch_size"], train["learning_rate"]) == (batch_size, learning_rate)
 
 
+@pytest.mark.parametrize(
+    ("argv", "denoiser"),
+    [
+        (["policy=dit_small"], "dit"),
+        (["policy/denoiser=dit_small"], "dit"),
+        (["policy=unet", "policy/denoiser=dit_small"], "dit"),
+        (["policy=dit_small", "policy/denoiser=unet1d_small"], "unet1d"),
+    ],
+)
+def test_a_network_is_chosen_for_any_policy(argv, denoiser):
+    found = compose("train", argv)["policy"]["denoiser"]
+    assert found["name"] == denoiser
+    assert ("down_dims" in found) == (denoiser == "unet1d")
+
+
 def test_the_command_line_wins_over_the_recipe_in_any_order():
     for argv in (["train.batch_size=3", "policy=unet"], ["policy=unet", "train.batch_size=3"]):
         assert compose("train", argv)["train"]["batch_size"] == 3
@@ -235,16 +250,27 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".aspects",
         ".aspects_observations",
         ".aspects_samples",
+        ".aspects_likelihood",
         *([".dataset"] if name == "evaluate" else []),
+        ".guidance_scale",
+        ".costs",
         ".task.policy_hz",
         ".train.validation_windows",
         ".train.memory_limit",
         ".train.matmul_precision",
+        ".train.weight_decays",
+        ".train.decay_norms_and_biases",
+        ".train.init.from",
+        ".train.init.map",
+        ".train.init.weights",
+        ".objective.name",
         ".solver.eta",
         ".solver.sde",
         ".solver.rho",
         ".solver.shift",
         ".policy.head.counts_padding",
+        ".policy.head.prefix.probability",
+        ".policy.head.prefix.max_length",
         ".policy.prediction.name",
         ".policy.process.continuous",
         ".policy.process.beta_start",

@@ -9,7 +9,7 @@ import torch
 from dipole.apps.main import main
 from dipole.data import ConfigError, EpisodeWriter
 from dipole.policy import Policy
-from dipole.policy.diffusion.solvers import Known
+from dipole.policy.diffusion.known import Known
 from dipole.policy.runtimes import runnable
 from dipole.policy.runtimes.exported import load_exported
 
@@ -82,8 +82,8 @@ def test_auto_takes_the_faster_and_says_so(run, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0.004, 1e9), (0.1, 100)])
 def test_auto_converts_nothing_where_little_is_to_be_saved(run, monkeypatch, seconds, calls):
-    monkeypatch.setattr(runnable, "least_seconds", lambda *_: seconds)
-    monkeypatch.setattr(runnable, "_exported_aside", lambda *_: pytest.fail("converted"))
+    monkeypatch.setattr(runnable, "least_seconds", lambda _: {"eager": seconds})
+    monkeypatch.setattr(runnable, "_export_to_temporary", lambda *_: pytest.fail("converted"))
     assert isinstance(runnable.load_runnable(run, runtime="auto", calls=calls), Policy)
 
 
@@ -92,10 +92,10 @@ def test_what_is_known_of_a_chunk_goes_to_the_policy_that_was_exported(run, expo
     observation, noise = ours.fake_observation(1), torch.randn(1, 16, 2)
     values = ours.predict(observation, noise=noise) + 30
     known = Known(values, torch.ones_like(values))
-    assert ours.inpaints
+    assert "known" in ours.supports
     assert torch.allclose(ours.predict(observation, noise=noise, known=known), values, atol=0.5)
     artefact = load_exported(export)
-    assert not artefact.inpaints
+    assert "known" not in artefact.supports
     with pytest.raises(ConfigError, match="takes no known parts of a chunk: give the checkpoint"):
         artefact.predict(observation, noise=noise, known=known)
 

@@ -79,7 +79,8 @@ def test_evaluating_renders_only_what_the_policy_looks_at(run, tmp_path, monkeyp
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     steps = metrics["per_episode"][0]["steps"]
     chunks = -(-steps // 8)
-    assert drawn == [96] * (1 + 2 * (chunks - 1))  # To = 2 before every chunk after the first
+    # One look before the evaluation; then To = 2 before every chunk after the first.
+    assert drawn == [96] * (1 + 1 + 2 * (chunks - 1))
 
 
 def test_training_says_what_is_seen_of_a_camera(dataset, tmp_path, capsys):
@@ -91,7 +92,7 @@ def test_training_says_what_is_seen_of_a_camera(dataset, tmp_path, capsys):
 
 def test_a_loaded_policy_is_what_was_trained(run):
     policy = load_policy(run)
-    assert policy.encoder.views["image"].size == (84, 84)
+    assert policy.encoder.parts["cameras"].views["image"].size == (84, 84)
     observation = policy.fake_observation(2)
     chunks = [policy.predict(observation, torch.Generator().manual_seed(0)) for _ in range(2)]
     assert torch.equal(*chunks)
@@ -107,4 +108,4 @@ def test_a_task_with_images_has_no_dataset_of_its_own(tmp_path, capsys):
 def test_an_image_task_with_a_policy_that_cannot_see_says_which_can(dataset, tmp_path, capsys):
     words = ["train", "task=pusht_image", f"dataset={dataset}", f"output={tmp_path / 'run'}"]
     assert main(words) == 2
-    assert "the state encoder cannot see images (image)" in capsys.readouterr().err
+    assert "the state encoder cannot encode image" in capsys.readouterr().err

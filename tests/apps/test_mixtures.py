@@ -20,7 +20,7 @@ from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
 from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.runtimes.runnable import load_runnable
-from dipole.policy.training.logs import read_log
+from dipole.policy.training.output.logs import read_log
 
 TASK = """
 name: mixed
@@ -51,10 +51,10 @@ WORDS = [
     "task=mixed",
     "policy=unet_image_small",
     "policy.encoder.backbone={name: resnet, stem: patches, widths: [16, 32], blocks: [1, 1]}",
-    "policy.encoder.readout.n_keypoints=4",
+    "policy.encoder.pooling.n_keypoints=4",
     "policy.encoder.dim=6",
     "policy.encoder.crop=null",
-    "policy.encoder.drop_camera=0.1",
+    "policy.encoder.camera_dropout=0.1",
     "policy.denoiser.down_dims=[8,16]",
     "policy.denoiser.time_embed_dim=8",
     "train.batch_size=8",
@@ -256,7 +256,7 @@ def test_an_export_is_of_one_part(like_parts, tmp_path):
 
 
 def test_a_camera_that_a_dataset_lacks_needs_a_stand_in(folder, tmp_path, capsys):
-    assert train(folder, tmp_path / "run", "policy.encoder.drop_camera=0.0") == 2
+    assert train(folder, tmp_path / "run", "policy.encoder.camera_dropout=0.0") == 2
     assert "is missing from a dataset of the mixture: train with" in capsys.readouterr().err
 
 

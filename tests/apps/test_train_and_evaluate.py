@@ -12,8 +12,8 @@ from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.policy.checkpoint import checkpoints_of, read_config, read_tensors
 from dipole.policy.training.hardware import precision
-from dipole.policy.training.logs import read_log
-from dipole.policy.training.run_folder import resumed_run_folder
+from dipole.policy.training.output.logs import read_log
+from dipole.policy.training.output.run_folder import resumed_run_folder
 
 TINY = [
     "policy.denoiser.down_dims=[8,16]",

@@ -135,7 +135,8 @@ def test_every_setting_of_the_servers_page_exists():
 def test_the_merger_of_the_architecture_page_works():
     page = (DOCS / "architecture.md").read_text()
     names = {}
-    exec(re.search(r"```python\n(.*?MERGERS.*?)```", page, re.DOTALL)[1], names)
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(next(block for block in blocks if "MERGERS" in block), names)
     spec = ActionSpec(("x",), measured_by="x")
     merger = make_merger("patient", spec, near=0.05)
     old = [np.array([value]) for value in (0.0, 0.1, 0.2)]

@@ -254,7 +254,7 @@ def test_without_delay_the_loop_does_exactly_what_the_executor_does(control_hz):
             noise = torch.stack([torch.randn(16, 2, generator=g) for g in generator])
             return noise + observation["x"].mean(1, keepdim=True)
 
-    executor = Executor(Noisy(), n_rows=1, group_size=1)
+    executor = Executor(Noisy(), n_rows=1, inference_batch_size=1)
     x = np.zeros(2)
     executor.reset(0, {"x": x.astype(np.float32)}, seed=3)
     expected = []

@@ -22,7 +22,7 @@ from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.types import PolicySpec, Request, Ticket
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.guidance import Guidance
+from dipole.policy.diffusion.guidance import InpaintingGuidance
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 import real_processes
@@ -67,7 +67,7 @@ def test_a_request_is_a_plain_mapping_of_arrays_and_numbers():
     known = known_prefix(actions(9), actions(10), SMALL, delay=1)
     for value in known.values():
         assert isinstance(value, np.ndarray | int | float)
-    assert check_known(known, SMALL, 1) == Guidance()
+    assert check_known(known, SMALL, 1) == InpaintingGuidance()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_request_is_a_plain_mapping_of_arrays_and_numbers():
         ({"weights": np.full(6, 1.5)}, "between 0 and 1"),
         ({"weights": np.array(["a"] * 6)}, "dtype <U1"),
         ({"form": 7}, "cannot be read"),
-        ({"clip": -1.0}, "clip is -1"),
+        ({"clip": -1.0}, "max_weight is -1"),
         ({"data_scale": None}, "cannot be read"),
     ],
 )
@@ -91,6 +91,7 @@ def test_what_cannot_be_known_is_refused(change, message):
 def test_options_that_cannot_be_are_refused_before_anything_moves():
     spec = ActionSpec(("x",), measured_by="x")
     for options, message in (
+        ({"method": "jacobean"}, "did you mean 'jacobian'"),
         ({"form": "jacobean"}, "did you mean 'jacobian'"),
         ({"decay": "quick"}, "unknown decay"),
         ({"keep": 0}, "at least one action"),
@@ -205,7 +206,9 @@ def test_a_policy_computes_a_chunk_that_goes_on_as_the_old_plan(policy, form):
     compute, ticket = PolicyCompute(policy), Ticket(1, 0, 0.0, 0)
     observation = {"keypoint": np.zeros((2, 9, 2)), "agent_pos": np.zeros((2, 2))}
     old = [np.array([400.0, 100.0])] * 10
-    known = known_prefix([], old, policy.window, delay=4, guidance=Guidance(form, None, 0.2))
+    known = known_prefix(
+        [], old, policy.window, delay=4, guidance=InpaintingGuidance(form, None, 0.2)
+    )
     free = compute(ticket, observation)["action"]
     found = PolicyCompute(policy)(ticket, observation, known)["action"]
     apart, together = (np.abs(chunk[1:5] - old[:4]).mean() for chunk in (free, found))
@@ -216,11 +219,13 @@ def test_a_policy_computes_a_chunk_that_goes_on_as_the_old_plan(policy, form):
 
 def test_a_delayed_evaluation_in_painted_has_smaller_seams(policy):
     evaluated = partial(evaluate_delayed, policy, delay=2, episodes=2)
-    identity = {"merger_options": {"form": "identity", "clip": None, "data_scale": 0.2}}
+    identity = {"merger_options": {"method": "identity", "max_weight": None, "data_std": 0.2}}
     held = evaluated(merger="rtc", **identity).metrics
     assert held["seam_jump"] < 0.2 * evaluated().metrics["seam_jump"]
-    again = evaluated(merger="rtc", **identity).metrics
-    assert {**held, "seconds": again["seconds"]} == again
+    former = {"merger_options": {"form": "identity", "clip": None, "data_scale": 0.2}}
+    again = evaluated(merger="rtc", **former).metrics
+    told = ("seconds", "merger_options")
+    assert {**held, **{name: again[name] for name in told}} == again
 
 
 def test_through_the_jacobian_too(policy):

@@ -153,7 +153,10 @@ def test_without_delay_the_loop_acts_in_push_t_exactly_as_evaluation_does():
             path = observation["agent_pos"][:, -1:] + 15 * steps.cumsum(1)
             return path.clip(20, 490) + 0.01 * observation["keypoint"].mean()
 
-    env, executor = PushT(observation=("keypoint", "agent_pos")), Executor(Noisy(), 1, group_size=1)
+    env, executor = (
+        PushT(observation=("keypoint", "agent_pos")),
+        Executor(Noisy(), 1, inference_batch_size=1),
+    )
     executor.reset(0, env.reset(seed=4)[0], seed=9)
     expected = []
     for _ in range(30):

@@ -103,6 +103,14 @@ def test_return_is_compared_where_both_have_it(tmp_path, scores):
         compare(with_return, write(tmp_path / "b", scores), force=True)
 
 
+def test_an_episode_that_said_nothing_of_success_failed_where_others_said_something(tmp_path):
+    folder = write(tmp_path / "a", [1.0, 1.0, 0.2], score_name="success_rate")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["per_episode"][1]["success"] = None
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert compare(folder, folder).means["first"]["score"].value == pytest.approx(1 / 3)
+
+
 def test_a_score_that_is_success_has_the_intervals_of_proportions(tmp_path):
     a = write(tmp_path / "a", [1.0] * 10, score_name="success_rate")
     found = compare(a, a)

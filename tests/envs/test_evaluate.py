@@ -64,7 +64,9 @@ class ShufflingSlots(LocalSlots):
 def test_results_do_not_depend_on_the_order_of_arrival(reference, monkeypatch):
     monkeypatch.setattr(sys.modules["dipole.envs.evaluate"], "LocalSlots", ShufflingSlots)
     for _ in range(3):
-        result = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, group_size=16, n_envs=7)
+        result = evaluate(
+            FakePolicy(), TinySimulator, episodes=12, seed=3, inference_batch_size=16, n_envs=7
+        )
         assert result.episodes == reference
 
 
@@ -184,7 +186,8 @@ def test_a_policy_that_predicts_nan_is_an_error_that_names_the_episode():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"episodes": 0}, {"workers": -1}, {"n_envs": 0}, {"group_size": 0}, {"seed": -1}]
+    "wrong",
+    [{"episodes": 0}, {"workers": -1}, {"n_envs": 0}, {"inference_batch_size": 0}, {"seed": -1}],
 )
 def test_values_that_cannot_work_are_named(wrong):
     (name, value) = next(iter(wrong.items()))

@@ -87,7 +87,7 @@ def test_threads_that_infer_beside_each_other_change_no_episode(policy):
             policy,
             "pusht",
             episodes=5,
-            group_size=1,
+            inference_batch_size=1,
             n_envs=4,
             threads=threads,
             environment_options=options,

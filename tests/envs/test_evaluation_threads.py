@@ -1,5 +1,6 @@
 """Evaluation on a processor uses its cores: groups of rows are inferred for beside each other."""
 
+import itertools
 import multiprocessing
 import sys
 import threading
@@ -47,10 +48,32 @@ def test_two_threads_are_inside_predict_at_once():
     assert found.metrics["policy_ms"]["calls"] == 2 * 3
 
 
+class OneWaitsPolicy(MeetingPolicy):
+    """The second call returns when the third has begun."""
+
+    def __init__(self) -> None:
+        super().__init__(together=1)
+        self.calls = itertools.count()
+        self.third = threading.Event()
+
+    def predict(self, observation, generator=None):
+        number = next(self.calls)
+        if number == 1:
+            assert self.third.wait(LONG)
+        elif number == 2:
+            self.third.set()
+        return torch.zeros(len(generator), self.window.horizon, 2)
+
+
+def test_rows_with_a_chunk_go_on_while_others_still_wait_for_theirs():
+    found = evaluate(OneWaitsPolicy(), TenSteps, episodes=32, threads=2)
+    assert [episode.steps for episode in found.episodes] == [10] * 32
+
+
 def test_settings_that_cannot_work_start_no_worker(monkeypatch):
     def start(*_, **__):
         raise AssertionError("a worker was started")
 
     monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", start)
-    with pytest.raises(ConfigError, match="group_size is 3"):
-        evaluate(MeetingPolicy(1), TinySimulator, episodes=4, workers=2, group_size=3)
+    with pytest.raises(ConfigError, match="inference_batch_size is 3"):
+        evaluate(MeetingPolicy(1), TinySimulator, episodes=4, workers=2, inference_batch_size=3)

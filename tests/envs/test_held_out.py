@@ -11,9 +11,12 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.loading.task_data import TaskData
 from dipole.envs.quality.aspects import measure_aspects
 from dipole.envs.quality.held_out import held_out_windows
+from dipole.envs.quality.likelihood import demonstrated_likelihood
 from dipole.envs.quality.picture import aspects_picture
 from dipole.envs.quality.sampling import sample_chunks
 from dipole.envs.quality.settings import AspectSettings
+from dipole.policy.diffusion.predictions import Estimate
+from dipole.policy.diffusion.processes import EDM, Flow, VariancePreserving
 
 EXECUTED = slice(1, 4)
 
@@ -132,6 +135,58 @@ def test_any_policy_is_measured_and_drawn(config, action_axes):
         chosen = {n: getattr(aspects, n)[..., action_axes] for n in ("samples", "demonstrated")}
         aspects = SimpleNamespace(**{**vars(aspects), **chosen})
     assert aspects_picture(aspects).std() > 0
+
+
+class Gaussian:
+    """p(chunk | observation) = N(the last pose, 0.3), with the best denoiser of it; normalised, a
+    chunk's numbers are divided by 20."""
+
+    device, deviation = torch.device("cpu"), 0.3
+
+    def __init__(self, features, process):
+        self.features, self.head = features, self
+        self.process = process
+
+    def normalize_action(self, chunks):
+        return torch.as_tensor(self.features.action.apply(chunks)) / 20
+
+    def encode(self, observation):
+        assert observation["camera"].dtype == torch.uint8
+        return observation["pose"][:, -1:] / 20  # [B, 1, 9]
+
+    def prepared_times(self, table):
+        return [step.level.time for step in table]
+
+    def estimators(self, table, times, context):
+        assert len(times) == len(table)
+
+        def at(level):
+            def estimate(x):
+                variance = (level.signal * self.deviation) ** 2 + level.noise**2
+                pull = level.signal * self.deviation**2 / variance
+                clean = context + pull * (x - level.signal * context)
+                return Estimate(clean, (x - level.signal * clean) / level.noise)
+
+            return estimate
+
+        return [at(step.level) for step in table]
+
+
+@pytest.mark.parametrize("process", [VariancePreserving(), Flow(), EDM()])
+def test_the_log_likelihood_is_that_of_what_was_demonstrated(config, process):
+    found = held_out_windows(config, "CHECKPOINT", EXECUTED, 20)
+    policy = Gaussian(found.features, process)
+    mean = found.features.observation["pose"].apply(found.observation["pose"])[:, -1:]
+    squares = ((found.action - mean) / 20 / policy.deviation) ** 2
+    right = -squares.mean((1, 2)) / 2 - np.log(policy.deviation * (2 * np.pi) ** 0.5)
+    each = demonstrated_likelihood(policy, found, 40, seed=0)
+    assert each == pytest.approx(right, abs=0.1)
+    assert np.ptp(right) > 0.5
+
+
+def test_a_policy_without_a_noise_process_has_no_log_likelihood(config):
+    found = held_out_windows(config, "CHECKPOINT", EXECUTED, 20)
+    assert demonstrated_likelihood(Oracle(), found, 40, seed=0) is None
 
 
 def test_what_has_no_held_out_observations_is_told(config, dataset):

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "policy"))
-from eyes_fixture import features, make_policy
+from eyes_fixture import cameras, features, make_policy
 
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.saliency import looks_picture
 from dipole.envs.media.video import pack_frame
-from dipole.policy.encoders.cameras.backbone import Seen
+from dipole.policy.encoders.cameras.backbone import BackboneOutput
 
 
 def moment(policy) -> Moment:
@@ -22,13 +22,13 @@ def moment(policy) -> Moment:
 
 
 def test_a_keypoint_is_drawn_where_its_feature_is():
-    policy = make_policy(readout={"name": "spatial_softmax", "n_keypoints": 1}).eval()
-    eye = policy.encoder.eye("front")
+    policy = make_policy(pooling={"name": "spatial_softmax", "n_keypoints": 1}).eval()
+    eye = cameras(policy).encoder("front")
     cells = torch.zeros(1, 32, 4, 4)
     cells[0, :, 1, 3] = 1  # of 4 x 4 cells of 8 pixels each: centred at (28, 12)
-    eye.backbone.forward = lambda _: Seen(cells)
-    torch.nn.init.constant_(eye.readout.logits.weight, 50.0)
-    (look,) = policy.looks(moment(policy).observation).values()
+    eye.backbone.forward = lambda _: BackboneOutput(cells)
+    torch.nn.init.constant_(eye.pooling.logits.weight, 50.0)
+    (look,) = policy.saliency(moment(policy).observation).values()
     assert look.keypoints.tolist() == [pytest.approx([28, 12], abs=1e-3)]
     assert look.sharpness.tolist() == [pytest.approx(1)]
     assert look.strength[1, 3] == 1
@@ -38,13 +38,13 @@ def test_a_keypoint_is_drawn_where_its_feature_is():
 def test_the_picture_is_what_the_network_sees():
     policy = make_policy(crop=24).eval()
     seen = moment(policy)
-    (look,) = policy.looks(seen.observation).values()
+    (look,) = policy.saliency(seen.observation).values()
     assert np.array_equal(look.picture, seen.observation["front"][-1, 4:28, 4:28])
 
 
-@pytest.mark.parametrize("readout", ["spatial_softmax", "mean"])
-def test_every_camera_of_every_moment_is_drawn(readout):
-    policy = make_policy(features(front=(32, 32), wrist=(16, 24)), readout={"name": readout}).eval()
+@pytest.mark.parametrize("pooling", ["spatial_softmax", "mean"])
+def test_every_camera_of_every_moment_is_drawn(pooling):
+    policy = make_policy(features(front=(32, 32), wrist=(16, 24)), pooling={"name": pooling}).eval()
     one = looks_picture([moment(policy)], policy)
     assert one.dtype == np.uint8
     assert one.shape[1] >= 2 * 320

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from dipole.data import WindowSpec
+from dipole.data import Feature, Features, WindowSpec
 from dipole.envs import evaluate
 from dipole.envs.motion import Motion, roughness
-from dipole.policy.diffusion.processes.flow import Flow
-from dipole.policy.diffusion.solvers import DDIM, Euler, Heun
+from dipole.policy import Policy, PolicyConfig
+from dipole.policy.diffusion.solvers import Euler, Heun
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_policy import FakePolicy
@@ -77,17 +77,11 @@ def test_an_environment_without_modes_has_none_in_its_metrics():
     assert "mode" not in metrics["per_episode"][0]
 
 
-@pytest.mark.parametrize(
-    ("head", "solver", "evaluations"),
-    [
-        (SimpleNamespace(process=Flow()), Heun(steps=4), 7),
-        (SimpleNamespace(process=Flow()), Euler(steps=4), 4),
-        (SimpleNamespace(), None, 1),
-        (None, DDIM(steps=6), 6),
-    ],
-)
-def test_evaluations_are_the_rows_of_the_solver_s_table(head, solver, evaluations):
-    policy = FakePolicy()
-    policy.head, policy.solver = head, solver
-    found = evaluate(policy, TinySimulator, episodes=1, picture=False).metrics
-    assert found["evaluations_per_chunk"] == evaluations
+@pytest.mark.parametrize(("solver", "evaluations"), [(Heun(steps=4), 7), (Euler(steps=4), 4)])
+def test_evaluations_are_the_rows_of_the_solver_s_table(solver, evaluations):
+    denoiser = {"name": "unet1d", "down_dims": [8], "time_embed_dim": 8}
+    config = PolicyConfig(denoiser=denoiser, process={"name": "flow"})
+    features = Features({"position": Feature((1,))}, Feature((1,), kind="action"))
+    policy = Policy(config, features, WindowSpec(1, 4, 4))
+    policy.solver = solver
+    assert policy.evaluations_per_chunk == evaluations

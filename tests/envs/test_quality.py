@@ -61,6 +61,12 @@ def test_equal_distributions_have_no_energy_distance_on_average():
     assert min(found) < 0 < max(found)
 
 
+def test_samples_that_are_the_same_have_no_spread_at_all():
+    samples = np.random.default_rng(8).normal(100, 1, size=(9, 1, 32)).repeat(5, axis=1)
+    assert spreads(samples).tolist() == [0] * 9
+    assert chunk_distances(samples[:, 0], samples[:, 0]).diagonal() == pytest.approx(0, abs=1e-7)
+
+
 def test_pairs_of_one_observation_do_not_count():
     """Chunks depend on the observation, 100 apart: the distance is that of what is left, none."""
     rng = np.random.default_rng(1)

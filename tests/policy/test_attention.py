@@ -65,7 +65,7 @@ def test_attention_adds_nothing_at_first():
     assert torch.allclose(unet(chunk, time, context()), plain(chunk, time, context()), atol=1e-6)
 
 
-def test_the_chunk_keeps_its_length_and_hears_every_token():
+def test_the_chunk_keeps_its_length_and_attends_to_every_token():
     unet, said = attending(), context()
     tokens = said.tokens.requires_grad_()
     out = unet(torch.randn(3, 8, 2), torch.tensor(3), Context(said.vector, tokens))
@@ -74,7 +74,7 @@ def test_the_chunk_keeps_its_length_and_hears_every_token():
     assert (tokens.grad.abs().sum(2) > 0).all()
 
 
-def test_masked_tokens_are_not_heard():
+def test_masked_tokens_are_not_attended_to():
     unet, said = attending(), context()
     mask = torch.ones(3, 7, dtype=torch.bool)
     mask[:, 4:] = False
@@ -84,10 +84,10 @@ def test_masked_tokens_are_not_heard():
     assert torch.allclose(masked, fewer, atol=1e-5)
 
 
-def test_where_all_tokens_are_masked_nothing_is_heard_and_nothing_breaks():
+def test_where_all_tokens_are_masked_attention_adds_nothing():
     layer = CrossAttention(8, 12, heads=2)
     torch.nn.init.normal_(layer.out.weight)
-    x = torch.randn(4, 3, 8)
+    x = torch.randn(3, 4, 8)
     nobody = torch.zeros(3, 7, dtype=torch.bool)
     assert torch.allclose(layer(x, layer.keys_values(context().tokens, nobody)), x)
 
@@ -108,7 +108,7 @@ def test_prepared_times_and_context_give_the_same_and_ask_the_tokens_once():
 
 
 def test_a_policy_with_tokens_learns_and_a_missing_camera_is_masked():
-    policy = make_policy(features(**CAMERAS), token_dim=12, drop_camera=0.3)
+    policy = make_policy(features(**CAMERAS), token_dim=12, camera_dropout=0.3)
     policy.loss(policy.fake_batch(8)).backward()
     assert policy.head.denoiser.attention[0].out.weight.grad.abs().sum() > 0
     policy.eval()

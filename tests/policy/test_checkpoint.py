@@ -4,9 +4,11 @@ import builtins
 import json
 import os
 import pickle
+import platform
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from training_fixture import make_trainer, write_dataset
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import Checkpoint, checkpoints_of, find_checkpoint, save_checkpoint
-from dipole.policy.core.files import remove_leftovers, whole_folder
+from dipole.policy.core.files import atomic_directory, remove_leftovers
 
 
 @pytest.fixture(scope="module")
@@ -161,21 +163,41 @@ def test_a_path_without_a_checkpoint_is_refused(tmp_path, path, message):
         load_policy(tmp_path / path)
 
 
-def test_half_written_checkpoints_are_not_seen_and_are_cleared_away(tmp_path):
+def test_half_written_checkpoints_are_cleared_away(tmp_path):
     folder = tmp_path / "checkpoints"
 
     def break_off():
-        with whole_folder(folder / "00000001") as beside:
+        with atomic_directory(folder / "00000001") as beside:
             (beside / "manifest.json").write_text("{}")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         break_off()
     assert list(folder.iterdir()) == []
-    (folder / ".00000001.77.partial").mkdir()
+
+
+def ended_process():
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def test_leftovers_of_killed_processes_are_removed_and_those_of_others_stay(tmp_path):
+    """Other processes may be writing, and those of other computers cannot be asked."""
+    host, parent = platform.node().replace(".", "-"), os.getppid()
+    running, killed = f".00000001.{host}.{parent}.partial", f".00000001.{host}.{ended_process()}"
+    elsewhere = ".00000001.another-computer.77.partial"
+    for name in (running, f"{killed}.partial", elsewhere):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    (tmp_path / f"checkpoints/.best.json.{host}.{os.getpid()}.partial").touch()  # a file of ours
     assert checkpoints_of(tmp_path) == []
-    remove_leftovers(folder)
-    assert list(folder.iterdir()) == []
+    remove_leftovers(tmp_path / "checkpoints")
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {running, elsewhere}
+    long_ago = time.time() - 25 * 3600
+    os.utime(tmp_path / "checkpoints" / elsewhere, (long_ago, long_ago))
+    remove_leftovers(tmp_path / "checkpoints")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [running]
 
 
 def test_a_checkpoint_that_is_there_is_never_overwritten(checkpoint):

@@ -6,51 +6,31 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_fixture import make_trainer, write_dataset
 
 from dipole.data import ConfigError
-from dipole.policy.denoisers.cpu_unet import compiled, temporal
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms, has_compiler
-from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm
-from dipole.policy.training.hardware.threaded_batch import rows_in_threads
-
-
-def given(frames=8, rows=6, channels=16):
-    torch.manual_seed(0)
-    vectors = [torch.randn(channels) for _ in range(3)]
-    return torch.randn(frames, rows, channels), *vectors
-
-
-def same(ours, others, atol):
-    assert len(ours) == len(others)
-    for mine, other in zip(ours, others, strict=True):
-        assert (mine is None) == (other is None)
-        assert mine is None or torch.allclose(mine, other, atol=atol)
-
-
-@pytest.mark.parametrize("modulates", [True, False])
-def test_both_ways_of_writing_it_say_the_same(modulates):
-    x, shift, weight, bias = given()
-    film = (torch.randn(6, 16), torch.randn(6, 16)) if modulates else (None, None)
-    options = (x, shift, weight, bias, *film, 4, 1e-5)
-    ours = temporal.norm_mish(*options)
-    same(ours, compiled.norm_mish(*options), atol=1e-5)
-    back = (torch.randn_like(x), *ours[1:], weight, film[0], 4)
-    same(temporal.norm_mish_gradients(*back), compiled.norm_mish_gradients(*back), atol=1e-4)
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets, has_compiler
+from dipole.policy.denoisers.cpu_unet.norm_mish import NormKernels, group_norm_mish
+from dipole.policy.training.hardware.threaded_batch import threaded_batch
 
 
 def test_a_shift_and_film_are_what_they_are_without_the_norm():
     """Against torch's own GroupNorm and Mish, with all gradients, in double precision."""
-    x, shift, *_ = (each.double().requires_grad_() for each in given(rows=8))
-    norm = TemporalNorm(4, 16).double()
+    torch.manual_seed(0)
+    x, shift = torch.randn(8, 8, 16).double(), torch.randn(16).double()
+    norm = nn.GroupNorm(4, 16).double()
     with torch.no_grad():
         norm.weight.copy_(torch.randn(16)), norm.bias.copy_(torch.randn(16))
-    scale, offset = (torch.randn(8, 16).double().requires_grad_() for _ in range(2))
-    ours = norm(x, shift, (scale, offset))
-    turned = torch.nn.functional.group_norm((x + shift).permute(1, 2, 0), 4, norm.weight, norm.bias)
-    plain = torch.nn.functional.mish(turned).permute(2, 0, 1) * scale + offset
+    scale, offset = (torch.randn(8, 16).double() for _ in range(2))
+    for tensor in (x, shift, scale, offset):
+        tensor.requires_grad_()
+    ours = group_norm_mish(norm, x, shift, (scale, offset))
+    turned = F.group_norm((x + shift).permute(1, 2, 0), 4, norm.weight, norm.bias)
+    plain = F.mish(turned).permute(2, 0, 1) * scale + offset
     assert torch.allclose(ours, plain, atol=1e-10)
     wanted, towards = torch.randn_like(plain), (x, shift, scale, offset, norm.weight, norm.bias)
     for mine, other in zip(
@@ -74,8 +54,7 @@ def test_a_compiled_run_learns_the_same(tmp_path):
     eager, fused = (dict(trainer.state.policy.named_parameters()) for trainer in trainers)
     for name, parameter in eager.items():
         assert torch.allclose(fused[name], parameter, atol=2e-5), name
-    norms = [m for m in trainers[1].state.policy.modules() if isinstance(m, TemporalNorm)]
-    assert all(norm.kernels != NormKernels() for norm in norms)
+    assert trainers[1].state.policy.head.denoiser.fast_path.kernels != NormKernels()
 
 
 @pytest.mark.heavy
@@ -87,12 +66,12 @@ def test_compiled_norms_in_threads_of_rows(tmp_path):
     def gradients():
         policy.zero_grad()
         torch.manual_seed(1)
-        with rows_in_threads(policy, 2):
+        with threaded_batch(policy, 2):
             policy.loss(batch).backward()
         return {name: p.grad for name, p in policy.named_parameters()}
 
     eager = gradients()
-    compile_norms(policy)
+    compile_unets(policy)
     for name, gradient in gradients().items():
         assert torch.allclose(gradient, eager[name], atol=1e-5), name
 

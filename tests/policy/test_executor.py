@@ -134,7 +134,7 @@ def test_an_action_slice_that_does_not_fit_is_refused(steps, message):
 
 def test_the_policy_always_sees_a_whole_group_padded_with_the_last_row():
     policy = CountingPolicy()
-    executor = Executor(policy, n_rows=18, group_size=16)
+    executor = Executor(policy, n_rows=18, inference_batch_size=16)
     for row in range(18):
         executor.reset(row, seen(row), seed=row)
     actions = executor.plan([17, *range(17)])
@@ -147,7 +147,7 @@ def test_the_policy_always_sees_a_whole_group_padded_with_the_last_row():
 
 def test_acting_plans_only_for_the_rows_that_ran_out():
     policy = CountingPolicy(WindowSpec(n_obs_steps=2, horizon=4, n_action_steps=2))
-    executor = Executor(policy, n_rows=2, group_size=1)
+    executor = Executor(policy, n_rows=2, inference_batch_size=1)
     executor.reset(0, seen(1), seed=0)
     executor.reset(1, seen(2), seed=1)
     assert executor.act([0])[:, 0].tolist() == [101]
@@ -160,7 +160,7 @@ def test_acting_plans_only_for_the_rows_that_ran_out():
 
 def test_reset_drops_the_actions_of_the_last_episode():
     policy = CountingPolicy()
-    executor = Executor(policy, n_rows=1, group_size=1)
+    executor = Executor(policy, n_rows=1, inference_batch_size=1)
     executor.reset(0, seen(1), seed=0)
     executor.act([0])
     executor.reset(0, seen(3), seed=1)
@@ -185,22 +185,24 @@ def test_a_row_gets_the_same_actions_bit_for_bit_wherever_it_stands_and_beside_w
         assert np.array_equal(chunks_of(alone, [0])[:, 0], crowded[:, place])
 
 
-@pytest.mark.parametrize("group_size", [-16, 0, 2, 17])
-def test_groups_in_which_a_rows_place_would_matter_are_refused(group_size):
-    with pytest.raises(ConfigError, match=f"group_size is {group_size}; it must be 1 or a"):
-        Executor(CountingPolicy(), n_rows=1, group_size=group_size)
+@pytest.mark.parametrize("batch_size", [-16, 0, 2, 17])
+def test_batches_in_which_a_rows_place_would_matter_are_refused(batch_size):
+    with pytest.raises(
+        ConfigError, match=f"inference_batch_size is {batch_size}; it must be 1 or a"
+    ):
+        Executor(CountingPolicy(), n_rows=1, inference_batch_size=batch_size)
 
 
-@pytest.mark.parametrize("group_size", [1, 16, 32])
-def test_the_unet_treats_a_row_the_same_bit_for_bit_wherever_it_stands(group_size):
+@pytest.mark.parametrize("batch_size", [1, 16, 32])
+def test_the_unet_treats_a_row_the_same_bit_for_bit_wherever_it_stands(batch_size):
     torch.manual_seed(0)
     unet = ConditionalUnet1D(action_dim=2, context_dim=40, down_dims=(32, 64)).eval()
-    chunk, context = torch.randn(group_size, 16, 2), torch.randn(group_size, 40)
-    time = torch.full((group_size,), 50)
+    chunk, context = torch.randn(batch_size, 16, 2), torch.randn(batch_size, 40)
+    time = torch.full((batch_size,), 50)
     with torch.inference_mode():
         expected = unet(chunk, time, Context(context))
         for _ in range(5):
-            order = torch.randperm(group_size)
+            order = torch.randperm(batch_size)
             assert torch.equal(unet(chunk[order], time, Context(context[order])), expected[order])
 
 

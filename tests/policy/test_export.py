@@ -1,10 +1,10 @@
 """Exported policies: the same chunks in every runtime, and an artefact that can be trusted."""
 
+import ctypes
 import gc
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,17 +14,16 @@ from hypothesis import strategies as st
 
 from dipole.data import CheckpointError, ConfigError, Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.core import timing
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.export_layers import plain
-from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.solvers import DDIM, DDPM, Solver
 from dipole.policy.runtimes import RUNTIMES, Onnx
 from dipole.policy.runtimes import openvino as openvino_runtime
 from dipole.policy.runtimes.export import ParityError, export_policy
 from dipole.policy.runtimes.exported import load_exported
 from dipole.policy.runtimes.int8_weights import quantised
-from dipole.policy.runtimes.sampling_loop import SamplingLoop
-from dipole.policy.runtimes.signal_stack import signal_stack
+from dipole.policy.runtimes.signal_stack import SignalStack
 
 IMPLICIT = DDIM(steps=3)
 ANCESTRAL = DDPM(steps=3)
@@ -106,6 +105,13 @@ def test_any_batch_size_runs(exports, runtime):
         assert normalised_difference(policy, ours, theirs) < 1e-4
 
 
+def signal_stack():
+    """Base and size of this thread's alternate signal stack."""
+    now = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now))
+    return now.base, now.size
+
+
 def test_signals_are_still_handled_on_a_stack_that_exists(exports):
     """OpenVINO's own went with its model: the next child that ended took the process along."""
     before = signal_stack()
@@ -185,19 +191,6 @@ def test_converting_tells_nobody(tmp_path, monkeypatch):
     assert "CI" not in os.environ
 
 
-def test_the_sampling_loop_is_predict_in_tensors():
-    policy = make_policy(replace(IMPLICIT, eta=0.5))
-    loop = SamplingLoop(policy)
-    agent, keypoint, noise, fresh = loop.examples(3)
-    draws = iter([noise, *fresh])
-    head = policy.head
-    context = policy.encode({"agent_pos": agent, "keypoint": keypoint})
-    estimators = head.estimators(loop.table, head.prepared_times(loop.table), context)
-    chunk = denoise(estimators, next(draws), loop.table, draws.__next__, clip=True)
-    expected = policy.unnormalize_action(chunk)
-    assert torch.allclose(loop(agent, keypoint, noise, fresh), expected, atol=2e-2)
-
-
 def test_a_damaged_artefact_is_refused(exports, tmp_path):
     folder = exports("onnx", IMPLICIT)
     copy = tmp_path / "copy"
@@ -213,9 +206,11 @@ def test_a_damaged_artefact_is_refused(exports, tmp_path):
         load_exported(copy)
 
 
-def test_a_schema_of_another_version_is_refused(tmp_path):
-    (tmp_path / "schema.json").write_text('{"format": "dipole export", "version": 9}')
-    with pytest.raises(CheckpointError, match=r"version 9.*export the checkpoint again"):
+@pytest.mark.parametrize("version", [1, 9])  # 1: of the first edition
+def test_a_schema_of_another_version_is_refused(tmp_path, version):
+    schema = {"format": "dipole export", "version": version}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    with pytest.raises(CheckpointError, match=rf"version {version}.*export the checkpoint again"):
         load_exported(tmp_path)
 
 
@@ -324,7 +319,7 @@ def test_openvino_takes_the_faster_number_of_threads(exports, monkeypatch, faste
         return Request(threads)
 
     monkeypatch.setattr(openvino_runtime._Requests, "_request", request)
-    monkeypatch.setattr(openvino_runtime.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     exported = load_exported(exports("openvino", IMPLICIT), threads=2)
     for batch_size in (3, 1, 3):
         chunk = exported.predict(exported.fake_observation(batch_size))

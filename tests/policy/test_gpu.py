@@ -22,14 +22,13 @@ from training_fixture import make_trainer, write_dataset
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.denoisers.cpu_unet.compiled import compile_norms
-from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm
+from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.diffusion.solvers import DDIM, DDPM, Solver
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.runtimes.export import ParityError, captured_policy
-from dipole.policy.runtimes.sampling_loop import SamplingLoop
-from dipole.policy.training import TrainConfig, Trainer, TrainState, state
+from dipole.policy.runtimes.program import SamplingProgram
+from dipole.policy.training import BehaviourCloning, TrainConfig, Trainer, TrainState, state
 
 FEATURES = Features(
     {"state": Feature((3,), normalize="identity")}, Feature((2,), kind="action", normalize="limits")
@@ -78,10 +77,10 @@ def test_what_a_gpu_would_not_do_is_noticed():
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
 def test_a_captured_loop_stays_on_the_device(solver):
-    loop = SamplingLoop(make_policy(solver)).to("meta")
-    inputs = [each.to("meta") for each in loop.examples(2)]
+    program = SamplingProgram(make_policy(solver)).to("meta")
+    inputs = [each.to("meta") for each in program.examples(2)]
     with OnlyOn("meta") as seen, torch.no_grad():
-        chunk = loop(*inputs)
+        chunk = program(*inputs)
     assert chunk.shape == (2, 8, 2)
     assert seen.count > 100
 
@@ -94,15 +93,17 @@ class _NoLoader:
         return 0.0
 
 
-@pytest.mark.parametrize("batch_size", [8, 64], ids=["by taps", "by fewer products"])
-def test_a_training_step_never_waits_for_the_device(tmp_path, monkeypatch, batch_size):
+def test_a_training_step_never_waits_for_the_device(tmp_path, monkeypatch):
+    batch_size = 8
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     # AdamW's fused update is torch's, of real GPUs alone.
-    monkeypatch.setattr(state, "make_optimizer", lambda model, _: torch.optim.SGD(_groups(model)))
+    monkeypatch.setattr(state, "make_optimizers", _plain_optimizers)
     config = TrainConfig(batch_size=batch_size, grad_clip=1.0, amp=False)
     policy = make_policy().to("meta")
-    trainer = Trainer(TrainState.new(policy, config), _NoLoader(), config, tmp_path)
+    trainer = Trainer(
+        TrainState.new(BehaviourCloning(policy), config), _NoLoader(), config, tmp_path
+    )
     trainer.progress = _NoProgress()
     batch = policy.fake_batch(batch_size)
     trainer._step(iter([batch]))  # creates the optimiser's state
@@ -117,7 +118,7 @@ def test_a_training_step_of_a_policy_that_sees_stays_on_the_device(monkeypatch):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     changes = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "shift": 2}
     policy = make_image_policy(
-        features(front=(32, 32)), token_dim=8, drop_camera=0.2, crop=24, augment=changes
+        features(front=(32, 32)), token_dim=8, camera_dropout=0.2, crop=24, augment=changes
     ).to("meta")
     batch = policy.fake_batch(4)
     with OnlyOn("meta") as seen:
@@ -125,8 +126,13 @@ def test_a_training_step_of_a_policy_that_sees_stays_on_the_device(monkeypatch):
     assert seen.count > 100
 
 
-def _groups(model):
-    return [{"params": list(model.parameters()), "ratio": 1.0}]
+def _trainer(policy, config, folder):
+    return Trainer(TrainState.new(BehaviourCloning(policy), config), _NoLoader(), config, folder)
+
+
+def _plain_optimizers(objective, _config):
+    groups = [{"params": list(objective.policy.parameters()), "ratio": 1.0}]
+    return {"policy": torch.optim.SGD(groups)}
 
 
 class _NoProgress:
@@ -149,14 +155,14 @@ def captured(monkeypatch):
     """CudaGraphs on the processor: `replay` computes what was captured."""
 
     def capture(self, batch_size):
-        inputs = tuple(self._loop.examples(batch_size))
+        inputs = tuple(self._program.examples(batch_size))
         graph, output = _Graph(), torch.empty(batch_size, 8, 2)
         made.append((batch_size, graph))
 
         def replay():
             graph.replays += 1
             with torch.no_grad():
-                output.copy_(self._loop(*inputs))
+                output.copy_(self._program(*inputs))
 
         graph.replay = replay
         return cuda_graph._Captured(graph, inputs, output)
@@ -168,7 +174,7 @@ def captured(monkeypatch):
 
 def test_each_batch_size_is_captured_once_and_new_inputs_are_read(captured):
     policy = make_policy().eval()
-    graphs = CudaGraphs(SamplingLoop(policy), torch.device("cpu"))
+    graphs = CudaGraphs(SamplingProgram(policy), torch.device("cpu"))
     for batch_size in (2, 3, 2):
         observation, noise = policy.fake_observation(batch_size), torch.randn(batch_size, 8, 2)
         chunk = graphs([observation["state"].numpy(), noise.numpy()])
@@ -189,30 +195,30 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
     found = captured_policy(policy, 2)
     assert found.runtime == "cuda_graph"
     assert found.schema["parity"]["largest_difference"] < 1e-4
-    assert found.inpaints, "the policy goes on doing what a graph cannot"
+    assert "known" in found.supports, "the policy goes on doing what a graph cannot"
     with torch.no_grad():
         policy.head.denoiser.final[1].bias += 1
     monkeypatch.setattr(
-        "dipole.policy.runtimes.export.SamplingLoop", lambda _: SamplingLoop(make_policy())
+        "dipole.policy.runtimes.export.SamplingProgram", lambda _: SamplingProgram(make_policy())
     )
     with pytest.raises(ParityError, match="cuda_graph export differs"):
         captured_policy(policy, 2)
 
 
-def _on_processor(self, loop, device):
-    self._loop, self._device, self._by_batch_size = loop, torch.device("cpu"), {}
+def _on_processor(self, program, device):
+    self._program, self._device, self._by_batch_size = program, torch.device("cpu"), {}
 
 
-def test_a_gpu_run_compiles_its_norms_alone(tmp_path):
-    """The rest cannot be: torch.compile would trace the fractions of toom_cook.py, for minutes."""
+def test_a_gpu_run_compiles_its_denoiser(tmp_path):
     policy, config = make_policy().to("meta"), TrainConfig(compile=True, amp=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "make_optimizer", lambda model, _: torch.optim.SGD(_groups(model)))
-        trainer = Trainer(TrainState.new(policy, config), _NoLoader(), config, tmp_path)
-    norms = [module for module in policy.modules() if isinstance(module, TemporalNorm)]
-    assert len(norms) == 17
-    assert all(norm.kernels != NormKernels() for norm in norms)
-    assert trainer.loss == policy.loss
+        patch.setattr(state, "make_optimizers", _plain_optimizers)
+        trainer = Trainer(
+            TrainState.new(BehaviourCloning(policy), config), _NoLoader(), config, tmp_path
+        )
+    assert policy.head.denoiser._compiled_call_impl is not None
+    assert trainer.state.ema.model.head.denoiser._compiled_call_impl is None
+    assert trainer.objective.policy is policy
 
 
 def test_what_a_gpu_needs_of_a_resident_batch_is_copied_without_waiting(tmp_path, monkeypatch):
@@ -274,14 +280,13 @@ def test_a_gpu_is_not_waited_for_in_a_training_step(tmp_path, batch_size, reques
 def test_a_run_on_a_gpu_learns_what_one_on_the_processor_does(tmp_path):
     """The same batches; noise of its own, so that only the losses are alike."""
     trainer = gpu_trainer(tmp_path, steps=200, batch_size=64, deterministic=False)
-    before = trainer.validation.loss(trainer.state.policy)
+    before = trainer.validation.losses(trainer.state.objective)["loss"]
     assert trainer.fit() is None
-    assert trainer.validation.loss(trainer.state.policy) < before
+    assert trainer.validation.losses(trainer.state.objective)["loss"] < before
     again = gpu_trainer(tmp_path, steps=200, batch_size=64, deterministic=False)
     assert again.state.step == 200
-    assert again.validation.loss(again.state.ema.model) == pytest.approx(
-        trainer.validation.loss(trainer.state.ema.model), rel=1e-4
-    )
+    losses = [each._validation_losses(each.validation) for each in (again, trainer)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @GPU
@@ -299,11 +304,11 @@ def test_a_deterministic_run_on_a_gpu_goes_on_as_if_never_stopped(tmp_path):
 
 
 @GPU
-def test_compiled_norms_on_a_gpu_have_the_same_gradients():
+def test_a_compiled_denoiser_on_a_gpu_has_the_same_gradients():
     policy = make_policy().cuda()
     batch = policy.fake_batch(64)
     before = gradients(policy, batch)
-    compile_norms(policy)
+    compile_unets(policy)
     for name, gradient in gradients(policy, batch).items():
         assert torch.allclose(gradient, before[name], atol=1e-5), name
 

@@ -8,7 +8,7 @@ from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.core.components import SOLVERS
 from dipole.policy.diffusion.denoising import denoise
-from dipole.policy.diffusion.guidance import Guidance, prefix_weights
+from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
 from dipole.policy.diffusion.known import Known, guided_estimate
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import SamplePrediction
@@ -18,8 +18,8 @@ from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
 PUBLISHED = VariancePreserving()
 STEP = SolverStep(Level(50.0, 0.6, 0.8), Level(40.0, 0.8, 0.6))
 TABLE = table_of(DDIM(10), PUBLISHED)
-IDENTITY = Guidance("identity", None, 0.2)
-FORMS = [IDENTITY, Guidance("jacobian", None, 0.2), Guidance()]
+IDENTITY = InpaintingGuidance("identity", None, 0.2)
+FORMS = [IDENTITY, InpaintingGuidance("jacobian", None, 0.2), InpaintingGuidance()]
 
 
 def wavy(x):
@@ -42,7 +42,7 @@ def sampled(known=None, predict=wavy, table=TABLE, rows=3):
     return denoise(estimators, noise, table, lambda: None, known=known)
 
 
-@pytest.mark.parametrize("guidance", [*FORMS, Guidance("replace")])
+@pytest.mark.parametrize("guidance", [*FORMS, InpaintingGuidance("replace")])
 def test_where_nothing_is_known_nothing_changes_bit_for_bit(guidance):
     known = Known(torch.rand(3, 8, 2), torch.zeros(3, 8, 2), guidance)
     assert torch.equal(sampled(known), sampled())
@@ -67,13 +67,19 @@ def test_a_frozen_prefix_is_kept(solver):
 
 def test_the_weight_is_the_papers():
     # tau = 1/2: 1/1 + 1/1; tau = 1/10: 1/9 + 9
-    assert Guidance("jacobian", 100.0, 1.0).weight(0.5, 0.5, 0.6, 0.4) == pytest.approx(2.0)
-    assert Guidance("jacobian", 100.0, 1.0).weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(1 / 9 + 9)
-    assert Guidance("jacobian", 5.0, 1.0).weight(0.1, 0.9, 0.2, 0.8) == 5.0
+    assert InpaintingGuidance("jacobian", 100.0, 1.0).weight(0.5, 0.5, 0.6, 0.4) == pytest.approx(
+        2.0
+    )
+    assert InpaintingGuidance("jacobian", 100.0, 1.0).weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(
+        1 / 9 + 9
+    )
+    assert InpaintingGuidance("jacobian", 5.0, 1.0).weight(0.1, 0.9, 0.2, 0.8) == 5.0
     # Narrow data: what is known counts more at high noise, 9 / 0.2^2.
-    assert Guidance("identity", 1e3, 0.2).weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(1 / 9 + 225)
+    assert InpaintingGuidance("identity", 1e3, 0.2).weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(
+        1 / 9 + 225
+    )
     # A variance-preserving step is the same one at another scale.
-    assert Guidance("jacobian", 100.0, 1.0).weight(0.6, 0.8, 0.8, 0.6) == pytest.approx(
+    assert InpaintingGuidance("jacobian", 100.0, 1.0).weight(0.6, 0.8, 0.8, 0.6) == pytest.approx(
         0.75 + 1 / 0.75
     )
 
@@ -97,7 +103,8 @@ def test_through_a_denoiser_whose_jacobian_is_the_identity_both_forms_are_the_sa
 
     x, values, mask = torch.randn(3, 8, 2), torch.rand(3, 8, 2), torch.rand(3, 8, 2)
     found = [
-        guided(shifted, x, Known(values, mask, Guidance(form))) for form in ("identity", "jacobian")
+        guided(shifted, x, Known(values, mask, InpaintingGuidance(form)))
+        for form in ("identity", "jacobian")
     ]
     assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
     assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
@@ -110,7 +117,7 @@ def test_through_a_linear_denoiser_the_pull_is_that_of_its_transpose():
         return torch.einsum("ij,bja->bia", matrix, x) / 1.4
 
     x, values, mask = torch.rand(3, 3, 8, 2, dtype=torch.double).unbind()
-    guidance = Guidance("jacobian", clip=2.0)
+    guidance = InpaintingGuidance("jacobian", max_weight=2.0)
     clean, _ = guided(linear, x, Known(values, mask, guidance))
     pull = torch.einsum("ij,bia->bja", matrix, mask * (values - linear(x)))
     assert torch.allclose(clean, linear(x) + 0.8 / 1.4 * 2.0 * pull)
@@ -118,7 +125,7 @@ def test_through_a_linear_denoiser_the_pull_is_that_of_its_transpose():
 
 def test_the_jacobian_is_the_derivative():
     x, values, mask = torch.rand(3, 2, 8, 2, dtype=torch.double).unbind()
-    guidance = Guidance("jacobian", clip=1.0)
+    guidance = InpaintingGuidance("jacobian", max_weight=1.0)
     clean, _ = guided(wavy, x, Known(values, mask, guidance))
     pull = (clean - wavy(x)) * 1.4 / 0.8
     error, small = mask * (values - wavy(x)), 1e-6
@@ -132,7 +139,7 @@ def test_the_jacobian_is_the_derivative():
 def test_a_clipped_clean_chunk_is_still_pulled():
     x, values, mask = torch.full((1, 8, 2), 4.0), torch.zeros(1, 8, 2), torch.ones(1, 8, 2)
     for form in ("identity", "jacobian"):
-        known = Known(values, mask, Guidance(form, clip=1.0))
+        known = Known(values, mask, InpaintingGuidance(form, max_weight=1.0))
         clean, _ = guided(lambda x: x, x, known, clip=True)
         assert (clean < 1.0).all()  # from 1, where 4 was clipped to
 
@@ -161,8 +168,8 @@ def test_the_identity_form_keeps_a_mode_that_replacement_loses():
         found = denoise(estimators, noise, TABLE, lambda: None, known=known)
         return float(((found * way).sum((1, 2)) > 0).float().mean())
 
-    assert kept(Guidance("replace")) < 0.6
-    assert kept(Guidance()) > 0.75
+    assert kept(InpaintingGuidance("replace")) < 0.6
+    assert kept(InpaintingGuidance()) > 0.75
     assert kept(IDENTITY) > 0.99
 
 
@@ -183,14 +190,14 @@ def test_no_more_is_frozen_than_is_known():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "identiy"}, "did you mean 'identity'"),
-        ({"clip": 0.0}, "clip is 0.0; it must be a positive number"),
-        ({"data_scale": float("nan")}, "data_scale is nan"),
+        ({"method": "identiy"}, "did you mean 'identity'"),
+        ({"max_weight": 0.0}, "max_weight is 0.0; it must be a positive number"),
+        ({"data_std": float("nan")}, "data_std is nan"),
     ],
 )
 def test_guidance_that_cannot_be_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        Guidance(**options)
+        InpaintingGuidance(**options)
     with pytest.raises(ConfigError, match="did you mean 'linear'"):
         prefix_weights(1, 2, 3, "liner")
 
@@ -211,7 +218,7 @@ def test_a_policy_goes_on_from_what_is_known(policy, form, outside):
     free = policy.predict(observation, noise=noise)
     mask = torch.zeros(2, 16, 2)
     mask[:, :6] = 1.0
-    known = Known(free + 0.3, mask, Guidance(form))
+    known = Known(free + 0.3, mask, InpaintingGuidance(form))
     with outside():
         found = policy.predict(observation, noise=noise, known=known)
     before = (free - known.values)[:, :6].abs().mean()
@@ -222,6 +229,6 @@ def test_a_policy_goes_on_from_what_is_known(policy, form, outside):
 @pytest.mark.parametrize("form", ["identity", "jacobian"])
 def test_a_policy_with_nothing_known_is_the_same_bit_for_bit(policy, form):
     observation, noise = policy.fake_observation(1), torch.randn(1, 16, 2)
-    known = Known(torch.rand(1, 16, 2), torch.zeros(1, 16, 2), Guidance(form))
+    known = Known(torch.rand(1, 16, 2), torch.zeros(1, 16, 2), InpaintingGuidance(form))
     free = policy.predict(observation, noise=noise)
     assert torch.equal(policy.predict(observation, noise=noise, known=known), free)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from eyes_fixture import TINY_RESNET, features, make_policy
+from eyes_fixture import TINY_RESNET, cameras, features, make_policy
 
 from dipole.apps.compose import compose
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.encoders.cameras.augment import Augmentation
-from dipole.policy.encoders.cameras.backbone import Seen
-from dipole.policy.encoders.cameras.camera_encoder import Eye
+from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
 from dipole.policy.encoders.cameras.pooling import SpatialSoftmax
 from dipole.policy.encoders.cameras.resnet import ResNet
 from dipole.policy.encoders.cameras.views import View, ViewConfig
@@ -39,13 +39,13 @@ def test_the_published_image_policy_has_its_published_size():
     policy = policy_of("policy=unet_image")
     assert n_parameters(policy.encoder) == 11_197_088
     assert n_parameters(policy.head.denoiser) == 251_511_938
-    assert policy.encoder.context_dim == (64 + 2) * 2
+    assert policy.encoder.spec.vector_dim == (64 + 2) * 2
     config = compose("train", ["task=pusht_image", "policy=unet_image"])
     assert config["train"]["batch_size"] == 64
 
 
 def test_the_published_eye_is_a_resnet_with_16_channels_a_group_and_no_batchnorm():
-    eye = policy_of("policy=unet_image").encoder.eye("image")
+    eye = cameras(policy_of("policy=unet_image")).encoder("image")
     norms = [m for m in eye.modules() if isinstance(m, torch.nn.GroupNorm)]
     assert len(norms) == 20
     assert {m.num_channels // m.num_groups for m in norms} == {16}
@@ -67,8 +67,8 @@ def test_the_resnet_quarters_the_picture_in_its_stem_and_halves_it_after_the_fir
 
 
 def test_a_keypoint_is_where_its_feature_is():
-    readout = SpatialSoftmax(channels=1, n_keypoints=1)
-    torch.nn.init.constant_(readout.logits.weight, 50.0)
+    pooling = SpatialSoftmax(channels=1, n_keypoints=1)
+    torch.nn.init.constant_(pooling.logits.weight, 50.0)
     for row, column, expected in (
         (0, 0, [-1, -1]),
         (2, 4, [1, 1]),
@@ -77,7 +77,7 @@ def test_a_keypoint_is_where_its_feature_is():
     ):
         seen = torch.zeros(1, 1, 3, 5)
         seen[0, 0, row, column] = 1
-        found = readout.keypoints(Seen(seen))
+        found = pooling.keypoints(BackboneOutput(seen))
         assert found.tolist() == [[pytest.approx(expected, abs=1e-5)]]
 
 
@@ -170,7 +170,7 @@ def test_colours_change_per_sample_in_training_only(name):
 
 
 def test_an_eye_normalises_once():
-    eye = Eye(TINY_RESNET, {"name": "mean"}, dim=4)
+    eye = CameraEncoder(TINY_RESNET, {"name": "mean"}, dim=4)
     seen = []
     eye.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     eye(torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 3, 8, 8))
@@ -194,43 +194,45 @@ def test_the_context_is_time_major_with_cameras_before_state():
     observation = policy.fake_observation(3)
     vector = policy.encode(observation).vector
     assert vector.shape == (3, 2 * (6 + 6 + 2))
-    encoder = policy.encoder
+    encoder = cameras(policy)
     for name, start in (("front", 0), ("wrist", 6)):
         image = encoder.views[name](observation[name])
-        expected = encoder.eye(name)(image).unflatten(0, (3, 2))
+        expected = encoder.encoder(name)(image).unflatten(0, (3, 2))
         assert torch.allclose(vector.unflatten(1, (2, 14))[:, :, start : start + 6], expected)
     state = policy.normalizers["agent_pos"].normalize(observation["agent_pos"])
     assert torch.equal(vector.unflatten(1, (2, 14))[:, :, 12:], state)
 
 
 def test_each_camera_has_its_own_eye_unless_it_is_shared():
-    cameras = features(front=(32, 32), wrist=(16, 24), back=(32, 32))
-    assert sorted(make_policy(cameras).encoder.eyes) == ["back", "front", "wrist"]
-    shared = make_policy(cameras, share=True)
-    assert list(shared.encoder.eyes) == ["shared"]
-    assert n_parameters(shared.encoder) * 3 == n_parameters(make_policy(cameras).encoder)
+    three = features(front=(32, 32), wrist=(16, 24), back=(32, 32))
+    assert sorted(cameras(make_policy(three)).encoders) == ["back", "front", "wrist"]
+    shared = make_policy(three, shared_backbone=True)
+    assert list(cameras(shared).encoders) == ["shared"]
+    assert n_parameters(shared.encoder) * 3 == n_parameters(make_policy(three).encoder)
 
 
 def test_pictures_of_one_size_go_through_a_shared_eye_in_one_batch():
-    policy = make_policy(features(front=(32, 32), wrist=(16, 24), back=(32, 32)), share=True).eval()
+    policy = make_policy(
+        features(front=(32, 32), wrist=(16, 24), back=(32, 32)), shared_backbone=True
+    ).eval()
     batches = []
-    policy.encoder.eye("front").backbone.register_forward_pre_hook(
+    cameras(policy).encoder("front").backbone.register_forward_pre_hook(
         lambda _, given: batches.append(tuple(given[0].shape))
     )
     observation = policy.fake_observation(3)
     together = policy.encode(observation).vector.unflatten(1, (2, -1))
     assert batches == [(12, 3, 32, 32), (6, 3, 16, 24)]
-    alone = policy.encoder.eye("back")(policy.encoder.views["back"](observation["back"]))
+    alone = cameras(policy).encoder("back")(cameras(policy).views["back"](observation["back"]))
     assert torch.allclose(together[:, :, 12:18], alone.unflatten(0, (3, 2)), atol=1e-6)
 
 
 def test_sizes_may_be_said_by_camera():
-    cameras = features(front=(32, 32), wrist=(16, 24))
-    policy = make_policy(cameras, resize={"front": [16, 16]}, crop={"wrist": 12})
-    assert policy.encoder.views["front"].size == (16, 16)
-    assert policy.encoder.views["wrist"].size == (12, 12)
+    two = features(front=(32, 32), wrist=(16, 24))
+    policy = make_policy(two, resize={"front": [16, 16]}, crop={"wrist": 12})
+    assert cameras(policy).views["front"].size == (16, 16)
+    assert cameras(policy).views["wrist"].size == (12, 12)
     with pytest.raises(ConfigError, match="crop: no camera 'writs'; there are front, wrist"):
-        make_policy(cameras, crop={"writs": 12})
+        make_policy(two, crop={"writs": 12})
 
 
 def test_a_missing_camera_is_named():
@@ -267,7 +269,7 @@ def test_pictures_that_are_not_bytes_are_refused():
 
 
 def test_an_encoder_without_a_camera_is_refused():
-    with pytest.raises(ConfigError, match="agent_pos are no images"):
+    with pytest.raises(ConfigError, match="agent_pos are no features of kind image"):
         make_policy(features())
 
 
@@ -282,10 +284,10 @@ def without(observation, *cameras):
 
 
 def test_a_policy_trained_without_some_cameras_does_without_them():
-    policy = make_policy(features(front=(32, 32), wrist=(16, 24)), drop_camera=0.5)
-    torch.nn.init.constant_(policy.encoder.absent.vectors["wrist"], 7.0)
+    policy = make_policy(features(front=(32, 32), wrist=(16, 24)), camera_dropout=0.5)
+    torch.nn.init.constant_(cameras(policy).missing.vectors["wrist"], 7.0)
     policy.loss(policy.fake_batch(16)).backward()
-    assert policy.encoder.absent.vectors["front"].grad is not None
+    assert cameras(policy).missing.vectors["front"].grad is not None
     policy.eval()
     observation = policy.fake_observation(2)
     vector = policy.encode(observation).vector.unflatten(1, (2, 14))
@@ -300,8 +302,8 @@ def test_a_policy_trained_without_some_cameras_does_without_them():
 
 def test_in_training_cameras_are_taken_from_whole_samples():
     torch.manual_seed(0)
-    policy = make_policy(drop_camera=0.3)
-    torch.nn.init.constant_(policy.encoder.absent.vectors["front"], 7.0)
+    policy = make_policy(camera_dropout=0.3)
+    torch.nn.init.constant_(cameras(policy).missing.vectors["front"], 7.0)
     vector = policy.encode(policy.fake_observation(400)).vector.unflatten(1, (2, 8))
     taken = (vector[:, :, :6] == 7.0).all(2)
     assert torch.equal(taken[:, 0], taken[:, 1])

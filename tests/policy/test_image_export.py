@@ -21,7 +21,7 @@ CAMERAS = {"front": (40, 48), "wrist": (16, 24)}
 
 POLICIES = {
     "crop": {"crop": {"front": 24}},
-    "resize and share": {"resize": {"front": [20, 24]}, "crop": 0.9, "share": True},
+    "resize and share": {"resize": {"front": [20, 24]}, "crop": 0.9, "shared_backbone": True},
     "tokens": {"token_dim": 12},
 }
 
@@ -54,7 +54,7 @@ def test_an_exported_image_policy_gives_the_same_chunks(kind, runtime, tmp_path)
 def test_backbones_by_name_are_exported_too(name, runtime, tmp_path):
     backbone = {"name": name, "architecture": ARCHITECTURES[name]}
     policy = make_policy(
-        features(front=(40, 48)), backbone=backbone, readout={"name": "mean"}, crop=[32, 48]
+        features(front=(40, 48)), backbone=backbone, pooling={"name": "mean"}, crop=[32, 48]
     )
     check(policy, runtime, tmp_path / "export")
 

@@ -12,9 +12,7 @@ from eyes_fixture import SMALL_UNET, WINDOW, features, make_policy
 from dipole.data import Feature, Features, Statistics
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers import ConditionalUnet1D
-from dipole.policy.denoisers.cpu_unet import products
-from dipole.policy.denoisers.cpu_unet.products import convolution
-from dipole.policy.denoisers.unet1d import StepEmbedding
+from dipole.policy.denoisers.timestep_embedding import TimestepEmbedding
 
 PRECISIONS = [(torch.bfloat16, 0.05), (torch.float64, 1e-4)]
 
@@ -36,18 +34,11 @@ def test_a_network_of_another_precision_takes_what_it_is_given(dtype, tolerance,
     assert (found - expected).abs().max() < tolerance * expected.abs().max()
 
 
-def test_the_step_embedding_knows_neighbouring_steps_in_bf16():
-    embedding = StepEmbedding(8).bfloat16()
+def test_the_timestep_embedding_knows_neighbouring_steps_in_bf16():
+    embedding = TimestepEmbedding(8).bfloat16()
     told = embedding(torch.tensor([998, 999]))
     assert told.dtype == torch.bfloat16
     assert not torch.equal(told[0], told[1])
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_fewer_products_are_not_for_low_precision(dtype, monkeypatch):
-    monkeypatch.setattr(products, "transformed_products", lambda *_: pytest.fail("was taken"))
-    x, weight = torch.randn(8, 128, 4, dtype=dtype), torch.randn(5, 4, 4, dtype=dtype)
-    assert convolution(x, weight.requires_grad_(), None).dtype == dtype
 
 
 def fitted():
@@ -83,7 +74,7 @@ def test_normalisers_and_noise_levels_stay_in_single_precision():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_policies_of_other_precisions_train_and_see(dtype):
-    policy = make_policy(features(front=(32, 32)), token_dim=8, drop_camera=0.2).to(dtype)
+    policy = make_policy(features(front=(32, 32)), token_dim=8, camera_dropout=0.2).to(dtype)
     loss = policy.loss(policy.fake_batch(4))
     loss.backward()
     assert loss.isfinite()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from eyes_fixture import WINDOW, features, make_policy
+from eyes_fixture import WINDOW, cameras, features, make_policy
 
 from dipole.data import ConfigError, Feature, Features
 from dipole.policy import Policy, PolicyConfig
@@ -92,7 +92,7 @@ def test_missing_numbers_are_zero_for_the_network():
 
 
 def test_a_missing_camera_is_replaced_by_its_stand_in():
-    policy = make_policy(features(front=(32, 32), wrist=(32, 32)), drop_camera=0.1).eval()
+    policy = make_policy(features(front=(32, 32), wrist=(32, 32)), camera_dropout=0.1).eval()
     observation = policy.fake_observation(2)
     missing = {"wrist": torch.tensor([True, False])}
     some = policy.encode(observation, missing).vector
@@ -102,8 +102,8 @@ def test_a_missing_camera_is_replaced_by_its_stand_in():
 
 
 def test_what_training_leaves_of_the_cameras_lacks_the_missing_ones_too():
-    policy = make_policy(features(front=(32, 32), wrist=(32, 32)), drop_camera=0.5)
-    absent = policy.encoder.absent
+    policy = make_policy(features(front=(32, 32), wrist=(32, 32)), camera_dropout=0.5)
+    absent = cameras(policy).missing
     missing = {"wrist": torch.arange(200) % 2 == 0}
     drawn = absent.draw(["front", "wrist"], 200, training=True)
     there = absent.without(drawn, missing)
@@ -115,5 +115,5 @@ def test_what_training_leaves_of_the_cameras_lacks_the_missing_ones_too():
 def test_without_stand_ins_a_missing_camera_is_refused():
     policy = make_policy(features(front=(32, 32), wrist=(32, 32)))
     missing = {"wrist": torch.tensor([True, False])}
-    with pytest.raises(ConfigError, match=r"'wrist' is missing .*drop_camera=0\.1"):
+    with pytest.raises(ConfigError, match=r"'wrist' is missing .*camera_dropout=0\.1"):
         policy.encode(policy.fake_observation(2), missing)

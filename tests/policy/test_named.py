@@ -25,7 +25,7 @@ def test_a_policy_observes_state_and_cameras_of_any_name(name):
     seen = Features({name: Feature((3,))}, Feature((2,), kind="action"))
     policy = Policy(PolicyConfig(denoiser=SMALL_UNET), seen, WINDOW)
     assert policy.predict(policy.fake_observation(2)).shape == (2, 8, 2)
-    camera = make_policy(features(**{name: (32, 32)}), drop_camera=0.1)
+    camera = make_policy(features(**{name: (32, 32)}), camera_dropout=0.1)
     camera.load_state_dict(camera.state_dict())
     camera.loss(camera.fake_batch(2)).backward()
     assert camera.eval().predict(camera.fake_observation(2)).shape == (2, 8, 2)

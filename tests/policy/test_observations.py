@@ -7,7 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from eyes_fixture import features, make_policy
+from eyes_fixture import cameras, features, make_policy
 
 from dipole.data import ConfigError
 from dipole.data.loading.features import Features
@@ -23,9 +23,9 @@ CAMERAS = {"front": (32, 32), "wrist": (16, 24)}
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """A policy that may do without cameras, and its exports."""
-    policy = make_policy(features(**CAMERAS), drop_camera=0.3, token_dim=8).eval()
-    torch.nn.init.normal_(policy.encoder.absent.vectors["front"])
-    torch.nn.init.normal_(policy.encoder.absent.vectors["wrist"])
+    policy = make_policy(features(**CAMERAS), camera_dropout=0.3, token_dim=8).eval()
+    torch.nn.init.normal_(cameras(policy).missing.vectors["front"])
+    torch.nn.init.normal_(cameras(policy).missing.vectors["wrist"])
     policy.solver = DDIM(steps=1)
     found = {"eager": policy}
     for runtime in RUNTIMES:
@@ -75,7 +75,7 @@ def test_exports_do_without_the_cameras_that_the_policy_does_without(both, runti
 def test_a_policy_of_cameras_alone_needs_one_of_them():
     seen = features(**CAMERAS)
     cameras = {name: f for name, f in seen.observation.items() if f.kind == "image"}
-    policy = make_policy(Features(cameras, seen.action), drop_camera=0.3).eval()
+    policy = make_policy(Features(cameras, seen.action), camera_dropout=0.3).eval()
     observation = policy.fake_observation(2)
     assert policy.predict({"wrist": observation["wrist"]}).shape == (2, 8, 2)
     for use in (policy.predict, policy.encode):

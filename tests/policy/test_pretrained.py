@@ -7,12 +7,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from eyes_fixture import features, make_policy
+from eyes_fixture import cameras, features, make_policy
 
 from dipole.data import ConfigError
 from dipole.policy.encoders.cameras.pretrained import FAMILIES, with_architecture
 from dipole.policy.training import EMA, EMAConfig, TrainConfig
-from dipole.policy.training.optimizer import make_optimizer, set_learning_rate
+from dipole.policy.training.optimization.optimizer import make_optimizer, set_learning_rate
 
 transformers = pytest.importorskip("transformers")
 
@@ -37,12 +37,12 @@ ARCHITECTURES = {
 NAMES = sorted(FAMILIES)
 
 
-def policy_of(name, size=(32, 48), readout="mean", weights=None, **encoder):
+def policy_of(name, size=(32, 48), pooling="mean", weights=None, **encoder):
     backbone = {"name": name, "architecture": ARCHITECTURES[name], "weights": weights}
     if weights is not None:
         del backbone["architecture"]
     wanted = features(front=size)
-    return make_policy(wanted, backbone=backbone, readout={"name": readout}, **encoder)
+    return make_policy(wanted, backbone=backbone, pooling={"name": pooling}, **encoder)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +67,11 @@ def test_all_of_the_issue_are_there():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("readout", ["mean", "summary", "spatial_softmax"])
-def test_every_backbone_sees_pictures_of_any_size_and_learns(name, readout):
-    policy = policy_of(name, readout=readout)
+@pytest.mark.parametrize("pooling", ["mean", "pooled", "spatial_softmax"])
+def test_every_backbone_sees_pictures_of_any_size_and_learns(name, pooling):
+    policy = policy_of(name, pooling=pooling)
     policy.loss(policy.fake_batch(2)).backward()
-    assert any(p.grad is not None for p in policy.encoder.eye("front").backbone.parameters())
+    assert any(p.grad is not None for p in cameras(policy).encoder("front").backbone.parameters())
     policy.eval()
     observation = policy.fake_observation(2)
     once, again = (policy.encode(observation).vector for _ in range(2))
@@ -80,25 +80,25 @@ def test_every_backbone_sees_pictures_of_any_size_and_learns(name, readout):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_features_keep_the_plan_of_the_picture(name):
-    eye = policy_of(name).eval().encoder.eye("front")
-    seen = eye.see(torch.rand(2, 3, 32, 48))
+    eye = cameras(policy_of(name).eval()).encoder("front")
+    seen = eye.features(torch.rand(2, 3, 32, 48))
     assert seen.features.shape[2:] == (4, 6)
     assert seen.features.shape[1] == eye.backbone.channels
-    assert seen.summary.shape == (2, eye.backbone.channels)
+    assert seen.pooled.shape == (2, eye.backbone.channels)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_of_a_folder_give_what_transformers_gives(name, folders):
     policy = policy_of(name, size=(32, 32), weights=str(folders[name]))
     policy.encoder.load_weights()
-    eye = policy.eval().encoder.eye("front")
+    eye = cameras(policy.eval()).encoder("front")
     images = torch.rand(2, 3, 32, 32)
     mean, std = (torch.tensor(values)[:, None, None] for values in FAMILIES[name].statistics)
     model = getattr(transformers, FAMILIES[name].model).from_pretrained(folders[name]).eval()
     with torch.no_grad():
         expected = model(pixel_values=(images - mean) / std)
-        seen = eye.see(images)
-    assert torch.allclose(seen.summary, expected.pooler_output.flatten(1), atol=1e-5)
+        seen = eye.features(images)
+    assert torch.allclose(seen.pooled, expected.pooler_output.flatten(1), atol=1e-5)
     flat = expected.last_hidden_state
     if flat.dim() == 3:
         n_special = FAMILIES[name].n_special
@@ -109,7 +109,7 @@ def test_weights_of_a_folder_give_what_transformers_gives(name, folders):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_needs_no_folder(name, folders, tmp_path):
     from dipole.policy import Policy, PolicyConfig, load_policy
-    from dipole.policy.training import TrainState
+    from dipole.policy.training import BehaviourCloning, TrainState
 
     named = {"name": name, "weights": str(folders[name])}
     policy = policy_of(name, size=(32, 32), weights=str(folders[name]))
@@ -120,7 +120,9 @@ def test_a_checkpoint_needs_no_folder(name, folders, tmp_path):
     full = PolicyConfig(encoder=config["encoder"], denoiser=policy.config.denoiser)
     policy = Policy(full, policy.features, policy.window)
     policy.encoder.load_weights()
-    folder = TrainState.new(policy, TrainConfig()).save(tmp_path, TrainConfig(), {})
+    folder = TrainState.new(BehaviourCloning(policy), TrainConfig()).save(
+        tmp_path, TrainConfig(), {}
+    )
     text = (folder / "config.json").read_text().replace(str(folders[name]), "gone")
     (folder / "config.json").write_text(text)
     loaded = load_policy(folder, weights="raw")
@@ -140,7 +142,7 @@ def test_weights_that_are_not_safetensors_or_not_there_are_refused(tmp_path):
 
 def test_a_frozen_backbone_stays_as_it_is_and_the_rest_learns():
     policy = policy_of("dinov2", frozen=True).train()
-    eye = policy.encoder.eye("front")
+    eye = cameras(policy).encoder("front")
     assert not eye.backbone.training
     policy.loss(policy.fake_batch(2)).backward()
     assert all(p.grad is None for p in eye.backbone.parameters())
@@ -153,11 +155,11 @@ def test_a_frozen_backbone_stays_as_it_is_and_the_rest_learns():
 
 def test_a_part_has_a_learning_rate_of_its_own():
     policy = policy_of("dinov2")
-    config = TrainConfig(learning_rate=1e-3, learning_rates={"encoder.eyes.*.backbone": 1e-5})
+    config = TrainConfig(learning_rate=1e-3, learning_rates={"encoder.*.backbone": 1e-5})
     optimizer = make_optimizer(policy, config)
     set_learning_rate(optimizer, 5e-4)  # halfway down the schedule
     rates = {p: round(group["lr"], 12) for group in optimizer.param_groups for p in group["params"]}
-    eye = policy.encoder.eye("front")
+    eye = cameras(policy).encoder("front")
     assert {rates[p] for p in eye.backbone.parameters()} == {5e-6}
     others = [p for p in policy.parameters() if p not in set(eye.backbone.parameters())]
     assert {rates[p] for p in others} == {5e-4}
@@ -169,7 +171,7 @@ def test_batchnorm_becomes_a_constant_or_groupnorm_and_is_refused_otherwise(fold
     for weights in (None, str(folders["pretrained_resnet"])):
         policy = policy_of("pretrained_resnet", size=(32, 32), weights=weights)
         EMA(policy, EMAConfig())
-    policy.encoder.eyes["front"].backbone.extra = torch.nn.BatchNorm2d(4)
+    cameras(policy).encoders["front"].backbone.extra = torch.nn.BatchNorm2d(4)
     with pytest.raises(ConfigError, match=r"backbone\.extra is a BatchNorm2d"):
         EMA(policy, EMAConfig())
 

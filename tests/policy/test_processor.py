@@ -12,9 +12,9 @@ from training_fixture import make_trainer, write_dataset
 from dipole.policy.core.threads import Threads
 from dipole.policy.training import TrainConfig
 from dipole.policy.training.hardware import thread_tuner as processor
-from dipole.policy.training.hardware.thread_tuner import CHANGED, Processor
+from dipole.policy.training.hardware.thread_tuner import CHANGED, ThreadTuner
 
-TWO, ROWS = Threads(2), Threads(1, rows=2)
+TWO, ROWS = Threads(2), Threads(1, batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def make(tmp_path, dataset, cores, said, monkeypatch):
 
     def build(**config):
         policy = make_trainer(tmp_path, dataset).state.policy
-        return Processor(policy, TrainConfig(**config), lambda threads: None, said.append)
+        return ThreadTuner(policy, TrainConfig(**config), lambda threads: None, said.append)
 
     return build
 
@@ -81,11 +81,11 @@ def test_a_run_goes_on_with_the_new_choice(tmp_path, dataset, cores, monkeypatch
 
     def choose(self):
         made.append(choices[len(made) % len(choices)])
-        torch.set_num_threads(made[-1].operations)
+        torch.set_num_threads(made[-1].intra_op)
         return made[-1]
 
-    monkeypatch.setattr(Processor, "choose", choose)
-    monkeypatch.setattr(Processor, "has_changed", lambda self, seconds: True)
+    monkeypatch.setattr(ThreadTuner, "choose", choose)
+    monkeypatch.setattr(ThreadTuner, "has_changed", lambda self, seconds: True)
     trainer = make_trainer(tmp_path, dataset, steps=8, log_every=2)
     assert trainer.fit() is None
     assert trainer.state.step == 8

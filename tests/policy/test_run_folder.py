@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dipole.data.core.errors import CheckpointError, ConfigError
-from dipole.policy.training.run_folder import new_run_folder, resumed_run_folder
+from dipole.policy.training.output.run_folder import new_run_folder, resumed_run_folder
 
 
 def test_runs_that_begin_at_once_get_folders_of_their_own(tmp_path):

@@ -12,10 +12,11 @@ from training_fixture import make_trainer, write_dataset
 from dipole.data import ConfigError
 from dipole.policy.checkpoint import checkpoints_of
 from dipole.policy.core.threads import Threads
+from dipole.policy.heads.base import Loss
 from dipole.policy.training import TrainConfig, TrainingDivergedError
 from dipole.policy.training.hardware.process_settings import process_settings
-from dipole.policy.training.hardware.thread_tuner import Processor
-from dipole.policy.training.logs import read_log
+from dipole.policy.training.hardware.thread_tuner import ThreadTuner
+from dipole.policy.training.output.logs import read_log
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +48,15 @@ def test_a_step_takes_as_long_as_it_computes_whatever_happens_between_steps(
     clock = Clock()
     trainer = make_trainer(tmp_path, dataset, log_every=4, checkpoint_every=0, **periods)
     trainer.meter.clock = clock
-    loss, validate = trainer.loss, trainer.validation.loss
+    objective, validate = trainer.objective, trainer.validation.losses
 
-    def computing(batch):
+    def computing(batch, **given):
         clock.now += 0.008
-        return loss(batch)
+        return objective(batch, **given)
 
-    def validating(policy):
+    def validating(*given):
         clock.now += 60
-        return validate(policy)
+        return validate(*given)
 
     def evaluate(_policy):
         clock.now += 600
@@ -68,10 +69,11 @@ def test_a_step_takes_as_long_as_it_computes_whatever_happens_between_steps(
             clock.now += 0.002
             yield batch
 
-    trainer.loss, trainer.validation.loss, trainer.evaluate = computing, validating, evaluate
+    trainer.objective, trainer.evaluate = computing, evaluate
+    trainer.validation.losses = validating
     monkeypatch.setattr(trainer.loader, "batches", waiting)
     asked = []
-    monkeypatch.setattr(Processor, "has_changed", lambda self, s: bool(asked.append(s)))
+    monkeypatch.setattr(ThreadTuner, "has_changed", lambda self, s: bool(asked.append(s)))
     trainer.fit()
     lines = [line for line in read_log(tmp_path / "log.jsonl") if "time/compute_ms" in line]
     assert [line["step"] for line in lines] == [4, 8, 12]
@@ -111,11 +113,13 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path, dataset, two_cores, monkey
         torch.set_num_threads(1)
         return Threads(1)
 
-    monkeypatch.setattr(Processor, "choose", choose)
+    monkeypatch.setattr(ThreadTuner, "choose", choose)
     before, within = settings(), []
     trainer = make_trainer(tmp_path, dataset, steps=1)
-    loss = trainer.loss
-    trainer.loss = lambda batch: within.append(settings()) or loss(batch)
+    objective = trainer.objective
+    trainer.objective = lambda batch, **given: (
+        within.append(settings()) or objective(batch, **given)
+    )
     trainer.fit()
     assert within[0][:2] == (1, True)
     assert settings() == before
@@ -147,15 +151,16 @@ def test_settings_that_cannot_work_are_named(values, message):
 
 def bad_gradient(trainer, at_step):
     """A loss that is finite, and whose gradient is not, in one step."""
-    loss = trainer.loss
+    objective = trainer.objective
     parameter = next(trainer.state.policy.parameters())
 
-    def turning_bad(batch):
-        if trainer.state.step + 1 != at_step:
-            return loss(batch)
-        return loss(batch) + (0 * parameter.sum()).abs().sqrt()  # the slope of a root at 0
+    def turning_bad(batch, **given):
+        loss = objective(batch, **given)
+        if given["step"] + 1 != at_step:
+            return loss
+        return Loss(loss.total + (0 * parameter.sum()).abs().sqrt())  # the slope of a root at 0
 
-    trainer.loss = turning_bad
+    trainer.objective = turning_bad
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 """Convolutions in fewer products: the same function, the same gradients, how many products."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dipole.benchmarks.figures.plain import PlainUnet1D
+sys.path.insert(0, str(Path(__file__).parent))
+from published_unet import PlainUnet1D
+
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.checkpoint_conversion import from_published
-from dipole.policy.denoisers.cpu_unet import products
-from dipole.policy.denoisers.cpu_unet.products import convolution, transformed_products
+from dipole.policy.denoisers.cpu_unet import temporal_conv
+from dipole.policy.denoisers.cpu_unet.temporal_conv import convolution, transformed_products
 from dipole.policy.denoisers.cpu_unet.toom_cook import transform, transform_for
 
 
@@ -83,16 +88,16 @@ def test_in_single_precision_it_rounds_to_within_a_hundred_thousandth(frames, ke
 def test_a_large_batch_takes_this_way_and_a_small_one_does_not(monkeypatch):
     taken = []
     monkeypatch.setattr(
-        products,
+        temporal_conv,
         "transformed_products",
         lambda x, *rest: taken.append(x.shape[1]) or transformed_products(x, *rest),
     )
     weight, bias = torch.randn(5, 3, 3, requires_grad=True), torch.zeros(3)
-    for rows in (1, products.LARGE_BATCH - 1, products.LARGE_BATCH, 128):
+    for rows in (1, temporal_conv.LARGE_BATCH - 1, temporal_conv.LARGE_BATCH, 128):
         convolution(torch.randn(8, rows, 3), weight, bias)
     with torch.autocast("cpu", torch.bfloat16):
         convolution(torch.randn(8, 128, 3), weight, bias)
-    assert taken == [products.LARGE_BATCH, 128]
+    assert taken == [temporal_conv.LARGE_BATCH, 128]
 
 
 def test_training_by_large_batches_is_that_of_the_plain_network():

@@ -23,16 +23,17 @@ from dipole.policy.checkpoint import (
     mark_best,
     read_tensors,
 )
+from dipole.policy.heads.base import Loss
 from dipole.policy.training import TrainConfig, TrainingDivergedError
 from dipole.policy.training.hardware import precision
 from dipole.policy.training.hardware.precision import precision_note
-from dipole.policy.training.logs import read_log
-from dipole.policy.training.optimizer import (
+from dipole.policy.training.optimization.optimizer import (
     learning_rate,
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,
 )
+from dipole.policy.training.output.logs import read_log
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_accumulating_equals_one_large_batch(dataset, tmp_path):
     large = make_trainer(tmp_path / "a", dataset, batch_size=8, **options)
     halves = make_trainer(tmp_path / "b", dataset, batch_size=4, accumulate=2, **options)
     for trainer in (large, halves):
-        trainer.loss = lambda batch, p=trainer.state.policy: _noiseless_loss(p, batch)
+        trainer.objective = lambda batch, p=trainer.state.policy, **_: _noiseless_loss(p, batch)
         trainer.fit()
     for a, b in zip(large.state.policy.parameters(), halves.state.policy.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -121,7 +122,7 @@ def test_accumulating_equals_one_large_batch(dataset, tmp_path):
 
 def _noiseless_loss(policy, batch):
     context = policy.encode(batch["observation"])
-    return (policy.head.denoiser(batch["action"], torch.tensor(7), context) ** 2).mean()
+    return Loss((policy.head.denoiser(batch["action"], torch.tensor(7), context) ** 2).mean())
 
 
 def test_another_seed_gives_other_weights(tmp_path, dataset):
@@ -214,9 +215,9 @@ def test_resuming_does_not_repeat_log_lines(tmp_path, dataset):
 
 def test_validation_is_the_same_whenever_it_is_asked(tmp_path, dataset):
     trainer = make_trainer(tmp_path, dataset)
-    first = trainer.validation.loss(trainer.state.policy)
+    first = trainer.validation.losses(trainer.state.objective)
     torch.manual_seed(99)
-    assert trainer.validation.loss(trainer.state.policy) == first
+    assert trainer.validation.losses(trainer.state.objective) == first
     assert trainer.state.policy.training
 
 
@@ -240,12 +241,12 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     tmp_path, dataset
 ):
     trainer = make_trainer(tmp_path, dataset, log_every=100)
-    loss = trainer.loss
+    objective = trainer.objective
 
-    def turning_bad(batch):
-        return loss(batch) * (math.nan if trainer.state.step == 6 else 1)
+    def turning_bad(batch, **given):
+        return Loss(objective(batch, **given).total * (math.nan if given["step"] == 6 else 1))
 
-    trainer.loss = turning_bad
+    trainer.objective = turning_bad
     with pytest.raises(TrainingDivergedError, match=r"loss of step 7 is not a number"):
         trainer.fit()
     assert [path.name for path in checkpoints_of(tmp_path)] == ["00000004"]
@@ -258,8 +259,13 @@ def test_the_number_of_threads_can_be_fixed(tmp_path, dataset):
     try:
         torch.set_num_threads(2)
         trainer = make_trainer(tmp_path, dataset, steps=1, threads=1)
-        loss, within = trainer.loss, []
-        trainer.loss = lambda batch: within.append(torch.get_num_threads()) or loss(batch)
+        objective, within = trainer.objective, []
+
+        def noting(batch, **given):
+            within.append(torch.get_num_threads())
+            return objective(batch, **given)
+
+        trainer.objective = noting
         trainer.fit()
         assert within == [1]
     finally:
@@ -304,9 +310,9 @@ def test_bf16_autocast_trains(tmp_path, dataset):
 def test_bf16_is_chosen_where_it_is_faster(tmp_path, dataset, monkeypatch, has, times, wanted):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
     monkeypatch.setattr(precision, "_times_faster", lambda: times)
-    assert make_trainer(tmp_path, dataset, amp=None).amp is wanted
-    assert make_trainer(tmp_path, dataset, amp=True).amp
-    assert not make_trainer(tmp_path, dataset, amp=False).amp
+    assert make_trainer(tmp_path, dataset, amp=None).updates.amp is wanted
+    assert make_trainer(tmp_path, dataset, amp=True).updates.amp
+    assert not make_trainer(tmp_path, dataset, amp=False).updates.amp
     said = [precision_note(amp, torch.device("cpu")) for amp in (None, True, False)]
     assert ("fp32" in said[0]) is not wanted
     assert ("train.amp=false" in said[1]) is not has

@@ -1,25 +1,35 @@
-"""The U-Net, held to the published parameter counts and to a plain one with Conv1d."""
+"""The U-Net: the published parameters and numbers, what it is told, what is added to it."""
+
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from dipole.benchmarks.figures.plain import PlainUnet1D
+sys.path.insert(0, str(Path(__file__).parent))
+from published_unet import PlainUnet1D
+
 from dipole.data import CheckpointError, ConfigError
-from dipole.policy.context import Context
+from dipole.policy.context import Context, ContextSpec
+from dipole.policy.core.components import DENOISERS, build
 from dipole.policy.denoisers import ConditionalUnet1D
-from dipole.policy.denoisers.checkpoint_conversion import from_published
-from dipole.policy.denoisers.cpu_unet.temporal import (
-    Double,
-    Halve,
-    TemporalConv,
-    TemporalNorm,
-    mish_and_slope,
-)
-from dipole.policy.denoisers.unet1d import StepEmbedding
+from dipole.policy.denoisers.checkpoint_conversion import from_first_edition, from_published
+from dipole.policy.denoisers.cpu_unet.fast_path import use_fast_path
+from dipole.policy.denoisers.timestep_embedding import TimestepEmbedding
+from dipole.policy.denoisers.unet_branch import UnetBranch
+from dipole.policy.denoisers.unet_layers import at_resolution
+
+SMALL = {"down_dims": (8, 16), "n_groups": 4, "time_embed_dim": 8}
+
+
+def make_unet(fast=False, **options) -> ConditionalUnet1D:
+    torch.manual_seed(0)
+    unet = ConditionalUnet1D(2, 3, **{**SMALL, **options})
+    use_fast_path(unet, fast)
+    return unet
 
 
 @pytest.mark.parametrize(
@@ -45,84 +55,14 @@ def test_parameter_counts_are_the_published_ones(
     assert sum(p.numel() for p in unet.parameters()) == parameters
 
 
-def test_step_embedding_is_sine_then_cosine():
-    embedding = StepEmbedding(4)
+def test_the_timestep_embedding_is_sine_then_cosine():
+    embedding = TimestepEmbedding(4)
     embedding.mlp = torch.nn.Identity()
     expected = [[0.0, 0.0, 1.0, 1.0], [0.841471, 1e-4, 0.540302, 1.0]]
     assert torch.allclose(embedding(torch.tensor([0, 1])), torch.tensor(expected), atol=1e-6)
 
 
-shapes = st.tuples(
-    st.integers(1, 9), st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)
-)  # frames, rows, channels in, channels out
-
-
-def agree(ours: torch.nn.Module, plain, x: Tensor, plain_parameters: list[Tensor]) -> None:
-    """Outputs and all gradients equal those of the plain computation, in double precision."""
-    x_plain = x.clone().requires_grad_()
-    x = x.requires_grad_()
-    out, expected = ours(x), plain(x_plain.permute(1, 2, 0)).permute(2, 0, 1)
-    assert torch.allclose(out, expected, atol=1e-10)
-    direction = torch.randn_like(out)
-    grads = torch.autograd.grad(out, [x, *ours.parameters()], direction)
-    plain_grads = torch.autograd.grad(expected, [x_plain, *plain_parameters], direction)
-    for grad, plain_grad in zip(grads, plain_grads, strict=True):
-        assert torch.allclose(grad, plain_grad, atol=1e-10)
-
-
-def plain_weight(layer: TemporalConv) -> Tensor:
-    return layer.weight.permute(2, 1, 0).contiguous()  # [K, C, C'] -> [C', C, K]
-
-
-@settings(max_examples=40, deadline=None)
-@given(shapes, st.sampled_from([1, 3, 5, 7]))
-def test_temporal_conv_is_conv1d(shape, kernel_size):
-    frames, rows, channels_in, channels_out = shape
-    layer = TemporalConv(channels_in, channels_out, kernel_size).double()
-    agree(
-        layer,
-        lambda x: F.conv1d(x, plain_weight(layer), layer.bias, padding=kernel_size // 2),
-        torch.randn(frames, rows, channels_in, dtype=torch.double),
-        [layer.weight, layer.bias],
-    )
-
-
-@settings(max_examples=20, deadline=None)
-@given(shapes)
-def test_halving_and_doubling_are_strided_convolutions(shape):
-    frames, rows, channels, _ = shape
-    halve, double = Halve(channels).double(), Double(channels).double()
-    agree(
-        halve,
-        lambda x: F.conv1d(x, plain_weight(halve), halve.bias, stride=2, padding=1),
-        torch.randn(2 * frames, rows, channels, dtype=torch.double),
-        [halve.weight, halve.bias],
-    )
-    agree(
-        double,
-        lambda x: F.conv_transpose1d(
-            x, double.weight.permute(1, 2, 0).contiguous(), double.bias, stride=2, padding=1
-        ),
-        torch.randn(frames, rows, channels, dtype=torch.double),
-        [double.weight, double.bias],
-    )
-
-
-@settings(max_examples=20, deadline=None)
-@given(shapes, st.integers(1, 3))
-def test_temporal_norm_is_group_norm_and_mish(shape, n_groups):
-    frames, rows, channels, _ = shape
-    norm = TemporalNorm(n_groups, n_groups * channels).double()
-    torch.nn.init.normal_(norm.weight)
-    torch.nn.init.normal_(norm.bias)
-    agree(
-        norm,
-        lambda x: F.mish(F.group_norm(x, n_groups, norm.weight, norm.bias)),
-        5 + torch.randn(1 + frames, rows, n_groups * channels, dtype=torch.double),
-        [norm.weight, norm.bias],
-    )
-
-
+@pytest.mark.parametrize("fast", [False, True])
 @settings(max_examples=10, deadline=None)
 @given(
     st.integers(1, 5),
@@ -131,48 +71,19 @@ def test_temporal_norm_is_group_norm_and_mish(shape, n_groups):
     st.lists(st.integers(1, 3), min_size=1, max_size=3),
     st.sampled_from([3, 5]),
 )
-def test_published_weights_give_published_output(rows, action_dim, quarters, widths, kernel_size):
+def test_published_weights_give_published_output(
+    fast, rows, action_dim, quarters, widths, kernel_size
+):
     dims = [8 * width for width in widths]
     options = {"kernel_size": kernel_size, "n_groups": 4, "time_embed_dim": 8}
-    plain = PlainUnet1D(action_dim, 5, dims, **options)
+    published = PlainUnet1D(action_dim, 5, dims, **options)
     unet = ConditionalUnet1D(action_dim, 5, dims, **options)
-    unet.load_state_dict(from_published(plain.state_dict()))
+    use_fast_path(unet, fast)
+    unet.load_state_dict(from_published(published.state_dict()))
     chunk = torch.randn(rows, 4 * quarters, action_dim)
     time, vector = torch.randint(100, (rows,)), torch.randn(rows, 5)
-    expected = plain(chunk, time, vector)
+    expected = published(chunk, time, vector)
     assert torch.allclose(unet(chunk, time, Context(vector)), expected, atol=1e-5)
-
-
-@settings(max_examples=20, deadline=None)
-@given(shapes, st.sampled_from([1, 3, 5, 7]))
-def test_without_gradients_small_batches_give_the_same(shape, kernel_size):
-    frames, rows, channels_in, groups = shape
-    conv = TemporalConv(channels_in, 4 * groups, kernel_size).double()
-    norm = TemporalNorm(groups, 4 * groups).double()
-    x = torch.randn(frames, rows, channels_in, dtype=torch.double)
-    convolved = conv(x)
-    normalised = norm(convolved)
-    with torch.no_grad():
-        assert torch.allclose(conv(x), convolved, atol=1e-10)
-        assert torch.allclose(norm(convolved), normalised, atol=1e-10)
-
-
-@settings(max_examples=10, deadline=None)
-@given(
-    st.integers(1, 5),
-    st.lists(st.integers(0, 99), max_size=4),
-    st.lists(st.integers(1, 3), min_size=1, max_size=3),
-)
-def test_prepared_times_give_the_unet_at_these_times(rows, times, widths):
-    dims = [8 * width for width in widths]
-    unet = ConditionalUnet1D(2, 5, dims, n_groups=4, time_embed_dim=8)
-    chunk, vector = torch.randn(rows, 8, 2), torch.randn(rows, 5)
-    prepared = unet.prepare_time(torch.tensor(times, dtype=torch.long))
-    of_context = unet.prepare_context(vector)
-    for number, time in enumerate(times):
-        row = tuple(half[number : number + 1] for half in prepared)
-        found = unet.predict(chunk, row, of_context)
-        assert torch.allclose(found, unet(chunk, time, vector), atol=1e-5)
 
 
 def test_weights_of_another_network_are_refused():
@@ -180,15 +91,111 @@ def test_weights_of_another_network_are_refused():
         from_published({"encoder.weight": torch.zeros(2)})
 
 
+def test_weights_of_the_first_edition_have_an_axis_order_of_their_own():
+    taps, matrix = torch.arange(24.0).view(2, 3, 4), torch.ones(2, 3)
+    given = {
+        "head.denoiser.down.0.first.first.0.weight": taps,
+        "head.denoiser.up.0.resample.weight/exp_avg": taps,
+        "head.denoiser.up.0.first.film.weight": matrix,
+        "encoder.down.weight": taps,
+    }
+    found = from_first_edition(given)
+    assert list(found) == list(given)
+    assert found["head.denoiser.down.0.first.first.0.weight"][3, 2, 1] == taps[1, 2, 3]
+    assert found["head.denoiser.up.0.resample.weight/exp_avg"][2, 3, 1] == taps[1, 2, 3]
+    assert found["head.denoiser.up.0.first.film.weight"] is matrix
+    assert found["encoder.down.weight"] is taps
+
+
+def test_the_registry_builds_it_for_a_context_and_a_horizon():
+    spec = ContextSpec(vector_dim=3, token_dim=12, frame_dim=5)
+    config = {"name": "unet1d", **SMALL}
+    unet = build(DENOISERS, config, action_dim=2, horizon=8, context=spec)
+    context = Context(torch.randn(4, 3), torch.randn(4, 7, 12), None, torch.randn(4, 8, 5))
+    assert unet(torch.randn(4, 8, 2), torch.tensor(3), context).shape == (4, 8, 2)
+    with pytest.raises(ConfigError, match=r"horizon is 9.*multiple of 2"):
+        build(DENOISERS, config, action_dim=2, horizon=9, context=spec)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.lists(st.integers(0, 99), max_size=4),
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+)
+def test_prepared_it_predicts_the_same(fast, rows, times, widths):
+    unet = make_unet(fast, down_dims=[8 * width for width in widths])
+    chunk, context = torch.randn(rows, 8, 2), Context(torch.randn(rows, 3))
+    prepared, of_context = unet.prepare_time(torch.tensor(times)), unet.prepare_context(context)
+    for i, time in enumerate(times):
+        of_time = tuple(each[i : i + 1] for each in prepared)
+        found = unet.predict(chunk, of_time, of_context)
+        assert torch.allclose(found, unet(chunk, time, context), atol=1e-5)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_tokens_that_share_a_time_are_a_row_of_that_time(fast):
+    unet = make_unet(fast)
+    chunk, vector = torch.randn(3, 8, 2), torch.randn(3, 3)
+    times = torch.tensor([5, 50, 99])
+    each = unet(chunk, times[:, None].expand(3, 8), vector)
+    assert torch.allclose(each, unet(chunk, times, vector), atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [2, 6])
+def test_a_time_for_each_token_is_the_same_on_both_paths(rows):
+    chunk, vector = torch.randn(rows, 8, 2), torch.randn(rows, 3)
+    times = torch.randint(100, (rows, 8))
+    outputs, gradients = [], []
+    for fast in (False, True):
+        unet = make_unet(fast).double()
+        outputs.append(unet(chunk, times, vector))
+        outputs[-1].square().sum().backward()
+        gradients.append([p.grad for p in unet.parameters()])
+    assert torch.allclose(*outputs, atol=1e-9)
+    assert not torch.allclose(outputs[0], make_unet().double()(chunk, times[:, 0], vector))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-8)
+
+
+def test_a_frame_at_a_lower_resolution_has_the_mean_of_those_it_covers():
+    film = torch.tensor([[[0.0], [2.0], [4.0], [8.0]]])
+    assert at_resolution(film, 2).tolist() == [[[1.0], [6.0]]]
+    assert at_resolution(film, 4) is film
+    assert at_resolution(torch.ones(1, 6), 2).shape == (1, 6)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_context_may_be_frames_alone(fast):
+    torch.manual_seed(0)
+    unet = ConditionalUnet1D(2, 0, **SMALL, frame_dim=5)
+    use_fast_path(unet, fast)
+    chunk, time = torch.randn(3, 8, 2), torch.tensor([1, 2, 3])
+    context = Context(frames=torch.randn(3, 8, 5))
+    found = unet(chunk, time, context)
+    prepared = unet.predict(chunk, unet.prepare_time(time), unet.prepare_context(context))
+    assert torch.allclose(found, prepared, atol=1e-6)
+    assert not torch.allclose(found, unet(chunk, time, Context(frames=torch.zeros(3, 8, 5))))
+
+
+def test_parts_that_the_context_lacks_are_named():
+    chunk, time = torch.randn(1, 8, 2), torch.tensor([1])
+    with pytest.raises(ConfigError, match="vector of 3 numbers, but the context has none"):
+        make_unet()(chunk, time, Context(frames=torch.zeros(1, 8, 5)))
+    with pytest.raises(ConfigError, match="frames of 5 numbers, but the context has none"):
+        make_unet(frame_dim=5)(chunk, time, torch.zeros(1, 3))
+
+
 def test_a_plain_vector_serves_as_context():
-    unet = ConditionalUnet1D(2, 3, (8, 16), n_groups=4, time_embed_dim=8)
+    unet = make_unet()
     chunk, vector = torch.randn(2, 4, 2), torch.randn(2, 3)
     time = torch.tensor([3, 3])
     assert torch.equal(unet(chunk, time, vector), unet(chunk, 3, Context(vector)))
 
 
 def test_a_horizon_that_cannot_be_halved_is_refused():
-    unet = ConditionalUnet1D(2, 3, (8, 16, 32), n_groups=4, time_embed_dim=8)
+    unet = make_unet(down_dims=(8, 16, 32))
     with pytest.raises(ConfigError, match=r"horizon is 10.*multiple of 4"):
         unet(torch.randn(1, 10, 2), torch.tensor([0]), torch.randn(1, 3))
 
@@ -207,12 +214,57 @@ def test_options_that_cannot_work_are_refused(options, message):
         ConditionalUnet1D(2, 3, **options)
 
 
-def test_mish_and_its_slope_are_those_of_any_number():
-    ordinary = torch.linspace(-60, 60, 4801)
-    x = torch.cat([ordinary, torch.tensor([-1e20, -1e4, 88.8, 1e4, 1e20])])
-    exactly = x.double().requires_grad_()
-    out = F.mish(exactly)
-    (slope,) = torch.autograd.grad(out.sum(), exactly)
-    ours = mish_and_slope(x)
-    assert torch.allclose(ours[0].double(), out, rtol=1e-6, atol=1e-6)
-    assert torch.allclose(ours[1].double(), slope, atol=1e-6)
+@pytest.mark.parametrize("fast", [False, True])
+def test_residuals_of_zeros_change_no_bit_and_others_change_the_prediction(fast):
+    unet = make_unet(fast, down_dims=(8, 16, 24))
+    chunk, time, vector = torch.randn(3, 8, 2), torch.tensor([1, 2, 3]), torch.randn(3, 3)
+    shapes = [(3, 16, 4), (3, 24, 2), (3, 24, 2)]  # the skips of stages 1 and 2, the middle
+    plain = unet(chunk, time, vector)
+    zeros = [torch.zeros(shape) for shape in shapes]
+    assert torch.equal(unet(chunk, time, vector, zeros), plain)
+    for number, shape in enumerate(shapes):
+        added = [*zeros[:number], torch.ones(shape), *zeros[number + 1 :]]
+        assert not torch.allclose(unet(chunk, time, vector, added), plain)
+    with pytest.raises(ValueError, match="2 residuals for a U-Net of 3 stages"):
+        unet(chunk, time, vector, zeros[:2])
+
+
+@pytest.mark.parametrize("token_dim", [None, 12])
+def test_a_branch_changes_no_bit_at_first_and_then_what_its_hint_says(token_dim):
+    unet = make_unet(fast=True, token_dim=token_dim).requires_grad_(False)
+    branch = UnetBranch(unet, hint_dim=4)
+    chunk, time, hint = torch.randn(3, 8, 2), torch.tensor([1, 2, 3]), torch.randn(3, 8, 4)
+    tokens = None if token_dim is None else torch.randn(3, 5, token_dim)
+    context = Context(torch.randn(3, 3), tokens)
+    plain = unet(chunk, time, context)
+    assert torch.equal(unet(chunk, time, context, branch(chunk, time, context, hint)), plain)
+
+    optimizer = torch.optim.SGD(branch.parameters(), lr=1.0)
+    for _ in range(2):  # the first update opens the zero convolutions, the second reaches the hint
+        optimizer.zero_grad()
+        out = unet(chunk, time, context, branch(chunk, time, context, hint))
+        (out - 1).square().mean().backward()
+        optimizer.step()
+    hinted = [unet(chunk, time, context, branch(chunk, time, context, h)) for h in (hint, -hint)]
+    assert not torch.allclose(hinted[0], plain)
+    assert not torch.allclose(*hinted)
+    assert all(p.grad is None for p in unet.parameters())
+
+
+def test_a_branch_begins_as_the_encoder_that_it_copies():
+    unet = make_unet()
+    branch = UnetBranch(unet)
+    chunk, time, vector = torch.randn(2, 8, 2), torch.tensor([1, 2]), torch.randn(2, 3)
+    theirs = branch.encoder.encoder_features(chunk, time, vector)
+    assert [each.shape for each in theirs] == [(2, 16, 4), (2, 16, 4)]
+    for mine, other in zip(unet.encoder_features(chunk, time, vector), theirs, strict=True):
+        assert torch.equal(mine, other)
+    assert not [name for name, _ in branch.named_parameters() if ".up." in name]
+
+
+def test_the_branch_of_the_architecture_page_works():
+    page = (Path(__file__).parents[2] / "docs/architecture.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    exec(next(block for block in blocks if "UnetBranch" in block), names)
+    assert len(names["residuals"]) == 2

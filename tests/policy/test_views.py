@@ -7,7 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from eyes_fixture import features, make_policy
+from eyes_fixture import cameras, features, make_policy
 
 from dipole.data import ConfigError
 from dipole.policy.encoders.cameras.augment import LUMA, Augmentation, jitter_colours
@@ -57,7 +57,7 @@ def test_a_crop_that_keeps_the_most_is_not(shape, options):
 
 def test_the_encoder_describes_each_camera_under_its_own_name():
     policy = make_policy(features(front=(32, 32), wrist=(96, 96)), crop={"wrist": 24})
-    lines = [view.describe() for view in policy.encoder.views.values()]
+    lines = [view.describe() for view in cameras(policy).views.values()]
     assert ["warning" in line for line in lines] == [False, True]
     assert "of camera wrist the policy sees 6.2%" in lines[1]
 

@@ -9,6 +9,7 @@ from dipole.data import EpisodeStore, EpisodeWriter, Features, Windows, WindowSp
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import checkpoints_of
 from dipole.policy.training import TrainConfig, Trainer, TrainState, Validation
+from dipole.policy.training.objective import build_objective
 
 SMALL = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
 SETTINGS = {
@@ -35,7 +36,15 @@ def write_dataset(path: Path) -> Path:
 
 
 def make_trainer(
-    run: Path, dataset: Path, device="cpu", *, streaming=False, workers=0, **changes
+    run: Path,
+    dataset: Path,
+    device="cpu",
+    *,
+    streaming=False,
+    workers=0,
+    objective=None,
+    policy=None,
+    **changes,
 ) -> Trainer:
     """A new run, or one at its newest checkpoint."""
     config = TrainConfig.from_dict({**SETTINGS, "device": device, **changes})
@@ -43,9 +52,10 @@ def make_trainer(
     window = WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=4)
     windows = Windows(store, window, Features.of(store), episodes=[0, 1])
     torch.manual_seed(config.seed)
-    policy = Policy(PolicyConfig(denoiser=SMALL), Features.of(store), window)
+    config_of_policy = {"denoiser": SMALL, **(policy or {})}
+    policy = Policy(PolicyConfig.from_dict(config_of_policy), Features.of(store), window)
     policy.fit(windows.statistics())
-    state = TrainState.new(policy.to(device), config)
+    state = TrainState.new(build_objective(objective, policy).to(device), config)
     done = checkpoints_of(run)
     if done:
         state.load(done[-1])

@@ -130,7 +130,7 @@ class Mixture:
                 for s, part in zip(each, self.given, strict=True)
                 if name in s
             ]
-            if feature.kind != "image":
+            if feature.is_numeric:
                 merged[name] = merged_statistics(*zip(*having, strict=True))
         merged["action"] = self._of_action([s["action"] for s in each])
         return merged

@@ -1,7 +1,8 @@
-"""Norms fused by torch.compile: each way in one or two passes over memory instead of twenty.
+"""`train.compile`: what torch.compile makes faster of the U-Nets in a model.
 
-All of a network compiled so takes minutes to compile and gains no more: what is left are products,
-which libraries compute (docs/performance.md), and torch.compile cannot follow those of ours.
+On a CPU the norms of the fast path, each pass over memory once or twice instead of twenty times.
+All of a network takes minutes to compile there and gains no more: what is left are products, which
+libraries compute (docs/performance.md). Elsewhere it is all of the reference.
 """
 
 import os
@@ -10,10 +11,15 @@ from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.denoisers.cpu_unet.temporal import NormKernels, TemporalNorm, per_group
+from dipole.policy.denoisers.cpu_unet.fast_path import CpuFastPath
+from dipole.policy.denoisers.cpu_unet.norm_mish import (
+    NormKernels,
+    norm_mish,
+    norm_mish_backward,
+)
 
 SHAPES = 64  # of activations that are compiled for, at most; torch's own limit is 8
 LIMITS = ("recompile_limit", "cache_size_limit")  # of older releases: their names, newest first
@@ -24,17 +30,30 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name)
 
 
-def compile_norms(model: nn.Module) -> None:
-    """Have the norms of a model compute their gradients by fused operations.
+def compile_unets(model: nn.Module) -> None:
+    """Have the U-Nets of a model compute by fused operations in training.
 
     Each shape is compiled when it is first seen, in some seconds, and kept for later processes in
     torch's own cache. Results are the same to rounding. Raises ConfigError without a compiler.
     """
+    from dipole.policy.denoisers.unet1d import ConditionalUnet1D
+
     if not has_compiler():
         raise ConfigError(
             "train.compile=true needs a C++ compiler, and neither g++ nor clang++ is there: "
             "install one (apt install g++), or set train.compile=false"
         )
+    for module in model.modules():
+        if not isinstance(module, ConditionalUnet1D):
+            continue
+        if next(module.parameters()).device.type == "cpu":
+            module.fast_path = CpuFastPath(compiled_norms())
+        else:
+            module.compile()
+
+
+def compiled_norms() -> NormKernels:
+    """Both passes of norms, compiled for each shape of activations."""
     # The number of threads is chosen after compiling, and is another one in threads of rows.
     options: dict[str, Any] = {"cpp.dynamic_threads": True}
     wanted: dict[str, Any] = {"dynamic": False, "options": options}
@@ -42,12 +61,8 @@ def compile_norms(model: nn.Module) -> None:
         wanted["recompile_limit"] = SHAPES
     else:
         _allow_shapes()
-    forward, backward = (
-        torch.compile(kernel, **wanted) for kernel in (norm_mish, norm_mish_gradients)
-    )
-    for module in model.modules():
-        if isinstance(module, TemporalNorm):
-            module.kernels = NormKernels(forward, backward)
+    forward, backward = (torch.compile(k, **wanted) for k in (norm_mish, norm_mish_backward))
+    return NormKernels(forward, backward)
 
 
 def _allow_shapes() -> None:
@@ -58,57 +73,3 @@ def _allow_shapes() -> None:
         if hasattr(config, name):
             setattr(config, name, max(getattr(config, name), SHAPES))
             return
-
-
-def norm_mish(
-    x: Tensor,
-    shift: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor | None,
-    offset: Tensor | None,
-    n_groups: int,
-    eps: float,
-) -> tuple[Tensor | None, ...]:
-    """As temporal.norm_mish, without its arrangements for memory: compilers make better ones."""
-    frames = x.shape[0]
-    sums = x.sum(0) + frames * shift
-    mean = per_group(sums, n_groups, frames)
-    centred = x + (shift - mean)
-    inverse = torch.rsqrt(per_group((centred * centred).sum(0), n_groups, frames) + eps)
-    normal = centred * (inverse * weight) + bias
-    e = torch.exp(normal.clamp(max=40))
-    d = 1 / (1 + (1 + e) * (1 + e))
-    gate = 1 - 2 * d
-    slope = gate + 4 * e * (1 + e) * d * d * normal
-    active, left = normal * gate, sums - frames * mean
-    if scale is None or offset is None:
-        return active, None, centred, inverse, slope, left
-    return active * scale + offset, active, centred, inverse, slope, left
-
-
-def norm_mish_gradients(
-    grad_out: Tensor,
-    active: Tensor | None,
-    centred: Tensor,
-    inverse: Tensor,
-    slope: Tensor,
-    left: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    n_groups: int,
-) -> tuple[Tensor | None, ...]:
-    """As temporal.norm_mish_gradients."""
-    frames = centred.shape[0]
-    if active is None or scale is None:
-        grad, grad_scale, grad_offset = grad_out * slope, None, None
-    else:
-        grad_scale, grad_offset = (grad_out * active).sum(0), grad_out.sum(0)
-        grad = grad_out * scale * slope
-    grad_sum, dot = grad.sum(0), (grad * centred).sum(0) * inverse
-    of_mean = -inverse * per_group(grad_sum * weight, n_groups, frames)
-    of_centred = inverse * inverse * per_group(dot * weight, n_groups, frames)
-    of_grad = inverse * weight
-    grad_x = of_mean + grad * of_grad - centred * of_centred
-    grad_shift = (frames * of_mean + grad_sum * of_grad - left * of_centred).sum(0)
-    return grad_x, grad_shift, dot.sum(0), grad_sum.sum(0), grad_scale, grad_offset

@@ -1,9 +1,8 @@
-"""Derivatives beyond the first: when layers compute in PyTorch's own operations.
+"""Derivatives beyond the first: when networks compute in PyTorch's own operations.
 
-For training on a processor our layers have gradients of their own (products.py, temporal.py), which
-are the gradient alone: they cannot be differentiated again, which raises an error, nor forwards.
-Within `any_derivatives`
-the same numbers come from operations that can, in two to three times the time:
+The fast path on a CPU has backward passes of its own (temporal_conv.py, norm_mish.py), which cannot
+be differentiated again, which raises an error, nor forwards. Within `any_derivatives` the reference
+computes, which can, in two to three times the time:
 
     with any_derivatives():
         out = denoiser(chunk, time, context)
@@ -44,6 +43,21 @@ def first_derivative_only(backward: Backward) -> Backward:
         return backward(*arguments)
 
     return checked  # type: ignore[return-value]
+
+
+def applied(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """What the function gives; without gradients from its forward pass alone, which costs less and
+    can be traced."""
+    if torch.is_grad_enabled():
+        return function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return function.forward(_NothingSaved(), *arguments)
+
+
+class _NothingSaved:
+    """The context of an autograd.Function that has no backward pass."""
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        pass
 
 
 @contextmanager

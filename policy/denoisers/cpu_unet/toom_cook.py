@@ -73,7 +73,7 @@ def transform(frames: int, kernel_size: int) -> Transform | None:
 def transform_for(
     frames: int, kernel_size: int, dtype: torch.dtype, device: torch.device
 ) -> Transform | None:
-    """See `transform`. Brought there once: on a GPU, which would wait for the copy."""
+    """See `transform`: in this dtype, on this device."""
     found = transform(frames, kernel_size)
     return None if found is None else found.to(dtype, device)
 
@@ -87,10 +87,18 @@ def _candidates(frames: int, kernel_size: int) -> Iterator[Transform]:
 
 
 def _short(frames: int, kernel_size: int) -> Transform:
-    """All frames at once. What is zero is known, and a chunk of T frames needs 2T - 1 products.
+    """All T frames at once, in 2T - 1 products: frames outside the chunk are known to be zero.
 
-    The roles are turned: with w_s the tap of shift s = j - i,  out_i = sum over j of w_(j-i) x_j
-    is a filter of T inputs run over the 2T - 1 taps, outputs in the opposite order.
+    With w[s] the tap of shift s, 0 beyond the kernel, the convolution is
+
+        out[i] = sum over j of w[j - i] x[j]                    i, j = 0 .. T - 1
+
+    Let d[m] = w[m - (T - 1)], m = 0 .. 2T - 2, and i = T - 1 - i'. Then j - i + T - 1 = i' + j and
+
+        out[T - 1 - i'] = sum over j of d[i' + j] x[j]
+
+    which is `_toom_cook` of T outputs and T taps with the taps as its data and the frames as its
+    filter; its outputs come in the opposite order.
     """
     outputs, over_filter, over_data = _toom_cook(frames, frames)
     pad = kernel_size // 2

@@ -1,28 +1,31 @@
-"""What a backbone is: the network that turns pictures into features, and knows their statistics."""
+"""What a backbone is: a network from pictures to features, which knows their statistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Seen:
-    """features: [N, C, h', w'], the picture's plan kept. summary: [N, C], where the network has a
-    summary of its own (a class token, a pooled output)."""
+class BackboneOutput:
+    """What a backbone computes of pictures.
+
+    features: [N, C, h', w'], by place in the picture.
+    pooled: [N, C], where the network has a class token or a pooled output of its own.
+    """
 
     features: Tensor
-    summary: Tensor | None = None
+    pooled: Tensor | None = None
 
-    def chunk(self, count: int) -> "list[Seen]":
+    def chunk(self, count: int) -> "list[BackboneOutput]":
         """Cut into equal parts, in order."""
-        summaries = [None] * count if self.summary is None else self.summary.chunk(count)
-        return [Seen(f, s) for f, s in zip(self.features.chunk(count), summaries, strict=True)]
+        pooled = [None] * count if self.pooled is None else self.pooled.chunk(count)
+        features = self.features.chunk(count)
+        return [BackboneOutput(f, p) for f, p in zip(features, pooled, strict=True)]
 
 
-class Backbone(Protocol):
-    """A module whose input are pictures [N, 3, h, w] normalised by its own mean and std [3].
+class Backbone(nn.Module):
+    """A network of pictures [N, 3, h, w], normalised by its own mean and std [3].
 
     channels: C of what it returns.
     """
@@ -31,4 +34,12 @@ class Backbone(Protocol):
     mean: Sequence[float]
     std: Sequence[float]
 
-    def __call__(self, images: Tensor) -> Seen: ...
+    def forward(self, images: Tensor) -> BackboneOutput:
+        """Features of pictures [N, 3, h, w]."""
+        raise NotImplementedError
+
+    def check_size(self, size: tuple[int, int], camera: str) -> None:
+        """Raise ConfigError for pictures of a height and width that it cannot take."""
+
+    def load_weights(self) -> None:
+        """Load pretrained weights, where the configuration names some; called for a new run."""

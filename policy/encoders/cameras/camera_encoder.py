@@ -1,4 +1,4 @@
-"""An eye: the network that turns one camera's pictures into a vector each."""
+"""The network of one camera: its pictures become a vector each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,17 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dipole.policy.core.components import BACKBONES, READOUTS, build
-from dipole.policy.encoders.cameras.backbone import Seen
-from dipole.policy.encoders.cameras.pretrained import Pretrained
+from dipole.policy.core.components import BACKBONES, POOLINGS, build
+from dipole.policy.encoders.cameras.backbone import BackboneOutput
 
 
-class Eye(nn.Module):
-    """Pictures [N, 3, h, w] in [0, 1] -> vectors [N, dim]. Here, once, they are normalised by the
-    statistics that the backbone was made for.
+class CameraEncoder(nn.Module):
+    """Pictures [N, 3, h, w] in [0, 1] -> vectors [N, dim].
 
-    backbone, readout: which, by name, with their options. frozen: the backbone's weights stay as
-    they are, and it is in eval mode always.
+    Here, once, pictures are normalised by the statistics that the backbone was made for.
+
+    backbone, pooling: Which, by name, with their options.
+    dim: Numbers of a picture's vector.
+    frozen: The backbone's weights stay as they are, and it is in eval mode always.
     """
 
     scale: Tensor
@@ -25,51 +26,41 @@ class Eye(nn.Module):
     def __init__(
         self,
         backbone: Mapping[str, Any],
-        readout: Mapping[str, Any],
+        pooling: Mapping[str, Any],
         dim: int,
         frozen: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = build(BACKBONES, backbone).requires_grad_(not frozen)
         self.frozen = frozen
-        self.readout = build(READOUTS, readout, channels=self.backbone.channels)
-        self.project = nn.Linear(self.readout.dim, dim)
+        self.pooling = build(POOLINGS, pooling, channels=self.backbone.channels)
+        self.project = nn.Linear(self.pooling.dim, dim)
         mean, std = (torch.tensor(value) for value in (self.backbone.mean, self.backbone.std))
         self.register_buffer("scale", (1 / std)[:, None, None])
         self.register_buffer("offset", (-mean / std)[:, None, None])
 
-    def see(self, images: Tensor) -> Seen:
-        """The backbone's features of pictures [N, 3, h, w] in [0, 1]."""
+    def features(self, images: Tensor) -> BackboneOutput:
+        """The backbone's output for pictures [N, 3, h, w] in [0, 1]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             images = images.to(self.scale.dtype)
-            seen: Seen = self.backbone(torch.addcmul(self.offset, images, self.scale))
-        return seen
+            output: BackboneOutput = self.backbone(torch.addcmul(self.offset, images, self.scale))
+        return output
 
-    def check_size(self, size: tuple[int, int], camera: str) -> None:
-        """Refuse pictures that the backbone cannot see."""
-        if isinstance(self.backbone, Pretrained):
-            self.backbone.check_size(size, camera)
+    def embed(self, output: BackboneOutput) -> Tensor:
+        """A vector for each picture, [N, dim], from what the backbone computed of it."""
+        pooled: Tensor = self.pooling(output)
+        vectors: Tensor = self.project(pooled.to(self.project.weight.dtype))
+        return vectors
 
-    def load_weights(self) -> None:
-        """Take the backbone's weights, where its configuration names some."""
-        if isinstance(self.backbone, Pretrained):
-            self.backbone.load_weights()
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(self.features(images))
 
-    def train(self, mode: bool = True) -> "Eye":
+    def train(self, mode: bool = True) -> "CameraEncoder":
         super().train(mode)
         self.backbone.train(mode and not self.frozen)
         return self
 
-    def say(self, seen: Seen) -> Tensor:
-        """A vector for each picture [N, dim] of what was seen in it."""
-        read: Tensor = self.readout(seen)
-        vectors: Tensor = self.project(read.to(self.project.weight.dtype))
-        return vectors
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.say(self.see(images))
-
     @property
     def channels(self) -> int:
-        """C of what it sees."""
+        """C of the backbone's features."""
         return int(self.backbone.channels)

@@ -1,16 +1,14 @@
 """From a backbone's features to one vector a picture."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.core.components import READOUTS
-from dipole.policy.encoders.cameras.backbone import Seen
+from dipole.policy.core.components import POOLINGS
+from dipole.policy.encoders.cameras.backbone import BackboneOutput
 
 
-@READOUTS.add("spatial_softmax")
+@POOLINGS.add("spatial_softmax")
 class SpatialSoftmax(nn.Module):
     """Where in the picture each of K learned features is (Finn et al., 2016): [N, 2K].
 
@@ -25,20 +23,21 @@ class SpatialSoftmax(nn.Module):
         self.logits = nn.Conv2d(channels, n_keypoints, kernel_size=1)
         self.dim = 2 * n_keypoints
 
-    def forward(self, seen: Seen) -> Tensor:
-        return self.keypoints(seen).flatten(1)
+    def forward(self, output: BackboneOutput) -> Tensor:
+        return self.keypoints(output).flatten(1)
 
-    def keypoints(self, seen: Seen) -> Tensor:
-        weights = self.attention(seen)  # [N, K, h', w']
+    def keypoints(self, output: BackboneOutput) -> Tensor:
+        """[N, K, 2], see the class."""
+        weights = self.attention(output)  # [N, K, h', w']
         height, width = weights.shape[2:]
         x = (weights.sum(2) * _grid(width, weights)).sum(2)  # [N, K]
         y = (weights.sum(3) * _grid(height, weights)).sum(2)
         return torch.stack([x, y], dim=2)
 
-    def attention(self, seen: Seen) -> Tensor:
+    def attention(self, output: BackboneOutput) -> Tensor:
         """Of each keypoint over the picture: [N, K, h', w'], each summing to 1. Single precision:
         a position is a small difference of large sums."""
-        logits: Tensor = self.logits(seen.features).float()
+        logits: Tensor = self.logits(output.features).float()
         return logits.flatten(2).softmax(2).view_as(logits)
 
 
@@ -46,7 +45,7 @@ def _grid(size: int, like: Tensor) -> Tensor:
     return torch.linspace(-1, 1, size, device=like.device, dtype=like.dtype)
 
 
-@READOUTS.add("mean")
+@POOLINGS.add("mean")
 class Mean(nn.Module):
     """The mean over the picture: [N, C]."""
 
@@ -54,26 +53,23 @@ class Mean(nn.Module):
         super().__init__()
         self.dim = channels
 
-    def forward(self, seen: Seen) -> Tensor:
-        return seen.features.mean((2, 3))
+    def forward(self, output: BackboneOutput) -> Tensor:
+        return output.features.mean((2, 3))
 
 
-@READOUTS.add("summary")
-class Summary(nn.Module):
-    """What the backbone itself says of the whole picture: [N, C]. Raises ConfigError where it has
-    no class token or pooled output."""
+@POOLINGS.add("pooled")
+class Pooled(nn.Module):
+    """The backbone's own class token or pooled output: [N, C]. Raises ConfigError where it has
+    none."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.dim = channels
 
-    def forward(self, seen: Seen) -> Tensor:
-        if seen.summary is None:
+    def forward(self, output: BackboneOutput) -> Tensor:
+        if output.pooled is None:
             raise ConfigError(
-                "this backbone has no summary of its own: choose the readout mean or "
+                "this backbone has no pooled output of its own: choose the pooling mean or "
                 "spatial_softmax"
             )
-        return seen.summary
-
-
-Readout = Callable[[Seen], Tensor]
+        return output.pooled

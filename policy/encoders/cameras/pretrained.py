@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
-from dipole.policy.encoders.cameras.backbone import Seen
+from dipole.policy.encoders.cameras.backbone import Backbone, BackboneOutput
 from dipole.policy.encoders.cameras.batchnorm import freeze_batchnorm, to_groupnorm
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -48,8 +48,8 @@ FAMILIES = {
 }
 
 
-class Pretrained(nn.Module):
-    """Pictures [N, 3, h, w], normalised -> features on the plan of its patches or cells.
+class Pretrained(Backbone):
+    """Pictures [N, 3, h, w], normalised -> features on the grid of its patches or cells.
 
     BatchNorm becomes a constant affine map where there are weights to come, GroupNorm where there
     are none: running statistics do not go with averaged weights.
@@ -73,7 +73,7 @@ class Pretrained(nn.Module):
         self.channels = int(sizes[-1] if sizes else config.hidden_size)
 
     def check_size(self, size: tuple[int, int], camera: str) -> None:
-        """Refuse pictures that cannot be cut into whole patches."""
+        """Raise ConfigError for pictures that cannot be cut into whole patches."""
         if any(side % self.patch_size for side in size):
             raise ConfigError(
                 f"camera {camera!r}: pictures of {size[0]} x {size[1]} cannot be cut into patches "
@@ -81,15 +81,15 @@ class Pretrained(nn.Module):
                 f"{self.patch_size}, such as {max(size[0] // self.patch_size, 1) * self.patch_size}"
             )
 
-    def forward(self, images: Tensor) -> Seen:
+    def forward(self, images: Tensor) -> BackboneOutput:
         options = dict.fromkeys(self.family.options, True)
-        said = self.model(pixel_values=images, **options)
-        hidden, summary = said.last_hidden_state, said.pooler_output
-        if hidden.dim() == 4:  # a convolutional network keeps the plan itself
-            return Seen(hidden, summary.flatten(1))
+        output = self.model(pixel_values=images, **options)
+        hidden, pooled = output.last_hidden_state, output.pooler_output
+        if hidden.dim() == 4:  # a convolutional network's features are a grid already
+            return BackboneOutput(hidden, pooled.flatten(1))
         height, width = (side // self.patch_size for side in images.shape[2:])
         patches = hidden[:, self.family.n_special :].transpose(1, 2)  # [N, C, h' w']
-        return Seen(patches.unflatten(2, (height, width)), summary)
+        return BackboneOutput(patches.unflatten(2, (height, width)), pooled)
 
     def load_weights(self) -> None:
         """Take the weights that the configuration names; for a new run. Raises ConfigError."""
@@ -120,13 +120,21 @@ for _family in FAMILIES:
 
 def with_architecture(policy: Mapping[str, Any]) -> dict[str, Any]:
     """A policy's configuration in which weights stand beside the architecture they are for."""
-    encoder = policy.get("encoder") or {}
+    if not policy.get("encoder"):
+        return dict(policy)
+    return {**policy, "encoder": _with_architecture(policy["encoder"])}
+
+
+def _with_architecture(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of an encoder, and of its parts."""
+    if parts := encoder.get("parts"):
+        return {**encoder, "parts": {name: _with_architecture(p) for name, p in parts.items()}}
     backbone = encoder.get("backbone") or {}
     name, weights = backbone.get("name"), backbone.get("weights")
     if name not in FAMILIES or weights is None or backbone.get("architecture") is not None:
-        return dict(policy)
+        return dict(encoder)
     complete = {**backbone, "architecture": read_architecture(name, weights)}
-    return {**policy, "encoder": {**encoder, "backbone": complete}}
+    return {**encoder, "backbone": complete}
 
 
 def read_architecture(family: str, weights: str) -> dict[str, Any]:

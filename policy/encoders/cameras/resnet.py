@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
-from dipole.policy.encoders.cameras.backbone import Seen
+from dipole.policy.encoders.cameras.backbone import Backbone, BackboneOutput
 
 CHANNELS_PER_GROUP = 16
 # The published range: [0, 1] -> [-1, 1].
@@ -53,7 +53,7 @@ class BasicBlock(nn.Module):
 
 
 @BACKBONES.add("resnet")
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """Images [N, 3, h, w], in [0, 1] -> features [N, widths[-1], h', w'].
 
     widths, blocks: channels and residual blocks of each stage; every stage but the first halves the
@@ -81,8 +81,8 @@ class ResNet(nn.Module):
             stages.append(_stage(narrow, wide, count, stride=2))
         self.stages = nn.Sequential(*stages)
 
-    def forward(self, images: Tensor) -> Seen:
-        return Seen(self.stages(self.stem(images)))
+    def forward(self, images: Tensor) -> BackboneOutput:
+        return BackboneOutput(self.stages(self.stem(images)))
 
 
 @BACKBONES.add("resnet18")

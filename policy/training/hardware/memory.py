@@ -8,11 +8,11 @@ LARGE = 2**30
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc not to return large blocks after each use; whether it was told.
+    """Tell glibc not to return large blocks to the system after each use. Returns whether it was.
 
     A training step on a CPU allocates and frees the same tensors again and again. By default glibc
     maps large ones anew each time, and the system clears every page: a third of a small network's
-    step. Elsewhere (macOS, musl) nothing happens.
+    step time. With other C libraries (macOS, musl) nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False

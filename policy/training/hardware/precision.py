@@ -1,4 +1,4 @@
-"""Whether to train in bf16: quick where the hardware multiplies it well, and hopeless elsewhere."""
+"""Whether to train in bf16: only where the hardware multiplies it natively."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ SIZE, TURNS = 1024, 4  # of the matrices that are multiplied to find out
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether this device has bf16 products of its own; others imitate them, many times slower."""
+    """Whether this device multiplies bf16 natively; others emulate it, many times slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -37,11 +37,11 @@ def use_autocast(amp: bool | None, device: torch.device) -> bool:
 
 
 def precision_note(amp: bool | None, device: torch.device) -> str:
-    """What a run says about it; nothing where it is plain fp32 because it was asked for."""
+    """A line for the terminal about precision; "" for plain fp32 that was asked for."""
     has = multiplies_bf16(device)
     if amp and not has:
         return (
-            f"precision: bf16, which {device} only imitates, tens of times slower than fp32: "
+            f"precision: bf16, which {device} only emulates, tens of times slower than fp32: "
             "set train.amp=false, or null to use it only where it is fast"
         )
     if amp is None and not use_autocast(None, device):

@@ -1,8 +1,8 @@
-"""How a run uses a processor's cores: tried out, and tried again when the machine has changed.
+"""How many threads a run uses on a processor: measured, and again when a step's time changes.
 
-Which way is fastest depends on who else computes. OpenMP's threads spin until all of them have
-finished an operation, which is best on a machine of one's own and the worst beside others, where
-every operation waits for a thread that is not running.
+Which choice is fastest depends on other processes. OpenMP's threads spin until all of them have
+finished an operation, which is best on an idle machine and worst on a busy one, where every
+operation waits for a thread that is not running.
 """
 
 import time
@@ -16,17 +16,17 @@ from dipole.policy.policy import Policy
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.threaded_batch import is_divisible, thread_choices
 
-CHANGED = 1.5  # times faster or slower than it was, from which on the choice is made again
-COMPILING = 2  # trials of each choice, after which nothing is compiled any more
-KEPT = 20.0  # seconds that a choice is kept at least
+CHANGED = 1.5  # ratio of a step's times at which the choice is made again
+COMPILING = 2  # trials of each choice before torch.compile has compiled everything
+KEPT = 20.0  # seconds for which a choice is kept at least
 
 
 @dataclass
-class Processor:
-    """The cores of a run on the CPU. trial: one step's computation, on made-up data.
+class ThreadTuner:
+    """Chooses a CPU run's threads. trial: Computes one step, on random data.
 
-    A run's bits depend on its threads, so that they are fixed where they were given and where the
-    run is deterministic.
+    Results depend on the number of threads by rounding, so that it is fixed where it was given and
+    where the run is deterministic.
     """
 
     policy: Policy
@@ -43,25 +43,25 @@ class Processor:
         self.is_fixed = given or self.cores == 1
 
     def choose(self) -> Threads:
-        """Sets torch's number of threads."""
+        """The fastest threads; sets torch's number of them."""
         self.before, self.chosen_at = None, time.monotonic()
         if self.is_fixed:
             count = self.cores if self.config.threads is None else self.config.threads
-            chosen = Threads(1, rows=count) if self.divisible else Threads(count)
-            torch.set_num_threads(chosen.operations)
+            chosen = Threads(1, batch=count) if self.divisible else Threads(count)
+            torch.set_num_threads(chosen.intra_op)
             return chosen
         # Compiled code is compiled again for each number of threads, which rows rarely repay.
         divides = self.divisible and not self.config.compile
         choices = thread_choices(self.policy, self.cores, divide=divides)
         for choice in choices * COMPILING if self.config.compile else ():
-            torch.set_num_threads(choice.operations)
+            torch.set_num_threads(choice.intra_op)
             self.trial(choice)
         chosen, found = fastest_threads(choices, self.trial)
         self.say(f"threads: {found}")
         return chosen
 
     def has_changed(self, seconds: float) -> bool:
-        """Whether a step takes much longer or shorter than when the choice was made."""
+        """Whether a step takes much longer or shorter than when the threads were chosen."""
         if self.is_fixed:
             return False
         if self.before is None:

@@ -1,0 +1,176 @@
+"""The encoder of any number of cameras."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dipole.data import Features, WindowSpec
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
+from dipole.policy.context import Context, ContextSpec
+from dipole.policy.core.components import ENCODERS
+from dipole.policy.core.named import NamedModules
+from dipole.policy.encoders.base import Encoder
+from dipole.policy.encoders.cameras.augment import Augmentation
+from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
+from dipole.policy.encoders.cameras.image_tokens import ImageTokens
+from dipole.policy.encoders.cameras.missing import MissingCameraEmbedding
+from dipole.policy.encoders.cameras.saliency import Saliency, saliency
+from dipole.policy.encoders.cameras.views import View, ViewConfig, per_camera
+from dipole.policy.observations import n_rows
+
+SHARED = "shared"
+
+
+@ENCODERS.add("cameras")
+class CamerasEncoder(Encoder):
+    """Any number of cameras, each with its own resolution.
+
+    backbone, pooling: Of each camera's encoder, by name, with their options.
+    dim: Numbers of a picture's vector.
+    frozen: Backbones stay as they are.
+    shared_backbone: One camera encoder for all cameras; pictures of one size then go through it in
+        one batch.
+    resize, crop: See `ViewConfig`; one for all, or a table by camera.
+    augment: See `Augmentation`; in training only.
+    token_dim: None, or the size E of tokens, one for each cell of each picture's features, for
+        denoisers with cross-attention.
+    camera_dropout: The probability with which training leaves out each camera of a row; above 0,
+        cameras may be missing.
+
+    The vector is time-major, [frame 0's cameras, frame 1's cameras, ...]: To * cameras * dim.
+    """
+
+    kinds = frozenset({"image"})
+    by_frame = True
+
+    def __init__(
+        self,
+        features: Features,
+        window: WindowSpec,
+        backbone: Mapping[str, Any],
+        pooling: Mapping[str, Any] | None = None,
+        dim: int = 64,
+        frozen: bool = False,
+        shared_backbone: bool = False,
+        resize: Any = None,
+        crop: Any = None,
+        augment: Mapping[str, Any] | None = None,
+        token_dim: int | None = None,
+        camera_dropout: float = 0.0,
+    ) -> None:
+        self.cameras = _cameras(features)
+        super().__init__(ContextSpec(window.n_obs_steps * dim * len(self.cameras), token_dim))
+        self.n_obs_steps, self.shared_backbone = window.n_obs_steps, shared_backbone
+        augmentation = from_mapping(Augmentation, augment or {}, "policy.encoder.augment")
+        shapes = {name: features.observation[name].shape for name in self.cameras}
+        self.views = _views(shapes, resize, crop, augmentation)
+        pool = pooling or {"name": "spatial_softmax"}
+        self.encoders = NamedModules(
+            {
+                name: CameraEncoder(backbone, pool, dim, frozen)
+                for name in ([SHARED] if shared_backbone else self.cameras)
+            }
+        )
+        for name in self.cameras:
+            self.encoder(name).backbone.check_size(self.view(name).size, name)
+        self.missing = MissingCameraEmbedding(self.cameras, dim, camera_dropout)
+        self.tokens: ImageTokens | None = None
+        if token_dim is not None:
+            channels = self.encoder(self.cameras[0]).channels
+            self.tokens = ImageTokens(channels, token_dim, self.cameras, window.n_obs_steps)
+
+    def forward(
+        self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
+    ) -> Context:
+        """Images are uint8 [B, To, H, W, 3]; one may be absent where the encoder was trained for
+        that."""
+        rows = n_rows(observation)
+        given = [name for name in self.cameras if name in observation]
+        outputs = self._features({name: self.view(name)(observation[name]) for name in given})
+        presence = self.missing.draw(given, rows, self.training)  # {camera: [B] or None}
+        lacking = {name: mask for name, mask in (missing or {}).items() if name in self.cameras}
+        presence = self.missing.without(presence, lacking)
+        parts = []  # each [B, To, dim]
+        for name in self.cameras:
+            vector = self.encoder(name).embed(outputs[name]) if name in outputs else None
+            shape = (rows, self.n_obs_steps)
+            parts.append(self.missing.fill(name, vector, presence[name], shape))
+        vector = torch.cat(parts, dim=2).flatten(1)
+        if self.tokens is None:
+            return Context(vector)
+        features = {name: output.features for name, output in outputs.items()}
+        return Context(vector, *self.tokens(features, presence, rows))
+
+    def encoder(self, camera: str) -> CameraEncoder:
+        """The network of this camera."""
+        encoder = self.encoders[SHARED if self.shared_backbone else camera]
+        assert isinstance(encoder, CameraEncoder)
+        return encoder
+
+    def view(self, camera: str) -> View:
+        """Resizing, cropping and augmentation of this camera's pictures."""
+        view = self.views[camera]
+        assert isinstance(view, View)
+        return view
+
+    @property
+    def optional(self) -> Sequence[str]:
+        return self.cameras if self.missing.allowed else []
+
+    def load_weights(self) -> None:
+        for camera in self.cameras[: len(self.encoders)]:
+            self.encoder(camera).backbone.load_weights()
+
+    def saliency(self, observation: Mapping[str, Tensor]) -> dict[str, Saliency]:
+        """Of the newest picture of each camera that is present."""
+        present = [name for name in self.cameras if name in observation]
+        return {
+            name: saliency(self.encoder(name), self.view(name)(observation[name][:, -1:]))
+            for name in present
+        }
+
+    def describe(self) -> list[str]:
+        return [self.view(name).describe() for name in self.cameras]
+
+    def _features(self, views: Mapping[str, Tensor]) -> dict[str, BackboneOutput]:
+        """The backbones' outputs for {camera: [B * To, 3, h, w]}; see `shared_backbone`."""
+        if not self.shared_backbone:
+            return {name: self.encoder(name).features(images) for name, images in views.items()}
+        groups: dict[tuple[int, ...], list[str]] = {}
+        for name, images in views.items():
+            groups.setdefault(tuple(images.shape[2:]), []).append(name)
+        outputs: dict[str, BackboneOutput] = {}
+        for names in groups.values():
+            together = self.encoder(names[0]).features(torch.cat([views[name] for name in names]))
+            outputs |= dict(zip(names, together.chunk(len(names)), strict=True))
+        return outputs
+
+
+def _cameras(features: Features) -> list[str]:
+    observed = features.observation
+    others = [name for name, feature in observed.items() if feature.kind != "image"]
+    if others:
+        raise ConfigError(
+            f"the encoder cameras encodes images alone, not {', '.join(others)}: join it with "
+            "others (policy/encoder=join)"
+        )
+    return list(observed)
+
+
+def _views(
+    shapes: Mapping[str, tuple[int, ...]], resize: Any, crop: Any, augmentation: Augmentation
+) -> NamedModules:
+    cameras = list(shapes)
+    sizes, crops = (
+        per_camera(value, cameras, what) for value, what in ((resize, "resize"), (crop, "crop"))
+    )
+    return NamedModules(
+        {
+            name: View(shape, ViewConfig(sizes[name], crops[name]), augmentation, name)
+            for name, shape in shapes.items()
+        }
+    )

@@ -1,0 +1,1 @@
+"""Text encoders: instructions as tokens and a vector, trained from scratch."""

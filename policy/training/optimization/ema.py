@@ -1,0 +1,43 @@
+"""Moving averages of weights."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from dipole.policy.encoders.cameras.batchnorm import refuse_batchnorm
+from dipole.policy.training.config import EMAConfig
+
+
+def ema_decay(update: int, config: EMAConfig) -> float:
+    """The decay at update n, counted from 0: 0, 0, 0.4054, ... (Chi et al., 2023). diffusers'
+    EMAModel counts the update first, and is one ahead."""
+    step = max(0, update - 1)
+    return min(1.0 - float((1 + step) ** -config.power), config.max_decay)
+
+
+class EMA:
+    """Moving average of a module's weights.
+
+    model: A copy of the module whose parameters follow it slowly and whose buffers equal its.
+    updates: How many updates were made; saved, since the decay depends on it.
+
+    Raises ConfigError for a module with BatchNorm.
+    """
+
+    def __init__(self, model: nn.Module, config: EMAConfig) -> None:
+        refuse_batchnorm(model)
+        self.config = config
+        self.updates = 0
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the module's weights."""
+        weight = 1 - ema_decay(self.updates, self.config)
+        averaged: list[Tensor] = list(self.model.parameters())
+        current: list[Tensor] = list(model.parameters())
+        torch._foreach_lerp_(averaged, current, weight)
+        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
+        self.updates += 1

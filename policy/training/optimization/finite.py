@@ -1,0 +1,58 @@
+"""Whether losses, gradients, and what would be saved are finite."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dipole.data.core.errors import DipoleError
+
+
+class TrainingDivergedError(DipoleError):
+    """The loss, a gradient or a weight is no longer a number."""
+
+
+class FiniteCheck:
+    """Remembers the first step whose loss or gradient was not finite, without waiting for the
+    device; `raise_bad` waits."""
+
+    def __init__(self, device: torch.device, run: Path) -> None:
+        self.device, self.run = device, run
+        self._first: dict[str, Tensor] = {}
+
+    def note(self, what: str, step: int, value: Tensor) -> None:
+        """what: In a message: "the loss"."""
+        first = self._first.get(what)
+        if first is None:
+            first = torch.full((), -1, device=self.device)
+        is_first = (first < 0) & ~torch.isfinite(value.detach())
+        self._first[what] = torch.where(is_first, step, first)
+
+    def raise_bad(self) -> None:
+        """Raises TrainingDivergedError for a step that was noted."""
+        found = {what: int(step) for what, step in self._first.items()}
+        bad = {what: step for what, step in found.items() if step >= 0}
+        if bad:
+            what = min(bad, key=lambda each: bad[each])
+            raise self._error(f"{what} of step {bad[what]} is not a number")
+
+    def raise_bad_weights(self, step: int, parts: Mapping[str, Iterable[Tensor]]) -> None:
+        """Raises TrainingDivergedError where what is to be saved is not finite: a loss can be
+        finite where its gradient is not."""
+        for what, tensors in parts.items():
+            if not all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point()):
+                raise self._error(f"after step {step} {what} are not all numbers")
+
+    def _error(self, finding: str) -> TrainingDivergedError:
+        return TrainingDivergedError(
+            f"{finding}: training stopped, and the checkpoints in {self.run / 'checkpoints'} are "
+            "from before it. Check the data with `dipole data validate`, lower "
+            "train.learning_rate, or set train.grad_clip=1"
+        )
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """The length of all gradients together, a scalar."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)

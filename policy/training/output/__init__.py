@@ -1,0 +1,1 @@
+"""What a run leaves in its folder and shows on the terminal."""

@@ -1,0 +1,54 @@
+"""What a run says of itself before it begins."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dipole.data import Features
+from dipole.data.core.units import units_text
+from dipole.data.loading.task_data import TaskData
+from dipole.policy.training.config import TrainConfig
+from dipole.policy.training.hardware.precision import precision_note
+from dipole.policy.training.state import TrainState, helper_tensors
+
+
+def run_summary(
+    state: TrainState,
+    settings: TrainConfig,
+    data: TaskData,
+    constant: Mapping[str, Sequence[int]],
+    output: Path,
+) -> list[str]:
+    """Lines for the terminal. constant: Dimensions that do not vary in the data, by feature."""
+    policy = state.policy
+    parameters = sum(p.numel() for p in policy.parameters())
+    lines = [
+        f"run: {output}, step {state.step} of {settings.steps}",
+        f"policy: {policy.config.name}, {parameters:,} parameters, on {policy.device}",
+        *_helpers(state),
+        *data.summary(),
+        f"batches: {settings.batch_size * settings.accumulate} windows a step",
+        _meaning(data.features),
+    ]
+    precision = precision_note(settings.amp, policy.device)
+    lines += [precision] if precision else []
+    lines += policy.encoder.describe()
+    lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
+    return lines
+
+
+def _helpers(state: TrainState) -> list[str]:
+    """Of objectives with more than the policy."""
+    helpers = sum(tensor.numel() for tensor in helper_tensors(state.objective).values())
+    if not helpers and len(state.optimizers) == 1:
+        return []
+    name = type(state.objective).__name__
+    return [f"objective: {name}, updates {', '.join(state.optimizers)}, {helpers:,} helper numbers"]
+
+
+def _meaning(features: Features) -> str:
+    """What a robot will be compared with, and what is not known of it."""
+    action = features.action
+    rate = "frame rate not recorded" if features.fps is None else f"{features.fps:g} frames/s"
+    units = units_text(action.units) or "units not recorded"
+    names = ", ".join(action.names) or "names not recorded"
+    return f"trained on: {rate}; action in {units} ({names})"

@@ -1,0 +1,1 @@
+"""The process that trains: its signals, random numbers and rank."""

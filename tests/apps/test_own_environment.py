@@ -1,0 +1,93 @@
+"""docs/environments.md, run: an environment of one's own, demonstrations, training, evaluation."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from dipole.apps.main import main
+from dipole.policy.training.logs import read_log
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/environments.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+TASK = next(text for language, text in BLOCKS if language == "yaml")
+TINY = [
+    "policy.denoiser.down_dims=[8,16]",
+    "policy.denoiser.time_embed_dim=8",
+    "train.batch_size=16",
+    "train.device=cpu",
+    "train.steps=4",
+    "train.evaluate_every=4",
+    "evaluate.episodes=2",
+]
+
+
+def test_the_page_s_environment_is_the_one_of_the_tests():
+    tested = (ROOT / "tests/envs/reach.py").read_text().replace("  # noqa: RUF012", "")
+    assert PYTHON[0].partition("class Reach")[2] == tested.partition("class Reach")[2]
+    assert len(TASK.splitlines()) <= 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The page's files, its demonstrations, and a run."""
+    folder = tmp_path_factory.mktemp("own")
+    patch = pytest.MonkeyPatch()
+    patch.chdir(folder)
+    patch.syspath_prepend(str(ROOT / "tests/envs"))
+    task = folder / "my_configs/task/reach.yaml"
+    task.parent.mkdir(parents=True)
+    task.write_text(TASK)
+    exec(compile(PYTHON[1].replace("range(50)", "range(6)"), "page", "exec"), {})
+    words = ["--config-dir", "my_configs", "task=reach", "output=run", *TINY]
+    assert main(["train", *words]) == 0
+    yield folder
+    patch.undo()
+
+
+def test_a_task_of_one_s_own_is_trained_on_and_scored_by_its_success(folder):
+    last = read_log(folder / "run/log.jsonl")[-1]
+    assert last["evaluation/score_name"] == "success_rate"
+    assert last["evaluation/score"] == last["evaluation/success_rate"]
+    assert last["evaluation/return_mean"] < 0
+    assert json.loads((folder / "run/best.json").read_text())["score"] >= 0
+
+
+def test_it_is_evaluated_and_says_on_what_terms(folder, capsys):
+    words = ["checkpoint=run", "environment=gym:reach:Reach-v0", "episodes=3", "output=found"]
+    assert main(["evaluate", *words, "solver.steps=2", "device=cpu", "runtime=eager"]) == 0
+    metrics = json.loads((folder / "found/metrics.json").read_text())
+    assert metrics["environment"] == {"id": "gym:reach:Reach-v0", "version": "reach"}
+    assert metrics["environment_settings"]["success"] == "task.success"
+    assert metrics["score_name"] == "success_rate"
+    assert "success rate" in capsys.readouterr().out
+    assert sorted(path.name for path in (folder / "found").iterdir()) == ["metrics.json"]
+
+
+def test_a_delay_is_charged_in_it_too(folder):
+    words = ["checkpoint=run", "environment=gym:reach:Reach-v0", "episodes=1", "output=late"]
+    assert main(["evaluate", *words, "delay=3", "device=cpu", "runtime=eager"]) == 0
+    metrics = json.loads((folder / "late/metrics.json").read_text())
+    assert (metrics["delay"], metrics["score_name"]) == (3, "success_rate")
+
+
+def test_a_checkpoint_alone_imports_nothing(folder, capsys):
+    assert main(["evaluate", "checkpoint=run", "output=x"]) == 2
+    said = capsys.readouterr().err
+    assert "imports the module 'reach'" in said
+    assert "environment=gym:reach:Reach-v0" in said
+
+
+def test_another_environment_that_does_not_fit_is_answered(folder, capsys):
+    words = ["checkpoint=run", "episodes=1", "output=x", "device=cpu", "runtime=eager"]
+    assert main(["evaluate", *words, "environment=gym:Pendulum-v1"]) == 2
+    assert "actions of shape [1], and the policy's have [2]" in capsys.readouterr().err
+    assert main(["evaluate", *words, "environment=gym:CartPole-v1"]) == 2
+    assert "takes actions of Discrete(2)" in capsys.readouterr().err
+    assert main(["evaluate", *words, "environment=pusht"]) == 2
+    assert "no observation 'goal'" in capsys.readouterr().err
+    assert "reach" in sys.modules

@@ -1,0 +1,89 @@
+"""A task's environment: what it may say, and what is answered where it cannot be."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dipole.data.core.errors import ConfigError
+from dipole.envs.contract import SCORES, EnvSpec
+from dipole.envs.registry import make_env, score_name, stored_names
+
+
+def test_a_name_alone_and_the_form_of_before_are_read():
+    assert EnvSpec.read("pusht") == EnvSpec("pusht")
+    assert EnvSpec.read({"name": "pusht", "options": {}}) == EnvSpec("pusht")
+    assert EnvSpec.read({"name": "pusht", "options": None}) == EnvSpec("pusht")
+    assert EnvSpec.read({"id": "gym:Pusher-v5", "max_steps": 50}).max_steps == 50
+
+
+words = st.text(st.characters(categories=["L", "N"]), min_size=1)
+specs = st.builds(
+    EnvSpec,
+    id=words,
+    options=st.dictionaries(words, st.integers() | words),
+    observation=st.dictionaries(words, words),
+    success=st.none() | words,
+    max_steps=st.none() | st.integers(1, 10_000),
+    score=st.none() | st.sampled_from(SCORES),
+    instruction=st.none() | words,
+    reset=st.dictionaries(words, st.floats(allow_nan=False)),
+    fps=st.none() | st.floats(0.1, 1000),
+)
+
+
+@given(specs)
+def test_what_is_written_is_read_again(spec):
+    assert EnvSpec.read(spec.to_dict()) == spec
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "pusht", "option": {}}, "no environment.option, did you mean 'options'"),
+        ({"options": {}}, "environment has no name"),
+        ({"name": "a", "id": "b"}, "give one"),
+        ({"name": "pusht", "max_steps": 0}, "max_steps is 0: it must be at least 1"),
+        ({"name": "pusht", "max_steps": "many"}, "max_steps is 'many': a whole number or null"),
+        ({"name": "pusht", "score": "return"}, "did you mean 'return_mean'"),
+        ({"name": "pusht", "fps": 0}, "fps is 0"),
+        ({"name": "pusht", "observation": {"state": ""}}, "observation.state is ''"),
+        ({"name": "gym:"}, "a simulator's name is needed"),
+        (3, "environment is 3"),
+    ],
+)
+def test_what_cannot_be_is_named(values, said):
+    with pytest.raises(ConfigError, match=said):
+        EnvSpec.read(values)
+
+
+def test_an_id_may_name_the_module_that_registers_it():
+    assert EnvSpec("gym:reach:Reach-v0").module == "reach"
+    assert EnvSpec("gym:Pusher-v5").module is None
+    assert EnvSpec("pusht").gymnasium_id is None
+
+
+def test_a_task_s_own_words_come_before_the_family_s():
+    assert score_name(EnvSpec("pusht")) == "max_reward_mean"
+    assert score_name(EnvSpec("pusht", score="success_rate")) == "success_rate"
+    assert score_name(EnvSpec("gym:Pendulum-v1")) is None
+    assert stored_names(EnvSpec("pusht", observation={"picture": "image", "img": "other"})) == {
+        "state": "exact_state",
+        "picture": "image",
+        "img": "other",
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (EnvSpec("pushed"), "did you mean 'pusht'"),
+        (EnvSpec("pusht", {"rendersize": 3}), "did you mean 'render_size'"),
+        (EnvSpec("gym:Pendulumm-v1"), "not registered.*Pendulum.*gym:MODULE:Pendulumm-v1"),
+        (EnvSpec("gym:Pendulum-v9"), "not registered"),
+        (EnvSpec("gym:nowhere_at_all:Thing-v0"), "needs nowhere_at_all, which cannot be imported"),
+        (EnvSpec("gym:Pendulum-v1", {"gravity": 3}), "unexpected keyword argument 'gravity'"),
+    ],
+)
+def test_what_cannot_be_made_is_named(spec, said):
+    with pytest.raises(ConfigError, match=said):
+        make_env(spec)
