@@ -33,7 +33,7 @@ from dipole.data import EpisodeStore, Features, Windows, WindowSpec
 from dipole.envs import evaluate
 from dipole.envs.fork.geometry import START, START_SPREAD, mode_entropy, path_errors
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.solvers import solver_from, table_of
+from dipole.policy.diffusion.solvers import solver_from
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet1d": {"down_dims": [16, 32], "kernel_size": 3, "n_groups": 8, "time_embed_dim": 32},
@@ -166,12 +166,13 @@ def score(policy: Policy, solver: str, episodes: int) -> dict[str, Any]:
     evaluations = 1
     if solver:
         kind, steps = solver.split()
-        head: Any = policy.head
         spacing = SPACINGS.get(str((policy.config.process or {}).get("name")))
         spacing = "leading" if spacing and kind in LEADING else spacing
-        head.use_solver(solver_from({"name": kind, "steps": int(steps), "spacing": spacing}))
-        evaluations = len(table_of(head.solver, head.process))
-    metrics = evaluate(policy, "fork", episodes=episodes, n_envs=episodes, group_size=128).metrics
+        policy.solver = solver_from({"name": kind, "steps": int(steps), "spacing": spacing})
+        evaluations = policy.evaluations_per_chunk
+    metrics = evaluate(
+        policy, "fork", episodes=episodes, n_envs=episodes, inference_batch_size=128
+    ).metrics
     modes = [each.get("mode") for each in metrics["per_episode"] if each["success"]]
     errors, milliseconds = first_chunks(policy)
     return {
