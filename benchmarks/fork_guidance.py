@@ -85,7 +85,7 @@ def learned(network: str, process: str, updates: int, folder: Path) -> Policy:
     else:
         fit(policy.train(), source, updates)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(policy.state_dict(), file)
+        save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, file)
     solver = solver_from({"name": "dpmpp_2m", "steps": 10, "spacing": SPACINGS.get(kind)})
     policy.head.use_solver(solver)
     return policy.eval().requires_grad_(False)

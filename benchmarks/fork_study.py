@@ -109,7 +109,7 @@ def learned(network: str, process: str, updates: int, seed: int, folder: Path) -
         policy.load_state_dict(load_file(file))
     else:
         fit(policy, windows(), updates, seed)
-        save_file(policy.state_dict(), file)
+        save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, file)
     return policy.eval().requires_grad_(False)
 
 
