@@ -120,9 +120,7 @@ class ConditionalUnet1D(Denoiser):
         attending = [*down_dims, top, *(c_in for c_in, _ in reversed(pairs[1:]))]
         self.attention = attention_layers(attending, token_dim, attention_heads)
         arrange_drawn_weights(self)
-        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-            lambda unet, _: arrange_weights(unet)
-        )
+        self.register_load_state_dict_post_hook(_arrange_loaded)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -133,7 +131,7 @@ class ConditionalUnet1D(Denoiser):
     ) -> Tensor:
         """The prediction. time: [B] or [B, H]; context: a tensor is a context of a vector alone."""
         context = _as_context(context)
-        films = self._films(torch.as_tensor(time, device=x.device), context, len(x))
+        films = self._films(torch.as_tensor(time, device=x.device), context, x.shape[0])
         keys_values, frames = self._keys_values(context), self._frames(context)
         return self._run(x, films, keys_values, frames, residuals)
 
@@ -177,7 +175,7 @@ class ConditionalUnet1D(Denoiser):
     ) -> tuple[Tensor, ...]:
         """What `residuals` are added to: the skip of each stage but the first, then the middle."""
         context = _as_context(context)
-        films = self._films(torch.as_tensor(time, device=x.device), context, len(x))
+        films = self._films(torch.as_tensor(time, device=x.device), context, x.shape[0])
         attend = chain(bind_attention(self.attention, self._keys_values(context)), repeat(_same))
         x = self._joined(x, self._frames(context)).transpose(1, 2)
         middle, skips = self._encode(x, iter(films), attend)
@@ -347,6 +345,11 @@ def _summed(of_time: Films, of_context: Films) -> Films:
         time + (context if time.dim() == 2 else context[:, None])
         for time, context in zip(of_time, of_context, strict=True)
     )
+
+
+def _arrange_loaded(unet: nn.Module, _incompatible_keys: object) -> None:
+    """A function of its own: modules with hooks that are lambdas cannot be pickled."""
+    arrange_weights(unet)
 
 
 def _attended(x: Tensor, attend: Attend) -> Tensor:

@@ -82,7 +82,7 @@ def at_resolution(film: Tensor, frames: int) -> Tensor:
     H / T that each covers, [B, T, 2 C]. FiLM of a row, [B, 2 C], stays."""
     if film.dim() == 2 or film.shape[1] == frames:
         return film
-    by_frame = film.view(len(film), frames, -1, film.shape[2])
+    by_frame = film.view(film.shape[0], frames, -1, film.shape[2])
     return by_frame.mean(2)
 
 
