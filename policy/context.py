@@ -55,6 +55,10 @@ class Context:
             )
         )
 
+    def rows_of(self, which: slice) -> "Context":
+        """The context of some of the rows."""
+        return Context(*(None if value is None else value[which] for _, value in self._parts()))
+
     def repeated(self, times: int) -> "Context":
         """The context `times` times, one copy after another: [times * B, ...]."""
 

@@ -131,17 +131,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config.get("format") != FORMAT["format"]:
         raise CheckpointError(f"{folder / 'config.json'}: not a dipole checkpoint's configuration")
     version = config.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise CheckpointError(
             f"{folder / 'config.json'}: version {version!r}, this dipole reads versions 1 to "
-            f"{VERSION}: use the release of dipole that wrote it"
+            f"{VERSION}: use the release of dipole that wrote it, or a newer one"
         )
     for key in ("policy", "features", "window"):
         if not isinstance(config.get(key), dict):
             raise CheckpointError(
                 f"{folder / 'config.json'}: {key!r} is missing; the file is damaged"
             )
-    return {**config, "policy": migrated_config(config["policy"], version)}
+    try:
+        policy = migrated_config(config["policy"], version)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    return {**config, "policy": policy}
 
 
 def read_training(folder: Path) -> dict[str, Any]:

@@ -6,16 +6,11 @@ Scale 1 is the conditional policy, 0 the unconditional one; both are computed as
 at no cost. Above 1 chunks follow the condition more closely and vary less.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.policy.context import Context
-from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
 
 PASSES = ("batched", "two")
 
@@ -67,51 +62,3 @@ def check_scale(scale: float) -> None:
     """Raise ConfigError for a guidance scale that is none."""
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < 1e3:
         raise ConfigError(f"the guidance scale is {scale!r}: a number from 0, usually 1 to 3")
-
-
-class GuidedDenoiser(Denoiser):
-    """A denoiser that is asked with two contexts for each row of x, and extrapolates.
-
-    Its context has twice the rows: the conditional ones, then the unconditional ones; see `stack`.
-    """
-
-    extrapolates = True
-
-    def __init__(self, denoiser: Denoiser, scale: float, passes: str = "batched") -> None:
-        super().__init__()
-        self.denoiser, self.scale, self.passes = denoiser, scale, passes
-
-    def prepare_time(self, times: Tensor) -> Prepared:
-        return self.denoiser.prepare_time(times)
-
-    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
-        return self.denoiser.prepared_after_prefix(prefix, clean, time)
-
-    def prepare_context(self, context: Context) -> Prepared:
-        return self.denoiser.prepare_context(context)
-
-    def predict(
-        self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()
-    ) -> Tensor:
-        if self.passes == "two":
-            conditional, unconditional = (
-                self.denoiser.predict(x, time, half, residuals) for half in _halves(context, len(x))
-            )
-        else:
-            twice = [torch.cat([each, each]) for each in residuals]
-            times = map_tensors(lambda each: _twice(each) if len(each) == len(x) else each, time)
-            both = self.denoiser.predict(_twice(x), times, context, twice)
-            conditional, unconditional = both.view(2, -1, *both.shape[1:])
-        guided: Tensor = unconditional + self.scale * (conditional - unconditional)
-        return guided
-
-
-def _twice(x: Tensor) -> Tensor:
-    return torch.cat([x, x])
-
-
-def _halves(context: Prepared, rows: int) -> tuple[Prepared, Prepared]:
-    return (
-        map_tensors(lambda each: each[:rows], context),
-        map_tensors(lambda each: each[rows:], context),
-    )

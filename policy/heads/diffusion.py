@@ -14,7 +14,7 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, PREDICTIONS, PROCESSES, build
 from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
-from dipole.policy.diffusion.classifier_free import GuidedDenoiser
+from dipole.policy.denoisers.guided import GuidedDenoiser
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.known import Estimator
 from dipole.policy.diffusion.level import Level

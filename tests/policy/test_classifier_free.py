@@ -16,6 +16,7 @@ from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS
 from dipole.policy.denoisers.base import Denoiser
+from dipole.policy.denoisers.guided import GuidedDenoiser
 from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional
 from dipole.policy.diffusion.costs import CostTerm, Obstacle
 from dipole.policy.diffusion.guidance import InpaintingGuidance
@@ -114,6 +115,25 @@ def test_clipped_estimates_keep_the_label_and_more_of_the_entropy(scale):
     compliance, entropy = compliance_and_entropy(drawn(scale, clip_sample=True))
     assert compliance > 0.99
     assert entropy > 0.5
+
+
+class MeanOfTokens(Denoiser):
+    """The mean of the context's tokens that count. It prepares nothing."""
+
+    def forward(self, x, time, context, residuals=()):
+        counts = context.token_mask[..., None]
+        return ((context.tokens * counts).sum(1) / counts.sum(1))[:, None].expand_as(x)
+
+
+def test_each_of_two_passes_has_the_mask_of_its_own_rows():
+    tokens = torch.tensor([[[1.0], [9.0]], [[2.0], [9.0]], [[3.0], [5.0]], [[4.0], [6.0]]])
+    mask = torch.tensor([[1, 0], [1, 0], [1, 1], [1, 1]], dtype=torch.bool)
+    context = Context(tokens=tokens, token_mask=mask)  # of two rows: with it, then without
+    for passes in ("batched", "two"):
+        guided = GuidedDenoiser(MeanOfTokens(), 2.0, passes)
+        given = guided.prepare_context(context)
+        found = guided.predict(torch.zeros(2, 1, 1), torch.zeros(1), given)
+        assert found.flatten().tolist() == [-2.0, -1.0]  # 4 + 2 (1 - 4), 5 + 2 (2 - 5)
 
 
 @pytest.mark.parametrize("process", ["vp", "flow", "edm"])

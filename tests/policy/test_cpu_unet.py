@@ -1,6 +1,7 @@
 """The U-Net's fast path on a CPU: the reference's numbers, where it serves, and its weights."""
 
 import copy
+import pickle
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from training_fixture import make_trainer, write_dataset
 from dipole.policy.denoisers import ConditionalUnet1D, any_derivatives
 from dipole.policy.denoisers.cpu_unet.fast_path import CpuFastPath, use_fast_path
 from dipole.policy.denoisers.cpu_unet.norm_mish import group_norm_mish, mish_and_slope
-from dipole.policy.denoisers.cpu_unet.weights import taps
+from dipole.policy.denoisers.cpu_unet.weights import arrange_weights, taps
 from dipole.policy.denoisers.unet_layers import ConvNormAct, Downsample, Upsample
 from dipole.policy.training.optimization.optimizer import load_optimizer_tensors, optimizer_tensors
 
@@ -187,6 +188,30 @@ def test_weights_lie_by_tap_whatever_becomes_of_them():
     for parameter in unet.parameters():
         assert parameter.grad.stride() == parameter.stride()
         assert optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
+
+
+def test_a_network_goes_to_another_process_with_the_arrangement_of_its_weights():
+    unet = make_unet()
+    other = pickle.loads(pickle.dumps(unet))
+    assert by_tap(other)
+    other.load_state_dict({name: tensor + 1 for name, tensor in unet.state_dict().items()})
+    assert by_tap(other)
+
+
+def test_weights_of_torchs_arrangement_can_be_viewed_as_one_row():
+    unet = make_unet()
+    chunk, vector = torch.randn(50, 8, 2), torch.randn(50, 3)
+    before = unet(chunk, torch.arange(50), vector)
+    arrange_weights(unet, by_tap=False)
+    row = torch.nn.utils.parameters_to_vector(unet.parameters())
+    torch.nn.utils.vector_to_parameters(row, unet.parameters())
+    assert torch.allclose(unet(chunk, torch.arange(50), vector), before, atol=1e-6)
+
+
+def test_no_rows_give_no_chunks():
+    unet = make_unet()
+    nothing = unet(torch.zeros(0, 8, 2), torch.zeros(0), torch.zeros(0, 3))
+    assert nothing.shape == (0, 8, 2)
 
 
 def test_a_seed_gives_weights_in_the_order_of_memory():

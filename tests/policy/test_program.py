@@ -212,9 +212,13 @@ def test_a_network_that_saves_nothing_is_exported(components, runtime, tmp_path)
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
-@pytest.mark.parametrize("head", ["regression", "constant"])
-def test_a_head_without_a_solver_is_exported_as_one_evaluation(components, head, runtime, tmp_path):
-    policy = make_policy(head=head)
+@pytest.mark.parametrize(
+    ("head", "network"), [("regression", "dit"), ("regression", "unet1d"), ("constant", "dit")]
+)
+def test_a_head_without_a_solver_is_exported_as_one_evaluation(
+    components, head, network, runtime, tmp_path
+):
+    policy = make_policy(network, head=head)
     found = exported(policy, runtime, tmp_path / "export")
     assert found.schema["solver"] is None
     assert [port.name for port in found.inputs] == ["observation.x"]

@@ -4,6 +4,9 @@
 
 Where it serves, `ConditionalUnet1D` computes the same numbers to rounding in half the time of
 torch's convolutions or less, in training; see docs/performance.md. Elsewhere the reference does.
+
+The fast path reads the weights of convolutions and norms, and does not call these modules: switch
+it off where hooks on them are to run, or others have taken their place (adapters, for example).
 """
 
 from dataclasses import dataclass
@@ -59,6 +62,7 @@ class CpuFastPath(TimeMajorUnet):
             and not needs_plain_operations()
             and not (torch._C._get_tracing_state() and torch.is_grad_enabled())
             and not torch.compiler.is_compiling()
+            and x.shape[0] > 0
         )
 
     def convolution(self, layer: Convolution, x: Tensor) -> Tensor:

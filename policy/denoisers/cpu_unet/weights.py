@@ -4,6 +4,9 @@ A parameter is [C', C, K] (transposed convolutions: [C, C', K]) as torch.nn has 
 memory is that of a contiguous [K, C, C'], of which it is a permuted view: the products of the fast
 path read contiguous matrices, and no weight is copied. Values, names and shapes are those of
 torch.nn; from another arrangement the same numbers are computed, more slowly.
+
+Functions of torch that view a weight as one row (`parameters_to_vector`, pruning) refuse permuted
+views: call `arrange_weights(module, by_tap=False)` before them.
 """
 
 from collections.abc import Iterator
