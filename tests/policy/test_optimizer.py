@@ -13,6 +13,7 @@ from training_fixture import make_trainer, write_dataset
 
 from dipole.data import ConfigError
 from dipole.policy.training import TrainConfig
+from dipole.policy.training.optimization.adamw import AdamW
 from dipole.policy.training.optimization.optimizer import make_optimizer
 from dipole.policy.training.output.logs import read_log
 
@@ -116,3 +117,44 @@ def test_norms_and_biases_can_go_without_decay():
 def test_weight_decays_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         groups_of(**settings)
+
+
+def test_fused_updates_are_given_weights_in_the_order_of_memory(monkeypatch):
+    """They copy what is not contiguous, there and back: that took as long as six updates."""
+    drawn = [torch.randn(5, 3, 4), torch.randn(7), torch.randn(6, 2)]
+    seen, fused = [], torch._fused_adamw_
+
+    def spy(*lists, **options):
+        seen.append([each.is_contiguous() for given in lists for each in given])
+        return fused(*lists, **options)
+
+    def updated(optimizer_class):
+        parameters = [nn.Parameter(each.clone()) for each in drawn]
+        parameters[0] = nn.Parameter(drawn[0].clone().permute(2, 1, 0))
+        optimizer = optimizer_class(parameters, lr=0.1, fused=True)
+        for step in range(3):
+            for parameter in parameters:
+                parameter.grad = torch.cos(parameter.detach() + step)
+            optimizer.step()
+        assert optimizer.state[parameters[0]]["exp_avg"].shape == (4, 3, 5)
+        return parameters
+
+    expected = updated(torch.optim.AdamW)
+    monkeypatch.setattr(torch, "_fused_adamw_", spy)
+    found = updated(AdamW)
+    assert len(seen) == 3
+    assert all(map(all, seen))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_gradients_in_another_order_of_memory_are_copied_and_not_scrambled():
+    drawn = torch.randn(5, 3, 4)
+
+    def updated(optimizer_class):
+        parameter = nn.Parameter(drawn.clone().permute(2, 1, 0))
+        optimizer = optimizer_class([parameter], lr=0.1, fused=True)
+        parameter.grad = torch.arange(60.0).view(4, 3, 5)
+        optimizer.step()
+        return parameter
+
+    assert torch.equal(updated(AdamW), updated(torch.optim.AdamW))

@@ -12,6 +12,7 @@ from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.data.core.registry import nearest
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.objective import Objective, ParameterGroup, short_name
+from dipole.policy.training.optimization.adamw import AdamW
 
 
 def make_optimizers(objective: Objective, config: TrainConfig) -> dict[str, torch.optim.AdamW]:
@@ -57,7 +58,7 @@ def _adamw(
                 found.setdefault(key, []).append(parameter)
     if not found:
         raise ConfigError(f"update {update!r} has no parameter that is trained")
-    return torch.optim.AdamW(
+    return AdamW(
         [
             {"params": parameters, "ratio": ratio, "weight_decay": decay}
             for (ratio, decay), parameters in found.items()
