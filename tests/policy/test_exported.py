@@ -76,7 +76,7 @@ def native(tmp_path):
 
 @pytest.mark.parametrize("runtime", [None, "auto"])
 def test_native_code_is_not_loaded_unless_it_is_asked_for_by_name(native, runtime):
-    with pytest.raises(ConfigError, match="native code.*say runtime=aotinductor"):
+    with pytest.raises(ConfigError, match=r"native code.*say runtime=aotinductor"):
         load_runnable(native, runtime=runtime)
     assert load_exported(native, "aotinductor").runtime == "aotinductor"
 
