@@ -46,7 +46,19 @@ def _deploy(config: Config) -> int:
         raise ConfigError(
             "give the policy: either checkpoint=RUN, to compute here, or server=ws://HOST:PORT"
         )
+    if config["server"] is not None:
+        _refuse_settings_of_the_server(config)
     return 0 if ended_well(run_policy(robot, lambda: _inference(config, robot), terms)) else 1
+
+
+def _refuse_settings_of_the_server(config: Config) -> None:
+    """Raise ConfigError where chunks are to be drawn otherwise than the server draws them."""
+    for name in ("guidance_scale", "part"):
+        if config[name] is not None:
+            raise ConfigError(
+                f"{name}={config[name]}: the server at {config['server']} draws the chunks; give it to "
+                "`dipole serve` there"
+            )
 
 
 def _inference(config: Config, robot: Robot) -> Inference:

@@ -99,6 +99,12 @@ def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, wo
     assert message in report["reason"]
 
 
+@pytest.mark.parametrize("setting", ["guidance_scale=2", "part=left"])
+def test_what_the_server_decides_is_not_left_unheard(tmp_path, capsys, setting):
+    assert deploy(None, tmp_path, "server=ws://127.0.0.1:1", setting) == 2
+    assert f"{setting}: the server at ws://127.0.0.1:1 draws" in capsys.readouterr().err
+
+
 def test_a_policy_of_another_robot_is_refused_before_anything_moves(tmp_path, capsys):
     save_tiny(tmp_path / "tiny", fps=50, units="mm", names=["y", "x"])
     words = ["inference=thread", "arm=now"]

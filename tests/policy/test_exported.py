@@ -9,12 +9,14 @@ import torch
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.core.files import write_manifest
+from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.guidance import InpaintingGuidance
 from dipole.policy.diffusion.known import Known
-from dipole.policy.runtimes.export import _describe
+from dipole.policy.runtimes import runnable
+from dipole.policy.runtimes.export import ParityError, _describe, _parity
 from dipole.policy.runtimes.exported import FORMAT, ExportedPolicy, load_exported
 from dipole.policy.runtimes.guidance import check_built_in
-from dipole.policy.runtimes.program import SamplingProgram
+from dipole.policy.runtimes.program import SamplingProgram, Start
 from dipole.policy.runtimes.runnable import load_runnable
 
 FEATURES = Features({"x": Feature((3,))}, Feature((2,), kind="action"))
@@ -110,3 +112,64 @@ def test_costs_are_refused_before_anything_is_loaded(native):
     costs = [{"name": "obstacle", "scale": 1.0}]
     with pytest.raises(ConfigError, match="costs need gradients"):
         load_runnable(native, runtime="aotinductor", costs=costs)
+
+
+def test_chunks_that_are_not_numbers_are_no_parity():
+    policy = make_policy()
+    found = exported(policy)
+    found._run = lambda arrays: torch.full((1, 8, 2), torch.nan).numpy()
+    with pytest.raises(ParityError, match="differs by nan"):
+        _parity(policy, found, 1e-4, 1)
+
+
+def test_costs_are_not_exported_on_the_way_to_the_faster_runtime(monkeypatch):
+    policy = make_policy()
+    policy.costs = [CostTerm("obstacle", 1.0)]
+    monkeypatch.setattr(runnable, "is_installed", lambda name: True)
+    monkeypatch.setattr(runnable, "_seconds_of", lambda *_: {"eager": 1.0})
+    monkeypatch.setattr(runnable, "_export_to_temporary", pytest.fail)
+    assert runnable._fastest(policy, {}, 1, 100, print) is policy
+
+
+def test_steps_without_fresh_noise_are_given_zeros():
+    policy = make_policy(solver={"name": "ddpm", "steps": 3})
+    program = SamplingProgram(policy)
+    start = Start(program)
+    tensors = start(*program.examples(2))
+    named = dict(zip(start.outputs, tensors, strict=True))
+    fresh = named["fresh_noise"]
+    assert fresh.shape == (3, 2, 8, 2)
+    assert not fresh[2].any()
+    assert fresh[:2].all()
+
+
+def test_a_camera_that_is_said_to_be_absent_is_done_without():
+    features = Features(
+        {"front": Feature((16, 16, 3), kind="image"), "x": Feature((3,))},
+        Feature((2,), kind="action"),
+    )
+    backbone = {"name": "resnet", "stem": "patches", "widths": [16], "blocks": [1]}
+    encoder = {"name": "image", "backbone": backbone, "dim": 4, "camera_dropout": 0.2}
+    torch.manual_seed(0)
+    config = PolicyConfig(encoder=encoder, denoiser=UNET)
+    policy = Policy(config, features, WindowSpec(2, 8, 4)).eval().requires_grad_(False)
+    program = SamplingProgram(policy)
+    given = program.named(program.examples(2))
+    observation = {name: given[f"observation.{name}"] for name in ("front", "x")}
+    chunks = []
+    for present in (1.0, 0.0):
+        given["present.front"] = torch.full((2,), present)
+        if not present:
+            del observation["front"]
+        chunks.append(program(*given.values()))
+        expected = policy.predict(observation, noise=given["noise"])
+        assert torch.allclose(chunks[-1], expected, atol=1e-5)
+    assert not torch.allclose(*chunks, atol=1e-3)
+
+
+def test_a_checkpoint_s_export_keeps_its_policy_for_known_parts(monkeypatch):
+    policy = make_policy()
+    monkeypatch.setattr("dipole.policy.runtimes.export.export_policy", lambda *_, **__: {})
+    monkeypatch.setattr(runnable, "load_exported", lambda *_: exported(policy))
+    found = runnable._export_to_temporary(policy, {}, "openvino", 1)
+    assert found.fallback is policy

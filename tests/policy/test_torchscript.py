@@ -115,3 +115,30 @@ def test_a_network_that_cannot_be_traced_runs_as_it_is(monkeypatch):
 
 def test_other_policies_are_left_alone():
     assert without_interpreter("anything") == "anything"
+
+
+def test_residuals_are_heard_after_tracing():
+    policy = make_policy("unet1d")
+    traced = without_interpreter(policy).head.denoiser
+    x, context = torch.randn(2, 8, 2), traced.prepare_context(policy_context(policy))
+    given = x, traced.prepare_time(torch.zeros(1)), context
+    features = policy.head.denoiser.encoder_features(x, torch.zeros(2), policy_context(policy))
+    residuals = tuple(torch.ones_like(each) for each in features)
+    with torch.no_grad():
+        plain = traced.predict(*given)
+        found = traced.predict(*given, residuals)
+        expected = policy.head.denoiser.predict(*given, residuals)
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, plain)
+
+
+def policy_context(policy):
+    torch.manual_seed(3)
+    return policy.encode(policy.fake_observation(2))
+
+
+def test_it_extrapolates_as_its_network_does():
+    policy = make_policy()
+    policy.head.use_guidance(2.0)
+    assert without_interpreter(policy).head.denoiser.extrapolates
+    assert not without_interpreter(make_policy()).head.denoiser.extrapolates
