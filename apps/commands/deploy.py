@@ -52,12 +52,12 @@ def _deploy(config: Config) -> int:
 
 
 def _refuse_settings_of_the_server(config: Config) -> None:
-    """Raise ConfigError where chunks are to be drawn otherwise than the server draws them."""
+    """Raise ConfigError where something is asked for that the server decides."""
     for name in ("guidance_scale", "part"):
         if config[name] is not None:
             raise ConfigError(
-                f"{name}={config[name]}: the server at {config['server']} draws the chunks; give it to "
-                "`dipole serve` there"
+                f"{name}={config[name]}: the server at {config['server']} draws the chunks; give "
+                "it to `dipole serve` there"
             )
 
 

@@ -73,12 +73,14 @@ def _settings(found: Any, place: str) -> Config:
 
 
 def _prediction(name: Any) -> str:
-    if name not in (*PREDICTIONS, "sample"):
+    if name == "sample":
+        return "sample"
+    if not isinstance(name, str) or name not in PREDICTIONS:
         raise ConfigError(
             f"policy.head.schedule.prediction is {name!r}; version 1 knew "
             f"{', '.join(PREDICTIONS)}, sample"
         )
-    return PREDICTIONS.get(name, name)
+    return PREDICTIONS[name]
 
 
 def _second_edition(name: str) -> str:

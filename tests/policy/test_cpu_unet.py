@@ -208,6 +208,17 @@ def test_weights_of_torchs_arrangement_can_be_viewed_as_one_row():
     assert torch.allclose(unet(chunk, torch.arange(50), vector), before, atol=1e-6)
 
 
+def test_gradients_lie_as_their_weights_do_in_either_arrangement():
+    unet = make_unet()
+    unet(torch.randn(50, 8, 2), torch.arange(50), torch.randn(50, 3)).sum().backward()
+    before = [parameter.grad.clone() for parameter in unet.parameters()]
+    for wanted in (False, True):
+        arrange_weights(unet, by_tap=wanted)
+        for parameter, grad in zip(unet.parameters(), before, strict=True):
+            assert parameter.grad.stride() == parameter.stride()
+            assert torch.equal(parameter.grad, grad)
+
+
 def test_no_rows_give_no_chunks():
     unet = make_unet()
     nothing = unet(torch.zeros(0, 8, 2), torch.zeros(0), torch.zeros(0, 3))

@@ -8,7 +8,9 @@ from torch import nn
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.context import Context
 from dipole.policy.core.components import DENOISERS
+from dipole.policy.core.nested import flatten
 from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.diffusion.guidance import InpaintingGuidance
 from dipole.policy.diffusion.known import Known
@@ -142,3 +144,23 @@ def test_it_extrapolates_as_its_network_does():
     policy.head.use_guidance(2.0)
     assert without_interpreter(policy).head.denoiser.extrapolates
     assert not without_interpreter(make_policy()).head.denoiser.extrapolates
+
+
+class BranchesOnNumbers(Denoiser):
+    """Another branch where the chunk's first number is small."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x, time, context, residuals=()):
+        return x * self.weight if float(x.detach().flatten()[0]) > 0.95 else -x
+
+
+def test_a_network_that_branches_on_numbers_is_not_traced():
+    denoiser = BranchesOnNumbers()
+    given = (torch.ones(2, 8, 2), torch.ones(2), Context(torch.ones(2, 3)))
+    named, rebuild = flatten(given)
+    tensors = tuple(named.values())
+    with torch.no_grad():
+        assert torchscript._traced(denoiser, tensors, rebuild).run is None

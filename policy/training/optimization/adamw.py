@@ -31,8 +31,9 @@ class AdamW(torch.optim.AdamW):
 def _view_in_order(lists: list[list[Tensor]], number: int) -> None:
     """Replace an entry of each list by its view in the order of memory, where all have the same."""
     first = lists[0][number]
-    order = sorted(range(first.dim()), key=lambda axis: -first.stride(axis))
-    same = all(each[number].stride() == first.stride() for each in lists)
+    strides = first.stride()
+    order = sorted(range(first.dim()), key=lambda axis: -strides[axis])
+    same = all(each[number].stride() == strides for each in lists)
     if same and first.permute(order).is_contiguous():
         for each in lists:
             each[number] = each[number].permute(order)
