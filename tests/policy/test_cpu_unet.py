@@ -1,6 +1,7 @@
 """The U-Net's fast path on a CPU: the reference's numbers, where it serves, and its weights."""
 
 import copy
+import io
 import pickle
 import sys
 from pathlib import Path
@@ -276,3 +277,12 @@ def test_a_checkpoint_has_weights_as_torch_has_them(tmp_path):
     assert weight.shape == (8, 2, 5)
     assert weight.is_contiguous()
     assert torch.equal(weight, denoiser.down[0].first.first[0].weight)
+
+
+def test_what_is_traced_with_gradients_can_be_saved():
+    unet = make_unet()
+    given = (torch.randn(2, 8, 2), torch.tensor([3, 7]), torch.randn(2, 3))
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(unet, given, check_trace=False), file)
+    file.seek(0)
+    assert torch.allclose(torch.jit.load(file)(*given), unet(*given), atol=1e-6)

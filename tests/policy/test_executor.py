@@ -221,3 +221,12 @@ def test_actions_that_are_not_finite_are_refused_naming_the_row():
         executor.reset(row, seen(value), seed=0)
     with pytest.raises(NotFiniteError, match="row 2"):
         executor.plan([0, 2, 1])
+
+
+def test_what_follows_the_executed_actions_is_forgotten_with_the_episode():
+    executor = Executor(CountingPolicy(), n_rows=1, inference_batch_size=1)
+    executor.reset(0, seen(1), seed=0)
+    executor.plan([0])
+    assert executor.planned_next(0).tolist() == [109]  # actions 1 to 8 of the chunk are executed
+    executor.reset(0, seen(2), seed=0)
+    assert executor.planned_next(0) is None
