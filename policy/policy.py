@@ -412,9 +412,7 @@ class Policy(nn.Module):
 
 
 def _guidance(config: Mapping[str, Any]) -> ClassifierFree:
-    parts = config.get("parts")
-    values = dict(config) if parts is None else {**config, "parts": tuple(parts)}
-    return from_mapping(ClassifierFree, values, "policy.guidance")
+    return from_mapping(ClassifierFree, config, "policy.guidance")
 
 
 def _normalised(features: Features) -> dict[str, Feature]:

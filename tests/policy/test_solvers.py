@@ -233,7 +233,7 @@ def test_linspace_spacing_is_refused():
         ({"steps": 0}, "at least one"),
         ({"eta": 2.0}, "between 0 and 1"),
         ({"eta": "much"}, "solver.eta is 'much': a number is needed"),
-        ({"name": "heun", "eta": 0.5}, "there is no solver.eta"),
+        ({"name": "heun", "eta": 0.5}, "solver 'heun' has no option 'eta'. Known: steps, spacing"),
         ({"rho": 0.0}, "must be positive"),
     ],
 )

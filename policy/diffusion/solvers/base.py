@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
+from dipole.data.core.registry import check_options
 from dipole.policy.core.components import SOLVERS
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.processes.base import Process
@@ -87,7 +88,9 @@ def solver_from(values: Mapping[str, Any], where: str = "solver") -> Solver:
     options = {key: value for key, value in values.items() if key != "name"}
     if "name" not in values:
         raise ConfigError(f"{where} has no name; known: {', '.join(SOLVERS.names())}")
-    solver: Solver = from_mapping(SOLVERS[values["name"]], options, where)
+    kind = SOLVERS[values["name"]]
+    check_options("solver", values["name"], kind, options)
+    solver: Solver = from_mapping(kind, options, where)
     return solver
 
 
