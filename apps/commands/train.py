@@ -45,9 +45,9 @@ def train_run(config: Config) -> "TrainResult":
 
 def _refuse_unused(policy: Config, said: Config) -> None:
     """Raises ConfigError for a setting of a part that the policy's head does not have."""
-    from dipole.policy.policy import unused_parts
+    from dipole.policy.config import unused_parts
 
-    for part in unused_parts(policy):
+    for part in unused_parts(policy["head"]):
         for key in said:
             if f"{key}.".replace("/", ".").startswith(f"policy.{part}."):
                 raise ConfigError(

@@ -19,7 +19,7 @@ from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional
 from dipole.policy.diffusion.costs import CostTerm, Obstacle
 from dipole.policy.diffusion.guidance import InpaintingGuidance
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.heads.base import SampleRequest
 from dipole.policy.heads.diffusion import DiffusionHead
@@ -264,7 +264,7 @@ def test_costs_and_guidance_compose_with_known_parts_and_a_start():
     observation = policy.fake_observation(2)
     values, mask = torch.full((2, 8, 2), 0.25), torch.zeros(2, 8, 2)
     mask[:, :3] = 1
-    options = {"known": Known(values, mask), "init": (torch.zeros(2, 8, 2), 0.5)}
+    options = {"known": KnownChunk(values, mask), "init": (torch.zeros(2, 8, 2), 0.5)}
     chunk = predict(policy, observation, **options)
     assert torch.allclose(chunk[:, :3], values[:, :3], atol=1e-6)
     moved = predict(policy, observation, **options, costs=[CostTerm(BALL, 0.5)])
@@ -318,7 +318,7 @@ def test_guidance_goes_on_from_a_trained_prefix(rows):
     observation = policy.eval().fake_observation(rows)
     values, mask = torch.full((rows, 8, 2), 0.25), torch.zeros(rows, 8, 2)
     mask[:, :3] = 1
-    known = Known(values, mask, InpaintingGuidance("prefix"))
+    known = KnownChunk(values, mask, InpaintingGuidance("prefix"))
     batched = predict(policy, observation, known=known)
     assert torch.equal(batched[:, :3], values[:, :3])
     policy.guidance = ClassifierFree(parts=("label",), scale=2.0, passes="two")

@@ -8,7 +8,7 @@ import torch
 
 from dipole.data import ConfigError, Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.solvers import DDIM, DDPM
 
 FEATURES = Features(
@@ -88,7 +88,7 @@ def test_known_actions_come_out_as_given():
     policy = make_policy()
     values, mask = torch.full((1, 8, 2), 250.0), torch.zeros(1, 8, 2)
     mask[:, :3] = 1
-    chunk = policy.predict(policy.fake_observation(1), known=Known(values, mask))
+    chunk = policy.predict(policy.fake_observation(1), known=KnownChunk(values, mask))
     assert torch.allclose(chunk[:, :3], values[:, :3], atol=1e-3)
     assert not torch.allclose(chunk[:, 3:], values[:, 3:])
 
@@ -181,7 +181,7 @@ def test_an_action_slice_past_the_horizon_is_refused():
         ({"head": {}}, "the head has no name"),
         (
             {"head": {"name": "diffusion", "solver": {"stepz": 3}}},
-            "there is no policy.head.solver.stepz, did you mean 'steps'",
+            "policy.head.solver: solver 'ddim' has no option 'stepz', did you mean 'steps'",
         ),
         (
             {"process": {"name": "vp", "num_train_timestep": 3}},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dipole.data import ConfigError
 from dipole.policy.core.components import PREDICTIONS, SOLVERS
 from dipole.policy.diffusion.denoising import denoise, next_x
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, NoisePrediction, clipped
 from dipole.policy.diffusion.processes import EDM, Flow, VariancePreserving
@@ -367,7 +367,7 @@ def test_known_parts_of_a_chunk_come_out_exactly():
 
     noise = torch.randn(2, 8, 2)
     estimators = [watched(step.level) for step in table]
-    known = Known(values, mask)
+    known = KnownChunk(values, mask)
     found = denoise(estimators, noise, table, lambda: None, clip=True, known=known)
     assert torch.equal(found[:, :3], values[:, :3])
     assert not torch.allclose(found[:, 3:], values[:, 3:])
@@ -385,7 +385,7 @@ def test_every_evaluation_has_the_known_parts_at_its_own_level(name, strength):
     noise = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
     chunk = torch.full_like(noise, -1.0)
     x = noise if strength == 1 else table[0].level.mix(chunk, noise)
-    known = Known(torch.full_like(noise, 0.5), torch.tensor([1, 0]).expand(5000, 2))
+    known = KnownChunk(torch.full_like(noise, 0.5), torch.tensor([1, 0]).expand(5000, 2))
     seen = []
 
     def watched(level):
@@ -408,7 +408,7 @@ def test_every_evaluation_has_the_known_parts_at_its_own_level(name, strength):
 
 
 def test_without_steps_known_parts_replace_those_of_the_given_chunk():
-    known = Known(torch.full((1, 2), 0.5), torch.tensor([[1, 0]]))
+    known = KnownChunk(torch.full((1, 2), 0.5), torch.tensor([[1, 0]]))
     chunk = torch.full((1, 2), -1.0)
     found = denoise([], chunk, [], lambda: None, known=known, noise=torch.randn(1, 2))
     assert found.tolist() == [[0.5, -1.0]]

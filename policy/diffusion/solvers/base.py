@@ -89,7 +89,10 @@ def solver_from(values: Mapping[str, Any], where: str = "solver") -> Solver:
     if "name" not in values:
         raise ConfigError(f"{where} has no name; known: {', '.join(SOLVERS.names())}")
     kind = SOLVERS[values["name"]]
-    check_options("solver", values["name"], kind, options)
+    try:
+        check_options("solver", values["name"], kind, options)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     solver: Solver = from_mapping(kind, options, where)
     return solver
 
