@@ -50,7 +50,7 @@ REGRESSION = "regression"
 SOLVERS = ("ddim 10", "euler 5", "heun 10", "plms 10", "dpmpp_2m 10", "dpmpp_3m 10", "ddpm 20")
 SPACINGS = {"vp": "trailing"}  # of others their own
 LEADING = ("plms",)  # on vp: from hardly any signal a mean of noises is no use
-FEATURES = {
+FEATURES: dict[str, Any] = {
     "observation": {"state": {"shape": [2], "kind": "state", "units": "m"}},
     "action": {"shape": [2], "kind": "action", "units": "m"},
     "fps": 10,
@@ -109,7 +109,7 @@ def learned(network: str, process: str, updates: int, seed: int, folder: Path) -
         policy.load_state_dict(load_file(file))
     else:
         fit(policy, windows(), updates, seed)
-        save_file(policy.state_dict(), file)
+        save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, file)
     return policy.eval().requires_grad_(False)
 
 

@@ -74,6 +74,8 @@ def fitted(value: Any, hint: Any, name: str) -> Any:
 
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
     if hint in (int, float):
         return type(value) is not bool and isinstance(value, _TAKEN[hint])
     if origin is Literal:

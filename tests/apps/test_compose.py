@@ -314,6 +314,8 @@ ALL = [
     ("train", ["policy=unet_small"]),
     ("train", ["policy=unet_image", "task=pusht_image"]),
     ("train", ["policy=unet_image_small"]),
+    ("train", ["task=fork"]),
+    ("train", ["task=fork_labelled"]),
     ("train", ["policy=unet_image_pretrained"]),
     *(("train", [f"policy/process={name}"]) for name in ("flow", "edm")),
     *(("train", [f"policy/prediction={name}"]) for name in ("v", "edm")),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dipole.apps.main import main
-from dipole.policy.training.logs import read_log
+from dipole.policy.training.output.logs import read_log
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/environments.md").read_text()

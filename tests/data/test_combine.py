@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+import dipole.envs.pusht.geometry  # noqa: F401  registers its mirror
 from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter
 from dipole.data.convert import ConversionReport, conversion_identity, convert, run
 from dipole.data.sources.combine.concatenated import concatenated
@@ -19,7 +20,6 @@ from dipole.data.sources.combine.uint8_images import with_uint8_images
 from dipole.data.sources.source import ArrayEpisode, EpisodeRef, SourceInfo
 from dipole.data.sources.words import ConversionRequest, open_request
 from dipole.data.store.schema import FrameSchema
-from dipole.envs import pusht_geometry  # noqa: F401  registers its mirror
 
 
 class MemorySource:

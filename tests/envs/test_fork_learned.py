@@ -42,7 +42,7 @@ def test_both_sides_are_learned_and_executed():
 @pytest.mark.slow
 def test_regression_on_the_same_data_runs_into_the_disc():
     policy = learned(small_mlp.NAME, "regression", 300)
-    metrics = evaluate(policy, "fork", episodes=100, n_envs=100, group_size=112).metrics
+    metrics = evaluate(policy, "fork", episodes=100, n_envs=100, inference_batch_size=112).metrics
     assert metrics["success_rate"] <= 0.1
     lengths = [each["steps"] for each in metrics["per_episode"] if not each["success"]]
     assert sum(length < 15 for length in lengths) / len(lengths) >= 0.9  # at the disc, not later
