@@ -28,12 +28,18 @@ from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditiona
 from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.noise import Generators
-from dipole.policy.diffusion.solvers import Solver
+from dipole.policy.diffusion.solvers import Solver, check_solver
 from dipole.policy.fake_data import FakeData
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
 from dipole.policy.held import HeldActions
 from dipole.policy.normalizers import Normalizers
-from dipole.policy.observations import as_array, checked_observation, errors_naming
+from dipole.policy.observations import (
+    as_array,
+    checked_observation,
+    errors_naming,
+    n_rows,
+    refuse_shape,
+)
 
 __all__ = ["Batch", "Policy", "PolicyConfig"]
 
@@ -89,6 +95,7 @@ class Policy(nn.Module):
 
     @solver.setter
     def solver(self, solver: Solver) -> None:
+        check_solver(solver)
         self.head.use_solver(solver)
 
     @property
@@ -249,6 +256,12 @@ class Policy(nn.Module):
         costs: Sequence[CostTerm] | None,
     ) -> Tensor:
         checked = self._check(observation)
+        rows, frames = n_rows(checked), self.window.horizon
+        action = self.features.action
+        refuse_shape("noise", noise, (rows, frames, *action.shape))
+        if init is not None:
+            refuse_shape("init", init[0], (rows, frames, *action.stored_shape))
+        check_solver(solver)
         if known is not None:
             known = self._normalize_known(known) if torch.as_tensor(known.mask).any() else None
         if init is not None:

@@ -1,5 +1,6 @@
 """The tables of components and the one way to build from them."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -32,11 +33,16 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     """The component that `config["name"]` names, with the config's other entries as options.
 
     given: what the caller provides (features, dimensions). Raises ConfigError for an unknown name
-    or option, naming the nearest known one, and for a value of another type.
+    or option, naming the nearest known one, for one that is missing, and for a value of another
+    type.
     """
     options = {key: value for key, value in config.items() if key != "name"}
     component = named(table, config)
     check_options(table.what, config["name"], component, options, given)
+    for key, parameter in inspect.signature(component).parameters.items():
+        is_one = parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if is_one and parameter.default is parameter.empty and key not in {*given, *options}:
+            raise ConfigError(f"{table.what} {config['name']!r} needs {key!r}: give it a value")
     hints = _hints(component)
     what = f"of {table.what} {config['name']!r}"
     return component(

@@ -181,7 +181,7 @@ def test_an_action_slice_past_the_horizon_is_refused():
         ({"head": {}}, "the head has no name"),
         (
             {"head": {"name": "diffusion", "solver": {"stepz": 3}}},
-            "policy.head.solver: solver 'ddim' has no option 'stepz', did you mean 'steps'",
+            "policy.head.solver 'ddim' has no option 'stepz', did you mean 'steps'",
         ),
         (
             {"process": {"name": "vp", "num_train_timestep": 3}},

@@ -5,16 +5,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_policy import SMALL, make_policy
 
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy.config import PolicyConfig, unused_parts
+from dipole.policy.diffusion.costs import CostTerm, Obstacle
 from dipole.policy.training import TrainConfig
 from dipole.policy.training.config import InitConfig
 from dipole.policy.training.initialization import initialize
 from dipole.policy.training.objective import build_objective
+from dipole.policy.training.run import changed
 
 DIT = {"name": "dit", "width": 16, "depth": 1, "heads": 2, "time_embed_dim": 8}
 
@@ -55,7 +58,7 @@ DIT = {"name": "dit", "width": 16, "depth": 1, "heads": 2, "time_embed_dim": 8}
         ),
         (
             {"head": {"name": "diffusion", "solver": {"name": "ddpm", "eta": 0.5}}},
-            "policy.head.solver: solver 'ddpm' has no option 'eta'. Known: steps, spacing",
+            "policy.head.solver 'ddpm' has no option 'eta'. Known: steps, spacing",
         ),
         (
             {"head": {"name": "diffusion", "clip_sample": "yes"}},
@@ -65,6 +68,13 @@ DIT = {"name": "dit", "width": 16, "depth": 1, "heads": 2, "time_embed_dim": 8}
             {"denoiser": {**SMALL, "down_dims": "8,16"}},
             "option 'down_dims' of denoiser 'unet1d' is '8,16': a list of whole numbers is needed",
         ),
+        (
+            {"denoiser": {**SMALL, "down_dims": [-8, 16]}},
+            "each has to be positive",
+        ),
+        ({"denoiser": {**SMALL, "n_groups": 0}}, "n_groups is 0: at least one"),
+        ({"denoiser": {**SMALL, "kernel_size": -1}}, "kernel_size is -1: at least one"),
+        ({"denoiser": None}, "head 'diffusion' needs 'denoiser': give it a value"),
         ({"denoiser": {**DIT, "mlp_ratio": 0.0}}, "mlp_ratio is 0.0: a hidden layer"),
         ({"denoiser": {**DIT, "mlp_ratio": math.nan}}, "mlp_ratio is nan"),
         ({"denoiser": {**DIT, "width": 0}}, "width is 0"),
@@ -99,6 +109,40 @@ def test_a_policy_that_cannot_work_is_refused(config, message):
 def test_training_that_cannot_work_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         TrainConfig.from_dict(settings)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"noise": torch.zeros(1, 4, 2)}, r"noise has shape \[1, 4, 2\]: \[1, 8, 2\] is needed"),
+        ({"noise": torch.zeros(2, 8, 2)}, r"noise has shape \[2, 8, 2\]"),
+        ({"init": (torch.zeros(1, 4, 2), 0.5)}, r"init has shape \[1, 4, 2\]"),
+        ({"solver": "ddim"}, "solver is 'ddim': a Solver is needed"),
+        (
+            {"costs": [CostTerm(Obstacle((1.0, 2.0, 3.0), 1.0))]},
+            r"centre \[1.0, 2.0, 3.0\] from number 0 on, but an action has 2 numbers",
+        ),
+    ],
+)
+def test_a_chunk_that_cannot_be_drawn_is_refused(asked, message):
+    policy = make_policy()
+    with pytest.raises(ConfigError, match=message):
+        policy.predict(policy.fake_observation(1), **asked)
+
+
+def test_what_is_no_solver_is_not_set():
+    with pytest.raises(ConfigError, match="a Solver is needed"):
+        make_policy().solver = {}
+
+
+def test_a_cost_that_lacks_an_option_names_it():
+    with pytest.raises(ConfigError, match="cost 'obstacle' needs 'centre': give it a value"):
+        CostTerm.from_dict({"name": "obstacle", "radius": 3.0})
+
+
+def test_a_resumed_run_takes_no_initial_weights():
+    with pytest.raises(ConfigError, match=r"train.init.from is of new runs"):
+        changed({"train": {"init": {"from": None}}}, {"train.init.from": "runs/other"})
 
 
 def test_initial_weights_from_a_folder_that_is_none_name_the_setting(tmp_path):

@@ -412,3 +412,29 @@ def test_without_steps_known_parts_replace_those_of_the_given_chunk():
     chunk = torch.full((1, 2), -1.0)
     found = denoise([], chunk, [], lambda: None, known=known, noise=torch.randn(1, 2))
     assert found.tolist() == [[0.5, -1.0]]
+
+
+def test_continuous_times_reach_from_the_first_level_to_the_last_and_no_further():
+    times = VariancePreserving(continuous=True).sample_times((20_000,), "cpu")
+    assert 0 <= float(times.min()) < 0.1
+    assert 98.9 < float(times.max()) <= 99
+
+
+def test_times_around_a_positive_logit_lie_nearer_to_noise():
+    torch.manual_seed(0)
+    times = Flow("logit_normal", logit_mean=1.0, logit_std=0.5).sample_times((20_000,), "cpu")
+    logits = times.logit()
+    assert float(logits.mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(logits.std()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_networks_are_told_times_from_0_to_100_by_every_process():
+    sigmas = torch.tensor([0.002, 80.0], dtype=torch.double)
+    assert EDM().level(sigmas).time.tolist() == pytest.approx([0.0, 100.0])
+    assert Flow().level(torch.tensor([0.0, 1.0])).time.tolist() == [0.0, 100.0]
+    assert PUBLISHED.level(torch.tensor([0, 99])).time.tolist() == [0, 99]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda each: type(each).__name__)
+def test_known_tokens_are_told_the_time_of_the_least_noise(process):
+    assert (process.clean.time, process.clean.signal, process.clean.noise) == (0.0, 1.0, 0.0)

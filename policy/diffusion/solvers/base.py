@@ -79,6 +79,15 @@ def table_of(solver: Solver, process: Process) -> list[SolverStep]:
     return solver.table(solver.levels(process))
 
 
+def check_solver(solver: Any) -> None:
+    """Raises ConfigError for what is neither a solver nor None."""
+    if not isinstance(solver, Solver | None):
+        raise ConfigError(
+            f"solver is {solver!r}: a Solver is needed, such as DDIM(steps=10), or "
+            "solver_from({'name': 'ddim', 'steps': 10}), of dipole.policy.diffusion.solvers"
+        )
+
+
 def solver_from(values: Mapping[str, Any], where: str = "solver") -> Solver:
     """A solver of its name and options, as `Solver.to_dict` gives them.
 
@@ -89,10 +98,7 @@ def solver_from(values: Mapping[str, Any], where: str = "solver") -> Solver:
     if "name" not in values:
         raise ConfigError(f"{where} has no name; known: {', '.join(SOLVERS.names())}")
     kind = SOLVERS[values["name"]]
-    try:
-        check_options("solver", values["name"], kind, options)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    check_options(where, values["name"], kind, options)
     solver: Solver = from_mapping(kind, options, where)
     return solver
 
