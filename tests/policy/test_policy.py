@@ -192,3 +192,19 @@ def test_an_action_slice_past_the_horizon_is_refused():
 def test_unknown_components_and_options_name_the_nearest(config, message):
     with pytest.raises(ConfigError, match=message):
         make_policy(**config)
+
+
+@pytest.mark.parametrize("part", ["all", "counted"])
+def test_the_loss_is_weighted_as_the_process_says(part, monkeypatch):
+    policy = make_policy().train()
+    batch = policy.fake_batch(8)
+    if part == "counted":
+        batch["action_is_missing"] = torch.tensor([[False, True]]).expand(8, 2)
+
+    def loss() -> float:
+        torch.manual_seed(0)
+        return float(policy.loss(batch))
+
+    plain = loss()
+    monkeypatch.setattr(policy.head.process, "weight", lambda level: 0 * level.noise + 3)
+    assert loss() == pytest.approx(3 * plain, rel=1e-5)
