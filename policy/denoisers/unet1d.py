@@ -188,8 +188,8 @@ class ConditionalUnet1D(Denoiser):
         multiple = 2 ** (len(self.down_dims) - 1)
         if horizon % multiple or horizon <= 0:
             raise ConfigError(
-                f"the horizon is {horizon}, but a U-Net of {len(self.down_dims)} stages halves it "
-                f"{len(self.down_dims) - 1} times: choose a multiple of {multiple}"
+                f"the horizon is {horizon}, but a U-Net of {len(self.down_dims)} stages has "
+                f"{len(self.down_dims) - 1} halvings: choose a multiple of {multiple}"
             )
 
     def _films(self, time: Tensor, context: Context, rows: int) -> Films:

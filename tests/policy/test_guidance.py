@@ -7,11 +7,12 @@ import torch
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.core.components import SOLVERS
+from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
 from dipole.policy.diffusion.known import KnownChunk, guided_estimate
 from dipole.policy.diffusion.level import Level
-from dipole.policy.diffusion.predictions import SamplePrediction
+from dipole.policy.diffusion.predictions import Estimate, SamplePrediction
 from dipole.policy.diffusion.processes import VariancePreserving
 from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
 
@@ -232,3 +233,19 @@ def test_a_policy_with_nothing_known_is_the_same_bit_for_bit(policy, form):
     known = KnownChunk(torch.rand(1, 16, 2), torch.zeros(1, 16, 2), InpaintingGuidance(form))
     free = policy.predict(observation, noise=noise)
     assert torch.equal(policy.predict(observation, noise=noise, known=known), free)
+
+
+def test_costs_beside_known_parts_leave_the_estimate_outside_of_the_limits():
+    """It says where to go, not where to be: clipped to 1, a known part would pull no further."""
+    level, after = Level(50.0, 0.8, 0.6), Level(0.0, 1.0, 0.0)
+    step = SolverStep(level, after, from_clean=(1.0,))
+    x, clean = torch.zeros(1, 2, 1), torch.ones(1, 2, 1)
+    known = KnownChunk(torch.full((1, 2, 1), 3.0), torch.ones(1, 2, 1), IDENTITY)
+    cost = CostTerm(lambda chunk: chunk.square().sum((1, 2)), scale=1e-6)
+
+    def run(costs):
+        estimate = lambda x: Estimate(clean, torch.zeros_like(x))  # noqa: E731
+        return denoise([estimate], x, [step], lambda: x, clip=True, known=known, costs=costs)
+
+    assert float(run([]).min()) > 1.1
+    assert torch.allclose(run([cost]), run([]), atol=1e-4)

@@ -438,3 +438,13 @@ def test_networks_are_told_times_from_0_to_100_by_every_process():
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda each: type(each).__name__)
 def test_known_tokens_are_told_the_time_of_the_least_noise(process):
     assert (process.clean.time, process.clean.signal, process.clean.noise) == (0.0, 1.0, 0.0)
+
+
+def test_preconditioning_takes_actions_for_half_a_unit_wide():
+    """At sigma 0.5 half of the variance is the data's: c_skip 1/2, c_in sqrt(2), c_out 1/(2 sqrt 2)
+    (Karras et al., 2022, table 1)."""
+    prediction, level = PREDICTIONS["edm"](), Level(0.0, 1.0, 0.5)
+    x, output = torch.tensor([1.0]), torch.tensor([1.0])
+    assert prediction.network_input(x, level).item() == pytest.approx(math.sqrt(2))
+    clean = prediction.estimate(output, x, level).clean.item()
+    assert clean == pytest.approx(0.5 + 0.5 / math.sqrt(2))
