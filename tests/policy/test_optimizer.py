@@ -13,7 +13,7 @@ from training_fixture import make_trainer, write_dataset
 
 from dipole.data import ConfigError
 from dipole.policy.training import TrainConfig
-from dipole.policy.training.optimization.optimizer import make_optimizer
+from dipole.policy.training.optimization.optimizer import learning_rate, make_optimizer
 from dipole.policy.training.output.logs import read_log
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -116,3 +116,9 @@ def test_norms_and_biases_can_go_without_decay():
 def test_weight_decays_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         groups_of(**settings)
+
+
+def test_the_learning_rate_rises_evenly_and_falls_along_half_a_cosine():
+    config = TrainConfig(steps=10, warmup_steps=2, learning_rate=1.0)
+    found = [learning_rate(step, config) for step in (0, 1, 2, 6, 10, 11)]
+    assert found == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0, 0.0])

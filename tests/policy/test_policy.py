@@ -8,8 +8,10 @@ import torch
 
 from dipole.data import ConfigError, Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.context import Context
 from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.heads.base import ChunkBatch, SampleRequest
 
 FEATURES = Features(
     observation={"agent_pos": Feature((2,)), "keypoint": Feature((9, 2))},
@@ -203,8 +205,19 @@ def test_the_loss_is_weighted_as_the_process_says(part, monkeypatch):
 
     def loss() -> float:
         torch.manual_seed(0)
-        return float(policy.loss(batch))
+        return float(policy.loss(batch).detach())
 
     plain = loss()
     monkeypatch.setattr(policy.head.process, "weight", lambda level: 0 * level.noise + 3)
     assert loss() == pytest.approx(3 * plain, rel=1e-5)
+
+
+def test_a_regression_s_loss_is_the_mean_over_the_numbers_that_count():
+    head = make_policy(head={"name": "regression"}).head
+    actions = torch.zeros(1, 8, 2)
+    actions[..., 1] = 1e3  # of what does not count
+    counted = torch.tensor([True, False]).expand(1, 8, 2)
+    context = Context(torch.zeros(1, 40))
+    output = head.sample(context, SampleRequest())
+    loss = head.loss(ChunkBatch(actions, counted=counted), context)
+    assert float(loss.total.detach()) == pytest.approx(float(output[..., 0].square().mean()))
