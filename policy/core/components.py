@@ -53,8 +53,8 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
 
 def _hints(component: Callable[..., Any]) -> dict[str, Any]:
     """Types of its parameters, as far as they are said and can be found."""
-    built: Any = component
+    is_class = isinstance(component, type)
     try:
-        return get_type_hints(built.__init__ if isinstance(built, type) else built)
+        return get_type_hints(component.__init__ if is_class else component)  # type: ignore[misc]
     except (NameError, TypeError):  # of a plugin: a name that exists for a type checker alone
         return {}
