@@ -1,7 +1,7 @@
 """The tables of components and the one way to build from them."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from dipole.data.core.errors import ConfigError
@@ -39,10 +39,7 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     options = {key: value for key, value in config.items() if key != "name"}
     component = named(table, config)
     check_options(table.what, config["name"], component, options, given)
-    for key, parameter in inspect.signature(component).parameters.items():
-        is_one = parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        if is_one and parameter.default is parameter.empty and key not in {*given, *options}:
-            raise ConfigError(f"{table.what} {config['name']!r} needs {key!r}: give it a value")
+    _refuse_missing(table.what, config["name"], component, {*given, *options})
     hints = _hints(component)
     what = f"of {table.what} {config['name']!r}"
     return component(
@@ -51,10 +48,19 @@ def build(table: Registry[Callable[..., T]], config: Mapping[str, Any], **given:
     )
 
 
+def _refuse_missing(
+    what: str, name: str, component: Callable[..., Any], known: Collection[str]
+) -> None:
+    for key, parameter in inspect.signature(component).parameters.items():
+        is_one = parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if is_one and parameter.default is parameter.empty and key not in known:
+            raise ConfigError(f"{what} {name!r} needs {key!r}: give it a value")
+
+
 def _hints(component: Callable[..., Any]) -> dict[str, Any]:
     """Types of its parameters, as far as they are said and can be found."""
     is_class = isinstance(component, type)
     try:
-        return get_type_hints(component.__init__ if is_class else component)  # type: ignore[misc]
+        return get_type_hints(component.__init__ if is_class else component)
     except (NameError, TypeError):  # of a plugin: a name that exists for a type checker alone
         return {}

@@ -269,7 +269,6 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".solver.published",
         ".solver.rho",
         ".solver.shift",
-        ".solver.published",
         ".policy.head.counts_padding",
         ".policy.head.prefix.probability",
         ".policy.head.prefix.max_length",
