@@ -388,3 +388,22 @@ def test_the_updates_of_a_step_are_seeded_apart(tmp_path, dataset, adversarial, 
     make_trainer(tmp_path, dataset, **options).fit()
     # (seed, step, batch, update): the discriminator's is the second of the parameter groups.
     assert [each[1:] for each in seeded] == [(0, 0, 1), (0, 1, 1), (0, 0, 0), (0, 1, 0)]
+
+
+class Counting(BehaviourCloning):
+    """Counts its losses in a buffer, as running statistics do."""
+
+    def __init__(self, policy):
+        super().__init__(policy)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, batch, *, update="policy", step=0):
+        self.calls += 1
+        return super().forward(batch, update=update, step=step)
+
+
+def test_trying_out_threads_leaves_buffers_as_they_were(tmp_path, dataset):
+    OBJECTIVES.add("counting")(Counting)
+    trainer = make_trainer(tmp_path, dataset, objective={"name": "counting"}, policy=REGRESSION)
+    trainer.updates.try_out(trainer.objective)
+    assert float(trainer.state.objective.calls) == 0
