@@ -1,10 +1,12 @@
 """Latency-honest evaluation: a delay is charged in full, and without one nothing changes."""
 
+import gymnasium
 import pytest
 import torch
+from gymnasium.envs.classic_control import PendulumEnv
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.evaluation.latency import evaluate_delayed
 from dipole.envs import EnvSpec, evaluate
 
@@ -101,3 +103,27 @@ def test_any_environment_can_be_delayed():
 def test_only_push_t_takes_commands_at_another_rate():
     with pytest.raises(ConfigError, match="'gym:Pendulum-v1' takes one command a step, 20 a"):
         evaluate_delayed(Swinger(), "gym:Pendulum-v1", delay=1, control_hz=100.0)
+
+
+class Stumbling(PendulumEnv):
+    """Raises in the second step of the episode of one seed."""
+
+    def reset(self, *, seed=None, options=None):
+        self.fails, self.made = seed == 22, 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.made += 1
+        if self.fails and self.made == 2:
+            raise ZeroDivisionError("it stumbled")
+        return super().step(action)
+
+
+def test_an_episode_that_fails_is_named_by_its_number_and_seed():
+    gymnasium.register("Stumbling-v0", Stumbling, max_episode_steps=10)
+    said = r"episode 17 \(seed 22\): the simulator raised ZeroDivisionError: it stumbled"
+    try:
+        with pytest.raises(DipoleError, match=said):
+            evaluate_delayed(Swinger(), "gym:Stumbling-v0", delay=1, episodes=18, seed=5)
+    finally:
+        del gymnasium.registry["Stumbling-v0"]
