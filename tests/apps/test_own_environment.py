@@ -68,6 +68,17 @@ def test_it_is_evaluated_and_says_on_what_terms(folder, capsys):
     assert sorted(path.name for path in (folder / "found").iterdir()) == ["metrics.json"]
 
 
+def test_what_is_given_comes_before_the_checkpoint_s_own_settings(folder):
+    given = "environment={name: gym:reach:Reach-v0, max_steps: 3, score: return_mean}"
+    words = ["checkpoint=run", given, "episodes=2", "output=short", "video_episodes=0"]
+    assert main(["evaluate", *words, "solver.steps=2", "device=cpu", "runtime=eager"]) == 0
+    metrics = json.loads((folder / "short/metrics.json").read_text())
+    assert [episode["steps"] for episode in metrics["per_episode"]] == [3, 3]
+    kept = metrics["environment_settings"]["observation"]
+    assert kept == {"state": "robot.pose", "goal": "desired_goal"}
+    assert metrics["score_name"] == "return_mean"
+
+
 def test_a_delay_is_charged_in_it_too(folder):
     words = ["checkpoint=run", "environment=gym:reach:Reach-v0", "episodes=1", "output=late"]
     assert main(["evaluate", *words, "delay=3", "device=cpu", "runtime=eager"]) == 0
