@@ -229,3 +229,13 @@ def test_a_command_line_that_cannot_work(words, code, said, tmp_path, scores, ca
     assert main(["compare", *(word.format(a=a) for word in words)]) == code
     captured = capsys.readouterr()
     assert said in captured.err + captured.out
+
+
+def test_intervals_do_not_depend_on_the_order_of_episodes_in_a_file(tmp_path, scores):
+    a, b = write(tmp_path / "a", scores), write(tmp_path / "b", np.sort(scores))
+    before = compare(a, b)
+    for folder in (a, b):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics["per_episode"].reverse()
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert compare(a, b) == before

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -337,3 +338,22 @@ def test_a_simulator_that_exits_names_the_episode():
     said = r"episode 0 \(seed 5\): the simulator raised SystemExit: 3"
     with pytest.raises(RolloutError, match=said):
         run(Feedback({"position": Feature((2,))}, 2), Leaves)
+
+
+def test_what_is_observed_is_a_copy_of_what_the_simulator_may_use_again():
+    own = np.ones(3, np.float32)
+    for interface in (
+        Interface.of(Features(state(3), Feature((1,), kind="action")), EnvSpec("gym:X-v0"), {}),
+        Interface.of(SimpleNamespace(observation={"state": None}), EnvSpec("gym:X-v0"), {}),
+    ):
+        seen = interface.observe(own)["state"]
+        own[:] = 2
+        assert seen.tolist() == [1, 1, 1]
+        own[:] = 1
+
+
+def test_a_success_of_several_is_one_of_any():
+    interface = Interface(success="goals.reached")
+    assert interface.succeeded({"goals": {"reached": np.array([False, True])}}) is True
+    assert interface.succeeded({"goals": {"reached": np.array([False, False])}}) is False
+    assert interface.succeeded({"goals": {}}) is None
