@@ -171,7 +171,7 @@ def test_a_mistyped_choice_of_the_user_s_own_names_the_nearest(my_configs):
     message = refusal("train", "--config-dir", str(my_configs), "task=mnie")
     assert message == (
         "unknown choice task=mnie, did you mean 'mine'? "
-        f"Choices of task: {', '.join(['mine', *choices('task')])}"
+        f"Choices of task: {', '.join(sorted(['mine', *choices('task')]))}"
     )
 
 
@@ -268,6 +268,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".solver.sde",
         ".solver.rho",
         ".solver.shift",
+        ".solver.published",
         ".policy.head.counts_padding",
         ".policy.head.prefix.probability",
         ".policy.head.prefix.max_length",

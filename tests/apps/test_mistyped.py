@@ -18,7 +18,7 @@ from dipole.apps.main import main
         ("train =3", "cannot read '=3': write KEY=VALUE"),
         ("train train.betas=[0.9,0.95", "']' is missing"),
         ("train +tsk=pusht_state", "unknown key 'tsk', did you mean 'task'?"),
-        ("train policy=null", "unknown choice policy=null. Choices of policy: unet, "),
+        ("train policy=null", "unknown choice policy=null. Choices of policy: dit_small, unet, "),
         ("train task=null", "unknown choice task=null. Choices of task: "),
         ("train hydra.foo=1", "unknown key 'hydra.foo'"),
         ("deploy -m seed=0,1", "one job at a time: leave out --multirun"),

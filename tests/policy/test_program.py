@@ -120,16 +120,16 @@ def test_what_goes_from_step_to_step_has_names():
     start, _ = begun(program, inputs(program))
     step = Step(program, start)
     assert [port.name for port in program.inputs] == ["observation.x", "noise"]
-    assert step.state == ["state.x_1", *(f"state.noise_{n}" for n in (4, 3, 2, 1)), "state.x"]
+    earlier = [f"state.{of}_{n}" for of in ("x", "clean") for n in (4, 3, 2, 1)]
+    assert step.state == [*earlier, "state.x"]
     assert step.rows == [
         "constant.time",
         "constant.signal",
         "constant.noise",
         "constant.from_x",
         "constant.from_clean",
-        "constant.from_noise",
     ]
-    assert program.constants["constant.from_noise"].shape == (STEPS + 1, 5)
+    assert program.constants["constant.from_clean"].shape == (STEPS + 1, 5)
 
 
 def test_only_as_much_history_is_carried_as_a_table_needs():
