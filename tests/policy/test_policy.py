@@ -221,3 +221,16 @@ def test_a_regression_s_loss_is_the_mean_over_the_numbers_that_count():
     output = head.sample(context, SampleRequest())
     loss = head.loss(ChunkBatch(actions, counted=counted), context)
     assert float(loss.total.detach()) == pytest.approx(float(output[..., 0].square().mean()))
+
+
+def test_behind_a_prefix_what_does_not_count_has_no_loss_either():
+    dit = {"name": "dit", "width": 8, "depth": 1, "heads": 2, "time_embed_dim": 8}  # it says 0
+    prefix = {"probability": 1.0, "max_length": 3}
+    head = make_policy(
+        denoiser=dit, prediction="sample", head={"name": "diffusion", "prefix": prefix}
+    ).head
+    actions = torch.full((4, 8, 2), 0.5)
+    actions[..., 1] = 1e3  # of what does not count
+    counted = torch.tensor([True, False]).expand(4, 8, 2)
+    loss = head.loss(ChunkBatch(actions, counted=counted), Context(torch.zeros(4, 40)))
+    assert float(loss.total.detach()) == pytest.approx(0.25)
