@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
-from dipole.policy.diffusion.known import Estimator, Known
+from dipole.policy.diffusion.known import Estimator, KnownChunk
 from dipole.policy.diffusion.predictions import Estimate, SamplePrediction
 from dipole.policy.diffusion.processes import Flow, VariancePreserving
 from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
@@ -61,7 +61,7 @@ def measure(
     noise = torch.randn(rows, HORIZON, 1, generator=generator)
     weights = torch.tensor(prefix_weights(DELAY, LEFT, HORIZON), dtype=torch.float32)
     mask = weights[None, :, None].expand_as(old)
-    known = None if guidance is None else Known(old, mask, guidance)
+    known = None if guidance is None else KnownChunk(old, mask, guidance)
     estimators = [exact_estimator(step) for step in table]
     chunk = denoise(estimators, noise, table, lambda: noise, known=known)
     kept = ((chunk * WAY).sum((1, 2)) > 0).float().mean()

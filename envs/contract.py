@@ -7,6 +7,7 @@ environment:
   max_steps: 50
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -54,6 +55,11 @@ class EnvSpec:
     def __post_init__(self) -> None:
         if not self.id or self.id == GYMNASIUM:
             raise ConfigError(f"environment.name is {self.id!r}: a simulator's name is needed")
+        if self.gymnasium_id is not None and not _is_gymnasium_id(self.gymnasium_id):
+            raise ConfigError(
+                f"environment.name is {self.id!r}: it is gym:ID, or gym:MODULE:ID with the module "
+                "that registers it"
+            )
         if self.max_steps is not None and self.max_steps < 1:
             raise ConfigError(f"environment.max_steps is {self.max_steps}: it must be at least 1")
         if self.fps is not None and not 0 < self.fps < math.inf:
@@ -63,6 +69,8 @@ class EnvSpec:
                 f"environment.score is {self.score!r}{nearest(self.score, SCORES) or ';'} it is "
                 f"one of {', '.join(SCORES)}"
             )
+        for name in ("options", "reset"):
+            _check_finite(f"environment.{name}", getattr(self, name))
         for key, entry in self.observation.items():
             if not isinstance(entry, str) or not entry:
                 raise ConfigError(
@@ -89,7 +97,10 @@ class EnvSpec:
             raise ConfigError(
                 f"environment has no name{nearest('name', given)}: give environment.name"
             )
-        given["id"] = given.pop("name", None) or given["id"]
+        if "name" in given:
+            given["id"] = given.pop("name")
+        if not isinstance(given["id"], str):
+            raise ConfigError(f"environment.name is {given['id']!r}: a text is needed")
         return from_mapping(cls, given, "environment")
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,3 +119,17 @@ class EnvSpec:
         """The module that has to be imported for the id to be registered; None for none."""
         module, _, name = (self.gymnasium_id or "").rpartition(":")
         return module if module and name else None
+
+
+def _is_gymnasium_id(name: str) -> bool:
+    """Whether it is ID or MODULE:ID, none of them empty."""
+    parts = name.split(":")
+    return all(parts) and len(parts) <= 2 and not name.startswith(".")
+
+
+def _check_finite(name: str, values: Mapping[str, Any]) -> None:
+    """Raise ConfigError for numbers that results and checkpoints, which are JSON, cannot hold."""
+    try:
+        json.dumps(dict(values), allow_nan=False, default=str)
+    except ValueError as error:
+        raise ConfigError(f"{name} is {dict(values)}: its numbers have to be finite") from error

@@ -1,5 +1,6 @@
 """What one look at an environment tells before an evaluation begins, so that errors come early."""
 
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,9 @@ def first_look(
     """Make an environment, reset it, observe it, and draw it where it will be filmed.
 
     Raises ConfigError where a policy's observation or action does not fit it, and RolloutError
-    where it cannot be reset.
+    where it cannot be made or reset.
     """
-    environment = resolved.make()
+    environment = _made(resolved)
     try:
         space = getattr(environment, "action_space", None)
         check_actions(resolved.name, space, policy.features)
@@ -41,16 +42,28 @@ def first_look(
         environment.close()
 
 
+def _made(resolved: ResolvedEnvironment) -> Environment:
+    try:
+        return resolved.make()
+    except DipoleError:
+        raise
+    except Exception as error:
+        raise _failed(resolved.name, "when it was made", error) from error
+
+
 def _reset(name: str, environment: Environment, interface: Interface, seed: int) -> None:
     try:
         Simulator(environment, 1, interface).start(seed)
     except DipoleError as error:
         raise ConfigError(f"environment {name!r}: {error}") from error
     except Exception as error:
-        raise RolloutError(
-            f"environment {name!r} raised {type(error).__name__} when reset with seed {seed}: "
-            f"{error}"
-        ) from error
+        raise _failed(name, f"when reset with seed {seed}", error) from error
+
+
+def _failed(name: str, when: str, error: Exception) -> RolloutError:
+    """With the traceback, which is of the simulator's own code."""
+    said = f"environment {name!r} raised {type(error).__name__} {when}: {error}"
+    return RolloutError(f"{said}\n{''.join(traceback.format_exception(error))}")
 
 
 def _no_video(environment: Environment) -> str:

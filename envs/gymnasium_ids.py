@@ -70,13 +70,19 @@ def _made(name: str, given: Mapping[str, Any]) -> Environment:
     except errors.Error as error:  # what has to be installed, a version that is no more
         raise ConfigError(f"environment 'gym:{name}': {error}") from error
     except ModuleNotFoundError as error:
-        missing = error.name or name.rpartition(":")[0]
+        missing = _missing(error) or name.rpartition(":")[0]
         raise ConfigError(
             f"environment 'gym:{name}' needs {missing}, which cannot be imported: install it, or "
             "put it where Python finds it (PYTHONPATH)"
         ) from error
     except TypeError as error:
         raise ConfigError(f"environment 'gym:{name}', options {dict(given)}: {error}") from error
+
+
+def _missing(error: ModuleNotFoundError) -> str | None:
+    """The module that was not found; gymnasium raises the error of an id's module anew."""
+    cause = error.__cause__
+    return error.name or (cause.name if isinstance(cause, ModuleNotFoundError) else None)
 
 
 def _is_first_time() -> bool:

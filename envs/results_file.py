@@ -13,6 +13,7 @@ FILE = "metrics.json"
 # What each number of an episode is called in metrics.json; the first edition has no return.
 SCORE, SUCCESS, RETURN = "score", "success", "return"
 FIRST_EDITION_SCORE = "max_reward"
+SETTINGS = ("max_steps", "reset", "success")  # of the environment, that pairs have in common
 SCORES = ("max_reward", "final_reward", SUCCESS, RETURN)
 
 
@@ -33,8 +34,12 @@ class EvaluationResult:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Id, version and options of the environment."""
-        return {**self.terms["environment"], "options": self.terms.get("environment_options") or {}}
+        """Id, version, options and, unless the first edition wrote it, what else makes an episode
+        what it is: its time limit, options of its reset, and where its success was read."""
+        settings = self.terms.get("environment_settings")
+        said = {} if not isinstance(settings, dict) else {n: settings.get(n) for n in SETTINGS}
+        options = self.terms.get("environment_options") or {}
+        return {**self.terms["environment"], "options": options, **said}
 
     @property
     def seeds(self) -> list[int]:
@@ -115,9 +120,16 @@ def _numbers(file: Path, entry: Mapping[str, Any], score: str) -> dict[str, floa
         value = entry.get(key)
         if value is None:
             continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_finite(value):
             raise DataError(f"{file}: {key} of seed {entry['seed']} is {value!r}; it is damaged")
         found[name] = float(value)
     if SCORE not in found:
         raise DataError(f"{file}: the episode of seed {entry['seed']} has no {score}")
     return found
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False

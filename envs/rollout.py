@@ -152,7 +152,8 @@ class Simulator:
                 f"{', '.join(map(str, info)) or 'nothing'}. Set it to null where there is no "
                 "success: then the return decides"
             )
-        if not turn.done and self._steps >= MOST_STEPS:
+        unlimited = self.interface.max_steps is None
+        if unlimited and not turn.done and self._steps >= MOST_STEPS:
             raise ConfigError(
                 f"the episode has gone on for {MOST_STEPS} steps: the environment has no time "
                 "limit, so set environment.max_steps"
@@ -191,7 +192,7 @@ class SimulatorPool:
             return self._simulators[command.slot].perform(command)
         except DipoleError as error:
             raise ConfigError(f"{command}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RolloutError(
                 f"{command}: the simulator raised {type(error).__name__}: {error}\n"
                 f"{traceback.format_exc()}"

@@ -56,6 +56,12 @@ def n_rows(observation: Mapping[str, Tensor]) -> int:
     return next(iter(rows.values()))
 
 
+def refuse_shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
+    """Raises ConfigError for a tensor or array of another shape; None is none."""
+    if value is not None and tuple(np.shape(value)) != wanted:
+        raise ConfigError(f"{name} has shape {list(np.shape(value))}: {list(wanted)} is needed")
+
+
 @contextmanager
 def errors_naming(name: str) -> Iterator[None]:
     """Around the conversion of an observation: its DataError says which one it is."""

@@ -10,9 +10,8 @@ normalises them.
 No queues, no history, no clock: these live in the executor.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,44 +20,30 @@ from torch import Tensor, nn
 from dipole.data import Feature, Features, Statistics, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
-from dipole.policy import denoisers, encoders, heads  # noqa: F401  they register themselves
+from dipole.policy import denoisers, encoders  # noqa: F401  they register themselves
+from dipole.policy.config import PolicyConfig
 from dipole.policy.context import Context
-from dipole.policy.core.components import ENCODERS, HEADS, build, named
-from dipole.policy.core.named import NamedModules
+from dipole.policy.core.components import ENCODERS, HEADS, build
 from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional, check_scale
 from dipole.policy.diffusion.costs import CostTerm
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.noise import Generators
-from dipole.policy.diffusion.solvers import Solver
+from dipole.policy.diffusion.solvers import Solver, check_solver
+from dipole.policy.fake_data import FakeData
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
 from dipole.policy.held import HeldActions
-from dipole.policy.normalizer import Normalizer, over_pixels
-from dipole.policy.observations import as_array, checked_observation, errors_naming
+from dipole.policy.normalizers import Normalizers
+from dipole.policy.observations import (
+    as_array,
+    checked_observation,
+    errors_naming,
+    n_rows,
+    refuse_shape,
+)
+
+__all__ = ["Batch", "Policy", "PolicyConfig"]
 
 Batch = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """Which components a policy is made of, by name, with their options: plain values.
-
-    denoiser, process, prediction: Of heads that have one; None: the head is given none. A
-        prediction without options may be its name alone.
-    guidance: Of a policy that also learns to do without its observation; see `ClassifierFree`.
-    name: Of the policy, in names of folders.
-    """
-
-    encoder: Mapping[str, Any] = field(default_factory=lambda: {"name": "state"})
-    denoiser: Mapping[str, Any] | None = field(default_factory=lambda: {"name": "unet1d"})
-    process: Mapping[str, Any] | None = None
-    prediction: Mapping[str, Any] | str | None = None
-    head: Mapping[str, Any] = field(default_factory=lambda: {"name": "diffusion"})
-    guidance: Mapping[str, Any] | None = None
-    name: str = "policy"
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "PolicyConfig":
-        return from_mapping(cls, values, "policy")
 
 
 class Policy(nn.Module):
@@ -73,43 +58,35 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig, features: Features, window: WindowSpec) -> None:
         super().__init__()
         self.config, self.features, self.window = config, features, window
-        self.normalizers = NamedModules(
-            {name: Normalizer(f.shape) for name, f in _normalised(features).items()}
-        )
+        self.normalizers = Normalizers(features)
         self.held = HeldActions(features.action.shape)
         self.encoder: encoders.Encoder = build(
             ENCODERS, config.encoder, features=features, window=window
         )
         self.guidance: ClassifierFree | None = None
         if config.guidance is not None:
-            self.guidance = _guidance(config.guidance)
+            self.guidance = from_mapping(ClassifierFree, config.guidance, "policy.guidance")
             self.encoder.add_nulls(self.guidance.parts)
         self.costs: Sequence[CostTerm] = ()
-        taken = inspect.signature(named(HEADS, config.head)).parameters
-        names = [name for name in ("denoiser", "process", "prediction") if name in taken]
-        parts = {name: getattr(config, name) for name in names}
         self.head: Head = build(
             HEADS,
             config.head,
             action=features.action,
             horizon=window.horizon,
             context=self.encoder.spec,
-            **{name: part for name, part in parts.items() if part is not None},
+            **config.head_parts(),
         )
 
     def fit(self, statistics: Mapping[str, Statistics]) -> dict[str, list[int]]:
         """Fit the normalisers; returns the constant dimensions, by key, which pass through. Those
         of the action are held within the range that they had."""
-        for name, feature in _normalised(self.features).items():
-            pooled = over_pixels if feature.kind == "depth" else lambda each: each
-            self._normalizer(name).fit(feature.normalize, pooled(statistics[name]))
-        self.held.fit(statistics["action"], self._normalizer("action").constant)
-        found = {name: self._normalizer(name).constant for name in self.normalizers}
-        return {name: constant for name, constant in found.items() if constant}
+        self.normalizers.fit(statistics)
+        self.held.fit(statistics["action"], self.normalizers["action"].constant)
+        return self.normalizers.constant()
 
     @property
     def device(self) -> torch.device:
-        return self._normalizer("action").scale.device
+        return self.normalizers.device
 
     @property
     def solver(self) -> Solver | None:
@@ -118,6 +95,7 @@ class Policy(nn.Module):
 
     @solver.setter
     def solver(self, solver: Solver) -> None:
+        check_solver(solver)
         self.head.use_solver(solver)
 
     @property
@@ -164,7 +142,7 @@ class Policy(nn.Module):
 
         What a mixture's dataset lacks is 0 for the network, and numbers of actions without loss.
         """
-        actions = self._normalizer("action").normalize(batch["action"])
+        actions = self.normalizers["action"].normalize(batch["action"])
         absent = batch.get("action_is_missing")
         if absent is not None:
             actions = actions.masked_fill(absent[:, None], 0)
@@ -207,26 +185,20 @@ class Policy(nn.Module):
         self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
     ) -> dict[str, Context]:
         """The context of each of the encoder's parts."""
-        present = [name for name in self.features.observation if name in observation]
-        normalised = {
-            name: self._normalizer(name).normalize(value) if name in self.normalizers else value
-            for name, value in ((name, observation[name]) for name in present)
-        }
-        absent = {} if missing is None else dict(missing)
-        for name in [name for name in absent if name in self.normalizers]:
-            rows = absent.pop(name).view(-1, *[1] * (normalised[name].ndim - 1))
-            normalised[name] = normalised[name].masked_fill(rows, 0)
+        named = self.features.observation
+        present = {name: observation[name] for name in named if name in observation}
+        normalised, absent = self.normalizers.normalize(present, missing or {})
         found: dict[str, Context] = self.encoder.contexts(normalised, absent)
         return found
 
     def normalize_action(self, chunk: Any) -> Tensor:
         """A chunk [B, H, A] in the robot's numbers, converted and normalised."""
-        return self._normalizer("action").normalize(self._converted(self.features.action, chunk))
+        return self.normalizers["action"].normalize(self._converted(self.features.action, chunk))
 
     def unnormalize_action(self, chunk: Tensor) -> Tensor:
         """A normalised chunk [B, H, A] in the units of training, still converted; see
         `HeldActions`."""
-        held: Tensor = self.held(self._normalizer("action").unnormalize(chunk))
+        held: Tensor = self.held(self.normalizers["action"].unnormalize(chunk))
         return held
 
     def _converted(self, feature: Feature, values: Any) -> Tensor:
@@ -247,7 +219,7 @@ class Policy(nn.Module):
         generator: Generators = None,
         *,
         noise: Tensor | None = None,
-        known: Known | None = None,
+        known: KnownChunk | None = None,
         init: tuple[Any, float] | None = None,
         solver: Solver | None = None,
         guidance_scale: float | None = None,
@@ -277,13 +249,19 @@ class Policy(nn.Module):
         observation: Mapping[str, Any],
         generator: Generators,
         noise: Tensor | None,
-        known: Known | None,
+        known: KnownChunk | None,
         init: tuple[Any, float] | None,
         solver: Solver | None,
         guidance_scale: float | None,
         costs: Sequence[CostTerm] | None,
     ) -> Tensor:
         checked = self._check(observation)
+        rows, frames = n_rows(checked), self.window.horizon
+        action = self.features.action
+        refuse_shape("noise", noise, (rows, frames, *action.shape))
+        if init is not None:
+            refuse_shape("init", init[0], (rows, frames, *action.stored_shape))
+        check_solver(solver)
         if known is not None:
             known = self._normalize_known(known) if torch.as_tensor(known.mask).any() else None
         if init is not None:
@@ -333,7 +311,7 @@ class Policy(nn.Module):
 
     def _normalised_costs(self, costs: Sequence[CostTerm]) -> list[CostTerm]:
         """Costs of the robot's chunks as costs of normalised ones."""
-        return [term.of(self._normalizer("action").unnormalize) for term in costs if term.scale]
+        return [term.of(self.normalizers["action"].unnormalize) for term in costs if term.scale]
 
     def _refuse_unsupported(self, request: SampleRequest) -> None:
         for name in request.asked():
@@ -344,13 +322,13 @@ class Policy(nn.Module):
                     f"it supports {can}"
                 )
 
-    def _normalize_known(self, known: Known) -> Known:
+    def _normalize_known(self, known: KnownChunk) -> KnownChunk:
         """Parts of a chunk that are known, converted and normalised; what is not known may be
         anything, NaN included."""
         action = self.features.action
         given, mask = as_array(known.values), as_array(known.mask)
         converted = action.conversions.apply_where(given, mask > 0)
-        values = self._normalizer("action").normalize(self._on_device(converted))
+        values = self.normalizers["action"].normalize(self._on_device(converted))
         weights = self._on_device(action.conversions.spread(mask)).to(values.dtype)
         return replace(known, values=values, mask=weights)
 
@@ -365,38 +343,17 @@ class Policy(nn.Module):
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation, each number within what its normaliser takes to [-1, 1]: to try a
         policy without data. As `predict` takes it, in the robot's numbers."""
-        drawn = self._fake_observation(batch_size)
         features = self.features.observation
+        drawn = self._fake_data.observation(batch_size)
         return {name: self._inverted(features[name], value) for name, value in drawn.items()}
 
-    def _fake_observation(self, batch_size: int) -> dict[str, Tensor]:
-        return {
-            name: self._fake((batch_size, self.window.n_obs_steps), name, feature)
-            for name, feature in self.features.observation.items()
-        }
-
     def fake_batch(self, batch_size: int = 2) -> dict[str, Any]:
-        """A random training batch, converted as those of a dataset; see `fake_observation`."""
-        lead = (batch_size, self.window.horizon)
-        return {
-            "observation": self._fake_observation(batch_size),
-            "action": self._fake(lead, "action", self.features.action),
-            "action_is_pad": torch.zeros(lead, dtype=torch.bool, device=self.device),
-        }
+        """A random training batch, converted as those of a dataset; see `FakeData`."""
+        return self._fake_data.batch(batch_size)
 
-    def _fake(self, lead: tuple[int, ...], name: str, feature: Feature) -> Tensor:
-        shape = (*lead, *feature.shape)
-        if feature.kind == "image":
-            return torch.randint(256, shape, dtype=torch.uint8, device=self.device)
-        if feature.kind == "text":  # small letters
-            return torch.randint(97, 123, shape, dtype=torch.uint8, device=self.device)
-        drawn = 2 * torch.rand(shape, device=self.device) - 1
-        return self._normalizer(name).unnormalize(drawn)
-
-    def _normalizer(self, name: str) -> Normalizer:
-        normalizer = self.normalizers[name]
-        assert isinstance(normalizer, Normalizer)
-        return normalizer
+    @property
+    def _fake_data(self) -> FakeData:
+        return FakeData(self.features, self.window, self.normalizers)
 
     def _on_device(self, value: Any) -> Tensor:
         return torch.as_tensor(value, device=self.device)
@@ -409,14 +366,3 @@ class Policy(nn.Module):
             with errors_naming(name):
                 checked[name] = self._converted(self.features.observation[name], value)
         return checked
-
-
-def _guidance(config: Mapping[str, Any]) -> ClassifierFree:
-    parts = config.get("parts")
-    values = dict(config) if parts is None else {**config, "parts": tuple(parts)}
-    return from_mapping(ClassifierFree, values, "policy.guidance")
-
-
-def _normalised(features: Features) -> dict[str, Feature]:
-    """All but images and text."""
-    return {name: f for name, f in features.named().items() if f.is_numeric}

@@ -63,6 +63,8 @@ def describe(metrics: Config) -> str:
     if metrics["score_name"] == "return_mean":
         low, high = returned
         lines.insert(0, f"mean return {metrics['return_mean']:.4g} ({low:.4g} to {high:.4g})")
+    if metrics["score_name"] == "final_reward_mean":
+        lines.insert(0, f"mean final reward {metrics['final_reward_mean']:.3f}")
     if metrics["success_rate"] is not None:
         low, high = metrics["success_ci95"]
         lines.append(f"success rate {metrics['success_rate']:.1%} ({low:.1%} to {high:.1%})")

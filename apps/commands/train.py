@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dipole.apps.compose import Outcome, run
 from dipole.apps.compose.configuration import resolved_in
+from dipole.data.core.errors import ConfigError
 
 if TYPE_CHECKING:  # torch comes when a configuration is composed and has said how threads wait
     from dipole.policy.training.output.result import TrainResult
@@ -34,11 +35,25 @@ def train_run(config: Config) -> "TrainResult":
 
     said = config.get("overrides", {})
     if config["resume"] is None:
+        _refuse_unused(config["policy"], said)
         output = Path(config["output"]).expanduser()
         return start_run(config, output, training_score, rename="output" not in said)
     output = Path(config["resume"]).expanduser()
     changes = {key: value for key, value in said.items() if key not in ("resume", "output")}
     return resume_run(output, resolved_in(read_run(output), changes), training_score)
+
+
+def _refuse_unused(policy: Config, said: Config) -> None:
+    """Raises ConfigError for a setting of a part that the policy's head does not have."""
+    from dipole.policy.config import unused_parts
+
+    for part in unused_parts(policy["head"]):
+        for key in said:
+            if f"{key}.".replace("/", ".").startswith(f"policy.{part}."):
+                raise ConfigError(
+                    f"{key} is set, but head {policy['head']['name']!r} has no {part}: leave it "
+                    "out, or choose policy/head=diffusion"
+                )
 
 
 def _told(result: "TrainResult") -> list[str]:

@@ -47,14 +47,17 @@ def from_mapping(build: Callable[..., T], values: Any, name: str) -> T:
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in values:
             raise ConfigError(f"{prefix}{key} is missing: give it a value")
-    fitted = {
-        key: _fitted(value, hints.get(key, Any), f"{prefix}{key}") for key, value in values.items()
+    options = {
+        key: fitted(value, hints.get(key, Any), f"{prefix}{key}") for key, value in values.items()
     }
-    return build(**fitted)
+    return build(**options)
 
 
-def _fitted(value: Any, hint: Any, name: str) -> Any:
-    """The value as its parameter takes it. Raises ConfigError where it is of another type."""
+def fitted(value: Any, hint: Any, name: str) -> Any:
+    """The value as a parameter takes it whose type is `hint`.
+
+    name: In the message. Raises ConfigError where the value is of another type.
+    """
     if is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_mapping(hint, value, name)
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
@@ -65,12 +68,14 @@ def _fitted(value: Any, hint: Any, name: str) -> Any:
     if get_origin(chosen) is tuple and isinstance(value, list):
         return tuple(value)
     if is_dataclass(chosen) and isinstance(chosen, type):
-        return _fitted(value, chosen, name)
+        return fitted(value, chosen, name)
     return value
 
 
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
     if hint in (int, float):
         return type(value) is not bool and isinstance(value, _TAKEN[hint])
     if origin is Literal:

@@ -41,7 +41,7 @@ def check_options(
         if option not in known:
             raise ConfigError(
                 f"{what} {name!r} has no option {option!r}{nearest(option, known) or '.'} "
-                f"Known: {', '.join(known)}"
+                f"Known: {', '.join(known) or 'none'}"
             )
 
 

@@ -88,7 +88,7 @@ def _evaluate_delayed(policy: InferencePolicy, spec: EnvSpec, config: Config) ->
 def _environment(path: Path, given: str | Config | None) -> EnvSpec:
     """The checkpoint's own environment, or the one that is given. Raises ConfigError for none.
 
-    What the checkpoint says of its own holds where the same one is given by name.
+    What the checkpoint says of its own holds where the same one is given, unless that says other.
     """
     where = path if is_export(path) else find_checkpoint(path)
     said = (read_schema(path) if is_export(path) else read_config(where)).get("environment")
@@ -106,7 +106,11 @@ def _environment(path: Path, given: str | Config | None) -> EnvSpec:
             f"you trust it, say so by environment={spec.id}"
         )
     check_environment(spec)
-    return own if own is not None and spec == EnvSpec(own.id) else spec
+    if own is None or given is None or own.id != spec.id:
+        return spec
+    other = given if isinstance(given, Mapping) else {}
+    changed = {name: value for name, value in other.items() if name not in ("name", "id")}
+    return EnvSpec.read({**own.to_dict(), **changed})
 
 
 def _origin(path: Path, policy: InferencePolicy, weights: str) -> tuple[Path, dict[str, Any]]:

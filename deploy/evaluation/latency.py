@@ -102,7 +102,8 @@ def evaluate_delayed(
 
     def run(number: int) -> None:
         compute = together.compute(seed + number)
-        found[number] = _episode(world, spec_of(policy), compute, seed + number, delay, config)
+        spec = spec_of(policy)
+        found[number] = _episode(world, spec, compute, number, seed + number, delay, config)
         if progress is not None:
             progress(found[number][0])
 
@@ -169,10 +170,16 @@ def _world(
 
 
 def _episode(
-    world: World, spec: PolicySpec, compute: Compute, seed: int, delay: int, config: LoopConfig
+    world: World,
+    spec: PolicySpec,
+    compute: Compute,
+    number: int,
+    seed: int,
+    delay: int,
+    config: LoopConfig,
 ) -> tuple[EpisodeResult, Report]:
     clock = VirtualClock()
-    with world.episode(clock, seed) as episode:
+    with world.episode(clock, number, seed) as episode:
         seconds = max(0.0, (delay - 0.5) / world.hz)  # between two steps, surely
         inference = VirtualInference(spec, compute, clock, seconds)
         loop = ControlLoop(episode.robot, inference, config, clock=clock, log=lambda _line: None)

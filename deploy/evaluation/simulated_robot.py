@@ -6,6 +6,7 @@ step           a0 ->      a1 ->              made when its time is over, and the
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,19 +34,19 @@ class SimulatedRobot(Robot):
     An environment with a method `hold_action()`, the action [A] that keeps it where it is, begins
     with that, and where the next chunk is late its last action is repeated. Without it, actions
     are taken for forces, velocities or differences, and it is commanded zeros meanwhile.
+
+    start: The command that starts the episode. hz: Steps a second.
     """
 
-    def __init__(
-        self, clock: Clock, simulators: SimulatorPool, slot: int, seed: int, hz: float
-    ) -> None:
+    def __init__(self, clock: Clock, simulators: SimulatorPool, start: Command, hz: float) -> None:
         self._clock, self._hz = clock, hz
-        self._simulators, self._slot, self._seed = simulators, slot, seed
+        self._simulators, self._episode = simulators, start
         self._rewards: list[float] = []
         self._success: bool | None = None
         self._elapsed = 0  # actions' times since the start
         self.over = False
         self._newest = self._perform(None).observations[-1]
-        environment = simulators.environment(slot)
+        environment = simulators.environment(start.slot)
         hold = offered(environment, "hold_action")
         low, high = _bounds(environment.action_space)
         self._action = np.zeros(len(low)) if hold is None else np.asarray(hold(), np.float64)
@@ -59,7 +60,12 @@ class SimulatedRobot(Robot):
         """What came of the episode so far; of at least one step."""
         rewards = self._rewards
         return EpisodeResult(
-            self._seed, self._success, max(rewards), rewards[-1], len(rewards), math.fsum(rewards)
+            self._episode.seed,
+            self._success,
+            max(rewards),
+            rewards[-1],
+            len(rewards),
+            math.fsum(rewards),
         )
 
     def connect(self) -> None:
@@ -100,8 +106,7 @@ class SimulatedRobot(Robot):
         self._newest = turn.observations[-1] if turn.observations else self._newest
 
     def _perform(self, actions: np.ndarray | None) -> Turn:
-        command = Command(self._slot, episode=self._slot, seed=self._seed, actions=actions)
-        return self._simulators.perform(command)
+        return self._simulators.perform(replace(self._episode, actions=actions))
 
 
 def _bounds(space: Any) -> tuple[Floats, Floats]:

@@ -18,7 +18,7 @@ from dipole.envs.pusht.environment import MAX_STEPS
 from dipole.envs.pusht.geometry import WORLD_SIZE
 from dipole.envs.registry import ENVIRONMENTS, environment_version
 from dipole.envs.resolved import ResolvedEnvironment
-from dipole.envs.rollout import MOST_STEPS, SimulatorPool
+from dipole.envs.rollout import MOST_STEPS, Command, SimulatorPool
 
 PUSHT = "pusht"
 HZ = 10.0
@@ -62,8 +62,10 @@ class World(Protocol):
     options: dict[str, Any]
     settings: dict[str, Any]
 
-    def episode(self, clock: VirtualClock, seed: int) -> AbstractContextManager[Episode]:
-        """An episode of a seed, for a while."""
+    def episode(
+        self, clock: VirtualClock, number: int, seed: int
+    ) -> AbstractContextManager[Episode]:
+        """An episode of a seed, for a while. number: what errors call it."""
         ...
 
     def close(self) -> None: ...
@@ -73,7 +75,8 @@ class SimulatedWorlds:
     """Any environment, one command a step. Simulators are used again."""
 
     def __init__(self, resolved: ResolvedEnvironment, hz: float) -> None:
-        self.hz, self.longest, self.refuse_beyond = hz, MOST_STEPS / hz, FAR
+        longest = max(MOST_STEPS, resolved.interface.max_steps or 0)
+        self.hz, self.longest, self.refuse_beyond = hz, longest / hz, FAR
         self.score, self.version, self.options = resolved.score, resolved.version, resolved.options
         self.settings = resolved.settings
         self._simulators = SimulatorPool(resolved.make, 1, resolved.interface)
@@ -81,11 +84,12 @@ class SimulatedWorlds:
         self._slots = 0
 
     @contextmanager
-    def episode(self, clock: VirtualClock, seed: int) -> Iterator[Episode]:
+    def episode(self, clock: VirtualClock, number: int, seed: int) -> Iterator[Episode]:
         """An episode of a seed."""
         slot = self._slot()
         try:
-            yield SimulatedEpisode(SimulatedRobot(clock, self._simulators, slot, seed, self.hz))
+            start = Command(slot, number, seed)
+            yield SimulatedEpisode(SimulatedRobot(clock, self._simulators, start, self.hz))
         finally:
             self._free.put(slot)
 
@@ -128,7 +132,7 @@ class PushTWorlds:
         self._limits, self._observation = limits, observation
 
     @contextmanager
-    def episode(self, clock: VirtualClock, seed: int) -> Iterator[Episode]:
+    def episode(self, clock: VirtualClock, number: int, seed: int) -> Iterator[Episode]:
         """An episode of a seed."""
         robot = VirtualPushT(clock, observation=self._observation, seed=seed, sensor_hz=HZ)
         robot.spec = replace(robot.spec, limits=self._limits)

@@ -14,7 +14,7 @@ from dipole.deploy.chunks.prefix import check_known
 from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.types import Arrays, KnownActions, Meaning, PolicySpec, Ticket
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.execution.executor import ChunkPolicy, predict_rows
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.runnable import AUTO, EAGER, load_runnable
@@ -55,7 +55,7 @@ class PolicyCompute:
         return self._generator
 
 
-def as_known(rows: Sequence[KnownActions], policy: Any) -> Known:
+def as_known(rows: Sequence[KnownActions], policy: Any) -> KnownChunk:
     """What is known of several chunks, as the policy takes it; their guidance is that of the first.
 
     Raises ConfigError for what does not fit the policy.
@@ -65,7 +65,7 @@ def as_known(rows: Sequence[KnownActions], policy: Any) -> Known:
     values = np.stack([np.asarray(row["values"], np.float32) for row in rows])  # [B, H, A]
     weights = np.stack([np.asarray(row["weights"], np.float32) for row in rows])  # [B, H]
     mask = np.broadcast_to(weights[..., None], values.shape).copy()
-    return Known(torch.from_numpy(values), torch.from_numpy(mask), guidances[0])
+    return KnownChunk(torch.from_numpy(values), torch.from_numpy(mask), guidances[0])
 
 
 def unknown(like: KnownActions) -> KnownActions:

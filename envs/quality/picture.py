@@ -33,10 +33,11 @@ def aspects_picture(aspects: Aspects) -> np.ndarray:
     order = np.argsort(scores)
     shown = order[np.unique(np.linspace(0, len(order) - 1, PANELS).round().astype(int))]
     project = _projection(aspects.demonstrated)
+    over_time = aspects.demonstrated.shape[-1] == 1
     panels = [
         _titled(
             f"energy score {scores[i]:.3f}",
-            _chunks_panel(project(aspects.samples[i]), project(aspects.demonstrated[i])),
+            _chunks_panel(project(aspects.samples[i]), project(aspects.demonstrated[i]), over_time),
         )
         for i in shown
     ]
@@ -60,11 +61,12 @@ def _time_like(actions: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.linspace(0, 1, actions.shape[-2])[:, None], actions.shape)
 
 
-def _chunks_panel(samples: Points, demonstrated: Points) -> Image.Image:
-    """samples: [S, F, 2]; demonstrated: [F, 2]."""
+def _chunks_panel(samples: Points, demonstrated: Points, over_time: bool) -> Image.Image:
+    """samples: [S, F, 2]; demonstrated: [F, 2]. over_time: time and action have no unit in common,
+    so that each fills the panel."""
     both = np.concatenate([samples.reshape(-1, 2), demonstrated])
-    centre = (both.min(0) + both.max(0)) / 2
-    half = max(1e-6, float(np.ptp(both, axis=0).max()) / 2) * 1.1
+    centre, extent = (both.min(0) + both.max(0)) / 2, np.ptp(both, axis=0)
+    half = np.maximum(1e-6, (extent if over_time else extent.max()) / 2) * 1.1
     panel, draw = _blank()
     for points in samples:
         _path(draw, (points - centre) / half, SAMPLED, 1)

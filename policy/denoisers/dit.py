@@ -74,7 +74,7 @@ class DiffusionTransformer(Denoiser):
         time_embed_dim: int = 256,
     ) -> None:
         super().__init__()
-        _check_sizes(width, depth, heads, time_embed_dim, positions)
+        _check_sizes(width, depth, heads, mlp_ratio, time_embed_dim, positions)
         self.chunk_embedding = nn.Linear(action_dim, width)
         self.time_embedding = TimeEmbedding(time_embed_dim, width)
         self.vector_embedding = _vector_embedding(context.vector_dim, width)
@@ -290,11 +290,17 @@ def _blocks(modules: nn.ModuleList) -> list[Block]:
     return [block for block in modules if isinstance(block, Block)]
 
 
-def _check_sizes(width: int, depth: int, heads: int, time_embed_dim: int, positions: str) -> None:
-    if heads < 1 or width % heads or width % 2:
+def _check_sizes(
+    width: int, depth: int, heads: int, mlp_ratio: float, time_embed_dim: int, positions: str
+) -> None:
+    if heads < 1 or width < 1 or width % heads or width % 2:
         raise ConfigError(f"width is {width}: it has to be even and divisible by {heads} heads")
     if depth < 1:
         raise ConfigError(f"depth is {depth}: at least one block is needed")
+    if not 1 <= width * mlp_ratio < math.inf:
+        raise ConfigError(
+            f"mlp_ratio is {mlp_ratio}: a hidden layer of at least one number is needed"
+        )
     if time_embed_dim < 2 or time_embed_dim % 2:
         raise ConfigError(f"time_embed_dim is {time_embed_dim}: it has to be even and positive")
     if positions not in POSITIONS:

@@ -186,8 +186,8 @@ class ConditionalUnet1D(Denoiser):
         multiple = 2 ** (len(self.down_dims) - 1)
         if horizon % multiple or horizon <= 0:
             raise ConfigError(
-                f"the horizon is {horizon}, but a U-Net of {len(self.down_dims)} stages halves it "
-                f"{len(self.down_dims) - 1} times: choose a multiple of {multiple}"
+                f"the horizon is {horizon}, but a U-Net of {len(self.down_dims)} stages has "
+                f"{len(self.down_dims) - 1} halvings: choose a multiple of {multiple}"
             )
 
     def _films(self, time: Tensor, context: Context, rows: int) -> Films:
@@ -368,8 +368,14 @@ def _as_context(context: Context | Tensor) -> Context:
 def _check_dims(down_dims: Sequence[int], kernel_size: int, n_groups: int) -> None:
     if not down_dims:
         raise ConfigError("down_dims is empty: give one width per stage")
+    if n_groups < 1:
+        raise ConfigError(f"n_groups is {n_groups}: at least one is needed")
+    if min(down_dims) < 1:
+        raise ConfigError(f"down_dims is {list(down_dims)}: each has to be positive")
     odd = [dim for dim in down_dims if dim % n_groups]
     if odd:
         raise ConfigError(f"down_dims {odd} cannot be divided into n_groups={n_groups} groups")
+    if kernel_size < 1:
+        raise ConfigError(f"kernel_size is {kernel_size}: at least one frame is needed")
     if kernel_size % 2 == 0:
         raise ConfigError(f"kernel_size is {kernel_size}: an even kernel would shift the chunk")

@@ -33,10 +33,12 @@ class ClassifierFree:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"policy.guidance.dropout is {self.dropout}: 0 to below 1")
+        if self.parts is not None and not self.parts:
+            raise ConfigError("policy.guidance.parts is empty: name parts, or give null for all")
         if self.passes not in PASSES:
             raise ConfigError(
-                f"policy.guidance.passes is {self.passes!r}{nearest(self.passes, PASSES)} "
-                f"Known: {', '.join(PASSES)}"
+                f"policy.guidance.passes is {self.passes!r}{nearest(self.passes, PASSES) or ';'} "
+                f"known: {', '.join(PASSES)}"
             )
         check_scale(self.scale)
 

@@ -111,6 +111,11 @@ class Obstacle:
     first: int = 0
 
     def __call__(self, chunk: Tensor) -> Tensor:
+        if self.first < 0 or self.first + len(self.centre) > chunk.shape[-1]:
+            raise ConfigError(
+                f"cost 'obstacle' has centre {list(self.centre)} from number {self.first} on, but "
+                f"an action has {chunk.shape[-1]} numbers"
+            )
         centre = torch.tensor(self.centre, dtype=chunk.dtype, device=chunk.device)
         offsets = chunk[..., self.first : self.first + len(self.centre)] - centre  # [B, H, D]
         distances = (offsets.square().sum(-1) + 1e-12).sqrt()

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from dipole.policy.diffusion.costs import CostTerm, moved_by_costs
-from dipole.policy.diffusion.known import Estimator, Known, guided_estimate
+from dipole.policy.diffusion.known import Estimator, KnownChunk, guided_estimate
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import clipped
 from dipole.policy.diffusion.solvers.base import SolverStep
@@ -21,7 +21,7 @@ def denoise(
     draw: Callable[[], Tensor],
     *,
     clip: bool = False,
-    known: Known | None = None,
+    known: KnownChunk | None = None,
     noise: Tensor | None = None,
     costs: Sequence[CostTerm] = (),
 ) -> Tensor:

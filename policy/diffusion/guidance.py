@@ -46,8 +46,8 @@ class InpaintingGuidance:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(
-                f"unknown method of guidance {self.method!r}{nearest(self.method, METHODS)} "
-                f"Known: {', '.join(METHODS)}"
+                f"unknown method of guidance {self.method!r}{nearest(self.method, METHODS) or ';'} "
+                f"known: {', '.join(METHODS)}"
             )
         for name in ("max_weight", "data_std"):
             value = getattr(self, name)
@@ -84,7 +84,9 @@ def prefix_weights(
     [1.0, 1.0, 0.67, 0.33, 0.0, 0.0]
     """
     if decay not in DECAYS:
-        raise ConfigError(f"unknown decay {decay!r}{nearest(decay, DECAYS)}")
+        raise ConfigError(
+            f"unknown decay {decay!r}{nearest(decay, DECAYS) or ';'} known: {', '.join(DECAYS)}"
+        )
     delay, known = min(delay, known, horizon), min(known, horizon)
     weights = np.zeros(horizon)
     weights[:delay] = 1.0

@@ -15,7 +15,7 @@ Estimator = Callable[[Tensor], Estimate]  # x [B, H, A] -> what the network says
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownChunk:
     """Parts of a chunk that are given: values [B, H, A], and how much each of them holds.
 
     mask: [B, H, A], from 0 (unknown) to 1 (given), or booleans. guidance: what is done about them.
@@ -51,7 +51,7 @@ class Known:
 
 
 def guided_estimate(
-    estimate: Estimator, x: Tensor, step: SolverStep, clip: bool, known: Known
+    estimate: Estimator, x: Tensor, step: SolverStep, clip: bool, known: KnownChunk
 ) -> Estimate:
     """What the network says at x [B, H, A], moved towards what is known.
 

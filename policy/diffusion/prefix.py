@@ -72,7 +72,7 @@ class PrefixConfig:
         if not torch.equal(mask.float(), prefix[..., None].expand_as(mask).float()):
             raise ConfigError(
                 "guidance 'prefix' takes the first actions of a chunk, each known entirely (weight "
-                "1), and none after them: use form identity, jacobian or replace for other parts"
+                "1), and none after them: other parts need method identity, jacobian or replace"
             )
         longest = int(lengths.max())
         if longest > self.max_length:

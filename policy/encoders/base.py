@@ -65,7 +65,7 @@ class Encoder(nn.Module):
             if name not in specs:
                 raise ConfigError(
                     f"policy.guidance.parts: the encoder has no part {name!r}"
-                    f"{nearest(name, specs)} It has {', '.join(specs)}"
+                    f"{nearest(name, specs) or ';'} it has {', '.join(specs)}"
                 )
         chosen = specs if parts is None else parts
         self.nulls = NamedModules({name: NullContext(specs[name]) for name in chosen})

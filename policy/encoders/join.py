@@ -124,7 +124,7 @@ def _assigned(parts: Mapping[str, Mapping[str, Any]], features: Features) -> dic
             if feature not in owners:
                 raise ConfigError(
                     f"policy.encoder.parts.{name}.inputs: no observation {feature!r}"
-                    f"{nearest(feature, observed)} There are {', '.join(observed)}"
+                    f"{nearest(feature, observed) or ';'} there are {', '.join(observed)}"
                 )
             owners[feature].append(name)
     for feature, found in observed.items():

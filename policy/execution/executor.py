@@ -22,7 +22,7 @@ import torch
 
 from dipole.data import WindowSpec
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.execution.history import (
     ActionQueue,
     Observation,
@@ -201,7 +201,7 @@ def predict_rows(
     observation: Observation,
     generators: Sequence[torch.Generator],
     batch_size: int,
-    known: Known | None = None,
+    known: KnownChunk | None = None,
 ) -> np.ndarray:
     """Chunks [B, H, A] of B <= batch_size rows, from one call with exactly batch_size rows.
 

@@ -47,7 +47,7 @@ class SampleRequest:
 
     generator: One, or one for each row.
     noise: [B, H, A], standard normal, to begin from instead of drawing it.
-    known: `KnownActions`, parts of the chunks that are given.
+    known: `KnownChunk`, parts of the chunks that are given.
     init: (chunk [B, H, A], strength in [0, 1]), to begin from this chunk (SDEdit).
     solver: A `Solver`, instead of the head's own.
     guidance: `Unconditional`, by which the context guides more strongly (classifier-free).

@@ -19,7 +19,7 @@ from torch import Tensor
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.policy.core.files import check_manifest, read_json
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.noise import Generators, draw_noise
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.observations import as_array, checked_observation, errors_naming, n_rows
@@ -83,7 +83,7 @@ class ExportedPolicy:
         *,
         noise: Tensor | None = None,
         fresh_noise: Tensor | None = None,
-        known: Known | None = None,
+        known: KnownChunk | None = None,
     ) -> Tensor:
         """An action chunk [B, H, A], in the robot's numbers, for each row of the observation.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dipole.data import Features, WindowSpec
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver
 
@@ -57,7 +57,7 @@ class InferencePolicy(Protocol):
         generator: Generators = None,
         *,
         noise: Tensor | None = None,
-        known: Known | None = None,
+        known: KnownChunk | None = None,
     ) -> Tensor:
         """An action chunk [B, H, A], in the robot's numbers; see `Policy.predict`."""
         ...

@@ -1,5 +1,6 @@
 """How a policy is trained: the published recipe, with everything a run may change."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,12 @@ class EMAConfig:
 
     power: float = 0.75
     max_decay: float = 0.9999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.power < math.inf:
+            raise ConfigError(f"train.ema.power is {self.power}: it must be 0 or more")
+        if not 0 <= self.max_decay <= 1:
+            raise ConfigError(f"train.ema.max_decay is {self.max_decay}: it lies between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "log_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("warmup_steps", "checkpoint_every", "validate_every", "evaluate_every"):
+        periods = ("checkpoint_every", "validate_every", "evaluate_every")
+        for name in ("warmup_steps", "seed", "workers", *periods):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: it must not be negative")
         if self.threads is not None and self.threads < 1:
@@ -140,16 +148,26 @@ class TrainConfig:
         self.initial_weights  # noqa: B018  raises where it cannot be
 
     def _check_optimizer(self) -> None:
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"train.learning_rate is {self.learning_rate}: it must be positive")
+        if self.grad_clip is not None and not self.grad_clip > 0:
+            raise ConfigError(
+                f"train.grad_clip is {self.grad_clip}: it must be positive, or null to clip nothing"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(
+                f"train.betas is {list(self.betas)}: each must be at least 0 and below 1"
+            )
+        if not 0 < self.eps < math.inf:
+            raise ConfigError(f"train.eps is {self.eps}: it must be positive")
         for part, rate in self.learning_rates.items():
-            if not rate > 0:
+            if not 0 < rate < math.inf:
                 raise ConfigError(
                     f"train.learning_rates: {part} has {rate}: it must be positive; to leave a "
                     "backbone as it is, set policy.encoder.frozen=true"
                 )
         for part, decay in {"weight_decay": self.weight_decay, **self.weight_decays}.items():
-            if not decay >= 0:
+            if not 0 <= decay < math.inf:
                 raise ConfigError(f"train.weight_decays: {part} has {decay}: it must be 0 or more")
 
     @property

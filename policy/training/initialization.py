@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.data.core.registry import nearest
 from dipole.policy.checkpoint import find_checkpoint, read_tensors, weights_source
 from dipole.policy.diffusion.processes.base import Process
@@ -55,7 +55,10 @@ def initialize(objective: Objective, init: InitConfig) -> Initialization:
     ConfigError where a prefix is unknown, nothing fits, or a shape differs.
     """
     assert init.source is not None
-    folder = find_checkpoint(Path(init.source).expanduser())
+    try:
+        folder = find_checkpoint(Path(init.source).expanduser())
+    except CheckpointError as error:
+        raise CheckpointError(f"train.init.from: {error}") from error
     ours, theirs = _own_tensors(objective), _their_tensors(folder, init.weights)
     pairs = _mapped(init.map, ours, theirs, folder) if init.map else _same_names(ours, theirs)
     if not pairs:

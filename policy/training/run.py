@@ -128,6 +128,8 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _set(config: Config, key: str, value: Any) -> None:
+    if f"{key}.".startswith("train.init."):
+        raise ConfigError(f"{key} is of new runs: a resumed one goes on with its own weights")
     *parents, last = key.split(".")
     inner: Any = None if "/" in key else config
     for parent in parents:

@@ -165,7 +165,11 @@ def _load(folder: Path, stem: str, module: nn.Module) -> None:
     try:
         load_tensors(module, read_tensors(folder, stem))
     except RuntimeError as error:
-        raise CheckpointError(f"{folder}: is of another policy: {error}") from error
+        differences = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise CheckpointError(
+            f"{folder}: is of another policy: {differences[0]} A run goes on with the policy that "
+            "it began with; another one is a new run, which train.init.from lets begin here"
+        ) from error
 
 
 def _file(stem: str, name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from dipole.apps.main import main
 from dipole.data import ConfigError, EpisodeWriter
 from dipole.policy import Policy
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.runtimes import runnable
 from dipole.policy.runtimes.exported import load_exported
 
@@ -91,7 +91,7 @@ def test_what_is_known_of_a_chunk_goes_to_the_policy_that_was_exported(run, expo
     ours = runnable.load_runnable(run, runtime="openvino")
     observation, noise = ours.fake_observation(1), torch.randn(1, 16, 2)
     values = ours.predict(observation, noise=noise) + 30
-    known = Known(values, torch.ones_like(values))
+    known = KnownChunk(values, torch.ones_like(values))
     assert "known" in ours.supports
     assert torch.allclose(ours.predict(observation, noise=noise, known=known), values, atol=0.5)
     artefact = load_exported(export)

@@ -21,6 +21,22 @@ from dipole.apps.main import main
         ("train policy=null", "unknown choice policy=null. Choices of policy: dit_small, unet, "),
         ("train task=null", "unknown choice task=null. Choices of task: "),
         ("train hydra.foo=1", "unknown key 'hydra.foo'"),
+        (
+            "train policy/head=regression policy/process=edm",
+            "policy/process is set, but head 'regression' has no process: leave it out",
+        ),
+        (
+            "train policy/head=regression policy.prediction.name=v",
+            "policy.prediction.name is set, but head 'regression' has no prediction",
+        ),
+        (
+            "train policy/process=edm policy.process.sigma_min=a",
+            "option 'sigma_min' of process 'edm' is 'a': a number is needed",
+        ),
+        (
+            "train policy=dit_small policy/guidance=classifier_free policy.guidance.parts=text",
+            "policy.guidance.parts is 'text': a list of texts or null is needed",
+        ),
         ("deploy -m seed=0,1", "one job at a time: leave out --multirun"),
         ("serve -m checkpoint=a,b", "one job at a time: leave out --multirun"),
         ("serve checkpoint=a port=abc", "server.port is 'abc': a whole number is needed"),

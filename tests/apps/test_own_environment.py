@@ -68,6 +68,29 @@ def test_it_is_evaluated_and_says_on_what_terms(folder, capsys):
     assert sorted(path.name for path in (folder / "found").iterdir()) == ["metrics.json"]
 
 
+def test_what_is_given_comes_before_the_checkpoint_s_own_settings(folder):
+    given = "environment={name: gym:reach:Reach-v0, max_steps: 3, score: return_mean}"
+    words = ["checkpoint=run", given, "episodes=2", "output=short", "video_episodes=0"]
+    assert main(["evaluate", *words, "solver.steps=2", "device=cpu", "runtime=eager"]) == 0
+    metrics = json.loads((folder / "short/metrics.json").read_text())
+    assert [episode["steps"] for episode in metrics["per_episode"]] == [3, 3]
+    kept = metrics["environment_settings"]["observation"]
+    assert kept == {"state": "robot.pose", "goal": "desired_goal"}
+    assert metrics["score_name"] == "return_mean"
+
+
+def test_guidance_is_said_in_the_metrics(folder):
+    guided = ["output=guided", "policy/guidance=classifier_free", "train.evaluate_every=0"]
+    assert main(["train", "--config-dir", "my_configs", "task=reach", *TINY[:5], *guided]) == 0
+    cost = {"name": "obstacle", "centre": [0.5, 0.5], "radius": 0.1, "scale": 2}
+    words = ["checkpoint=guided", "environment={name: gym:reach:Reach-v0, max_steps: 2}"]
+    words += ["episodes=1", "video_episodes=0", "device=cpu", "runtime=eager", "output=g"]
+    said = str(cost).replace("'", "")
+    assert main(["evaluate", *words, "guidance_scale=1.5", f"costs=[{said}]"]) == 0
+    metrics = json.loads((folder / "g/metrics.json").read_text())
+    assert (metrics["guidance_scale"], metrics["costs"]) == (1.5, [cost])
+
+
 def test_a_delay_is_charged_in_it_too(folder):
     words = ["checkpoint=run", "environment=gym:reach:Reach-v0", "episodes=1", "output=late"]
     assert main(["evaluate", *words, "delay=3", "device=cpu", "runtime=eager"]) == 0

@@ -190,7 +190,7 @@ def test_a_run_that_trains_is_not_resumed_beside_it(run, capsys):
         (["+train.ema.powr=1"], "there is no train.ema.powr, did you mean 'power'"),
         (
             ["+policy.head.solver.step=1"],
-            "there is no policy.head.solver.step, did you mean 'steps'",
+            "policy.head.solver 'ddim' has no option 'step', did you mean 'steps'",
         ),
         (["+policy.encodr={}"], "there is no policy.encodr, did you mean 'encoder'"),
     ],

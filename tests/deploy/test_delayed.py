@@ -1,12 +1,21 @@
 """Latency-honest evaluation: a delay is charged in full, and without one nothing changes."""
 
+from functools import partial
+
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import PendulumEnv
 
 from dipole.data import Feature, Features, WindowSpec
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.evaluation.latency import evaluate_delayed
-from dipole.envs import EnvSpec, evaluate
+from dipole.deploy.evaluation.simulated_robot import SimulatedRobot
+from dipole.deploy.loop.clock import VirtualClock
+from dipole.envs import EnvSpec, evaluate, make_env
+from dipole.envs.interface import Interface
+from dipole.envs.rollout import Command, SimulatorPool
 
 
 class Wanderer:
@@ -101,3 +110,77 @@ def test_any_environment_can_be_delayed():
 def test_only_push_t_takes_commands_at_another_rate():
     with pytest.raises(ConfigError, match="'gym:Pendulum-v1' takes one command a step, 20 a"):
         evaluate_delayed(Swinger(), "gym:Pendulum-v1", delay=1, control_hz=100.0)
+
+
+class Stumbling(PendulumEnv):
+    """Raises in the second step of the episode of one seed."""
+
+    def reset(self, *, seed=None, options=None):
+        self.fails, self.made = seed == 22, 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.made += 1
+        if self.fails and self.made == 2:
+            raise ZeroDivisionError("it stumbled")
+        return super().step(action)
+
+
+def test_an_episode_that_fails_is_named_by_its_number_and_seed():
+    gymnasium.register("Stumbling-v0", Stumbling, max_episode_steps=10)
+    said = r"episode 17 \(seed 22\): the simulator raised ZeroDivisionError: it stumbled"
+    try:
+        with pytest.raises(DipoleError, match=said):
+            evaluate_delayed(Swinger(), "gym:Stumbling-v0", delay=1, episodes=18, seed=5)
+    finally:
+        del gymnasium.registry["Stumbling-v0"]
+
+
+class Counted(PendulumEnv):
+    """Says that it succeeded in its third step, and how many of it were made."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        type(self).made += 1
+
+    def reset(self, *, seed=None, options=None):
+        self.age = 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.age += 1
+        observation, *rest, _ = super().step(action)
+        return observation, *rest, {"is_success": self.age == 3}
+
+
+@pytest.fixture
+def counted():
+    gymnasium.register("Counted-v0", Counted, max_episode_steps=10)
+    Counted.made = 0
+    yield "gym:Counted-v0"
+    del gymnasium.registry["Counted-v0"]
+
+
+def test_success_in_any_step_counts_and_simulators_are_used_again(counted):
+    found = evaluate_delayed(Swinger(), counted, delay=1, episodes=5, inference_batch_size=1)
+    assert [episode.success for episode in found.episodes] == [True] * 5
+    assert Counted.made == 2  # to look at it first, and for all episodes
+
+
+def test_until_the_first_command_the_world_waits(counted):
+    clock = VirtualClock()
+    pool = SimulatorPool(
+        partial(make_env, counted), 1, Interface.of(Swinger.features, EnvSpec(counted), {})
+    )
+    robot = SimulatedRobot(clock, pool, Command(0, 0, seed=3), hz=20.0)
+    robot.connect()
+    clock.sleep_until(1.0)
+    robot.observe()
+    assert pool.environment(0).unwrapped.age == 0
+    robot.command(np.zeros(1))
+    clock.sleep_until(1.1)
+    robot.observe()
+    assert pool.environment(0).unwrapped.age == 2
+    assert robot.episode_result().steps == 2

@@ -30,6 +30,10 @@ def write(folder, scores, first_seed=0, environment=PUSHT, **terms):
     return folder
 
 
+def settings(**values):
+    return {"environment_settings": values}
+
+
 @pytest.fixture
 def scores():
     return np.random.default_rng(3).uniform(0.2, 1.0, 40)
@@ -124,13 +128,26 @@ def test_a_score_that_is_success_has_the_intervals_of_proportions(tmp_path):
         ({"environment": {**PUSHT, "id": "fork"}}, "the environment's id is 'pusht'"),
         ({"environment": {**PUSHT, "version": "gym-pusht 0.1.9"}}, "the environment's version"),
         ({"environment_options": {"size": 3}}, "the environment's options is {}"),
+        (settings(max_steps=40), "the environment's max_steps is None"),
+        (settings(reset={"goal": [1, 0]}), "the environment's reset is None"),
+        (settings(success="task.success"), "the environment's success is None"),
     ],
 )
 def test_other_environments_are_refused_unless_forced(changed, said, tmp_path, scores):
-    a, b = write(tmp_path / "a", scores), write(tmp_path / "b", scores, **changed)
+    a = write(tmp_path / "a", scores, environment_settings={})
+    b = write(tmp_path / "b", scores, **changed)
     with pytest.raises(ConfigError, match=said):
         compare(a, b)
     assert compare(a, b, force=True).pairs == 40
+
+
+def test_what_a_policy_looks_at_and_what_an_old_file_does_not_say_is_no_difference(
+    tmp_path, scores
+):
+    a = write(tmp_path / "a", scores, **settings(max_steps=40, observation={"state": "pose"}))
+    b = write(tmp_path / "b", scores, **settings(max_steps=40, observation={"img": "camera"}))
+    first_edition = write(tmp_path / "c", scores)
+    assert compare(a, b).pairs == compare(a, first_edition).pairs == 40
 
 
 def test_episodes_without_a_partner_are_left_out_and_told(tmp_path, scores, capsys):
@@ -155,6 +172,10 @@ def test_episodes_without_a_partner_are_left_out_and_told(tmp_path, scores, caps
         ('{"environment": {}, "per_episode": [{}]}', "episode 0 has no seed"),
         ('{"environment": {}, "per_episode": [{"seed": 1}]}', "seed 1 has no max_reward"),
         ('{"environment": {}, "per_episode": [{"seed": 1, "max_reward": NaN}]}', "is nan"),
+        (
+            '{"environment": {}, "per_episode": [{"seed": 1, "max_reward": 1%s}]}' % (400 * "0"),
+            "max_reward of seed 1 is 1",
+        ),
         (
             '{"environment": {}, "per_episode": [{"seed": 1, "max_reward": 1}, {"seed": 1}]}',
             "seed 1 is there twice",
@@ -208,3 +229,13 @@ def test_a_command_line_that_cannot_work(words, code, said, tmp_path, scores, ca
     assert main(["compare", *(word.format(a=a) for word in words)]) == code
     captured = capsys.readouterr()
     assert said in captured.err + captured.out
+
+
+def test_intervals_do_not_depend_on_the_order_of_episodes_in_a_file(tmp_path, scores):
+    a, b = write(tmp_path / "a", scores), write(tmp_path / "b", np.sort(scores))
+    before = compare(a, b)
+    for folder in (a, b):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics["per_episode"].reverse()
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert compare(a, b) == before

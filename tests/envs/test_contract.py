@@ -26,7 +26,7 @@ specs = st.builds(
     max_steps=st.none() | st.integers(1, 10_000),
     score=st.none() | st.sampled_from(SCORES),
     instruction=st.none() | words,
-    reset=st.dictionaries(words, st.floats(allow_nan=False)),
+    reset=st.dictionaries(words, st.floats(allow_nan=False, allow_infinity=False)),
     fps=st.none() | st.floats(0.1, 1000),
 )
 
@@ -48,6 +48,14 @@ def test_what_is_written_is_read_again(spec):
         ({"name": "pusht", "fps": 0}, "fps is 0"),
         ({"name": "pusht", "observation": {"state": ""}}, "observation.state is ''"),
         ({"name": "gym:"}, "a simulator's name is needed"),
+        ({"name": ""}, "environment.name is ''"),
+        ({"name": 5}, "environment.name is 5: a text is needed"),
+        ({"name": "gym::Reach-v0"}, "gym:MODULE:ID"),
+        ({"name": "gym:a:b:Reach-v0"}, "gym:MODULE:ID"),
+        ({"name": "gym:reach:"}, "gym:MODULE:ID"),
+        ({"name": "gym:.reach:Reach-v0"}, "gym:MODULE:ID"),
+        ({"name": "a", "options": {"b": [float("nan")]}}, r"options is .*nan.* to be finite"),
+        ({"name": "a", "reset": {"b": float("inf")}}, r"reset is .*inf.* to be finite"),
         (3, "environment is 3"),
     ],
 )
@@ -87,3 +95,12 @@ def test_a_task_s_own_words_come_before_the_family_s():
 def test_what_cannot_be_made_is_named(spec, said):
     with pytest.raises(ConfigError, match=said):
         make_env(spec)
+
+
+def test_a_module_that_lacks_another_is_told_apart_from_one_that_is_not_there(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "lacks_another.py").write_text("import the_other_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="needs the_other_module, which cannot be imported"):
+        make_env("gym:lacks_another:Thing-v0")

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from gymnasium.wrappers import TimeLimit
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.evaluate import evaluate
-from dipole.envs.rollout import Command, LocalSlots, RolloutError
+from dipole.envs.interface import Interface
+from dipole.envs.rollout import Command, LocalSlots, RolloutError, Simulator
 
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes find the module the same way
 from fake_policy import FakePolicy
@@ -250,3 +252,50 @@ def test_a_policy_of_another_rate_than_the_simulator_is_refused():
 @pytest.mark.parametrize("fps", [5.0, None])
 def test_a_policy_of_the_simulator_s_rate_or_of_none_is_evaluated(fps):
     assert len(evaluate(at_rate(fps), TinySimulator, episodes=1).episodes) == 1
+
+
+STEP = np.zeros((1, 2), np.float32)
+
+
+@pytest.mark.parametrize(("wrapped", "task", "steps"), [(6, 4, 4), (4, 6, 4), (6, None, 6)])
+def test_the_shorter_of_two_limits_ends_an_episode(wrapped, task, steps):
+    environment = TimeLimit(ShySimulator(), wrapped)  # whose `step` is not called
+    simulator = Simulator(environment, 1, Interface(max_steps=task))
+    for _ in range(2):  # episodes: the limit begins anew
+        simulator.perform(Command(0, 0, seed=4))
+        done = [simulator.perform(Command(0, 0, 4, STEP)).done for _ in range(steps)]
+        assert done == [False] * (steps - 1) + [True]
+
+
+class TellsOnce(TinySimulator):
+    """Tells success in the first step of the episode of seed 4, and in no other."""
+
+    def _move(self, action):
+        reward, _, over, _ = super()._move(action)
+        return reward, False, over, {"good": True} if (self.age, self.seed_now) == (1, 4) else {}
+
+
+def test_success_that_is_told_once_is_known_and_each_episode_has_to_tell_it():
+    simulator = Simulator(TellsOnce(), 1, Interface(success="good", max_steps=3))
+    simulator.perform(Command(0, 0, seed=4))
+    turns = [simulator.perform(Command(0, 0, 4, STEP)) for _ in range(3)]
+    assert [turn.success for turn in turns] == [True, None, None]
+    assert turns[-1].done
+    simulator.perform(Command(0, 1, seed=5))
+    with pytest.raises(ConfigError, match="no step's info has it"):
+        [simulator.perform(Command(0, 1, 5, STEP)) for _ in range(3)]
+
+
+class ChangesItsWay(TinySimulator):
+    """Left at first, right from the fifth step on, and then says nothing."""
+
+    def _move(self, action):
+        reward, success, over, info = super()._move(action)
+        mode = "left" if self.age < 5 else "right" if self.age == 5 else None
+        return reward, success, over, info | {"mode": mode}
+
+
+def test_the_last_mode_that_an_episode_tells_counts():
+    result = evaluate(FakePolicy(), ChangesItsWay, episodes=1, seed=4)
+    assert result.episodes[0].steps > 5
+    assert result.episodes[0].mode == "right"

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -91,6 +92,14 @@ def test_mujoco_s_environments_are_evaluated_at_their_rate(name, size, actions, 
 def test_what_has_to_be_installed_is_said():
     with pytest.raises(ConfigError, match=r"gym:Pusher-v5.*gymnasium\[mujoco\]"):
         run(Feedback(state(23), 7), "gym:Pusher-v5")
+
+
+def test_what_an_environment_raises_when_it_is_made_names_it(tmp_path, monkeypatch):
+    (tmp_path / "no_library.py").write_text("raise ImportError('libGL.so.1 is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = r"'gym:no_library:X-v0' raised ImportError when it was made: libGL.so.1 is missing"
+    with pytest.raises(RolloutError, match=said):
+        run(Feedback(state(3), 1), "gym:no_library:X-v0")
 
 
 def test_discrete_actions_are_refused_by_name():
@@ -312,3 +321,39 @@ def test_an_episode_that_nothing_ends_is_an_error(monkeypatch):
     monkeypatch.setattr("dipole.envs.rollout.MOST_STEPS", 50)
     with pytest.raises(ConfigError, match=r"gone on for 50 steps.*set environment.max_steps"):
         run(Feedback(state(3), 1), "gym:Pendulum-v1")
+
+
+def test_a_longer_limit_that_the_task_sets_holds(monkeypatch):
+    monkeypatch.setattr("dipole.envs.rollout.MOST_STEPS", 50)
+    episodes = run(Feedback(state(3), 1), EnvSpec("gym:Pendulum-v1", max_steps=60)).episodes
+    assert [episode.steps for episode in episodes] == [60] * 3
+
+
+class Leaves(TinySimulator):
+    def _move(self, action):
+        sys.exit(3)
+
+
+def test_a_simulator_that_exits_names_the_episode():
+    said = r"episode 0 \(seed 5\): the simulator raised SystemExit: 3"
+    with pytest.raises(RolloutError, match=said):
+        run(Feedback({"position": Feature((2,))}, 2), Leaves)
+
+
+def test_what_is_observed_is_a_copy_of_what_the_simulator_may_use_again():
+    own = np.ones(3, np.float32)
+    for interface in (
+        Interface.of(Features(state(3), Feature((1,), kind="action")), EnvSpec("gym:X-v0"), {}),
+        Interface.of(SimpleNamespace(observation={"state": None}), EnvSpec("gym:X-v0"), {}),
+    ):
+        seen = interface.observe(own)["state"]
+        own[:] = 2
+        assert seen.tolist() == [1, 1, 1]
+        own[:] = 1
+
+
+def test_a_success_of_several_is_one_of_any():
+    interface = Interface(success="goals.reached")
+    assert interface.succeeded({"goals": {"reached": np.array([False, True])}}) is True
+    assert interface.succeeded({"goals": {"reached": np.array([False, False])}}) is False
+    assert interface.succeeded({"goals": {}}) is None

@@ -12,7 +12,7 @@ from dipole.data.loading.task_data import TaskData
 from dipole.envs.quality.aspects import measure_aspects
 from dipole.envs.quality.held_out import held_out_windows
 from dipole.envs.quality.likelihood import demonstrated_likelihood
-from dipole.envs.quality.picture import aspects_picture
+from dipole.envs.quality.picture import _chunks_panel, aspects_picture
 from dipole.envs.quality.sampling import sample_chunks
 from dipole.envs.quality.settings import AspectSettings
 from dipole.policy.diffusion.predictions import Estimate
@@ -108,7 +108,8 @@ def test_a_sample_s_noise_is_its_own_whatever_is_drawn_beside_it(config):
     found = held_out_windows(config, "CHECKPOINT", EXECUTED, 5)
     chunks = sample_chunks(Oracle(), found.observation, 7, seed=0)
     assert chunks.shape == (5, 7, 6, 7)
-    assert len(np.unique(chunks[:, :, 0, 0])) == 35
+    noise = chunks - found.observation["pose"][:, None, -1:]
+    assert len(np.unique(noise[:, :, 0, 0].round(4))) == 35
     again = sample_chunks(Oracle(), found.observation, 7, seed=0)
     assert again.tolist() == chunks.tolist()
     assert sample_chunks(Oracle(), found.observation, 7, seed=1).tolist() != chunks.tolist()
@@ -135,6 +136,15 @@ def test_any_policy_is_measured_and_drawn(config, action_axes):
         chosen = {n: getattr(aspects, n)[..., action_axes] for n in ("samples", "demonstrated")}
         aspects = SimpleNamespace(**{**vars(aspects), **chosen})
     assert aspects_picture(aspects).std() > 0
+
+
+def test_a_single_number_over_time_fills_its_panel_whatever_its_size():
+    time, action = np.linspace(0, 1, 8)[:, None], np.linspace(0, 50, 8)[:, None]
+    points = np.concatenate([time, action], -1)
+    panel = np.asarray(_chunks_panel(points[None], points, over_time=True)).min(-1) < 128
+    for axis in (0, 1):
+        drawn = panel.any(axis).nonzero()[0]
+        assert drawn[-1] - drawn[0] > 0.8 * panel.shape[axis]
 
 
 class Gaussian:

@@ -58,3 +58,21 @@ def test_a_worker_has_the_next_commands_before_it_has_answered(slots):
     assert 1 < len(worker.sent) <= COMMANDS_AHEAD
     assert sum(size for _, size in worker.sent.values()) <= BYTES_AHEAD
     assert slots.busy == 3 * COMMANDS_AHEAD
+
+
+def test_no_more_is_sent_ahead_than_fits_into_a_pipe(no_longer_than_a_minute, slots):
+    long = np.zeros((BYTES_AHEAD // 16 + 1, 2))  # one message of it is more than that
+    for actions in (None, long):
+        for slot in range(3):
+            slots.send(Command(slot, 0, seed=4, actions=actions))
+        (worker,) = slots._workers
+        assert len(worker.sent) == (3 if actions is None else 1)
+        turns = [turn for _ in range(3) if slots.busy for turn in slots.collect()]
+        assert sorted(turn.slot for turn in turns) == [0, 1, 2]
+
+
+def test_closed_workers_have_ended():
+    pool = WorkerSlots(TinySimulator, n_obs_steps=2, workers=2)
+    processes = [worker._process for worker in pool._workers]
+    pool.close()
+    assert [process.exitcode for process in processes] == [0, 0]

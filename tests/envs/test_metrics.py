@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dipole.envs import metrics
-from dipole.envs.evaluation import latency
+from dipole.envs.evaluation import EpisodeResult, latency, summarize
 from dipole.envs.metrics import (
     mcnemar_p,
     mean_interval,
@@ -106,3 +106,32 @@ def test_mcnemar_s_exact_p(first, second, p):
 def test_impossible_pairs_are_refused(counts):
     with pytest.raises(ValueError, match="impossible"):
         paired_proportion_interval(*counts)
+
+
+def test_an_episode_that_said_nothing_has_failed_where_others_know_success():
+    def episodes(*successes):
+        return [EpisodeResult(seed, each, 0.5, 0.5, 3) for seed, each in enumerate(successes)]
+
+    found = summarize(episodes(True, None, False, None))
+    assert (found["success_rate"], found["score"], found["score_name"]) == (0.25,) * 2 + (
+        "success_rate",
+    )
+    assert found["success_ci95"] == list(wilson_interval(1, 4))
+    assert summarize(episodes(None, None))["success_rate"] is None
+
+
+def deviation_of_the_most_likely(b, c, n, difference):
+    """Tango's statistic, its probability found by search instead of by its formula."""
+    q = np.linspace(max(0.0, -difference), (1 - difference) / 2, 200_001)[1:-1]
+    likelihood = (
+        b * np.log(q + difference) + c * np.log(q) + (n - b - c) * np.log(1 - 2 * q - difference)
+    )
+    variance = n * (2 * q[likelihood.argmax()] + difference * (1 - difference))
+    return (b - c - n * difference) / variance**0.5
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(3, 1, 10), (0, 0, 12), (14, 13, 200), (7, 0, 40)])
+def test_the_ends_of_the_paired_interval_are_as_far_as_a_search_says(b, c, n):
+    low, high = paired_proportion_interval(b, c, n)
+    assert deviation_of_the_most_likely(b, c, n, low) == pytest.approx(1.96, abs=2e-3)
+    assert deviation_of_the_most_likely(b, c, n, high) == pytest.approx(-1.96, abs=2e-3)

@@ -20,7 +20,8 @@ from dipole.policy.denoisers.guided import GuidedDenoiser
 from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional
 from dipole.policy.diffusion.costs import CostTerm, Obstacle
 from dipole.policy.diffusion.guidance import InpaintingGuidance
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
+from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.heads.base import SampleRequest
 from dipole.policy.heads.diffusion import DiffusionHead
@@ -284,7 +285,7 @@ def test_costs_and_guidance_compose_with_known_parts_and_a_start():
     observation = policy.fake_observation(2)
     values, mask = torch.full((2, 8, 2), 0.25), torch.zeros(2, 8, 2)
     mask[:, :3] = 1
-    options = {"known": Known(values, mask), "init": (torch.zeros(2, 8, 2), 0.5)}
+    options = {"known": KnownChunk(values, mask), "init": (torch.zeros(2, 8, 2), 0.5)}
     chunk = predict(policy, observation, **options)
     assert torch.allclose(chunk[:, :3], values[:, :3], atol=1e-6)
     moved = predict(policy, observation, **options, costs=[CostTerm(BALL, 0.5)])
@@ -338,8 +339,25 @@ def test_guidance_goes_on_from_a_trained_prefix(rows):
     observation = policy.eval().fake_observation(rows)
     values, mask = torch.full((rows, 8, 2), 0.25), torch.zeros(rows, 8, 2)
     mask[:, :3] = 1
-    known = Known(values, mask, InpaintingGuidance("prefix"))
+    known = KnownChunk(values, mask, InpaintingGuidance("prefix"))
     batched = predict(policy, observation, known=known)
     assert torch.equal(batched[:, :3], values[:, :3])
     policy.guidance = ClassifierFree(parts=("label",), scale=2.0, passes="two")
     assert torch.allclose(batched, predict(policy, observation, known=known), atol=1e-5)
+
+
+def test_inner_steps_each_go_an_equal_part_of_the_way():
+    """Half of a cost of x^2 / 2, whose gradient is x: at once to a half, in two steps to 9 / 16."""
+    level = Level(0.0, 1.0, 1.0)  # the clean chunk's variance is 1 / 2
+    ones = torch.ones(1, 2, 1)
+    for steps, left in ((1, 0.5), (2, 0.5625), (4, 0.875**4)):
+        term = CostTerm(lambda chunk: chunk.square().sum((1, 2)) / 2, inner_steps=steps)
+        assert term.moved(ones, level).flatten().tolist() == pytest.approx([left, left])
+
+
+def test_a_cost_stops_below_its_share_of_noise():
+    term = CostTerm(lambda chunk: chunk.square().sum((1, 2)), stop=0.5)
+    ones = torch.ones(1, 2, 1)
+    assert not torch.equal(term.moved(ones, Level(0.0, 1.0, 1.0)), ones)
+    assert not torch.equal(term.moved(ones, Level(0.0, 0.1, 0.2)), ones)
+    assert torch.equal(term.moved(ones, Level(0.0, 1.0, 0.9)), ones)

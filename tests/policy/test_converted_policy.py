@@ -42,7 +42,7 @@ from dipole.envs import evaluate
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, load_policy, policy_config, save_checkpoint
 from dipole.policy.diffusion.guidance import InpaintingGuidance
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.execution.executor import Executor, NotFiniteError
 from dipole.policy.normalizer import over_pixels
@@ -182,7 +182,9 @@ def test_what_is_known_of_a_chunk_is_given_in_the_robots_numbers(policy):
     known[0, :3] = poses(3)
     mask = np.zeros((1, 8, 8), np.float32)
     mask[0, :3] = 1.0
-    given = Known(torch.from_numpy(known), torch.from_numpy(mask), InpaintingGuidance("replace"))
+    given = KnownChunk(
+        torch.from_numpy(known), torch.from_numpy(mask), InpaintingGuidance("replace")
+    )
     chunk = policy.predict(observation(), torch.Generator().manual_seed(0), known=given).numpy()
     side = np.sign((chunk[0, :3, 3:7] * known[0, :3, 3:7]).sum(-1, keepdims=True))
     chunk[0, :3, 3:7] *= side  # q and -q are one rotation
@@ -200,7 +202,9 @@ def test_what_is_not_known_of_a_chunk_may_be_anything(policy, form, unknown):
     mask[0, :3, :4] = 1.0  # a fourth of a quaternion says nothing
 
     def chunk(values):
-        given = Known(torch.from_numpy(values), torch.from_numpy(mask), InpaintingGuidance(form))
+        given = KnownChunk(
+            torch.from_numpy(values), torch.from_numpy(mask), InpaintingGuidance(form)
+        )
         return policy.predict(observation(), torch.Generator().manual_seed(0), known=given).numpy()
 
     whole = np.where(mask > 0, known, poses(8)).astype(np.float32)

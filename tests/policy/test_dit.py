@@ -13,6 +13,7 @@ from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, build
 from dipole.policy.denoisers import DiffusionTransformer
 from dipole.policy.denoisers.base import map_tensors
+from dipole.policy.denoisers.dit import Block, TimeEmbedding, sinusoids
 from dipole.policy.training.hardware.threaded_batch import threaded_batch
 
 SPEC = ContextSpec(vector_dim=5, token_dim=12, frame_dim=3)
@@ -303,3 +304,35 @@ def test_one_evaluation_is_exported_for_any_number_of_rows():
         one = map_tensors(lambda leaf: leaf[:1], inputs[2])
         found = program.module()(chunk(1), inputs[1], one)
         assert torch.allclose(found, made.predict(chunk(1), inputs[1], one), atol=1e-5)
+
+
+def test_a_block_is_the_published_one():
+    """Of the condition, in this order: shift, scale, gate of attention, then of the network."""
+    torch.manual_seed(0)
+    block = Block(width=8, heads=2, mlp_ratio=2.0)
+    x, condition = torch.randn(3, 4, 8), torch.randn(3, 1, 8)
+    six = block.modulation(condition).chunk(6, dim=2)
+    normal = torch.nn.functional.layer_norm(x, (8,), eps=1e-6)
+    expected = x + six[2] * block.self_attention(normal * (1 + six[1]) + six[0])
+    normal = torch.nn.functional.layer_norm(expected, (8,), eps=1e-6)
+    expected = expected + six[5] * block.mlp(normal * (1 + six[4]) + six[3])
+    assert torch.allclose(block(x, condition, None, lambda each: each), expected, atol=1e-6)
+
+
+def test_sinusoids_are_cosines_and_then_sines():
+    found = sinusoids(torch.tensor([0.0, 1.0]), 4)
+    assert found[0].tolist() == [1, 1, 0, 0]
+    assert found[1].tolist() == pytest.approx([0.5403, 0.99995, 0.8415, 0.0099998], abs=1e-4)
+
+
+def test_the_time_s_network_begins_with_weights_of_a_fiftieth():
+    layers = network(width=64, time_embed_dim=64).time_embedding.mlp
+    for layer in (layers[0], layers[2]):
+        assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_low_precision_tells_the_time_257_from_256():
+    embedding, given = TimeEmbedding(8, 4).to(torch.bfloat16), []
+    embedding.mlp[0].register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    embedding(torch.tensor([257.0]))
+    assert torch.equal(given[0], sinusoids(torch.tensor([257.0]), 8).to(torch.bfloat16))

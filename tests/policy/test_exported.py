@@ -11,7 +11,7 @@ from dipole.policy import Policy, PolicyConfig
 from dipole.policy.core.files import write_manifest
 from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.guidance import InpaintingGuidance
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.runtimes import runnable
 from dipole.policy.runtimes.export import ParityError, _describe, _parity
 from dipole.policy.runtimes.exported import FORMAT, ExportedPolicy, load_exported
@@ -44,7 +44,7 @@ def test_known_parts_are_left_to_the_policy_that_was_exported_with_the_same_nois
     observation, noise = policy.fake_observation(1), torch.randn(1, 8, 2)
     mask = torch.zeros(1, 8, 2)
     mask[:, :3] = 1
-    known = Known(torch.zeros(1, 8, 2), mask, InpaintingGuidance("replace"))
+    known = KnownChunk(torch.zeros(1, 8, 2), mask, InpaintingGuidance("replace"))
     found = exported(policy, policy).predict(observation, noise=noise, known=known)
     assert torch.equal(found, policy.predict(observation, noise=noise, known=known))
     with pytest.raises(ConfigError, match="takes no known parts"):

@@ -7,11 +7,12 @@ import torch
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.core.components import SOLVERS
+from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
-from dipole.policy.diffusion.known import Known, guided_estimate
+from dipole.policy.diffusion.known import KnownChunk, guided_estimate
 from dipole.policy.diffusion.level import Level
-from dipole.policy.diffusion.predictions import SamplePrediction
+from dipole.policy.diffusion.predictions import Estimate, SamplePrediction
 from dipole.policy.diffusion.processes import VariancePreserving
 from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
 
@@ -44,7 +45,7 @@ def sampled(known=None, predict=wavy, table=TABLE, rows=3):
 
 @pytest.mark.parametrize("guidance", [*FORMS, InpaintingGuidance("replace")])
 def test_where_nothing_is_known_nothing_changes_bit_for_bit(guidance):
-    known = Known(torch.rand(3, 8, 2), torch.zeros(3, 8, 2), guidance)
+    known = KnownChunk(torch.rand(3, 8, 2), torch.zeros(3, 8, 2), guidance)
     assert torch.equal(sampled(known), sampled())
 
 
@@ -59,7 +60,7 @@ def test_a_frozen_prefix_is_kept(solver):
         torch.randn(3, 8, 2, generator=z),
         table,
         lambda: torch.randn(3, 8, 2, generator=z),
-        known=Known(values, mask, IDENTITY),
+        known=KnownChunk(values, mask, IDENTITY),
     )
     assert (found[:, :3] - values[:, :3]).abs().max() < 0.02
     assert (found[:, 3:] - values[:, 3:]).abs().max() > 0.3
@@ -91,7 +92,7 @@ def test_the_solvers_own_clip_is_the_number_of_equal_steps():
 
 @pytest.mark.parametrize("guidance", FORMS)
 def test_clean_chunk_and_noise_still_make_up_the_sample(guidance):
-    x, known = torch.randn(3, 8, 2), Known(torch.rand(3, 8, 2), torch.rand(3, 8, 2), guidance)
+    x, known = torch.randn(3, 8, 2), KnownChunk(torch.rand(3, 8, 2), torch.rand(3, 8, 2), guidance)
     clean, noise = guided(wavy, x, known)
     assert torch.allclose(0.6 * clean + 0.8 * noise, x, atol=1e-5)
     assert not torch.allclose(clean, wavy(x), atol=1e-2)
@@ -103,7 +104,7 @@ def test_through_a_denoiser_whose_jacobian_is_the_identity_both_forms_are_the_sa
 
     x, values, mask = torch.randn(3, 8, 2), torch.rand(3, 8, 2), torch.rand(3, 8, 2)
     found = [
-        guided(shifted, x, Known(values, mask, InpaintingGuidance(form)))
+        guided(shifted, x, KnownChunk(values, mask, InpaintingGuidance(form)))
         for form in ("identity", "jacobian")
     ]
     assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
@@ -118,7 +119,7 @@ def test_through_a_linear_denoiser_the_pull_is_that_of_its_transpose():
 
     x, values, mask = torch.rand(3, 3, 8, 2, dtype=torch.double).unbind()
     guidance = InpaintingGuidance("jacobian", max_weight=2.0)
-    clean, _ = guided(linear, x, Known(values, mask, guidance))
+    clean, _ = guided(linear, x, KnownChunk(values, mask, guidance))
     pull = torch.einsum("ij,bia->bja", matrix, mask * (values - linear(x)))
     assert torch.allclose(clean, linear(x) + 0.8 / 1.4 * 2.0 * pull)
 
@@ -126,7 +127,7 @@ def test_through_a_linear_denoiser_the_pull_is_that_of_its_transpose():
 def test_the_jacobian_is_the_derivative():
     x, values, mask = torch.rand(3, 2, 8, 2, dtype=torch.double).unbind()
     guidance = InpaintingGuidance("jacobian", max_weight=1.0)
-    clean, _ = guided(wavy, x, Known(values, mask, guidance))
+    clean, _ = guided(wavy, x, KnownChunk(values, mask, guidance))
     pull = (clean - wavy(x)) * 1.4 / 0.8
     error, small = mask * (values - wavy(x)), 1e-6
     for entry in ((0, 0, 0), (1, 4, 1), (1, 7, 0)):
@@ -139,7 +140,7 @@ def test_the_jacobian_is_the_derivative():
 def test_a_clipped_clean_chunk_is_still_pulled():
     x, values, mask = torch.full((1, 8, 2), 4.0), torch.zeros(1, 8, 2), torch.ones(1, 8, 2)
     for form in ("identity", "jacobian"):
-        known = Known(values, mask, InpaintingGuidance(form, max_weight=1.0))
+        known = KnownChunk(values, mask, InpaintingGuidance(form, max_weight=1.0))
         clean, _ = guided(lambda x: x, x, known, clip=True)
         assert (clean < 1.0).all()  # from 1, where 4 was clipped to
 
@@ -162,7 +163,7 @@ def test_the_identity_form_keeps_a_mode_that_replacement_loses():
     def kept(guidance):
         generator = torch.Generator().manual_seed(0)
         weights = torch.tensor(prefix_weights(4, 12, 16))[None, :, None].float()
-        known = Known(way.expand(rows, 16, 1), weights.expand(rows, 16, 1), guidance)
+        known = KnownChunk(way.expand(rows, 16, 1), weights.expand(rows, 16, 1), guidance)
         noise = torch.randn(rows, 16, 1, generator=generator)
         estimators = [says(denoiser(step), step) for step in TABLE]
         found = denoise(estimators, noise, TABLE, lambda: None, known=known)
@@ -218,7 +219,7 @@ def test_a_policy_goes_on_from_what_is_known(policy, form, outside):
     free = policy.predict(observation, noise=noise)
     mask = torch.zeros(2, 16, 2)
     mask[:, :6] = 1.0
-    known = Known(free + 0.3, mask, InpaintingGuidance(form))
+    known = KnownChunk(free + 0.3, mask, InpaintingGuidance(form))
     with outside():
         found = policy.predict(observation, noise=noise, known=known)
     before = (free - known.values)[:, :6].abs().mean()
@@ -229,6 +230,22 @@ def test_a_policy_goes_on_from_what_is_known(policy, form, outside):
 @pytest.mark.parametrize("form", ["identity", "jacobian"])
 def test_a_policy_with_nothing_known_is_the_same_bit_for_bit(policy, form):
     observation, noise = policy.fake_observation(1), torch.randn(1, 16, 2)
-    known = Known(torch.rand(1, 16, 2), torch.zeros(1, 16, 2), InpaintingGuidance(form))
+    known = KnownChunk(torch.rand(1, 16, 2), torch.zeros(1, 16, 2), InpaintingGuidance(form))
     free = policy.predict(observation, noise=noise)
     assert torch.equal(policy.predict(observation, noise=noise, known=known), free)
+
+
+def test_costs_beside_known_parts_leave_the_estimate_outside_of_the_limits():
+    """It says where to go, not where to be: clipped to 1, a known part would pull no further."""
+    level, after = Level(50.0, 0.8, 0.6), Level(0.0, 1.0, 0.0)
+    step = SolverStep(level, after, from_clean=(1.0,))
+    x, clean = torch.zeros(1, 2, 1), torch.ones(1, 2, 1)
+    known = KnownChunk(torch.full((1, 2, 1), 3.0), torch.ones(1, 2, 1), IDENTITY)
+    cost = CostTerm(lambda chunk: chunk.square().sum((1, 2)), scale=1e-6)
+
+    def run(costs):
+        estimate = lambda x: Estimate(clean, torch.zeros_like(x))  # noqa: E731
+        return denoise([estimate], x, [step], lambda: x, clip=True, known=known, costs=costs)
+
+    assert float(run([]).min()) > 1.1
+    assert torch.allclose(run([cost]), run([]), atol=1e-4)

@@ -28,6 +28,7 @@ from dipole.policy.training import (
     Objective,
     ParameterGroup,
 )
+from dipole.policy.training.optimization import updates
 from dipole.policy.training.output.logs import read_log
 from dipole.policy.training.output.result import TrainResult
 from dipole.policy.training.process.randomness import seed_step
@@ -378,3 +379,31 @@ def test_gradients_pass_through_a_fixed_policy_whose_batch_threads_divide(tmp_pa
         trainer.fit()
         found.append(trainer.state.objective.adapter.weight.detach())
     assert torch.allclose(*found, atol=1e-6)
+
+
+def test_the_updates_of_a_step_are_seeded_apart(tmp_path, dataset, adversarial, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(updates, "seed_step", lambda *given: seeded.append(given[:4]))
+    options = {"objective": adversarial, "policy": REGRESSION, "steps": 1, "accumulate": 2}
+    make_trainer(tmp_path, dataset, **options).fit()
+    # (seed, step, batch, update): the discriminator's is the second of the parameter groups.
+    assert [each[1:] for each in seeded] == [(0, 0, 1), (0, 1, 1), (0, 0, 0), (0, 1, 0)]
+
+
+class Counting(BehaviourCloning):
+    """Counts its losses in a buffer, as running statistics do."""
+
+    def __init__(self, policy):
+        super().__init__(policy)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, batch, *, update="policy", step=0):
+        self.calls += 1
+        return super().forward(batch, update=update, step=step)
+
+
+def test_trying_out_threads_leaves_buffers_as_they_were(tmp_path, dataset):
+    OBJECTIVES.add("counting")(Counting)
+    trainer = make_trainer(tmp_path, dataset, objective={"name": "counting"}, policy=REGRESSION)
+    trainer.updates.try_out(trainer.objective)
+    assert float(trainer.state.objective.calls) == 0

@@ -14,7 +14,7 @@ from training_fixture import make_trainer, write_dataset
 from dipole.data import ConfigError
 from dipole.policy.training import TrainConfig
 from dipole.policy.training.optimization.adamw import AdamW
-from dipole.policy.training.optimization.optimizer import make_optimizer
+from dipole.policy.training.optimization.optimizer import learning_rate, make_optimizer
 from dipole.policy.training.output.logs import read_log
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -158,3 +158,9 @@ def test_gradients_in_another_order_of_memory_are_copied_and_not_scrambled():
         return parameter
 
     assert torch.equal(updated(AdamW), updated(torch.optim.AdamW))
+
+
+def test_the_learning_rate_rises_evenly_and_falls_along_half_a_cosine():
+    config = TrainConfig(steps=10, warmup_steps=2, learning_rate=1.0)
+    found = [learning_rate(step, config) for step in (0, 1, 2, 6, 10, 11)]
+    assert found == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0, 0.0])

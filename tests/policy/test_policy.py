@@ -8,8 +8,10 @@ import torch
 
 from dipole.data import ConfigError, Feature, Features, Statistics, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.diffusion.known import Known
+from dipole.policy.context import Context
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.solvers import DDIM, DDPM
+from dipole.policy.heads.base import ChunkBatch, SampleRequest
 
 FEATURES = Features(
     observation={"agent_pos": Feature((2,)), "keypoint": Feature((9, 2))},
@@ -88,7 +90,7 @@ def test_known_actions_come_out_as_given():
     policy = make_policy()
     values, mask = torch.full((1, 8, 2), 250.0), torch.zeros(1, 8, 2)
     mask[:, :3] = 1
-    chunk = policy.predict(policy.fake_observation(1), known=Known(values, mask))
+    chunk = policy.predict(policy.fake_observation(1), known=KnownChunk(values, mask))
     assert torch.allclose(chunk[:, :3], values[:, :3], atol=1e-3)
     assert not torch.allclose(chunk[:, 3:], values[:, 3:])
 
@@ -181,7 +183,7 @@ def test_an_action_slice_past_the_horizon_is_refused():
         ({"head": {}}, "the head has no name"),
         (
             {"head": {"name": "diffusion", "solver": {"stepz": 3}}},
-            "there is no policy.head.solver.stepz, did you mean 'steps'",
+            "policy.head.solver 'ddim' has no option 'stepz', did you mean 'steps'",
         ),
         (
             {"process": {"name": "vp", "num_train_timestep": 3}},
@@ -192,3 +194,43 @@ def test_an_action_slice_past_the_horizon_is_refused():
 def test_unknown_components_and_options_name_the_nearest(config, message):
     with pytest.raises(ConfigError, match=message):
         make_policy(**config)
+
+
+@pytest.mark.parametrize("part", ["all", "counted"])
+def test_the_loss_is_weighted_as_the_process_says(part, monkeypatch):
+    policy = make_policy().train()
+    batch = policy.fake_batch(8)
+    if part == "counted":
+        batch["action_is_missing"] = torch.tensor([[False, True]]).expand(8, 2)
+
+    def loss() -> float:
+        torch.manual_seed(0)
+        return float(policy.loss(batch).detach())
+
+    plain = loss()
+    monkeypatch.setattr(policy.head.process, "weight", lambda level: 0 * level.noise + 3)
+    assert loss() == pytest.approx(3 * plain, rel=1e-5)
+
+
+def test_a_regression_s_loss_is_the_mean_over_the_numbers_that_count():
+    head = make_policy(head={"name": "regression"}).head
+    actions = torch.zeros(1, 8, 2)
+    actions[..., 1] = 1e3  # of what does not count
+    counted = torch.tensor([True, False]).expand(1, 8, 2)
+    context = Context(torch.zeros(1, 40))
+    output = head.sample(context, SampleRequest())
+    loss = head.loss(ChunkBatch(actions, counted=counted), context)
+    assert float(loss.total.detach()) == pytest.approx(float(output[..., 0].square().mean()))
+
+
+def test_behind_a_prefix_what_does_not_count_has_no_loss_either():
+    dit = {"name": "dit", "width": 8, "depth": 1, "heads": 2, "time_embed_dim": 8}  # it says 0
+    prefix = {"probability": 1.0, "max_length": 3}
+    head = make_policy(
+        denoiser=dit, prediction="sample", head={"name": "diffusion", "prefix": prefix}
+    ).head
+    actions = torch.full((4, 8, 2), 0.5)
+    actions[..., 1] = 1e3  # of what does not count
+    counted = torch.tensor([True, False]).expand(4, 8, 2)
+    loss = head.loss(ChunkBatch(actions, counted=counted), Context(torch.zeros(4, 40)))
+    assert float(loss.total.detach()) == pytest.approx(0.25)

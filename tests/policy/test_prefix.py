@@ -12,7 +12,7 @@ from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.diffusion.guidance import InpaintingGuidance
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.prefix import PrefixConfig, tokens_before, with_prefix
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.heads import DiffusionHead
@@ -42,10 +42,10 @@ def context(rows=3) -> Context:
     return Context(torch.randn(rows, 5, generator=torch.Generator().manual_seed(1)))
 
 
-def known(lengths, guidance=PREFIX) -> Known:
+def known(lengths, guidance=PREFIX) -> KnownChunk:
     values = 2 * torch.rand(len(lengths), 8, 2, generator=torch.Generator().manual_seed(2)) - 1
     mask = tokens_before(torch.tensor(lengths), 8)[..., None].expand(-1, -1, 2)
-    return Known(values, mask.float(), guidance)
+    return KnownChunk(values, mask.float(), guidance)
 
 
 def drawn(made, request_known=None, solver=None):
@@ -243,7 +243,7 @@ def test_a_chunk_keeps_the_mode_of_its_prefix_where_a_free_one_changes_it(denois
     nothing = context(200).map(torch.zeros_like)
     with torch.no_grad():
         free = made.sample(nothing, SampleRequest())
-        bound = made.sample(nothing, SampleRequest(known=Known(old, mask, PREFIX)))
+        bound = made.sample(nothing, SampleRequest(known=KnownChunk(old, mask, PREFIX)))
     kept = [(mode_of(chunk[:, 3:]) == mode_of(old)).float().mean() for chunk in (free, bound)]
     jump = (bound[:, 3] - bound[:, 2]).abs()
     assert 0.35 < kept[0] < 0.65

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dipole.data import ConfigError
 from dipole.policy.core.components import PREDICTIONS, SOLVERS
 from dipole.policy.diffusion.denoising import denoise, next_x
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, NoisePrediction, clipped
 from dipole.policy.diffusion.processes import EDM, Flow, VariancePreserving
@@ -233,7 +233,7 @@ def test_linspace_spacing_is_refused():
         ({"steps": 0}, "at least one"),
         ({"eta": 2.0}, "between 0 and 1"),
         ({"eta": "much"}, "solver.eta is 'much': a number is needed"),
-        ({"name": "heun", "eta": 0.5}, "there is no solver.eta"),
+        ({"name": "heun", "eta": 0.5}, "solver 'heun' has no option 'eta'. Known: steps, spacing"),
         ({"rho": 0.0}, "must be positive"),
     ],
 )
@@ -367,7 +367,7 @@ def test_known_parts_of_a_chunk_come_out_exactly():
 
     noise = torch.randn(2, 8, 2)
     estimators = [watched(step.level) for step in table]
-    known = Known(values, mask)
+    known = KnownChunk(values, mask)
     found = denoise(estimators, noise, table, lambda: None, clip=True, known=known)
     assert torch.equal(found[:, :3], values[:, :3])
     assert not torch.allclose(found[:, 3:], values[:, 3:])
@@ -385,7 +385,7 @@ def test_every_evaluation_has_the_known_parts_at_its_own_level(name, strength):
     noise = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
     chunk = torch.full_like(noise, -1.0)
     x = noise if strength == 1 else table[0].level.mix(chunk, noise)
-    known = Known(torch.full_like(noise, 0.5), torch.tensor([1, 0]).expand(5000, 2))
+    known = KnownChunk(torch.full_like(noise, 0.5), torch.tensor([1, 0]).expand(5000, 2))
     seen = []
 
     def watched(level):
@@ -408,7 +408,43 @@ def test_every_evaluation_has_the_known_parts_at_its_own_level(name, strength):
 
 
 def test_without_steps_known_parts_replace_those_of_the_given_chunk():
-    known = Known(torch.full((1, 2), 0.5), torch.tensor([[1, 0]]))
+    known = KnownChunk(torch.full((1, 2), 0.5), torch.tensor([[1, 0]]))
     chunk = torch.full((1, 2), -1.0)
     found = denoise([], chunk, [], lambda: None, known=known, noise=torch.randn(1, 2))
     assert found.tolist() == [[0.5, -1.0]]
+
+
+def test_continuous_times_reach_from_the_first_level_to_the_last_and_no_further():
+    times = VariancePreserving(continuous=True).sample_times((20_000,), "cpu")
+    assert 0 <= float(times.min()) < 0.1
+    assert 98.9 < float(times.max()) <= 99
+
+
+def test_times_around_a_positive_logit_lie_nearer_to_noise():
+    torch.manual_seed(0)
+    times = Flow("logit_normal", logit_mean=1.0, logit_std=0.5).sample_times((20_000,), "cpu")
+    logits = times.logit()
+    assert float(logits.mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(logits.std()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_networks_are_told_times_from_0_to_100_by_every_process():
+    sigmas = torch.tensor([0.002, 80.0], dtype=torch.double)
+    assert EDM().level(sigmas).time.tolist() == pytest.approx([0.0, 100.0])
+    assert Flow().level(torch.tensor([0.0, 1.0])).time.tolist() == [0.0, 100.0]
+    assert PUBLISHED.level(torch.tensor([0, 99])).time.tolist() == [0, 99]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda each: type(each).__name__)
+def test_known_tokens_are_told_the_time_of_the_least_noise(process):
+    assert (process.clean.time, process.clean.signal, process.clean.noise) == (0.0, 1.0, 0.0)
+
+
+def test_preconditioning_takes_actions_for_half_a_unit_wide():
+    """At sigma 0.5 half of the variance is the data's: c_skip 1/2, c_in sqrt(2), c_out 1/(2 sqrt 2)
+    (Karras et al., 2022, table 1)."""
+    prediction, level = PREDICTIONS["edm"](), Level(0.0, 1.0, 0.5)
+    x, output = torch.tensor([1.0]), torch.tensor([1.0])
+    assert prediction.network_input(x, level).item() == pytest.approx(math.sqrt(2))
+    clean = prediction.estimate(output, x, level).clean.item()
+    assert clean == pytest.approx(0.5 + 0.5 / math.sqrt(2))

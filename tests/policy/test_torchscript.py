@@ -13,7 +13,7 @@ from dipole.policy.core.components import DENOISERS
 from dipole.policy.core.nested import flatten
 from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.diffusion.guidance import InpaintingGuidance
-from dipole.policy.diffusion.known import Known
+from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.runtimes import torchscript
 from dipole.policy.runtimes.torchscript import Traced, without_interpreter
 
@@ -91,7 +91,7 @@ def test_guidance_through_the_network_has_its_derivative():
     policy = make_policy()
     traced = without_interpreter(policy)
     observation, noise = policy.fake_observation(2), torch.randn(2, 8, 2)
-    known = Known(torch.zeros(2, 8, 2), torch.ones(2, 8, 2), InpaintingGuidance("jacobian"))
+    known = KnownChunk(torch.zeros(2, 8, 2), torch.ones(2, 8, 2), InpaintingGuidance("jacobian"))
     chunks = [p.predict(observation, noise=noise, known=known) for p in (policy, traced)]
     assert torch.equal(*chunks)
 

@@ -36,13 +36,15 @@ class EDM(Process):
         sigma_std: float = 1.2,
     ) -> None:
         super().__init__()
-        if not 0 < sigma_min < sigma_max:
+        if not 0 < sigma_min < sigma_max < math.inf:
             raise ConfigError(
                 f"policy.process.sigma_min is {sigma_min} and sigma_max {sigma_max}: "
-                "0 < sigma_min < sigma_max is needed"
+                "0 < sigma_min < sigma_max is needed, both finite"
             )
-        if not sigma_std > 0:
+        if not 0 < sigma_std < math.inf:
             raise ConfigError(f"policy.process.sigma_std is {sigma_std}: it must be positive")
+        if not math.isfinite(sigma_mean):
+            raise ConfigError(f"policy.process.sigma_mean is {sigma_mean}: a number is needed")
         self.ends, self.log_normal = (sigma_min, sigma_max), (sigma_mean, sigma_std)
         self.clean = Level(0.0, 1.0, 0.0)
 

@@ -1,5 +1,6 @@
 """The straight path of flow matching and rectified flow."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,8 +49,10 @@ class Flow(Process):
                 f"{', '.join(DISTRIBUTIONS)}"
             )
         for name, value in (("logit_std", logit_std), ("beta_a", beta_a), ("beta_b", beta_b)):
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise ConfigError(f"policy.process.{name} is {value}: it must be positive")
+        if not math.isfinite(logit_mean):
+            raise ConfigError(f"policy.process.logit_mean is {logit_mean}: a number is needed")
         self.times, self.logit = times, (logit_mean, logit_std)
         self.beta = (beta_a, beta_b)
 

@@ -54,6 +54,11 @@ class VariancePreserving(Process):
                 f"policy.process.num_train_timesteps is {num_train_timesteps}: "
                 "at least 2 noise levels are needed"
             )
+        if not 0 < beta_start <= beta_end < 1:
+            raise ConfigError(
+                f"policy.process.beta_start is {beta_start} and beta_end {beta_end}: "
+                "0 < beta_start <= beta_end < 1 is needed"
+            )
         self.num_train_timesteps, self.continuous = num_train_timesteps, continuous
         betas = _betas(schedule, num_train_timesteps, beta_start, beta_end)
         # Among the weights, so that a trained policy keeps what it was trained with.

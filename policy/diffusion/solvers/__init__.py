@@ -3,6 +3,7 @@
 from dipole.policy.diffusion.solvers.base import (
     Solver,
     SolverStep,
+    check_solver,
     solver_from,
     solver_with,
     table_of,
@@ -24,6 +25,7 @@ __all__ = [
     "Heun",
     "Solver",
     "SolverStep",
+    "check_solver",
     "solver_from",
     "solver_with",
     "table_of",

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
+from dipole.data.core.registry import check_options
 from dipole.policy.core.components import SOLVERS
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.processes.base import Process
@@ -78,6 +79,15 @@ def table_of(solver: Solver, process: Process) -> list[SolverStep]:
     return solver.table(solver.levels(process))
 
 
+def check_solver(solver: Any) -> None:
+    """Raises ConfigError for what is neither a solver nor None."""
+    if not isinstance(solver, Solver | None):
+        raise ConfigError(
+            f"solver is {solver!r}: a Solver is needed, such as DDIM(steps=10), or "
+            "solver_from({'name': 'ddim', 'steps': 10}), of dipole.policy.diffusion.solvers"
+        )
+
+
 def solver_from(values: Mapping[str, Any], where: str = "solver") -> Solver:
     """A solver of its name and options, as `Solver.to_dict` gives them.
 
@@ -87,7 +97,9 @@ def solver_from(values: Mapping[str, Any], where: str = "solver") -> Solver:
     options = {key: value for key, value in values.items() if key != "name"}
     if "name" not in values:
         raise ConfigError(f"{where} has no name; known: {', '.join(SOLVERS.names())}")
-    solver: Solver = from_mapping(SOLVERS[values["name"]], options, where)
+    kind = SOLVERS[values["name"]]
+    check_options(where, values["name"], kind, options)
+    solver: Solver = from_mapping(kind, options, where)
     return solver
 
 

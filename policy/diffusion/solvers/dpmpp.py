@@ -109,7 +109,7 @@ def _of_evaluations(factors: Sequence[float], h: float, log_snr: Sequence[float]
         return [factors[0] + change, -change]
     r0, r1 = (1 / each if each else math.inf for each in inverse)
     total = r0 + r1
-    share = r0 / total if math.isfinite(total) else 0.0  # one of them infinite: from pure noise
+    share = r0 / total  # 0 where r1 is infinite: from pure noise
     of_a = factors[1] * (1 + share) + factors[2] / total
     of_b = -factors[1] * share - factors[2] / total
     first, second = of_a * inverse[0], of_b * inverse[1]
