@@ -262,6 +262,7 @@ def test_weights_of_eight_bits_are_within_half_a_scale():
     assert np.array_equal(turned[0], numbers.T)
 
 
+@pytest.mark.heavy
 def test_int8_makes_a_smaller_file_of_the_large_matrices(tmp_path):
     policy = make_policy(down_dims=[32, 64])
     for runtime in ("openvino", "openvino_int8"):

@@ -42,7 +42,10 @@ def check(policy, runtime, folder):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("kind", sorted(POLICIES))
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind == "crop" else pytest.param(kind, marks=pytest.mark.heavy) for kind in POLICIES],
+)
 def test_an_exported_image_policy_gives_the_same_chunks(kind, runtime, tmp_path):
     policy = make_policy(features(**CAMERAS), **POLICIES[kind])
     check(policy, runtime, tmp_path / "export")
