@@ -88,8 +88,10 @@ def test_mujoco_s_environments_are_evaluated_at_their_rate(name, size, actions, 
         run(Feedback(state(size), actions, fps=10.0), spec)
 
 
-@pytest.mark.skipif(MUJOCO, reason="mujoco is installed")
-def test_what_has_to_be_installed_is_said():
+def test_what_has_to_be_installed_is_said(monkeypatch):
+    for name in [each for each in sys.modules if each.startswith("gymnasium.envs.mujoco")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mujoco", None)  # as if it were not there
     with pytest.raises(ConfigError, match=r"gym:Pusher-v5.*gymnasium\[mujoco\]"):
         run(Feedback(state(23), 7), "gym:Pusher-v5")
 
