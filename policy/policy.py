@@ -228,11 +228,11 @@ class Policy(nn.Module):
         """An action chunk [B, H, A], in the robot's numbers, for each row of the observation.
 
         observation: {name: [B, To, *stored_shape]}, tensors or arrays of the robot's numbers.
-        generator:
-        one, or a list of B so that each row's noise is its own. noise: [B, H, A], normalised,
-        instead of drawing it. known, init: see the head; chunks in the robot's numbers.
+        generator: one, or a list of B so that each row's noise is its own.
+        noise: [B, H, A], normalised, instead of drawing it.
+        known, init: see the head; chunks in the robot's numbers.
         guidance_scale, costs: instead of the policy's own, see `ClassifierFree` and `CostTerm`;
-        costs are of chunks as `unnormalize_action` gives them.
+            costs are of chunks as `unnormalize_action` gives them.
 
         Action k of the chunk belongs to the time of observation k: those to execute are To - 1 to
         To - 2 + Ta. Raises ConfigError for a key that is missing or of another shape.

@@ -79,6 +79,23 @@ class Denoiser(nn.Module):
         return out
 
 
+class DenoiserWrapper(Denoiser):
+    """A denoiser that evaluates another one in its own way: what is prepared is the other's."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def prepare_time(self, times: Tensor) -> Prepared:
+        return self.denoiser.prepare_time(times)
+
+    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
+        return self.denoiser.prepared_after_prefix(prefix, clean, time)
+
+    def prepare_context(self, context: Context) -> Prepared:
+        return self.denoiser.prepare_context(context)
+
+
 def map_tensors(function: Any, nested: Prepared) -> Prepared:
     """The same nested tuples, of function(tensor) for each tensor."""
     if nested is None:

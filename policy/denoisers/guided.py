@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from dipole.policy.context import Context
-from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
+from dipole.policy.denoisers.base import Denoiser, DenoiserWrapper, Prepared, map_tensors
 
 
-class GuidedDenoiser(Denoiser):
+class GuidedDenoiser(DenoiserWrapper):
     """A denoiser that is asked with two contexts for each row of x, and extrapolates.
 
     Its context has twice the rows: the conditional ones, then the unconditional ones; see `stack`.
@@ -18,17 +18,8 @@ class GuidedDenoiser(Denoiser):
     extrapolates = True
 
     def __init__(self, denoiser: Denoiser, scale: float, passes: str = "batched") -> None:
-        super().__init__()
-        self.denoiser, self.scale, self.passes = denoiser, scale, passes
-
-    def prepare_time(self, times: Tensor) -> Prepared:
-        return self.denoiser.prepare_time(times)
-
-    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
-        return self.denoiser.prepared_after_prefix(prefix, clean, time)
-
-    def prepare_context(self, context: Context) -> Prepared:
-        return self.denoiser.prepare_context(context)
+        super().__init__(denoiser)
+        self.scale, self.passes = scale, passes
 
     def predict(
         self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()

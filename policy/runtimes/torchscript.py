@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dipole.policy.context import Context
 from dipole.policy.core.nested import Rebuild, flatten
-from dipole.policy.denoisers.base import Denoiser, Prepared
+from dipole.policy.denoisers.base import Denoiser, DenoiserWrapper, Prepared
 from dipole.policy.policy import Policy
 
 WORTH_CALLS = 40  # evaluations of the network; tracing takes as long as about so many
@@ -101,15 +101,15 @@ class Traces:
 _TRACES: WeakKeyDictionary[Denoiser, Traces] = WeakKeyDictionary()
 
 
-class Traced(Denoiser):
+class Traced(DenoiserWrapper):
     """A denoiser with traces of its `predict`.
 
     Where gradients or residuals are asked for, it is the denoiser as it is.
     """
 
     def __init__(self, denoiser: Denoiser, traces: Traces) -> None:
-        super().__init__()
-        self.denoiser, self._traces = denoiser, traces
+        super().__init__(denoiser)
+        self._traces = traces
         self.extrapolates = denoiser.extrapolates
 
     def forward(
@@ -117,15 +117,6 @@ class Traced(Denoiser):
     ) -> Tensor:
         out: Tensor = self.denoiser(x, time, context, residuals)
         return out
-
-    def prepare_time(self, times: Tensor) -> Prepared:
-        return self.denoiser.prepare_time(times)
-
-    def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
-        return self.denoiser.prepared_after_prefix(prefix, clean, time)
-
-    def prepare_context(self, context: Context) -> Prepared:
-        return self.denoiser.prepare_context(context)
 
     def predict(
         self, x: Tensor, time: Prepared, context: Prepared, residuals: Sequence[Tensor] = ()

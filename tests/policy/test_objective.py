@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_fixture import make_trainer, write_dataset
+from training_fixture import make_trainer, stop_at, write_dataset
 
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy import load_policy
@@ -93,24 +93,6 @@ class Target(Objective):
         with torch.no_grad():
             target = self.average("target")(batch).total
         return Loss(loss + (loss - target) ** 2, {"target": target})
-
-
-class BrokenOffError(Exception):
-    pass
-
-
-def stop_at(trainer, step):
-    """Break the run off after `step` steps, as a crash would."""
-    original = trainer._step
-
-    def stepping(batches):
-        if trainer.state.step == step:
-            raise BrokenOffError
-        original(batches)
-
-    trainer._step = stepping
-    with pytest.raises(BrokenOffError):
-        trainer.fit()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_fixture import SETTINGS, make_trainer, write_dataset
+from training_fixture import SETTINGS, BrokenOffError, make_trainer, stop_at, write_dataset
 
 from dipole.data import CheckpointError, ConfigError
 from dipole.policy import load_policy
@@ -60,24 +60,6 @@ def assert_same_bits(run: Path, other: Path) -> None:
         json.loads((checkpoints_of(r)[-1] / "training.json").read_text()) for r in (run, other)
     ]
     assert training[0] == training[1]
-
-
-class BrokenOffError(Exception):
-    pass
-
-
-def stop_at(trainer, step):
-    """Break the run off after `step` updates, as a crash would."""
-    original = trainer._step
-
-    def stepping(batches):
-        if trainer.state.step == step:
-            raise BrokenOffError
-        original(batches)
-
-    trainer._step = stepping
-    with pytest.raises(BrokenOffError):
-        trainer.fit()
 
 
 def test_resuming_gives_the_bits_of_the_run_that_was_never_stopped(tmp_path, dataset):

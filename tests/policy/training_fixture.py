@@ -71,3 +71,24 @@ def make_trainer(
     held_out = Windows(store, window, Features.of(store), episodes=[2])
     validation = Validation(held_out, 64, 16, config.seed)
     return Trainer(state, loader, config, run, {"note": "a test"}, validation)
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+def stop_at(trainer, step):
+    """Break the run off after `step` steps, as a crash would."""
+    original = trainer._step
+
+    def stepping(batches):
+        if trainer.state.step == step:
+            raise BrokenOffError
+        original(batches)
+
+    trainer._step = stepping
+    try:
+        trainer.fit()
+    except BrokenOffError:
+        return
+    raise AssertionError(f"the run ended before step {step}")
