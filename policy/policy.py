@@ -162,13 +162,12 @@ class Policy(nn.Module):
     def _counted(self, batch: Batch) -> Tensor | None:
         """Which numbers of the chunks have a loss, bool [B, H, A]; None: all."""
         absent = batch.get("action_is_missing")  # [B, A]
-        counts_padding = getattr(self.head, "counts_padding", True)
-        if absent is None and counts_padding:
+        if absent is None and self.head.counts_padding:
             return None
         counted = torch.ones(batch["action"].shape, dtype=torch.bool, device=self.device)
         if absent is not None:
             counted &= ~absent[:, None]
-        if not counts_padding:
+        if not self.head.counts_padding:
             counted &= ~batch["action_is_pad"][..., None]
         return counted
 

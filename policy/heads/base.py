@@ -76,10 +76,12 @@ class Head(nn.Module):
     supports: Which entries of a `SampleRequest` it understands; `Policy.predict` refuses others.
         "prefix": known actions that the network was trained to go on from.
     max_prefix: How many of these at most; 0: none.
+    counts_padding: Whether actions past an episode's ends have a loss (as published).
     """
 
     supports: frozenset[str] = frozenset()
     max_prefix: int = 0
+    counts_padding: bool = True
     solver: Solver | None = None
 
     @property
