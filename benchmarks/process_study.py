@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     chosen.output.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(chosen.cores) as pool:
+        tried = pool.map(partial(affordable, chosen), chosen.networks)
+        updates = dict(zip(chosen.networks, tried, strict=True))
         cells = [(n, p) for p in chosen.processes for n in chosen.networks]
-        list(pool.map(lambda cell: train(chosen, *cell), cells))
+        list(pool.map(lambda cell: train(chosen, *cell, updates[cell[0]]), cells))
         wanted = [(n, p, s) for n, p in cells for s in solvers_of(p, chosen)]
         list(pool.map(lambda each: score(chosen, *each), wanted))
     results = found(chosen.output)
@@ -72,19 +75,27 @@ def run_folder(output: Path, network: str, process: str) -> Path:
     return output / f"{network}_{process.replace(', ', '_')}"
 
 
-def train(chosen: argparse.Namespace, network: str, process: str) -> None:
-    """A run for as many updates as its minutes allow at the speed of a short trial."""
+def affordable(chosen: argparse.Namespace, network: str) -> int:
+    """The updates that a network makes in its minutes, by a short trial."""
+    words = words_of(chosen, network, next(iter(PROCESSES_TRIED)))
+    trial = [*words, f"train.steps={TRIAL_STEPS}", "train.log_every=10"]
+    seconds = updates_of(trial, chosen.output / f"{network}_trial")
+    return round(60 * chosen.minutes / statistics.median(seconds[1:]))
+
+
+def words_of(chosen: argparse.Namespace, network: str, process: str) -> list[str]:
+    words = [f"policy={network}", *PROCESSES_TRIED[process], f"dataset={chosen.dataset}"]
+    return [*words, "task=pusht_state", "train.threads=1", f"train.seed={chosen.seed}"]
+
+
+def train(chosen: argparse.Namespace, network: str, process: str, updates: int) -> None:
     folder = run_folder(chosen.output, network, process)
     if (folder / "done.json").exists():
         return
-    words = [f"policy={network}", *PROCESSES_TRIED[process], f"dataset={chosen.dataset}"]
-    words += ["task=pusht_state", "train.threads=1", f"train.seed={chosen.seed}"]
-    trial = folder.with_name(f"{folder.name}_trial")
-    seconds = updates_of([*words, f"train.steps={TRIAL_STEPS}", "train.log_every=10"], trial)
-    steps = round(60 * chosen.minutes / statistics.median(seconds[1:]))
+    words = words_of(chosen, network, process)
     began = time.perf_counter()
-    taken = updates_of([*words, f"train.steps={steps}"], folder)
-    parts = {"updates": steps, "ms": 1e3 * statistics.fmean(taken), "words": words}
+    taken = updates_of([*words, f"train.steps={updates}"], folder)
+    parts = {"updates": updates, "ms": 1e3 * statistics.fmean(taken), "words": words}
     parts["minutes"] = (time.perf_counter() - began) / 60
     (folder / "done.json").write_text(json.dumps(parts, indent=1) + "\n")
 
