@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tried = pool.map(partial(affordable, chosen), chosen.networks)
         updates = dict(zip(chosen.networks, tried, strict=True))
         cells = [(n, p) for p in chosen.processes for n in chosen.networks]
-        list(pool.map(lambda cell: train(chosen, *cell, updates[cell[0]]), cells))
+        list(pool.map(lambda cell: train(chosen, cell[0], cell[1], updates[cell[0]]), cells))
         wanted = [(n, p, s) for n, p in cells for s in solvers_of(p, chosen)]
         list(pool.map(lambda each: score(chosen, *each), wanted))
     results = found(chosen.output)
@@ -80,7 +80,8 @@ def affordable(chosen: argparse.Namespace, network: str) -> int:
     words = words_of(chosen, network, next(iter(PROCESSES_TRIED)))
     trial = [*words, f"train.steps={TRIAL_STEPS}", "train.log_every=10"]
     seconds = updates_of(trial, chosen.output / f"{network}_trial")
-    return round(60 * chosen.minutes / statistics.median(seconds[1:]))
+    minutes: float = chosen.minutes
+    return round(60 * minutes / statistics.median(seconds[1:]))
 
 
 def words_of(chosen: argparse.Namespace, network: str, process: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The environment of a task: which simulator, what its observations are called, what decides.
 
 environment:
-  name: gym:FetchPush-v4        # or a family of this package: pusht
+  name: gym:FetchPush-v4        # or a family of this package: pusht, metaworld/pick-place
   observation: {state: observation, goal: desired_goal}
   success: is_success
   max_steps: 50
@@ -25,8 +25,8 @@ SCORES = ("success_rate", "return_mean", "max_reward_mean", "final_reward_mean")
 class EnvSpec:
     """A task's `environment`. Raises ConfigError for values that cannot work.
 
-    id: A registered family, "pusht", or a gymnasium id, "gym:Pusher-v5", "gym:module:Id-v0"; in
-        configurations it is called `name`.
+    id: A registered family, "pusht", with a task of it where it has several, "metaworld/reach"; or
+        a gymnasium id, "gym:Pusher-v5". In configurations it is called `name`.
     options: Keyword arguments of what makes it.
     observation: {stored key: entry of the simulator's observation}, "robot.pose" for one of a
         nested dictionary. A key that is not in it is an entry of the same name. An observation
@@ -40,6 +40,7 @@ class EnvSpec:
         has them itself.
     reset: Options of every reset.
     fps: Steps a second. None: what the simulator says.
+    python: The interpreter that the simulator runs in, of an environment of its own. None: this.
     """
 
     id: str
@@ -51,6 +52,7 @@ class EnvSpec:
     instruction: str | None = None
     reset: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
+    python: str | None = None
 
     def __post_init__(self) -> None:
         if not self.id or self.id == GYMNASIUM:
@@ -108,6 +110,18 @@ class EnvSpec:
         said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "id"}
         plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in said.items()}
         return {"name": self.id} | {k: v for k, v in plain.items() if v not in (None, {})}
+
+    @property
+    def family(self) -> str:
+        """The name of the family, without the task; empty for a gymnasium id."""
+        return "" if self.gymnasium_id is not None else self.id.partition("/")[0]
+
+    @property
+    def task(self) -> str | None:
+        """The task of a family that has several; None for none."""
+        if self.gymnasium_id is not None:
+            return None
+        return self.id.partition("/")[2] or None
 
     @property
     def gymnasium_id(self) -> str | None:

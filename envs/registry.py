@@ -1,4 +1,7 @@
-"""Environments by name. A simulator is imported when its environment is made, not before."""
+"""Environments by name. A simulator is imported when its environment is made, not before.
+
+Each family registers itself and its expert in its own folder (pusht/family.py).
+"""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +12,7 @@ from typing import Any
 import gymnasium
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import Registry, check_options
+from dipole.data.core.registry import Registry, check_options, nearest
 from dipole.envs.contract import EnvSpec
 from dipole.envs.gymnasium_ids import gymnasium_version, make_gymnasium
 
@@ -21,11 +24,13 @@ class Environment:
     """A family of simulators.
 
     build: Makes one. Its parameters are the options of the environment; one that has a parameter
-        `observation` is told which entries are looked at, and may leave out the others.
+        `observation` is told which entries are looked at, and may leave out the others; one of
+        several tasks is told which by `task`.
     distribution: The package that holds the simulator.
     extra: What to install for it, as in `pip install 'dipole[extra]'`; "" for none.
     observation: {stored key: entry of its observations}, where they have different names.
     score: The metric that decides; None: success_rate, or return_mean where it knows no success.
+    tasks: The names of its tasks, "reach" of "metaworld/reach"; none where it has only one.
     """
 
     build: Builder
@@ -33,6 +38,7 @@ class Environment:
     extra: str = ""
     observation: Mapping[str, str] = field(default_factory=dict)
     score: str | None = None
+    tasks: tuple[str, ...] = ()
 
 
 ENVIRONMENTS: Registry[Environment] = Registry("environment")
@@ -57,8 +63,10 @@ def make_env(
     name = spec.gymnasium_id
     if name is not None:
         return make_gymnasium(name, max_steps=spec.max_steps, render=render, options=given)
-    family = ENVIRONMENTS[spec.id]
+    family = family_of(spec)
     check_options("environment", spec.id, family.build, given)
+    if spec.task is not None:
+        given["task"] = spec.task
     if observation is not None and is_told(family.build):
         given["observation"] = tuple(observation)
     if spec.max_steps is not None and "max_steps" in inspect.signature(family.build).parameters:
@@ -74,6 +82,24 @@ def make_env(
         ) from error
 
 
+def family_of(spec: EnvSpec) -> Environment:
+    """The family of a specification that is no gymnasium id.
+
+    Raises ConfigError for an unknown family, and for a task that it has not.
+    """
+    family = ENVIRONMENTS[spec.family]
+    task = spec.task
+    if task is None and not family.tasks:
+        return family
+    if not family.tasks:
+        raise ConfigError(f"environment {spec.family!r} has no tasks: {spec.id!r} names one")
+    if task not in family.tasks:
+        known = ", ".join(f"{spec.family}/{name}" for name in family.tasks)
+        hint = nearest(task or "", family.tasks) or "."
+        raise ConfigError(f"environment {spec.family!r} has no task {task!r}{hint} Known: {known}")
+    return family
+
+
 def is_told(build: Builder) -> bool:
     """Whether what makes an environment is told which of its observations are looked at."""
     parameters = inspect.signature(build).parameters
@@ -84,7 +110,7 @@ def is_told(build: Builder) -> bool:
 
 def stored_names(spec: EnvSpec) -> dict[str, str]:
     """{stored key: entry of the observation}, where they differ: the family's, then the task's."""
-    own = {} if spec.gymnasium_id is not None else ENVIRONMENTS[spec.id].observation
+    own = {} if spec.gymnasium_id is not None else family_of(spec).observation
     return {**own, **spec.observation}
 
 
@@ -92,58 +118,22 @@ def score_name(spec: EnvSpec) -> str | None:
     """The metric that decides, if the task or the family says it."""
     if spec.score is not None or spec.gymnasium_id is not None:
         return spec.score
-    return ENVIRONMENTS[spec.id].score
+    return family_of(spec).score
 
 
 def check_environment(spec: EnvSpec) -> None:
-    """Raises ConfigError for an unknown family, before anything takes long."""
+    """Raises ConfigError for an unknown family or task, before anything takes long."""
     if spec.gymnasium_id is None:
-        ENVIRONMENTS[spec.id]
+        family_of(spec)
 
 
 def environment_version(name: str) -> dict[str, str]:
     """What to write beside results: {"id": "pusht", "version": "gym-pusht 0.1.8"}."""
-    registered = EnvSpec(name).gymnasium_id
-    if registered is not None:
-        return {"id": name, "version": gymnasium_version(registered)}
-    distribution = ENVIRONMENTS[name].distribution
+    spec = EnvSpec(name)
+    if spec.gymnasium_id is not None:
+        return {"id": name, "version": gymnasium_version(spec.gymnasium_id)}
+    distribution = family_of(spec).distribution
     try:
         return {"id": name, "version": f"{distribution} {version(distribution)}"}
     except PackageNotFoundError:
         return {"id": name, "version": f"{distribution} (not installed)"}
-
-
-def _pusht(
-    observation: Sequence[str] = ("keypoint", "agent_pos", "state"),
-    render_size: int = 256,
-    max_steps: int = 300,
-) -> "gymnasium.Env[Any, Any]":
-    from dipole.envs.pusht.environment import PushT
-
-    return PushT(observation, render_size, max_steps)
-
-
-ENVIRONMENTS.add("pusht")(
-    Environment(
-        _pusht,
-        distribution="gym-pusht",
-        extra="pusht",
-        # Transforms begin from the simulator's own numbers, before they are rounded to float32.
-        observation={"state": "exact_state", "img": "image"},
-        score="max_reward_mean",
-    )
-)
-
-
-def _fork(
-    observation: Sequence[str] = ("state", "label"),
-    label: str | None = None,
-    render_size: int = 256,
-    max_steps: int = 48,
-) -> "gymnasium.Env[Any, Any]":
-    from dipole.envs.fork.environment import Fork
-
-    return Fork(observation, label, render_size, max_steps)
-
-
-ENVIRONMENTS.add("fork")(Environment(_fork, distribution="dipole"))

@@ -117,25 +117,24 @@ def _by_expert(
     settings: RecordConfig, environment: str, options: Mapping[str, Any]
 ) -> Iterator["Demonstration"]:
     from dipole.data.recording.record import successful
-    from dipole.envs.experts import EXPERTS
+    from dipole.envs.contract import EnvSpec
+    from dipole.envs.experts import find_expert
+    from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import demonstrations
     from dipole.envs.experts.intervention import TakeoverSpec
     from dipole.policy.checkpoint import find_checkpoint
 
-    expert = settings.expert or environment
-    if EXPERTS[expert].environment != environment:
-        raise ConfigError(
-            f"expert {expert!r} acts in {EXPERTS[expert].environment!r}, not in {environment!r}, "
-            "the environment of the task"
-        )
+    entry = find_expert(settings.expert, EnvSpec.read(environment))
     asked = {"drift": settings.drift, "shove_probability": settings.shoves}
     given: Any = {name: value for name, value in asked.items() if value is not None}
-    disturbance = replace(EXPERTS[expert].disturbance, **given)
+    disturbance = replace(entry.disturbance or DisturbanceSpec(), **given)
     takeover = None
     if settings.takeover is not None:
         run = find_checkpoint(Path(settings.takeover).expanduser())
         takeover = TakeoverSpec(str(run), settings.takeover_steps or TAKEOVER_STEPS)
-    every = demonstrations(expert, settings.seed, disturbance, settings.workers, takeover)
+    every = demonstrations(
+        entry.environment, settings.seed, disturbance, settings.workers, takeover
+    )
     return successful(every, settings.episodes or EPISODES, settings.minimum)
 
 

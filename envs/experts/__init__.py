@@ -1,53 +1,61 @@
 """Experts by name: they know how a task is done and produce demonstrations.
 
-An expert is imported when it is made, and with it the simulator that it plans in.
+An expert is imported when it is made, and with it the simulator that it plans in. Each family
+registers its own (pusht/family.py).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium
+
+from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry
 from dipole.data.recording.record import Demonstrator
+from dipole.envs.contract import EnvSpec
 from dipole.envs.experts.action_noise import DisturbanceSpec
+
+SCRIPTED = "scripted"  # the name of whichever expert an environment has
 
 
 @dataclass(frozen=True)
 class Expert:
     """Who shows how a task is done.
 
-    build: Makes one.
-    environment: Where it acts.
+    build: Makes one, for an environment that is made already and that it may look into.
+    environment: The family where it acts.
     observation: What it looks at, and what is recorded.
-    disturbance: Of its executed actions, where none is asked for.
+    disturbance: Of its executed actions, where none is asked for; None: none.
     """
 
-    build: Callable[[], Demonstrator]
+    build: Callable[["gymnasium.Env[Any, Any]"], Demonstrator]
     environment: str
     observation: tuple[str, ...]
-    disturbance: DisturbanceSpec
+    disturbance: DisturbanceSpec | None = None
 
 
 EXPERTS: Registry[Expert] = Registry("expert")
 
 
-def _pusht() -> Demonstrator:
-    from dipole.envs.pusht.expert.expert import PushTExpert
+def find_expert(name: str | None, environment: EnvSpec) -> Expert:
+    """The expert of a name, or whichever knows the environment: None, "scripted".
 
-    return PushTExpert()
-
-
-def _fork() -> Demonstrator:
-    from dipole.envs.fork.expert import ForkExpert
-
-    return ForkExpert()
-
-
-EXPERTS.add("pusht")(Expert(_pusht, "pusht", ("state",), DisturbanceSpec()))
-EXPERTS.add("fork")(
-    Expert(
-        _fork,
-        "fork",
-        ("state", "label"),
-        DisturbanceSpec(drift=0.0, shove=0.05, shove_probability=0.0, high=1.0),
+    Raises ConfigError where there is none, and for one that acts in another environment.
+    """
+    family = environment.family or environment.id
+    if name is not None and name != SCRIPTED:
+        found = EXPERTS[name]
+        if found.environment != family:
+            raise ConfigError(
+                f"expert {name!r} acts in {found.environment!r}, not in {family!r}, "
+                "the environment of the task"
+            )
+        return found
+    for each in map(EXPERTS.__getitem__, EXPERTS.names()):
+        if each.environment == family:
+            return each
+    known = ", ".join(sorted({EXPERTS[each].environment for each in EXPERTS.names()}))
+    raise ConfigError(
+        f"nobody knows how to act in {environment.id!r}: there are experts for {known}"
     )
-)

@@ -60,4 +60,5 @@ def _made(
     entry = EXPERTS[expert]
     others = () if takeover is None else observed_by(takeover)
     observation = tuple(dict.fromkeys((*entry.observation, *others)))
-    return make_env(entry.environment, observation=observation), entry.build()
+    environment = make_env(entry.environment, observation=observation)
+    return environment, entry.build(environment)

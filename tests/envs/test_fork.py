@@ -167,7 +167,7 @@ def test_the_expert_goes_left_as_often_as_right():
 
 
 def test_the_expert_comes_back_from_where_it_was_pushed():
-    env, expert = make_env("fork"), EXPERTS["fork"].build()
+    env, expert = make_env("fork"), EXPERTS["fork"].build(make_env("fork"))
     shown = record_episode(env, expert, 3, lambda action: action + np.float32([0.01, 0.0]))
     offset = shown.frames["state"][1:] - shown.frames["action"][:-1]  # 0.01 a step, not 0.01 more
     np.testing.assert_allclose(offset, np.tile([0.01, 0.0], (len(offset), 1)), atol=1e-6)

@@ -1,0 +1,40 @@
+"""Push-T as a family of environments, and its expert."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+
+from dipole.data.recording.record import Demonstrator
+from dipole.envs.experts import EXPERTS, Expert
+from dipole.envs.experts.action_noise import DisturbanceSpec
+from dipole.envs.registry import ENVIRONMENTS, Environment
+
+
+def _build(
+    observation: Sequence[str] = ("keypoint", "agent_pos", "state"),
+    render_size: int = 256,
+    max_steps: int = 300,
+) -> "gymnasium.Env[Any, Any]":
+    from dipole.envs.pusht.environment import PushT
+
+    return PushT(observation, render_size, max_steps)
+
+
+def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
+    from dipole.envs.pusht.expert.expert import PushTExpert
+
+    return PushTExpert()
+
+
+ENVIRONMENTS.add("pusht")(
+    Environment(
+        _build,
+        distribution="gym-pusht",
+        extra="pusht",
+        # Transforms begin from the simulator's own numbers, before they are rounded to float32.
+        observation={"state": "exact_state", "img": "image"},
+        score="max_reward_mean",
+    )
+)
+EXPERTS.add("pusht")(Expert(_expert, "pusht", ("state",), DisturbanceSpec()))
