@@ -42,6 +42,5 @@ class MetaWorldExpert:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of actions beyond the box
             scripted = policy.get_action(np.asarray(observation["state"], np.float64))
-        action = np.clip(np.asarray(scripted, np.float32), -1.0, 1.0)
-        action[:3] *= self._speed
-        return action
+        bounds = np.array([self._speed] * 3 + [1.0], np.float32)
+        return np.clip(np.asarray(scripted, np.float32), -bounds, bounds)
