@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
-from gymnasium_robotics.envs.fetch.fetch_env import DEFAULT_CAMERA_CONFIG
 from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
 from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
 from gymnasium_robotics.envs.fetch.reach import MujocoFetchReachEnv
@@ -19,7 +16,8 @@ from gymnasium_robotics.envs.fetch.slide import MujocoFetchSlideEnv
 from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.media.mujoco_views import MujocoViews, check_observation, free_camera
+from dipole.envs.media.mujoco_views import free_camera
+from dipole.envs.robotics.simulation import Floats, Observation, Simulation, check_steps
 
 SIMULATORS = {
     "reach": MujocoFetchReachEnv,
@@ -29,21 +27,21 @@ SIMULATORS = {
 }
 NUMBERS = ("state", "achieved_goal", "desired_goal")
 CAMERAS = ("external_camera_0", "gripper_camera_rgb", "head_camera_rgb")
+# Where `render` looks from: nearer than gymnasium-robotics' own.
+SCENE = {"distance": 1.8, "azimuth": 132.0, "elevation": -20.0, "lookat": (1.3, 0.75, 0.5)}
 REWARDS = ("sparse", "dense")
 NEAR = 0.05  # metres from the goal at which it is reached, as published
 
-Observation = dict[str, NDArray[Any]]
-Floats = NDArray[np.float64]
 
-
-class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
+class Fetch(Simulation):
     """One of Fetch's tasks, version 4.
 
     task: "reach", "push", "pick-and-place" or "slide".
     observation: Any of "state" [25] (reach: [10]; metres and radians, velocities in metres and
         radians a step), "achieved_goal" [3] (where the object is, for reach the gripper) and
-        "desired_goal" [3], float64 metres; pictures "external_camera_0", "gripper_camera_rgb",
-        "head_camera_rgb" uint8 [image_size, image_size, 3], and each with "_depth" float32
+        "desired_goal" [3], float64 metres; pictures "scene" (from the side, as in videos),
+        "external_camera_0" (from the front), "gripper_camera_rgb", "head_camera_rgb", which are the
+        model's own, uint8 [image_size, image_size, 3], and each with "_depth" float32
         [image_size, image_size, 1] metres.
     max_steps: Steps after which an episode is truncated.
     reward: "sparse" (0 at the goal, else -1) or "dense" (minus the distance, metres).
@@ -62,7 +60,6 @@ class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
-    render_mode = "rgb_array"
 
     def __init__(
         self,
@@ -77,21 +74,17 @@ class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
     ) -> None:
         if reward not in REWARDS:
             raise ConfigError(f"fetch's reward is {reward!r}. Known: {', '.join(REWARDS)}")
-        if max_steps < 1:
-            raise ConfigError(f"fetch's max_steps is {max_steps}: at least 1")
-        self.task, self.observation = task, tuple(observation)
-        self.max_steps, self.end_at_success = max_steps, end_at_success
-        self.simulator = SIMULATORS[task](reward_type=reward)
-        self._views = MujocoViews(self.simulator.model, CAMERAS, image_size, render_size)
-        check_observation("fetch", self.observation, (*NUMBERS, *self._views.names))
-        model = self.simulator.model
-        site = "object0" if self.simulator.has_object else "robot0:grip"
-        self._achieved_site, self._goal_site = model.site(site).id, model.site("target0").id
-        self._camera = free_camera(DEFAULT_CAMERA_CONFIG)
+        check_steps("fetch", max_steps)
+        simulator = SIMULATORS[task](reward_type=reward)
+        self.task, self.max_steps, self.end_at_success = task, max_steps, end_at_success
         self._steps, self._succeeded, self._fingers = 0, False, 0.0
-        looks: dict[str, spaces.Space[Any]] = {name: self._space(name) for name in self.observation}
-        self.observation_space = spaces.Dict(looks)  # type: ignore[assignment]
-        self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
+        site = "object0" if simulator.has_object else "robot0:grip"
+        self._achieved_site = simulator.model.site(site).id
+        self._goal_site = simulator.model.site("target0").id
+        stock: Any = simulator.observation_space
+        numbers = {"state": stock["observation"].shape[0], "achieved_goal": 3, "desired_goal": 3}
+        cameras = {"scene": free_camera(SCENE), **{name: name for name in CAMERAS}}
+        super().__init__("fetch", simulator, numbers, cameras, observation, image_size, render_size)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -109,18 +102,9 @@ class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._show_goal()
         return self.observe(), self._info(over=False)
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Move for 0.04 s. Raises ValueError for an action that is not four finite numbers."""
-        reward, terminated, truncated, info = self.advance(action)
-        return self.observe(), reward, terminated, truncated, info
-
     def advance(self, action: NDArray[np.float32]) -> tuple[float, bool, bool, dict[str, Any]]:
-        """`step` without looking: (reward, terminated, truncated, info)."""
-        command = np.array(action, np.float32)
-        if command.shape != (4,) or not np.isfinite(command).all():
-            raise ValueError(f"an action is four finite numbers, -1 to 1; got {action!r}")
+        """`step` for 0.04 s without looking: (reward, terminated, truncated, info)."""
+        command = self._command(action)
         self._fingers = float(command[3])
         self._move(command)
         self._steps += 1
@@ -131,22 +115,10 @@ class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
         info = self._info(terminated or truncated)
         return self._reward(), terminated, truncated, info
 
-    def observe(self) -> Observation:
-        """What was asked for, of the present state."""
-        made = self.simulator._get_obs() if set(self.observation) & set(NUMBERS) else {}
-        if "observation" in made:
-            made["state"] = made["observation"]
-        return {name: self._look(made, name) for name in self.observation}
-
     def render(self) -> NDArray[np.uint8]:
         """The scene [render_size, render_size, 3], the goal a red ball in it."""
         self._show_goal()
-        return self._views.picture(self.simulator.data, self._camera)
-
-    def close(self) -> None:
-        """Give the renderers back."""
-        self._views.close()
-        self.simulator.close()
+        return super().render()
 
     def hold_action(self) -> NDArray[np.float32]:
         """The action [4] that keeps the gripper where it is, and its fingers as they were told."""
@@ -158,7 +130,7 @@ class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
         simulator.data = copy(present)
         try:
             for action in actions:
-                self._move(action)
+                self._move(self._command(action))
             state: Floats = simulator._get_obs()["observation"]
         finally:
             simulator.data = present
@@ -174,9 +146,8 @@ class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Seconds of a step."""
         return float(self.simulator.dt)
 
-    def _move(self, action: NDArray[Any]) -> None:
+    def _move(self, command: NDArray[np.float32]) -> None:
         """The part of gymnasium-robotics' own `step` that moves something."""
-        command = np.clip(np.array(action, np.float32), -1.0, 1.0)
         self.simulator._set_action(command)
         self.simulator._mujoco_step(command)
         self.simulator._step_callback()
@@ -208,14 +179,9 @@ class Fetch(gymnasium.Env[Observation, NDArray[np.float32]]):
         model.site_pos[site] = goal - data.xpos[model.site_bodyid[site]]  # for the steps to come
         data.site_xpos[site] = goal
 
-    def _space(self, name: str) -> spaces.Box:
-        if name in self._views.names:
-            return self._views.space(name)
-        size = self.simulator.observation_space["observation" if name == "state" else name].shape
-        return spaces.Box(-np.inf, np.inf, size, np.float64)
-
-    def _look(self, made: Observation, name: str) -> NDArray[Any]:
-        return made[name] if name in NUMBERS else self._views.look(self.simulator.data, name)
+    def _numbers(self) -> Observation:
+        seen = self.simulator._get_obs()
+        return {"state": seen.pop("observation"), **seen}
 
 
 def _goal(options: dict[str, Any]) -> Floats | None:

@@ -3,7 +3,7 @@
 "external_camera_0" is uint8 [size, size, 3], "external_camera_0_depth" float32 [size, size, 1].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import nearest
 
 DEPTH = "_depth"  # what entries of depth end in, after the camera's name
 
@@ -19,15 +18,16 @@ DEPTH = "_depth"  # what entries of depth end in, after the camera's name
 class MujocoViews:
     """Renderers of one model, each made when its first picture is asked for.
 
-    model: Of type mujoco.MjModel. cameras: Names of its cameras that are entries.
+    model: Of type mujoco.MjModel. cameras: {entry: camera}, a camera's name or a mujoco.MjvCamera.
     size: Width and height of the entries, pixels. render_size: Of `picture`.
     """
 
-    def __init__(self, model: Any, cameras: Sequence[str], size: int, render_size: int) -> None:
+    def __init__(self, model: Any, cameras: Mapping[str, Any], size: int, render_size: int) -> None:
         if size < 1 or render_size < 1:
             raise ConfigError(f"image_size {size}, render_size {render_size}: at least 1 pixel")
         self.names = tuple(name for each in cameras for name in (each, each + DEPTH))
-        self._model, self._size, self._render_size = model, size, render_size
+        self._cameras, self._model = dict(cameras), model
+        self._size, self._render_size = size, render_size
         self._renderers: dict[int, Any] = {}
 
     def space(self, name: str) -> spaces.Box:
@@ -40,14 +40,15 @@ class MujocoViews:
         """An entry: a picture, or depth in metres."""
         renderer = self._renderer(self._size)
         if name.endswith(DEPTH):
-            depth: NDArray[Any] = renderer.depth(data, name.removesuffix(DEPTH))
+            depth: NDArray[Any] = renderer.depth(data, self._cameras[name.removesuffix(DEPTH)])
             return depth
-        picture: NDArray[Any] = renderer.render(data, name)
+        picture: NDArray[Any] = renderer.render(data, self._cameras[name])
         return picture
 
-    def picture(self, data: Any, camera: Any) -> NDArray[np.uint8]:
-        """What a camera sees, by its name or as a mujoco.MjvCamera: [render_size, render_size, 3]."""
-        picture: NDArray[np.uint8] = self._renderer(self._render_size).render(data, camera)
+    def picture(self, data: Any, name: str) -> NDArray[np.uint8]:
+        """What a camera sees, for a video: [render_size, render_size, 3]."""
+        renderer = self._renderer(self._render_size)
+        picture: NDArray[np.uint8] = renderer.render(data, self._cameras[name])
         return picture
 
     def close(self) -> None:
@@ -76,15 +77,3 @@ def free_camera(settings: Mapping[str, Any]) -> Any:
         else:
             setattr(camera, name, value)
     return camera
-
-
-def check_observation(family: str, observation: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ConfigError for entries that a family has not, and for none."""
-    for name in observation:
-        if name not in known:
-            raise ConfigError(
-                f"{family} has no observation {name!r}{nearest(name, known) or '.'} "
-                f"Known: {', '.join(known)}"
-            )
-    if not observation:
-        raise ConfigError(f"observation is empty: choose from {', '.join(known)}")
