@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 DIAGONALS = np.array([[1.0, 1.0], [1.0, -1.0]])  # from x, y to u, w; twice its own inverse
-DECELERATION = 0.97  # μ g of Fetch's puck, m/s²: 0.98 by its numbers, and as measured here
+DECELERATION = 0.95  # μ g of Fetch's puck, m/s²: 0.98 by its numbers, and as measured here
 
 
 def stopping_way(velocity: Floats) -> Floats:
