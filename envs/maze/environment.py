@@ -90,7 +90,9 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.trail: list[Floats] = []
         looks: dict[str, spaces.Space[Any]] = {name: self._space(name) for name in self.observation}
         self.observation_space = spaces.Dict(looks)  # type: ignore[assignment]
-        self.action_space = self._position_space() if control == "position" else _FORCES
+        corner = np.array([self.maze.width / 2, self.maze.height / 2], np.float32)
+        largest = corner if control == "position" else np.ones(2, np.float32)
+        self.action_space = spaces.Box(-largest, largest, (2,), np.float32)
 
     @property
     def simulator_seconds(self) -> float:
@@ -214,13 +216,6 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
             width, height = picture_size(self.maze, IMAGE_SIZE)
             return spaces.Box(0, 255, (height, width, 3), np.uint8)
         return spaces.Box(-math.inf, math.inf, (numbers,), np.float64)
-
-    def _position_space(self) -> spaces.Box:
-        corner = np.array([self.maze.width / 2, self.maze.height / 2], np.float32)
-        return spaces.Box(-corner, corner, (2,), np.float32)
-
-
-_FORCES = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
 def _checked_names(observation: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
 # Metres. Targets are pushed a little to the side, for a tenth of a second now and then.
-DISTURBANCE = DisturbanceSpec(drift=0.01, shove=0.1, shove_probability=0.02, low=-6.0, high=6.0)
+DISTURBANCE = DisturbanceSpec(drift=0.01, shove=0.1, shove_probability=0.02)
 
 
 def _build(
@@ -24,6 +24,9 @@ def _build(
     reset_target: bool = False,
     render_size: int = 256,
 ) -> "gymnasium.Env[Any, Any]":
+    from dipole.envs.media.headless import prepare_rendering
+
+    prepare_rendering()  # of other families too: MuJoCo reads it when it is imported
     from dipole.envs.maze.environment import PointMaze
 
     return PointMaze(
