@@ -6,6 +6,7 @@ Importing this package imports no simulator; it registers what datasets of the s
 import dipole.envs.fetch.family
 import dipole.envs.fork.family
 import dipole.envs.fork.scene
+import dipole.envs.maze.family
 import dipole.envs.metaworld.family
 import dipole.envs.pusht.family
 import dipole.envs.pusht.scene

@@ -19,6 +19,7 @@ class PolicyConfig:
     denoiser, process, prediction: Of heads that have one; None: the head is given none. A
         prediction without options may be its name alone.
     guidance: Of a policy that also learns to do without its observation; see `ClassifierFree`.
+    known: Which observations chunks begin and end with; see `KnownEnds`.
     name: Of the policy, in names of folders.
     """
 
@@ -28,6 +29,7 @@ class PolicyConfig:
     prediction: Mapping[str, Any] | str | None = None
     head: Mapping[str, Any] = field(default_factory=lambda: {"name": "diffusion"})
     guidance: Mapping[str, Any] | None = None
+    known: Mapping[str, Any] | None = None
     name: str = "policy"
 
     @classmethod

@@ -26,7 +26,9 @@ from dipole.policy.context import Context
 from dipole.policy.core.components import ENCODERS, HEADS, build
 from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditional, check_scale
 from dipole.policy.diffusion.costs import CostTerm
+from dipole.policy.diffusion.guidance import GIVEN
 from dipole.policy.diffusion.known import KnownChunk
+from dipole.policy.diffusion.known_ends import KnownEnds
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver, check_solver
 from dipole.policy.fake_data import FakeData
@@ -76,6 +78,21 @@ class Policy(nn.Module):
             context=self.encoder.spec,
             **config.head_parts(),
         )
+        self.ends = self._known_ends()
+
+    def _known_ends(self) -> KnownEnds | None:
+        """What `policy.known` says, checked. Raises ConfigError for a head that cannot know it."""
+        if self.config.known is None:
+            return None
+        ends = from_mapping(KnownEnds, self.config.known, "policy.known")
+        ends.check(self.features, self.window)
+        needed = GIVEN if ends.is_trained else "known"
+        if needed not in self.head.supports:
+            raise ConfigError(
+                f"policy.known is set, and the policy's head {self.config.head['name']!r} draws no "
+                "chunks around known actions: choose policy/head=diffusion"
+            )
+        return ends
 
     def fit(self, statistics: Mapping[str, Statistics]) -> dict[str, list[int]]:
         """Fit the normalisers; returns the constant dimensions, by key, which pass through. Those
@@ -124,8 +141,10 @@ class Policy(nn.Module):
 
     @property
     def supports(self) -> frozenset[str]:
-        """What may be asked of `predict`; see `SampleRequest`."""
-        return self.head.supports
+        """What may be asked of `predict`; see `SampleRequest`. Where chunks have known ends, no
+        others may be known."""
+        known = {GIVEN} if self.ends is None else {GIVEN, "known", "prefix"}
+        return self.head.supports - known
 
     @property
     def max_prefix(self) -> int:
@@ -151,7 +170,10 @@ class Policy(nn.Module):
         if self.training and self.guidance is not None and self.guidance.dropout:
             keep = torch.rand(context.rows, device=context.device) >= self.guidance.dropout
             context = context.where(keep, self.encoder.unconditional(contexts))
-        chunks = ChunkBatch(actions, batch.get("action_is_pad"), self._counted(batch))
+        given = None
+        if self.ends is not None and self.ends.is_trained:
+            given = self.ends.frames(self.window).to(self.device).expand(actions.shape[:2])
+        chunks = ChunkBatch(actions, batch.get("action_is_pad"), self._counted(batch), given)
         return self.head.loss(chunks, context)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -261,6 +283,7 @@ class Policy(nn.Module):
         if init is not None:
             refuse_shape("init", init[0], (rows, frames, *action.stored_shape))
         check_solver(solver)
+        known = self._all_known(observation, known)
         if known is not None:
             known = self._normalize_known(known) if torch.as_tensor(known.mask).any() else None
         if init is not None:
@@ -289,7 +312,12 @@ class Policy(nn.Module):
     def build_in_guidance(self) -> None:
         """Make the guidance at its scale a part of the head's network, which cannot be undone: for
         exports. Contexts are then those of `guided_context`. Raises ConfigError for costs, whose
-        gradients no export computes."""
+        gradients no export computes, and for chunks with known ends."""
+        if self.ends is not None:
+            raise ConfigError(
+                "the policy's chunks begin and end with what it observes (policy.known), which "
+                "exports cannot: use runtime=eager"
+            )
         if any(term.scale for term in self.costs):
             raise ConfigError("costs need gradients, which exports lack: use runtime=eager")
         if self.guidance_scale not in (0, 1):
@@ -320,6 +348,24 @@ class Policy(nn.Module):
                     f"the policy's head {self.config.head['name']!r} does not support {name!r}: "
                     f"it supports {can}"
                 )
+
+    def _all_known(
+        self, observation: Mapping[str, Any], known: KnownChunk | None
+    ) -> KnownChunk | None:
+        """What is known of the chunk: what was given, or the ends that the policy knows itself."""
+        if self.ends is None:
+            if known is not None and known.guidance.method == GIVEN:
+                raise ConfigError(
+                    "guidance 'given' is of policies that were trained with known ends: train with "
+                    "policy.known, or choose replace, identity or jacobian"
+                )
+            return known
+        if known is not None:
+            raise ConfigError(
+                "the policy's chunks begin and end with what it observes (policy.known), and no "
+                "other part of them may be known"
+            )
+        return self.ends.chunk(observation, self.window)
 
     def _normalize_known(self, known: KnownChunk) -> KnownChunk:
         """Parts of a chunk that are known, converted and normalised; what is not known may be

@@ -24,7 +24,8 @@ def demonstrated_likelihood(
     policy: Any, held_out: HeldOut, steps: int, seed: int, pool: ThreadPoolExecutor | None = None
 ) -> np.ndarray | None:
     """ln p(demonstrated chunk given observation), nats for each number of the normalised chunk,
-    [N]; None for a policy without a noise process.
+    [N]; None for a policy without a noise process, and for one that never saw its chunks' ends with
+    noise (policy.known).
 
     steps: Of the probability-flow ODE; each costs two evaluations of the network and their
         gradients. The trace is estimated with one random direction an evaluation (Hutchinson).
@@ -33,6 +34,8 @@ def demonstrated_likelihood(
     policy = getattr(policy, "original", None) or policy
     head: Any = getattr(policy, "head", None)
     if not hasattr(head, "process") or not hasattr(head, "estimators"):
+        return None
+    if getattr(policy, "ends", None) is not None:
         return None
     levels = _levels(head.process, steps)
     starts = range(0, len(held_out), ROWS)

@@ -19,6 +19,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 
 METHODS = ("replace", "identity", "jacobian", "prefix")  # their order is part of the protocol
+GIVEN = "given"  # a method that a policy uses by itself, and nobody asks for: see known_ends.py
 DECAYS = ("exponential", "linear", "none", "hard")
 
 
@@ -30,7 +31,8 @@ class InpaintingGuidance:
         network's derivative, as the paper does, at the price of a backward pass a step; "identity"
         takes the derivative for 1, which costs nothing and holds harder; "replace" sets the parts
         of weight 1 to their noised values (Lugmayr et al., 2022); "prefix" gives the first actions
-        to a network that was trained to go on from them (arXiv 2512.05964), at no price, exactly.
+        to a network that was trained to go on from them (arXiv 2512.05964), at no price, exactly;
+        "given" does so with any whole actions, of a policy that was trained with these.
     max_weight: the largest guidance weight, the paper's beta. None: as much as moves the sample by
         the whole difference in one step, which of n equal steps is n.
     data_std: the standard deviation of chunks given what was observed, in normalised units; the
@@ -44,7 +46,7 @@ class InpaintingGuidance:
     data_std: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
+        if self.method not in (*METHODS, GIVEN):
             raise ConfigError(
                 f"unknown method of guidance {self.method!r}{nearest(self.method, METHODS) or ';'} "
                 f"known: {', '.join(METHODS)}"

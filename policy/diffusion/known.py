@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dipole.policy.diffusion.guidance import InpaintingGuidance
+from dipole.policy.diffusion.guidance import GIVEN, InpaintingGuidance
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, clipped
 from dipole.policy.diffusion.solvers.base import SolverStep
@@ -34,19 +34,24 @@ class KnownChunk:
     @property
     def replaces(self) -> bool:
         """Whether known parts are set to their values at every level, rather than guide."""
-        return self.guidance.method == "replace" or self.is_prefix
+        return self.guidance.method == "replace" or self.is_clean
 
     @property
     def is_prefix(self) -> bool:
         """Whether the network is given known parts clean, as it learned to: see prefix.py."""
         return self.guidance.method == "prefix"
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether known parts are whole actions, given without noise: a prefix, or any others."""
+        return self.is_prefix or self.guidance.method == GIVEN
+
     def set_in(self, x: Tensor, level: Level, noise: Tensor) -> Tensor:
-        """x [B, H, A] with the given parts at their values at this level, a prefix clean.
+        """x [B, H, A] with the given parts at their values at this level, or clean.
 
         noise: Standard normal, [B, H, A].
         """
-        values = self.values if self.is_prefix else level.mix(self.values, noise)
+        values = self.values if self.is_clean else level.mix(self.values, noise)
         return torch.where(self.mask >= 1, values, x)
 
 

@@ -1,6 +1,6 @@
 """Encoders: observation -> Context. Add one in a file of its own and import it here."""
 
-from dipole.policy.encoders import image, join, state  # noqa: F401  they register themselves
+from dipole.policy.encoders import image, join, nothing, state  # noqa: F401  they register themselves
 from dipole.policy.encoders.base import Encoder
 from dipole.policy.encoders.cameras import (  # noqa: F401  they register themselves
     cameras_encoder,

@@ -34,11 +34,13 @@ class ChunkBatch:
     actions: [B, H, A].
     is_pad: bool [B, H], true past an episode's ends, where its first or last action is repeated.
     counted: bool [B, H, A], the numbers that have a loss; None: all.
+    given: bool [B, H], actions that are known when a chunk is drawn, and have no loss; None: none.
     """
 
     actions: Tensor
     is_pad: Tensor | None = None
     counted: Tensor | None = None
+    given: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class SampleRequest:
         """Names of what is asked for, beside the generator."""
         names = (field.name for field in fields(self) if field.name != "generator")
         asked = [name for name in names if getattr(self, name) is not None]
-        return [*asked, "prefix"] if self.known is not None and self.known.is_prefix else asked
+        if self.known is None or not self.known.is_clean:
+            return asked
+        return [*asked, self.known.guidance.method]
 
 
 class Head(nn.Module):
@@ -74,7 +78,8 @@ class Head(nn.Module):
 
     solver: How it draws, for heads that have one.
     supports: Which entries of a `SampleRequest` it understands; `Policy.predict` refuses others.
-        "prefix": known actions that the network was trained to go on from.
+        "prefix": known actions that the network was trained to go on from; "given": any that are
+        known, where its batches had these `given`.
     max_prefix: How many of these at most; 0: none.
     counts_padding: Whether actions past an episode's ends have a loss (as published).
     """

@@ -17,6 +17,7 @@ from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
 from dipole.policy.denoisers.guided import GuidedDenoiser
 from dipole.policy.diffusion.denoising import denoise
 from dipole.policy.diffusion.known import Estimator
+from dipole.policy.diffusion.known_ends import given_tokens
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.likelihood import log_likelihood
 from dipole.policy.diffusion.noise import draw_noise
@@ -48,7 +49,7 @@ class DiffusionHead(Head):
         request may know a prefix, and `supports` has it.
     """
 
-    supports = frozenset({"noise", "known", "init", "solver", "guidance", "costs"})
+    supports = frozenset({"noise", "known", "given", "init", "solver", "guidance", "costs"})
 
     def __init__(
         self,
@@ -108,6 +109,8 @@ class DiffusionHead(Head):
         level, counted = plain.over(clean), batch.counted
         target, weight = self.prediction.target(clean, noise, level), self.process.weight(level)
         prefix = self.prefix.draw(len(clean), self.horizon, clean.device)
+        if batch.given is not None:
+            prefix = batch.given if prefix is None else prefix | batch.given
         if prefix is not None:
             plain = with_prefix(plain, prefix, self.process.clean)
             level, rest = plain.over(clean), ~prefix[..., None].expand_as(clean)
@@ -147,9 +150,9 @@ class DiffusionHead(Head):
         if (guide := request.guidance) is not None:
             denoiser = GuidedDenoiser(denoiser, guide.scale, guide.passes)
             context = Context.stack([context, guide.context])
-        if known is not None and known.is_prefix:
-            prefix = self.prefix.tokens_of(known.mask)
-            estimators = self.estimators_after(prefix, table, context, denoiser)
+        if known is not None and known.is_clean:
+            tokens_of = self.prefix.tokens_of if known.is_prefix else given_tokens
+            estimators = self.estimators_after(tokens_of(known.mask), table, context, denoiser)
         else:
             estimators = self.estimators(table, self.prepared_times(table), context, denoiser)
         return denoise(

@@ -91,7 +91,8 @@ def _fastest(
     log: Callable[[str], None],
 ) -> InferencePolicy:
     """The policy itself, or on a processor its export for OpenVINO, where that saves time."""
-    if policy.device.type != "cpu" or not is_installed(FASTEST) or policy.costs:
+    cannot = policy.device.type != "cpu" or policy.costs or policy.ends is not None
+    if cannot or not is_installed(FASTEST):
         return policy
     seconds = _seconds_of([policy], batch_size)[EAGER]
     if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:

@@ -33,6 +33,7 @@ EVERYTHING = [
     ("train", ["policy/head=regression"]),
     ("train", ["policy=dit_small"]),
     ("train", ["policy/denoiser=dit"]),
+    ("train", ["policy=unet_plan", "task=maze/medium"]),
     ("train", ["policy/guidance=classifier_free"]),
     ("train", ["task=fork", "policy/encoder=state_text"]),
     ("evaluate", ["solver=ddpm"]),

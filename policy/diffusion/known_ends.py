@@ -1,0 +1,128 @@
+"""Chunks whose ends are known from what is observed: plans from here to there.
+
+Diffuser (Janner et al., 2022, arXiv 2205.09991) draws a trajectory of which the first state is the
+present one and the last state the goal, as an image is drawn around a part that is given. Where
+actions are places, and some observations are places too, a chunk is such a plan:
+
+    action      0         1      2      3    ...    H - 1
+    x           position  noisy  noisy  noisy       goal
+    in training clean     noisy  noisy  noisy       clean     and the loss is of what lies between
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dipole.data import Feature, Features, WindowSpec
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
+from dipole.policy.diffusion.guidance import GIVEN, InpaintingGuidance
+from dipole.policy.diffusion.known import KnownChunk
+
+METHODS = (GIVEN, "replace")
+
+
+@dataclass(frozen=True)
+class KnownEnds:
+    """Which observations a chunk begins and ends with: `policy.known` of a configuration.
+
+    first: The observation whose To frames are the first To actions of the chunk: action To - 1,
+        that of the present, is then where the robot is now. None: they are drawn as others.
+    last: The observation that is the last action, H - 1, by its newest frame. None: likewise.
+    method: "given": the network is given these actions clean, and learns to: those of a window of
+        demonstrations, whatever it ends with, so that any place that was passed is a goal that was
+        reached. "replace": they are set to their values with noise in each step (Lugmayr et al.,
+        2022), of a network that learned without them.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    method: str = GIVEN
+
+    def __post_init__(self) -> None:
+        if self.first is None and self.last is None:
+            raise ConfigError(
+                "policy.known names no observation: give first, last or both, or set policy.known "
+                "to null"
+            )
+        if self.method not in METHODS:
+            raise ConfigError(
+                f"policy.known.method is {self.method!r}{nearest(self.method, METHODS) or ';'} "
+                f"known: {', '.join(METHODS)}"
+            )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training gives these actions, too."""
+        return self.method == GIVEN
+
+    def check(self, features: Features, window: WindowSpec) -> None:
+        """Raise ConfigError where an observation is no action: of another shape, units or names."""
+        for end, name in (("first", self.first), ("last", self.last)):
+            if name is None:
+                continue
+            if name not in features.observation:
+                raise ConfigError(
+                    f"policy.known.{end} is {name!r}{nearest(name, features.observation) or ';'} "
+                    f"the task observes {', '.join(features.observation)}"
+                )
+            _check_same(f"policy.known.{end}, {name!r},", features.observation[name], features)
+        if bool(self.frames(window).all()):
+            raise ConfigError(
+                f"policy.known leaves nothing of a chunk of {window.horizon} actions to draw: "
+                "lengthen the horizon"
+            )
+
+    def frames(self, window: WindowSpec) -> Tensor:
+        """Which actions of a chunk are known, bool [H]."""
+        known = torch.zeros(window.horizon, dtype=torch.bool)
+        if self.first is not None:
+            known[: window.n_obs_steps] = True
+        if self.last is not None:
+            known[-1] = True
+        return known
+
+    def chunk(self, observation: Mapping[str, Any], window: WindowSpec) -> KnownChunk:
+        """What an observation {name: [B, To, A]} says of the chunk, in the robot's numbers."""
+        ends = [
+            torch.as_tensor(observation[name], dtype=torch.float32)
+            for name in (self.first, self.last)
+            if name is not None
+        ]
+        rows, _, numbers = ends[0].shape
+        values = torch.zeros(rows, window.horizon, numbers, device=ends[0].device)
+        if self.first is not None:
+            values[:, : window.n_obs_steps] = ends[0]
+        if self.last is not None:
+            values[:, -1] = ends[-1][:, -1]
+        mask = self.frames(window).to(values.device)[:, None].expand_as(values)
+        return KnownChunk(values, mask, InpaintingGuidance(self.method))
+
+
+def _check_same(what: str, feature: Feature, features: Features) -> None:
+    """Raise ConfigError where an observation's numbers are not those of the action."""
+    action = features.action
+    if not feature.is_numeric or feature.stored_shape != action.stored_shape:
+        raise ConfigError(
+            f"{what} has shape {list(feature.stored_shape)}, and an action "
+            f"{list(action.stored_shape)}: a chunk begins and ends with what is observed only "
+            "where both are the same numbers"
+        )
+    for meaning in ("units", "names"):
+        seen, done = getattr(feature, meaning), getattr(action, meaning)
+        if seen and done and seen != done:
+            raise ConfigError(f"{what} has {meaning} {seen}, and an action {done}: they must agree")
+
+
+def given_tokens(mask: Tensor) -> Tensor:
+    """Which actions are given, bool [B, H], by a mask of known parts [B, H, A].
+
+    Raises ConfigError where an action is known in part.
+    """
+    tokens = (mask > 0).any(dim=2)
+    if not torch.equal(mask.float(), tokens[..., None].expand_as(mask).float()):
+        raise ConfigError("guidance 'given' takes whole actions, each known entirely (weight 1)")
+    return tokens
