@@ -18,7 +18,6 @@ from dipole.envs.media.mujoco_renderer import OffscreenRenderer
 MAX_STEPS = 400
 VECTORS = ("state", "velocity", "environment_state")
 DEPTH = "_depth"
-FARTHEST = 50.0  # metres, of depth: more than the model is wide
 
 Observation = dict[str, NDArray[Any]]
 
@@ -161,7 +160,7 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         if name == "environment_state":
             return spaces.Box(-np.inf, np.inf, (7 * len(TASKS[self.task].objects),), np.float32)
         if name.endswith(DEPTH):
-            return spaces.Box(0.0, FARTHEST, (*self._size, 1), np.float32)
+            return spaces.Box(0.0, np.inf, (*self._size, 1), np.float32)
         return spaces.Box(0, 255, (*self._size, 3), np.uint8)
 
 
