@@ -195,7 +195,7 @@ def _size(image_size: int | Sequence[int]) -> tuple[int, int]:
     return int(given[0]), int(given[1])
 
 
-def _action_space(control_range: Floats) -> spaces.Box:
+def _action_space(control_range: Floats) -> "spaces.Space[NDArray[np.float32]]":
     """Targets within the joints' limits; a gripper's are 0 and 1."""
     low, high = from_mujoco(control_range[:, 0]), from_mujoco(control_range[:, 1])
     low[GRIPPERS], high[GRIPPERS] = 0.0, 1.0

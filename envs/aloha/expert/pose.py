@@ -33,9 +33,7 @@ class Pose:
 
     def __matmul__(self, other: "Pose") -> "Pose":
         """`other`, given in this frame, in the frame that this one is given in."""
-        return Pose(
-            self.position + self.rotation @ other.position, self.rotation @ other.rotation
-        )
+        return Pose(self.position + self.rotation @ other.position, self.rotation @ other.rotation)
 
     @property
     def inverse(self) -> "Pose":
