@@ -15,7 +15,7 @@ from dipole.envs.aloha.simulation import STEP, Simulation, cameras
 from dipole.envs.aloha.tasks import MAX_REWARD, TASKS
 from dipole.envs.media.mujoco_renderer import OffscreenRenderer
 
-MAX_STEPS = 400
+MAX_STEPS = 400  # of the simulator, as published
 VECTORS = ("state", "velocity", "environment_state")
 DEPTH = "_depth"
 
@@ -37,10 +37,12 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
     end_at_success: Whether success ends an episode, as in gym-aloha. False: it goes on to its time
         limit, as in ALOHA's publication; then demonstrations show the whole task.
     render_camera, render_size: Of `render`: which camera, and its width in pixels (3/4 as high).
-    max_steps: Steps after which an episode is truncated.
+    max_steps: Steps after which an episode is truncated; None: 8 seconds of them.
+    action_repeat: For how many of the simulator's steps, 50 a second, an action is held: a step of
+        this environment.
 
-    Action: [14], target joints in radians and grippers 0 to 1, at 50 Hz. Reward: 0 to 4, the stage
-    that is reached. Info: "is_success" (the reward is 4), "successes" {stage: whether it holds}.
+    Action: [14], target joints in radians and grippers 0 to 1. Reward: 0 to 4, the furthest stage
+    of the step. Info: "is_success" (the reward is 4), "successes" {stage: whether it held}.
 
     >>> env = Aloha(("state",), "transfer_cube")
     >>> observation, info = env.reset(seed=0)
@@ -60,15 +62,23 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         end_at_success: bool = False,
         render_camera: str = "angle",
         render_size: int = 480,
-        max_steps: int = MAX_STEPS,
+        max_steps: int | None = None,
+        action_repeat: int = 1,
     ) -> None:
         if task not in TASKS:
             raise ConfigError(f"aloha has no task {task!r}. Known: {', '.join(TASKS)}")
-        if render_size < 1 or max_steps < 1:
-            raise ConfigError(f"render_size {render_size}, max_steps {max_steps}: at least 1")
+        for name, value in (
+            ("render_size", render_size),
+            ("action_repeat", action_repeat),
+            ("max_steps", 1 if max_steps is None else max_steps),
+        ):
+            if value < 1:
+                raise ConfigError(f"aloha's {name} is {value}: it is at least 1")
         self.task = task
         self.observation = _checked(observation, cameras(TASKS[task].scene))
-        self.end_at_success, self.max_steps = end_at_success, max_steps
+        self.end_at_success, self.action_repeat = end_at_success, action_repeat
+        self.max_steps = max_steps or -(-MAX_STEPS // action_repeat)
+        self.metadata = {**self.metadata, "render_fps": 1 / self.dt}
         self.render_camera = _camera(render_camera, cameras(TASKS[task].scene))
         self.render_size = render_size
         self.simulation = Simulation(TASKS[task])
@@ -80,6 +90,11 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.observation_space = spaces.Dict(looks)  # type: ignore[assignment]
         self.action_space = _action_space(self.simulation.model.actuator_ctrlrange)
 
+    @property
+    def dt(self) -> float:
+        """Seconds of a step."""
+        return STEP * self.action_repeat
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -90,12 +105,12 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         start = int(self.np_random.integers(2**31)) if seed is None else seed
         self.simulation.reset(TASKS[self.task].start(start))
         self.steps = 0
-        return self.observe(), self._judged()[1]
+        return self.observe(), _info(*self.simulation.judge())
 
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Follow an action for 0.02 s. Raises ValueError for one that is not 14 finite numbers."""
+        """Follow an action for dt seconds. Raises ValueError for one that is not 14 finite numbers."""
         reward, terminated, truncated, info = self.advance(action)
         return self.observe(), reward, terminated, truncated, info
 
@@ -104,9 +119,13 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         target = np.array(action, dtype=np.float64)
         if target.shape != (14,) or not np.isfinite(target).all():
             raise ValueError(f"an action is 14 finite numbers, joints and grippers; got {action!r}")
-        self.simulation.step(target)
+        judged = []
+        for _ in range(self.action_repeat):
+            self.simulation.step(target)
+            judged.append(self.simulation.judge())
         self.steps += 1
-        reward, info = self._judged()
+        reward = max(each for each, _ in judged)
+        info = _info(reward, {name: any(held[name] for _, held in judged) for name in judged[0][1]})
         over = self.end_at_success and info["is_success"]
         return float(reward), over, self.steps >= self.max_steps, info
 
@@ -127,10 +146,6 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
-
-    def _judged(self) -> tuple[int, dict[str, Any]]:
-        reward, stages = self.simulation.judge()
-        return reward, {"is_success": reward == MAX_REWARD, "successes": stages}
 
     def _look(self, name: str) -> NDArray[Any]:
         simulation = self.simulation
@@ -162,6 +177,10 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         if name.endswith(DEPTH):
             return spaces.Box(0.0, np.inf, (*self._size, 1), np.float32)
         return spaces.Box(0, 255, (*self._size, 3), np.uint8)
+
+
+def _info(reward: int, stages: dict[str, bool]) -> dict[str, Any]:
+    return {"is_success": reward == MAX_REWARD, "successes": stages}
 
 
 def _checked(observation: Sequence[str], known_cameras: tuple[str, ...]) -> tuple[str, ...]:

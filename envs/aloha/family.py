@@ -21,7 +21,8 @@ def _build(
     end_at_success: bool = False,
     render_camera: str = "angle",
     render_size: int = 480,
-    max_steps: int = 400,
+    max_steps: int | None = None,
+    action_repeat: int = 1,
 ) -> "gymnasium.Env[Any, Any]":
     prepare_rendering()
     from dipole.envs.aloha.environment import Aloha
@@ -35,6 +36,7 @@ def _build(
         render_camera,
         render_size,
         max_steps,
+        action_repeat,
     )
 
 

@@ -25,6 +25,7 @@ class AlohaExpert:
 
     def __init__(self, environment: Any) -> None:
         self._kinematics = Kinematics(offered(environment, "simulation").model)
+        self._repeat = offered(environment, "action_repeat")
         self._script_of = SCRIPTS[offered(environment, "task")]
         self.reset(seed=0)
 
@@ -40,5 +41,6 @@ class AlohaExpert:
             self._arms = TwoArms(self._kinematics, observation)
             self._script = self._script_of(self._arms, self._style)
         self._arms.look(observation)
-        next(self._script, None)
+        for _ in range(self._repeat):
+            next(self._script, None)
         return self._arms.action
