@@ -110,7 +110,7 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Follow an action for dt seconds. Raises ValueError for one that is not 14 finite numbers."""
+        """Follow an action for dt seconds. Raises ValueError unless it is 14 finite numbers."""
         reward, terminated, truncated, info = self.advance(action)
         return self.observe(), reward, terminated, truncated, info
 
