@@ -7,6 +7,7 @@ import gymnasium
 
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.experts import EXPERTS, Expert
+from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.media.headless import prepare_rendering
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
@@ -47,4 +48,7 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 
 
 ENVIRONMENTS.add("aloha")(Environment(_build, "gym-aloha", extra="aloha", tasks=TASKS))
-EXPERTS.add("aloha")(Expert(_expert, "aloha", ("state", "environment_state")))
+ARM = (1.0,) * 6 + (0.0,)  # a disturbance moves joints, and no gripper: that would drop things
+EXPERTS.add("aloha")(
+    Expert(_expert, "aloha", ("state", "environment_state"), DisturbanceSpec(scale=ARM * 2))
+)

@@ -16,7 +16,7 @@ def theirs(monkeypatch):
 
     prepare_rendering()
     import gym_aloha.env
-    import gym_aloha.tasks.sim as sim
+    from gym_aloha.tasks import sim
 
     monkeypatch.setattr(
         sim.BimanualViperXTask, "get_observation", lambda self, p: {"qpos": self.get_qpos(p)}

@@ -9,6 +9,7 @@ from dipole.envs.aloha.expert.style import Style
 
 CUBE = 0
 HELD = 0.03  # metres from the hand at which a cube is still in it
+ALOFT = 0.04  # metres above the table of a cube that does not lie there
 READY = 0.12  # metres from the meeting at which the left hand waits
 RETREAT = 0.1
 SLOW = 0.6  # share of the speed, near the cube
@@ -21,12 +22,8 @@ def transfer(arms: TwoArms, style: Style) -> Script:
     meeting = style.meeting
     left.grip(OPEN)
     left.move(level("left", meeting - np.array([READY, 0.0, 0.0])), style.speed)
-    while True:
+    while not held(arms):  # as it is at once where a policy acted before
         yield from grasp_cube(arms, style)
-        right.move(right.pose.moved(z=style.approach), style.speed * SLOW)
-        yield from arms.until_still()
-        if held(arms):
-            break
     carried = right.pose
     right.move(Pose(meeting, carried.rotation), style.speed)
     yield from arms.until_still()
@@ -35,7 +32,7 @@ def transfer(arms: TwoArms, style: Style) -> Script:
 
 
 def grasp_cube(arms: TwoArms, style: Style) -> Script:
-    """The right hand goes to where the cube lies and closes."""
+    """The right hand goes to where the cube lies, closes and lifts."""
     right = arms.right
     right.grip(OPEN)
 
@@ -51,11 +48,14 @@ def grasp_cube(arms: TwoArms, style: Style) -> Script:
     right.grip(CLOSED)
     yield from arms.until_firm()
     yield from arms.wait(style.pause)
+    right.move(right.pose.moved(z=style.approach), style.speed * SLOW)
+    yield from arms.until_still()
 
 
 def held(arms: TwoArms) -> bool:
-    """Whether the cube is in the right hand."""
-    return bool(np.linalg.norm(arms.in_hand(arms.right, CUBE).position) < HELD)
+    """Whether the cube is in the right hand, above the table."""
+    near = np.linalg.norm(arms.in_hand(arms.right, CUBE).position) < HELD
+    return bool(near and arms.object(CUBE).position[2] > ALOFT)
 
 
 def hand_over(arms: TwoArms, style: Style) -> Script:
