@@ -3,6 +3,7 @@
 Importing this package imports no simulator; it registers what datasets of the simulators need.
 """
 
+import dipole.envs.aloha.family
 import dipole.envs.fetch.family
 import dipole.envs.fork.family
 import dipole.envs.fork.scene
