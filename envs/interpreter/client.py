@@ -21,11 +21,18 @@ class InterpreterEnv(gymnasium.Env[Any, Any]):
     """Talks to an interpreter in which an environment was made.
 
     interpreter: Of which `make` was called. said: What that returned.
+    task, options: Of the specification.
     It always offers `advance` and `observe`: an observation stays there until it is looked at.
     """
 
-    def __init__(self, interpreter: Interpreter, said: Mapping[str, Any]) -> None:
-        self.interpreter = interpreter
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        said: Mapping[str, Any],
+        task: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.interpreter, self.task, self.options = interpreter, task, dict(options or {})
         try:
             self.observation_space = described(said["observation_space"])
             self.action_space = described(said["action_space"])
@@ -116,7 +123,7 @@ def make_there(
         what = {"file": standalone, "task": spec.task, "observation": looked_at}
     try:
         said = interpreter.make({**what, **common})
-        made = InterpreterEnv(interpreter, said)
+        made = InterpreterEnv(interpreter, said, spec.task, options)
     except RemoteError as error:
         interpreter.close()
         raise _refusal(spec, error, interpreter.python, install) from error

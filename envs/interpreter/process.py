@@ -211,21 +211,22 @@ class Interpreter:
 
     def _death(self, name: str) -> RolloutError:
         """Of a process that has ended, or closed its socket."""
+        _wait_for_end(self._process, GRACE_SECONDS)
+        _kill(self._process)
         self._log.wait(GRACE_SECONDS)
         output = self._log.quoted()
         self.close()
         code = self._process.returncode
         how = f"ended with exit code {code}"
         if code < 0:
-            memory = ", often the end of memory: use fewer workers or n_envs" if code == -9 else ""
-            how = f"was ended by signal {signal.Signals(-code).name}{memory}"
-        return RolloutError(f"the simulator in {self.python} {how} during {name}{output}")
+            how = f"was ended by signal {signal.Signals(-code).name}"
+        memory = " (often the end of memory: use fewer workers or n_envs)" if code == -9 else ""
+        return RolloutError(f"the simulator in {self.python} {how} during {name}{memory}{output}")
 
     def _broken(self, what: str) -> RolloutError:
         """Of a process that cannot be spoken with any more: it is ended."""
         output = self._log.quoted()
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _kill(self._process)
         self.close()
         return RolloutError(f"the simulator in {self.python} {what}{output}")
 
@@ -292,6 +293,19 @@ def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
     return os.waitid(os.P_PID, process.pid, ended) is not None
 
 
+def _wait_for_end(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not _has_ended(process) and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """The process, and whatever it started and is in its group."""
+    if process.returncode is None:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _end(
     process: "subprocess.Popen[bytes]",
     log: "_Log",
@@ -301,9 +315,8 @@ def _end(
 ) -> None:
     """End the process and whatever it started, and close what is shared with it."""
     connection.close()  # it closes its environment and ends
-    log.wait(GRACE_SECONDS)
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _wait_for_end(process, GRACE_SECONDS)
+    _kill(process)
     process.wait()
     log.close()
     memory.close()

@@ -6,6 +6,7 @@ Runs in the simulator's interpreter, and needs nothing of dipole.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -37,42 +38,55 @@ def by_id(
     name: str, max_steps: int | None, options: dict[str, Any], render: bool
 ) -> tuple[Any, dict[str, str]]:
     """Of gymnasium, or of gym where only that is installed: drawn as an array where it can."""
+    library = _library()
+    module, _, own = name.rpartition(":")
+    if module:
+        importlib.import_module(module)
     given = dict(options)
     if max_steps is not None:
         given["max_episode_steps"] = max_steps
-    environment, library = _registered(name, given)
-    modes = environment.metadata.get("render_modes") or ()
-    if render and "render_mode" not in given and "rgb_array" in modes:
-        environment.close()
-        environment, library = _registered(name, {**given, "render_mode": "rgb_array"})
-    point = getattr(environment.spec, "entry_point", None)
-    module = point if isinstance(point, str) else getattr(point, "__module__", "")
-    others = ["mujoco"] if "mujoco" in module.lower() else []
-    package = module.partition(":")[0].partition(".")[0]
-    return environment, _versions(package, *others, library)
-
-
-def _registered(name: str, given: dict[str, Any]) -> tuple[Any, str]:
+    if render and "render_mode" not in given and "rgb_array" in _render_modes(library, own):
+        given["render_mode"] = "rgb_array"
     try:
-        import gymnasium
-    except ModuleNotFoundError as error:
-        if error.name != "gymnasium":
-            raise
-        try:
-            import gym
-        except ModuleNotFoundError:
-            raise error from None
-        return Gym(gym.make(name, **given)), "gym"
-    try:
-        return gymnasium.make(name, disable_env_checker=True, **given), "gymnasium"
-    except gymnasium.error.UnregisteredEnv:
+        environment = _made(library, own, given)
+    except library.error.UnregisteredEnv:
         _register_installed()
-        return gymnasium.make(name, disable_env_checker=True, **given), "gymnasium"
+        environment = _made(library, own, given)
+    point = getattr(environment.spec, "entry_point", None)
+    place = point if isinstance(point, str) else getattr(point, "__module__", "")
+    others = ["mujoco"] if "mujoco" in place.lower() else []
+    package = place.partition(":")[0].partition(".")[0]
+    return environment, _versions(package, *others, library.__name__)
+
+
+def _library() -> Any:
+    """Gymnasium, or gym where only that is installed."""
+    for name in ("gymnasium", "gym"):
+        if importlib.util.find_spec(name) is not None:
+            return importlib.import_module(name)
+    return importlib.import_module("gymnasium")  # the error names it
+
+
+def _made(library: Any, name: str, given: dict[str, Any]) -> Any:
+    if library.__name__ == "gym":
+        return Gym(library.make(name, **given))
+    return library.make(name, disable_env_checker=True, **given)
+
+
+def _render_modes(library: Any, name: str) -> Any:
+    """Of an environment that is not made: some simulators can be made only once a process."""
+    try:
+        point = library.spec(name).entry_point
+        if isinstance(point, str):
+            module, _, attribute = point.partition(":")
+            point = getattr(importlib.import_module(module), attribute)
+    except (library.error.Error, ImportError, AttributeError):
+        return ()
+    return (getattr(point, "metadata", None) or {}).get("render_modes") or ()
 
 
 def _register_installed() -> None:
     """Import what registers environments: somebody else's packages, of which any may fail."""
-    import importlib
     from importlib.metadata import entry_points
 
     points: Any = entry_points()
