@@ -34,6 +34,7 @@ class Errand:
     grasp: Metres from the object's middle to where it is held. symmetry: rad after which it looks
     the same to a gripper; 0: from every side. place: Where it is put, [3]; None: nowhere.
     onto: Where the position of what it is put on begins; above: metres over that.
+    raised: By how much it is lifted, metres, drawn from the seed between the two.
     """
 
     position: int
@@ -43,12 +44,16 @@ class Errand:
     place: tuple[float, float, float] | None = None
     onto: int | None = None
     above: float = 0.0
+    raised: tuple[float, float] = (0.18, 0.24)
 
 
 ERRANDS = {
     "lift": Errand(9, 12),
     "stack": Errand(9, 12, onto=16, above=0.05),
-    "can": Errand(16, 19, grasp=0.02, symmetry=0.0, place=(0.1975, 0.4025, 0.92)),
+    # The near half of its bin, and no higher than the bins' walls ask: the arm reaches no farther.
+    "can": Errand(
+        16, 19, grasp=0.02, symmetry=0.0, place=(0.18, 0.38, 0.9), raised=(0.13, 0.16)
+    ),
 }
 
 
@@ -73,7 +78,7 @@ class RobosuiteExpert:
         random = np.random.default_rng([seed, ENTROPY])
         self._speed = random.uniform(0.03, 0.05)  # metres that are commanded in a step, at most
         self._height = random.uniform(0.06, 0.12)  # over the object before it is grasped
-        self._raise = random.uniform(0.18, 0.24)  # of the object before it is carried
+        self._raise = random.uniform(*self._errand.raised)  # of the object before it is carried
         self._pause = int(random.integers(8, 13))  # steps in which the gripper shuts
         self._offset = random.normal(0.0, 0.003, 2)  # of the grasp, metres
         self._phase, self._left = "above", 0
@@ -140,7 +145,7 @@ class RobosuiteExpert:
         place = self._place(state) + (hand - thing)  # where the hand is when the thing is there
         if self._phase == "over":
             over = np.array([*place[:2], max(place[2] + 0.03, self._held[2] + self._raise)])
-            if _flat(over - hand) < NEAR:
+            if _flat(over - hand) < 2 * NEAR:
                 self._phase = "lower"
             return over, SHUT
         if self._phase == "lower":
