@@ -1,0 +1,46 @@
+"""MetaWorld's scripted policies as an expert, each episode at a speed of its own."""
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+from metaworld.policies import ENV_POLICY_MAP
+from numpy.typing import NDArray
+
+from dipole.data.recording.record import Observation
+from dipole.envs.metaworld.environment import MetaWorld
+from dipole.envs.metaworld.tasks import VERSION
+
+SEED = 14  # beside an episode's seed
+SLOWEST = 0.8  # of a scripted policy's speed
+
+
+class MetaWorldExpert:
+    """The scripted policy of the episode's task (Yu et al., 2019), clipped to the action box.
+
+    environment: A `MetaWorld`, or wrappers around one: it says which task an episode does.
+
+    The speed of the hand is the scripted one times a factor of the episode's seed, 0.8 to 1. These
+    policies are functions of the state, so that they find back from wherever a disturbance leads.
+    """
+
+    def __init__(self, environment: "gymnasium.Env[Any, Any]") -> None:
+        unwrapped = environment.unwrapped
+        assert isinstance(unwrapped, MetaWorld)
+        self._environment = unwrapped
+        self._policies = {name: ENV_POLICY_MAP[name + VERSION]() for name in unwrapped.tasks}
+        self._speed = 1.0
+
+    def reset(self, seed: int) -> None:
+        """Called after the environment's reset with the same seed."""
+        self._speed = np.random.default_rng([seed, SEED]).uniform(SLOWEST, 1.0)
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """observation: "state" [39]. Returns the action [4]."""
+        policy = self._policies[self._environment.simulator.name]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of actions beyond the box
+            scripted = policy.get_action(np.asarray(observation["state"], np.float64))
+        bounds = np.array([self._speed] * 3 + [1.0], np.float32)
+        return np.clip(np.asarray(scripted, np.float32), -bounds, bounds)
