@@ -207,7 +207,7 @@ def compared_keys(
     names = {**stored_names(spec), **own, **(known or {})}
     if wanted is not None:
         return {key: names.get(key, key) for key in wanted if store[key] is not None}
-    chosen = [key for key in (known or own or store.keys()) if key in store]
+    chosen = [key for key in ({**own, **(known or {})} or store.keys()) if key in store]
     return {
         key: names.get(key, key)
         for key in chosen
