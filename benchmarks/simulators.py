@@ -5,7 +5,8 @@
 
 rendering: milliseconds a picture of 96 x 96, gymnasium's renderer of the simulator beside ours.
 workers: environment steps a second of `dipole.envs.evaluate` with N processes beside one, by a
-    policy that takes no time. Runs of two lengths are timed: what starting and resets take cancels.
+    policy that takes no time. Runs of two lengths are timed: what starting and resets take cancels,
+    on a quiet machine; on a busy one, and with --short, the difference is noise.
 evaluation: seconds of the same episodes by the same image policy (random weights, ten solver
     steps): in a vector environment of the simulator's own class of which every step is rendered,
     and by `dipole.envs.evaluate`. A policy with random weights does not succeed, so that all
@@ -94,7 +95,7 @@ def rendering(chosen: argparse.Namespace) -> Figures:
 
 def workers(chosen: argparse.Namespace) -> Figures:
     """Steps a second in one process and with workers."""
-    short, long = chosen.steps, 3 * chosen.steps
+    short, long = chosen.steps, 5 * chosen.steps
 
     def marginal(number: int) -> float:
         taken = [_seconds(RandomPolicy(), chosen.episodes, n, number) for n in (short, long)]
@@ -217,7 +218,7 @@ def alternate(rounds: int, *ways: Callable[[], None]) -> np.ndarray:
 
 
 def compared(what: str, values: np.ndarray, plain: str, ours: str) -> Figures:
-    """Print and return medians and the ratio of each round, [rounds, 2]: how much ours is faster."""
+    """Print and return medians of values [rounds, 2], and how many times faster ours is."""
     ratio = values[:, 0] / values[:, 1]
     low, median, high = np.quantile(ratio, [0.1, 0.5, 0.9])
     slow, fast = np.median(values, 0)

@@ -71,7 +71,7 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.end_at_success = end_at_success
         self._known = (*default, "instruction", *CAMERAS, *(name + DEPTH for name in CAMERAS))
         looks = {name: self._space(name) for name in self.observation}
-        self.observation_space = spaces.Dict(looks)  # type: ignore[assignment]
+        self.observation_space = spaces.Dict(looks)
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self._simulator: TaskSimulator | None = None
         self._state = np.zeros(STATE_SIZE, np.float32)
@@ -128,6 +128,8 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
     def close(self) -> None:
         """Give the simulator to whoever needs one."""
         if self._simulator is not None:
+            if self.render_size != self.image_size:  # few episodes are filmed
+                self._simulator.forget_renderer(self.render_size)
             SIMULATORS.give_back(self._simulator)
         self._simulator = None
 

@@ -48,4 +48,4 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 ENVIRONMENTS.add("metaworld")(
     Environment(_build, distribution="metaworld", extra="metaworld", tasks=(*SETS, *TASKS))
 )
-EXPERTS.add("metaworld")(Expert(_expert, "metaworld", ("state",), DISTURBANCE))
+EXPERTS.add("metaworld")(Expert(_expert, "metaworld", ("state", "instruction"), DISTURBANCE))
