@@ -13,10 +13,10 @@ from dipole.envs.fetch.expert.motion import (
     limited,
 )
 
-LOW = 0.415  # height of the gripper that pushes, metres
+LOW = 0.424  # height of the gripper that pushes, just above the table, metres
 CONTACT = 0.045  # between the centres of gripper and block where they touch, at least
 ROOM = 0.025  # beyond that, where the gripper comes down
-ASIDE = 0.018  # from the line to the goal, at which pushing begins anew
+ASIDE = 0.022  # from the line to the goal, at which pushing begins anew
 DONE, AGAIN = 0.010, 0.025  # from the goal: it is left alone, and it is pushed once more
 
 
@@ -27,7 +27,7 @@ class PushExpert(FetchExpert):
         """Begin an episode; the seed gives how far behind the block it comes down, too."""
         super().reset(seed)
         self._room = ROOM + self.random.uniform(0.0, 0.015)
-        self._pace = self.random.uniform(0.5, 0.9)  # of the push, as a share of the speed
+        self._pace = self.random.uniform(0.65, 0.95)  # of the push, as a share of the speed
         self._resting = self._pushing = False
 
     def decide(self, scene: Scene) -> Action:
