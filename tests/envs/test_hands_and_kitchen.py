@@ -67,16 +67,17 @@ def test_the_kitchen_s_return_is_the_number_of_subtasks_and_each_is_told():
     assert not kitchen.advance(still)[3]["successes"]["1_of_4"]
 
 
-def test_a_hand_s_success_is_told_for_any_step_the_last_and_more_than_20(monkeypatch):
+def test_a_hand_succeeds_in_more_than_20_steps_at_its_goal(monkeypatch):
     hand = make_env("adroit/pen", max_steps=24)
     hand.reset(seed=0)
-    solved = iter([True] * 21 + [False] * 3)
+    reached = iter([True] * 21 + [False] * 3)
     monkeypatch.setattr(
-        hand.simulator, "step", lambda action: (None, 0.0, False, False, {"success": next(solved)})
+        hand.simulator, "step", lambda action: (None, 0.0, False, False, {"success": next(reached)})
     )
-    told = [hand.advance(np.zeros(24))[3]["successes"] for _ in range(24)]
-    assert told[0] == {"any_step": True, "last_step": False, "held": False}
-    assert told[-1] == {"any_step": True, "last_step": False, "held": True}
+    told = [hand.advance(np.zeros(24))[3] for _ in range(24)]
+    assert [info["is_success"] for info in told] == [False] * 20 + [True] * 4
+    assert told[0]["successes"] == {"any_step": True, "last_step": False}
+    assert told[-1]["successes"] == {"any_step": True, "last_step": False}
 
 
 @pytest.mark.parametrize("entry", ["scene", "left_cap"])
