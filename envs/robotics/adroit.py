@@ -21,7 +21,7 @@ SIMULATORS = {
 }
 CAMERAS = {"fixed": "fixed", "vil_camera": "vil_camera"}
 FAR = {"vil_camera": "vil_camera", "fixed": "fixed"}  # first where "fixed" may not see the goal
-# Steps of success after which Rajeswaran et al. (2018) count an episode as solved, more than these.
+# An episode is solved, for Rajeswaran et al. (2018), in whose goal the hand is for more steps.
 HELD = {"door": 25, "hammer": 25, "pen": 20, "relocate": 25}
 
 
@@ -34,13 +34,13 @@ class Adroit(Simulation):
         [image_size, image_size, 1] metres.
     max_steps: Steps after which an episode is truncated.
     reward: "dense" or "sparse", as gymnasium-robotics has them.
-    end_at_success: Whether an episode ends when the task is solved. As published, it goes on.
+    end_at_success: Whether an episode ends with success. As published, it goes on.
     image_size, render_size: Width and height of the cameras' pictures and of `render`'s, pixels.
 
     Action: a target of each joint, -1 to 1 over its range: door [28], hammer [26], pen [24],
     relocate [30]. 100 steps a second.
-    Info: "is_success" (solved now), "task", "successes": "any_step", "last_step" and "held", for
-    more than 25 steps (pen: 20) altogether, as the publication counts it.
+    Info: "is_success" (the goal was reached for more than 25 steps so far, pen: 20, as published),
+    "task", "successes": the goal was reached at "any_step" so far, and at the "last_step".
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 100}  # noqa: RUF012
@@ -61,7 +61,7 @@ class Adroit(Simulation):
             raise ConfigError(f"adroit's reward is {reward!r}. Known: dense, sparse")
         simulator = SIMULATORS[task](reward_type=reward)
         self.task, self.max_steps, self.end_at_success = task, max_steps, end_at_success
-        self._steps = self._solved = 0
+        self._steps = self._reached = 0
         numbers = {"state": simulator.observation_space.shape[0]}
         cameras = FAR if task == "relocate" else CAMERAS
         super().__init__(
@@ -75,17 +75,17 @@ class Adroit(Simulation):
         no_options("adroit", options)
         super().reset(seed=seed)
         self.simulator.reset(seed=seed)
-        self._steps = self._solved = 0
-        return self.observe(), self._info(solved=False, over=False)
+        self._steps = self._reached = 0
+        return self.observe(), self._info(reached=False, over=False)
 
     def advance(self, action: NDArray[np.float32]) -> tuple[float, bool, bool, dict[str, Any]]:
         """`step` for 0.01 s without looking: (reward, terminated, truncated, info)."""
         _, reward, _, _, info = self.simulator.step(self._command(action))
-        solved = bool(np.any(info["success"]))
-        self._steps, self._solved = self._steps + 1, self._solved + solved
-        terminated, truncated = self.end_at_success and solved, self._steps >= self.max_steps
-        made = self._info(solved, terminated or truncated)
-        return float(np.squeeze(reward)), terminated, truncated, made
+        reached = bool(np.any(info["success"]))
+        self._steps, self._reached = self._steps + 1, self._reached + reached
+        terminated, truncated = self.end_at_success and self._held, self._steps >= self.max_steps
+        told = self._info(reached, terminated or truncated)
+        return float(np.squeeze(reward)), terminated, truncated, told
 
     @property
     def dt(self) -> float:
@@ -95,7 +95,10 @@ class Adroit(Simulation):
     def _numbers(self) -> Observation:
         return {"state": self.simulator._get_obs()}
 
-    def _info(self, solved: bool, over: bool) -> dict[str, Any]:
-        held = self._solved > HELD[self.task]
-        successes = {"any_step": self._solved > 0, "last_step": over and solved, "held": held}
-        return {"is_success": solved, "task": self.task, "successes": successes}
+    @property
+    def _held(self) -> bool:
+        return self._reached > HELD[self.task]
+
+    def _info(self, reached: bool, over: bool) -> dict[str, Any]:
+        successes = {"any_step": self._reached > 0, "last_step": over and reached}
+        return {"is_success": self._held, "task": self.task, "successes": successes}

@@ -115,6 +115,14 @@ def test_bad_input_is_answered(made):
         made("push").advance([0.0, 0.0, np.nan, 0.0])
 
 
+def test_an_expert_of_a_task_goes_before_that_of_its_family():
+    assert find_expert("scripted", EnvSpec("fetch/push")).disturbance is not None
+    assert find_expert("scripted", EnvSpec("fetch/slide")).disturbance is None
+    assert find_expert("fetch/slide", EnvSpec("fetch/slide")).environment == "fetch/slide"
+    with pytest.raises(ConfigError, match="acts in 'fetch/slide', not in 'fetch'"):
+        find_expert("fetch/slide", EnvSpec("fetch/push"))
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("task", STOCK)
 def test_an_expert_ends_at_the_goal_and_is_a_function_of_the_seed(made, task):

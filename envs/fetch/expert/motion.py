@@ -59,7 +59,7 @@ class Manner:
     def drawn(cls, random: np.random.Generator) -> "Manner":
         """One of those that get there within an episode's 50 steps."""
         return cls(
-            speed=random.uniform(0.6, 1.0),
+            speed=random.uniform(0.7, 1.0),
             gain=random.uniform(0.5, 0.9),
             height=random.uniform(0.06, 0.10),
             wait=int(random.integers(0, 3)),

@@ -12,11 +12,14 @@ from dipole.envs.fetch.expert.motion import (
     action,
     limited,
 )
+from dipole.envs.fetch.geometry import METRES_PER_ACTION
 
-LOW = 0.415  # height of the gripper that pushes, metres
+LOW = 0.424  # height of the gripper that pushes, just above the table, metres
 CONTACT = 0.045  # between the centres of gripper and block where they touch, at least
+PRESSED = 0.002  # by which the gripper aims past the block's side, metres
+BACK = 0.6  # share of the way back to the line, in a step
 ROOM = 0.025  # beyond that, where the gripper comes down
-ASIDE = 0.018  # from the line to the goal, at which pushing begins anew
+ASIDE = 0.022  # from the line to the goal, at which pushing begins anew
 DONE, AGAIN = 0.010, 0.025  # from the goal: it is left alone, and it is pushed once more
 
 
@@ -27,7 +30,7 @@ class PushExpert(FetchExpert):
         """Begin an episode; the seed gives how far behind the block it comes down, too."""
         super().reset(seed)
         self._room = ROOM + self.random.uniform(0.0, 0.015)
-        self._pace = self.random.uniform(0.5, 0.9)  # of the push, as a share of the speed
+        self._pace = self.random.uniform(0.65, 0.95)  # of the push, as a share of the speed
         self._resting = self._pushing = False
 
     def decide(self, scene: Scene) -> Action:
@@ -56,10 +59,10 @@ class PushExpert(FetchExpert):
     def _push(self, scene: Scene, ahead: Floats, aside: Floats, left: float) -> Floats:
         """Forwards, back to the line, and slower towards the goal."""
         gap = float(-(scene.gripper - scene.object)[:2] @ ahead) - CONTACT
-        forwards = ahead * (self.manner.gain * left + max(gap, 0.0) + 0.002)
+        forwards = ahead * (self.manner.gain * left + max(gap, 0.0) + PRESSED)
         motion = np.append(forwards, LOW - scene.gripper[2])
         motion = limited(motion, self.manner.speed * self._pace)
-        motion[:2] -= aside / 0.0331 * 0.6
+        motion[:2] -= BACK * aside / METRES_PER_ACTION
         return motion
 
     def _travel(self, scene: Scene, ahead: Floats) -> Floats:

@@ -14,7 +14,7 @@ from dipole.envs.fetch.expert.motion import LEAVE, Action, FetchExpert, Floats, 
 from dipole.envs.fetch.expert.sliding import launch_velocity, stopping_way
 from dipole.envs.fetch.geometry import METRES_PER_ACTION, STEP
 
-LOW = 0.414  # height of the gripper that strikes, metres
+LOW = 0.424  # height of the gripper that strikes, just above the table, metres
 FINGERS = np.array([0.0135, 0.0149])  # half of the closed fingers' widths in x and y, metres
 RADIUS = 0.025  # of the puck, metres
 DONE = 0.03  # from the goal, at which the puck is left alone, metres
@@ -64,7 +64,7 @@ class SlideExpert(FetchExpert):
         if float(np.linalg.norm(way)) < DONE:
             return action(np.zeros(3), LEAVE)
         there = float(np.linalg.norm(scene.gripper[:2] - place))
-        if there < 0.003 and scene.gripper[2] < LOW + 0.010:
+        if there < 0.003 and scene.gripper[2] < LOW + 0.006:
             return self._strike(scene, needed, (0.5, 1.0))
         target = next_place(scene, place, LOW, self.manner.height)
         return action(self.towards(scene, target), LEAVE)
