@@ -190,6 +190,8 @@ class SimulatorPool:
                 simulator = Simulator(made, self._n_obs_steps, self._interface)
                 self._simulators[command.slot] = simulator
             return self._simulators[command.slot].perform(command)
+        except RolloutError as error:  # of a simulator in another interpreter
+            raise RolloutError(f"{command}: {error}") from error
         except DipoleError as error:
             raise ConfigError(f"{command}: {error}") from error
         except (Exception, SystemExit) as error:

@@ -7,9 +7,13 @@ import gymnasium
 
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.experts import EXPERTS, Expert
+from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.media.headless import prepare_rendering
 from dipole.envs.metaworld.tasks import SETS, TASKS
 from dipole.envs.registry import ENVIRONMENTS, Environment
+
+# Half a millimetre a step: with twice as much the scripted policies drop what they hold.
+DISTURBANCE = DisturbanceSpec(drift=0.05, memory=0.8, scale=(1.0, 1.0, 1.0, 0.0))
 
 
 def _build(
@@ -44,4 +48,4 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 ENVIRONMENTS.add("metaworld")(
     Environment(_build, distribution="metaworld", extra="metaworld", tasks=(*SETS, *TASKS))
 )
-EXPERTS.add("metaworld")(Expert(_expert, "metaworld", ("state",)))
+EXPERTS.add("metaworld")(Expert(_expert, "metaworld", ("state",), DISTURBANCE))
