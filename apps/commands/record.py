@@ -137,18 +137,18 @@ def _write(
                 raise
             print("interrupted: keeping what there is")
         seeds = [numbers[SEED] for numbers in writer.episode_numbers]
-        total = writer.n_episodes
+        total = f"{writer.n_episodes} episodes, {writer.n_frames} frames"
     seconds = time.perf_counter() - began
     print(
-        f"{writer.path}: {total} episodes, {tally.frames} frames; {tally.describe()}; "
+        f"{writer.path}: {total}; {tally.describe()}; "
         f"{seconds:.1f} s, {tally.steps / seconds:,.0f} steps a second"
     )
     return seeds
 
 
 def _progress(writer: "EpisodeWriter", tally: "Tally", newest: "Demonstration") -> str:
-    failed = f", {len(tally.failed)} failed" if tally.failed else ""
-    return f"{writer.n_episodes} episodes, {tally.frames} frames, up to seed {newest.seed}{failed}"
+    so_far = f"{writer.n_episodes} episodes, {writer.n_frames} frames, up to seed {newest.seed}"
+    return f"{so_far}, {len(tally.failed)} failed" if tally.failed else so_far
 
 
 def frame_rate(environment: "EnvSpec | str") -> float:
