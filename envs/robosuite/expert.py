@@ -51,9 +51,7 @@ ERRANDS = {
     "lift": Errand(9, 12),
     "stack": Errand(9, 12, onto=16, above=0.05),
     # The near half of its bin, and no higher than the bins' walls ask: the arm reaches no farther.
-    "can": Errand(
-        16, 19, grasp=0.02, symmetry=0.0, place=(0.18, 0.38, 0.9), raised=(0.13, 0.16)
-    ),
+    "can": Errand(16, 19, grasp=0.02, symmetry=0.0, place=(0.18, 0.38, 0.9), raised=(0.13, 0.16)),
 }
 
 
