@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.metrics import (
+from dipole.envs.evaluation.metrics import (
     mcnemar_p,
     mean_interval,
     paired_proportion_interval,
     wilson_interval,
 )
-from dipole.envs.results_file import SCORE, SUCCESS, EvaluationResult, read_result
+from dipole.envs.evaluation.results_file import SCORE, SUCCESS, EvaluationResult, read_result
 
 # With fewer pairs even unanimous ones are chance: 2 / 2^5 is above 0.05.
 FEWEST_PAIRS = 6

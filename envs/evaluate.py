@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 from dipole.data.core.errors import ConfigError
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
-from dipole.envs.first_look import first_look
-from dipole.envs.motion import roughness
-from dipole.envs.rate import check_rate
-from dipole.envs.resolved import ResolvedEnvironment
+from dipole.envs.evaluation.motion import roughness
 from dipole.envs.rollout import Environment, EnvironmentFactory, LocalSlots, Slots
-from dipole.envs.workers import WorkerSlots
+from dipole.envs.rollout.first_look import first_look
+from dipole.envs.rollout.rate import check_rate
+from dipole.envs.rollout.resolved import ResolvedEnvironment
+from dipole.envs.rollout.workers import WorkerSlots
 
 if (
     TYPE_CHECKING
 ):  # worker processes import this file too, and torch would cost each of them seconds
-    from dipole.envs.episodes import EpisodeRun
+    from dipole.envs.evaluation.episodes import EpisodeRun
 
 DEFAULT_FPS = 10.0
 
@@ -71,7 +71,7 @@ def evaluate(
     Raises ConfigError for values that cannot work and for a policy of another rate than the
     simulator's, RolloutError where a simulator fails.
     """
-    from dipole.envs.episodes import EpisodeRun
+    from dipole.envs.evaluation.episodes import EpisodeRun
     from dipole.envs.media.filming import Filming
     from dipole.policy.core.threads import one_thread_each
     from dipole.policy.execution.executor import Executor

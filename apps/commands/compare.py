@@ -15,7 +15,7 @@ from dipole.apps.terminal.errors import UsageError
 from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.errors import DataError
 from dipole.envs.compare import Comparison, Estimate, compare, means
-from dipole.envs.results_file import SCORE, SUCCESS, EvaluationResult, read_result
+from dipole.envs.evaluation.results_file import SCORE, SUCCESS, EvaluationResult, read_result
 
 NO_TERMINAL = 160  # columns
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

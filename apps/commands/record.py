@@ -104,8 +104,8 @@ def frame_rate(environment: str, options: Mapping[str, Any]) -> float:
 
     Raises ConfigError where it does not say.
     """
-    from dipole.envs import rate
     from dipole.envs.registry import make_env
+    from dipole.envs.rollout import rate
 
     found = rate.frame_rate(partial(make_env, environment, **options))
     if found is None:

@@ -17,8 +17,8 @@ from dipole.envs.evaluation import EpisodeResult
 from dipole.envs.pusht.environment import MAX_STEPS
 from dipole.envs.pusht.geometry import WORLD_SIZE
 from dipole.envs.registry import ENVIRONMENTS, environment_version
-from dipole.envs.resolved import ResolvedEnvironment
 from dipole.envs.rollout import MOST_STEPS, Command, SimulatorPool
+from dipole.envs.rollout.resolved import ResolvedEnvironment
 
 PUSHT = "pusht"
 HZ = 10.0

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.evaluation.metrics import mean_interval, wilson_interval
 from dipole.envs.media.video import Recording, video_grid, write_png, write_video
-from dipole.envs.metrics import mean_interval, wilson_interval
 from dipole.policy.core.files import atomic_write
 
 

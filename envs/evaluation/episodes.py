@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dipole.envs.evaluation import EpisodeResult
+from dipole.envs.evaluation.motion import Motion
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import Recording
-from dipole.envs.motion import Motion
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn, either
 from dipole.policy.execution.executor import Executor, NotFiniteError
 

@@ -21,7 +21,13 @@ from multiprocessing.reduction import ForkingPickler
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.interface import Interface
-from dipole.envs.rollout import Command, EnvironmentFactory, RolloutError, SimulatorPool, Turn
+from dipole.envs.rollout.simulator import (
+    Command,
+    EnvironmentFactory,
+    RolloutError,
+    SimulatorPool,
+    Turn,
+)
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.
 WORKER_VARIABLES = {

@@ -7,9 +7,9 @@ from typing import Any
 from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.envs.interface import Interface, check_actions
 from dipole.envs.media.video import film_frame
-from dipole.envs.rate import steps_per_second
-from dipole.envs.resolved import ResolvedEnvironment
-from dipole.envs.rollout import Environment, RolloutError, Simulator
+from dipole.envs.rollout.rate import steps_per_second
+from dipole.envs.rollout.resolved import ResolvedEnvironment
+from dipole.envs.rollout.simulator import Environment, RolloutError, Simulator
 
 
 @dataclass(frozen=True)

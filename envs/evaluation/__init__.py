@@ -1,0 +1,5 @@
+"""Evaluation: episodes run over slots, what came of them, and how results compare."""
+
+from dipole.envs.evaluation.results import EpisodeResult, Evaluation, latency, summarize
+
+__all__ = ["EpisodeResult", "Evaluation", "latency", "summarize"]
