@@ -107,7 +107,7 @@ def evaluate(
                 filming.stop()
                 raise
     seconds = time.perf_counter() - started
-    metrics = summarize(results, resolved.score) | {
+    metrics = summarize(results, resolved.score, run.success_name) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
         "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
         **({"modes": list(look.modes)} if look.modes else {}),

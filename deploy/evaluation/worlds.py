@@ -162,4 +162,7 @@ class PushTEpisode:
     def result(self, steps: int) -> EpisodeResult:
         """steps: of the episode."""
         most, last, total = self._rewards
-        return EpisodeResult(self._seed, most >= 1.0, most, last, steps, total)
+        at_end = last >= 1.0
+        return EpisodeResult(
+            self._seed, most >= 1.0, most, last, steps, total, success_at_end=at_end
+        )

@@ -5,7 +5,6 @@ episodes 0 1 2 3 ...  ──next──>  slots (simulators)  ──turns──> 
                                      └────────────── chunks ──────────────┘ all that are left
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,11 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dipole.envs.evaluation import EpisodeResult
 from dipole.envs.evaluation.motion import Motion
+from dipole.envs.evaluation.outcome import Outcome
+from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import Recording
-from dipole.envs.rollout import Command, RolloutError, Slots, Turn, either
+from dipole.envs.rollout import Command, RolloutError, Slots, Turn
 from dipole.policy.execution.executor import Executor, NotFiniteError
 
 PICTURED_EPISODES = 4
@@ -33,9 +33,7 @@ class RunningEpisode:
     episode: int
     seed: int
     recording: Recording | None
-    rewards: list[float] = field(default_factory=list)
-    success: bool | None = None
-    mode: str | None = None
+    outcome: Outcome = field(default_factory=Outcome)
     turns: int = 0
     motion: Motion = field(default_factory=Motion)
     sent: np.ndarray | None = None  # the chunk that is being executed
@@ -45,32 +43,23 @@ class RunningEpisode:
         return f"episode {self.episode} (seed {self.seed})"
 
     @property
+    def steps(self) -> int:
+        return len(self.outcome.rewards)
+
+    @property
     def pictured(self) -> bool:
         return self.episode < PICTURED_EPISODES and self.turns in PICTURED_TURNS
 
     def add(self, turn: Turn) -> None:
-        self.rewards += turn.rewards
-        self.success = either(self.success, turn.success)
-        self.mode = turn.mode or self.mode
+        self.outcome.add(turn)
         if self.sent is not None:
             self.motion.add(self.sent[: len(turn.rewards)], self.planned)
         if self.recording is not None:
             self.recording.frames += turn.frames
             self.recording.rewards += turn.rewards
-            self.recording.success = self.success
+            self.recording.success = self.outcome.success
+            self.recording.task = self.outcome.task
             self.recording.done = turn.done
-
-    def result(self) -> EpisodeResult:
-        rewards = self.rewards
-        return EpisodeResult(
-            self.seed,
-            self.success,
-            max(rewards),
-            rewards[-1],
-            len(rewards),
-            math.fsum(rewards),
-            self.mode,
-        )
 
 
 class EpisodeRun:
@@ -97,6 +86,7 @@ class EpisodeRun:
         self._planning: dict[Future[np.ndarray], list[int]] = {}
         self._results: dict[int, EpisodeResult] = {}
         self._motions: dict[int, Motion] = {}
+        self.success_name: str | None = None  # the entry of info that told of success
 
     def finish(self, seeds: range, n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
         """Run an episode for each seed; the results in their order. Raises RolloutError."""
@@ -145,14 +135,15 @@ class EpisodeRun:
                 self.executor.observe(slot, observation)
         if turn.scene is not None:
             seen = self.executor.stacked(slot)
-            self.moments.append(Moment(running.seed, len(running.rewards), seen, turn.scene))
+            self.moments.append(Moment(running.seed, running.steps, seen, turn.scene))
         running.turns += 1
         self._waiting.append(slot)
 
     def _end(self, slot: int) -> None:
         running = self._running.pop(slot)
-        result = self._results[running.episode] = running.result()
+        result = self._results[running.episode] = running.outcome.result(running.seed)
         self._motions[running.episode] = running.motion
+        self.success_name = running.outcome.success_name or self.success_name
         if self.progress is not None:
             self.progress(result)
         self._begin(slot)
@@ -182,7 +173,7 @@ class EpisodeRun:
                 chunks = planned.result()  # [rows, Ta, A]
             except NotFiniteError as error:
                 running = self._running[error.row]
-                raise RolloutError(f"{running}, step {len(running.rewards)}: {error}") from error
+                raise RolloutError(f"{running}, step {running.steps}: {error}") from error
             for slot, actions in zip(rows, chunks, strict=True):
                 self._running[slot].sent = actions
                 self._send(slot, actions)

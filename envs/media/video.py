@@ -58,7 +58,7 @@ def film_frame(frame: Any) -> PackedFrame:
 class Recording:
     """One filmed episode: a frame of the start and one after each step, the reward of each step.
 
-    success: None where the environment knows none.
+    success: None where the environment knows none. task: None where it is the only one.
     """
 
     seed: int
@@ -66,10 +66,12 @@ class Recording:
     rewards: list[float] = field(default_factory=list)
     success: bool | None = False
     done: bool = False
+    task: str | None = None
 
     def caption(self, step: int) -> str:
-        """Seed and best reward so far, `step` steps into the episode."""
-        return f"seed {self.seed}   {max(self.rewards[:step], default=0.0):.2f}"
+        """Task, seed and best reward so far, `step` steps into the episode."""
+        task = f"{self.task}   " if self.task else ""
+        return f"{task}seed {self.seed}   {max(self.rewards[:step], default=0.0):.2f}"
 
     def tile(self, step: int) -> np.ndarray:
         """The scene after `step` steps, bordered and captioned; past the end, its last frame."""

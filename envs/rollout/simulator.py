@@ -13,9 +13,11 @@ OrderEnforcing too):
 """
 
 import math
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +30,9 @@ from dipole.envs.media.video import PackedFrame, film_frame, pack_frame
 from dipole.envs.wrapped import advancing
 
 MOST_STEPS = 20_000  # of an episode that nothing ends
+# What a simulator's time goes into: being made; reset and stepped, its observation included where
+# it cannot step without one; looked at, where it can; drawn for the video.
+MAKING, SIMULATION, OBSERVATIONS, FILMING = "making", "simulation", "observations", "filming"
 
 Environment = gymnasium.Env[Any, Any]
 EnvironmentFactory = Callable[[], Environment]
@@ -60,10 +65,13 @@ class Turn:
     """What came of one command.
 
     observations: the newest ones, oldest first, {name: [*shape]}. rewards: one per step made.
-    success: whether any of these steps reported it; None where none said. mode: which way of doing
-    the task the last of them reported (info["mode"]); None where none did. frames: the scene after
-    each step, if recorded, as small as the video shows it; scene: after the last one, in full size,
-    if asked for.
+    success: whether any of these steps reported it; None where none said. success_at_end: what the
+    last of them said. success_name: the entry of info that said it. successes: by other definitions
+    (info["successes"]), whether any of these steps reported them. mode: which way of doing the task
+    the last of them reported (info["mode"]); task: which of several tasks the episode is of
+    (info["task"], of a reset or a step); None where none did. frames: the scene after each step, if
+    recorded, as small as the video shows it; scene: after the last one, in full size, if asked for.
+    seconds: of work by part, by the parts above.
     """
 
     slot: int
@@ -71,9 +79,22 @@ class Turn:
     rewards: list[float] = field(default_factory=list)
     done: bool = False
     success: bool | None = None
+    success_at_end: bool | None = None
+    success_name: str | None = None
+    successes: dict[str, bool] = field(default_factory=dict)
     mode: str | None = None
+    task: str | None = None
     frames: list[PackedFrame] = field(default_factory=list)
     scene: PackedFrame | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Count the time within to a part."""
+        started = time.perf_counter()
+        yield
+        spent = time.perf_counter() - started
+        self.seconds[part] = self.seconds.get(part, 0.0) + spent
 
 
 def either(one: bool | None, other: bool | None) -> bool | None:
@@ -101,7 +122,7 @@ class Simulator:
         """Start the command's episode, or step until its actions or the episode end."""
         turn = Turn(command.slot)
         if command.actions is None:
-            turn.observations.append(self.start(command.seed))
+            turn.observations.append(self.start(command.seed, turn))
             self._film(turn, command, last=True)
             return turn
         unseen, last = len(command.actions) - self.n_obs_steps, len(command.actions) - 1
@@ -113,26 +134,32 @@ class Simulator:
                 break
         return turn
 
-    def start(self, seed: int) -> dict[str, np.ndarray]:
-        """Begin an episode: what is seen first."""
+    def start(self, seed: int, turn: Turn | None = None) -> dict[str, np.ndarray]:
+        """Begin an episode: what is seen first. turn: Where its task and time are noted."""
+        turn = turn or Turn(0)
         self._steps, self._success_told = 0, False
         options = {"options": dict(self.interface.reset)} if self.interface.reset else {}
-        observation, _ = self.environment.reset(seed=seed, **options)
-        return self.interface.observe(observation)
+        with turn.timed(SIMULATION):
+            observation, info = self.environment.reset(seed=seed, **options)
+            turn.task = _name(info.get("task"))
+        with turn.timed(OBSERVATIONS):
+            return self.interface.observe(observation)
 
     def _step(self, turn: Turn, action: np.ndarray, look: bool) -> None:
         action = self.interface.action(action, self._space)
-        if self._advancing:
-            reward, terminated, truncated, info = self._advancing.advance(action)
-        else:
-            observation, raw, terminated, truncated, info = self.environment.step(action)
-            reward = float(raw)
+        with turn.timed(SIMULATION):
+            if self._advancing:
+                reward, terminated, truncated, info = self._advancing.advance(action)
+            else:
+                observation, raw, terminated, truncated, info = self.environment.step(action)
+                reward = float(raw)
         self._steps += 1
         over = self._limit is not None and self._steps >= self._limit
         turn.done = bool(terminated or truncated or over)
         if look and not turn.done:
-            seen = self._advancing.observe() if self._advancing else observation
-            turn.observations.append(self.interface.observe(seen))
+            with turn.timed(OBSERVATIONS):
+                seen = self._advancing.observe() if self._advancing else observation
+                turn.observations.append(self.interface.observe(seen))
         if not math.isfinite(reward):
             raise ValueError(f"the environment's reward is {reward}")
         turn.rewards.append(float(reward))
@@ -140,10 +167,15 @@ class Simulator:
 
     def _judge(self, turn: Turn, info: Mapping[str, Any]) -> None:
         """Note success; raises ConfigError for an episode that lacks what the task names."""
-        success = self.interface.succeeded(info)
+        name, success = self.interface.judged(info)
         turn.success = either(turn.success, success)
+        turn.success_at_end = success
+        turn.success_name = name or turn.success_name
+        for each, value in _by_name(info.get("successes")):
+            turn.successes[each] = turn.successes.get(each, False) or bool(np.any(value))
         if info.get("mode") is not None:
             turn.mode = str(info["mode"])
+        turn.task = _name(info.get("task")) or turn.task
         self._success_told |= success is not None
         wanted = self.interface.success
         if turn.done and wanted is not None and not self._success_told:
@@ -162,10 +194,22 @@ class Simulator:
     def _film(self, turn: Turn, command: Command, last: bool) -> None:
         if not command.record:
             return
-        frame = self.environment.render()
-        turn.frames.append(film_frame(frame))
-        if last and command.scene:
-            turn.scene = pack_frame(frame)
+        with turn.timed(FILMING):
+            frame = self.environment.render()
+            turn.frames.append(film_frame(frame))
+            if last and command.scene:
+                turn.scene = pack_frame(frame)
+
+
+def _name(task: Any) -> str | None:
+    """A task's name; None for what an environment of somebody else calls its task."""
+    return str(task) if isinstance(task, str) and task else None
+
+
+def _by_name(successes: Any) -> list[tuple[str, Any]]:
+    if not isinstance(successes, Mapping):
+        return []
+    return [(str(name), value) for name, value in successes.items() if value is not None]
 
 
 class SimulatorPool:
@@ -185,11 +229,12 @@ class SimulatorPool:
     def perform(self, command: Command) -> Turn:
         """Raises RolloutError, naming the episode, whatever the simulator raises."""
         try:
-            if command.slot not in self._simulators:
-                made = self._make_environment()
-                simulator = Simulator(made, self._n_obs_steps, self._interface)
-                self._simulators[command.slot] = simulator
-            return self._simulators[command.slot].perform(command)
+            started = time.perf_counter()
+            simulator = self._simulators.get(command.slot) or self._make(command.slot)
+            making = time.perf_counter() - started
+            turn = simulator.perform(command)
+            turn.seconds[MAKING] = making
+            return turn
         except DipoleError as error:
             raise ConfigError(f"{command}: {error}") from error
         except (Exception, SystemExit) as error:
@@ -197,6 +242,12 @@ class SimulatorPool:
                 f"{command}: the simulator raised {type(error).__name__}: {error}\n"
                 f"{traceback.format_exc()}"
             ) from error
+
+    def _make(self, slot: int) -> Simulator:
+        made = self._make_environment()
+        simulator = Simulator(made, self._n_obs_steps, self._interface)
+        self._simulators[slot] = simulator
+        return simulator
 
     def environment(self, slot: int) -> Environment:
         """The environment of a slot that has performed a command."""

@@ -221,6 +221,7 @@ def test_metrics_name_their_terms(tmp_path, reference):
         "final_reward": reference[0].final_reward,
         "steps": reference[0].steps,
         "return": reference[0].episode_return,
+        "success_at_end": reference[0].success_at_end,
     }
     assert (metrics["score_name"], metrics["score"]) == ("success_rate", metrics["success_rate"])
     assert 0 < metrics["policy_ms"]["p50"] <= metrics["policy_ms"]["p99"]
