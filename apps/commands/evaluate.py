@@ -45,12 +45,14 @@ def compared_by(metrics: Config) -> tuple[float, str]:
 
 
 def _times(evaluating: float, metrics: Config, saving: float) -> str:
-    """What the time went into, seconds."""
-    episodes, aspects = metrics["seconds"], metrics.get("aspects", {}).get("seconds", 0.0)
-    before = max(0.0, evaluating - episodes - aspects)
+    """What the time went into."""
+    from dipole.envs.evaluation.times import described
+
+    aspects = metrics.get("aspects", {}).get("seconds", 0.0)
+    before = max(0.0, evaluating - metrics["seconds"] - aspects)
     measured = f"{aspects:.1f} s of aspects, " if aspects else ""
     return (
-        f"{episodes:.1f} s of episodes; before them {before:.1f} s of loading, conversion and "
+        f"{described(metrics)}; before them {before:.1f} s of loading, conversion and "
         f"measuring; after them {measured}{saving:.1f} s of video and pictures"
     )
 

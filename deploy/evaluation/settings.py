@@ -29,9 +29,9 @@ class EvaluationSettings:
     episodes: int = 50
     seed: int = 0
     threads: int | None = None
-    workers: int = 0
+    workers: int | None = None
     n_envs: int | None = None
-    video_episodes: int = 8
+    video_episodes: int | None = None
     picture: bool = True
     aspects: bool = False
     aspects_observations: int = 100
@@ -46,8 +46,9 @@ class EvaluationSettings:
             MERGERS[self.merger]  # raises ConfigError with the nearest name
         AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is {value}; it must be at least {least}")
 
 
 def check_settings(config: Mapping[str, Any]) -> None:

@@ -5,21 +5,26 @@ episodes 0 1 2 3 ...  ──next──>  slots (simulators)  ──turns──> 
                                      └────────────── chunks ──────────────┘ all that are left
 """
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 
 from dipole.envs.evaluation.motion import Motion
 from dipole.envs.evaluation.outcome import Outcome
 from dipole.envs.evaluation.results import EpisodeResult
+from dipole.envs.evaluation.times import Times
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import Recording
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn
 from dipole.policy.execution.executor import Executor, NotFiniteError
 
+RECENT_CALLS = 9
 PICTURED_EPISODES = 4
 PICTURED_TURNS = (0, 4)  # the picture shows a filmed episode before its first and its fifth chunk
 
@@ -86,9 +91,12 @@ class EpisodeRun:
         self._planning: dict[Future[np.ndarray], list[int]] = {}
         self._results: dict[int, EpisodeResult] = {}
         self._motions: dict[int, Motion] = {}
+        self.times = Times()
+        self.answered: float | None = None  # when the first turn came, on perf_counter's clock
+        self.waited_before = 0.0  # of the slots' `waited`, until then
         self.success_name: str | None = None  # the entry of info that told of success
 
-    def finish(self, seeds: range, n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
+    def finish(self, seeds: Sequence[int], n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
         """Run an episode for each seed; the results in their order. Raises RolloutError."""
         for episode, seed in enumerate(seeds):
             recording = Recording(seed) if episode < filmed else None
@@ -124,6 +132,9 @@ class EpisodeRun:
 
     def _receive(self, turn: Turn) -> None:
         slot, running = turn.slot, self._running[turn.slot]
+        if self.answered is None:
+            self.answered, self.waited_before = time.perf_counter(), self.slots.waited
+        self.times.add(turn)
         running.add(turn)
         if turn.done:
             self._end(slot)
@@ -149,18 +160,34 @@ class EpisodeRun:
         self._begin(slot)
 
     def _start_plans(self) -> None:
-        """Every call costs a whole batch: wait for one, unless nobody is left to wait for."""
+        """Every call costs a whole batch: wait for one, unless nobody is left to wait for, or
+        simulators wait too and calls for fewer rows are soon enough over."""
         size = self.executor.inference_batch_size
         while len(self._waiting) >= size:
             self._start_plan(size)
-        if self._waiting and not self.slots.busy and not self._planning:
+        if not self._waiting or self._planning:
+            return
+        starved = self.slots.idle and len(self._waiting) >= self._fewest_rows()
+        if starved or not self.slots.busy:
             self._start_plan(len(self._waiting))
+
+    def _fewest_rows(self) -> float:
+        """Rows of a call with which inference takes half as long as simulation at most: of workers
+        that all simulate, one asks for a chunk every (seconds of a turn / workers)."""
+        calls, turns = self.executor.calls, self.times.turns
+        if not calls or not turns:
+            return math.inf
+        call = median(each.seconds for each in calls[-RECENT_CALLS:])
+        turn = self.times.simulating / turns
+        return 2 * call * self.slots.workers / turn
 
     def _start_plan(self, count: int) -> None:
         rows = [self._waiting.popleft() for _ in range(count)]
         for slot in rows:
             self._running[slot].planned = self.executor.planned_next(slot)
-        self._planning[self.executor.start_plan(rows)] = rows
+        plan = self.executor.start_plan(rows)
+        self._planning[plan] = rows
+        plan.add_done_callback(lambda _: self.slots.wake())
 
     def _send_planned(self) -> None:
         """Send the chunks that are ready; wait for some where all simulators wait for them."""

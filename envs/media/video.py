@@ -23,6 +23,12 @@ BORDER = 4
 RUNNING, SUCCEEDED, FAILED = (215, 215, 215), (34, 160, 70), (200, 60, 50)
 
 
+def filmed_episodes(asked: int | None, tasks: int, episodes: int) -> int:
+    """How many episodes are filmed, from the first, of which each of several tasks has its turn."""
+    each = (8 if tasks < 2 else 1) if asked is None else asked
+    return min(episodes, each * max(1, tasks))
+
+
 @dataclass(frozen=True)
 class PackedFrame:
     """A frame, compressed without loss: a few episodes of them would fill hundreds of megabytes."""

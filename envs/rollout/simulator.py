@@ -260,17 +260,36 @@ class SimulatorPool:
 
 
 class Slots(Protocol):
-    """Where episodes are simulated: commands go in, one turn comes back for each."""
+    """Where episodes are simulated: commands go in, one turn comes back for each.
+
+    waited: Seconds in which this process had nothing else to do than to wait for simulators.
+    """
+
+    waited: float
 
     @property
     def busy(self) -> int:
         """Commands that have not been answered."""
         ...
 
+    @property
+    def workers(self) -> int:
+        """Processes beside this one."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether a processor that could simulate has nothing to do while others simulate."""
+        ...
+
     def send(self, command: Command) -> None: ...
 
     def collect(self) -> list[Turn]:
-        """The turns that are ready; waits for at least one while any slot is busy."""
+        """The turns that are ready. While any slot is busy it waits for one, or for `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """End a wait of `collect`, from any thread."""
         ...
 
     def close(self) -> None: ...
@@ -287,10 +306,19 @@ class LocalSlots:
     ) -> None:
         self._pool = SimulatorPool(make_environment, n_obs_steps, interface)
         self._commands: deque[Command] = deque()
+        self.waited = 0.0
 
     @property
     def busy(self) -> int:
         return len(self._commands)
+
+    @property
+    def workers(self) -> int:
+        return 0
+
+    @property
+    def idle(self) -> bool:
+        return False
 
     def send(self, command: Command) -> None:
         self._commands.append(command)
@@ -299,6 +327,9 @@ class LocalSlots:
         turns = [self._pool.perform(command) for command in self._commands]
         self._commands.clear()
         return turns
+
+    def wake(self) -> None:
+        pass  # nobody waits: simulating is what `collect` does
 
     def close(self) -> None:
         self._pool.close()

@@ -12,6 +12,7 @@ outlives it.
 import contextlib
 import multiprocessing
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
@@ -54,6 +55,8 @@ class WorkerSlots:
         interface: Interface | None = None,
     ) -> None:
         self._workers: list[_Worker] = []
+        self._woken, self._waker = multiprocessing.get_context("spawn").Pipe(duplex=False)
+        self.waited = 0.0
         try:
             with _starting_workers():
                 for _ in range(workers):
@@ -66,16 +69,34 @@ class WorkerSlots:
     def busy(self) -> int:
         return sum(len(worker.sent) + len(worker.waiting) for worker in self._workers)
 
+    @property
+    def workers(self) -> int:
+        return len(self._workers)
+
+    @property
+    def idle(self) -> bool:
+        return any(not worker.sent for worker in self._workers)
+
     def send(self, command: Command) -> None:
         self._workers[command.slot % len(self._workers)].send(command)
 
     def collect(self) -> list[Turn]:
         expecting = {w.connection: w for w in self._workers if w.sent}
-        ready = wait(list(expecting)) if expecting else []
+        started = time.perf_counter()
+        ready = wait([*expecting, self._woken]) if expecting else []
+        self.waited += time.perf_counter() - started
+        if self._woken in ready:
+            self._woken.recv_bytes()
         return [turn for c, worker in expecting.items() if c in ready for turn in worker.receive()]
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            self._waker.send_bytes(b"")
 
     def close(self) -> None:
         """End all workers: ask first, then insist."""
+        self._waker.close()
+        self._woken.close()
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:

@@ -64,7 +64,9 @@ class ShufflingSlots(LocalSlots):
 
 
 def test_results_do_not_depend_on_the_order_of_arrival(reference, monkeypatch):
-    monkeypatch.setattr(sys.modules["dipole.envs.evaluate"], "LocalSlots", ShufflingSlots)
+    monkeypatch.setattr(
+        sys.modules["dipole.envs.evaluation.resources"], "LocalSlots", ShufflingSlots
+    )
     for _ in range(3):
         result = evaluate(
             FakePolicy(), TinySimulator, episodes=12, seed=3, inference_batch_size=16, n_envs=7
