@@ -1,6 +1,7 @@
 """`dipole record`: make demonstrations, by the expert or by hand in a window."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
+from dipole.data.core.registry import nearest
 
 if TYPE_CHECKING:
+    from dipole.data.recording.episode_writer import EpisodeWriter
     from dipole.data.recording.record import Demonstration
+    from dipole.envs.contract import EnvSpec
+    from dipole.envs.experts.action_noise import DisturbanceSpec
+    from dipole.envs.experts.demonstrate import DemonstrationSpec
+    from dipole.envs.experts.keeping import Tally
 
 Config = dict[str, Any]
 TAKEOVER_STEPS, EPISODES = 200, 200
@@ -26,28 +33,41 @@ class RecordConfig:
     mouse: bool = False
     episodes: int | None = None
     seed: int = 0
+    keep: str = "success"
+    minimum: int = 16
+    max_failures: int | None = 50
     drift: float | None = None
     shoves: float | None = None
+    shove: float | None = None
     takeover: str | None = None
     takeover_steps: int | None = None
-    minimum: int = 16
+    resume: bool = False
     workers: int = 0
+    video_episodes: int = 0
     fps: float | None = None
 
     def __post_init__(self) -> None:
         if self.mouse and (self.expert or self.takeover):
             raise ConfigError("mouse=true excludes expert=... and takeover=...: choose who acts")
+        if self.mouse and self.keep != "success":
+            raise ConfigError("mouse=true keeps what succeeds: an episode that fails is made again")
         if self.takeover_steps is not None and self.takeover is None:
             raise ConfigError(
                 f"takeover_steps={self.takeover_steps}, but nobody acts before: give takeover=RUN"
             )
+        if self.keep not in ("success", "all"):
+            hint = nearest(self.keep, ("success", "all")) or ";"
+            raise ConfigError(f"keep={self.keep}{hint} it is success or all")
         for name, least in (
             ("episodes", 1),
             ("seed", 0),
             ("drift", 0),
+            ("shove", 0),
             ("takeover_steps", 1),
             ("minimum", 1),
+            ("max_failures", 1),
             ("workers", 0),
+            ("video_episodes", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -64,86 +84,165 @@ def main(argv: list[str]) -> int:
 
 def record(config: Config) -> int:
     """Record, print how much. Returns 0."""
-    from dipole.data.recording.episode_writer import EpisodeWriter
+    from dipole.envs.experts import recorder
+    from dipole.envs.experts.recorded import RecordedKeys
+
+    settings, spec = _read(config)
+    output = Path(settings.output).expanduser()
+    fps = settings.fps or spec.environment.fps or frame_rate(spec.environment)
+    looked_at = () if settings.mouse else _expert(spec).observation
+    keys = RecordedKeys.of(None if settings.mouse else spec.features, spec.environment, looked_at)
+    said = recorder.described(spec, keys, seed=settings.seed, keep=settings.keep, fps=fps)
+    episodes = settings.episodes or (None if settings.mouse else EPISODES)
+    if settings.resume and recorder.is_begun(output):
+        there = recorder.finished_episodes(output)
+        if there is not None and episodes is not None and there >= episodes:
+            print(f"{output}: {there} episodes are there already")
+            return 0
+        writer = recorder.resumed(output, said)
+        print(f"going on behind {writer.n_episodes} episodes {writer.dropped}".rstrip(), flush=True)
+    else:
+        writer = recorder.begin(output, spec, fps, said)
+    seeds = _write(writer, settings, spec, episodes)
+    if settings.video_episodes and not settings.mouse:
+        _film(output, spec, seeds[: settings.video_episodes], fps)
+    return 0
+
+
+def _write(
+    writer: "EpisodeWriter",
+    settings: RecordConfig,
+    spec: "DemonstrationSpec",
+    episodes: int | None,
+) -> list[int]:
+    """Add what is missing; the seeds of all episodes."""
+    from dipole.data.store.numbers import SEED
+    from dipole.envs.experts import recorder
+    from dipole.envs.experts.keeping import KeepSpec, Tally, kept
+
+    tally, began = Tally(), time.perf_counter()
+    # A demonstration is a person's time: what was recorded before an interruption is kept.
+    with writer:
+        left = None if episodes is None else episodes - writer.n_episodes
+        seed = recorder.next_seed(writer, settings.seed)
+        keep = KeepSpec(left, settings.keep, settings.minimum, settings.max_failures)
+        make = _by_mouse if settings.mouse else _by_expert
+        try:
+            for demonstration in kept(make(settings, spec, seed), keep, tally) if left != 0 else ():
+                recorder.add(writer, demonstration)
+                if settings.mouse or tally.kept % 10 == 0:
+                    print(_progress(writer, tally, demonstration), flush=True)
+        except KeyboardInterrupt:
+            if not writer.n_episodes:
+                raise
+            print("interrupted: keeping what there is")
+        seeds = [numbers[SEED] for numbers in writer.episode_numbers]
+        total = f"{writer.n_episodes} episodes, {writer.n_frames} frames"
+    seconds = time.perf_counter() - began
+    print(
+        f"{writer.path}: {total}; {tally.describe()}; "
+        f"{seconds:.1f} s, {tally.steps / seconds:,.0f} steps a second"
+    )
+    return seeds
+
+
+def _progress(writer: "EpisodeWriter", tally: "Tally", newest: "Demonstration") -> str:
+    so_far = f"{writer.n_episodes} episodes, {writer.n_frames} frames, up to seed {newest.seed}"
+    return f"{so_far}, {len(tally.failed)} failed" if tally.failed else so_far
+
+
+def frame_rate(environment: "EnvSpec | str") -> float:
+    """Frames a second of a simulator: its steps, of which each is a frame.
+
+    Raises ConfigError where it does not say.
+    """
     from dipole.envs.contract import EnvSpec
-    from dipole.envs.registry import environment_version
+    from dipole.envs.registry import make_env
+    from dipole.envs.rollout import rate
+
+    spec = EnvSpec.read(environment)
+    found = rate.frame_rate(partial(make_env, spec))
+    if found is None:
+        raise ConfigError(f"environment {spec.id!r} does not say how fast it is: give fps=N")
+    return found
+
+
+def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
+    """Settings, and who shows what; raises ConfigError for what cannot be."""
+    import dipole.envs  # noqa: F401  registers what features are made by
+    from dipole.data.loading.features import Features
+    from dipole.envs.contract import EnvSpec
+    from dipole.envs.experts.demonstrate import DemonstrationSpec
 
     task = config["task"]
     said = {key: value for key, value in config.items() if key not in ("task", "overrides")}
     settings = from_mapping(RecordConfig, said, "")
     if task.get("environment") is None:
         raise ConfigError(f"task {task['name']!r} has no simulator to record in")
-    spec = EnvSpec.read(task["environment"])
-    name, options = spec.id, dict(spec.options)
-    make = _by_mouse if settings.mouse else _by_expert
-    made = make(settings, name, options)
-    fps = settings.fps or spec.fps or frame_rate(name, options)
-    output = Path(settings.output).expanduser()
-    kept = frames = 0
-    # A demonstration is a person's time: what was recorded before an interruption is kept.
-    with EpisodeWriter(output, fps=fps, environment=environment_version(name)) as writer:
-        try:
-            for demonstration in made:
-                writer.add_episode(demonstration.frames)
-                kept, frames = kept + 1, frames + len(demonstration)
-                if settings.mouse or kept % 10 == 0:
-                    print(
-                        f"{kept} episodes, {frames} frames, up to seed {demonstration.seed}",
-                        flush=True,
-                    )
-        except KeyboardInterrupt:
-            if not kept:
-                raise
-            print("interrupted: keeping what there is")
-    print(f"{output}: {kept} episodes, {frames} frames")
-    return 0
+    features = Features.from_dict({k: task[k] for k in ("observation", "action")})
+    spec = DemonstrationSpec(EnvSpec.read(task["environment"]), settings.expert, features)
+    if settings.mouse:
+        return settings, replace(spec, features=None, expert="mouse")
+    disturbance = _disturbance(settings, spec)
+    return settings, replace(spec, disturbance=disturbance, takeover=_takeover(settings))
 
 
-def frame_rate(environment: str, options: Mapping[str, Any]) -> float:
-    """Frames a second of a simulator: its steps, of which each is a frame.
-
-    Raises ConfigError where it does not say.
-    """
-    from dipole.envs.registry import make_env
-    from dipole.envs.rollout import rate
-
-    found = rate.frame_rate(partial(make_env, environment, **options))
-    if found is None:
-        raise ConfigError(f"environment {environment!r} does not say how fast it is: give fps=N")
-    return found
-
-
-def _by_expert(
-    settings: RecordConfig, environment: str, options: Mapping[str, Any]
-) -> Iterator["Demonstration"]:
-    from dipole.data.recording.record import successful
-    from dipole.envs.contract import EnvSpec
+def _expert(spec: "DemonstrationSpec") -> Any:
     from dipole.envs.experts import find_expert
+
+    return find_expert(spec.expert, spec.environment)
+
+
+def _disturbance(settings: RecordConfig, spec: "DemonstrationSpec") -> "DisturbanceSpec | None":
+    """The expert's own, with what the settings say; None where it would change nothing."""
     from dipole.envs.experts.action_noise import DisturbanceSpec
-    from dipole.envs.experts.demonstrate import demonstrations
+
+    asked = {
+        "drift": settings.drift,
+        "shove_probability": settings.shoves,
+        "shove": settings.shove,
+    }
+    given: Any = {name: value for name, value in asked.items() if value is not None}
+    disturbance = replace(_expert(spec).disturbance or DisturbanceSpec(), **given)
+    return None if disturbance.changes_nothing else disturbance
+
+
+def _takeover(settings: RecordConfig) -> Any:
     from dipole.envs.experts.intervention import TakeoverSpec
     from dipole.policy.checkpoint import find_checkpoint
 
-    entry = find_expert(settings.expert, EnvSpec.read(environment))
-    asked = {"drift": settings.drift, "shove_probability": settings.shoves}
-    given: Any = {name: value for name, value in asked.items() if value is not None}
-    disturbance = replace(entry.disturbance or DisturbanceSpec(), **given)
-    takeover = None
-    if settings.takeover is not None:
-        run = find_checkpoint(Path(settings.takeover).expanduser())
-        takeover = TakeoverSpec(str(run), settings.takeover_steps or TAKEOVER_STEPS)
-    every = demonstrations(
-        entry.environment, settings.seed, disturbance, settings.workers, takeover
-    )
-    return successful(every, settings.episodes or EPISODES, settings.minimum)
+    if settings.takeover is None:
+        return None
+    run = find_checkpoint(Path(settings.takeover).expanduser())
+    return TakeoverSpec(str(run), settings.takeover_steps or TAKEOVER_STEPS)
+
+
+def _by_expert(
+    settings: RecordConfig, spec: "DemonstrationSpec", seed: int
+) -> Iterator["Demonstration"]:
+    from dipole.envs.experts.demonstrate import demonstrations
+
+    return demonstrations(spec, seed, settings.workers)
 
 
 def _by_mouse(
-    settings: RecordConfig, environment: str, options: Mapping[str, Any]
+    settings: RecordConfig, spec: "DemonstrationSpec", seed: int
 ) -> Iterator["Demonstration"]:
     from dipole.envs.pusht.mouse import MouseWindow, mouse_demonstrations
     from dipole.envs.registry import make_env
 
-    made = make_env(environment, observation=("state",), **{"render_size": 640, **options})
-    window = MouseWindow(made)
-    return mouse_demonstrations(window, settings.seed, settings.episodes, settings.minimum)
+    options = {"render_size": 640, **spec.environment.options}
+    made = make_env(spec.environment, observation=("state",), **options)
+    return mouse_demonstrations(MouseWindow(made), seed, None, settings.minimum)
+
+
+def _film(output: Path, spec: "DemonstrationSpec", seeds: list[int], fps: float) -> None:
+    """The video, or why there is none: the dataset is there already."""
+    from dipole.envs.experts import recorder
+
+    path = recorder.video_path(output)
+    try:
+        recorder.film(path, spec, seeds, fps)
+        print(f"{path}: {len(seeds)} of them")
+    except Exception as error:  # of the simulator, its drawing library, or a missing display
+        print(f"no video: {type(error).__name__}: {str(error).splitlines()[0]}")

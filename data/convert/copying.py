@@ -50,7 +50,7 @@ class EpisodeCopier:
                 self._copy_video(place, episode, key)
             else:
                 self._copy_frames(place, episode, key, schema)
-        self._writer.commit_episode(episode.n_frames, episode.tasks)
+        self._writer.commit_episode(episode.n_frames, episode.tasks, episode.ref.numbers)
         self._progress.episode_done(episode)
 
     def _copy_frames(

@@ -37,7 +37,8 @@ class EpisodeWriter:
     path: a folder, or a zip where it ends in ".zip"; fps: frames per second; features: for each
     key, any of kind (state, image, depth, action), shape of a frame, dtype, units and names, to be
     checked and remembered; environment: its id and version; images: how images are stored, "zstd"
-    or "jxl" (lossless), or "jpeg".
+    or "jxl" (lossless), or "jpeg"; attributes: what else the dataset is to say of itself, plain
+    JSON.
 
     The dataset appears at `path` when the writer closes. Until then it lies beside it, in
     `.NAME.partial`, and every episode is safe on the disk when `add_episode` returns: after an
@@ -61,6 +62,7 @@ class EpisodeWriter:
         features: Mapping[str, Mapping[str, Any]] | None = None,
         environment: Mapping[str, Any] | None = None,
         images: str = "zstd",
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
         if fps is not None and not 0 < fps < math.inf:
             raise DataError(f"fps is {fps}: frames per second are a positive number")
@@ -70,6 +72,7 @@ class EpisodeWriter:
             "features": {key: _plain(entry) for key, entry in (features or {}).items()},
             "environment": None if environment is None else dict(environment),
             "images": check_encoding(images),
+            "attributes": dict(attributes or {}),
         }
         self.path = Path(path).expanduser()
         refuse_existing(self.path)
@@ -126,6 +129,21 @@ class EpisodeWriter:
         return self._store.n_episodes
 
     @property
+    def n_frames(self) -> int:
+        """Frames of all these episodes."""
+        return self._store.n_frames
+
+    @property
+    def episode_numbers(self) -> list[dict[str, int]]:
+        """The `numbers` of each episode that is in the dataset."""
+        return self._store.episode_numbers
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the dataset says of itself beside its keys, rate and environment."""
+        return dict(self._options.get("attributes") or {})
+
+    @property
     def dropped(self) -> str:
         """What of an unfinished recording could not be kept, for a person; "" for nothing."""
         return self._store.dropped
@@ -136,15 +154,19 @@ class EpisodeWriter:
         return self._work
 
     def add_episode(
-        self, episode: Mapping[str, Any], task: "str | Iterable[Sequence[Any]]" = ""
+        self,
+        episode: Mapping[str, Any],
+        task: "str | Iterable[Sequence[Any]]" = "",
+        numbers: Mapping[str, int] | None = None,
     ) -> None:
         """One episode: {key: [frames, *shape]}, the same keys and shapes each time, with `action`.
 
         A camera's frames may be a `Clip` of a video file, which is kept as video. task: what was
-        to be done, in words, or spans (first frame, words) where that changes. float64 is stored as
-        float32 unless `features` says otherwise, or stamps would become equal. Raises DataError,
-        naming key and frame, for arrays that do not fit or hold NaN. After any exception the
-        episodes before stay, and others can be added.
+        to be done, in words, or spans (first frame, words) where that changes. numbers: integers of
+        the episode as a whole, `{"seed": 7, "success": 1}`: meta/seed, meta/success. float64 is
+        stored as float32 unless `features` says otherwise, or stamps would become equal. Raises
+        DataError, naming key and frame, for arrays that do not fit or hold NaN. After any exception
+        the episodes before stay, and others can be added.
         """
         if self._closed:
             raise DataError(f"{self.path}: the writer is closed; EpisodeWriter.resume opens it")
@@ -154,7 +176,7 @@ class EpisodeWriter:
         spans = check_spans(where, task, n_frames)
         try:
             with naming_a_full_disk(self._work):
-                self._commit(arrays, n_frames, spans)
+                self._commit(arrays, n_frames, spans, numbers or {})
         except BaseException:
             self._store.rollback()
             self._schema = self._begun_schema()
@@ -229,7 +251,11 @@ class EpisodeWriter:
             )
 
     def _commit(
-        self, arrays: Mapping[str, "np.ndarray | Clip"], n_frames: int, spans: TaskSpans
+        self,
+        arrays: Mapping[str, "np.ndarray | Clip"],
+        n_frames: int,
+        spans: TaskSpans,
+        numbers: Mapping[str, int],
     ) -> None:
         for key, array in arrays.items():
             self._add(key, array)
@@ -237,7 +263,7 @@ class EpisodeWriter:
             frames = self._schema.frames
             self._options["settled"] = {key: frame.to_dict() for key, frame in frames.items()}
             self._write_options()
-        self._store.commit_episode(n_frames, spans)
+        self._store.commit_episode(n_frames, spans, numbers)
 
     def _add(self, key: str, array: "np.ndarray | Clip") -> None:
         if not isinstance(array, Clip):

@@ -4,15 +4,22 @@ The environment and whoever acts in it are given; this file knows neither.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-Observation = Mapping[str, np.ndarray]
+from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.store.tasks import TaskSpans
+
+ACTION, EXECUTED = "action", "executed_action"  # stored keys
+PRELUDE = "prelude_steps"  # a number of the episode, beside seed and success
+
+Observation = Mapping[str, Any]
 Prelude = Callable[[Observation], np.ndarray | None]
 Disturb = Callable[[np.ndarray], np.ndarray]
+Read = Callable[[Observation], Mapping[str, Any]]
 
 
 class Environment(Protocol):
@@ -33,19 +40,32 @@ class Demonstrator(Protocol):
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One recorded episode. frames: {key: [T, *shape]}, what was observed and the "action" on it.
+    """One recorded episode.
 
-    The state after the last action is not part of it: every frame has both. max_reward: the largest
-    of a step, -inf where there was none.
+    frames: {key: [T, *shape]}, what was observed and the "action" on it; where actions were
+        disturbed, also the "executed_action". The state after the last action is not part of it:
+        every frame has both.
+    success: Whether any step's info said `is_success`; None where none said whether.
+    max_reward: The largest of a step, -inf where there was none.
+    words: What was to be done, in spans (first frame, words); empty where nobody said it.
+    prelude_steps: Steps between the seed's start and the first frame; None without a prelude.
     """
 
     seed: int
     frames: dict[str, np.ndarray]
-    success: bool
+    success: bool | None
     max_reward: float
+    words: TaskSpans = ()
+    prelude_steps: int | None = None
 
     def __len__(self) -> int:
-        return len(self.frames["action"])  # 0 where the prelude ended the episode
+        return len(self.frames[ACTION])  # 0 where the prelude ended the episode
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """What is stored of the episode as a whole: its seed, whether it succeeded, and so on."""
+        said = {SUCCESS: self.success, PRELUDE: self.prelude_steps}
+        return {SEED: self.seed} | {k: int(v) for k, v in said.items() if v is not None}
 
 
 def record_episode(
@@ -54,44 +74,52 @@ def record_episode(
     seed: int,
     disturb: Disturb | None = None,
     prelude: Prelude | None = None,
-    keys: Sequence[str] | None = None,
+    read: Read | None = None,
 ) -> Demonstration:
     """One episode, to its end.
 
     prelude: acts first, unrecorded, until it returns None: the demonstration begins where it leads.
-    keys: which entries of an observation are recorded; None for all.
-
-    disturb: turns an action [A] into the one that is executed; what is recorded is the
-    demonstrator's own, so that the data shows how to get back (Laskey et al., 2017, "DART").
+    read: what of an observation is recorded, {stored key: array}, where a text is what is to be
+        done; None for all of it.
+    disturb: turns an action [A] into the one that is executed. "action" is the demonstrator's own,
+        so that the data shows how to get back (Laskey et al., 2017, "DART"); what was executed is
+        recorded beside it.
     """
     observation, _ = environment.reset(seed=seed)
     demonstrator.reset(seed)
-    frames: dict[str, list[np.ndarray]] = {"action": []}
-    best, success, over = -math.inf, False, False
+    frames = _Frames()
+    best, over = -math.inf, False
+    success: bool | None = None
+    before = None if prelude is None else 0
     while prelude is not None and not over and (action := prelude(observation)) is not None:
         observation, _, terminated, truncated, _ = environment.step(action)
-        over = terminated or truncated
+        before, over = (before or 0) + 1, terminated or truncated
     while not over:
         action = np.asarray(demonstrator.act(observation), dtype=np.float32)
-        for key in observation if keys is None else keys:
-            frames.setdefault(key, []).append(np.array(observation[key]))
-        frames["action"].append(action)
         executed = action if disturb is None else disturb(action)
+        frames.add(observation if read is None else read(observation))
+        frames.add({ACTION: action} if disturb is None else {ACTION: action, EXECUTED: executed})
         observation, reward, terminated, truncated, info = environment.step(executed)
         best = max(best, float(reward))
-        success |= bool(info.get("is_success", False))
+        if (said := info.get("is_success")) is not None:
+            success = bool(success) or bool(said)
         over = terminated or truncated
-    return Demonstration(seed, {k: np.array(v) for k, v in frames.items()}, success, best)
+    return Demonstration(seed, frames.arrays(), success, best, tuple(frames.words), before)
 
 
-def successful(
-    demonstrations: Iterator[Demonstration], episodes: int, minimum_frames: int
-) -> Iterator[Demonstration]:
-    """The first `episodes` demonstrations that succeed and last at least `minimum_frames`."""
-    kept = 0
-    for demonstration in demonstrations:
-        if demonstration.success and len(demonstration) >= minimum_frames:
-            yield demonstration
-            kept += 1
-            if kept == episodes:
-                return
+@dataclass
+class _Frames:
+    """Frames by key, and the words where they change."""
+
+    values: dict[str, list[np.ndarray]] = field(default_factory=lambda: {ACTION: []})
+    words: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, seen: Mapping[str, Any]) -> None:
+        for key, value in seen.items():
+            if not isinstance(value, str):
+                self.values.setdefault(key, []).append(np.array(value))
+            elif not self.words or self.words[-1][1] != value:
+                self.words.append((len(self.values[ACTION]), value))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {key: np.array(value) for key, value in self.values.items()}

@@ -28,11 +28,13 @@ class EpisodeRef:
     id: The source's own number.
     n_frames: Frames, None where that is unknown until the episode is opened.
     name: What the source calls it, such as "demo_7".
+    numbers: Integers of the episode as a whole, such as its seed.
     """
 
     id: int
     n_frames: int | None = None
     name: str = ""
+    numbers: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,12 @@ class StoreSource:
     def __init__(self, path: Path) -> None:
         self._store = store = EpisodeStore.open(path)
         lengths = np.diff(store.episode_ends, prepend=0).tolist()
-        self._refs = [EpisodeRef(number, length) for number, length in enumerate(lengths)]
+        self._refs = [
+            EpisodeRef(number, length, numbers=numbers)
+            for number, (length, numbers) in enumerate(
+                zip(lengths, store.numbers_by_episode(), strict=True)
+            )
+        ]
         self._starts = store.episode_starts.tolist()
         self._extracted: ExtractedFiles | None = ExtractedFiles(path) if path.is_file() else None
         ours = "dipole_format" in store.attributes

@@ -32,10 +32,11 @@ class CommittedArray:
 
 @dataclass
 class Committed:
-    """What was committed: episode ends and tasks, videos and arrays by key."""
+    """What was committed: episode ends, tasks and numbers, videos and arrays by key."""
 
     ends: list[int] = field(default_factory=list)
     spans: list[TaskSpans] = field(default_factory=list)
+    numbers: list[dict[str, int]] = field(default_factory=list)
     videos: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     arrays: dict[str, CommittedArray] = field(default_factory=dict)
 
@@ -53,6 +54,7 @@ def check_lengths(where: str, start: int, end: int, arrays: Mapping[str, ArrayAp
 def episode_record(
     end: int,
     spans: TaskSpans,
+    numbers: Mapping[str, int],
     videos: Videos,
     arrays: Mapping[str, ArrayAppender],
     committed: Mapping[str, ArrayState],
@@ -83,12 +85,14 @@ def episode_record(
             "tail": len(tail),
         }
     last = {key: files[-1:] for key, files in videos.items()}
-    return {"ends": [end], "spans": [spans], "arrays": said, "videos": last}, content
+    record = {"ends": [end], "spans": [spans], "numbers": [dict(numbers)]}
+    return {**record, "arrays": said, "videos": last}, content
 
 
 def whole_record(
     ends: Sequence[int],
     spans: Sequence[TaskSpans],
+    numbers: Sequence[Mapping[str, int]],
     videos: Videos,
     committed: Mapping[str, ArrayState],
     checked_from: Mapping[str, int],
@@ -106,7 +110,8 @@ def whole_record(
         for key, state in committed.items()
     }
     content = b"".join(state.tail.tobytes() for state in committed.values())
-    return {"ends": ends, "spans": spans, "arrays": arrays, "videos": videos}, content
+    record = {"ends": ends, "spans": spans, "numbers": numbers}
+    return {**record, "arrays": arrays, "videos": videos}, content
 
 
 def committed_by(records: Iterable[Record]) -> Committed:
@@ -115,6 +120,8 @@ def committed_by(records: Iterable[Record]) -> Committed:
     for record, content in records:
         all_of.ends += record["ends"]
         all_of.spans += [tuple((first, words) for first, words in s) for s in record["spans"]]
+        none: list[dict[str, int]] = [{} for _ in record["ends"]]  # an earlier version's
+        all_of.numbers += record.get("numbers", none)
         for key, files in record["videos"].items():
             all_of.videos.setdefault(key, []).extend((first, size) for first, size in files)
         at = 0

@@ -12,6 +12,7 @@ from dipole.data.core.file_kinds import convert_it, other_format
 from dipole.data.core.registry import nearest
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.metadata import NewerFormatError, StoreMetadata
+from dipole.data.store.numbers import names_of_numbers
 from dipole.data.store.tasks import TaskTable, spans_problem
 from dipole.data.store.video_array import VideoArray
 from dipole.data.store.zarr.layout import read_layout
@@ -186,6 +187,31 @@ def read_numbers(files: Tree, name: str, columns: int = 1) -> np.ndarray | None:
     array.verify_last_chunk()
     numbers: np.ndarray = array.read(0, len(array)).astype(np.int64)
     return numbers
+
+
+def read_episode_numbers(
+    files: Tree, metadata: StoreMetadata, n_episodes: int
+) -> dict[str, np.ndarray]:
+    """The lists of meta/ with an integer for each episode, by name.
+
+    Raises DataError for one that is not sound; what other tools keep there is left out.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name in names_of_numbers(files):
+        try:
+            numbers = read_numbers(files, f"meta/{name}")
+            if numbers is not None and len(numbers) != n_episodes:
+                raise DataError(
+                    f"{files.path}: meta/{name} has {len(numbers)} numbers, and there are "
+                    f"{n_episodes} episodes. Mend the list or remove it"
+                )
+        except DataError:
+            if metadata.format:
+                raise
+            continue
+        if numbers is not None:
+            found[name] = numbers
+    return found
 
 
 def ends_problems(ends: np.ndarray) -> list[str]:

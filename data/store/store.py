@@ -28,6 +28,7 @@ from dipole.data.store.reading import (
     no_arrays,
     read_arrays,
     read_episode_ends,
+    read_episode_numbers,
     read_store_metadata,
     read_tasks,
     read_videos,
@@ -190,6 +191,21 @@ class EpisodeStore:
     def task_numbers(self) -> np.ndarray:
         """For each frame the number of its task in `task_words`, int64 [frames]."""
         return self._tasks.by_frame(self.n_frames)
+
+    def episode_numbers(self) -> dict[str, np.ndarray]:
+        """Integers of whole episodes by name, int64 [episodes] each: `seed`, `success`, any other.
+
+        Raises DataError for one that is damaged, or has another number of episodes.
+        """
+        return read_episode_numbers(self.files, self._metadata, self.n_episodes)
+
+    def numbers_by_episode(self) -> list[dict[str, int]]:
+        """The same, of each episode what it has."""
+        lists = self.episode_numbers()
+        return [
+            {name: int(values[episode]) for name, values in lists.items()}
+            for episode in range(self.n_episodes)
+        ]
 
     def schema(self, key: str) -> dict[str, Any]:
         """What a frame of `key` is: kind (state, image, ...), shape, dtype, units or "".

@@ -30,6 +30,7 @@ from dipole.data.store.commits import (
 )
 from dipole.data.store.journal import Journal
 from dipole.data.store.metadata import FORMAT
+from dipole.data.store.numbers import check_numbers, number_lists
 from dipole.data.store.previous_attempt import UNFINISHED, clear, is_finished, remove_partial_files
 from dipole.data.store.publish import Unflushed, flush_all, write_whole
 from dipole.data.store.schema import check_key, is_image
@@ -64,6 +65,7 @@ class StoreWriter:
         self._unfinished = folder / UNFINISHED
         self._ends: list[int] = []
         self._spans: list[TaskSpans] = []
+        self._numbers: list[dict[str, int]] = []
         self._arrays: dict[str, ArrayAppender] = {}
         self._committed: dict[str, ArrayState] = {}
         self._checked_from: dict[str, int] = {}  # shards before it were finished by others
@@ -89,6 +91,11 @@ class StoreWriter:
     def episode_ends(self) -> list[int]:
         """Where the committed episodes end, exclusive."""
         return [*self._ends]
+
+    @property
+    def episode_numbers(self) -> list[dict[str, int]]:
+        """What each committed episode has of integers by name."""
+        return [dict(numbers) for numbers in self._numbers]
 
     def array(
         self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], image: bool | None = None
@@ -122,14 +129,21 @@ class StoreWriter:
         self._unflushed.add(target, *self._folders_of(target))
         files.append((clip.start_frame - table.span(clip)[0], target.stat().st_size))
 
-    def commit_episode(self, n_frames: int, tasks: "str | Iterable[Sequence[Any]]" = "") -> None:
+    def commit_episode(
+        self,
+        n_frames: int,
+        tasks: "str | Iterable[Sequence[Any]]" = "",
+        numbers: Mapping[str, int] | None = None,
+    ) -> None:
         """What was appended since the last commit is an episode of `n_frames`, from now on.
 
-        tasks: what was to be done, in words, or in spans (first frame, words). Raises DataError
-        where an array or video has another number of frames, or none; then nothing is committed.
+        tasks: what was to be done, in words, or in spans (first frame, words). numbers: integers of
+        the episode as a whole. Raises DataError where an array or video has another number of
+        frames, or none; then nothing is committed.
         """
         where = f"{self.folder}: episode {self.n_episodes}"
         spans = check_spans(where, tasks, n_frames)
+        said = check_numbers(where, numbers or {})
         end = self.n_frames + n_frames
         if n_frames < 1:
             raise DataError(f"{where}: no frames")
@@ -137,11 +151,14 @@ class StoreWriter:
         for key, files in self._videos.items():
             if len(files) != self.n_episodes + 1:
                 raise DataError(f"{where}: no video of {key!r}: every episode has the same keys")
-        record, content = episode_record(end, spans, self._videos, self._arrays, self._committed)
+        record, content = episode_record(
+            end, spans, said, self._videos, self._arrays, self._committed
+        )
         self._unflushed.flush()
         self._journal.append(record, content)
         self._ends.append(end)
         self._spans.append(spans)
+        self._numbers.append(said)
         self._committed = {key: array.state() for key, array in self._arrays.items()}
         if self._journal.n_bytes > max(_LARGE_JOURNAL, 8 * self._snapshot_bytes):
             with suppress(OSError):  # a full disk: the episode is in the journal as it is
@@ -183,6 +200,11 @@ class StoreWriter:
             self._write_list("meta/task_index", tasks.index)
             if tasks.changes:
                 self._write_list("meta/task_spans", tasks.spans)
+        for name, values in number_lists(self._numbers).items():
+            if values is None:  # of some episodes only
+                self._remove("meta", name)
+            else:
+                self._write_list(f"meta/{name}", values)
         self._write_json("zarr.json", group_metadata(said))
         self.close()
         flush_all(self.folder)  # whatever may be lost until then: without the journal, nothing may
@@ -228,6 +250,7 @@ class StoreWriter:
         self._unfinished.mkdir()
         self._ends = store.episode_ends.tolist()
         self._spans = [store.task_spans(episode) for episode in range(store.n_episodes)]
+        self._numbers = store.numbers_by_episode()
         for key, stored in store.arrays.items():
             if isinstance(stored, VideoArray):
                 self._videos[key] = [
@@ -244,6 +267,7 @@ class StoreWriter:
         """Take the state of the last commit from the journal, and the files back to it."""
         committed = committed_by(records)
         self._ends, self._spans, self._videos = committed.ends, committed.spans, committed.videos
+        self._numbers = committed.numbers
         self._checked_from = {key: a.checked_from for key, a in committed.arrays.items()}
         self._remove_uncommitted(committed.arrays)
         sound = {}
@@ -275,7 +299,7 @@ class StoreWriter:
                 f"{lost} of {len(self._ends)} episodes, from number {whole} on: "
                 "files of theirs are missing or damaged"
             )
-        del self._ends[whole:], self._spans[whole:]
+        del self._ends[whole:], self._spans[whole:], self._numbers[whole:]
         for key, array in self._arrays.items():
             array.cut(self.n_frames)
             self._committed[key] = array.state()
@@ -307,7 +331,12 @@ class StoreWriter:
     def _snapshot(self) -> None:
         """Begin the journal anew with everything that is committed."""
         record, content = whole_record(
-            self._ends, self._spans, self._videos, self._committed, self._checked_from
+            self._ends,
+            self._spans,
+            self._numbers,
+            self._videos,
+            self._committed,
+            self._checked_from,
         )
         self._unflushed.flush()
         self._journal.start(record, content)

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import Registry
+from dipole.data.core.registry import Registry, nearest
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts.action_noise import DisturbanceSpec
@@ -24,8 +24,9 @@ class Expert:
     """Who shows how a task is done.
 
     build: Makes one, for an environment that is made already and that it may look into.
-    environment: The family where it acts.
-    observation: What it looks at, and what is recorded.
+    environment: The family where it acts, or a gymnasium id.
+    observation: The entries of the environment's observation that it looks at. They are recorded,
+        beside what the task's policies see.
     disturbance: Of its executed actions, where none is asked for; None: none.
     """
 
@@ -55,7 +56,8 @@ def find_expert(name: str | None, environment: EnvSpec) -> Expert:
     for each in map(EXPERTS.__getitem__, EXPERTS.names()):
         if each.environment == family:
             return each
-    known = ", ".join(sorted({EXPERTS[each].environment for each in EXPERTS.names()}))
+    known = sorted({EXPERTS[each].environment for each in EXPERTS.names()})
     raise ConfigError(
-        f"nobody knows how to act in {environment.id!r}: there are experts for {known}"
+        f"no expert acts in {environment.id!r}{nearest(family, known) or ';'} there are experts "
+        f"for {', '.join(known)}"
     )

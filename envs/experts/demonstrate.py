@@ -1,64 +1,117 @@
 """Demonstrations of an expert, one per seed, in worker processes or without."""
 
 import functools
-import multiprocessing
+import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
-import gymnasium
-
-from dipole.data.recording.record import Demonstration, Demonstrator, record_episode
-from dipole.envs.experts import EXPERTS
+from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.data.loading.features import Features
+from dipole.data.recording.record import Demonstration, record_episode
+from dipole.envs.contract import EnvSpec
+from dipole.envs.experts import find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
-from dipole.envs.experts.intervention import PolicyActs, TakeoverSpec, observed_by
-from dipole.envs.registry import make_env
+from dipole.envs.experts.intervention import ActingPolicy, TakeoverSpec
+from dipole.envs.experts.processes import ordered
+from dipole.envs.experts.recorded import RecordedKeys
+from dipole.envs.experts.task_environment import TaskEnvironment
+from dipole.envs.registry import check_environment, make_env
+from dipole.envs.rollout import RolloutError
+
+
+@dataclass(frozen=True)
+class DemonstrationSpec:
+    """Who shows what, where.
+
+    environment: A task's whole `environment`.
+    expert: Its name; None: whichever knows the environment.
+    features: What the task's policies see: what it is made of is recorded, beside what the expert
+        looks at. None: only that.
+    disturbance: Of executed actions; None: none.
+    takeover: The policy that acts first; None: nobody.
+    """
+
+    environment: EnvSpec
+    expert: str | None = None
+    features: Features | None = None
+    disturbance: DisturbanceSpec | None = None
+    takeover: TakeoverSpec | None = None
+
+
+class Demonstrations:
+    """Makes demonstrations in one environment, which is kept from one to the next.
+
+    render: Whether they will be filmed.
+    """
+
+    def __init__(self, spec: DemonstrationSpec, render: bool = False) -> None:
+        expert = find_expert(spec.expert, spec.environment)
+        self.spec = spec
+        self.keys = RecordedKeys.of(spec.features, spec.environment, expert.observation)
+        takeover = spec.takeover
+        self._policy = None if takeover is None else ActingPolicy(takeover, spec.environment)
+        looked_at = [*self.keys.asked, *expert.observation]
+        looked_at += self._policy.interface.entries if self._policy else ()
+        made = make_env(
+            spec.environment, observation=tuple(dict.fromkeys(looked_at)), render=render
+        )
+        self.environment = TaskEnvironment(made, spec.environment)
+        self._demonstrator = expert.build(made)
+
+    def __call__(self, seed: int) -> Demonstration:
+        """The expert's episode from a seed's start, or from where a policy got to from there.
+
+        A function of the specification and the seed, on one machine. Has no frames where the policy
+        ended it. Raises RolloutError, or ConfigError, naming the seed.
+        """
+        try:
+            return self._recorded(seed)
+        except DipoleError as error:
+            raise ConfigError(f"demonstration of seed {seed}: {error}") from error
+        except Exception as error:
+            raise RolloutError(
+                f"demonstration of seed {seed}: {type(error).__name__}: {error}\n"
+                f"{traceback.format_exc()}"
+            ) from error
+
+    def _recorded(self, seed: int) -> Demonstration:
+        environment, spec, policy = self.environment, self.spec.disturbance, self._policy
+        return record_episode(
+            environment,
+            self._demonstrator,
+            seed,
+            None if spec is None else Disturbance(seed, spec, *environment.bounds),
+            None if policy is None else policy.begin(seed),
+            self.keys.read,
+        )
 
 
 def demonstrate(
-    expert: str,
+    environment: EnvSpec | str,
     seed: int,
     disturbance: DisturbanceSpec | None = None,
     takeover: TakeoverSpec | None = None,
+    *,
+    features: Features | None = None,
+    expert: str | None = None,
 ) -> Demonstration:
-    """The expert's episode from a seed's start, or from where a policy got to from there.
-
-    A function of its arguments alone, on one machine. Has no frames where the policy ended it.
-    """
-    environment, demonstrator = _made(expert, takeover)
-    disturb = None if disturbance is None else Disturbance(seed, disturbance)
-    prelude = None if takeover is None else PolicyActs(takeover, seed)
-    keys = EXPERTS[expert].observation
-    return record_episode(environment, demonstrator, seed, disturb, prelude, keys)
+    """One episode; see `DemonstrationSpec` and `Demonstrations`."""
+    where = EnvSpec.read(environment)
+    return Demonstrations(DemonstrationSpec(where, expert, features, disturbance, takeover))(seed)
 
 
 def demonstrations(
-    expert: str,
-    first_seed: int,
-    disturbance: DisturbanceSpec | None = None,
-    workers: int = 0,
-    takeover: TakeoverSpec | None = None,
+    spec: DemonstrationSpec, first_seed: int, workers: int = 0
 ) -> Iterator[Demonstration]:
-    """Endlessly, in the order of the seeds, however many processes make them."""
-    EXPERTS[expert]  # an unknown name is answered here, not in a worker
-    make = functools.partial(demonstrate, expert, disturbance=disturbance, takeover=takeover)
+    """Endlessly, in the order of the seeds, however many processes make them.
+
+    Raises RolloutError where an expert or its simulator raises, or its process ends.
+    """
+    find_expert(spec.expert, spec.environment)  # what is unknown is answered here, not in a worker
+    check_environment(spec.environment)
     if workers < 1:
-        yield from map(make, count(first_seed))
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        # imap runs through its input at once, and this one has no end: a window of tasks instead
-        waiting = [pool.apply_async(make, (first_seed + i,)) for i in range(4 * workers)]
-        for seed in count(first_seed + len(waiting)):
-            yield waiting.pop(0).get()
-            waiting.append(pool.apply_async(make, (seed,)))
-
-
-@functools.cache
-def _made(
-    expert: str, takeover: TakeoverSpec | None
-) -> tuple["gymnasium.Env[Any, Any]", Demonstrator]:
-    """One environment and one expert per process."""
-    entry = EXPERTS[expert]
-    others = () if takeover is None else observed_by(takeover)
-    observation = tuple(dict.fromkeys((*entry.observation, *others)))
-    environment = make_env(entry.environment, observation=observation)
-    return environment, entry.build(environment)
+        yield from map(Demonstrations(spec), count(first_seed))
+        return
+    with ordered(functools.partial(Demonstrations, spec), count(first_seed), workers) as made:
+        yield from made

@@ -7,13 +7,15 @@ An imitator that strays meets states of which demonstrations from start states s
 begin there (after Kelly et al., 2019, "HG-DAgger", with a clock in place of the human's judgement).
 """
 
-import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.contract import EnvSpec
+from dipole.envs.interface import Interface
+from dipole.envs.registry import stored_names
 from dipole.policy.checkpoint import load_policy
 from dipole.policy.execution.executor import ChunkPolicy, Executor
 
@@ -30,37 +32,42 @@ class TakeoverSpec:
             raise ConfigError(f"takeover steps is {self.steps}; the policy needs at least 1")
 
 
+class ActingPolicy:
+    """The policy of a takeover, on this process's processor; one row alone, which is the fastest.
+
+    spec: Of the environment in which it acts.
+    """
+
+    def __init__(self, takeover: TakeoverSpec, spec: EnvSpec) -> None:
+        policy = load_policy(takeover.policy)
+        chunks: ChunkPolicy = policy
+        optional = tuple(getattr(policy, "optional", ()))
+        self.steps = takeover.steps
+        self.interface = Interface.of(policy.features, spec, stored_names(spec), optional)
+        self.executor = Executor(chunks, 1, inference_batch_size=1)
+
+    def begin(self, seed: int) -> "PolicyActs":
+        """One episode of it."""
+        return PolicyActs(self, seed)
+
+
 class PolicyActs:
     """What the policy does in one episode; None when its time is over. See `record_episode`."""
 
-    def __init__(self, spec: TakeoverSpec, seed: int) -> None:
-        self._left = int(np.random.default_rng([seed, 2]).integers(spec.steps + 1))
-        self._seed = seed
-        self._executor, self._names = _executor(spec.policy)
+    def __init__(self, acting: ActingPolicy, seed: int) -> None:
+        self._left = int(np.random.default_rng([seed, 2]).integers(acting.steps + 1))
+        self._acting, self._seed = acting, seed
         self._begun = False
 
-    def __call__(self, observation: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    def __call__(self, observation: Any) -> np.ndarray | None:
         """The policy's action [A] upon an observation with all that it looks at."""
         if self._left == 0:
             return None
         self._left -= 1
-        seen = {name: observation[name] for name in self._names}
+        executor, seen = self._acting.executor, self._acting.interface.observe(observation)
         if self._begun:
-            self._executor.observe(0, seen)
+            executor.observe(0, seen)
         else:
-            self._executor.reset(0, seen, self._seed)
+            executor.reset(0, seen, self._seed)
             self._begun = True
-        return np.asarray(self._executor.act([0])[0])
-
-
-def observed_by(spec: TakeoverSpec) -> tuple[str, ...]:
-    """What the policy looks at."""
-    return _executor(spec.policy)[1]
-
-
-@functools.cache
-def _executor(checkpoint: str) -> tuple[Executor, tuple[str, ...]]:
-    """One per process, on its processor; one row alone, which is the fastest."""
-    policy = load_policy(checkpoint)
-    chunks: ChunkPolicy = policy
-    return Executor(chunks, 1, inference_batch_size=1), tuple(policy.features.observation)
+        return np.asarray(executor.act([0])[0])

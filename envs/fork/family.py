@@ -7,10 +7,7 @@ import gymnasium
 
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.experts import EXPERTS, Expert
-from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.registry import ENVIRONMENTS, Environment
-
-DISTURBANCE = DisturbanceSpec(drift=0.0, shove=0.05, shove_probability=0.0, high=1.0)
 
 
 def _build(
@@ -31,4 +28,4 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 
 
 ENVIRONMENTS.add("fork")(Environment(_build, distribution="dipole"))
-EXPERTS.add("fork")(Expert(_expert, "fork", ("state", "label"), DISTURBANCE))
+EXPERTS.add("fork")(Expert(_expert, "fork", ("state", "label")))

@@ -10,6 +10,9 @@ from dipole.envs.experts import EXPERTS, Expert
 from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
+# Pixels: as people stray by hand, and an expert's way back from there.
+DISTURBANCE = DisturbanceSpec(drift=3.0, shove=30.0, shove_probability=0.03)
+
 
 def _build(
     observation: Sequence[str] = ("keypoint", "agent_pos", "state"),
@@ -37,4 +40,4 @@ ENVIRONMENTS.add("pusht")(
         score="max_reward_mean",
     )
 )
-EXPERTS.add("pusht")(Expert(_expert, "pusht", ("state",), DisturbanceSpec()))
+EXPERTS.add("pusht")(Expert(_expert, "pusht", ("state",), DISTURBANCE))

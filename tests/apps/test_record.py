@@ -50,18 +50,18 @@ def test_what_cannot_be_recorded_is_answered(words, code, said, tmp_path, monkey
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_expert_s_dataset_is_the_same_for_any_number_of_workers(tmp_path, workers, capsys):
     pytest.importorskip("gym_pusht")
-    from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import demonstrate
+    from dipole.envs.pusht.family import DISTURBANCE
 
     path = tmp_path / "expert.zarr.zip"
     words = ["expert=pusht", "episodes=2", "seed=1000003", f"workers={workers}", f"output={path}"]
     assert main(["record", *words]) == 0
     assert "2 episodes" in capsys.readouterr().out
     store = EpisodeStore.open(path)
-    expected = [demonstrate("pusht", seed, DisturbanceSpec()) for seed in (1000003, 1000004)]
+    expected = [demonstrate("pusht", seed, DISTURBANCE) for seed in (1000003, 1000004)]
     assert store.fps == 10.0
     assert store.episode_ends.tolist() == np.cumsum([len(e) for e in expected]).tolist()
-    for key in ("state", "action"):
+    for key in ("state", "action", "executed_action"):
         np.testing.assert_array_equal(
             store[key][:], np.concatenate([e.frames[key] for e in expected])
         )
@@ -77,9 +77,9 @@ def test_the_frame_rate_is_the_environment_s_own(monkeypatch):
     monkeypatch.setattr(ENVIRONMENTS, "_table", dict(ENVIRONMENTS._table))
     ENVIRONMENTS.add("fast")(Environment(Fast, "numpy", ""))
     ENVIRONMENTS.add("silent")(Environment(Silent, "numpy", ""))
-    assert frame_rate("fast", {}) == 25.0
+    assert frame_rate("fast") == 25.0
     with pytest.raises(ConfigError, match="'silent' does not say how fast it is: give fps=N"):
-        frame_rate("silent", {})
+        frame_rate("silent")
 
 
 def test_an_existing_dataset_is_not_overwritten(tmp_path, capsys):

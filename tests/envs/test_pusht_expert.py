@@ -8,7 +8,8 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.recording.record import record_episode
 from dipole.envs.experts import EXPERTS
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
-from dipole.envs.experts.demonstrate import demonstrate, demonstrations
+from dipole.envs.experts.demonstrate import demonstrate
+from dipole.envs.pusht.family import DISTURBANCE
 from dipole.envs.pusht.geometry import GOAL_POSE, OUTLINE
 
 pytest.importorskip("gym_pusht")  # imports that need it follow
@@ -43,8 +44,7 @@ def test_targets_are_near_the_agent_and_do_not_jump(plain):
 
 
 def test_the_same_seed_gives_the_same_demonstration(plain):
-    spec = DisturbanceSpec()
-    first, second = (demonstrate("pusht", 2_000_002, spec) for _ in range(2))
+    first, second = (demonstrate("pusht", 2_000_002, DISTURBANCE) for _ in range(2))
     np.testing.assert_array_equal(first.frames["state"], second.frames["state"])
     np.testing.assert_array_equal(first.frames["action"], second.frames["action"])
     assert not np.array_equal(first.frames["state"][:20], plain[2].frames["state"][:20])
@@ -74,14 +74,15 @@ def test_a_disturbed_episode_records_what_the_expert_wanted():
     np.testing.assert_array_equal(demonstration.frames["state"][:, 0], [0, 1, 2, 3])
     np.testing.assert_array_equal(demonstration.frames["action"], stay.wanted)
     np.testing.assert_array_equal(room.executed, np.add(stay.wanted, 10.0))
-    assert (demonstration.success, demonstration.max_reward) == (False, 0.5)
+    np.testing.assert_array_equal(demonstration.frames["executed_action"], room.executed)
+    assert (demonstration.success, demonstration.max_reward) == (None, 0.5)
 
 
 def test_disturbances_are_a_function_of_the_seed():
     action = np.full(2, 256.0, np.float32)
     first, again, other = (
         np.array([disturb(action) for _ in range(50)])
-        for disturb in (Disturbance(1), Disturbance(1), Disturbance(2))
+        for disturb in (Disturbance(seed, DISTURBANCE) for seed in (1, 1, 2))
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1.0
@@ -93,7 +94,7 @@ def test_disturbances_are_a_function_of_the_seed():
 
 def test_an_unknown_expert_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'pusht'"):
-        next(demonstrations("push", 0))
+        demonstrate("push", 0)
     assert EXPERTS["pusht"].environment == "pusht"
 
 
@@ -147,7 +148,7 @@ def test_the_bundled_demonstrations_are_the_expert_s_own():
     assert bundled("pusht").stat().st_size < 2_000_000
     assert store.n_episodes >= 150
     first = slice(0, int(store.episode_ends[0]))
-    made = demonstrate("pusht", 1_000_000, DisturbanceSpec())
+    made = demonstrate("pusht", 1_000_000, DISTURBANCE)
     np.testing.assert_array_equal(store["state"][first], made.frames["state"])
     np.testing.assert_array_equal(store["action"][first], made.frames["action"])
 

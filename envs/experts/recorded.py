@@ -1,0 +1,120 @@
+"""Which entries of a simulator's observation are recorded, and under which stored keys.
+
+features of the task   keypoint = transform of key "state"    ->  state: exact_state
+the expert             looks at the entry "label"             ->  label: label
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
+from dipole.data.loading.features import Feature, Features
+from dipole.data.recording.record import ACTION, EXECUTED
+from dipole.data.store.schema import FrameSchema
+from dipole.envs.contract import EnvSpec
+from dipole.envs.interface import ARRAY, Interface
+from dipole.envs.interface import _entry as entry_of
+from dipole.envs.registry import stored_names
+
+WORDS = "task words"  # under which words are read: no stored key has a space
+
+
+@dataclass(frozen=True)
+class RecordedKeys:
+    """What is recorded of an observation.
+
+    entries: {stored key: entry of the simulator's observation}, numbers and pictures.
+    texts: Entries that are words, or may be.
+    words: What is to be done, where no entry says it.
+    """
+
+    entries: Mapping[str, str]
+    texts: tuple[str, ...] = ()
+    words: str = ""
+
+    @classmethod
+    def of(
+        cls, features: Features | None, spec: EnvSpec, looked_at: Collection[str] = ()
+    ) -> "RecordedKeys":
+        """What the features are made of, and what an expert looks at (entries)."""
+        names = stored_names(spec)
+        entries: dict[str, str] = {}
+        texts: list[str] = []
+        live = () if features is None else Interface.of(features, spec, names).features or ()
+        for each in live:
+            feature = each.feature
+            if feature is not None and feature.kind == "text":
+                texts += [] if each.words is not None else [each.entry]
+            else:
+                entries[(feature and feature.source) or each.name] = each.entry
+        keys = {entry: key for key, entry in names.items()}
+        for entry in looked_at:
+            if entry not in entries.values():
+                entries.setdefault(keys.get(entry, entry), entry)
+        return cls(entries, tuple(texts), spec.instruction or "")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The entries that have to be observed."""
+        return tuple(dict.fromkeys([*self.entries.values(), *self.texts]))
+
+    def read(self, observation: Any) -> dict[str, Any]:
+        """{stored key: array [*shape]}, float64 as float32, and words under WORDS.
+
+        Raises ConfigError, naming key and entry, where the observation has no such entry.
+        """
+        seen = observation if isinstance(observation, Mapping) else {ARRAY: observation}
+        read: dict[str, Any] = {}
+        words = self.words
+        for key, entry in self.entries.items():
+            value = entry_of(seen, entry)
+            if value is None:
+                raise ConfigError(
+                    f"{key!r}: the simulator has no {entry!r}{nearest(entry, seen) or ';'} it has "
+                    f"{', '.join(seen) or 'nothing'}. Say which entry it is by "
+                    f"environment.observation: {{{key}: ENTRY}}"
+                )
+            if isinstance(value, str):
+                words = value
+            else:
+                read[key] = _as_stored(value)
+        for entry in self.texts:
+            value = entry_of(seen, entry)
+            words = value if isinstance(value, str) else words
+        return {**read, WORDS: words} if words else read
+
+
+def recorded_schema(features: Features | None, disturbed: bool) -> dict[str, dict[str, Any]]:
+    """What a task says of the keys that it reads whole, as `EpisodeWriter` takes it.
+
+    disturbed: Whether executed actions are recorded too.
+    """
+    if features is None:
+        return {EXECUTED: {"kind": "action"}} if disturbed else {}
+    said: dict[str, dict[str, Any]] = {}
+    for name, feature in features.observation.items():
+        if _is_whole(feature) and feature.kind != "text":
+            said.setdefault(feature.source or name, _said(feature))
+    for key in (ACTION, EXECUTED) if disturbed else (ACTION,):
+        whole = _is_whole(features.action)
+        said[key] = _said(features.action) if whole else {"kind": "action"}
+    return said
+
+
+def _is_whole(feature: Feature) -> bool:
+    return feature.columns is None and feature.transform is None
+
+
+def _said(feature: Feature) -> dict[str, Any]:
+    schema = FrameSchema(None, None, feature.kind, feature.units, feature.names)
+    return schema.to_options()
+
+
+def _as_stored(value: Any) -> np.ndarray:
+    """A copy; policies see float32, and simulators count in float64."""
+    array = np.array(value)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
