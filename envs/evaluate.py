@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from dipole.envs.contract import EnvSpec
@@ -46,6 +47,7 @@ def evaluate(
     inference_batch_size: int = 16,
     n_action_steps: int | None = None,
     environment_options: Mapping[str, Any] | None = None,
+    keep_episodes: Path | str | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> Evaluation:
     """Run a policy for `episodes` episodes, with seeds seed, seed + 1, ...
@@ -68,6 +70,8 @@ def evaluate(
     picture: whether to draw predicted chunks over the scenes of filmed episodes, and what an image
         policy looks at.
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
+    keep_episodes: where all episodes are kept as a dataset, failures too: what the policy saw under
+        its stored keys, actions, rewards, seed and success. Nothing is overwritten.
     progress: called with each result as its episode ends.
 
     Raises ConfigError for values that cannot work and for a policy of another rate than the
@@ -75,6 +79,7 @@ def evaluate(
     """
     from dipole.envs.evaluation.episodes import EpisodeRun
     from dipole.envs.evaluation.illustrate import illustrate
+    from dipole.envs.evaluation.keeping import KeptEpisodes, check_new, recorded_keys
     from dipole.envs.media.filming import Filming
     from dipole.policy.execution.executor import Executor
     from dipole.policy.runtimes.torchscript import without_interpreter
@@ -82,9 +87,11 @@ def evaluate(
     begun = time.perf_counter()
     at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     at_least(0, seed=seed, workers=workers or 0, video_episodes=video_episodes or 0)
+    keep = None if keep_episodes is None else check_new(keep_episodes)
     threads = inference_threads(policy, threads)
     film = video_episodes != 0
     resolved = ResolvedEnvironment.of(environment, policy, environment_options or {}, render=film)
+    read = None if keep is None else recorded_keys(resolved).read
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)
     check_rate(policy, look.fps)
     if look.no_video:
@@ -105,8 +112,11 @@ def evaluate(
         )
         filming = Filming(lambda: look.fps or DEFAULT_FPS)
         started = time.perf_counter()
-        with closing(open_slots(policy, resolved, workers)) as slots:
-            run = EpisodeRun(executor, slots, progress, filming)
+        with (
+            KeptEpisodes(keep, resolved, policy, look.fps) as kept,
+            closing(open_slots(policy, resolved, workers, read)) as slots,
+        ):
+            run = EpisodeRun(executor, slots, progress, filming, kept.add)
             filmed = filmed_episodes(video_episodes, len(look.tasks), episodes) if film else 0
             try:
                 results = run.finish(range(seed, seed + episodes), n_slots, filmed)

@@ -33,6 +33,7 @@ class EvaluationSettings:
     n_envs: int | None = None
     video_episodes: int | None = None
     picture: bool = True
+    keep_episodes: str | None = None
     aspects: bool = False
     aspects_observations: int = 100
     aspects_samples: int = 16

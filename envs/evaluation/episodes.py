@@ -22,6 +22,7 @@ from dipole.envs.evaluation.times import Times
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import Recording
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn
+from dipole.envs.rollout.kept import KeptEpisode
 from dipole.policy.execution.executor import Executor, NotFiniteError
 
 RECENT_CALLS = 9
@@ -71,7 +72,8 @@ class EpisodeRun:
     """Gives episodes to slots, and chunks to rows, until all episodes are over. A slot is a row.
 
     recordings, moments: what the first `filmed` episodes left for the video and for the picture.
-    filming: told of the recordings whenever they have grown.
+    filming: told of the recordings whenever they have grown. keeping: given the number, the result
+    and what is kept of each episode that is over.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class EpisodeRun:
         slots: Slots,
         progress: Progress | None = None,
         filming: Callable[[Sequence[Recording]], None] | None = None,
+        keeping: Callable[[int, EpisodeResult, KeptEpisode], None] | None = None,
     ) -> None:
         self.executor, self.slots, self.progress = executor, slots, progress
-        self.filming = filming
+        self.filming, self.keeping = filming, keeping
         self.recordings: list[Recording] = []
         self.moments: list[Moment] = []
         self._next: deque[RunningEpisode] = deque()
@@ -137,7 +140,7 @@ class EpisodeRun:
         self.times.add(turn)
         running.add(turn)
         if turn.done:
-            self._end(slot)
+            self._end(slot, turn.kept)
             return
         if running.turns == 0:
             self.executor.reset(slot, turn.observations[0], running.seed)
@@ -150,11 +153,13 @@ class EpisodeRun:
         running.turns += 1
         self._waiting.append(slot)
 
-    def _end(self, slot: int) -> None:
+    def _end(self, slot: int, kept: KeptEpisode | None) -> None:
         running = self._running.pop(slot)
         result = self._results[running.episode] = running.outcome.result(running.seed)
         self._motions[running.episode] = running.motion
         self.success_name = running.outcome.success_name or self.success_name
+        if self.keeping is not None and kept is not None:
+            self.keeping(running.episode, result, kept)
         if self.progress is not None:
             self.progress(result)
         self._begin(slot)

@@ -10,6 +10,7 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.envs.rollout import LocalSlots, Slots
 from dipole.envs.rollout.first_look import FirstLook
+from dipole.envs.rollout.kept import Read
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 from dipole.envs.rollout.workers import WorkerSlots
 
@@ -71,13 +72,15 @@ def inference_pool(threads: int, workers: int) -> Iterator[ThreadPoolExecutor | 
         yield pool
 
 
-def open_slots(policy: Any, resolved: ResolvedEnvironment, workers: int) -> Slots:
-    """Simulators in this process, or in workers."""
+def open_slots(
+    policy: Any, resolved: ResolvedEnvironment, workers: int, read: Read | None = None
+) -> Slots:
+    """Simulators in this process, or in workers. read: What is kept of each observation."""
     n_obs_steps = policy.window.n_obs_steps
     if not workers:
-        return LocalSlots(resolved.make, n_obs_steps, resolved.interface)
+        return LocalSlots(resolved.make, n_obs_steps, resolved.interface, read)
     _warn_of_spinning(policy)
-    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface)
+    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface, read)
 
 
 def _warn_of_spinning(policy: Any) -> None:

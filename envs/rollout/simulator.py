@@ -27,6 +27,7 @@ import numpy as np
 from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.envs.interface import Interface
 from dipole.envs.media.video import PackedFrame, film_frame, pack_frame
+from dipole.envs.rollout.kept import Keeper, KeptEpisode, Read
 from dipole.envs.wrapped import advancing
 
 MOST_STEPS = 20_000  # of an episode that nothing ends
@@ -71,7 +72,7 @@ class Turn:
     the last of them reported (info["mode"]); task: which of several tasks the episode is of
     (info["task"], of a reset or a step); None where none did. frames: the scene after each step, if
     recorded, as small as the video shows it; scene: after the last one, in full size, if asked for.
-    seconds: of work by part, by the parts above.
+    kept: all of an episode that is over, where it is kept. seconds: of work by part, by the parts above.
     """
 
     slot: int
@@ -86,6 +87,7 @@ class Turn:
     task: str | None = None
     frames: list[PackedFrame] = field(default_factory=list)
     scene: PackedFrame | None = None
+    kept: KeptEpisode | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -104,12 +106,20 @@ def either(one: bool | None, other: bool | None) -> bool | None:
 
 
 class Simulator:
-    """One environment and the episode that it is in."""
+    """One environment and the episode that it is in.
+
+    read: What is kept of every observation; None where episodes are not kept.
+    """
 
     def __init__(
-        self, environment: Environment, n_obs_steps: int, interface: Interface | None = None
+        self,
+        environment: Environment,
+        n_obs_steps: int,
+        interface: Interface | None = None,
+        read: Read | None = None,
     ) -> None:
         self.environment = environment
+        self._keeper = None if read is None else Keeper(read)
         self.n_obs_steps = n_obs_steps
         self.interface = interface or Interface()
         self._space = getattr(environment, "action_space", None)
@@ -131,6 +141,7 @@ class Simulator:
             self._film(turn, command, last=k == last)
             if turn.done:
                 turn.observations.clear()
+                turn.kept = self._keeper.episode() if self._keeper else None
                 break
         return turn
 
@@ -143,10 +154,12 @@ class Simulator:
             observation, info = self.environment.reset(seed=seed, **options)
             turn.task = _name(info.get("task"))
         with turn.timed(OBSERVATIONS):
+            if self._keeper is not None:
+                self._keeper.start(observation)
             return self.interface.observe(observation)
 
     def _step(self, turn: Turn, action: np.ndarray, look: bool) -> None:
-        action = self.interface.action(action, self._space)
+        commanded, action = action, self.interface.action(action, self._space)
         with turn.timed(SIMULATION):
             if self._advancing:
                 reward, terminated, truncated, info = self._advancing.advance(action)
@@ -156,10 +169,15 @@ class Simulator:
         self._steps += 1
         over = self._limit is not None and self._steps >= self._limit
         turn.done = bool(terminated or truncated or over)
-        if look and not turn.done:
+        if self._keeper is not None:
+            self._keeper.add(commanded, float(reward))
+        if (look or self._keeper is not None) and not turn.done:
             with turn.timed(OBSERVATIONS):
                 seen = self._advancing.observe() if self._advancing else observation
-                turn.observations.append(self.interface.observe(seen))
+                if look:
+                    turn.observations.append(self.interface.observe(seen))
+                if self._keeper is not None:
+                    self._keeper.look(seen)
         if not math.isfinite(reward):
             raise ValueError(f"the environment's reward is {reward}")
         turn.rewards.append(float(reward))
@@ -220,10 +238,11 @@ class SimulatorPool:
         make_environment: EnvironmentFactory,
         n_obs_steps: int,
         interface: Interface | None = None,
+        read: Read | None = None,
     ) -> None:
         self._make_environment = make_environment
         self._n_obs_steps = n_obs_steps
-        self._interface = interface
+        self._interface, self._read = interface, read
         self._simulators: dict[int, Simulator] = {}
 
     def perform(self, command: Command) -> Turn:
@@ -245,7 +264,7 @@ class SimulatorPool:
 
     def _make(self, slot: int) -> Simulator:
         made = self._make_environment()
-        simulator = Simulator(made, self._n_obs_steps, self._interface)
+        simulator = Simulator(made, self._n_obs_steps, self._interface, self._read)
         self._simulators[slot] = simulator
         return simulator
 
@@ -303,8 +322,9 @@ class LocalSlots:
         make_environment: EnvironmentFactory,
         n_obs_steps: int,
         interface: Interface | None = None,
+        read: Read | None = None,
     ) -> None:
-        self._pool = SimulatorPool(make_environment, n_obs_steps, interface)
+        self._pool = SimulatorPool(make_environment, n_obs_steps, interface, read)
         self._commands: deque[Command] = deque()
         self.waited = 0.0
 

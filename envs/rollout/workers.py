@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.interface import Interface
+from dipole.envs.rollout.kept import Read
 from dipole.envs.rollout.simulator import (
     Command,
     EnvironmentFactory,
@@ -53,6 +55,7 @@ class WorkerSlots:
         n_obs_steps: int,
         workers: int,
         interface: Interface | None = None,
+        read: Read | None = None,
     ) -> None:
         self._workers: list[_Worker] = []
         self._woken, self._waker = multiprocessing.get_context("spawn").Pipe(duplex=False)
@@ -60,7 +63,7 @@ class WorkerSlots:
         try:
             with _starting_workers():
                 for _ in range(workers):
-                    self._workers.append(_Worker(make_environment, n_obs_steps, interface))
+                    self._workers.append(_Worker(make_environment, n_obs_steps, interface, read))
         except BaseException:
             self.close()
             raise
@@ -108,15 +111,14 @@ class _Worker:
     """The main process's end of one worker. sent: {slot: command, size of its message} of those not
     answered yet; waiting: those not sent yet."""
 
-    def __init__(
-        self, make_environment: EnvironmentFactory, n_obs_steps: int, interface: Interface | None
-    ) -> None:
+    def __init__(self, *making: Any) -> None:
+        """making: as SimulatorPool takes it."""
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         self.sent: dict[int, tuple[Command, int]] = {}
         self.waiting: deque[Command] = deque()
         self._process: SpawnProcess = context.Process(
-            target=_work, args=(far_end, make_environment, n_obs_steps, interface), daemon=True
+            target=_work, args=(far_end, *making), daemon=True
         )
         self._process.start()
         far_end.close()  # so that the worker's death is the end of the pipe
@@ -192,15 +194,10 @@ def _starting_workers() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _work(
-    connection: Connection,
-    make_environment: EnvironmentFactory,
-    n_obs_steps: int,
-    interface: Interface | None,
-) -> None:
+def _work(connection: Connection, *making: Any) -> None:
     """A worker's life: answer each command with a turn, or with the error that stopped it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pool = SimulatorPool(make_environment, n_obs_steps, interface)
+    pool = SimulatorPool(*making)
     try:
         while True:
             connection.send(pool.perform(connection.recv()))
