@@ -24,7 +24,7 @@ from dipole.envs.evaluation.resources import (
     inference_threads,
     open_slots,
 )
-from dipole.envs.media.video import filmed_episodes
+from dipole.envs.media.video import check_video, filmed_episodes
 from dipole.envs.rollout import Environment
 from dipole.envs.rollout.first_look import first_look
 from dipole.envs.rollout.rate import check_rate
@@ -43,6 +43,7 @@ def evaluate(
     n_envs: int | None = None,
     threads: int | None = None,
     video_episodes: int | None = 0,
+    video: str = "first",
     picture: bool = True,
     inference_batch_size: int = 16,
     n_action_steps: int | None = None,
@@ -67,6 +68,7 @@ def evaluate(
         unlike the two above.
     video_episodes: how many episodes, from the first, are rendered for the video and the picture;
         in an environment of several tasks, of each of them. None: 8, or one of each.
+    video: which episodes are filmed: "first", or the first "failures", which are run once more.
     picture: whether to draw predicted chunks over the scenes of filmed episodes, and what an image
         policy looks at.
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
@@ -78,6 +80,7 @@ def evaluate(
     simulator's, RolloutError where a simulator fails.
     """
     from dipole.envs.evaluation.episodes import EpisodeRun
+    from dipole.envs.evaluation.failures import failed_episodes, film_again
     from dipole.envs.evaluation.illustrate import illustrate
     from dipole.envs.evaluation.keeping import KeptEpisodes, check_new, recorded_keys
     from dipole.envs.media.filming import Filming
@@ -87,6 +90,7 @@ def evaluate(
     begun = time.perf_counter()
     at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     at_least(0, seed=seed, workers=workers or 0, video_episodes=video_episodes or 0)
+    check_video(video)
     keep = None if keep_episodes is None else check_new(keep_episodes)
     threads = inference_threads(policy, threads)
     film = video_episodes != 0
@@ -112,20 +116,22 @@ def evaluate(
         )
         filming = Filming(lambda: look.fps or DEFAULT_FPS)
         started = time.perf_counter()
+        first = film and video == "first"
+        filmed = filmed_episodes(video_episodes, len(look.tasks), episodes) if first else 0
         with (
             KeptEpisodes(keep, resolved, policy, look.fps) as kept,
             closing(open_slots(policy, resolved, workers, read)) as slots,
+            filming,
         ):
-            run = EpisodeRun(executor, slots, progress, filming, kept.add)
-            filmed = filmed_episodes(video_episodes, len(look.tasks), episodes) if film else 0
-            try:
-                results = run.finish(range(seed, seed + episodes), n_slots, filmed)
-            except BaseException:
-                filming.stop()
-                raise
+            shown = run = EpisodeRun(executor, slots, progress, filming, kept.add)
+            results = run.finish(range(seed, seed + episodes), n_slots, filmed)
+            seconds = time.perf_counter() - started
+            calls = [call.seconds for call in executor.calls]
             waiting = slots.waited - run.waited_before
-    seconds = time.perf_counter() - started
-    calls = [call.seconds for call in executor.calls]
+            if film and video == "failures":
+                failed = failed_episodes(results, video_episodes, len(look.tasks))
+                shown = EpisodeRun(executor, slots, filming=filming)
+                film_again(shown, failed, n_slots)
     metrics = summarize(results, resolved.score, run.success_name) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
         "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
@@ -150,10 +156,10 @@ def evaluate(
         "step_ms": None if look.step_seconds is None else 1e3 * look.step_seconds,
     }
     evaluation = Evaluation(metrics, results, fps=look.fps or DEFAULT_FPS)
-    if filmed:
-        evaluation.recordings, evaluation.video = run.recordings, filming.finish
+    if shown.recordings:
+        evaluation.recordings, evaluation.video = shown.recordings, filming.finish
         if picture:
-            illustrate(evaluation, run, resolved.make)
+            illustrate(evaluation, shown, resolved.make)
     return evaluation
 
 

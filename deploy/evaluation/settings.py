@@ -7,6 +7,7 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.chunks.blending import MERGERS
+from dipole.envs.media.video import check_video
 from dipole.envs.quality.settings import AspectSettings
 
 
@@ -32,6 +33,7 @@ class EvaluationSettings:
     workers: int | None = None
     n_envs: int | None = None
     video_episodes: int | None = None
+    video: str = "first"
     picture: bool = True
     keep_episodes: str | None = None
     aspects: bool = False
@@ -45,6 +47,12 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.merger not in MERGERS:
             MERGERS[self.merger]  # raises ConfigError with the nearest name
+        check_video(self.video)
+        if self.delay is not None and self.keep_episodes is not None:
+            raise ConfigError(
+                f"keep_episodes={self.keep_episodes} with delay={self.delay}: episodes of the "
+                "control loop are not kept; leave one of them out"
+            )
         AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
             value = getattr(self, name)

@@ -20,7 +20,7 @@ from dipole.envs.evaluation.outcome import Outcome
 from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.evaluation.times import Times
 from dipole.envs.media.picture import Moment
-from dipole.envs.media.video import Recording
+from dipole.envs.media.video import TILE_WIDTH, Recording, tile_width
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn
 from dipole.envs.rollout.kept import KeptEpisode
 from dipole.policy.execution.executor import Executor, NotFiniteError
@@ -101,8 +101,9 @@ class EpisodeRun:
 
     def finish(self, seeds: Sequence[int], n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
         """Run an episode for each seed; the results in their order. Raises RolloutError."""
+        width = tile_width(filmed)
         for episode, seed in enumerate(seeds):
-            recording = Recording(seed) if episode < filmed else None
+            recording = Recording(seed, width=width) if episode < filmed else None
             self._next.append(RunningEpisode(episode, seed, recording))
             self.recordings += [recording] if recording else []
         for slot in range(n_slots):
@@ -131,7 +132,9 @@ class EpisodeRun:
         running = self._running[slot]
         record = running.recording is not None
         scene = record and running.pictured
-        self.slots.send(Command(slot, running.episode, running.seed, actions, record, scene))
+        width = running.recording.width if running.recording else TILE_WIDTH
+        command = Command(slot, running.episode, running.seed, actions, record, scene, width)
+        self.slots.send(command)
 
     def _receive(self, turn: Turn) -> None:
         slot, running = turn.slot, self._running[turn.slot]

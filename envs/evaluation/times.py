@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dipole.envs.rollout.simulator import FILMING, MAKING, OBSERVATIONS, SIMULATION, Turn
+from dipole.envs.rollout.messages import FILMING, MAKING, OBSERVATIONS, SIMULATION, Turn
 
 STEPPING = (SIMULATION, OBSERVATIONS, FILMING)
 

@@ -15,94 +15,32 @@ OrderEnforcing too):
 import math
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.envs.interface import Interface
-from dipole.envs.media.video import PackedFrame, film_frame, pack_frame
-from dipole.envs.rollout.kept import Keeper, KeptEpisode, Read
+from dipole.envs.media.video import film_frame, pack_frame
+from dipole.envs.rollout.kept import Keeper, Read
+from dipole.envs.rollout.messages import (
+    FILMING,
+    MAKING,
+    OBSERVATIONS,
+    SIMULATION,
+    Command,
+    RolloutError,
+    Turn,
+    either,
+)
 from dipole.envs.wrapped import advancing
 
 MOST_STEPS = 20_000  # of an episode that nothing ends
-# What a simulator's time goes into: being made; reset and stepped, its observation included where
-# it cannot step without one; looked at, where it can; drawn for the video.
-MAKING, SIMULATION, OBSERVATIONS, FILMING = "making", "simulation", "observations", "filming"
 
 Environment = gymnasium.Env[Any, Any]
 EnvironmentFactory = Callable[[], Environment]
-
-
-class RolloutError(DipoleError):
-    """An episode could not be simulated; the message names it."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a slot does next in an episode: actions [Ta, A], or None to start it from its seed.
-
-    record: film every step, for the video. scene: show the last one in full size, for the picture.
-    """
-
-    slot: int
-    episode: int
-    seed: int
-    actions: np.ndarray | None = None
-    record: bool = False
-    scene: bool = False
-
-    def __str__(self) -> str:
-        return f"episode {self.episode} (seed {self.seed})"
-
-
-@dataclass
-class Turn:
-    """What came of one command.
-
-    observations: the newest ones, oldest first, {name: [*shape]}. rewards: one per step made.
-    success: whether any of these steps reported it; None where none said. success_at_end: what the
-    last of them said. success_name: the entry of info that said it. successes: by other definitions
-    (info["successes"]), whether any of these steps reported them. mode: which way of doing the task
-    the last of them reported (info["mode"]); task: which of several tasks the episode is of
-    (info["task"], of a reset or a step); None where none did. frames: the scene after each step, if
-    recorded, as small as the video shows it; scene: after the last one, in full size, if asked for.
-    kept: all of an episode that is over, where it is kept. seconds: of work by part, by the parts above.
-    """
-
-    slot: int
-    observations: list[dict[str, np.ndarray]] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    done: bool = False
-    success: bool | None = None
-    success_at_end: bool | None = None
-    success_name: str | None = None
-    successes: dict[str, bool] = field(default_factory=dict)
-    mode: str | None = None
-    task: str | None = None
-    frames: list[PackedFrame] = field(default_factory=list)
-    scene: PackedFrame | None = None
-    kept: KeptEpisode | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Count the time within to a part."""
-        started = time.perf_counter()
-        yield
-        spent = time.perf_counter() - started
-        self.seconds[part] = self.seconds.get(part, 0.0) + spent
-
-
-def either(one: bool | None, other: bool | None) -> bool | None:
-    """Whether one of two says so; None where both are unknown."""
-    known = [each for each in (one, other) if each is not None]
-    return any(known) if known else None
 
 
 class Simulator:
@@ -214,7 +152,7 @@ class Simulator:
             return
         with turn.timed(FILMING):
             frame = self.environment.render()
-            turn.frames.append(film_frame(frame))
+            turn.frames.append(film_frame(frame, command.width))
             if last and command.scene:
                 turn.scene = pack_frame(frame)
 
@@ -276,80 +214,3 @@ class SimulatorPool:
         for simulator in self._simulators.values():
             simulator.environment.close()
         self._simulators.clear()
-
-
-class Slots(Protocol):
-    """Where episodes are simulated: commands go in, one turn comes back for each.
-
-    waited: Seconds in which this process had nothing else to do than to wait for simulators.
-    """
-
-    waited: float
-
-    @property
-    def busy(self) -> int:
-        """Commands that have not been answered."""
-        ...
-
-    @property
-    def workers(self) -> int:
-        """Processes beside this one."""
-        ...
-
-    @property
-    def idle(self) -> bool:
-        """Whether a processor that could simulate has nothing to do while others simulate."""
-        ...
-
-    def send(self, command: Command) -> None: ...
-
-    def collect(self) -> list[Turn]:
-        """The turns that are ready. While any slot is busy it waits for one, or for `wake`."""
-        ...
-
-    def wake(self) -> None:
-        """End a wait of `collect`, from any thread."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class LocalSlots:
-    """Slots in this process, simulated one after another when their turns are collected."""
-
-    def __init__(
-        self,
-        make_environment: EnvironmentFactory,
-        n_obs_steps: int,
-        interface: Interface | None = None,
-        read: Read | None = None,
-    ) -> None:
-        self._pool = SimulatorPool(make_environment, n_obs_steps, interface, read)
-        self._commands: deque[Command] = deque()
-        self.waited = 0.0
-
-    @property
-    def busy(self) -> int:
-        return len(self._commands)
-
-    @property
-    def workers(self) -> int:
-        return 0
-
-    @property
-    def idle(self) -> bool:
-        return False
-
-    def send(self, command: Command) -> None:
-        self._commands.append(command)
-
-    def collect(self) -> list[Turn]:
-        turns = [self._pool.perform(command) for command in self._commands]
-        self._commands.clear()
-        return turns
-
-    def wake(self) -> None:
-        pass  # nobody waits: simulating is what `collect` does
-
-    def close(self) -> None:
-        self._pool.close()

@@ -24,13 +24,8 @@ from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.interface import Interface
 from dipole.envs.rollout.kept import Read
-from dipole.envs.rollout.simulator import (
-    Command,
-    EnvironmentFactory,
-    RolloutError,
-    SimulatorPool,
-    Turn,
-)
+from dipole.envs.rollout.messages import Command, RolloutError, Turn
+from dipole.envs.rollout.simulator import EnvironmentFactory, SimulatorPool
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.
 WORKER_VARIABLES = {

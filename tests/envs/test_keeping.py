@@ -1,6 +1,7 @@
 """Episodes of an evaluation as a dataset."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,9 @@ def test_what_was_seen_done_and_achieved_is_kept_in_the_order_of_the_seeds(
     tmp_path, simulator, workers
 ):
     path = tmp_path / "kept.zarr"
-    found = evaluate(
-        FakePolicy(), simulator, episodes=7, seed=3, workers=workers, keep_episodes=path
-    )
-    assert found.episodes == evaluate(FakePolicy(), simulator, episodes=7, seed=3).episodes
+    run = partial(evaluate, FakePolicy(), simulator, episodes=7, seed=3)
+    found = run(workers=workers, keep_episodes=path)
+    assert found.episodes == run().episodes
     with EpisodeStore.open(path) as store:
         assert store.fps == 5
         numbers = store.episode_numbers()
@@ -50,12 +50,8 @@ def test_a_task_s_name_stands_for_its_words(tmp_path):
 
 def test_nothing_is_overwritten_and_nothing_runs_before_that_is_known(tmp_path):
     policy = FakePolicy()
-    for _ in range(2):
-        calls = policy.calls
-        try:
-            evaluate(policy, TinySimulator, episodes=1, keep_episodes=tmp_path / "kept.zarr")
-        except DataError as error:
-            assert "exists already" in str(error)
-            assert policy.calls == calls
-            return
-    pytest.fail("the second evaluation wrote to the same place")
+    evaluate(policy, TinySimulator, episodes=1, keep_episodes=tmp_path / "kept.zarr")
+    calls = policy.calls
+    with pytest.raises(DataError, match="exists already"):
+        evaluate(policy, TinySimulator, episodes=1, keep_episodes=tmp_path / "kept.zarr")
+    assert policy.calls == calls

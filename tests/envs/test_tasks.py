@@ -11,6 +11,7 @@ from dipole.envs.compare import compare
 from dipole.envs.evaluate import evaluate
 from dipole.envs.evaluation import EpisodeResult, summarize
 from dipole.envs.evaluation.metrics import holm, proportion_over_groups_interval, wilson_interval
+from dipole.envs.media.video import Recording, arranged
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_policy import FakePolicy
@@ -77,3 +78,44 @@ def test_the_table_is_sorted_with_the_best_task_first():
     results = [episode(i, TASKS[i % 3], i % 3 == 1) for i in range(6)]
     names = list(tasks_table(summarize(results)).columns[0].cells)
     assert names == ["reach", "push", "turn", "mean over 3 tasks"]
+
+
+class Drawn(SeveralTasks):
+    """Says which tasks it has; reach and turn fail."""
+
+    tasks = TASKS
+
+    def _move(self, action):
+        reward, _, truncated, info = super()._move(action)
+        return reward, False, truncated, info | {"is_success": self.seed_now % 3 == 0}
+
+
+def test_one_episode_of_each_task_is_filmed_or_so_many():
+    def filmed(asked):
+        found = evaluate(FakePolicy(), Drawn, episodes=9, seed=1, video_episodes=asked)
+        return [(each.task, each.seed) for each in found.recordings]
+
+    assert filmed(None) == [("reach", 1), ("turn", 2), ("push", 3)]
+    assert [seed for _, seed in filmed(2)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_tiles_of_one_task_are_beside_each_other():
+    def order(*tasks):
+        return arranged([Recording(i, task=task) for i, task in enumerate(tasks)])
+
+    assert order("b", "a", "b", "a") == ([1, 3, 0, 2], 2)
+    assert order("b", "a", "a") == ([1, 2, 0], None)
+    assert order(None, None) == ([0, 1], None)
+
+
+def test_failures_are_filmed_afterwards_and_are_the_same_episodes():
+    def run(**words):
+        return evaluate(FakePolicy(), Drawn, episodes=7, picture=False, **words)
+
+    found = run(video_episodes=1, video="failures")
+    assert [(each.task, each.seed) for each in found.recordings] == [("reach", 1), ("turn", 2)]
+    assert found.episodes == run().episodes
+    assert [sum(each.rewards) for each in found.recordings] == [
+        pytest.approx(found.episodes[seed].episode_return) for seed in (1, 2)
+    ]
+    assert found.metrics["policy_ms"]["calls"] == run().metrics["policy_ms"]["calls"]
