@@ -11,7 +11,8 @@ So far these are the robot's numbers: those that an environment or a robot gives
     pose [N, 7] --convert columns (3, 4, 5, 6) by quaternion_to_6d--> [N, 9]
 
 Data, simulation and deployment use `Feature.apply` alike; what the policy does goes back through
-`Feature.invert`.
+`Feature.invert`. `represent` says that these numbers are relative to an observed pose, which needs
+the observation beside them: see `dipole.data.loading.represented`.
 """
 
 import math
@@ -27,8 +28,10 @@ from dipole.data.core.registry import Registry, nearest
 from dipole.data.core.units import Units, read_units
 from dipole.data.loading.image_values import looks_like_images
 from dipole.data.loading.recorded import as_recorded
+from dipole.data.loading.represented.reference import check_references
 from dipole.data.store.store import EpisodeStore
 from dipole.data.transforms.conversion import Conversion, Conversions, stored_size
+from dipole.data.transforms.representation import DELTA, Representation
 
 Transform = Callable[[np.ndarray], np.ndarray]
 # Frame-wise: [N, ...] -> [N, *shape]. Whoever knows what a state means registers here, e.g.
@@ -49,6 +52,7 @@ class Feature:
     columns: Which entries of the source's last axis, in order.
     transform: A name in TRANSFORMS.
     convert: Transforms of columns of what this gives, in COLUMN_TRANSFORMS; see docs/transforms.md.
+    represent: To which observation the numbers after convert are relative; None: to none.
     normalize: limits, quantiles, gaussian or identity, by default limits.
     units: Of the robot's numbers, before convert: one for all, or one for each entry of the last
         axis; "" where unknown.
@@ -69,10 +73,12 @@ class Feature:
     units: Units = ""
     names: tuple[str, ...] = ()
     convert: tuple[Conversion, ...] = ()
+    represent: Representation | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _integers("shape", self.shape))
         object.__setattr__(self, "convert", _conversions(self.convert))
+        object.__setattr__(self, "represent", Representation.from_dict(self.represent))
         if not self.normalize:
             default = {"image": "image", "text": "identity"}.get(self.kind, "limits")
             object.__setattr__(self, "normalize", default)
@@ -101,6 +107,7 @@ class Feature:
         if self.kind == "text":
             self._check_text()
         self._check_convert()
+        self._check_represent()
         self._check_meaning()
 
     def _check_depth(self) -> None:
@@ -145,6 +152,22 @@ class Feature:
                 f"feature shape {list(self.shape)}, of {size} columns before convert: {error}"
             ) from error
         assert made == self.shape[-1]
+
+    def _check_represent(self) -> None:
+        if self.represent is None:
+            return
+        if self.kind not in ("state", "action") or len(self.shape) != 1:
+            raise ConfigError(
+                f"represent for a feature of kind {self.kind!r} and shape {list(self.shape)}: it "
+                "is for vectors of states and actions"
+            )
+        if self.represent.columns[-1] >= self.shape[0]:
+            raise ConfigError(
+                f"represent: column {self.represent.columns[-1]} of a feature of shape "
+                f"{list(self.shape)}: they count from 0, after convert"
+            )
+        if self.represent.to == DELTA and self.kind != "action":
+            raise ConfigError("represent: an observation is relative; only actions are deltas")
 
     @cached_property
     def conversions(self) -> Conversions:
@@ -230,11 +253,13 @@ class Feature:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; units, names and convert where there are any."""
+        """Plain JSON; units, names, convert and represent where there are any."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         plain["convert"] = [each.to_dict() for each in self.convert]
-        return {k: v for k, v in plain.items() if v or k not in ("units", "names", "convert")}
+        plain["represent"] = None if self.represent is None else self.represent.to_dict()
+        optional = ("units", "names", "convert", "represent")
+        return {k: v for k, v in plain.items() if v or k not in optional}
 
 
 @dataclass(frozen=True)
@@ -264,6 +289,11 @@ class Features:
                 raise ConfigError(f"fps is {self.fps!r}: frames per second are a positive number")
             object.__setattr__(self, "fps", float(self.fps))
 
+    @property
+    def represented(self) -> dict[str, Feature]:
+        """Those of `named` that are relative to an observation."""
+        return {k: one for k, one in self.named().items() if one.represent is not None}
+
     @classmethod
     def of(cls, store: EpisodeStore) -> "Features":
         """Every stored array as it is: `action` is the action, all others are observations.
@@ -289,11 +319,13 @@ class Features:
             raise ConfigError(
                 f"features need 'observation' and 'action': {error} is absent"
             ) from error
-        return cls(
+        features = cls(
             {str(name): Feature.from_dict(entry) for name, entry in observation.items()},
             Feature.from_dict({"kind": "action", **action}),
             values.get("fps"),
         )
+        check_references(features)
+        return features
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
