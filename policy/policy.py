@@ -227,13 +227,13 @@ class Policy(nn.Module):
 
     def _converted(self, feature: Feature, values: Any) -> Tensor:
         """The robot's numbers as the network sees them, on the policy's device."""
-        if not feature.convert:
+        if not feature.is_converted:
             return self._on_device(values)
         return self._on_device(feature.apply(as_array(values)))
 
     def _inverted(self, feature: Feature, values: Tensor) -> Tensor:
         """What the network gives, in the robot's numbers, on the policy's device."""
-        if not feature.convert:
+        if not feature.is_converted:
             return values
         return self._on_device(feature.invert(as_array(values)))
 

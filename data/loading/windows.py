@@ -165,15 +165,18 @@ class Windows:
         Keys are the observations' names and "action". Images are normalised by what sees them.
         Raises DataError for NaN and infinities.
         """
-        numbers = {n: r for n, r in self.readers.items() if r.feature.is_numeric}
+        numbers = [name for name, one in self.readers.items() if one.feature.is_numeric]
         cached = StatisticsCache.of(self)
-        ranges = self.frame_ranges()
-        return {
-            name: self.represented[name].statistics(self.frames, len(self))
-            if name in self.represented
-            else cached.get(reader, partial(statistics, reader, ranges))
-            for name, reader in numbers.items()
-        }
+        return {name: self._statistics(name, cached) for name in numbers}
+
+    def _statistics(self, name: str, cached: StatisticsCache) -> Statistics:
+        if name in self.represented:
+            return self.represented[name].statistics(self.frames, len(self))
+        reader = self.readers[name]
+        depth = reader.feature.depth_range
+        if depth is not None:
+            return Statistics.within(*depth.limits, reader.shape, self.n_frames)
+        return cached.get(reader, partial(statistics, reader, self.frame_ranges()))
 
     def require_windows(self) -> None:
         """Raise DataError where there is not a single window to train on."""

@@ -51,8 +51,9 @@ def _check_feature(part: str, name: str, own: Feature, policy: Feature, same_uni
             f"{where}: {own.kind} of shape {list(own.shape)}, but the policy has {policy.kind} of "
             f"shape {list(policy.shape)}. Choose columns or a transform that give it"
         )
-    if own.represent != policy.represent:
-        raise ConfigError(f"{where}: represent differs from the policy's: leave it out")
+    for key in ("represent", "range"):
+        if getattr(own, key) != getattr(policy, key):
+            raise ConfigError(f"{where}: {key} differs from the policy's: leave it out")
     size = own.shape[-1] if own.shape else 1
     if same_units and not are_same(own.network_units, policy.network_units, size):
         raise ConfigError(
