@@ -211,13 +211,11 @@ class Policy(nn.Module):
 
         observation: As `predict` takes it; of a policy whose actions are relative to it.
         """
-        checked = None if observation is None else self._check(observation)
-        return self._normalized(chunk, checked)
+        return self._normalized(chunk, observation and self._check(observation))
 
     def _normalized(self, chunk: Any, checked: Mapping[str, Tensor] | None) -> Tensor:
         converted = self._converted(self.features.action, chunk)
-        represented = self.representations.encode(converted, checked)
-        return self.normalizers["action"].normalize(represented)
+        return self.normalizers["action"].normalize(self.representations.encode(converted, checked))
 
     def unnormalize_action(self, chunk: Tensor) -> Tensor:
         """A normalised chunk [B, H, A] in the units of training, still converted and represented;
@@ -361,16 +359,12 @@ class Policy(nn.Module):
     def _normalize_known(self, known: KnownChunk, checked: Mapping[str, Tensor]) -> KnownChunk:
         """Parts of a chunk that are known, converted, relative to what is observed now and
         normalised; what is not known may be anything, NaN included."""
-        action = self.features.action
+        conversions = self.features.action.conversions
         given, mask = as_array(known.values), as_array(known.mask)
-        converted = self._on_device(action.conversions.apply_where(given, mask > 0))
-        found = action.conversions.spread(mask)
-        if action.represent is not None:
-            found = self.representations.spread(found, self.window.n_obs_steps)
-            represented = self.representations.encode(converted, checked)
-            converted = represented.where(self._on_device(found) > 0, 0)
-        values = self.normalizers["action"].normalize(converted)
-        weights = self._on_device(found).to(values.dtype)
+        converted = self._on_device(conversions.apply_where(given, mask > 0))
+        found, spread = self.representations.known(converted, conversions.spread(mask), checked)
+        values = self.normalizers["action"].normalize(found)
+        weights = self._on_device(spread).to(values.dtype)
         return replace(known, values=values, mask=weights)
 
     def saliency(self, observation: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from dipole.data import Features
 from dipole.data.core.errors import ConfigError
@@ -75,9 +76,20 @@ class Representations:
             return chunk
         return _like(self._of_action.decode(chunk, self._base("action", observation)), chunk)
 
-    def spread(self, mask: np.ndarray, n_obs_steps: int) -> np.ndarray:
-        """Which numbers of a represented chunk are known, given that of an absolute one."""
-        return mask if self._of_action is None else self._of_action.spread(mask, n_obs_steps)
+    def known(
+        self, chunk: Tensor, mask: np.ndarray, observation: Observation
+    ) -> tuple[Tensor, np.ndarray]:
+        """Parts of an absolute chunk [B, H, A] that are known, as the network gives them; what is
+        not known may be anything, and becomes 0.
+
+        mask: How much of each number is known, 0 to 1; it is returned for the represented chunk.
+        """
+        if self._of_action is None:
+            return chunk, mask
+        base = self._base("action", observation)
+        spread = self._of_action.spread(mask, base.shape[1])
+        found = _like(self._of_action.encode(chunk, base), chunk)
+        return found.where(found.new_tensor(spread) > 0, 0), spread
 
     @property
     def _references(self) -> set[str]:
