@@ -159,6 +159,17 @@ class Representation:
         """The observations that it needs."""
         return tuple(dict.fromkeys(group.of or self.of for group in self.groups))
 
+    def describe(self) -> str:
+        """For a person: "relative to pose (columns 0, 1, 2 along its axes; 3, ..., 8 turned)"."""
+        ways = {POSITION: "", CURRENT: " along its axes", **dict.fromkeys(ROTATIONS, " turned")}
+        said = [
+            ", ".join(map(str, group.columns))
+            + ways[CURRENT if group.frame == CURRENT else group.kind]
+            for group in self.groups
+        ]
+        word = "relative to" if self.to == RELATIVE else "as deltas, from"
+        return f"{word} {', '.join(self.references)} (columns {'; '.join(said)})"
+
     @property
     def columns(self) -> tuple[int, ...]:
         """Those that are not absolute, in order."""
