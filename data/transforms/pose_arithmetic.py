@@ -1,8 +1,5 @@
-"""Poses relative to others, and back: positions as differences, rotations as R_base^T R.
-
-Written with operators alone, so that the same functions take numpy's arrays and PyTorch's tensors,
-which it differentiates through. A rotation is three rows of three arrays [...].
-"""
+"""Rotations as matrices, for numpy's arrays and PyTorch's tensors alike, which it differentiates
+through: only what both have is used, and what differs has a function here."""
 
 import sys
 from collections.abc import Sequence
@@ -11,54 +8,40 @@ from typing import Any
 import numpy as np
 
 TINY = 1e-6  # length below which a vector has no direction
-Vector = Sequence[Any]  # arrays [...], one for each number
-Matrix = Sequence[Vector]
 
 
-def rotation_of_six(numbers: Vector, by_columns: bool = False) -> Matrix:
-    """The rotation that 6 numbers [...] write, by Gram-Schmidt (Zhou et al., 2019, equation 15).
+def rotation_of_six(numbers: Any, by_columns: bool = False) -> Any:
+    """The matrix [..., 3, 3] of 6 numbers, by Gram-Schmidt (Zhou et al., 2019, equation 15).
 
     by_columns: they are its first two columns, not rows. NaN where they are no rotation.
     """
-    first, second = _unit(numbers[:3]), _unit(numbers[3:6])
-    along = _dot(first, second)
-    second = _unit([s - along * f for f, s in zip(first, second, strict=True)])
-    (a, b, c), (d, e, f) = first, second
-    vectors = [first, second, [b * f - c * e, c * d - a * f, a * e - b * d]]
-    return transposed(vectors) if by_columns else vectors
+    first, second = _unit(numbers[..., :3]), _unit(numbers[..., 3:6])
+    second = _unit(second - (first * second).sum(-1)[..., None] * first)
+    rows = stacked([first, second, _cross(first, second)], -2)
+    return transposed(rows) if by_columns else rows
 
 
-def six_of_rotation(matrix: Matrix, by_columns: bool = False) -> list[Any]:
-    """Its first two rows, or columns, as 6 numbers [...]."""
-    vectors = transposed(matrix) if by_columns else matrix
-    return [*vectors[0], *vectors[1]]
+def six_of_rotation(matrices: Any, by_columns: bool = False) -> Any:
+    """The first two rows of matrices [..., 3, 3], or columns, as 6 numbers."""
+    rows = transposed(matrices) if by_columns else matrices
+    return concatenated([rows[..., 0, :], rows[..., 1, :]], -1)
 
 
-def transposed(matrix: Matrix) -> Matrix:
-    return [list(column) for column in zip(*matrix, strict=True)]
+def transposed(matrices: Any) -> Any:
+    """The rotation back."""
+    return matrices.swapaxes(-1, -2)
 
 
-def product(a: Matrix, b: Matrix) -> Matrix:
-    """The rotation b followed by a."""
-    columns = transposed(b)
-    return [[_dot(row, column) for column in columns] for row in a]
+def turned(matrices: Any, vectors: Any) -> Any:
+    """Vectors [..., 3] after rotations [..., 3, 3]."""
+    return (matrices @ vectors[..., None])[..., 0]
 
 
-def turned(matrix: Matrix, vector: Vector) -> list[Any]:
-    """A vector [3] of arrays after a rotation."""
-    return [_dot(row, vector) for row in matrix]
-
-
-def split(values: Any) -> list[Any]:
-    """Numbers [..., n] as n arrays [...]."""
-    return [values[..., number] for number in range(values.shape[-1])]
-
-
-def joined(numbers: Vector) -> Any:
-    """n arrays [...] of one shape as [..., n]."""
-    if isinstance(numbers[0], np.ndarray):
-        return np.stack(numbers, -1)
-    return _torch().stack(list(numbers), -1)
+def stacked(parts: Sequence[Any], axis: int) -> Any:
+    """Arrays, or tensors, beside each other along a new axis."""
+    if isinstance(parts[0], np.ndarray):
+        return np.stack(parts, axis)
+    return _torch().stack(list(parts), axis)
 
 
 def concatenated(parts: Sequence[Any], axis: int) -> Any:
@@ -79,13 +62,15 @@ def _torch() -> Any:
     return sys.modules["torch"]  # whoever has tensors has imported it
 
 
-def _dot(a: Vector, b: Vector) -> Any:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+def _cross(a: Any, b: Any) -> Any:
+    ax, ay, az = (a[..., number] for number in range(3))
+    bx, by, bz = (b[..., number] for number in range(3))
+    return stacked([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
 
 
-def _unit(vector: Vector) -> list[Any]:
+def _unit(vectors: Any) -> Any:
     """At length 1; NaN where there is no direction."""
     with np.errstate(all="ignore"):
-        length = _dot(vector, vector) ** 0.5
-        length = length * (length > TINY) / (length > TINY)  # 0 / 0 where it is too short
-        return [number / length for number in vector]
+        lengths = (vectors * vectors).sum(-1)[..., None] ** 0.5
+        has_direction = lengths > TINY
+        return vectors / (lengths * has_direction / has_direction)  # 0 / 0 is NaN

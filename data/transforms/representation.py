@@ -22,76 +22,11 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.transforms import pose_arithmetic as poses
+from dipole.data.transforms.column_group import CURRENT, POSITION, ROTATIONS, WORLD, ColumnGroup
+
+__all__ = ["ColumnGroup", "Representation"]
 
 ABSOLUTE, RELATIVE, DELTA = "absolute", "relative", "delta"
-POSITION, ROTATIONS = "position", ("rotation_6d", "rotation_6d_columns")
-WORLD, CURRENT = "world", "current"
-
-
-@dataclass(frozen=True)
-class ColumnGroup:
-    """Columns of a vector that belong together.
-
-    columns: Which, from 0.
-    kind: position (any numbers that are subtracted: metres, joint angles), rotation_6d (the first
-        two rows of its matrix) or rotation_6d_columns.
-    frame: Of a position: world, or current, along the axes of the pose that it is relative to; it
-        takes 3 columns, and the rotation is that of the next group that is one.
-    of: The observation that it is relative to, where it is not the representation's own.
-    reference: Columns of that observation that hold the same; by default all of them where they
-        are as many, else those with the same numbers.
-    """
-
-    columns: tuple[int, ...]
-    kind: str = POSITION
-    frame: str = WORLD
-    of: str = ""
-    reference: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, sound in (("columns", bool(self.columns)), ("reference", True)):
-            numbers = getattr(self, name)
-            counted = all(type(number) is int and number >= 0 for number in numbers)
-            if not sound or not counted or len(set(numbers)) < len(numbers):
-                raise ConfigError(
-                    f"represent: {name} {list(numbers)}: different whole numbers from 0 are needed"
-                )
-        if self.kind not in (POSITION, *ROTATIONS):
-            raise ConfigError(
-                f"represent: kind {self.kind!r}: choose position, {' or '.join(ROTATIONS)}; other "
-                "rotations are converted to 6 numbers first (convert: quaternion_to_6d)"
-            )
-        if self.frame not in (WORLD, CURRENT):
-            raise ConfigError(f"represent: frame {self.frame!r}: choose {WORLD} or {CURRENT}")
-        if self.is_rotation and (len(self.columns) != 6 or self.frame != WORLD):
-            raise ConfigError(
-                f"represent: {self.kind} of columns {list(self.columns)}: 6 columns, and no frame, "
-                "are needed"
-            )
-        if self.frame == CURRENT and len(self.columns) != 3:
-            raise ConfigError(
-                f"represent: columns {list(self.columns)}: a position in the current frame has 3"
-            )
-        if self.reference and len(self.reference) != len(self.columns):
-            raise ConfigError(
-                f"represent: reference {list(self.reference)} for columns {list(self.columns)}: as "
-                "many are needed"
-            )
-
-    @property
-    def is_rotation(self) -> bool:
-        return self.kind in ROTATIONS
-
-    @property
-    def by_columns(self) -> bool:
-        """Whether its 6 numbers are columns of the matrix, not rows."""
-        return self.kind == ROTATIONS[1]
-
-    def reference_columns(self, size: int) -> tuple[int, ...]:
-        """Of an observation with `size` columns."""
-        if self.reference:
-            return self.reference
-        return tuple(range(size)) if size == len(self.columns) else self.columns
 
 
 @dataclass(frozen=True)
@@ -212,15 +147,13 @@ class Representation:
 
         observed: {name: [..., n]} of the observations in `references`.
         """
-        columns: list[Any] = [None] * size
+        parts = []
         for group in self.groups:
-            pose = poses.doubled(observed[group.of or self.of])
-            for column, source in zip(
-                group.columns, group.reference_columns(pose.shape[-1]), strict=True
-            ):
-                columns[column] = pose[..., source]
-        nothing = 0.0 * next(column for column in columns if column is not None)
-        return poses.joined([nothing if column is None else column for column in columns])
+            pose = observed[group.of or self.of]
+            parts.append(pose[..., list(group.reference_columns(pose.shape[-1]))])
+        nothing = 0 * parts[0][..., :1]
+        absolute = [nothing] * (size - len(self.columns))
+        return poses.doubled(self._in_order([*parts, *absolute], size))
 
     def encode(self, values: Any, base: Any) -> Any:
         """Absolute vectors [B, N, A] -> represented ones, float64.
@@ -237,13 +170,25 @@ class Representation:
     def decode(self, values: Any, base: Any) -> Any:
         """The inverse of `encode`, of whatever a network gives; NaN where that is no rotation."""
         represented = poses.doubled(values)
-        if self.to == RELATIVE:
-            return self._place(represented, base[:, -1:])
-        known = base.shape[1]
-        frames = [self._place(represented[:, :known], base)]
-        for frame in range(known, represented.shape[1]):
-            frames.append(self._place(represented[:, frame : frame + 1], frames[-1][:, -1:]))
-        return poses.concatenated(frames, 1)
+        first = base[:, -1:] if self.to == RELATIVE else base
+        known = represented.shape[1] if self.to == RELATIVE else base.shape[1]
+        turns = {
+            group: _chained(_rotation(group, first), _rotation(group, represented), known)
+            for group in self.groups
+            if group.is_rotation
+        }
+        parts = []
+        for number, group in enumerate(self.groups):
+            if group.is_rotation:
+                after, _ = turns[group]
+                parts.append(poses.six_of_rotation(after, group.by_columns))
+                continue
+            offsets, origin = _of(group, represented), _of(group, first)
+            if group.frame == CURRENT:
+                _, before = turns[self._rotation_of(number)]
+                offsets = poses.turned(before, offsets)
+            parts.append(_summed(origin, offsets, known))
+        return self._with_absolute(parts, represented)
 
     def spread(self, mask: np.ndarray, known: int) -> np.ndarray:
         """How much of represented vectors is known, given that of absolute ones: [B, H, A], 0 to 1.
@@ -273,44 +218,41 @@ class Representation:
         return found
 
     def _express(self, absolute: Any, base: Any) -> Any:
-        """Vectors relative to others."""
-        columns, given, origin = poses.split(absolute), poses.split(absolute), poses.split(base)
+        """Vectors relative to others, frame by frame."""
+        parts = []
         for number, group in enumerate(self.groups):
             if group.is_rotation:
-                target, start = _rotation(group, given), _rotation(group, origin)
-                made = poses.product(poses.transposed(start), target)
-                numbers: Sequence[Any] = poses.six_of_rotation(made, group.by_columns)
-            else:
-                numbers = [given[column] - origin[column] for column in group.columns]
-                if group.frame == CURRENT:
-                    numbers = poses.turned(poses.transposed(self._turn(number, origin)), numbers)
-            _put(columns, group, numbers)
-        return poses.joined(columns)
+                start, target = _rotation(group, base), _rotation(group, absolute)
+                parts.append(
+                    poses.six_of_rotation(poses.transposed(start) @ target, group.by_columns)
+                )
+                continue
+            offsets = _of(group, absolute) - _of(group, base)
+            if group.frame == CURRENT:
+                turn = _rotation(self._rotation_of(number), base)
+                offsets = poses.turned(poses.transposed(turn), offsets)
+            parts.append(offsets)
+        return self._with_absolute(parts, absolute)
 
-    def _place(self, represented: Any, base: Any) -> Any:
-        """The inverse of `_express`."""
-        columns, given = poses.split(represented), poses.split(represented)
-        origin = poses.split(base)
-        for number, group in enumerate(self.groups):
-            if group.is_rotation:
-                made = poses.product(_rotation(group, origin), _rotation(group, given))
-                numbers: Sequence[Any] = poses.six_of_rotation(made, group.by_columns)
-            else:
-                numbers = [given[column] for column in group.columns]
-                if group.frame == CURRENT:
-                    numbers = poses.turned(self._turn(number, origin), numbers)
-                numbers = [
-                    offset + origin[column]
-                    for offset, column in zip(numbers, group.columns, strict=True)
-                ]
-            _put(columns, group, numbers)
-        return poses.joined(columns)
+    def _with_absolute(self, parts: Sequence[Any], values: Any) -> Any:
+        """Of each group its columns, and all others as they are."""
+        size = values.shape[-1]
+        taken = set(self.columns)
+        rest = [values[..., [column]] for column in range(size) if column not in taken]
+        return self._in_order([*parts, *rest], size)
 
-    def _turn(self, number: int, origin: Sequence[Any]) -> poses.Matrix:
-        """The rotation that belongs to the position of group `number`."""
+    def _in_order(self, parts: Sequence[Any], size: int) -> Any:
+        """The groups' columns, and then the absolute ones, as one vector."""
+        grouped = [column for group in self.groups for column in group.columns]
+        order = [*grouped, *(column for column in range(size) if column not in grouped)]
+        places = [order.index(column) for column in range(size)]
+        return poses.concatenated(parts, -1)[..., places]
+
+    def _rotation_of(self, number: int) -> ColumnGroup:
+        """That of the position of group `number`."""
         rotation = self._rotation_after(number)
         assert rotation is not None
-        return _rotation(rotation, origin)
+        return rotation
 
     def _rotation_after(self, number: int) -> ColumnGroup | None:
         return next((group for group in self.groups[number + 1 :] if group.is_rotation), None)
@@ -319,10 +261,28 @@ class Representation:
 _GROUPS = "represent.groups"
 
 
-def _rotation(group: ColumnGroup, numbers: Sequence[Any]) -> poses.Matrix:
-    return poses.rotation_of_six([numbers[column] for column in group.columns], group.by_columns)
+def _of(group: ColumnGroup, values: Any) -> Any:
+    return values[..., list(group.columns)]
 
 
-def _put(columns: list[Any], group: ColumnGroup, numbers: Sequence[Any]) -> None:
-    for column, value in zip(group.columns, numbers, strict=True):
-        columns[column] = value
+def _rotation(group: ColumnGroup, values: Any) -> Any:
+    return poses.rotation_of_six(_of(group, values), group.by_columns)
+
+
+def _chained(first: Any, turns: Any, known: int) -> tuple[Any, Any]:
+    """Rotations [B, H, 3, 3] after turns, and those before them: the first `known` frames begin at
+    `first`, each later one where the last has ended."""
+    after = first @ turns[:, :known]
+    before = first + 0 * after
+    for frame in range(known, turns.shape[1]):
+        last = after[:, -1:]
+        before = poses.concatenated([before, last], 1)
+        after = poses.concatenated([after, last @ turns[:, frame : frame + 1]], 1)
+    return after, before
+
+
+def _summed(origin: Any, offsets: Any, known: int) -> Any:
+    """Positions [B, H, n]: the first `known` frames begin at `origin`, each later one where the
+    last has ended."""
+    observed = origin + offsets[:, :known]
+    return poses.concatenated([observed, observed[:, -1:] + offsets[:, known:].cumsum(1)], 1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.data.core.units import each_unit, same_units, units_text
-from dipole.data.transforms.representation import ColumnGroup
+from dipole.data.transforms.column_group import ColumnGroup
 
 if TYPE_CHECKING:
     from dipole.data.loading.features import Feature, Features
