@@ -100,7 +100,8 @@ class LiveFeature:
                 f"observation {self.name!r}: the simulator's {self.entry!r} holds {made.dtype}, "
                 "and numbers are needed"
             )
-        if made.dtype.kind == "f" and not np.isfinite(made).all():
+        is_depth = feature.depth_range is not None  # which says what stands for no measurement
+        if made.dtype.kind == "f" and not is_depth and not np.isfinite(made).all():
             raise ValueError(f"observation {self.name!r} is not finite: {made.tolist()}")
         return made.astype(feature.dtype)  # always a copy: simulators reuse their arrays
 

@@ -31,7 +31,8 @@ class Normalizers(NamedModules):
         for name, feature in self.features.items():
             found = statistics[name]
             pooled = over_pixels(found) if feature.kind == "depth" else found
-            self[name].fit(feature.normalize, pooled)
+            kind = "limits" if feature.normalize == "log" else feature.normalize
+            self[name].fit(kind, pooled)
 
     def constant(self) -> dict[str, list[int]]:
         """Dimensions that do not vary, by name, where there are some."""
@@ -41,7 +42,8 @@ class Normalizers(NamedModules):
     def normalize(
         self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The observation, its numbers normalised; and what of `missing` an encoder has to know.
+        """The observation, its numbers normalised; and what of `missing` an encoder has to know:
+        cameras, those of depth among them.
 
         missing: Of some observations, which rows do not have them, bool [B]. Numbers are 0 there.
         """
@@ -51,7 +53,8 @@ class Normalizers(NamedModules):
         }
         absent = dict(missing)
         for name in [name for name in absent if name in self]:
-            rows = absent.pop(name).view(-1, *[1] * (normalised[name].ndim - 1))
+            rows = absent[name] if self.features[name].kind == "depth" else absent.pop(name)
+            rows = rows.view(-1, *[1] * (normalised[name].ndim - 1))
             normalised[name] = normalised[name].masked_fill(rows, 0)
         return normalised, absent
 

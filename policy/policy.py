@@ -1,11 +1,13 @@
 """The policy: encoder, head and normalisers. A function of its inputs, safe to share.
 
-    observation ─ convert ─ normalise ─> encoder ─> Context ─> head ─ unnormalise ─ invert ─> chunk
+    observation ─ convert ─ represent ─ normalise ─> encoder ─> Context ─> head
+          head ─ unnormalise ─ decode ─ invert ─> chunk
 
 `predict` takes and gives the robot's numbers. What a feature converts (rotations, angles: see
-`dipole.data.Feature`) is converted before anything else, and inverted last; batches of training
-data come converted. Images reach the encoder as they are, uint8: the network that sees them
-normalises them.
+`dipole.data.Feature`) is converted before anything else, and inverted last; what is relative to an
+observed pose (see `Representations`) is made so after that, and made absolute before. Batches of
+training data come converted and represented. Images reach the encoder as they are, uint8: the
+network that sees them normalises them.
 
 No queues, no history, no clock: these live in the executor.
 """
@@ -42,6 +44,7 @@ from dipole.policy.observations import (
     n_rows,
     refuse_shape,
 )
+from dipole.policy.representations import Representations
 
 __all__ = ["Batch", "Policy", "PolicyConfig"]
 
@@ -60,6 +63,7 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig, features: Features, window: WindowSpec) -> None:
         super().__init__()
         self.config, self.features, self.window = config, features, window
+        self._representations = Representations(features)
         self.normalizers = Normalizers(features)
         self.held = HeldActions(features.action.shape)
         self.encoder: encoders.Encoder = build(
@@ -196,7 +200,8 @@ class Policy(nn.Module):
     def encode(
         self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
     ) -> Context:
-        """The context of an observation as a batch has it, converted, on the policy's device.
+        """The context of an observation as a batch has it, converted and represented, on the
+        policy's device.
 
         missing: of some observations, which rows do not have them, bool [B].
         """
@@ -212,25 +217,43 @@ class Policy(nn.Module):
         found: dict[str, Context] = self.encoder.contexts(normalised, absent)
         return found
 
-    def normalize_action(self, chunk: Any) -> Tensor:
-        """A chunk [B, H, A] in the robot's numbers, converted and normalised."""
-        return self.normalizers["action"].normalize(self._converted(self.features.action, chunk))
+    @property
+    def representations(self) -> Representations:
+        """What of observation and action is relative to an observed pose."""
+        if self._representations.features is not self.features:
+            self._representations = Representations(self.features)
+        return self._representations
+
+    def seen(self, observation: Mapping[str, Any]) -> dict[str, Tensor]:
+        """An observation as `predict` takes it, checked and as `encode` takes it."""
+        return self.representations.observation(self._check(observation))
+
+    def normalize_action(self, chunk: Any, observation: Mapping[str, Any] | None = None) -> Tensor:
+        """A chunk [B, H, A] in the robot's numbers, converted, represented and normalised.
+
+        observation: As `predict` takes it; of a policy whose actions are relative to it.
+        """
+        return self._normalized(chunk, observation and self._check(observation))
+
+    def _normalized(self, chunk: Any, checked: Mapping[str, Tensor] | None) -> Tensor:
+        converted = self._converted(self.features.action, chunk)
+        return self.normalizers["action"].normalize(self.representations.encode(converted, checked))
 
     def unnormalize_action(self, chunk: Tensor) -> Tensor:
-        """A normalised chunk [B, H, A] in the units of training, still converted; see
-        `HeldActions`."""
+        """A normalised chunk [B, H, A] in the units of training, still converted and represented;
+        see `HeldActions`."""
         held: Tensor = self.held(self.normalizers["action"].unnormalize(chunk))
         return held
 
     def _converted(self, feature: Feature, values: Any) -> Tensor:
         """The robot's numbers as the network sees them, on the policy's device."""
-        if not feature.convert:
+        if not feature.is_converted:
             return self._on_device(values)
         return self._on_device(feature.apply(as_array(values)))
 
     def _inverted(self, feature: Feature, values: Tensor) -> Tensor:
         """What the network gives, in the robot's numbers, on the policy's device."""
-        if not feature.convert:
+        if not feature.is_converted:
             return values
         return self._on_device(feature.invert(as_array(values)))
 
@@ -253,7 +276,7 @@ class Policy(nn.Module):
         noise: [B, H, A], normalised, instead of drawing it.
         known, init: see the head; chunks in the robot's numbers.
         guidance_scale, costs: instead of the policy's own, see `ClassifierFree` and `CostTerm`;
-            costs are of chunks as `unnormalize_action` gives them.
+            costs are of chunks that are converted and absolute.
 
         Action k of the chunk belongs to the time of observation k: those to execute are To - 1 to
         To - 2 + Ta. Raises ConfigError for a key that is missing or of another shape.
@@ -285,15 +308,18 @@ class Policy(nn.Module):
         check_solver(solver)
         known = self._all_known(observation, known)
         if known is not None:
-            known = self._normalize_known(known) if torch.as_tensor(known.mask).any() else None
+            is_known = bool(torch.as_tensor(known.mask).any())
+            known = self._normalize_known(known, checked) if is_known else None
         if init is not None:
-            init = (self.normalize_action(init[0]), init[1])
-        context, guidance = self._conditioning(checked, guidance_scale)
-        terms = self._normalised_costs(self.costs if costs is None else costs)
+            init = (self._normalized(init[0], checked), init[1])
+        seen = self.representations.observation(checked)
+        context, guidance = self._conditioning(seen, guidance_scale)
+        terms = self._normalised_costs(self.costs if costs is None else costs, checked)
         request = SampleRequest(generator, noise, known, init, solver, guidance, terms or None)
         self._refuse_unsupported(request)
         drawn = self.head.sample(context, request)
-        return self._inverted(self.features.action, self.unnormalize_action(drawn))
+        chunk = self.representations.decode(self.unnormalize_action(drawn), checked)
+        return self._inverted(self.features.action, chunk)
 
     def _conditioning(
         self, observation: Mapping[str, Tensor], scale: float | None
@@ -336,9 +362,18 @@ class Policy(nn.Module):
             return unconditional
         return Context.stack([self.encoder.compose(contexts), unconditional])
 
-    def _normalised_costs(self, costs: Sequence[CostTerm]) -> list[CostTerm]:
+    def _normalised_costs(
+        self, costs: Sequence[CostTerm], checked: Mapping[str, Tensor]
+    ) -> list[CostTerm]:
         """Costs of the robot's chunks as costs of normalised ones."""
-        return [term.of(self.normalizers["action"].unnormalize) for term in costs if term.scale]
+        with torch.inference_mode(False):  # gradients go through what is made of these
+            observation = {name: value.clone() for name, value in checked.items()} if costs else {}
+
+        def robots(chunk: Tensor) -> Any:
+            unnormalized = self.normalizers["action"].unnormalize(chunk)
+            return self.representations.decode(unnormalized, observation)
+
+        return [term.of(robots) for term in costs if term.scale]
 
     def _refuse_unsupported(self, request: SampleRequest) -> None:
         for name in request.asked():
@@ -367,21 +402,22 @@ class Policy(nn.Module):
             )
         return self.ends.chunk(observation, self.window)
 
-    def _normalize_known(self, known: KnownChunk) -> KnownChunk:
-        """Parts of a chunk that are known, converted and normalised; what is not known may be
-        anything, NaN included."""
-        action = self.features.action
+    def _normalize_known(self, known: KnownChunk, checked: Mapping[str, Tensor]) -> KnownChunk:
+        """Parts of a chunk that are known, converted, relative to what is observed now and
+        normalised; what is not known may be anything, NaN included."""
+        conversions = self.features.action.conversions
         given, mask = as_array(known.values), as_array(known.mask)
-        converted = action.conversions.apply_where(given, mask > 0)
-        values = self.normalizers["action"].normalize(self._on_device(converted))
-        weights = self._on_device(action.conversions.spread(mask)).to(values.dtype)
+        converted = self._on_device(conversions.apply_where(given, mask > 0))
+        found, spread = self.representations.known(converted, conversions.spread(mask), checked)
+        values = self.normalizers["action"].normalize(found)
+        weights = self._on_device(spread).to(values.dtype)
         return replace(known, values=values, mask=weights)
 
     def saliency(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """What the policy looks at, by camera: see `encoders.cameras.saliency`. Empty for a policy
         without cameras. observation: of one row, {name: [To, *shape]}."""
         found: dict[str, Any] = self.encoder.saliency(
-            self._check({name: value[None] for name, value in observation.items()})
+            self.seen({name: value[None] for name, value in observation.items()})
         )
         return found
 
@@ -389,7 +425,7 @@ class Policy(nn.Module):
         """A random observation, each number within what its normaliser takes to [-1, 1]: to try a
         policy without data. As `predict` takes it, in the robot's numbers."""
         features = self.features.observation
-        drawn = self._fake_data.observation(batch_size)
+        drawn = self.representations.absolute(self._fake_data.observation(batch_size))
         return {name: self._inverted(features[name], value) for name, value in drawn.items()}
 
     def fake_batch(self, batch_size: int = 2) -> dict[str, Any]:

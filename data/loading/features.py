@@ -11,7 +11,8 @@ So far these are the robot's numbers: those that an environment or a robot gives
     pose [N, 7] --convert columns (3, 4, 5, 6) by quaternion_to_6d--> [N, 9]
 
 Data, simulation and deployment use `Feature.apply` alike; what the policy does goes back through
-`Feature.invert`.
+`Feature.invert`. `represent` says that these numbers are relative to an observed pose, which needs
+the observation beside them: see `dipole.data.loading.represented`.
 """
 
 import math
@@ -27,8 +28,11 @@ from dipole.data.core.registry import Registry, nearest
 from dipole.data.core.units import Units, read_units
 from dipole.data.loading.image_values import looks_like_images
 from dipole.data.loading.recorded import as_recorded
+from dipole.data.loading.represented.reference import check_references
 from dipole.data.store.store import EpisodeStore
 from dipole.data.transforms.conversion import Conversion, Conversions, stored_size
+from dipole.data.transforms.depth import DepthRange
+from dipole.data.transforms.representation import DELTA, Representation
 
 Transform = Callable[[np.ndarray], np.ndarray]
 # Frame-wise: [N, ...] -> [N, *shape]. Whoever knows what a state means registers here, e.g.
@@ -36,7 +40,7 @@ Transform = Callable[[np.ndarray], np.ndarray]
 TRANSFORMS: Registry[Transform] = Registry("transform")
 
 KINDS = ("state", "image", "depth", "text", "action")
-NORMALIZATIONS = ("limits", "quantiles", "gaussian", "identity", "image")
+NORMALIZATIONS = ("limits", "quantiles", "gaussian", "identity", "image", "log")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,10 @@ class Feature:
     columns: Which entries of the source's last axis, in order.
     transform: A name in TRANSFORMS.
     convert: Transforms of columns of what this gives, in COLUMN_TRANSFORMS; see docs/transforms.md.
-    normalize: limits, quantiles, gaussian or identity, by default limits.
+    represent: To which observation the numbers after convert are relative; None: to none.
+    normalize: limits, quantiles, gaussian or identity, by default limits; of depth with a range
+        also log.
+    range: Of depth: [near, far], in the unit that is stored, which become -1 and 1.
     units: Of the robot's numbers, before convert: one for all, or one for each entry of the last
         axis; "" where unknown.
     names: Of a vector's entries, before convert, in order; empty where unknown.
@@ -57,7 +64,7 @@ class Feature:
     Images are uint8 [height, width, channels] and stay so: what sees them normalises them
     ("image"). Text is the words of the dataset's tasks, as uint8 [longest in bytes], see
     `dipole.data.loading.text`. Everything else becomes float32. Depth is [height, width, 1] and
-    normalised by the limits over all of its pixels, or not at all.
+    normalised by its range or, without one, by the limits over all of its pixels, or not at all.
     """
 
     shape: tuple[int, ...]
@@ -69,10 +76,13 @@ class Feature:
     units: Units = ""
     names: tuple[str, ...] = ()
     convert: tuple[Conversion, ...] = ()
+    represent: Representation | None = None
+    range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _integers("shape", self.shape))
         object.__setattr__(self, "convert", _conversions(self.convert))
+        object.__setattr__(self, "represent", Representation.from_dict(self.represent))
         if not self.normalize:
             default = {"image": "image", "text": "identity"}.get(self.kind, "limits")
             object.__setattr__(self, "normalize", default)
@@ -98,9 +108,12 @@ class Feature:
             )
         if self.kind == "depth":
             self._check_depth()
+        elif self.range is not None or self.normalize == "log":
+            raise ConfigError(f"feature of kind {self.kind!r}: range and log are for kind depth")
         if self.kind == "text":
             self._check_text()
         self._check_convert()
+        self._check_represent()
         self._check_meaning()
 
     def _check_depth(self) -> None:
@@ -108,11 +121,15 @@ class Feature:
             raise ConfigError(
                 f"feature shape {list(self.shape)} of kind depth: [height, width, 1] is needed"
             )
-        if self.normalize not in ("limits", "identity"):
+        if self.normalize not in ("limits", "identity", "log"):
             raise ConfigError(
-                f"depth normalised by {self.normalize!r}: its pixels share one range: limits, or "
-                "identity"
+                f"depth normalised by {self.normalize!r}: its pixels share one range: limits, log "
+                "or identity"
             )
+        if self.normalize == "log" and self.range is None:
+            raise ConfigError("depth normalised by log: give its range, [near, far]")
+        if self.depth_range is not None:
+            object.__setattr__(self, "range", (self.depth_range.near, self.depth_range.far))
 
     def _check_text(self) -> None:
         if len(self.shape) != 1 or self.source not in ("", "task"):
@@ -146,6 +163,32 @@ class Feature:
             ) from error
         assert made == self.shape[-1]
 
+    def _check_represent(self) -> None:
+        if self.represent is None:
+            return
+        if self.kind not in ("state", "action") or len(self.shape) != 1:
+            raise ConfigError(
+                f"represent for a feature of kind {self.kind!r} and shape {list(self.shape)}: it "
+                "is for vectors of states and actions"
+            )
+        if self.represent.columns[-1] >= self.shape[0]:
+            raise ConfigError(
+                f"represent: column {self.represent.columns[-1]} of a feature of shape "
+                f"{list(self.shape)}: they count from 0, after convert"
+            )
+        if self.represent.to == DELTA and self.kind != "action":
+            raise ConfigError("represent: an observation is relative; only actions are deltas")
+
+    @cached_property
+    def depth_range(self) -> DepthRange | None:
+        """What becomes of depth that has a range."""
+        return None if self.range is None else DepthRange.of(self.range, self.normalize == "log")
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the network sees other numbers than the robot's."""
+        return bool(self.convert) or self.depth_range is not None
+
     @cached_property
     def conversions(self) -> Conversions:
         """`convert`, as one function and its inverse."""
@@ -172,6 +215,8 @@ class Feature:
 
         float32, or uint8 for images. Raises DataError for numbers that a transform cannot take.
         """
+        if self.depth_range is not None:
+            return self.depth_range.apply(frames)
         try:
             return np.ascontiguousarray(self.conversions.apply(frames), self.dtype)
         except ValueError as error:
@@ -182,6 +227,8 @@ class Feature:
 
         What is no rotation, and so has no inverse, becomes NaN.
         """
+        if self.depth_range is not None:
+            return self.depth_range.invert(values)
         return np.ascontiguousarray(self.conversions.invert(values), self.dtype)
 
     def _check_meaning(self) -> None:
@@ -230,11 +277,13 @@ class Feature:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; units, names and convert where there are any."""
+        """Plain JSON; units, names, convert, represent and range where there are any."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         plain["convert"] = [each.to_dict() for each in self.convert]
-        return {k: v for k, v in plain.items() if v or k not in ("units", "names", "convert")}
+        plain["represent"] = None if self.represent is None else self.represent.to_dict()
+        optional = ("units", "names", "convert", "represent", "range")
+        return {k: v for k, v in plain.items() if v or k not in optional}
 
 
 @dataclass(frozen=True)
@@ -264,6 +313,11 @@ class Features:
                 raise ConfigError(f"fps is {self.fps!r}: frames per second are a positive number")
             object.__setattr__(self, "fps", float(self.fps))
 
+    @property
+    def represented(self) -> dict[str, Feature]:
+        """Those of `named` that are relative to an observation."""
+        return {k: one for k, one in self.named().items() if one.represent is not None}
+
     @classmethod
     def of(cls, store: EpisodeStore) -> "Features":
         """Every stored array as it is: `action` is the action, all others are observations.
@@ -289,11 +343,13 @@ class Features:
             raise ConfigError(
                 f"features need 'observation' and 'action': {error} is absent"
             ) from error
-        return cls(
+        features = cls(
             {str(name): Feature.from_dict(entry) for name, entry in observation.items()},
             Feature.from_dict({"kind": "action", **action}),
             values.get("fps"),
         )
+        check_references(features)
+        return features
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import Units, each_unit, same_units, units_text
+from dipole.data.loading.represented.reference import check_references
 from dipole.data.store.store import EpisodeStore
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def as_recorded(features: "Features", store: EpisodeStore) -> "Features":
         name: _feature(store, name, feature) for name, feature in features.observation.items()
     }
     action = _feature(store, "action", features.action)
-    return replace(features, observation=observation, action=action, fps=_fps(features, store))
+    found = replace(features, observation=observation, action=action, fps=_fps(features, store))
+    check_references(found)
+    return found
 
 
 def _fps(features: "Features", store: EpisodeStore) -> float | None:

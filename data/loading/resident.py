@@ -9,8 +9,8 @@ from dipole.data.loading.batch_plan import BatchPlan
 from dipole.data.loading.feature_reader import FeatureReader
 from dipole.data.loading.features import Feature
 from dipole.data.loading.statistics import read_plan
-from dipole.data.loading.window_source import Batch, PartRows, WindowSource
-from dipole.data.loading.windows import WindowFrames, Windows
+from dipole.data.loading.window_source import Batch, PartRows, WindowFrames, WindowSource
+from dipole.data.loading.windows import Windows
 
 
 class ResidentSource:
@@ -20,9 +20,15 @@ class ResidentSource:
         self._source = source
         self._plan = plan
         self._device = device
+        represented = source.features.represented
         self.features = {
             name: ResidentFeature(name, feature, source.parts, device)
             for name, feature in source.features.named().items()
+            if name not in represented
+        }
+        self._represented = {
+            name: ResidentRepresented(name, feature, source)
+            for name, feature in represented.items()
         }
 
     def batches(self, start: int) -> Iterator[Batch]:
@@ -33,7 +39,8 @@ class ResidentSource:
 
     def batch(self, n: int) -> Batch:
         """Batch n, as tensors on the device."""
-        parts, wanted = _wanted(self._source.parts, self._source.by_part(self._plan.indices(n)))
+        chosen = self._source.by_part(self._plan.indices(n))
+        parts, wanted = _wanted(self._source.parts, chosen)
         placed: dict[tuple[int, ...], torch.Tensor] = {}  # features stored alike share the numbers
 
         def places(feature: ResidentFeature) -> torch.Tensor:
@@ -42,10 +49,14 @@ class ResidentSource:
                 placed[feature.first] = self._to_device(feature.places(parts, frames))
             return placed[feature.first]
 
-        observed = {k: one for k, one in self.features.items() if k != "action"}
-        observation = {name: one.take(places(one)) for name, one in observed.items()}
+        def taken(name: str) -> torch.Tensor:
+            if name in self._represented:
+                return self._to_device(self._represented[name].take(chosen, len(parts)))
+            return self.features[name].take(places(self.features[name]))
+
+        observation = {name: taken(name) for name in self._source.features.observation}
         placed.clear()
-        action = self.features["action"].take(places(self.features["action"]))
+        action = taken("action")
         is_pad = self._to_device(wanted.is_pad)
         masks = self._masks(self._source.masks(parts))
         return {"observation": observation, "action": action, "action_is_pad": is_pad, **masks}
@@ -104,6 +115,31 @@ class ResidentFeature:
         return taken.view(*places.shape, *self.frames.shape[1:])
 
 
+class ResidentRepresented:
+    """A feature that is relative to poses: its frames and theirs, in this machine's memory, since
+    every window computes its own numbers of them."""
+
+    def __init__(self, name: str, feature: Feature, source: WindowSource) -> None:
+        self._name, self._feature, self._parts = name, feature, source.parts
+        length = source.spec.horizon if name == "action" else source.spec.n_obs_steps
+        self._shape = (length, *feature.shape)
+        self._of_part = [
+            part.represented[name].in_memory(part.frame_ranges())
+            if name in part.represented
+            else None
+            for part in source.parts
+        ]
+
+    def take(self, chosen: Sequence[PartRows], rows: int) -> np.ndarray:
+        """Of the chosen windows, [B, N, *shape]; 0 for parts that lack the feature."""
+        taken = np.zeros((rows, *self._shape), np.float32)
+        for one in chosen:
+            represented = self._of_part[one.part]
+            if represented is not None:
+                taken[one.rows] = represented.take(self._parts[one.part].packed_frames(one.indices))
+        return taken
+
+
 def _wanted(
     parts: Sequence[Windows], chosen: Sequence[PartRows]
 ) -> tuple[np.ndarray, WindowFrames]:
@@ -128,7 +164,10 @@ def _load(reader: FeatureReader, windows: Windows, there: torch.Tensor) -> None:
 
 def resident_bytes(source: WindowSource) -> int:
     """Bytes that the episodes with windows take in memory, as readers give them."""
-    return sum(
-        part.n_frames * sum(reader.frame_bytes for reader in part.readers.values())
-        for part in source.parts
-    )
+    return sum(part.n_frames * _frame_bytes(part) for part in source.parts)
+
+
+def _frame_bytes(part: Windows) -> int:
+    kept = [one for name, one in part.readers.items() if name not in part.represented]
+    represented = sum(one.frame_bytes for one in part.represented.values())
+    return represented + sum(one.frame_bytes for one in kept)

@@ -48,6 +48,12 @@ class Statistics:
         low, high = np.where(rare, self.min, self.q01), np.where(rare, self.max, self.q99)
         return np.asarray(low, float), np.asarray(high, float)
 
+    @classmethod
+    def within(cls, low: float, high: float, shape: Sequence[int], count: int) -> "Statistics":
+        """As if all numbers were spread evenly from low to high, for a range that is given."""
+        least, most = np.full(tuple(shape), low), np.full(tuple(shape), high)
+        return cls(least, most, (least + most) / 2, (most - least) / 12**0.5, count, least, most)
+
     def entries(self, columns: Sequence[int]) -> "Statistics":
         """Of these entries of the last axis alone."""
         chosen = list(columns)

@@ -151,6 +151,9 @@ class TaskData:
                 "validation: none, because no episode is held out: split.val_ratio is 0, or only "
                 "one episode has windows"
             )
+        for name, feature in self.features.represented.items():
+            assert feature.represent is not None
+            lines.append(f"data: {name} {feature.represent.describe()}")
         readers = [reader for part in self.parts for reader in part.train.readers.values()]
         return lines + [reader.note for reader in readers if reader.note is not None]
 

@@ -18,6 +18,7 @@ from dipole.data.loading.window_spec import WindowSpec, frames_per_step
 from dipole.data.loading.windows import Windows
 from dipole.data.store.bundle import dataset_path
 from dipole.data.store.store import EpisodeStore
+from dipole.data.transforms.representation import Representation
 
 FIELDS = ("path", "name", "weight", "fps", "episodes", "split", "observation", "action")
 
@@ -60,9 +61,8 @@ class PartConfig:
         observation = _overridden(
             name, task["observation"], _table(f"dataset {name!r}", values, "observation")
         )
-        action, entries = _action(
-            name, task["action"], _table(f"dataset {name!r}", values, "action")
-        )
+        own_action = _table(f"dataset {name!r}", values, "action")
+        action, entries = _action(name, task["action"], own_action, task["observation"])
         own = {"observation": observation, "action": action, "fps": fps}
         split = checked_split(values.get("split", task.get("split")))
         episodes = _episodes(name, values.get("episodes"))
@@ -208,7 +208,7 @@ def _table(where: str, values: Mapping[str, Any], key: str) -> Mapping[str, Any]
 
 
 def _action(
-    name: str, policy: Mapping[str, Any], own: Mapping[str, Any]
+    name: str, policy: Mapping[str, Any], own: Mapping[str, Any], observation: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[int, ...]]:
     """A part's action, with the names and units of its entries; and which entries these are."""
     fields = {key: value for key, value in own.items() if key != "entries"}
@@ -225,7 +225,23 @@ def _action(
         for key in ("names", "units")
         if chosen and isinstance(policy.get(key), list | tuple)
     }
-    return {**policy, **listed, **fields}, tuple(entries)
+    made = {**policy, **listed, **fields}
+    if chosen and "represent" in policy and "represent" not in fields:
+        made["represent"] = _of_entries(name, policy["represent"], chosen, observation)
+    return made, tuple(entries)
+
+
+def _of_entries(
+    name: str, represent: Any, entries: Sequence[int], observation: Mapping[str, Any]
+) -> Representation | None:
+    """The policy's representation, of a part's own action numbers."""
+    shapes = {key: (entry or {}).get("shape") for key, entry in observation.items()}
+    sizes = {key: shape[0] for key, shape in shapes.items() if isinstance(shape, list | tuple)}
+    try:
+        whole = Representation.from_dict(represent)
+        return None if whole is None else whole.for_entries(entries, sizes)
+    except ConfigError as error:
+        raise ConfigError(f"dataset {name!r}, action: {error}") from error
 
 
 def _episodes(name: str, said: Any) -> tuple[int, ...] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from dipole.data.loading.windows import Windows
 
 Batch = dict[str, Any]
+
+
+class WindowFrames(NamedTuple):
+    """Frame numbers of B windows.
+
+    observed: int64 [B, To]; acted: int64 [B, H]; is_pad: bool [B, H], which actions are padding.
+    """
+
+    observed: np.ndarray
+    acted: np.ndarray
+    is_pad: np.ndarray
+
+    def of(self, name: str) -> np.ndarray:
+        """Those of a feature: the H frames of "action", the To observed ones of all others."""
+        return self.acted if name == "action" else self.observed
 
 
 @dataclass(frozen=True)

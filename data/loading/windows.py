@@ -19,30 +19,20 @@ import copy
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.loading.feature_reader import FrameMap
 from dipole.data.loading.features import Features
+from dipole.data.loading.represented.reference import check_references
+from dipole.data.loading.represented.represented_windows import RepresentedWindows
 from dipole.data.loading.statistics import Statistics, statistics
 from dipole.data.loading.statistics_cache import StatisticsCache
 from dipole.data.loading.text import make_reader
-from dipole.data.loading.window_source import Batch, PartRows
+from dipole.data.loading.window_source import Batch, PartRows, WindowFrames
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.store import EpisodeStore
-
-
-class WindowFrames(NamedTuple):
-    """Frame numbers of B windows.
-
-    observed: int64 [B, To]; acted: int64 [B, H]; is_pad: bool [B, H], which actions are padding.
-    """
-
-    observed: np.ndarray
-    acted: np.ndarray
-    is_pad: np.ndarray
 
 
 class Windows:
@@ -79,6 +69,12 @@ class Windows:
         self.readers = {
             name: make_reader(store, name, feature)
             for name, feature in self.features.named().items()
+        }
+        check_references(self.features)
+        self.represented = {
+            name: RepresentedWindows.of(name, feature, self.readers)
+            for name, feature in self.features.named().items()
+            if feature.represent is not None
         }
 
     @property
@@ -133,11 +129,14 @@ class Windows:
         H]}: float32, images uint8, the mask bool.
         """
         frames = self.frames(indices)
-        observation = {
-            name: self.readers[name].take(frames.observed) for name in self.features.observation
-        }
-        action = self.readers["action"].take(frames.acted)
+        observation = {name: self._take(name, frames) for name in self.features.observation}
+        action = self._take("action", frames)
         return {"observation": observation, "action": action, "action_is_pad": frames.is_pad}
+
+    def _take(self, name: str, frames: WindowFrames) -> np.ndarray:
+        if name in self.represented:
+            return self.represented[name].take(frames)
+        return self.readers[name].take(frames.of(name))
 
     def by_part(self, indices: np.ndarray) -> list[PartRows]:
         """All rows are this dataset's."""
@@ -153,21 +152,31 @@ class Windows:
         other.readers = {
             name: reader.mapped(maps.get(name)) for name, reader in self.readers.items()
         }
+        other.represented = {
+            name: represented.mapped(maps.get(name))
+            for name, represented in self.represented.items()
+        }
         return other
 
     def statistics(self) -> dict[str, Statistics]:
-        """Of each feature but images over the frames of `frame_ranges`, in bounded memory.
+        """Of each feature but images over the frames of `frame_ranges`, in bounded memory; of those
+        that are relative to a pose over all windows, as batches hold them.
 
         Keys are the observations' names and "action". Images are normalised by what sees them.
         Raises DataError for NaN and infinities.
         """
-        numbers = {n: r for n, r in self.readers.items() if r.feature.is_numeric}
+        numbers = [name for name, one in self.readers.items() if one.feature.is_numeric]
         cached = StatisticsCache.of(self)
-        ranges = self.frame_ranges()
-        return {
-            name: cached.get(reader, partial(statistics, reader, ranges))
-            for name, reader in numbers.items()
-        }
+        return {name: self._statistics(name, cached) for name in numbers}
+
+    def _statistics(self, name: str, cached: StatisticsCache) -> Statistics:
+        if name in self.represented:
+            return self.represented[name].statistics(self.frames, len(self))
+        reader = self.readers[name]
+        depth = reader.feature.depth_range
+        if depth is not None:
+            return Statistics.within(*depth.limits, reader.shape, self.n_frames)
+        return cached.get(reader, partial(statistics, reader, self.frame_ranges()))
 
     def require_windows(self) -> None:
         """Raise DataError where there is not a single window to train on."""

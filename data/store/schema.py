@@ -48,8 +48,14 @@ def _names(said: Any) -> tuple[str, ...]:
 
 
 def default_kind(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    """The kind of a key of which nobody says it: action, image or state."""
-    return "action" if key == "action" else "image" if is_image(shape, dtype) else "state"
+    """The kind of a key of which nobody says it: action, image, depth (float32 or uint16 [height,
+    width, 1] under a name that ends in "depth") or state."""
+    if key == "action":
+        return "action"
+    if is_image(shape, dtype):
+        return "image"
+    is_depth = len(shape) == 3 and shape[2] == 1 and dtype in (np.float32, np.uint16)
+    return "depth" if is_depth and key.lower().endswith("depth") else "state"
 
 
 @dataclass(frozen=True)

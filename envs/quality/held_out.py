@@ -16,10 +16,10 @@ class HeldOut:
     """Windows of held-out episodes.
 
     observation: {name: [N, To, *stored_shape]}, in the robot's numbers, as `predict` takes them.
-    action: What was demonstrated, [N, H, A], as the network sees it (conversions applied).
+    action: What was demonstrated, [N, H, A], conversions applied, but absolute.
     scale: Standard deviation of each number of the training episodes' actions, [A]; 1 for numbers
         that do not move.
-    features: Of the policy.
+    features: Of the policy, none of them relative to another.
     dataset: Where they come from.
     windows: Of all held-out episodes, of which these are spread evenly.
     """
@@ -95,7 +95,7 @@ def _open(config: Mapping[str, Any], where: str, dataset: str | None) -> TaskDat
             "are known: set aspects=false"
         )
     try:
-        data = TaskData.open(run["task"], dataset or run.get("dataset"))
+        data = TaskData.open(_absolute(run["task"]), dataset or run.get("dataset"))
     except DipoleError as error:
         raise ConfigError(
             f"aspects need the demonstrations that {where} was trained on: {error}. Where they "
@@ -103,6 +103,14 @@ def _open(config: Mapping[str, Any], where: str, dataset: str | None) -> TaskDat
         ) from error
     data.require_same(config.get("dataset") or {}, where)
     return data
+
+
+def _absolute(task: Any) -> Any:
+    """A task, or a part of one, that represents nothing: in what the network sees of windows that
+    are relative to a pose, the pose is lost."""
+    if isinstance(task, Mapping):
+        return {key: _absolute(value) for key, value in task.items() if key != "represent"}
+    return [_absolute(value) for value in task] if isinstance(task, list | tuple) else task
 
 
 def _source(data: TaskData, where: str, part: str | None) -> tuple[WindowSource, WindowSource]:

@@ -1,5 +1,6 @@
 """How likely demonstrated chunks are to a policy that has a noise process."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -42,9 +43,10 @@ def demonstrated_likelihood(
 
     def batch(start: int) -> np.ndarray:
         rows = slice(start, start + ROWS)
-        chunks = policy.normalize_action(held_out.demonstrated()[rows])
+        seen = {name: value[rows] for name, value in held_out.observation.items()}
+        chunks = policy.normalize_action(held_out.demonstrated()[rows], seen)
         found = log_likelihood(
-            _estimator(policy, held_out, rows, levels),
+            _estimator(policy, seen, levels),
             chunks,
             levels,
             head.process.start_scale(levels[0]),
@@ -63,16 +65,14 @@ def _levels(process: Process, steps: int) -> list[Level]:
     return [level for level in levels if level.signal >= LEAST_SIGNAL * level.noise]
 
 
-def _estimator(policy: Any, held_out: HeldOut, rows: slice, levels: list[Level]) -> LevelEstimator:
-    """What the policy's network says of x at one of these levels, given some observations."""
-    features = policy.features.observation
-    observation = {
-        name: torch.as_tensor(features[name].apply(value[rows]), device=policy.device)
-        for name, value in held_out.observation.items()
-    }
+def _estimator(
+    policy: Any, observation: Mapping[str, np.ndarray], levels: list[Level]
+) -> LevelEstimator:
+    """What the policy's network says of x at one of these levels, given some observations, in the
+    robot's numbers."""
     table = [SolverStep(level, level) for level in levels if not level.is_clean]
     with torch.no_grad():
-        context = policy.encode(observation)
+        context = policy.encode(policy.seen(observation))
         found = policy.head.estimators(table, policy.head.prepared_times(table), context)
     by_level = {step.level: estimate for step, estimate in zip(table, found, strict=True)}
 

@@ -107,7 +107,8 @@ def _parity(
     seeds = [torch.Generator().manual_seed(seed) for seed in (0, 0)]
     ours = policy.predict(observation, seeds[0]).cpu()
     theirs = exported.predict(observation, seeds[1])
-    apart = policy.normalize_action(ours) - policy.normalize_action(theirs)
+    seen = observation if policy.features.action.represent is not None else None
+    apart = policy.normalize_action(ours, seen) - policy.normalize_action(theirs, seen)
     difference = float(apart.abs().max())
     if not difference <= tolerance:
         raise ParityError(

@@ -24,6 +24,7 @@ from dipole.policy.diffusion.noise import Generators, draw_noise
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.observations import as_array, checked_observation, errors_naming, n_rows
 from dipole.policy.policy import Policy
+from dipole.policy.representations import Representations
 from dipole.policy.runtimes.program import FRESH_NOISE, NOISE, OBSERVATION, PRESENT, Port
 from dipole.policy.runtimes.runtime import Run, require
 
@@ -49,6 +50,7 @@ class ExportedPolicy:
         self.window = WindowSpec(**schema["window"])
         self.solver = None if schema["solver"] is None else solver_from(schema["solver"])
         self.inputs = ports(schema)
+        self._representations = Representations(self.features)
 
     @property
     def supports(self) -> frozenset[str]:
@@ -100,15 +102,18 @@ class ExportedPolicy:
                 )
             return self.fallback.predict(observation, generator, noise=noise, known=known)
         checked = checked_observation(observation, self.features, self.window, self.optional)
+        converted = {name: self._converted(name, value) for name, value in checked.items()}
+        seen = self._representations.observation(converted)
         given = {NOISE: noise, FRESH_NOISE: fresh_noise}
         rows = n_rows(checked)
         arrays = [
             _drawn(port, rows, generator, given[port.name])
             if port.name in given
-            else self._observed(port, rows, checked)
+            else self._observed(port, rows, seen)
             for port in self.inputs
         ]
-        return torch.from_numpy(self.features.action.invert(self._run(arrays)))
+        chunk = self._representations.decode(self._run(arrays), converted)
+        return torch.from_numpy(self.features.action.invert(chunk))
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation of the right shapes, in the robot's numbers."""
@@ -118,21 +123,25 @@ class ExportedPolicy:
             if port.name.startswith(OBSERVATION)
         }
         features = self.features.observation
-        return {n: torch.from_numpy(features[n].invert(v.numpy())) for n, v in drawn.items()}
+        absolute = self._representations.absolute({n: v.numpy() for n, v in drawn.items()})
+        return {n: torch.from_numpy(features[n].invert(v)) for n, v in absolute.items()}
 
     def warm_up(self, batch_size: int) -> None:
         """Compile what this batch size needs, so that its first chunk takes no longer."""
         self.predict(self.fake_observation(batch_size))
 
-    def _observed(self, port: Port, rows: int, observation: Mapping[str, Tensor]) -> np.ndarray:
-        """The array of an input that is no noise, converted; zeros for what is missing."""
+    def _converted(self, name: str, value: Tensor) -> np.ndarray:
+        with errors_naming(name):
+            return self.features.observation[name].apply(as_array(value))
+
+    def _observed(self, port: Port, rows: int, observation: Mapping[str, Any]) -> np.ndarray:
+        """The array of an input that is no noise; zeros for what is missing."""
         if port.name.startswith(PRESENT):
             return np.full(rows, port.name.removeprefix(PRESENT) in observation, np.float32)
         name = port.name.removeprefix(OBSERVATION)
         if name not in observation:
             return np.zeros((rows, *map(int, port.shape[1:])), port.dtype)
-        with errors_naming(name):
-            return self.features.observation[name].apply(as_array(observation[name]))
+        return np.ascontiguousarray(observation[name])
 
 
 def _drawn(port: Port, rows: int, generator: Generators, given: Tensor | None) -> np.ndarray:

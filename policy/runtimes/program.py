@@ -58,8 +58,8 @@ class SamplingProgram(nn.Module):
 
     Classifier-free guidance is part of it, at the policy's scale.
 
-    Inputs and chunk are converted (see `dipole.data.Feature.convert`): whoever runs it applies and
-    inverts that outside.
+    Inputs and chunk are converted and represented (see `dipole.data.Feature`): whoever runs it
+    applies and inverts that outside.
 
     What follows from the solver's table alone is constant. Noise is an input, [B, H, A] and, where
     the solver adds fresh noise, [N, B, H, A] with one entry for each of the N steps that do: the
@@ -199,6 +199,8 @@ def _those(named: Mapping[str, Tensor], names: Iterable[str]) -> list[Tensor]:
 
 
 def _units(feature: Feature) -> str:
+    if feature.represent is not None:
+        return "the robot's, converted and relative to a pose as features say"
     return "the robot's, converted as features say" if feature.convert else "the robot's"
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from dipole.data import COLUMN_TRANSFORMS, EpisodeWriter
+from dipole.data import COLUMN_TRANSFORMS, EpisodeWriter, Features
 from dipole.data.loading.task_data import TaskData
 from dipole.data.transforms.column_transform import make_transform
 from dipole.policy import Policy, PolicyConfig
@@ -18,8 +18,8 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "transforms.md").read_tex
 SMALL = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
 
 
-def block(kind):
-    return re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[1]
+def block(kind, number=0, page=PAGE):
+    return re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[number]
 
 
 @pytest.fixture
@@ -60,6 +60,37 @@ def test_the_pages_task_trains_and_predicts_in_the_robots_numbers(task):
     chunk = policy.predict(seen).numpy()
     assert chunk.shape == (2, 16, 8)
     assert np.linalg.norm(chunk[..., 3:7], axis=-1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_pages_relative_actions_train_and_predict_absolute_poses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def poses(n):
+        q = rng.normal(size=(n, 4))
+        return np.hstack([rng.normal(size=(n, 3)), q / np.linalg.norm(q, axis=1, keepdims=True)])
+
+    with EpisodeWriter("reach.zarr", fps=10) as writer:
+        for _ in range(4):
+            action = np.hstack([poses(20), rng.random((20, 1))])
+            writer.add_episode({"pose": poses(20), "goal": poses(20), "action": action})
+    data = TaskData.open(yaml.safe_load(block("yaml", 1)), None)
+    assert any("action relative to pose" in line for line in data.summary())
+    policy = Policy(PolicyConfig(denoiser=SMALL), data.features, data.train.spec)
+    policy.fit(data.train.statistics())
+    pose = data.train.gather(np.arange(4))["observation"]["pose"][:, -1]
+    assert np.allclose(pose, [0, 0, 0, 1, 0, 0, 0, 1, 0], atol=1e-6)
+    policy.solver = DDIM(steps=2)
+    chunk = policy.eval().predict(policy.fake_observation(2)).numpy()
+    assert chunk.shape == (2, 16, 8)
+    assert np.linalg.norm(chunk[..., 3:7], axis=-1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_page_of_observations_is_read():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "observations.md").read_text()
+    task = yaml.safe_load(block("yaml", page=page))
+    features = Features.from_dict({k: task[k] for k in ("observation", "action")})
+    assert features.observation["wrist_depth"].depth_range.is_log
 
 
 def test_the_pages_transform_of_ones_own_is_registered_and_inverted():

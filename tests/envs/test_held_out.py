@@ -157,7 +157,11 @@ class Gaussian:
         self.features, self.head = features, self
         self.process = process
 
-    def normalize_action(self, chunks):
+    def seen(self, observation):
+        named = self.features.observation
+        return {k: torch.as_tensor(named[k].apply(value)) for k, value in observation.items()}
+
+    def normalize_action(self, chunks, observation):
         return torch.as_tensor(self.features.action.apply(chunks)) / 20
 
     def encode(self, observation):

@@ -374,8 +374,9 @@ def test_encoders_that_cannot_see_depth_say_so():
     features = Features({"depth": Feature((2, 3, 1), kind="depth")}, Feature((2,), kind="action"))
     with pytest.raises(ConfigError, match=r"cannot encode depth"):
         Policy(PolicyConfig(denoiser=SMALL), features, WINDOW)
+    numbers = {"name": "join", "parts": {"state": {"name": "state"}}}
     with pytest.raises(ConfigError, match=r"no part of policy.encoder encodes 'depth'"):
-        Policy(PolicyConfig(encoder={"name": "image", "backbone": {}}), features, WINDOW)
+        Policy(PolicyConfig(encoder=numbers), features, WINDOW)
 
 
 @pytest.mark.parametrize(

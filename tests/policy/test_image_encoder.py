@@ -269,7 +269,7 @@ def test_pictures_that_are_not_bytes_are_refused():
 
 
 def test_an_encoder_without_a_camera_is_refused():
-    with pytest.raises(ConfigError, match="agent_pos are no features of kind image"):
+    with pytest.raises(ConfigError, match="agent_pos are no features of kind depth or image"):
         make_policy(features())
 
 

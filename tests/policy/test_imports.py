@@ -23,7 +23,7 @@ ABOVE = {
 }
 # Of policy/, from the lowest. Those in one row know nothing of each other.
 ROWS = (
-    {"core", "context", "normalizer", "held", "observations"},
+    {"core", "context", "normalizer", "held", "observations", "representations"},
     {"diffusion", "normalizers"},
     {"denoisers", "encoders", "execution", "fake_data"},
     {"heads"},

@@ -40,7 +40,7 @@ def check_parts(given: "Sequence[MixturePart]", features: Features, same_units: 
                     f"{name!r}{nearest(name, known) or '.'} It has: {', '.join(known)}"
                 )
             _check_feature(part.name, name, feature, features.observation[name], same_units)
-        _check_action(part, features.action, same_units)
+        _check_action(part, features, same_units)
     _check_all_there(given, features)
 
 
@@ -51,6 +51,9 @@ def _check_feature(part: str, name: str, own: Feature, policy: Feature, same_uni
             f"{where}: {own.kind} of shape {list(own.shape)}, but the policy has {policy.kind} of "
             f"shape {list(policy.shape)}. Choose columns or a transform that give it"
         )
+    for key in ("represent", "range"):
+        if getattr(own, key) != getattr(policy, key):
+            raise ConfigError(f"{where}: {key} differs from the policy's: leave it out")
     size = own.shape[-1] if own.shape else 1
     if same_units and not are_same(own.network_units, policy.network_units, size):
         raise ConfigError(
@@ -64,8 +67,8 @@ def _check_feature(part: str, name: str, own: Feature, policy: Feature, same_uni
         )
 
 
-def _check_action(part: "MixturePart", policy: Feature, same_units: bool) -> None:
-    own, entries = part.windows.features.action, part.entries
+def _check_action(part: "MixturePart", features: Features, same_units: bool) -> None:
+    own, policy, entries = part.windows.features.action, features.action, part.entries
     where = f"dataset {part.name!r}, action"
     size = policy.shape[0]
     sound = len(entries) == own.shape[0] == len(set(entries))
@@ -74,6 +77,10 @@ def _check_action(part: "MixturePart", policy: Feature, same_units: bool) -> Non
             f"{where}: {own.shape[0]} numbers to entries {list(entries)} of the policy's {size}. "
             "Give each of them one entry, counted from 0"
         )
+    sizes = {k: one.shape[0] for k, one in features.observation.items() if len(one.shape) == 1}
+    ours = own.represent and own.represent.for_entries(range(own.shape[0]), sizes)
+    if ours != (policy.represent and policy.represent.for_entries(entries, sizes)):
+        raise ConfigError(f"{where}: represent differs from the policy's: leave it out")
     if own.network_names and policy.network_names:
         expected = tuple(policy.network_names[entry] for entry in entries)
         if own.network_names != expected:

@@ -19,15 +19,21 @@ from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
 from dipole.policy.encoders.cameras.image_tokens import ImageTokens
 from dipole.policy.encoders.cameras.missing import MissingCameraEmbedding
 from dipole.policy.encoders.cameras.saliency import Saliency, saliency
-from dipole.policy.encoders.cameras.views import View, ViewConfig, per_camera
+from dipole.policy.encoders.cameras.views import Place, View, ViewConfig, per_camera
 from dipole.policy.observations import n_rows
 
 SHARED = "shared"
+DEPTH = "_depth"  # after the name of a camera, the name of its depth
 
 
 @ENCODERS.add("cameras")
 class CamerasEncoder(Encoder):
     """Any number of cameras, each with its own resolution.
+
+    Depth is a camera of its own, with a network of its own unless the backbone is shared, and seen
+    as a grey picture. The depth of a camera NAME that is called NAME_depth is cut where its
+    pictures are, if both have the same size.
+
 
     backbone, pooling: Of each camera's encoder, by name, with their options.
     dim: Numbers of a picture's vector.
@@ -44,7 +50,7 @@ class CamerasEncoder(Encoder):
     The vector is time-major, [frame 0's cameras, frame 1's cameras, ...]: To * cameras * dim.
     """
 
-    kinds = frozenset({"image"})
+    kinds = frozenset({"image", "depth"})
     by_frame = True
 
     def __init__(
@@ -86,11 +92,11 @@ class CamerasEncoder(Encoder):
     def forward(
         self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
     ) -> Context:
-        """Images are uint8 [B, To, H, W, 3]; one may be absent where the encoder was trained for
-        that."""
+        """Images are uint8 [B, To, H, W, 3], depth is normalised, [B, To, H, W, 1]; one may be
+        absent where the encoder was trained for that."""
         rows = n_rows(observation)
         given = [name for name in self.cameras if name in observation]
-        outputs = self._features({name: self.view(name)(observation[name]) for name in given})
+        outputs = self._features(self._viewed({name: observation[name] for name in given}))
         presence = self.missing.draw(given, rows, self.training)  # {camera: [B] or None}
         lacking = {name: mask for name, mask in (missing or {}).items() if name in self.cameras}
         presence = self.missing.without(presence, lacking)
@@ -136,6 +142,19 @@ class CamerasEncoder(Encoder):
     def describe(self) -> list[str]:
         return [self.view(name).describe() for name in self.cameras]
 
+    def _viewed(self, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the networks see, {camera: [B * To, 3, h, w]}."""
+        viewed: dict[str, Tensor] = {}
+        places: dict[str, Place | None] = {}
+        for name, given in pictures.items():
+            view, colours = self.view(name), name.removesuffix(DEPTH)
+            if view.is_depth and colours in places and view.is_cut_like(self.view(colours)):
+                places[name] = places[colours]
+            else:
+                places[name] = view.draw_place(len(given), given.device)
+            viewed[name] = view(given, places[name])
+        return viewed
+
     def _features(self, views: Mapping[str, Tensor]) -> dict[str, BackboneOutput]:
         """The backbones' outputs for {camera: [B * To, 3, h, w]}; see `shared_backbone`."""
         if not self.shared_backbone:
@@ -152,13 +171,13 @@ class CamerasEncoder(Encoder):
 
 def _cameras(features: Features) -> list[str]:
     observed = features.observation
-    others = [name for name, feature in observed.items() if feature.kind != "image"]
+    others = [name for name, each in observed.items() if each.kind not in ("image", "depth")]
     if others:
         raise ConfigError(
-            f"the encoder cameras encodes images alone, not {', '.join(others)}: join it with "
-            "others (policy/encoder=join)"
+            f"the encoder cameras encodes images and depth alone, not {', '.join(others)}: join it "
+            "with others (policy/encoder=join)"
         )
-    return list(observed)
+    return sorted(observed, key=lambda name: observed[name].kind == "depth")  # after its pictures
 
 
 def _views(

@@ -3,6 +3,9 @@
     uint8 [B, To, H, W, 3] ── resize ──> [H', W'] ── crop, at random in training ──> [h, w]
                            ── colours, in training ──> float [B * To, 3, h, w] in [0, 1]
 
+Depth [B, To, H, W, 1], normalised to [-1, 1], goes the same way but for the colours, and ends as a
+grey picture.
+
 All of it on the pictures' device. Chance is per sample: the To pictures of one window are cut and
 coloured alike, so that what moves between them moved in the world. It comes from torch's global
 generator, which training seeds anew for every step.
@@ -20,6 +23,7 @@ from dipole.policy.encoders.cameras.augment import Augmentation, jitter_colours
 from dipole.policy.encoders.cameras.resize import Size, resize
 
 SHARE_TO_SEE = 0.5  # of a picture, below which a crop is warned of
+Place = tuple[Tensor, Tensor]  # of a cut: rows above it and columns left of it, int64 [B] each
 MARGIN = 84 / 96  # of the resized picture's shorter side that a crop should have: the published one
 
 
@@ -34,15 +38,16 @@ class ViewConfig:
     crop: float | tuple[int, int] | None = None
 
     def sizes(self, shape: tuple[int, ...], camera: str) -> tuple[Size, Size]:
-        """For pictures of this shape [H, W, 3]: the size after resizing, and that of the crop.
+        """For pictures of this shape [H, W, 3], or 1 for depth: the size after resizing, and that
+        of the crop.
 
-        Raises ConfigError, naming the camera, for a shape that is no colour picture's and for a
-        crop that is larger than the picture.
+        Raises ConfigError, naming the camera, for a shape that is no picture's and for a crop that
+        is larger than the picture.
         """
-        if len(shape) != 3 or shape[2] != 3:
+        if len(shape) != 3 or shape[2] not in (1, 3):
             raise ConfigError(
                 f"camera {camera!r} has pictures of shape {list(shape)}: height, width and 3 "
-                "colours are needed"
+                "colours, or 1 for depth, are needed"
             )
         resized = _size(self.resize, camera, "resize") or (shape[0], shape[1])
         share = self.crop if isinstance(self.crop, int | float) else None
@@ -73,8 +78,8 @@ def _size(value: Any, camera: str, what: str) -> Size | None:
 class View(nn.Module):
     """One camera's pictures as the network sees them; in eval mode the same every time.
 
-    shape: of a picture that is given [H, W, 3]; resized: its size after that; size: height and
-    width of what comes out.
+    shape: of a picture that is given [H, W, 3], or [H, W, 1] of depth; resized: its size after
+    that; size: height and width of what comes out.
     """
 
     def __init__(
@@ -107,52 +112,77 @@ class View(nn.Module):
             f"'policy.encoder.resize={{{self.camera}: [{wanted[0]}, {wanted[1]}]}}'"
         )
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """pictures: uint8 [B, To, H, W, 3] -> float [B * To, 3, h, w] in [0, 1]."""
+    @property
+    def is_depth(self) -> bool:
+        return self.shape[2] == 1
+
+    def is_cut_like(self, other: "View") -> bool:
+        """Whether a place in one picture is the same place in the other."""
+        return (self.resized, self.size) == (other.resized, other.size)
+
+    def draw_place(self, rows: int, device: torch.device) -> Place | None:
+        """Where training cuts the pictures of each of `rows` samples; None: evaluation's middle."""
+        if not self.training:
+            return None
+        slack = [have - want for have, want in zip(self.resized, self.size, strict=True)]
+        top, left = (_draw_offset(each, self.augmentation, rows, device) for each in slack)
+        return top, left
+
+    def forward(self, pictures: Tensor, place: Place | None = None) -> Tensor:
+        """pictures: uint8 [B, To, H, W, 3] -> float [B * To, 3, h, w] in [0, 1].
+
+        place: As `draw_place` gave it, of this view or one that is cut like it; in training it is
+        drawn where it is left out.
+        """
         rows = pictures.shape[0]
-        flat = pictures.flatten(0, 1)  # [N, H, W, 3]
+        flat = pictures.flatten(0, 1)  # [N, H, W, C]
         if self._resizes:
             flat = _resize(flat, self.resized)
         if self.training:
-            cut = _random_crop(flat, self.size, self.augmentation, rows)  # [N, 3, h, w]
+            drawn = self.draw_place(rows, flat.device) if place is None else place
+            assert drawn is not None
+            cut = _cut_at(flat, self.size, self.augmentation.shift, drawn)  # [N, C, h, w]
         else:
             cut = _centre_crop(flat, self.size)
+        if self.is_depth:
+            return ((cut.float() + 1) / 2).expand(-1, 3, -1, -1)
         images = cut.float() / 255
         return jitter_colours(images, self.augmentation, rows) if self.training else images
 
 
 def _resize(flat: Tensor, size: Size) -> Tensor:
-    """[N, H, W, 3] -> [N, h, w, 3], each new pixel an average of the old ones it covers."""
+    """[N, H, W, C] -> [N, h, w, C], each new pixel an average of the old ones it covers."""
     return resize(flat.permute(0, 3, 1, 2).float(), size).permute(0, 2, 3, 1)
 
 
 def _centre_crop(flat: Tensor, size: Size) -> Tensor:
-    """[N, H, W, 3] -> [N, 3, h, w]"""
+    """[N, H, W, C] -> [N, C, h, w]"""
     top, left = ((have - want) // 2 for have, want in zip(flat.shape[1:3], size, strict=True))
     return flat[:, top : top + size[0], left : left + size[1]].permute(0, 3, 1, 2)
 
 
-def _random_crop(flat: Tensor, size: Size, augmentation: Augmentation, rows: int) -> Tensor:
-    """[N, H, W, 3] -> [N, 3, h, w], at a place drawn for each of `rows` samples.
-
-    shift: how far beyond the picture's edge the cut may reach; the outermost pixels are repeated.
-    """
+def _draw_offset(slack: int, augmentation: Augmentation, rows: int, device: torch.device) -> Tensor:
+    """Of a cut's beginning, for each of `rows` samples, int64; slack: by how much pictures are
+    larger than it."""
     shift = augmentation.shift
-    offsets = []
-    for axis, want in ((1, size[0]), (2, size[1])):
-        have = flat.shape[axis]
-        if shift:
+    if augmentation.crop:
+        return torch.randint(slack + 2 * shift + 1, (rows,), device=device)
+    return slack // 2 + torch.randint(2 * shift + 1, (rows,), device=device)
+
+
+def _cut_at(flat: Tensor, size: Size, shift: int, place: Place) -> Tensor:
+    """[N, H, W, C] -> [N, C, h, w], at each sample's place.
+
+    shift: how far beyond the picture's edge a cut may reach; the outermost pixels are repeated.
+    """
+    if shift:
+        for axis in (1, 2):
+            have = flat.shape[axis]
             index = torch.arange(-shift, have + shift, device=flat.device).clamp(0, have - 1)
             flat = flat.index_select(axis, index)
-        slack = flat.shape[axis] - want
-        if augmentation.crop:
-            offset = torch.randint(slack + 1, (rows,), device=flat.device)
-        else:
-            middle = (have - want) // 2
-            offset = middle + torch.randint(2 * shift + 1, (rows,), device=flat.device)
-        offsets.append(offset.repeat_interleave(len(flat) // rows))  # [N]
-    places = flat.unfold(1, size[0], 1).unfold(2, size[1], 1)  # a view [N, y, x, 3, h, w]
-    return places[torch.arange(len(flat), device=flat.device), offsets[0], offsets[1]]
+    top, left = (offset.repeat_interleave(len(flat) // len(offset)) for offset in place)  # [N]
+    places = flat.unfold(1, size[0], 1).unfold(2, size[1], 1)  # a view [N, y, x, C, h, w]
+    return places[torch.arange(len(flat), device=flat.device), top, left]
 
 
 def per_camera(value: Any, cameras: list[str], what: str) -> dict[str, Any]:
