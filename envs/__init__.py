@@ -5,6 +5,7 @@ Importing this package imports no simulator; it registers what datasets of the s
 
 import dipole.envs.fork.family
 import dipole.envs.fork.scene
+import dipole.envs.metaworld.family
 import dipole.envs.pusht.family
 import dipole.envs.pusht.scene  # noqa: F401  they register themselves, and how a state is drawn
 from dipole.envs.contract import EnvSpec

@@ -41,10 +41,21 @@ class OverrideChecker:
         self._hydra_groups = sorted(group for group in chosen if group.startswith("hydra/"))
 
     def choices(self, group: str) -> list[str]:
-        """The names that `group=` takes, the user's own among them."""
-        return sorted(
+        """The names that `group=` takes, the user's own among them.
+
+        "metaworld/reach" for files of folders; what others include, "_base", is none of them.
+        """
+        files = self._entries(group, ObjectType.CONFIG)
+        names = [name for name in files if not name.startswith("_")]
+        for folder in self._entries(group, ObjectType.GROUP):
+            if f"{group}/{folder}" not in self.groups:
+                names += [f"{folder}/{name}" for name in self.choices(f"{group}/{folder}")]
+        return sorted(names)
+
+    def _entries(self, group: str, kind: ObjectType) -> list[str]:
+        return list(
             self.loader.get_group_options(
-                group, ObjectType.CONFIG, config_name=self.config_name, overrides=self.search_path
+                group, kind, config_name=self.config_name, overrides=self.search_path
             )
         )
 

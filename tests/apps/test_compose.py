@@ -100,14 +100,21 @@ def test_a_mistyped_key_or_choice_names_the_nearest(typed, meant):
 
 
 def choices(group):
-    """What ships: one file a choice."""
+    """What ships: one file a choice, those of a family of tasks in a folder of theirs."""
     folder = Path(__file__).parents[2] / "configs" / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    files = folder.glob("**/[!_]*.yaml" if group == "task" else "*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
 
 
 def test_an_unknown_choice_lists_the_choices():
     known = ", ".join(choices("policy"))
     assert refusal("train", "policy=xyzzy").endswith(f"Choices of policy: {known}")
+
+
+def test_a_task_of_a_family_is_a_choice_and_takes_the_family_s_settings():
+    task = compose("train", ["task=metaworld/mt10"])["task"]
+    assert task["environment"] == {"name": "metaworld/mt10", "options": {}}
+    assert list(task["observation"]) == ["state", "rotation", "task"]
 
 
 def test_a_mistyped_choice_in_a_sweep_is_found_before_the_first_job():

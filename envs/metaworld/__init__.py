@@ -1,0 +1,1 @@
+"""MetaWorld: fifty tasks of a Sawyer arm on a table, alone and in sets."""
