@@ -156,9 +156,9 @@ def frame_rate(environment: "EnvSpec | str") -> float:
 
     Raises ConfigError where it does not say.
     """
-    from dipole.envs import rate
     from dipole.envs.contract import EnvSpec
     from dipole.envs.registry import make_env
+    from dipole.envs.rollout import rate
 
     spec = EnvSpec.read(environment)
     found = rate.frame_rate(partial(make_env, spec))

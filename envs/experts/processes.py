@@ -11,7 +11,7 @@ from typing import Any
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.rollout import RolloutError
-from dipole.envs.workers import WORKER_VARIABLES
+from dipole.envs.rollout.workers import WORKER_VARIABLES
 
 AHEAD = 2  # results a worker may be ahead of what was taken, which are in memory meanwhile
 GRACE_SECONDS = 5.0

@@ -114,7 +114,7 @@ def test_an_unknown_choice_lists_the_choices():
 def test_a_task_of_a_family_is_a_choice_and_takes_the_family_s_settings():
     task = compose("train", ["task=metaworld/mt10"])["task"]
     assert task["environment"] == {"name": "metaworld/mt10", "options": {}}
-    assert list(task["observation"]) == ["state", "task"]
+    assert list(task["observation"]) == ["state", "rotation", "task"]
 
 
 def test_a_mistyped_choice_in_a_sweep_is_found_before_the_first_job():
