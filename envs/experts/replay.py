@@ -7,7 +7,7 @@ executed rather than those that were wanted. What is observed is compared with w
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def recorded_environment(store: EpisodeStore, given: EnvSpec | None = None) -> E
     spec = EnvSpec.read(said) if said else None
     if given is not None:
         same = spec is not None and spec.id == given.id and given == EnvSpec(given.id)
-        return replace(spec, python=None) if spec is not None and same else given
+        return _without_interpreter(spec) if spec is not None and same else given
     if spec is None:
         raise ConfigError(
             f"{store.path}: does not say which simulator it was recorded in: give --task NAME or "
@@ -188,6 +188,11 @@ def recorded_environment(store: EpisodeStore, given: EnvSpec | None = None) -> E
             f"file names is not started: give --environment {spec.id}, or --task NAME"
         )
     return spec
+
+
+def _without_interpreter(spec: EnvSpec) -> EnvSpec:
+    settings = spec.to_dict()
+    return EnvSpec.read({k: v for k, v in settings.items() if k not in ("python", "timeout")})
 
 
 def compared_keys(
