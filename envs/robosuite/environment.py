@@ -187,8 +187,12 @@ class Robosuite(gymnasium.Env[Any, Any]):
         needed = 1 + self._model.nq + self._model.nv
         if states.shape != (needed,):
             raise ValueError(f"states has shape {states.shape}: ({needed},) is needed")
-        self.environment.sim.set_state_from_flattened(states)
-        self.environment.sim.forward()
+        sim = self.environment.sim
+        sim.set_state_from_flattened(states)
+        sim.forward()
+        for arm, robot in enumerate(self.environment.robots):  # the posture that redundancy keeps
+            joints = sim.data.qpos[robot._ref_joint_pos_indexes]
+            self._controller(arm).update_initial_joints(joints)
 
     def _look(self) -> None:
         self._seen = self.environment._get_observations(force_update=True)
