@@ -9,6 +9,7 @@ import dipole.envs.fork.scene
 import dipole.envs.metaworld.family
 import dipole.envs.pusht.family
 import dipole.envs.pusht.scene
+import dipole.envs.robosuite.family
 import dipole.envs.robotics.family  # noqa: F401  they register themselves, and how a state is drawn
 from dipole.envs.contract import EnvSpec
 from dipole.envs.pusht.geometry import pusht_keypoints

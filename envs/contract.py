@@ -47,6 +47,7 @@ class EnvSpec:
     reset: Options of every reset.
     fps: Steps a second. None: what the simulator says.
     python: The interpreter that the simulator runs in, of an environment of its own. None: this.
+    timeout: Seconds that an answer of that interpreter may take. None: 60 a step, 120 to make it.
     """
 
     id: str
@@ -59,6 +60,7 @@ class EnvSpec:
     reset: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
     python: str | None = None
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.id or self.id == GYMNASIUM:
@@ -72,6 +74,15 @@ class EnvSpec:
             raise ConfigError(f"environment.max_steps is {self.max_steps}: it must be at least 1")
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise ConfigError(f"environment.fps is {self.fps}: steps a second are positive")
+        if self.python is not None and not self.python:
+            raise ConfigError("environment.python is empty: the path of an interpreter is needed")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise ConfigError(f"environment.timeout is {self.timeout}: seconds are positive")
+        if self.timeout is not None and self.python is None:
+            raise ConfigError(
+                "environment.timeout is for a simulator in its own interpreter: give "
+                "environment.python too"
+            )
         if self.score is not None and self.score not in SCORES:
             raise ConfigError(
                 f"environment.score is {self.score!r}{nearest(self.score, SCORES) or ';'} it is "

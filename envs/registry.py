@@ -31,6 +31,9 @@ class Environment:
     observation: {stored key: entry of its observations}, where they have different names.
     score: The metric that decides; None: success_rate, or return_mean where it knows no success.
     tasks: The names of its tasks, "reach" of "metaworld/reach"; none where it has only one.
+    standalone: The file that makes it in an interpreter of its own (environment.python), by its
+        function `make(task, observation, **options)` and without dipole; None: it cannot run there.
+    install: Requirements of that file there, as pip has them.
     """
 
     build: Builder
@@ -39,6 +42,8 @@ class Environment:
     observation: Mapping[str, str] = field(default_factory=dict)
     score: str | None = None
     tasks: tuple[str, ...] = ()
+    standalone: str | None = None
+    install: str = ""
 
 
 ENVIRONMENTS: Registry[Environment] = Registry("environment")
@@ -60,6 +65,8 @@ def make_env(
     """
     spec = EnvSpec.read(environment)
     given = {**spec.options, **options}
+    if spec.python is not None:
+        return _make_there(spec, observation, render, given)
     name = spec.gymnasium_id
     if name is not None:
         return make_gymnasium(name, max_steps=spec.max_steps, render=render, options=given)
@@ -80,6 +87,30 @@ def make_env(
         raise ConfigError(
             f"environment {spec.id!r} needs {error.name}, which is not installed: {what}"
         ) from error
+
+
+def _make_there(
+    spec: EnvSpec, observation: Sequence[str] | None, render: bool, options: Mapping[str, Any]
+) -> "gymnasium.Env[Any, Any]":
+    """An environment in an interpreter of its own; see `make_env`."""
+    from dipole.envs.interpreter.client import make_there
+
+    if spec.gymnasium_id is not None:
+        return make_there(spec, options, render=render)
+    family = family_of(spec)
+    if family.standalone is None:
+        raise ConfigError(
+            f"environment {spec.id!r} does not run in an interpreter of its own: leave out "
+            "environment.python"
+        )
+    check_options("environment", spec.id, family.build, options)
+    return make_there(
+        spec,
+        options,
+        observation=observation,
+        standalone=family.standalone,
+        install=family.install,
+    )
 
 
 def family_of(spec: EnvSpec) -> Environment:
@@ -127,9 +158,17 @@ def check_environment(spec: EnvSpec) -> None:
         family_of(spec)
 
 
-def environment_version(name: str) -> dict[str, str]:
-    """What to write beside results: {"id": "pusht", "version": "gym-pusht 0.1.8"}."""
-    spec = EnvSpec(name)
+def environment_version(environment: str | EnvSpec) -> dict[str, str]:
+    """What to write beside results: {"id": "pusht", "version": "gym-pusht 0.1.8"}.
+
+    Of an interpreter of its own: the versions there, once the environment was made.
+    """
+    spec = EnvSpec.read(environment)
+    name = spec.id
+    if spec.python is not None:
+        from dipole.envs.interpreter.client import version_there
+
+        return {"id": name, "version": version_there(spec)}
     if spec.gymnasium_id is not None:
         return {"id": name, "version": gymnasium_version(spec.gymnasium_id)}
     distribution = family_of(spec).distribution

@@ -37,7 +37,7 @@ def run(config_name: str, argv: list[str], job: Job, sweeps: bool = True) -> int
     job: an importable function of a plain configuration, which may import torch only when it is
     called. sweeps: whether --multirun is possible. Raises UsageError for anything mistyped.
     """
-    options = read_options(argv)
+    options = read_options(argv, config_name)
     with checking(config_name, options) as checker:
         if options.help:
             asked = [word for word in options.overrides if "=" not in word]

@@ -30,7 +30,7 @@ def compose(config_name: str, argv: list[str]) -> Config:
     Beside the file's own keys, "overrides" holds what the command line set, by dotted key.
     Raises UsageError for anything mistyped.
     """
-    options = read_options(argv)
+    options = read_options(argv, config_name)
     if options.multirun:
         raise UsageError("several jobs were asked for where one is composed: leave out --multirun")
     with checking(config_name, options) as checker:

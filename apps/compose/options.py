@@ -24,6 +24,13 @@ FLAGS = {
     "--cfg": "cfg",
 }
 FOLDER = "--config-dir"
+# Where a command keeps the settings of a simulator, which are not all in its files.
+ENVIRONMENT = "environment."
+PLACES = {
+    "train": "++task.environment.",
+    "record": "++task.environment.",
+    "evaluate": "++environment.",
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,11 @@ def usage(name: str, multirun: bool) -> list[str]:
     return [f"usage: dipole {name} {synopsis}", "", (MULTIRUN if multirun else "") + HELP]
 
 
-def read_options(argv: list[str]) -> Options:
-    """Raises UsageError for an unknown option, or a folder that does not exist."""
+def read_options(argv: list[str], config_name: str = "") -> Options:
+    """Raises UsageError for an unknown option, or a folder that does not exist.
+
+    config_name: of the command, for its settings of a simulator.
+    """
     settings: list[str] = []
     flags: set[str] = set()
     folders: list[Path] = []
@@ -76,8 +86,20 @@ def read_options(argv: list[str]) -> Options:
         else:
             raise UsageError(_unknown(word))
     return Options(
-        settings, "help" in flags, "multirun" in flags, "cfg" in flags, config_dirs=tuple(folders)
+        with_environment(config_name, settings),
+        "help" in flags,
+        "multirun" in flags,
+        "cfg" in flags,
+        config_dirs=tuple(folders),
     )
+
+
+def with_environment(config_name: str, words: list[str]) -> list[str]:
+    """`environment.python=PATH` is the same setting of every command that has a simulator."""
+    place = PLACES.get(config_name)
+    if place is None:
+        return words
+    return [place + w.removeprefix(ENVIRONMENT) if w.startswith(ENVIRONMENT) else w for w in words]
 
 
 def _folder(text: str) -> Path:

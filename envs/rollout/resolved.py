@@ -17,7 +17,7 @@ class ResolvedEnvironment:
 
     settings: What the task says of it beside its name and options, for the results.
     fps, score: What the task or family says; None if nothing.
-    given_version: Of what is not registered.
+    given_version: Of what is not registered; spec: of what is.
     """
 
     name: str
@@ -28,12 +28,13 @@ class ResolvedEnvironment:
     fps: float | None = None
     score: str | None = None
     given_version: str | None = None
+    spec: EnvSpec | None = None
 
     @property
     def version(self) -> dict[str, str]:
         """{"id", "version"} for the results; complete once it was made."""
         if self.given_version is None:
-            return environment_version(self.name)
+            return environment_version(self.spec or self.name)
         return {"id": self.name, "version": self.given_version}
 
     @classmethod
@@ -58,6 +59,7 @@ class ResolvedEnvironment:
             {k: v for k, v in spec.to_dict().items() if k not in ("name", "options")},
             spec.fps,
             score_name(spec),
+            spec=spec,
         )
 
     @classmethod

@@ -192,6 +192,8 @@ class SimulatorPool:
             turn = simulator.perform(command)
             turn.seconds[MAKING] = making
             return turn
+        except RolloutError as error:  # of a simulator in another interpreter
+            raise RolloutError(f"{command}: {error}") from error
         except DipoleError as error:
             raise ConfigError(f"{command}: {error}") from error
         except (Exception, SystemExit) as error:

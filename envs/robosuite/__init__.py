@@ -1,0 +1,1 @@
+"""Robosuite's arms, in an interpreter of their own (docs/robosuite.md)."""
