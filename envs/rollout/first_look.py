@@ -77,6 +77,8 @@ def _made(resolved: ResolvedEnvironment) -> Environment:
 def _reset(name: str, environment: Environment, interface: Interface, seed: int) -> None:
     try:
         Simulator(environment, 1, interface).start(seed)
+    except RolloutError as error:  # of a simulator in another interpreter
+        raise RolloutError(f"environment {name!r}, reset with seed {seed}: {error}") from error
     except DipoleError as error:
         raise ConfigError(f"environment {name!r}: {error}") from error
     except Exception as error:
