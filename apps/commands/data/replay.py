@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dipole.apps.commands.data.info import AS_JSON, DATASET
+from dipole.apps.commands.data.info import AS_JSON, DATASET, NO_TERMINAL
 from dipole.apps.terminal.errors import UsageError
 from dipole.apps.terminal.tools import Work, comma_list
 from dipole.data.core.episode_numbers import parse_episode_numbers
@@ -88,7 +88,8 @@ def _replay(
     if as_json:
         print(json.dumps({"lost": lost, "episodes": [asdict(each) for each in replayed]}, indent=2))
     else:
-        _print(plan, replayed, Console())
+        console = Console()
+        _print(plan, replayed, console if console.is_terminal else Console(width=NO_TERMINAL))
     return 1 if lost else 0
 
 
