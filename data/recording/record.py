@@ -48,6 +48,7 @@ class Demonstration:
     success: Whether any step's info said `is_success`; None where none said whether.
     max_reward: The largest of a step, -inf where there was none.
     words: What was to be done, in spans (first frame, words); empty where nobody said it.
+    task: Which task of several it was, as info's "task" says; "" where there is one.
     prelude_steps: Steps between the seed's start and the first frame; None without a prelude.
     """
 
@@ -56,6 +57,7 @@ class Demonstration:
     success: bool | None
     max_reward: float
     words: TaskSpans = ()
+    task: str = ""
     prelude_steps: int | None = None
 
     def __len__(self) -> int:
@@ -85,14 +87,14 @@ def record_episode(
         so that the data shows how to get back (Laskey et al., 2017, "DART"); what was executed is
         recorded beside it.
     """
-    observation, _ = environment.reset(seed=seed)
+    observation, info = environment.reset(seed=seed)
     demonstrator.reset(seed)
     frames = _Frames()
     best, over = -math.inf, False
     success: bool | None = None
     before = None if prelude is None else 0
     while prelude is not None and not over and (action := prelude(observation)) is not None:
-        observation, _, terminated, truncated, _ = environment.step(action)
+        observation, _, terminated, truncated, info = environment.step(action)
         before, over = (before or 0) + 1, terminated or truncated
     while not over:
         action = np.asarray(demonstrator.act(observation), dtype=np.float32)
@@ -104,7 +106,16 @@ def record_episode(
         if (said := info.get("is_success")) is not None:
             success = bool(success) or bool(said)
         over = terminated or truncated
-    return Demonstration(seed, frames.arrays(), success, best, tuple(frames.words), before)
+    task = info.get("task")
+    return Demonstration(
+        seed,
+        frames.arrays(),
+        success,
+        best,
+        tuple(frames.words),
+        task if isinstance(task, str) else "",
+        before,
+    )
 
 
 @dataclass

@@ -59,6 +59,10 @@ class Demonstrations:
         self.environment = TaskEnvironment(made, spec.environment)
         self._demonstrator = expert.build(made)
 
+    def close(self) -> None:
+        """Close the simulator."""
+        self.environment.environment.close()
+
     def __call__(self, seed: int) -> Demonstration:
         """The expert's episode from a seed's start, or from where a policy got to from there.
 
@@ -100,7 +104,11 @@ def demonstrate(
 ) -> Demonstration:
     """One episode; see `DemonstrationSpec` and `Demonstrations`."""
     where = EnvSpec.read(environment)
-    return Demonstrations(DemonstrationSpec(where, expert, features, disturbance, takeover))(seed)
+    make = Demonstrations(DemonstrationSpec(where, expert, features, disturbance, takeover))
+    try:
+        return make(seed)
+    finally:
+        make.close()
 
 
 def demonstrations(
@@ -113,7 +121,11 @@ def demonstrations(
     find_expert(spec.expert, spec.environment)  # what is unknown is answered here, not in a worker
     check_environment(spec.environment)
     if workers < 1:
-        yield from map(Demonstrations(spec), count(first_seed))
+        here = Demonstrations(spec)
+        try:
+            yield from map(here, count(first_seed))
+        finally:
+            here.close()
         return
     with ordered(functools.partial(Demonstrations, spec), count(first_seed), workers) as made:
         yield from made

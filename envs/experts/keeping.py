@@ -1,5 +1,6 @@
 """Which demonstrations are kept, and how many of each kind there were."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -29,16 +30,27 @@ class KeepSpec:
 
 @dataclass
 class Tally:
-    """What came of a recording. steps: of all episodes."""
+    """What came of a recording.
+
+    failed: Seeds, of those that are kept too. short: Seeds. steps: Of all episodes.
+    tasks: How many were kept of each task, where there are several.
+    """
 
     kept: int = 0
-    failed: list[int] = field(default_factory=list)  # seeds, of those that are kept too
-    short: list[int] = field(default_factory=list)  # seeds
+    failed: list[int] = field(default_factory=list)
+    short: list[int] = field(default_factory=list)
     steps: int = 0
+    tasks: Counter[str] = field(default_factory=Counter)
 
     def describe(self) -> str:
-        """For a person: "3 failed (seeds 4, 9, 11), none too short"."""
-        return f"{_counted(self.failed)} failed, {_counted(self.short)} too short"
+        """For a person: "3 (seeds 4, 9, 11) failed, none too short"."""
+        said = f"{_counted(self.failed)} failed, {_counted(self.short)} too short"
+        if len(self.tasks) < 2:
+            return said
+        fewest = min(self.tasks, key=lambda task: self.tasks[task])
+        least, most = self.tasks[fewest], max(self.tasks.values())
+        each = str(most) if least == most else f"{least} ({fewest}) to {most}"
+        return f"{said}; {len(self.tasks)} tasks, {each} of each"
 
 
 def kept(
@@ -56,6 +68,7 @@ def kept(
         if not short and (each.success or spec.keep == "all"):
             in_a_row = 0
             tally.kept += 1
+            tally.tasks[each.task] += 1
             yield each
             if tally.kept == spec.episodes:
                 return
@@ -70,6 +83,7 @@ def kept(
 
 
 def _count(each: Demonstration, spec: KeepSpec, tally: Tally) -> None:
+    tally.tasks[each.task] += 0
     tally.steps += len(each) + (each.prelude_steps or 0)
     if len(each) and each.success is None and spec.keep == "success":
         raise ConfigError(

@@ -7,7 +7,7 @@ executed rather than those that were wanted. What is observed is compared with w
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ class Replay:
         made = make_env(spec.environment, observation=self._keys.asked)
         self._environment = TaskEnvironment(made, spec.environment)
 
+    def close(self) -> None:
+        """Close the simulator and the dataset."""
+        self._environment.environment.close()
+        self._store.close()
+
     def __call__(self, episode: int) -> ReplayedEpisode:
         """Raises ConfigError where the simulator's observation has no such entries, DataError for
         recorded frames of another shape."""
@@ -137,7 +142,9 @@ def replay(
     """In the order of `episodes`, however many processes replay them."""
     with ExitStack() as stack:
         if workers < 1:
-            yield from map(Replay(spec), episodes)
+            here = Replay(spec)
+            stack.callback(here.close)
+            yield from map(here, episodes)
         else:
             make = functools.partial(Replay, spec)
             yield from stack.enter_context(ordered(make, episodes, workers))
@@ -164,11 +171,14 @@ def check_replayable(store: EpisodeStore, episodes: Sequence[int]) -> None:
         )
 
 
-def recorded_environment(store: EpisodeStore, given: EnvSpec | None = None) -> EnvSpec:
+def recorded_environment(
+    store: EpisodeStore, given: EnvSpec | None = None, python: str | None = None
+) -> EnvSpec:
     """The environment that a dataset was recorded in, with the settings that it records.
 
-    given: Another, or the same by name. Raises ConfigError where the dataset does not say it, and
-    for one that would have to be imported: what a file names never is.
+    given: Another, or the same by name. python: The interpreter that has it; None: this one.
+    Raises ConfigError where the dataset does not say it, and for a module or an interpreter that
+    only the dataset names: what a file names is never started.
     """
     recording = store.attributes.get(ATTRIBUTE)
     settings = recording.get("environment") if isinstance(recording, dict) else None
@@ -176,18 +186,24 @@ def recorded_environment(store: EpisodeStore, given: EnvSpec | None = None) -> E
     spec = EnvSpec.read(said) if said else None
     if given is not None:
         same = spec is not None and spec.id == given.id and given == EnvSpec(given.id)
-        return _without_interpreter(spec) if spec is not None and same else given
+        chosen = _without_interpreter(spec) if spec is not None and same else given
+        return replace(chosen, python=python)
     if spec is None:
         raise ConfigError(
             f"{store.path}: does not say which simulator it was recorded in: give --task NAME or "
             "--environment NAME"
         )
-    if spec.module is not None or spec.python is not None:
+    if spec.module is not None:
         raise ConfigError(
-            f"{store.path}: was recorded in {spec.id!r}, and a module or an interpreter that a "
-            f"file names is not started: give --environment {spec.id}, or --task NAME"
+            f"{store.path}: was recorded in {spec.id!r}, and a module that a file names is not "
+            f"imported: give --environment {spec.id}"
         )
-    return spec
+    if spec.python is not None and python is None:
+        raise ConfigError(
+            f"{store.path}: was recorded by the interpreter {spec.python}, and what a file names "
+            f"is not started: give --python {spec.python}"
+        )
+    return replace(_without_interpreter(spec), python=python)
 
 
 def _without_interpreter(spec: EnvSpec) -> EnvSpec:

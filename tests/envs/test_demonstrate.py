@@ -156,6 +156,13 @@ def test_failures_are_counted_and_kept_only_where_all_are():
     assert tally.describe() == "none failed, 1 (seed 0) too short"
 
 
+def test_of_several_tasks_the_one_with_the_fewest_is_named():
+    tally, tasks = Tally(), ("reach", "push", "reach", "push")
+    made = zip(shown(True, True, True, False), tasks, strict=True)
+    assert len([*kept((replace(each, task=task) for each, task in made), KeepSpec(), tally)]) == 3
+    assert tally.describe().endswith("2 tasks, 1 (push) to 2 of each")
+
+
 def test_an_expert_that_never_succeeds_is_an_error():
     spec = KeepSpec(max_failures=3)
     with pytest.raises(RolloutError, match=r"3 demonstrations in a row failed .* up to seed 5"):

@@ -6,6 +6,7 @@ msgpack, which .ci/run makes; without it they are skipped.
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -309,4 +310,25 @@ def test_old_gym_serves_where_there_is_no_gymnasium(tmp_path, monkeypatch):
     assert first == np.random.RandomState(4).uniform(size=1)
     assert environment.step(first)[1:] == (1.0, False, True, {"TimeLimit.truncated": True})
     assert environment.render().shape == (4, 4, 3)
+    environment.close()
+
+
+PAGE = (HERE.parents[1] / "docs/interpreter.md").read_text()
+
+
+@heavy
+def test_the_page_s_environment_runs_in_another_interpreter(tmp_path, monkeypatch):
+    made, used = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "slide.py").write_text(made)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    page = {}
+    exec(compile(used.replace("other/bin/python", OTHER or sys.executable), "page", "exec"), page)
+    environment, observation = page["environment"], page["observation"]
+    steps, over = 0, False
+    while not over:
+        move = observation["state"][1] - observation["state"][0]
+        action = np.clip([move], -0.1, 0.1).astype(np.float32)
+        observation, _, over, _, info = environment.step(action)
+        steps += 1
+    assert (info["is_success"], steps < 40) == (True, True)
     environment.close()

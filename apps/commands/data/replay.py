@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dipole.apps.commands.data.info import AS_JSON, DATASET
+from dipole.apps.commands.data.info import AS_JSON, DATASET, NO_TERMINAL
 from dipole.apps.terminal.errors import UsageError
 from dipole.apps.terminal.tools import Work, comma_list
 from dipole.data.core.episode_numbers import parse_episode_numbers
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TASK = "The task whose simulator it is, such as metaworld/reach."
 ENVIRONMENT = "The simulator; by default the one that the dataset was recorded in."
+PYTHON = "The interpreter that has the simulator, of an environment of its own."
 EPISODES = "Which are replayed, such as 0,7,20-24; by default all."
 KEYS = "Which are compared; by default all that are recorded but pictures."
 PICTURES = "Compare pictures too."
@@ -35,6 +36,9 @@ def replay(
     task: Annotated[str | None, typer.Option(metavar="NAME", help=TASK, show_default=False)] = None,
     environment: Annotated[
         str | None, typer.Option(metavar="NAME", help=ENVIRONMENT, show_default=False)
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="PATH", help=PYTHON, show_default=False)
     ] = None,
     episodes: Annotated[
         str | None, typer.Option(metavar="NUMBERS", help=EPISODES, show_default=False)
@@ -52,7 +56,7 @@ def replay(
     if task is not None and environment is not None:
         raise UsageError("--task and --environment exclude each other: a task names its simulator")
     wanted = None if keys is None else comma_list(keys)
-    where = {"task": task, "environment": environment}
+    where = {"task": task, "environment": environment, "python": python}
     return lambda: _replay(path, where, episodes, wanted, pictures, tolerance, workers, as_json)
 
 
@@ -84,7 +88,8 @@ def _replay(
     if as_json:
         print(json.dumps({"lost": lost, "episodes": [asdict(each) for each in replayed]}, indent=2))
     else:
-        _print(plan, replayed, Console())
+        console = Console()
+        _print(plan, replayed, console if console.is_terminal else Console(width=NO_TERMINAL))
     return 1 if lost else 0
 
 
@@ -93,9 +98,10 @@ def _environment(store: "EpisodeStore", where: dict[str, str | None]) -> tuple[A
     from dipole.envs.contract import EnvSpec
     from dipole.envs.experts.replay import recorded_environment
 
+    name, python = where["environment"], where["python"]
     if where["task"] is None:
-        name = where["environment"]
-        return recorded_environment(store, None if name is None else EnvSpec(name)), None
+        given = None if name is None else EnvSpec(name)
+        return recorded_environment(store, given, python), None
     from dipole.apps.compose import compose
     from dipole.data.loading.features import Features
     from dipole.envs.experts.recorded import RecordedKeys
@@ -104,6 +110,7 @@ def _environment(store: "EpisodeStore", where: dict[str, str | None]) -> tuple[A
     if task.get("environment") is None:
         raise ConfigError(f"task {task['name']!r} has no simulator to replay in")
     spec = EnvSpec.read(task["environment"])
+    spec = replace(spec, python=python or spec.python)
     features = Features.from_dict({key: task[key] for key in ("observation", "action")})
     return spec, RecordedKeys.of(features, spec).entries
 
