@@ -143,3 +143,15 @@ def test_bad_settings_and_actions_are_refused():
     environment.reset(seed=0)
     with pytest.raises(ValueError, match="four finite numbers"):
         environment.step(np.array([0, 0, np.nan, 0], np.float32))
+
+
+def test_a_demonstration_of_reaching_brings_the_fingers_to_the_goal():
+    environment = made("reach")
+    demonstrator = EXPERTS["metaworld"].build(environment)
+    observation, _ = environment.reset(seed=1)
+    demonstrator.reset(1)
+    over = False
+    while not over:
+        observation, _, over, _, _ = environment.step(demonstrator.act(observation))
+    fingers = environment.simulator.sawyer.tcp_center
+    assert np.linalg.norm(fingers - observation["state"][-3:]) < 0.025
