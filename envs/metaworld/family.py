@@ -12,7 +12,7 @@ from dipole.envs.media.headless import prepare_rendering
 from dipole.envs.metaworld.tasks import SETS, TASKS
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
-# Half a millimetre a step: with twice as much the scripted policies drop what they hold.
+# Below a millimetre a step: with twice as much the scripted policies drop what they hold.
 DISTURBANCE = DisturbanceSpec(drift=0.05, memory=0.8, scale=(1.0, 1.0, 1.0, 0.0))
 
 
