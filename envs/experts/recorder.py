@@ -78,8 +78,8 @@ def resumed(output: Path, recording: Mapping[str, Any]) -> EpisodeWriter:
                 f"{_settings(recording, other)}: resume with the same settings, or record into "
                 "another place"
             )
-    except BaseException:
-        writer.leave()
+    except BaseException as error:
+        writer.__exit__(type(error), error, error.__traceback__)
         raise
     return writer
 
