@@ -50,4 +50,13 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 ENVIRONMENTS.add("metaworld")(
     Environment(_build, distribution="metaworld", extra="metaworld", tasks=(*SETS, *TASKS))
 )
-EXPERTS.add("metaworld")(Expert(_expert, "metaworld", ("state", "instruction"), DISTURBANCE))
+EXPERTS.add("metaworld")(
+    Expert(
+        _expert,
+        "metaworld",
+        ("state", "instruction"),
+        DISTURBANCE,
+        # Demonstrations lead into success and do not end at its edge.
+        options={"steps_after_success": 20},
+    )
+)
