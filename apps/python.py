@@ -61,7 +61,8 @@ def evaluate(checkpoint: str | Path, **settings: Any) -> "Evaluation":
     from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
 
     quiet = {} if "output" in settings else {"video_episodes": 0, "picture": False}
-    config = composed("evaluate", {"checkpoint": str(checkpoint), **quiet, **settings})
+    alone = {"workers": 0}  # a script that starts processes has to be written for it
+    config = composed("evaluate", {"checkpoint": str(checkpoint), **alone, **quiet, **settings})
     evaluation = evaluate_checkpoint(config)
     if "output" in settings:
         evaluation.save(Path(config["output"]).expanduser())

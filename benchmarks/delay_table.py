@@ -37,7 +37,7 @@ from dipole.deploy.inference.torch_policy import PolicyCompute, spec_of
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import PolicySpec, Ticket
-from dipole.envs.metrics import mean_interval
+from dipole.envs.evaluation.metrics import mean_interval
 from dipole.policy.runtimes.inference_policy import InferencePolicy
 from dipole.policy.runtimes.runnable import load_runnable
 

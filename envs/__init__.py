@@ -3,12 +3,14 @@
 Importing this package imports no simulator; it registers what datasets of the simulators need.
 """
 
+import dipole.envs.fetch.family
 import dipole.envs.fork.family
 import dipole.envs.fork.scene
 import dipole.envs.metaworld.family
 import dipole.envs.pusht.family
 import dipole.envs.pusht.scene
-import dipole.envs.robosuite.family  # noqa: F401  they register themselves, and how a state is drawn
+import dipole.envs.robosuite.family
+import dipole.envs.robotics.family  # noqa: F401  they register themselves, and how a state is drawn
 from dipole.envs.contract import EnvSpec
 from dipole.envs.pusht.geometry import pusht_keypoints
 from dipole.envs.registry import ENVIRONMENTS, environment_version, make_env

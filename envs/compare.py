@@ -8,32 +8,27 @@ the interval of the mean difference in pairs is narrower than the two scores' ow
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.metrics import (
-    mcnemar_p,
-    mean_interval,
-    paired_proportion_interval,
-    wilson_interval,
+from dipole.envs.evaluation.metrics import mcnemar_p, mean_interval, wilson_interval
+from dipole.envs.evaluation.paired import (
+    Estimate,
+    TaskDifference,
+    differences,
+    differences_by_task,
+    differences_over_tasks,
+    only_one,
 )
-from dipole.envs.results_file import SCORE, SUCCESS, EvaluationResult, read_result
+from dipole.envs.evaluation.results_file import SCORE, SUCCESS, EvaluationResult, read_result
 
 # With fewer pairs even unanimous ones are chance: 2 / 2^5 is above 0.05.
 FEWEST_PAIRS = 6
 NEITHER, FIRST, SECOND = "neither", "first", "second"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean, or a mean difference, with its 95 % interval."""
-
-    value: float
-    ci95: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -48,6 +43,8 @@ class Comparison:
     differences: {"score" | "success" | "return": over the pairs}.
     only_first, only_second: Pairs in which this one alone succeeded; None without success.
     mcnemar_p: Of them; None without success.
+    per_task: {task: the same within it}, where episodes tell which of several tasks they are.
+    over_tasks: Mean over the tasks of their differences; none where there is one task alone.
     better: "first", "second" or "neither", by the score.
     """
 
@@ -62,6 +59,8 @@ class Comparison:
     only_second: int | None
     mcnemar_p: float | None
     better: str
+    per_task: Mapping[str, TaskDifference] = field(default_factory=dict)
+    over_tasks: Mapping[str, Estimate] = field(default_factory=dict)
 
     def sentence(self, a: str = "A", b: str = "B") -> str:
         """Whether the first, called `a`, beats the second by more than chance, for a person."""
@@ -115,7 +114,9 @@ def compare(
             "episode has a partner; evaluate both with the same seed"
         )
     names = [name for name in one.measures() if name in other.measures()]
-    differences, only = _differences(one, other, seeds, names)
+    found = differences(one, other, seeds, names)
+    only = only_one(one, other, seeds) if SUCCESS in names else None
+    per_task = differences_by_task(one, other, seeds, names)
     return Comparison(
         first=str(one.path),
         second=str(other.path),
@@ -123,11 +124,13 @@ def compare(
         pairs=len(seeds),
         unpaired=(_without(one, seeds), _without(other, seeds)),
         means={FIRST: means(one), SECOND: means(other)},
-        differences=differences,
+        differences=found,
         only_first=only[0] if only else None,
         only_second=only[1] if only else None,
         mcnemar_p=mcnemar_p(*only) if only else None,
-        better=_better(differences[SCORE], len(seeds)),
+        better=_better(found[SCORE], len(seeds)),
+        per_task=per_task,
+        over_tasks=differences_over_tasks(one, other, seeds, names) if per_task else {},
     )
 
 
@@ -143,26 +146,6 @@ def means(result: EvaluationResult) -> dict[str, Estimate]:
         )
         found[name] = Estimate(float(np.mean(values)), interval)
     return found
-
-
-def _differences(
-    one: EvaluationResult, other: EvaluationResult, seeds: Sequence[int], names: Sequence[str]
-) -> tuple[dict[str, Estimate], tuple[int, int] | None]:
-    """Of each measure; and the pairs in which the first, or the second, alone succeeded."""
-    found, only = {}, None
-    for name in names:
-        pairs = np.array([one.episodes[s][name] - other.episodes[s][name] for s in seeds])
-        interval = mean_interval(pairs.tolist())
-        if one.is_proportion(name):
-            interval = paired_proportion_interval(*_only(pairs), len(pairs))
-        if name == SUCCESS:
-            only = _only(pairs)
-        found[name] = Estimate(float(pairs.mean()), interval)
-    return found, only
-
-
-def _only(pairs: np.ndarray) -> tuple[int, int]:
-    return int((pairs > 0).sum()), int((pairs < 0).sum())
 
 
 def _better(score: Estimate, pairs: int) -> str:

@@ -18,7 +18,13 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 
 GYMNASIUM = "gym:"  # what ids begin with that are gymnasium's
-SCORES = ("success_rate", "return_mean", "max_reward_mean", "final_reward_mean")
+SCORES = (
+    "success_rate",
+    "success_at_end_rate",
+    "return_mean",
+    "max_reward_mean",
+    "final_reward_mean",
+)
 
 
 @dataclass(frozen=True)

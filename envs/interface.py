@@ -169,9 +169,15 @@ class Interface:
 
     def succeeded(self, info: Mapping[str, Any]) -> bool | None:
         """Whether a step's info says that the task is solved; None where it does not say."""
-        places = SUCCESS if self.success is None else (self.success,)
-        found = next((value for p in places if (value := _entry(info, p)) is not None), None)
-        return None if found is None else bool(np.any(found))
+        return self.judged(info)[1]
+
+    def judged(self, info: Mapping[str, Any]) -> tuple[str, bool] | tuple[None, None]:
+        """The entry of a step's info that tells of success, and what it says."""
+        for place in SUCCESS if self.success is None else (self.success,):
+            found = _entry(info, place)
+            if found is not None:
+                return place, bool(np.any(found))
+        return None, None
 
 
 def check_actions(name: str, space: Any, features: Features) -> None:

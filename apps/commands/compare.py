@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from dipole.apps.terminal.errors import UsageError
+from dipole.apps.terminal.task_tables import comparison_by_task
 from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.errors import DataError
-from dipole.envs.compare import Comparison, Estimate, compare, means
-from dipole.envs.results_file import SCORE, SUCCESS, EvaluationResult, read_result
+from dipole.envs.compare import Comparison, compare, means
+from dipole.envs.evaluation.paired import Estimate
+from dipole.envs.evaluation.results_file import SCORE, SUCCESS, EvaluationResult, read_result
 
 NO_TERMINAL = 160  # columns
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -77,8 +79,12 @@ def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison
         console.print(escape(f"{letter}: {result.path.parent} ({checkpoint})"), soft_wrap=True)
     console.print(_table(results, comparisons))
     for letter, comparison in zip(LETTERS[1:], comparisons, strict=False):
+        if comparison.per_task:
+            console.print(comparison_by_task(letter, comparison))
         for line in _lines(letter, comparison):
             console.print(escape(line), soft_wrap=True)
+    if len(comparisons) > 1:
+        print(f"Each of these {len(comparisons)} comparisons is at 95 % of its own.")
 
 
 def _table(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> Table:

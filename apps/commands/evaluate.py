@@ -9,6 +9,7 @@ from dipole.apps.compose import Outcome, run
 Config = dict[str, Any]
 NAMES = {
     "success_rate": "success rate",
+    "success_at_end_rate": "success rate at the end",
     "return_mean": "mean return",
     "max_reward_mean": "mean max reward",
     "final_reward_mean": "mean final reward",
@@ -21,6 +22,7 @@ def main(argv: list[str]) -> int:
 
 def evaluate(config: Config) -> Outcome:
     """Evaluate, write metrics.json, video and picture to the output folder, print the score."""
+    from dipole.apps.terminal.task_tables import print_tasks
     from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
 
     started = time.perf_counter()
@@ -28,6 +30,7 @@ def evaluate(config: Config) -> Outcome:
     evaluated = time.perf_counter()
     written = evaluation.save(Path(config["output"]).expanduser())
     print(describe(evaluation.metrics))
+    print_tasks(evaluation.metrics)
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
     print(_times(evaluated - started, evaluation.metrics, saving))
@@ -42,12 +45,14 @@ def compared_by(metrics: Config) -> tuple[float, str]:
 
 
 def _times(evaluating: float, metrics: Config, saving: float) -> str:
-    """What the time went into, seconds."""
-    episodes, aspects = metrics["seconds"], metrics.get("aspects", {}).get("seconds", 0.0)
-    before = max(0.0, evaluating - episodes - aspects)
+    """What the time went into."""
+    from dipole.envs.evaluation.times import described
+
+    aspects = metrics.get("aspects", {}).get("seconds", 0.0)
+    before = max(0.0, evaluating - metrics["seconds"] - aspects)
     measured = f"{aspects:.1f} s of aspects, " if aspects else ""
     return (
-        f"{episodes:.1f} s of episodes; before them {before:.1f} s of loading, conversion and "
+        f"{described(metrics)}; before them {before:.1f} s of loading, conversion and "
         f"measuring; after them {measured}{saving:.1f} s of video and pictures"
     )
 
@@ -68,8 +73,37 @@ def describe(metrics: Config) -> str:
     if metrics["success_rate"] is not None:
         low, high = metrics["success_ci95"]
         lines.append(f"success rate {metrics['success_rate']:.1%} ({low:.1%} to {high:.1%})")
+        lines += _other_successes(metrics)
+    if "over_tasks" in metrics:
+        lines += _over_tasks(metrics)
     if "aspects" in metrics:
         from dipole.envs.quality.table import table
 
         lines += table(metrics["aspects"])
     return "\n".join(lines)
+
+
+def _other_successes(metrics: Config) -> list[str]:
+    """Success by its other definitions, where they find something else."""
+    lines = []
+    if metrics["success_at_end_rate"] != metrics["success_rate"]:
+        low, high = metrics["success_at_end_ci95"]
+        lines.append(
+            f"success at the end {metrics['success_at_end_rate']:.1%} ({low:.1%} to {high:.1%})"
+        )
+    for name, found in metrics.get("successes", {}).items():
+        low, high = found["ci95"]
+        lines.append(f"success as {name} {found['rate']:.1%} ({low:.1%} to {high:.1%})")
+    return lines
+
+
+def _over_tasks(metrics: Config) -> list[str]:
+    """The mean over tasks, where it is not that over episodes."""
+    over = metrics["over_tasks"]
+    if over["success_rate"] is None or abs(over["success_rate"] - metrics["success_rate"]) < 5e-4:
+        return []
+    low, high = over["success_ci95"]
+    return [
+        f"success rate {over['success_rate']:.1%} ({low:.1%} to {high:.1%}) as the mean over "
+        f"{over['tasks']} tasks"
+    ]

@@ -92,7 +92,8 @@ def record(config: Config) -> int:
     fps = settings.fps or spec.environment.fps or frame_rate(spec.environment)
     looked_at = () if settings.mouse else _expert(spec).observation
     keys = RecordedKeys.of(None if settings.mouse else spec.features, spec.environment, looked_at)
-    said = recorder.described(spec, keys, seed=settings.seed, keep=settings.keep, fps=fps)
+    which = {name: getattr(settings, name) for name in ("seed", "keep", "minimum")}
+    said = recorder.described(spec, keys, **which, fps=fps)
     episodes = settings.episodes or (None if settings.mouse else EPISODES)
     if settings.resume and recorder.is_begun(output):
         there = recorder.finished_episodes(output)
@@ -137,18 +138,18 @@ def _write(
                 raise
             print("interrupted: keeping what there is")
         seeds = [numbers[SEED] for numbers in writer.episode_numbers]
-        total = writer.n_episodes
+        total = f"{writer.n_episodes} episodes, {writer.n_frames} frames"
     seconds = time.perf_counter() - began
     print(
-        f"{writer.path}: {total} episodes, {tally.frames} frames; {tally.describe()}; "
+        f"{writer.path}: {total}; {tally.describe()}; "
         f"{seconds:.1f} s, {tally.steps / seconds:,.0f} steps a second"
     )
     return seeds
 
 
 def _progress(writer: "EpisodeWriter", tally: "Tally", newest: "Demonstration") -> str:
-    failed = f", {len(tally.failed)} failed" if tally.failed else ""
-    return f"{writer.n_episodes} episodes, {tally.frames} frames, up to seed {newest.seed}{failed}"
+    so_far = f"{writer.n_episodes} episodes, {writer.n_frames} frames, up to seed {newest.seed}"
+    return f"{so_far}, {len(tally.failed)} failed" if tally.failed else so_far
 
 
 def frame_rate(environment: "EnvSpec | str") -> float:
@@ -156,9 +157,9 @@ def frame_rate(environment: "EnvSpec | str") -> float:
 
     Raises ConfigError where it does not say.
     """
-    from dipole.envs import rate
     from dipole.envs.contract import EnvSpec
     from dipole.envs.registry import make_env
+    from dipole.envs.rollout import rate
 
     spec = EnvSpec.read(environment)
     found = rate.frame_rate(partial(make_env, spec))

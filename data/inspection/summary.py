@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.loading.window_spec import WindowSpec
+from dipole.data.store.numbers import SEED, SUCCESS
 from dipole.data.store.store import EpisodeStore
 
 
@@ -37,6 +38,8 @@ class DatasetSummary:
     fingerprint: str
     tasks: list[str]  # every task in words, those within episodes too; "" where none is recorded
     episodes_of_several_tasks: int
+    seeds: list[int] | None  # smallest and largest, where they are recorded
+    successes: int | None  # episodes that are recorded as such
 
     @property
     def seconds(self) -> float | None:
@@ -74,7 +77,18 @@ def summarize(
         windows={named: int(spec.count(lengths).sum())},
         fingerprint=store.fingerprint() if fingerprint is None else fingerprint,
         **_tasks(store),
+        **_numbers(store),
     )
+
+
+def _numbers(store: EpisodeStore) -> dict[str, Any]:
+    """What is recorded of whole episodes."""
+    numbers = store.episode_numbers()
+    seeds, successes = numbers.get(SEED), numbers.get(SUCCESS)
+    return {
+        "seeds": None if seeds is None else [int(seeds.min()), int(seeds.max())],
+        "successes": None if successes is None else int((successes != 0).sum()),
+    }
 
 
 def _tasks(store: EpisodeStore) -> dict[str, Any]:

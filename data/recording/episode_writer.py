@@ -129,6 +129,11 @@ class EpisodeWriter:
         return self._store.n_episodes
 
     @property
+    def n_frames(self) -> int:
+        """Frames of all these episodes."""
+        return self._store.n_frames
+
+    @property
     def episode_numbers(self) -> list[dict[str, int]]:
         """The `numbers` of each episode that is in the dataset."""
         return self._store.episode_numbers

@@ -1,7 +1,7 @@
 """Minari datasets as a source: data/main_data.hdf5 with a group episode_N for each episode.
 
 `actions` becomes `action`, `observations` becomes `observation`; of spaces that are dictionaries,
-observations/<key> becomes <key> and actions/<key> becomes action.<key>.
+observations/<key> becomes <key> and actions/<key> becomes action.<key>, with _ for blanks.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def open_minari(path: Path) -> TrajectorySource:
 
 
 def _key(place: str) -> str:
-    head, _, rest = place.partition("/")
+    head, _, rest = place.replace(" ", "_").partition("/")
     if head == "observations":
         return rest.replace("/", ".") or "observation"
     if head == "actions":

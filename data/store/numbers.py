@@ -42,6 +42,11 @@ def number_lists(episodes: Sequence[Mapping[str, int]]) -> dict[str, list[int] |
     }
 
 
+def without_seed(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Of an episode whose frames are others than those that its seed gave."""
+    return {name: value for name, value in numbers.items() if name != SEED}
+
+
 def names_of_numbers(files: Tree) -> Iterable[str]:
     """The lists of meta/ that are numbers of episodes, or may be."""
     return [name for name in files.folders("meta") if name not in TAKEN]

@@ -25,7 +25,9 @@ PASSED_ON = (
     "n_envs",
     "n_action_steps",
     "video_episodes",
+    "video",
     "picture",
+    "keep_episodes",
 )
 
 

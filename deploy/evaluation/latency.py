@@ -38,10 +38,10 @@ from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import PolicySpec
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, summarize
-from dipole.envs.first_look import first_look
 from dipole.envs.pusht.environment import OBSERVATIONS
-from dipole.envs.rate import check_rate
-from dipole.envs.resolved import ResolvedEnvironment
+from dipole.envs.rollout.first_look import first_look
+from dipole.envs.rollout.rate import check_rate
+from dipole.envs.rollout.resolved import ResolvedEnvironment
 
 __all__ = ["HZ", "LIMITS", "evaluate_delayed"]
 

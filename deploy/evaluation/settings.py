@@ -7,6 +7,7 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.chunks.blending import MERGERS
+from dipole.envs.media.video import check_video
 from dipole.envs.quality.settings import AspectSettings
 
 
@@ -29,10 +30,12 @@ class EvaluationSettings:
     episodes: int = 50
     seed: int = 0
     threads: int | None = None
-    workers: int = 0
+    workers: int | None = None
     n_envs: int | None = None
-    video_episodes: int = 8
+    video_episodes: int | None = None
+    video: str = "first"
     picture: bool = True
+    keep_episodes: str | None = None
     aspects: bool = False
     aspects_observations: int = 100
     aspects_samples: int = 16
@@ -44,10 +47,17 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.merger not in MERGERS:
             MERGERS[self.merger]  # raises ConfigError with the nearest name
+        check_video(self.video)
+        if self.delay is not None and self.keep_episodes is not None:
+            raise ConfigError(
+                f"keep_episodes={self.keep_episodes} with delay={self.delay}: episodes of the "
+                "control loop are not kept; leave one of them out"
+            )
         AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is {value}; it must be at least {least}")
 
 
 def check_settings(config: Mapping[str, Any]) -> None:

@@ -17,7 +17,8 @@ from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
 from dipole.envs.evaluation import EpisodeResult
-from dipole.envs.rollout import Command, SimulatorPool, Turn, either
+from dipole.envs.evaluation.outcome import Outcome
+from dipole.envs.rollout import Command, SimulatorPool, Turn
 from dipole.envs.wrapped import offered
 
 SETPOINT = "setpoint"  # the channel of the action that was commanded last
@@ -41,11 +42,12 @@ class SimulatedRobot(Robot):
     def __init__(self, clock: Clock, simulators: SimulatorPool, start: Command, hz: float) -> None:
         self._clock, self._hz = clock, hz
         self._simulators, self._episode = simulators, start
-        self._rewards: list[float] = []
-        self._success: bool | None = None
+        self._outcome = Outcome()
         self._elapsed = 0  # actions' times since the start
         self.over = False
-        self._newest = self._perform(None).observations[-1]
+        first = self._perform(None)
+        self._outcome.add(first)
+        self._newest = first.observations[-1]
         environment = simulators.environment(start.slot)
         hold = offered(environment, "hold_action")
         low, high = _bounds(environment.action_space)
@@ -58,15 +60,7 @@ class SimulatedRobot(Robot):
 
     def episode_result(self) -> EpisodeResult:
         """What came of the episode so far; of at least one step."""
-        rewards = self._rewards
-        return EpisodeResult(
-            self._episode.seed,
-            self._success,
-            max(rewards),
-            rewards[-1],
-            len(rewards),
-            math.fsum(rewards),
-        )
+        return self._outcome.result(self._episode.seed)
 
     def connect(self) -> None:
         self._start, self._elapsed = self._clock.now(), 0
@@ -100,8 +94,7 @@ class SimulatedRobot(Robot):
 
     def _step(self) -> None:
         turn = self._perform(self._action.astype(np.float32)[None])
-        self._rewards += turn.rewards
-        self._success = either(self._success, turn.success)
+        self._outcome.add(turn)
         self.over = turn.done
         self._newest = turn.observations[-1] if turn.observations else self._newest
 

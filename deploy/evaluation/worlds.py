@@ -17,8 +17,8 @@ from dipole.envs.evaluation import EpisodeResult
 from dipole.envs.pusht.environment import MAX_STEPS
 from dipole.envs.pusht.geometry import WORLD_SIZE
 from dipole.envs.registry import ENVIRONMENTS, environment_version
-from dipole.envs.resolved import ResolvedEnvironment
 from dipole.envs.rollout import MOST_STEPS, Command, SimulatorPool
+from dipole.envs.rollout.resolved import ResolvedEnvironment
 
 PUSHT = "pusht"
 HZ = 10.0
@@ -162,4 +162,7 @@ class PushTEpisode:
     def result(self, steps: int) -> EpisodeResult:
         """steps: of the episode."""
         most, last, total = self._rewards
-        return EpisodeResult(self._seed, most >= 1.0, most, last, steps, total)
+        at_end = last >= 1.0
+        return EpisodeResult(
+            self._seed, most >= 1.0, most, last, steps, total, success_at_end=at_end
+        )

@@ -4,6 +4,7 @@ An expert is imported when it is made, and with it the simulator that it plans i
 registers its own (pusht/family.py).
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ class Expert:
     """Who shows how a task is done.
 
     build: Makes one, for an environment that is made already and that it may look into.
-    environment: The family where it acts, or a gymnasium id.
+    environment: Where it acts: a family, one task of it, or a gymnasium id.
     observation: The entries of the environment's observation that it looks at. They are recorded,
         beside what the task's policies see.
     disturbance: Of its executed actions, where none is asked for; None: none.
@@ -42,22 +43,37 @@ EXPERTS: Registry[Expert] = Registry("expert")
 def find_expert(name: str | None, environment: EnvSpec) -> Expert:
     """The expert of a name, or whichever knows the environment: None, "scripted".
 
-    Raises ConfigError where there is none, and for one that acts in another environment.
+    One of the task goes before one of the family. The module that an environment's id names is
+    imported: it may register its own expert. Raises ConfigError where there is none, and for one
+    that acts in another environment.
     """
     family = environment.family or environment.id
+    if environment.module is not None:
+        _import(environment.module, environment.id)
     if name is not None and name != SCRIPTED:
         found = EXPERTS[name]
-        if found.environment != family:
+        if found.environment not in (environment.id, family):
             raise ConfigError(
                 f"expert {name!r} acts in {found.environment!r}, not in {family!r}, "
                 "the environment of the task"
             )
         return found
-    for each in map(EXPERTS.__getitem__, EXPERTS.names()):
-        if each.environment == family:
-            return each
+    experts = {EXPERTS[each].environment: EXPERTS[each] for each in reversed(EXPERTS.names())}
+    for place in (environment.id, family):
+        if place in experts:
+            return experts[place]
     known = sorted({EXPERTS[each].environment for each in EXPERTS.names()})
     raise ConfigError(
         f"no expert acts in {environment.id!r}{nearest(family, known) or ';'} there are experts "
         f"for {', '.join(known)}"
     )
+
+
+def _import(module: str, environment: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"environment {environment!r} needs {error.name}, which cannot be imported: install "
+            "it, or put it where Python finds it (PYTHONPATH)"
+        ) from error

@@ -49,7 +49,8 @@ class Demonstrations:
         expert = find_expert(spec.expert, spec.environment)
         self.spec = spec
         self.keys = RecordedKeys.of(spec.features, spec.environment, expert.observation)
-        self._policy = spec.takeover and ActingPolicy(spec.takeover, spec.environment)
+        takeover = spec.takeover
+        self._policy = None if takeover is None else ActingPolicy(takeover, spec.environment)
         looked_at = [*self.keys.asked, *expert.observation]
         looked_at += self._policy.interface.entries if self._policy else ()
         made = make_env(
@@ -57,6 +58,10 @@ class Demonstrations:
         )
         self.environment = TaskEnvironment(made, spec.environment)
         self._demonstrator = expert.build(made)
+
+    def close(self) -> None:
+        """Close the simulator."""
+        self.environment.environment.close()
 
     def __call__(self, seed: int) -> Demonstration:
         """The expert's episode from a seed's start, or from where a policy got to from there.
@@ -66,6 +71,8 @@ class Demonstrations:
         """
         try:
             return self._recorded(seed)
+        except RolloutError as error:  # of a simulator in another interpreter
+            raise RolloutError(f"demonstration of seed {seed}: {error}") from error
         except DipoleError as error:
             raise ConfigError(f"demonstration of seed {seed}: {error}") from error
         except Exception as error:
@@ -75,12 +82,14 @@ class Demonstrations:
             ) from error
 
     def _recorded(self, seed: int) -> Demonstration:
-        disturbance, prelude = self.spec.disturbance, None
-        disturb = disturbance and Disturbance(seed, disturbance, *self.environment.bounds)
-        if self._policy is not None:
-            prelude = self._policy.begin(seed)
+        environment, spec, policy = self.environment, self.spec.disturbance, self._policy
         return record_episode(
-            self.environment, self._demonstrator, seed, disturb, prelude, self.keys.read
+            environment,
+            self._demonstrator,
+            seed,
+            None if spec is None else Disturbance(seed, spec, *environment.bounds),
+            None if policy is None else policy.begin(seed),
+            self.keys.read,
         )
 
 
@@ -95,7 +104,11 @@ def demonstrate(
 ) -> Demonstration:
     """One episode; see `DemonstrationSpec` and `Demonstrations`."""
     where = EnvSpec.read(environment)
-    return Demonstrations(DemonstrationSpec(where, expert, features, disturbance, takeover))(seed)
+    make = Demonstrations(DemonstrationSpec(where, expert, features, disturbance, takeover))
+    try:
+        return make(seed)
+    finally:
+        make.close()
 
 
 def demonstrations(
@@ -108,7 +121,11 @@ def demonstrations(
     find_expert(spec.expert, spec.environment)  # what is unknown is answered here, not in a worker
     check_environment(spec.environment)
     if workers < 1:
-        yield from map(Demonstrations(spec), count(first_seed))
+        here = Demonstrations(spec)
+        try:
+            yield from map(here, count(first_seed))
+        finally:
+            here.close()
         return
     with ordered(functools.partial(Demonstrations, spec), count(first_seed), workers) as made:
         yield from made

@@ -29,12 +29,11 @@ class KeepSpec:
 
 @dataclass
 class Tally:
-    """What came of a recording. frames: of kept ones; steps: of all."""
+    """What came of a recording. steps: of all episodes."""
 
     kept: int = 0
     failed: list[int] = field(default_factory=list)  # seeds, of those that are kept too
     short: list[int] = field(default_factory=list)  # seeds
-    frames: int = 0
     steps: int = 0
 
     def describe(self) -> str:
@@ -56,7 +55,7 @@ def kept(
         short = len(each) < spec.minimum
         if not short and (each.success or spec.keep == "all"):
             in_a_row = 0
-            tally.kept, tally.frames = tally.kept + 1, tally.frames + len(each)
+            tally.kept += 1
             yield each
             if tally.kept == spec.episodes:
                 return

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
@@ -10,7 +11,7 @@ from typing import Any
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.rollout import RolloutError
-from dipole.envs.workers import WORKER_VARIABLES
+from dipole.envs.rollout.workers import WORKER_VARIABLES
 
 AHEAD = 2  # results a worker may be ahead of what was taken, which are in memory meanwhile
 GRACE_SECONDS = 5.0
@@ -39,29 +40,31 @@ def ordered(make: Make, seeds: Iterable[int], workers: int) -> Generator[Iterato
 
 
 def _results(pool: "list[_Worker]", seeds: Iterator[int]) -> Iterator[Any]:
-    order: list[int] = []  # seeds that were given out and whose results were not taken
+    given: deque[int] = deque()  # seeds of which no result was taken yet
     done: dict[int, Any] = {}
+    more = True
     while True:
         for worker in pool:
-            if worker.seed is None and len(order) < AHEAD * len(pool):
+            if more and worker.seed is None and len(given) < AHEAD * len(pool):
                 seed = next(seeds, None)
+                more = seed is not None
                 if seed is not None:
-                    order.append(seed)
+                    given.append(seed)
                     worker.send(seed)
-        while order and order[0] in done:
-            result = done.pop(order.pop(0))
-            if isinstance(result, DipoleError):
-                raise result
-            yield result
-        busy = {worker.connection: worker for worker in pool if worker.seed is not None}
-        if not busy:
-            if not order:
-                return
+        if not given:
+            return
+        if given[0] not in done:
+            busy = [worker for worker in pool if worker.seed is not None]
+            ready = wait([worker.connection for worker in busy])
+            for worker in busy:
+                if worker.connection in ready:
+                    seed, result = worker.receive()
+                    done[seed] = result
             continue
-        for ready in wait(list(busy)):
-            worker = busy[ready]  # type: ignore[index]
-            seed, done_by = worker.seed, worker.receive()
-            done[seed] = done_by  # type: ignore[index]
+        result = done.pop(given.popleft())
+        if isinstance(result, DipoleError):
+            raise result
+        yield result
 
 
 class _Worker:
@@ -82,16 +85,21 @@ class _Worker:
         except OSError:
             raise self._death() from None
 
-    def receive(self) -> Any:
+    def receive(self) -> tuple[int, Any]:
+        """The seed and its result."""
+        assert self.seed is not None
         try:
             result = self.connection.recv()
         except (EOFError, OSError):
             raise self._death() from None
-        self.seed = None
-        return result
+        seed, self.seed = self.seed, None
+        return seed, result
 
     def end(self) -> None:
+        """The pipe is closed: one that works at nothing ends by itself."""
         process = self._process
+        if self.seed is None:
+            process.join(GRACE_SECONDS)
         for insist in (process.terminate, process.kill):
             if process.is_alive():
                 insist()

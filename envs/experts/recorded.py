@@ -13,6 +13,7 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.data.loading.features import Feature, Features
+from dipole.data.loading.text import decode_text
 from dipole.data.recording.record import ACTION, EXECUTED
 from dipole.data.store.schema import FrameSchema
 from dipole.envs.contract import EnvSpec
@@ -48,7 +49,7 @@ class RecordedKeys:
         for each in live:
             feature = each.feature
             if feature is not None and feature.kind == "text":
-                texts += [] if each.words is not None else [each.entry]
+                texts.append(each.entry)
             else:
                 entries[(feature and feature.source) or each.name] = each.entry
         keys = {entry: key for key, entry in names.items()}
@@ -60,7 +61,8 @@ class RecordedKeys:
     @property
     def asked(self) -> tuple[str, ...]:
         """The entries that have to be observed."""
-        return tuple(dict.fromkeys([*self.entries.values(), *self.texts]))
+        texts = () if self.words else self.texts
+        return tuple(dict.fromkeys([*self.entries.values(), *texts]))
 
     def read(self, observation: Any) -> dict[str, Any]:
         """{stored key: array [*shape]}, float64 as float32, and words under WORDS.
@@ -84,7 +86,8 @@ class RecordedKeys:
                 read[key] = _as_stored(value)
         for entry in self.texts:
             value = entry_of(seen, entry)
-            words = value if isinstance(value, str) else words
+            if value is not None:
+                words = value if isinstance(value, str) else decode_text(value)
         return {**read, WORDS: words} if words else read
 
 

@@ -40,7 +40,7 @@ def begin(
         output,
         fps=fps,
         features=recorded_schema(spec.features, spec.disturbance is not None),
-        environment=environment_version(spec.environment.id),
+        environment=environment_version(spec.environment),
         attributes={ATTRIBUTE: dict(recording)},
     )
 
@@ -78,8 +78,8 @@ def resumed(output: Path, recording: Mapping[str, Any]) -> EpisodeWriter:
                 f"{_settings(recording, other)}: resume with the same settings, or record into "
                 "another place"
             )
-    except BaseException:
-        writer.leave()
+    except BaseException as error:
+        writer.__exit__(type(error), error, error.__traceback__)
         raise
     return writer
 
@@ -101,7 +101,10 @@ def film(path: Path, spec: DemonstrationSpec, seeds: list[int], fps: float) -> N
     """
     bare = replace(spec, features=None)  # pictures that only a dataset needs are not rendered
     make = Demonstrations(bare, render=True)
-    write_video(path, video_grid([_filmed(make, seed) for seed in seeds]), fps)
+    try:
+        write_video(path, video_grid([_filmed(make, seed) for seed in seeds]), fps)
+    finally:
+        make.close()
 
 
 def video_path(output: Path) -> Path:

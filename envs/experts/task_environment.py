@@ -82,7 +82,8 @@ class TaskEnvironment:
             reward, terminated, truncated, info = self._advancing.advance(action)
             observation = None
         else:
-            observation, reward, terminated, truncated, info = self.environment.step(action)
+            observation, raw, terminated, truncated, info = self.environment.step(action)
+            reward = float(raw)
         self._steps += 1
         self._look(float(reward))
         truncated = bool(truncated) or (self._limit is not None and self._steps >= self._limit)

@@ -15,7 +15,8 @@ from dipole.envs.media.video import Grid, Recording, encode_video
 
 class Filming:
     """fps: of the video, asked for when the first frame is there. Call it with the recordings
-    whenever they have grown; then `finish`, or `stop` where there will be no video."""
+    whenever they have grown; then `finish`, or `stop` where there will be no video, as an exception
+    within it does."""
 
     def __init__(self, fps: Callable[[], float]) -> None:
         self._fps = fps
@@ -25,6 +26,13 @@ class Filming:
         self._file = io.BytesIO()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Filming":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None:
+            self.stop()
 
     def __call__(self, recordings: Sequence[Recording]) -> None:
         lengths = [len(r.frames) if r.done else None for r in recordings]

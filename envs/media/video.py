@@ -7,6 +7,7 @@ import functools
 import io
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,29 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
 from dipole.policy.core.files import atomic_write
 
-TILE_WIDTH = 256
+TILE_WIDTH, SMALLEST_TILE = 256, 96
+GRID_WIDTH = 1024  # of a video, about, where tiles are smaller for it
+NARROW = 200  # tiles below it have a small caption
 CAPTION_HEIGHT = 24
 BORDER = 4
+VIDEOS = ("first", "failures")
 RUNNING, SUCCEEDED, FAILED = (215, 215, 215), (34, 160, 70), (200, 60, 50)
+
+
+def check_video(choice: str) -> None:
+    """Raises ConfigError for anything but a choice of episodes that are filmed."""
+    if choice not in VIDEOS:
+        raise ConfigError(f"video is {choice!r}{nearest(choice, VIDEOS) or ';'} first or failures")
+
+
+def filmed_episodes(asked: int | None, tasks: int, episodes: int) -> int:
+    """How many episodes are filmed, from the first, of which each of several tasks has its turn."""
+    each = (8 if tasks < 2 else 1) if asked is None else asked
+    return min(episodes, each * max(1, tasks))
 
 
 @dataclass(frozen=True)
@@ -46,19 +64,26 @@ def pack_frame(frame: Any) -> PackedFrame:
     return PackedFrame(pixels.shape, zlib.compress(np.ascontiguousarray(pixels).tobytes(), 1))
 
 
-def film_frame(frame: Any) -> PackedFrame:
+def film_frame(frame: Any, width: int = TILE_WIDTH) -> PackedFrame:
     """As `pack_frame`, no wider than a video shows it."""
     packed = np.asarray(frame)
-    if packed.dtype == np.uint8 and packed.ndim == 3 and packed.shape[1] > TILE_WIDTH:
-        return pack_frame(scale_to_width(packed, TILE_WIDTH))
+    if packed.dtype == np.uint8 and packed.ndim == 3 and packed.shape[1] > width:
+        return pack_frame(scale_to_width(packed, width))
     return pack_frame(frame)
+
+
+def tile_width(tiles: int) -> int:
+    """Of so many tiles in one video: smaller ones where they are many."""
+    columns = math.ceil(math.sqrt(max(1, tiles)))
+    return max(SMALLEST_TILE, min(TILE_WIDTH, GRID_WIDTH // columns))
 
 
 @dataclass
 class Recording:
     """One filmed episode: a frame of the start and one after each step, the reward of each step.
 
-    success: None where the environment knows none.
+    success: None where the environment knows none. task: None where it is the only one.
+    width: of a tile.
     """
 
     seed: int
@@ -66,10 +91,15 @@ class Recording:
     rewards: list[float] = field(default_factory=list)
     success: bool | None = False
     done: bool = False
+    task: str | None = None
+    width: int = TILE_WIDTH
 
     def caption(self, step: int) -> str:
-        """Seed and best reward so far, `step` steps into the episode."""
-        return f"seed {self.seed}   {max(self.rewards[:step], default=0.0):.2f}"
+        """Task, seed and best reward so far, `step` steps into the episode."""
+        if self.task and self.width < NARROW:
+            return self.task
+        task = f"{self.task}   " if self.task else ""
+        return f"{task}seed {self.seed}   {max(self.rewards[:step], default=0.0):.2f}"
 
     def tile(self, step: int) -> np.ndarray:
         """The scene after `step` steps, bordered and captioned; past the end, its last frame."""
@@ -77,7 +107,7 @@ class Recording:
         running = step < last or self.success is None
         colour = RUNNING if running else (SUCCEEDED if self.success else FAILED)
         frame = self.frames[min(step, last)].unpack()
-        return caption_tile(scale_to_width(frame, TILE_WIDTH), self.caption(step), colour)
+        return caption_tile(scale_to_width(frame, self.width), self.caption(step), colour)
 
 
 def video_grid(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
@@ -92,15 +122,34 @@ class Grid:
 
     def __init__(self) -> None:
         self.tiles: list[np.ndarray] = []
+        self._order: list[int] = []
+        self._columns: int | None = None
 
     def frame(self, recordings: Sequence[Recording], step: int) -> np.ndarray:
-        """All episodes side by side after `step` steps, asked for in order: [height, width, 3]."""
-        for i, recording in enumerate(recordings):
-            if step == 0:
-                self.tiles.append(recording.tile(0))
-            elif step < len(recording.frames):
-                self.tiles[i] = recording.tile(step)
-        return tiled(self.tiles)
+        """All episodes side by side after `step` steps, asked for in order: [height, width, 3].
+
+        Those of one task are beside each other, the tasks in the order of their names.
+        """
+        if step == 0:
+            self._order, self._columns = arranged(recordings)
+            self.tiles = [recordings[i].tile(0) for i in self._order]
+        for place, i in enumerate(self._order):
+            if 0 < step < len(recordings[i].frames):
+                self.tiles[place] = recordings[i].tile(step)
+        return tiled(self.tiles, self._columns)
+
+
+def arranged(recordings: Sequence[Recording]) -> tuple[list[int], int | None]:
+    """Which recording each place of a grid shows, and how many columns it has; None for as many as
+    rows. Of several tasks, each filmed equally often, no row has a part of one."""
+    counts = Counter(recording.task or "" for recording in recordings)
+    if len(counts) < 2:
+        return list(range(len(recordings))), None
+    order = sorted(range(len(recordings)), key=lambda i: (recordings[i].task or "", i))
+    each = max(counts.values())
+    even = min(counts.values()) == each
+    columns = each * max(1, round(math.sqrt(len(recordings)) / each)) if even else None
+    return order, columns
 
 
 def tiled(tiles: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
@@ -140,13 +189,15 @@ def _caption(width: int, caption: str, colour: tuple[int, int, int]) -> np.ndarr
     one's."""
     strip = Image.new("RGB", (width, BORDER + CAPTION_HEIGHT), colour)
     ink = (20, 20, 20) if sum(colour) > 382 else (255, 255, 255)
-    ImageDraw.Draw(strip).text((BORDER + 4, BORDER + 2), caption, fill=ink, font=_font())
+    ImageDraw.Draw(strip).text(
+        (BORDER + 4, BORDER + 2), caption, fill=ink, font=_font(11 if width < NARROW else 15)
+    )
     return np.asarray(strip)
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=15)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
 
 
 def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:

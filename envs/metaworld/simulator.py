@@ -73,6 +73,11 @@ class TaskSimulator:
         """Distances from a camera's plane, metres, upright: [size, size, 1]."""
         return _upright(self._renderer(size).depth(self.sawyer.data, camera), camera)
 
+    def forget_renderer(self, size: int) -> None:
+        """Free what draws pictures of this size, some 50 MB, until one is asked for again."""
+        if size in self._renderers:
+            self._renderers.pop(size).close()
+
     def _renderer(self, size: int) -> OffscreenRenderer:
         if size not in self._renderers:
             self._renderers[size] = OffscreenRenderer(self.sawyer.model, size, size)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.metrics import mean_interval
-from dipole.envs.motion import third_differences
+from dipole.envs.evaluation.metrics import mean_interval
+from dipole.envs.evaluation.motion import third_differences
 from dipole.envs.quality.distances import energy_distance, energy_scores, errors, spreads
 from dipole.envs.quality.held_out import HeldOut
 from dipole.envs.quality.likelihood import demonstrated_likelihood

@@ -1,18 +1,21 @@
 """`dipole doctor`: every finding has a detail, what is missing has a remedy, exit codes for CI."""
 
 import json
+import sys
 from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
 
 from dipole.apps.commands import doctor
-from dipole.apps.commands.doctor import machine, rendering
+from dipole.apps.commands.doctor import machine, rendering, simulators
 
 
 @pytest.fixture(scope="module")
 def findings():
-    return doctor.examine()
+    with pytest.MonkeyPatch.context() as patch:  # making them all takes seconds: a test of its own
+        patch.setattr(doctor.simulators, "simulators", lambda: iter(()))
+        return doctor.examine()
 
 
 def test_it_reports_every_library_that_dipole_needs(findings):
@@ -48,6 +51,47 @@ def test_it_draws_push_t_and_encodes_h264(findings):
     reported = {finding.name: finding for finding in findings if finding.topic == "rendering"}
     assert reported["push-t"].ok, reported["push-t"].detail
     assert reported["h264"].ok, reported["h264"].detail
+
+
+def test_it_draws_mujoco_by_what_is_named_without_a_display(findings):
+    pytest.importorskip("mujoco")
+    (found,) = [finding for finding in findings if finding.name == "mujoco"]
+    assert found.ok, found.detail
+    assert found.detail.startswith("draws 32 x 32 by ")
+
+
+def test_opengl_that_does_not_work_is_answered_with_a_remedy(monkeypatch):
+    renderer = pytest.importorskip("dipole.envs.media.mujoco_renderer")
+
+    def broken(*arguments):
+        raise ImportError("Unable to load EGL library")
+
+    monkeypatch.setattr(renderer, "OffscreenRenderer", broken)
+    detail, ok, remedy = rendering.mujoco()
+    assert (detail, ok) == ("cannot draw: Unable to load EGL library", False)
+    assert "MUJOCO_GL=egl" in remedy
+
+
+@pytest.mark.heavy
+def test_it_makes_an_environment_of_each_family():
+    pytest.importorskip("gymnasium_robotics")
+    found = {finding.name: finding for finding in doctor._simulators()}
+    assert found["fork"].ok
+    assert (found["fetch"].ok, found["fetch"].detail) == (
+        True,
+        f"gymnasium-robotics {metadata.version('gymnasium-robotics')}, 4 tasks",
+    )
+    assert {"pusht", "metaworld", "adroit", "kitchen"} <= set(found)
+
+
+def test_a_simulator_that_is_not_installed_is_answered_with_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    monkeypatch.delitem(sys.modules, "dipole.envs.fetch.environment", raising=False)
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics.envs.fetch.pick_and_place", None)
+    detail, ok, remedy = simulators._made("fetch")
+    assert not ok
+    assert "is not installed" in detail
+    assert remedy == "pip install 'dipole[robotics]'"
 
 
 def test_a_missing_library_is_answered_with_the_command_that_adds_it(monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 from dipole.apps.commands.record import RecordConfig, frame_rate, record
 from dipole.apps.compose import compose
 from dipole.apps.main import main
-from dipole.data import EpisodeStore
-from dipole.data.core.errors import ConfigError
+from dipole.data import EpisodeStore, EpisodeWriter
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
 
@@ -31,6 +31,9 @@ def test_the_file_s_values_are_the_settings_own():
         (["episodes=ten", "output=x"], 2, "episodes is 'ten': a whole number or null"),
         (["mouse=perhaps", "output=x"], 2, "true or false is needed"),
         (["episodes=0", "output=x"], 2, "at least 1"),
+        (["keep=succes", "output=x"], 2, "did you mean 'success'"),
+        (["mouse=true", "keep=all", "output=x"], 2, "an episode that fails is made again"),
+        (["task=fork", "shoves=0.1", "output=x"], 2, "of no size: give shove=SIZE"),
         (["shoves=2", "output=x"], 2, "between 0 and 1"),
         (["takeover_steps=30", "output=x"], 2, "give takeover=RUN"),
         (["takeover=run", "takeover_steps=0", "output=x"], 2, "at least 1"),
@@ -47,7 +50,7 @@ def test_what_cannot_be_recorded_is_answered(words, code, said, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.heavy)])
 def test_an_expert_s_dataset_is_the_same_for_any_number_of_workers(tmp_path, workers, capsys):
     pytest.importorskip("gym_pusht")
     from dipole.envs.experts.demonstrate import demonstrate
@@ -94,3 +97,70 @@ def test_a_plain_configuration_is_enough(tmp_path):
     config = compose("record", ["episodes=1", "seed=1000003", f"output={tmp_path / 'one.zarr'}"])
     assert record(config) == 0
     assert EpisodeStore.open(tmp_path / "one.zarr").n_episodes == 1
+
+
+FORK = ["task=fork", "expert=scripted"]
+
+
+def same(one, two):
+    """Whether two datasets are the same files."""
+    names = [sorted(f.relative_to(p) for f in p.rglob("*") if f.is_file()) for p in (one, two)]
+    return names[0] == names[1] and all(
+        (one / name).read_bytes() == (two / name).read_bytes() for name in names[0]
+    )
+
+
+@pytest.mark.heavy
+def test_a_recording_that_was_interrupted_is_resumed_as_if_it_never_was(
+    tmp_path, monkeypatch, capsys
+):
+    whole, parts = tmp_path / "whole.zarr", tmp_path / "parts.zarr"
+    words = [*FORK, "episodes=3", "drift=0.005"]
+    assert main(["record", *words, f"output={whole}"]) == 0
+    add, added = EpisodeWriter.add_episode, []
+
+    def fails_after_two(self, *arguments, **named):
+        if len(added) == 2:
+            raise DataError("the disk is gone")
+        add(self, *arguments, **named)
+        added.append(0)
+
+    monkeypatch.setattr(EpisodeWriter, "add_episode", fails_after_two)
+    assert main(["record", *words, f"output={parts}"]) == 1
+    assert "2 episodes of" in capsys.readouterr().err
+    monkeypatch.setattr(EpisodeWriter, "add_episode", add)
+    assert main(["record", *words, f"output={parts}", "resume=true", "seed=7"]) == 1
+    assert "recorded with seed=0, and now it is seed=7" in capsys.readouterr().err
+    assert main(["record", *words, f"output={parts}", "resume=true"]) == 0
+    assert "going on behind 2 episodes" in capsys.readouterr().out
+    assert same(whole, parts)
+    assert main(["record", *words, f"output={parts}", "resume=true"]) == 0
+    assert "3 episodes are there already" in capsys.readouterr().out
+
+
+@pytest.mark.heavy
+def test_failures_are_kept_on_request_with_success_beside_them(tmp_path, capsys):
+    path = tmp_path / "all.zarr"
+    words = [*FORK, "episodes=2", "+task.environment.max_steps=12", "minimum=1"]
+    assert main(["record", *words, "max_failures=4", f"output={path}"]) == 1
+    assert "4 demonstrations in a row failed" in capsys.readouterr().err
+    assert not path.exists()
+    assert main(["record", *words, "keep=all", f"output={path}"]) == 0
+    assert "2 (seeds 0, 1) failed" in capsys.readouterr().out
+    numbers = EpisodeStore.open(path).episode_numbers()
+    assert {name: values.tolist() for name, values in numbers.items()} == {
+        "seed": [0, 1],
+        "success": [0, 0],
+    }
+
+
+@pytest.mark.heavy
+def test_the_first_demonstrations_are_filmed(tmp_path, capsys):
+    av = pytest.importorskip("av")
+    words = [*FORK, "episodes=2", "video_episodes=2", f"output={tmp_path / 'demos.zarr.zip'}"]
+    assert main(["record", *words]) == 0
+    with av.open(tmp_path / "demos.mp4") as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    lengths = np.diff(EpisodeStore.open(tmp_path / "demos.zarr.zip").episode_ends, prepend=0)
+    assert len(frames) == lengths.max() + 1
+    assert frames[-1][2, 2].tolist() == pytest.approx([34, 160, 70], abs=8)  # it succeeded

@@ -64,7 +64,9 @@ class ShufflingSlots(LocalSlots):
 
 
 def test_results_do_not_depend_on_the_order_of_arrival(reference, monkeypatch):
-    monkeypatch.setattr(sys.modules["dipole.envs.evaluate"], "LocalSlots", ShufflingSlots)
+    monkeypatch.setattr(
+        sys.modules["dipole.envs.evaluation.resources"], "LocalSlots", ShufflingSlots
+    )
     for _ in range(3):
         result = evaluate(
             FakePolicy(), TinySimulator, episodes=12, seed=3, inference_batch_size=16, n_envs=7
@@ -221,6 +223,7 @@ def test_metrics_name_their_terms(tmp_path, reference):
         "final_reward": reference[0].final_reward,
         "steps": reference[0].steps,
         "return": reference[0].episode_return,
+        "success_at_end": reference[0].success_at_end,
     }
     assert (metrics["score_name"], metrics["score"]) == ("success_rate", metrics["success_rate"])
     assert 0 < metrics["policy_ms"]["p50"] <= metrics["policy_ms"]["p99"]

@@ -144,7 +144,7 @@ class WaitsForASimulator(MeetingPolicy):
 
 
 def test_answers_of_simulators_are_taken_while_a_chunk_is_computed(monkeypatch):
-    monkeypatch.setattr(sys.modules["dipole.envs.evaluate"], "LocalSlots", OneAtATime)
+    monkeypatch.setattr("dipole.envs.evaluation.resources.LocalSlots", OneAtATime)
     OneAtATime.collected.clear()
     policy = WaitsForASimulator(together=1)
     found = evaluate(policy, TenSteps, episodes=2, threads=2, inference_batch_size=1)

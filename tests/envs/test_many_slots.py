@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_simulator import TinySimulator
 
 from dipole.envs.rollout import Command
-from dipole.envs.workers import BYTES_AHEAD, COMMANDS_AHEAD, WorkerSlots
+from dipole.envs.rollout.workers import BYTES_AHEAD, COMMANDS_AHEAD, WorkerSlots
 
 
 @pytest.fixture

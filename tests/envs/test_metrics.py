@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dipole.envs import metrics
 from dipole.envs.evaluation import EpisodeResult, latency, summarize
-from dipole.envs.metrics import (
+from dipole.envs.evaluation.metrics import (
     mcnemar_p,
     mean_interval,
     paired_proportion_interval,

@@ -10,7 +10,7 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.envs import evaluate
-from dipole.envs.motion import Motion, roughness
+from dipole.envs.evaluation.motion import Motion, roughness
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.diffusion.solvers import Euler, Heun
 

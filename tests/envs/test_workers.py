@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from tiny_simulator import TinySimulator
 from dipole.envs.rollout import Command
-from dipole.envs.workers import WorkerSlots
+from dipole.envs.rollout.workers import WorkerSlots
 
 if __name__ == "__main__":
     slots = WorkerSlots(partial(TinySimulator, nap=0.05, pid_folder=sys.argv[2]), 2, workers=2)

@@ -115,3 +115,21 @@ class TwoWays(TinySimulator):
         reward, success, over, info = super()._move(action)
         mode = None if self.age == 1 else "right" if self.x[1] > 0.5 else "left"
         return reward, success, over, info | {"mode": mode}
+
+
+TASKS = ("push", "reach", "turn")
+
+
+class SeveralTasks(TinySimulator):
+    """Of which the seed says the task; near is passed through, held is the last step's."""
+
+    def reset(self, *, seed=None, options=None):
+        seen, _ = super().reset(seed=seed)
+        return seen, {"task": TASKS[seed % 3]}
+
+    def _move(self, action):
+        reward, _, truncated, _ = super()._move(action)
+        self.over = truncated
+        success = self.age in (2, 3) if self.seed_now % 3 else truncated
+        named = {"touched": self.age == 1, "never": False}
+        return reward, False, truncated, {"is_success": success, "successes": named}

@@ -1,15 +1,16 @@
-"""`dipole data`: look into a dataset, view it, validate it, and convert others' into one."""
+"""`dipole data`: look into a dataset, view, validate and replay it, convert others' into one."""
 
-from dipole.apps.commands.data import convert, info, validate, view
+from dipole.apps.commands.data import convert, info, replay, validate, view
 from dipole.apps.terminal.tools import ToolCommand, new_app, run_tool
 
 app = new_app("Look into a dataset of demonstrations, check it, or bring in one of others.")
 app.command("info", cls=ToolCommand)(info.info)
 app.command("validate", cls=ToolCommand)(validate.validate)
 app.command("view", cls=ToolCommand)(view.view)
+app.command("replay", cls=ToolCommand)(replay.replay)
 app.command("convert", cls=ToolCommand)(convert.convert)
 
 
 def main(argv: list[str]) -> int:
-    """Run `dipole data ARGV`. Returns 0, or 1 where `validate` found problems."""
+    """Run `dipole data ARGV`. Returns 0, or 1 where `validate` or `replay` found problems."""
     return run_tool(app, argv, "data")

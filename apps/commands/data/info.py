@@ -52,6 +52,8 @@ def _print_info(info: DatasetSummary, console: Console) -> None:
         ("frame rate", "not recorded" if info.fps is None else f"{info.fps:g} Hz"),
         ("environment", " ".join(map(str, info.environment.values())) or "not recorded"),
         *([("tasks", _tasks(info))] if any(info.tasks) else []),
+        *([("seeds", "{} to {}".format(*info.seeds))] if info.seeds else []),
+        *([] if info.successes is None else [("succeeded", _successes(info))]),
         *((f"windows {spec}", f"{count:,}") for spec, count in info.windows.items()),
         ("fingerprint", info.fingerprint),
     ):
@@ -77,6 +79,10 @@ def _tasks(info: DatasetSummary) -> str:
     more = f", and {len(tasks) - 3} more" if len(tasks) > 3 else ""
     within = f"; the task changes within {changing} of {info.episodes} episodes" if changing else ""
     return ", ".join(repr(task) for task in tasks[:3]) + more + within
+
+
+def _successes(info: DatasetSummary) -> str:
+    return f"{info.successes} of {info.episodes}"
 
 
 def _minutes(seconds: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dipole.apps.commands.doctor import machine, rendering
+from dipole.apps.commands.doctor import machine, rendering, simulators
 from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.plugins import GROUP, load_plugins
 
@@ -21,7 +21,7 @@ app = new_app("What this machine offers, what is missing, and the command that a
 class Finding:
     """One line of the report. A remedy is given where something can be done."""
 
-    topic: str  # versions, devices, rendering, extras, plugins, resources
+    topic: str  # versions, devices, rendering, simulators, extras, plugins, resources
     name: str
     detail: str
     ok: bool = True
@@ -63,6 +63,7 @@ def examine() -> list[Finding]:
         *_versions(),
         *_devices(),
         *_rendering(),
+        *_simulators(),
         *_extras(),
         *_plugins(),
         *_resources(),
@@ -107,6 +108,11 @@ def _rendering() -> Iterator[Finding]:
     for name, check in rendering.CHECKS.items():
         detail, ok, remedy = check()
         yield Finding("rendering", name, detail, ok, remedy=remedy)
+
+
+def _simulators() -> Iterator[Finding]:
+    for name, detail, ok, remedy in simulators.simulators():
+        yield Finding("simulators", name, detail, ok, remedy=remedy)
 
 
 def _extras() -> Iterator[Finding]:

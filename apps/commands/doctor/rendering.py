@@ -7,6 +7,11 @@ from collections.abc import Callable
 
 Result = tuple[str, bool, str]  # what was found, whether it works, and the remedy
 
+BALL = """<mujoco><worldbody><light pos="0 0 3"/><geom type="sphere" size=".5" rgba="1 0 0 1"/>
+</worldbody></mujoco>"""
+FREE_CAMERA = -1
+EGL = "apt-get install libegl1, and export MUJOCO_GL=egl; or libosmesa6, and MUJOCO_GL=osmesa"
+
 
 def push_t() -> Result:
     """Draw one frame of Push-T, without a display."""
@@ -24,6 +29,30 @@ def push_t() -> Result:
     if frame.ndim != 3 or frame.min() == frame.max():
         return f"drew an empty picture {frame.shape}", False, "pip install --force-reinstall pygame"
     return f"draws {frame.shape[1]} x {frame.shape[0]} without a display", True, ""
+
+
+def mujoco() -> Result:
+    """Draw one frame of a MuJoCo scene, without a display where there is none."""
+    try:
+        from dipole.envs.media.headless import prepare_rendering
+
+        prepare_rendering()
+        from mujoco import MjData, MjModel, mj_forward
+
+        from dipole.envs.media.mujoco_renderer import OffscreenRenderer
+
+        model = MjModel.from_xml_string(BALL)
+        data = MjData(model)
+        mj_forward(model, data)
+        frame = OffscreenRenderer(model, 32, 32).render(data, FREE_CAMERA)
+    except ModuleNotFoundError:
+        return "mujoco is not installed", False, "pip install 'dipole[mujoco]'"
+    except Exception as error:
+        return f"cannot draw: {error}", False, EGL
+    by = os.environ.get("MUJOCO_GL") or "the display"
+    if frame.min() == frame.max():
+        return f"drew an empty picture by {by}", False, EGL
+    return f"draws {frame.shape[1]} x {frame.shape[0]} by {by}", True, ""
 
 
 def h264() -> Result:
@@ -64,4 +93,9 @@ def _remedy(error: Exception) -> str:
     return ""
 
 
-CHECKS: dict[str, Callable[[], Result]] = {"push-t": push_t, "h264": h264, "window": window}
+CHECKS: dict[str, Callable[[], Result]] = {
+    "push-t": push_t,
+    "mujoco": mujoco,
+    "h264": h264,
+    "window": window,
+}

@@ -15,6 +15,7 @@ from dipole.data.core.registry import Registry, nearest
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.numbers import without_seed
 from dipole.data.store.tasks import TaskSpans
 
 Reflect = Callable[[np.ndarray], np.ndarray]  # frames [N, *shape] -> the same, in the mirror
@@ -32,7 +33,7 @@ class Reflection:
 class Mirror:
     """What changes in a mirror.
 
-    reflections: By key, what is done to its frames.
+    reflections: By key, what is done to its frames; to executed actions what is done to actions.
     environment: Whose mirror it is, where that is recorded; empty for any.
     swaps: Pairs of words in tasks that change places: left and right, unless said otherwise.
     """
@@ -40,6 +41,11 @@ class Mirror:
     reflections: Mapping[str, Reflection]
     environment: str = ""
     swaps: tuple[tuple[str, str], ...] = (("left", "right"),)
+
+    def __post_init__(self) -> None:
+        if "action" in self.reflections:
+            known = {EXECUTED: self.reflections["action"], **self.reflections}
+            object.__setattr__(self, "reflections", known)
 
     def words(self, text: str) -> str:
         """A task's words as they are in the mirror.
@@ -62,7 +68,7 @@ def _in_case_of(model: str, word: str) -> str:
 
 # Whoever knows what a key means registers here, e.g. dipole.envs.
 MIRRORS: Registry[Mirror] = Registry("mirror")
-ACTION = {"action"}
+ACTION, EXECUTED = {"action", "executed_action"}, "executed_action"
 OWN = "For a mirror of your own see docs/data-import.md, joining and mirroring"
 
 
@@ -97,7 +103,7 @@ class _InMirror(WrappedSource):
 
 class _MirroredEpisode(WrappedEpisode):
     def __init__(self, episode: SourceEpisode, mirror: Mirror) -> None:
-        super().__init__(episode)
+        super().__init__(episode, replace(episode.ref, numbers=without_seed(episode.ref.numbers)))
         self._mirror = mirror
 
     @property

@@ -22,6 +22,7 @@ from dipole.data.core.units import canonical, each_unit
 from dipole.data.sources.combine.picked import PickedEpisode, without_video
 from dipole.data.sources.combine.wrapped import WrappedSource
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.numbers import without_seed
 from dipole.data.store.schema import FrameSchema
 from dipole.data.transforms.quaternion_columns import quaternion_columns
 from dipole.data.transforms.rotation_arrays import slerp
@@ -76,7 +77,7 @@ class _Resampled(WrappedSource):
 
     def _ref(self, ref: EpisodeRef) -> EpisodeRef:
         known = None if ref.n_frames is None else len(_times(ref.n_frames, self._step))
-        return replace(ref, n_frames=known)
+        return replace(ref, n_frames=known, numbers=without_seed(ref.numbers))
 
 
 class _ResampledEpisode(PickedEpisode):

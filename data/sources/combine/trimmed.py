@@ -15,6 +15,7 @@ from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.sources.combine.picked import PickedEpisode, without_video
 from dipole.data.sources.combine.wrapped import WrappedSource
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.numbers import without_seed
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip
 from dipole.data.transforms.idle import idle_end, idle_start, idle_stretches, tolerances
@@ -97,15 +98,16 @@ class _Trimmed(WrappedSource):
         super().__init__(source, replace(info, frames=frames, warnings=warnings, history=history))
 
     def episodes(self) -> Sequence[EpisodeRef]:
-        return [
-            replace(ref, n_frames=len(self._picked[ref.id][0])) for ref in self._original.values()
-        ]
+        return [self._ref(ref, len(self._picked[ref.id][0])) for ref in self._original.values()]
 
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         episode = self._source.open(self._original[ref.id])
         kept = self._picked[ref.id][0]
         made = PickedEpisode if self._trim.everywhere else _Shorter
-        return made(episode, replace(ref, n_frames=len(kept)), kept)
+        return made(episode, self._ref(ref, len(kept)), kept)
+
+    def _ref(self, ref: EpisodeRef, n_frames: int) -> EpisodeRef:
+        return replace(ref, n_frames=n_frames, numbers=without_seed(ref.numbers))
 
 
 class _Shorter(PickedEpisode):

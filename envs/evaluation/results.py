@@ -1,16 +1,14 @@
-"""What an evaluation found, in the words of `metrics.json`, and how it is kept in a folder."""
+"""What came of an evaluation's episodes, and how it is kept in a folder."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dipole.data.core.errors import ConfigError
 from dipole.envs.media.video import Recording, video_grid, write_png, write_video
-from dipole.envs.metrics import mean_interval, wilson_interval
 from dipole.policy.core.files import atomic_write
 
 
@@ -21,7 +19,10 @@ class EpisodeResult:
     success: whether any step reported it; None where the environment knows none.
     max_reward, final_reward: of its steps, the environment's own. steps: how many.
     episode_return: the sum of its rewards.
-    mode: which way of doing the task it took; None where the environment does not say.
+    mode: which way of doing the task it took; task: which one of several it was; None where the
+    environment does not say.
+    success_at_end: what the last step reported; None where no step reported any success.
+    successes: by other definitions, {name: whether any step reported it}.
     """
 
     seed: int
@@ -31,63 +32,19 @@ class EpisodeResult:
     steps: int
     episode_return: float = 0.0
     mode: str | None = None
+    task: str | None = None
+    success_at_end: bool | None = None
+    successes: Mapping[str, bool] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, as `per_episode` has it; the return is called "return", and a mode is there
-        where it is known."""
+        """Plain JSON, as `per_episode` has it; the return is called "return". Of mode, task and
+        what else may be unknown only what is known is there."""
         plain = asdict(self)
-        if self.mode is None:
-            del plain["mode"]
+        for name in ("mode", "task", "success_at_end", "successes"):
+            if plain[name] is None or plain[name] == {}:
+                del plain[name]
         plain["return"] = plain.pop("episode_return")
         return plain
-
-
-def summarize(episodes: Sequence[EpisodeResult], score: str | None = None) -> dict[str, Any]:
-    """The scores of `metrics.json`, intervals at 95 % (see metrics.py for the methods).
-
-    score: the metric that decides; None: success_rate where success is known, or return_mean.
-    Raises ConfigError for success_rate where it is not known.
-    """
-    rewards = [episode.max_reward for episode in episodes]
-    returns = [episode.episode_return for episode in episodes]
-    metrics = {
-        "episodes": len(episodes),
-        **_successes(episodes),
-        "max_reward_mean": float(np.mean(rewards)),
-        "max_reward_ci95": list(mean_interval(rewards)),
-        "final_reward_mean": float(np.mean([episode.final_reward for episode in episodes])),
-        "return_mean": float(np.mean(returns)),
-        "return_ci95": list(mean_interval(returns)),
-    }
-    known = metrics["success_rate"] is not None
-    name = score or ("success_rate" if known else "return_mean")
-    if metrics[name] is None:
-        raise ConfigError(
-            f"environment.score is {name}, and no episode's info said whether it succeeded: say "
-            "where it stands by environment.success, or set environment.score=return_mean"
-        )
-    return {
-        **metrics,
-        "score": metrics[name],
-        "score_name": name,
-        "per_episode": [episode.to_dict() for episode in episodes],
-    }
-
-
-def _successes(episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """Where any episode knows success, one that said nothing has failed."""
-    if all(episode.success is None for episode in episodes):
-        return {"success_rate": None, "success_ci95": None}
-    count = sum(bool(episode.success) for episode in episodes)
-    interval = wilson_interval(count, len(episodes))
-    return {"success_rate": count / len(episodes), "success_ci95": list(interval)}
-
-
-def latency(seconds: Sequence[float], rows: int) -> dict[str, float]:
-    """Percentiles of an inference call of `rows` rows, in ms, without the first, which warms up."""
-    measured = 1e3 * np.asarray(seconds[1:] or seconds)
-    p50, p99 = np.percentile(measured, [50, 99])
-    return {"p50": float(p50), "p99": float(p99), "rows": rows, "calls": len(seconds)}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ FILE = "metrics.json"
 SCORE, SUCCESS, RETURN = "score", "success", "return"
 FIRST_EDITION_SCORE = "max_reward"
 SETTINGS = ("max_steps", "reset", "success")  # of the environment, that pairs have in common
-SCORES = ("max_reward", "final_reward", SUCCESS, RETURN)
+AT_END = "success_at_end"
+SCORES = ("max_reward", "final_reward", SUCCESS, AT_END, RETURN)
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,17 @@ class EvaluationResult:
 
     path: Of its metrics.json.
     terms: Everything in the file but the episodes.
-    score_name: What decides in the environment: max_reward, final_reward, success or return.
+    score_name: What decides in the environment: max_reward, final_reward, success, success_at_end
+        or return.
     episodes: {seed: {"score", "success", "return": a number}}; what was not measured is left out.
+    tasks: {seed: name of the episode's task}, where it was one of several.
     """
 
     path: Path
     terms: Mapping[str, Any]
     score_name: str
     episodes: Mapping[int, Mapping[str, float]]
+    tasks: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -48,7 +52,8 @@ class EvaluationResult:
 
     def is_proportion(self, measure: str) -> bool:
         """Whether score, success or return, whichever `measure` is, is 0 or 1 in each episode."""
-        return measure == SUCCESS or (measure == SCORE and self.score_name == SUCCESS)
+        shares = (SUCCESS, AT_END)
+        return measure == SUCCESS or (measure == SCORE and self.score_name in shares)
 
     def measures(self) -> list[str]:
         """Those of score, success and return that every episode has."""
@@ -72,6 +77,7 @@ def read_result(path: Path | str) -> EvaluationResult:
     terms = _terms(file)
     score = _score_name(file, terms)
     episodes: dict[int, Mapping[str, float]] = {}
+    tasks: dict[int, str] = {}
     for number, entry in enumerate(_with_failures(terms.pop("per_episode"))):
         seed = entry.get("seed") if isinstance(entry, dict) else None
         if type(seed) is not int:
@@ -79,7 +85,9 @@ def read_result(path: Path | str) -> EvaluationResult:
         if seed in episodes:
             raise DataError(f"{file}: seed {seed} is there twice; the file is damaged")
         episodes[seed] = _numbers(file, entry, score)
-    return EvaluationResult(file, terms, score, episodes)
+        if isinstance(entry.get("task"), str):
+            tasks[seed] = entry["task"]
+    return EvaluationResult(file, terms, score, episodes, tasks)
 
 
 def _terms(file: Path) -> dict[str, Any]:
@@ -102,6 +110,7 @@ def _with_failures(entries: list[Any]) -> list[Any]:
     if any(entry.get(SUCCESS) is not None for entry in tables):
         for entry in tables:
             entry[SUCCESS] = bool(entry.get(SUCCESS))
+            entry[AT_END] = bool(entry.get(AT_END))
     return entries
 
 

@@ -12,16 +12,20 @@ outlives it.
 import contextlib
 import multiprocessing
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.interface import Interface
-from dipole.envs.rollout import Command, EnvironmentFactory, RolloutError, SimulatorPool, Turn
+from dipole.envs.rollout.kept import Read
+from dipole.envs.rollout.messages import Command, RolloutError, Turn
+from dipole.envs.rollout.simulator import EnvironmentFactory, SimulatorPool
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.
 WORKER_VARIABLES = {
@@ -46,12 +50,15 @@ class WorkerSlots:
         n_obs_steps: int,
         workers: int,
         interface: Interface | None = None,
+        read: Read | None = None,
     ) -> None:
         self._workers: list[_Worker] = []
+        self._woken, self._waker = multiprocessing.get_context("spawn").Pipe(duplex=False)
+        self.waited = 0.0
         try:
             with _starting_workers():
                 for _ in range(workers):
-                    self._workers.append(_Worker(make_environment, n_obs_steps, interface))
+                    self._workers.append(_Worker(make_environment, n_obs_steps, interface, read))
         except BaseException:
             self.close()
             raise
@@ -60,16 +67,34 @@ class WorkerSlots:
     def busy(self) -> int:
         return sum(len(worker.sent) + len(worker.waiting) for worker in self._workers)
 
+    @property
+    def workers(self) -> int:
+        return len(self._workers)
+
+    @property
+    def idle(self) -> bool:
+        return any(not worker.sent for worker in self._workers)
+
     def send(self, command: Command) -> None:
         self._workers[command.slot % len(self._workers)].send(command)
 
     def collect(self) -> list[Turn]:
         expecting = {w.connection: w for w in self._workers if w.sent}
-        ready = wait(list(expecting)) if expecting else []
+        started = time.perf_counter()
+        ready = wait([*expecting, self._woken]) if expecting else []
+        self.waited += time.perf_counter() - started
+        if self._woken in ready:
+            self._woken.recv_bytes()
         return [turn for c, worker in expecting.items() if c in ready for turn in worker.receive()]
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            self._waker.send_bytes(b"")
 
     def close(self) -> None:
         """End all workers: ask first, then insist."""
+        self._waker.close()
+        self._woken.close()
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:
@@ -81,15 +106,14 @@ class _Worker:
     """The main process's end of one worker. sent: {slot: command, size of its message} of those not
     answered yet; waiting: those not sent yet."""
 
-    def __init__(
-        self, make_environment: EnvironmentFactory, n_obs_steps: int, interface: Interface | None
-    ) -> None:
+    def __init__(self, *making: Any) -> None:
+        """making: as SimulatorPool takes it."""
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         self.sent: dict[int, tuple[Command, int]] = {}
         self.waiting: deque[Command] = deque()
         self._process: SpawnProcess = context.Process(
-            target=_work, args=(far_end, make_environment, n_obs_steps, interface), daemon=True
+            target=_work, args=(far_end, *making), daemon=True
         )
         self._process.start()
         far_end.close()  # so that the worker's death is the end of the pipe
@@ -165,15 +189,10 @@ def _starting_workers() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _work(
-    connection: Connection,
-    make_environment: EnvironmentFactory,
-    n_obs_steps: int,
-    interface: Interface | None,
-) -> None:
+def _work(connection: Connection, *making: Any) -> None:
     """A worker's life: answer each command with a turn, or with the error that stopped it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pool = SimulatorPool(make_environment, n_obs_steps, interface)
+    pool = SimulatorPool(*making)
     try:
         while True:
             connection.send(pool.perform(connection.recv()))

@@ -17,9 +17,10 @@ BLOCK_NUMBERS = 2**20  # resampled at once: 16 MiB of indices and values
 BISECTIONS = 60
 
 
-def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson, 1927), without continuity correction.
 
+    Numbers that are not whole are those of a weighted mean, by how many equal trials it is worth.
     Raises ValueError unless 0 <= successes <= trials and trials >= 1.
     """
     if not 0 <= successes <= trials or trials < 1:
@@ -43,6 +44,31 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     means = resampled_means(sample, BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
+
+
+def mean_over_groups_interval(
+    groups: Sequence[Sequence[float]], level: float = 0.95
+) -> tuple[float, float]:
+    """`mean_interval` of the mean of group means, each group resampled on its own."""
+    each = [
+        resampled_means(np.asarray(group, np.float64), BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED + i)
+        for i, group in enumerate(groups)
+    ]
+    low, high = np.quantile(np.mean(each, axis=0), [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def proportion_over_groups_interval(
+    groups: Sequence[tuple[int, int]], level: float = 0.95
+) -> tuple[float, float]:
+    """Wilson's interval of the mean of group proportions, (successes, trials) each.
+
+    Its number of trials is that of equal weight: 1 / sum(1 / (groups^2 trials)), all of them where
+    the groups are of one size. That groups differ makes the mean more certain than it says.
+    """
+    mean = sum(successes / trials for successes, trials in groups) / len(groups)
+    trials = len(groups) ** 2 / sum(1 / trials for _, trials in groups)
+    return wilson_interval(mean * trials, trials, level)
 
 
 def resampled_means(sample: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -119,3 +145,13 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     differing, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(comb(differing, k) for k in range(fewer + 1))
     return min(1.0, 2 * tail / (1 << differing))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for being several (Holm, 1979), in their order: below 0.05 for any of them
+    by chance in at most 5 % of cases."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted

@@ -6,20 +6,26 @@ episodes 0 1 2 3 ...  ──next──>  slots (simulators)  ──turns──> 
 """
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 
-from dipole.envs.evaluation import EpisodeResult
+from dipole.envs.evaluation.motion import Motion
+from dipole.envs.evaluation.outcome import Outcome
+from dipole.envs.evaluation.results import EpisodeResult
+from dipole.envs.evaluation.times import Times
 from dipole.envs.media.picture import Moment
-from dipole.envs.media.video import Recording
-from dipole.envs.motion import Motion
-from dipole.envs.rollout import Command, RolloutError, Slots, Turn, either
+from dipole.envs.media.video import TILE_WIDTH, Recording, tile_width
+from dipole.envs.rollout import Command, RolloutError, Slots, Turn
+from dipole.envs.rollout.kept import KeptEpisode
 from dipole.policy.execution.executor import Executor, NotFiniteError
 
+RECENT_CALLS = 9
 PICTURED_EPISODES = 4
 PICTURED_TURNS = (0, 4)  # the picture shows a filmed episode before its first and its fifth chunk
 
@@ -33,9 +39,7 @@ class RunningEpisode:
     episode: int
     seed: int
     recording: Recording | None
-    rewards: list[float] = field(default_factory=list)
-    success: bool | None = None
-    mode: str | None = None
+    outcome: Outcome = field(default_factory=Outcome)
     turns: int = 0
     motion: Motion = field(default_factory=Motion)
     sent: np.ndarray | None = None  # the chunk that is being executed
@@ -45,39 +49,31 @@ class RunningEpisode:
         return f"episode {self.episode} (seed {self.seed})"
 
     @property
+    def steps(self) -> int:
+        return len(self.outcome.rewards)
+
+    @property
     def pictured(self) -> bool:
         return self.episode < PICTURED_EPISODES and self.turns in PICTURED_TURNS
 
     def add(self, turn: Turn) -> None:
-        self.rewards += turn.rewards
-        self.success = either(self.success, turn.success)
-        self.mode = turn.mode or self.mode
+        self.outcome.add(turn)
         if self.sent is not None:
             self.motion.add(self.sent[: len(turn.rewards)], self.planned)
         if self.recording is not None:
             self.recording.frames += turn.frames
             self.recording.rewards += turn.rewards
-            self.recording.success = self.success
+            self.recording.success = self.outcome.success
+            self.recording.task = self.outcome.task
             self.recording.done = turn.done
-
-    def result(self) -> EpisodeResult:
-        rewards = self.rewards
-        return EpisodeResult(
-            self.seed,
-            self.success,
-            max(rewards),
-            rewards[-1],
-            len(rewards),
-            math.fsum(rewards),
-            self.mode,
-        )
 
 
 class EpisodeRun:
     """Gives episodes to slots, and chunks to rows, until all episodes are over. A slot is a row.
 
     recordings, moments: what the first `filmed` episodes left for the video and for the picture.
-    filming: told of the recordings whenever they have grown.
+    filming: told of the recordings whenever they have grown. keeping: given the number, the result
+    and what is kept of each episode that is over.
     """
 
     def __init__(
@@ -86,9 +82,10 @@ class EpisodeRun:
         slots: Slots,
         progress: Progress | None = None,
         filming: Callable[[Sequence[Recording]], None] | None = None,
+        keeping: Callable[[int, EpisodeResult, KeptEpisode], None] | None = None,
     ) -> None:
         self.executor, self.slots, self.progress = executor, slots, progress
-        self.filming = filming
+        self.filming, self.keeping = filming, keeping
         self.recordings: list[Recording] = []
         self.moments: list[Moment] = []
         self._next: deque[RunningEpisode] = deque()
@@ -97,11 +94,16 @@ class EpisodeRun:
         self._planning: dict[Future[np.ndarray], list[int]] = {}
         self._results: dict[int, EpisodeResult] = {}
         self._motions: dict[int, Motion] = {}
+        self.times = Times()
+        self.answered: float | None = None  # when the first turn came, on perf_counter's clock
+        self.waited_before = 0.0  # of the slots' `waited`, until then
+        self.success_name: str | None = None  # the entry of info that told of success
 
-    def finish(self, seeds: range, n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
+    def finish(self, seeds: Sequence[int], n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
         """Run an episode for each seed; the results in their order. Raises RolloutError."""
+        width = tile_width(filmed)
         for episode, seed in enumerate(seeds):
-            recording = Recording(seed) if episode < filmed else None
+            recording = Recording(seed, width=width) if episode < filmed else None
             self._next.append(RunningEpisode(episode, seed, recording))
             self.recordings += [recording] if recording else []
         for slot in range(n_slots):
@@ -130,13 +132,18 @@ class EpisodeRun:
         running = self._running[slot]
         record = running.recording is not None
         scene = record and running.pictured
-        self.slots.send(Command(slot, running.episode, running.seed, actions, record, scene))
+        width = running.recording.width if running.recording else TILE_WIDTH
+        command = Command(slot, running.episode, running.seed, actions, record, scene, width)
+        self.slots.send(command)
 
     def _receive(self, turn: Turn) -> None:
         slot, running = turn.slot, self._running[turn.slot]
+        if self.answered is None:
+            self.answered, self.waited_before = time.perf_counter(), self.slots.waited
+        self.times.add(turn)
         running.add(turn)
         if turn.done:
-            self._end(slot)
+            self._end(slot, turn.kept)
             return
         if running.turns == 0:
             self.executor.reset(slot, turn.observations[0], running.seed)
@@ -145,31 +152,50 @@ class EpisodeRun:
                 self.executor.observe(slot, observation)
         if turn.scene is not None:
             seen = self.executor.stacked(slot)
-            self.moments.append(Moment(running.seed, len(running.rewards), seen, turn.scene))
+            self.moments.append(Moment(running.seed, running.steps, seen, turn.scene))
         running.turns += 1
         self._waiting.append(slot)
 
-    def _end(self, slot: int) -> None:
+    def _end(self, slot: int, kept: KeptEpisode | None) -> None:
         running = self._running.pop(slot)
-        result = self._results[running.episode] = running.result()
+        result = self._results[running.episode] = running.outcome.result(running.seed)
         self._motions[running.episode] = running.motion
+        self.success_name = running.outcome.success_name or self.success_name
+        if self.keeping is not None and kept is not None:
+            self.keeping(running.episode, result, kept)
         if self.progress is not None:
             self.progress(result)
         self._begin(slot)
 
     def _start_plans(self) -> None:
-        """Every call costs a whole batch: wait for one, unless nobody is left to wait for."""
+        """Every call costs a whole batch: wait for one, unless nobody is left to wait for, or
+        simulators wait too and calls for fewer rows are soon enough over."""
         size = self.executor.inference_batch_size
         while len(self._waiting) >= size:
             self._start_plan(size)
-        if self._waiting and not self.slots.busy and not self._planning:
+        if not self._waiting or self._planning:
+            return
+        starved = self.slots.idle and len(self._waiting) >= self._fewest_rows()
+        if starved or not self.slots.busy:
             self._start_plan(len(self._waiting))
+
+    def _fewest_rows(self) -> float:
+        """Rows of a call with which inference takes half as long as simulation at most: of workers
+        that all simulate, one asks for a chunk every (seconds of a turn / workers)."""
+        calls, turns = self.executor.calls, self.times.turns
+        if not calls or not turns:
+            return math.inf
+        call = median(each.seconds for each in calls[-RECENT_CALLS:])
+        turn = self.times.simulating / turns
+        return 2 * call * self.slots.workers / turn
 
     def _start_plan(self, count: int) -> None:
         rows = [self._waiting.popleft() for _ in range(count)]
         for slot in rows:
             self._running[slot].planned = self.executor.planned_next(slot)
-        self._planning[self.executor.start_plan(rows)] = rows
+        plan = self.executor.start_plan(rows)
+        self._planning[plan] = rows
+        plan.add_done_callback(lambda _: self.slots.wake())
 
     def _send_planned(self) -> None:
         """Send the chunks that are ready; wait for some where all simulators wait for them."""
@@ -182,7 +208,7 @@ class EpisodeRun:
                 chunks = planned.result()  # [rows, Ta, A]
             except NotFiniteError as error:
                 running = self._running[error.row]
-                raise RolloutError(f"{running}, step {len(running.rewards)}: {error}") from error
+                raise RolloutError(f"{running}, step {running.steps}: {error}") from error
             for slot, actions in zip(rows, chunks, strict=True):
                 self._running[slot].sent = actions
                 self._send(slot, actions)

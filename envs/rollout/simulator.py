@@ -13,18 +13,28 @@ OrderEnforcing too):
 """
 
 import math
+import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.envs.interface import Interface
-from dipole.envs.media.video import PackedFrame, film_frame, pack_frame
+from dipole.envs.media.video import film_frame, pack_frame
+from dipole.envs.rollout.kept import Keeper, Read
+from dipole.envs.rollout.messages import (
+    FILMING,
+    MAKING,
+    OBSERVATIONS,
+    SIMULATION,
+    Command,
+    RolloutError,
+    Turn,
+    either,
+)
 from dipole.envs.wrapped import advancing
 
 MOST_STEPS = 20_000  # of an episode that nothing ends
@@ -33,62 +43,21 @@ Environment = gymnasium.Env[Any, Any]
 EnvironmentFactory = Callable[[], Environment]
 
 
-class RolloutError(DipoleError):
-    """An episode could not be simulated; the message names it."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a slot does next in an episode: actions [Ta, A], or None to start it from its seed.
-
-    record: film every step, for the video. scene: show the last one in full size, for the picture.
-    """
-
-    slot: int
-    episode: int
-    seed: int
-    actions: np.ndarray | None = None
-    record: bool = False
-    scene: bool = False
-
-    def __str__(self) -> str:
-        return f"episode {self.episode} (seed {self.seed})"
-
-
-@dataclass
-class Turn:
-    """What came of one command.
-
-    observations: the newest ones, oldest first, {name: [*shape]}. rewards: one per step made.
-    success: whether any of these steps reported it; None where none said. mode: which way of doing
-    the task the last of them reported (info["mode"]); None where none did. frames: the scene after
-    each step, if recorded, as small as the video shows it; scene: after the last one, in full size,
-    if asked for.
-    """
-
-    slot: int
-    observations: list[dict[str, np.ndarray]] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    done: bool = False
-    success: bool | None = None
-    mode: str | None = None
-    frames: list[PackedFrame] = field(default_factory=list)
-    scene: PackedFrame | None = None
-
-
-def either(one: bool | None, other: bool | None) -> bool | None:
-    """Whether one of two says so; None where both are unknown."""
-    known = [each for each in (one, other) if each is not None]
-    return any(known) if known else None
-
-
 class Simulator:
-    """One environment and the episode that it is in."""
+    """One environment and the episode that it is in.
+
+    read: What is kept of every observation; None where episodes are not kept.
+    """
 
     def __init__(
-        self, environment: Environment, n_obs_steps: int, interface: Interface | None = None
+        self,
+        environment: Environment,
+        n_obs_steps: int,
+        interface: Interface | None = None,
+        read: Read | None = None,
     ) -> None:
         self.environment = environment
+        self._keeper = None if read is None else Keeper(read)
         self.n_obs_steps = n_obs_steps
         self.interface = interface or Interface()
         self._space = getattr(environment, "action_space", None)
@@ -101,7 +70,7 @@ class Simulator:
         """Start the command's episode, or step until its actions or the episode end."""
         turn = Turn(command.slot)
         if command.actions is None:
-            turn.observations.append(self.start(command.seed))
+            turn.observations.append(self.start(command.seed, turn))
             self._film(turn, command, last=True)
             return turn
         unseen, last = len(command.actions) - self.n_obs_steps, len(command.actions) - 1
@@ -110,29 +79,43 @@ class Simulator:
             self._film(turn, command, last=k == last)
             if turn.done:
                 turn.observations.clear()
+                turn.kept = self._keeper.episode() if self._keeper else None
                 break
         return turn
 
-    def start(self, seed: int) -> dict[str, np.ndarray]:
-        """Begin an episode: what is seen first."""
+    def start(self, seed: int, turn: Turn | None = None) -> dict[str, np.ndarray]:
+        """Begin an episode: what is seen first. turn: Where its task and time are noted."""
+        turn = turn or Turn(0)
         self._steps, self._success_told = 0, False
         options = {"options": dict(self.interface.reset)} if self.interface.reset else {}
-        observation, _ = self.environment.reset(seed=seed, **options)
-        return self.interface.observe(observation)
+        with turn.timed(SIMULATION):
+            observation, info = self.environment.reset(seed=seed, **options)
+            turn.task = _name(info.get("task"))
+        with turn.timed(OBSERVATIONS):
+            if self._keeper is not None:
+                self._keeper.start(observation)
+            return self.interface.observe(observation)
 
     def _step(self, turn: Turn, action: np.ndarray, look: bool) -> None:
-        action = self.interface.action(action, self._space)
-        if self._advancing:
-            reward, terminated, truncated, info = self._advancing.advance(action)
-        else:
-            observation, raw, terminated, truncated, info = self.environment.step(action)
-            reward = float(raw)
+        commanded, action = action, self.interface.action(action, self._space)
+        with turn.timed(SIMULATION):
+            if self._advancing:
+                reward, terminated, truncated, info = self._advancing.advance(action)
+            else:
+                observation, raw, terminated, truncated, info = self.environment.step(action)
+                reward = float(raw)
         self._steps += 1
         over = self._limit is not None and self._steps >= self._limit
         turn.done = bool(terminated or truncated or over)
-        if look and not turn.done:
-            seen = self._advancing.observe() if self._advancing else observation
-            turn.observations.append(self.interface.observe(seen))
+        if self._keeper is not None:
+            self._keeper.add(commanded, float(reward))
+        if (look or self._keeper is not None) and not turn.done:
+            with turn.timed(OBSERVATIONS):
+                seen = self._advancing.observe() if self._advancing else observation
+                if look:
+                    turn.observations.append(self.interface.observe(seen))
+                if self._keeper is not None:
+                    self._keeper.look(seen)
         if not math.isfinite(reward):
             raise ValueError(f"the environment's reward is {reward}")
         turn.rewards.append(float(reward))
@@ -140,10 +123,15 @@ class Simulator:
 
     def _judge(self, turn: Turn, info: Mapping[str, Any]) -> None:
         """Note success; raises ConfigError for an episode that lacks what the task names."""
-        success = self.interface.succeeded(info)
+        name, success = self.interface.judged(info)
         turn.success = either(turn.success, success)
+        turn.success_at_end = success
+        turn.success_name = name or turn.success_name
+        for each, value in _by_name(info.get("successes")):
+            turn.successes[each] = turn.successes.get(each, False) or bool(np.any(value))
         if info.get("mode") is not None:
             turn.mode = str(info["mode"])
+        turn.task = _name(info.get("task")) or turn.task
         self._success_told |= success is not None
         wanted = self.interface.success
         if turn.done and wanted is not None and not self._success_told:
@@ -162,10 +150,22 @@ class Simulator:
     def _film(self, turn: Turn, command: Command, last: bool) -> None:
         if not command.record:
             return
-        frame = self.environment.render()
-        turn.frames.append(film_frame(frame))
-        if last and command.scene:
-            turn.scene = pack_frame(frame)
+        with turn.timed(FILMING):
+            frame = self.environment.render()
+            turn.frames.append(film_frame(frame, command.width))
+            if last and command.scene:
+                turn.scene = pack_frame(frame)
+
+
+def _name(task: Any) -> str | None:
+    """A task's name; None for what an environment of somebody else calls its task."""
+    return str(task) if isinstance(task, str) and task else None
+
+
+def _by_name(successes: Any) -> list[tuple[str, Any]]:
+    if not isinstance(successes, Mapping):
+        return []
+    return [(str(name), value) for name, value in successes.items() if value is not None]
 
 
 class SimulatorPool:
@@ -176,20 +176,22 @@ class SimulatorPool:
         make_environment: EnvironmentFactory,
         n_obs_steps: int,
         interface: Interface | None = None,
+        read: Read | None = None,
     ) -> None:
         self._make_environment = make_environment
         self._n_obs_steps = n_obs_steps
-        self._interface = interface
+        self._interface, self._read = interface, read
         self._simulators: dict[int, Simulator] = {}
 
     def perform(self, command: Command) -> Turn:
         """Raises RolloutError, naming the episode, whatever the simulator raises."""
         try:
-            if command.slot not in self._simulators:
-                made = self._make_environment()
-                simulator = Simulator(made, self._n_obs_steps, self._interface)
-                self._simulators[command.slot] = simulator
-            return self._simulators[command.slot].perform(command)
+            started = time.perf_counter()
+            simulator = self._simulators.get(command.slot) or self._make(command.slot)
+            making = time.perf_counter() - started
+            turn = simulator.perform(command)
+            turn.seconds[MAKING] = making
+            return turn
         except RolloutError as error:  # of a simulator in another interpreter
             raise RolloutError(f"{command}: {error}") from error
         except DipoleError as error:
@@ -200,6 +202,12 @@ class SimulatorPool:
                 f"{traceback.format_exc()}"
             ) from error
 
+    def _make(self, slot: int) -> Simulator:
+        made = self._make_environment()
+        simulator = Simulator(made, self._n_obs_steps, self._interface, self._read)
+        self._simulators[slot] = simulator
+        return simulator
+
     def environment(self, slot: int) -> Environment:
         """The environment of a slot that has performed a command."""
         return self._simulators[slot].environment
@@ -208,48 +216,3 @@ class SimulatorPool:
         for simulator in self._simulators.values():
             simulator.environment.close()
         self._simulators.clear()
-
-
-class Slots(Protocol):
-    """Where episodes are simulated: commands go in, one turn comes back for each."""
-
-    @property
-    def busy(self) -> int:
-        """Commands that have not been answered."""
-        ...
-
-    def send(self, command: Command) -> None: ...
-
-    def collect(self) -> list[Turn]:
-        """The turns that are ready; waits for at least one while any slot is busy."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class LocalSlots:
-    """Slots in this process, simulated one after another when their turns are collected."""
-
-    def __init__(
-        self,
-        make_environment: EnvironmentFactory,
-        n_obs_steps: int,
-        interface: Interface | None = None,
-    ) -> None:
-        self._pool = SimulatorPool(make_environment, n_obs_steps, interface)
-        self._commands: deque[Command] = deque()
-
-    @property
-    def busy(self) -> int:
-        return len(self._commands)
-
-    def send(self, command: Command) -> None:
-        self._commands.append(command)
-
-    def collect(self) -> list[Turn]:
-        turns = [self._pool.perform(command) for command in self._commands]
-        self._commands.clear()
-        return turns
-
-    def close(self) -> None:
-        self._pool.close()

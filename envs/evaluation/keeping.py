@@ -1,0 +1,96 @@
+"""An evaluation's episodes as a dataset: what the policy saw and did, and what came of it.
+
+observation t, action t, reward t     frame t, under the stored keys that the policy was trained on
+seed, success                         of each episode, as `dipole record` writes them
+"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dipole.data.core.errors import DataError
+from dipole.data.recording.episode_writer import EpisodeWriter
+from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.envs.evaluation.results import EpisodeResult
+from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
+from dipole.envs.experts.recorder import ATTRIBUTE, is_begun
+from dipole.envs.rollout.kept import KeptEpisode
+from dipole.envs.rollout.resolved import ResolvedEnvironment
+
+
+def recorded_keys(resolved: ResolvedEnvironment) -> RecordedKeys:
+    """Which entries of the simulator's observation are kept, under which stored keys: those that
+    the policy's features are made of."""
+    entries, texts = {}, []
+    for each in resolved.interface.features or ():
+        feature = each.feature
+        if feature is not None and feature.kind == "text":
+            texts += [] if each.words is not None else [each.entry]
+        else:
+            entries[(feature.source if feature is not None else "") or each.name] = each.entry
+    return RecordedKeys(entries, tuple(texts), resolved.settings.get("instruction") or "")
+
+
+def check_new(path: Path | str) -> Path:
+    """Raises DataError where there is a dataset already, finished or not."""
+    path = Path(path).expanduser()
+    if is_begun(path):
+        raise DataError(
+            f"{path}: exists already, and kept episodes replace nothing: give keep_episodes=PATH "
+            "where nothing is"
+        )
+    return path
+
+
+class KeptEpisodes(AbstractContextManager["KeptEpisodes"]):
+    """The dataset of an evaluation, complete when it is left; None as a path keeps nothing.
+
+    Episodes are written in their order, whatever the order in which they end.
+    """
+
+    def __init__(
+        self, path: Path | None, resolved: ResolvedEnvironment, policy: Any, fps: float | None
+    ) -> None:
+        self._writer: EpisodeWriter | None = None
+        self._early: dict[int, tuple[EpisodeResult, KeptEpisode]] = {}
+        self._next = 0
+        if path is None:
+            return
+        environment = {"name": resolved.name, "options": resolved.options, **resolved.settings}
+        said = {
+            "environment": environment,
+            "policy": str(getattr(policy, "checkpoint", None) or "not recorded"),
+            "keys": dict(recorded_keys(resolved).entries),
+        }
+        features = policy.features if hasattr(policy.features, "action") else None
+        self._writer = EpisodeWriter(
+            path,
+            fps=fps,
+            features=recorded_schema(features, disturbed=False),
+            environment=resolved.version,
+            attributes={ATTRIBUTE: said},
+        )
+
+    def add(self, episode: int, result: EpisodeResult, kept: KeptEpisode) -> None:
+        """An episode that is over. episode: 0, 1, ... in the order in which they are written."""
+        self._early[episode] = (result, kept)
+        while self._next in self._early:
+            self._write(*self._early.pop(self._next))
+            self._next += 1
+
+    def _write(self, result: EpisodeResult, kept: KeptEpisode) -> None:
+        assert self._writer is not None
+        numbers = {SEED: result.seed}
+        if result.success is not None:
+            numbers[SUCCESS] = int(result.success)
+        self._writer.add_episode(kept.frames, kept.words or result.task or "", numbers)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, trace)

@@ -1,0 +1,97 @@
+"""What computes an evaluation: threads that infer, processes that simulate."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from dipole.data.core.errors import ConfigError
+from dipole.envs.rollout import LocalSlots, Slots
+from dipole.envs.rollout.first_look import FirstLook
+from dipole.envs.rollout.kept import Read
+from dipole.envs.rollout.resolved import ResolvedEnvironment
+from dipole.envs.rollout.workers import WorkerSlots
+
+COSTLY_STEP = 0.002  # seconds of a step, its share of observations included
+STARTING = 6.0  # seconds that processes have to save: until they are there, and what they cost
+USUAL_STEPS = 200  # of an episode that says no limit
+
+
+def at_least(smallest: int, **values: int) -> None:
+    """Raise ConfigError, naming the value, for one that is too small."""
+    for name, value in values.items():
+        if value < smallest:
+            raise ConfigError(f"{name} is {value}; it must be at least {smallest}")
+
+
+def inference_threads(policy: Any, wanted: int | None) -> int:
+    """Batches inferred for at once. An export's runtime has its own threads, a GPU needs none."""
+    import torch
+
+    if wanted is not None:
+        at_least(1, threads=wanted)
+    on_processor = getattr(policy, "device", None) == torch.device("cpu")
+    if not isinstance(policy, torch.nn.Module) or not on_processor:
+        return 1
+    return wanted or torch.get_num_threads()
+
+
+def chosen_workers(look: FirstLook, episodes: int) -> int:
+    """Processes that simulate, by what a step took: as many as there are processors where steps are
+    costly and enough of them will be made, or none."""
+    workers = min(episodes, processors())
+    if workers < 2 or look.step_seconds is None or look.step_seconds < COSTLY_STEP:
+        return 0
+    expected = episodes * (look.most_steps or USUAL_STEPS) * look.step_seconds
+    return workers if expected * (1 - 1 / workers) > STARTING else 0
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def inference_pool(threads: int, workers: int) -> Iterator[ThreadPoolExecutor | None]:
+    """The threads that infer; None for this one. Beside workers it never is: whoever infers cannot
+    read what workers answer, and a worker that is not read stands still."""
+    import torch
+
+    from dipole.policy.core.threads import one_thread_each
+
+    if threads > 1 or not workers:
+        with one_thread_each(threads) as pool:
+            yield pool
+        return
+    within = (torch.get_num_threads(),)  # of one operation; a new thread has its own setting
+    with ThreadPoolExecutor(1, "infer", torch.set_num_threads, within) as pool:
+        yield pool
+
+
+def open_slots(
+    policy: Any, resolved: ResolvedEnvironment, workers: int, read: Read | None = None
+) -> Slots:
+    """Simulators in this process, or in workers. read: What is kept of each observation."""
+    n_obs_steps = policy.window.n_obs_steps
+    if not workers:
+        return LocalSlots(resolved.make, n_obs_steps, resolved.interface, read)
+    _warn_of_spinning(policy)
+    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface, read)
+
+
+def _warn_of_spinning(policy: Any) -> None:
+    """OpenMP threads spin at barriers by default; beside busy workers that costs tenfold."""
+    import torch
+
+    on_cpu = torch.device(getattr(policy, "device", "cpu")).type == "cpu"
+    passive = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    if on_cpu and not passive and torch.get_num_threads() > 1:
+        warnings.warn(
+            "simulator processes beside multi-threaded inference: set OMP_WAIT_POLICY=PASSIVE "
+            "before Python starts (or OMP_NUM_THREADS=1), or inference may be ten times slower",
+            stacklevel=4,
+        )

@@ -1,0 +1,258 @@
+"""Whether recorded demonstrations still do what they did, in the simulator as it is now.
+
+Each episode is begun from its recorded seed, and its recorded actions are executed, those that were
+executed rather than those that were wanted. What is observed is compared with what was recorded.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.recording.record import ACTION, EXECUTED, PRELUDE
+from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.store.store import EpisodeStore
+from dipole.envs.contract import EnvSpec
+from dipole.envs.experts.processes import ordered
+from dipole.envs.experts.recorded import RecordedKeys
+from dipole.envs.experts.recorder import ATTRIBUTE
+from dipole.envs.experts.task_environment import TaskEnvironment
+from dipole.envs.registry import make_env, stored_names
+
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Of one key in one episode.
+
+    largest: Between a recorded number and the one that is observed now, in the key's units.
+    frame: The first at which it exceeds the tolerance; None for none.
+    """
+
+    largest: float = 0.0
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class ReplayedEpisode:
+    """What came of an episode.
+
+    success: Now; None where the environment does not say.
+    recorded: Success as it is recorded; None where it is not.
+    n_frames: Recorded actions; executed: of which so many were, until the episode was over.
+    deviations: By stored key.
+    """
+
+    episode: int
+    seed: int
+    success: bool | None
+    recorded: bool | None
+    n_frames: int
+    executed: int
+    deviations: Mapping[str, Deviation] = field(default_factory=dict)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it succeeded, as far as is recorded, and does not any more."""
+        return self.recorded is not False and self.success is False
+
+    @property
+    def first_frame(self) -> int | None:
+        """The first that deviates, of any key, or at which the episode was over too early."""
+        frames = [each.frame for each in self.deviations.values() if each.frame is not None]
+        if self.executed < self.n_frames:
+            frames.append(self.executed)
+        return min(frames, default=None)
+
+
+@dataclass(frozen=True)
+class ReplaySpec:
+    """What is replayed where.
+
+    dataset: Its path.
+    environment: The simulator, with all its settings.
+    keys: {stored key: entry of its observation} that are compared.
+    tolerance: Of a number, in its units.
+    """
+
+    dataset: Path | str
+    environment: EnvSpec
+    keys: Mapping[str, str]
+    tolerance: float = TOLERANCE
+
+
+class Replay:
+    """Replays episodes of one dataset in one environment."""
+
+    def __init__(self, spec: ReplaySpec) -> None:
+        self.spec = spec
+        self._store = store = EpisodeStore.open(spec.dataset)
+        self._keys = RecordedKeys(spec.keys)
+        self._numbers = store.episode_numbers()
+        made = make_env(spec.environment, observation=self._keys.asked)
+        self._environment = TaskEnvironment(made, spec.environment)
+
+    def close(self) -> None:
+        """Close the simulator and the dataset."""
+        self._environment.environment.close()
+        self._store.close()
+
+    def __call__(self, episode: int) -> ReplayedEpisode:
+        """Raises ConfigError where the simulator's observation has no such entries, DataError for
+        recorded frames of another shape."""
+        store, environment = self._store, self._environment
+        frames = slice(int(store.episode_starts[episode]), int(store.episode_ends[episode]))
+        actions = store[EXECUTED if EXECUTED in store else ACTION][frames]
+        recorded = {key: store[key][frames] for key in self.spec.keys}
+        seed = int(self._numbers[SEED][episode])
+        compared = {key: _Compared(key, self.spec.tolerance) for key in recorded}
+        observation, _ = environment.reset(seed=seed)
+        success: bool | None = None
+        executed, over = 0, False
+        for frame, action in enumerate(actions):
+            for key, seen in self._keys.read(observation).items():
+                compared[key].add(frame, recorded[key][frame], seen)
+            observation, _, terminated, truncated, info = environment.step(action)
+            executed, over = executed + 1, terminated or truncated
+            if (said := info.get("is_success")) is not None:
+                success = bool(success) or bool(said)
+            if over:
+                break
+        before = self._numbers.get(SUCCESS)
+        return ReplayedEpisode(
+            episode,
+            seed,
+            success,
+            None if before is None else bool(before[episode]),
+            len(actions),
+            executed,
+            {key: each.deviation for key, each in compared.items()},
+        )
+
+
+def replay(
+    spec: ReplaySpec, episodes: Sequence[int], workers: int = 0
+) -> Iterator[ReplayedEpisode]:
+    """In the order of `episodes`, however many processes replay them."""
+    with ExitStack() as stack:
+        if workers < 1:
+            here = Replay(spec)
+            stack.callback(here.close)
+            yield from map(here, episodes)
+        else:
+            make = functools.partial(Replay, spec)
+            yield from stack.enter_context(ordered(make, episodes, workers))
+
+
+def check_replayable(store: EpisodeStore, episodes: Sequence[int]) -> None:
+    """Raise DataError where nothing says how the episodes began."""
+    numbers = store.episode_numbers()
+    if SEED not in numbers:
+        raise DataError(
+            f"{store.path}: its episodes have no recorded seeds (meta/seed), so that nothing says "
+            "where they began. `dipole record` writes them, since it also writes the actions that "
+            "were executed: record the demonstrations anew. (Beginning from recorded states of "
+            "the simulator is not possible yet.)"
+        )
+    prelude = numbers.get(PRELUDE, np.zeros(store.n_episodes, np.int64))
+    late = [episode for episode in episodes if prelude[episode] > 0]
+    if late:
+        raise DataError(
+            f"{store.path}: episode {late[0]} begins where a policy had got to, "
+            f"{prelude[late[0]]} steps after its seed's start"
+            + (f", and {len(late) - 1} others so too" if len(late) > 1 else "")
+            + ": only episodes that begin at the start can be replayed (--episodes)"
+        )
+
+
+def recorded_environment(
+    store: EpisodeStore, given: EnvSpec | None = None, python: str | None = None
+) -> EnvSpec:
+    """The environment that a dataset was recorded in, with the settings that it records.
+
+    given: Another, or the same by name. python: The interpreter that has it; None: this one.
+    Raises ConfigError where the dataset does not say it, and for a module or an interpreter that
+    only the dataset names: what a file names is never started.
+    """
+    recording = store.attributes.get(ATTRIBUTE)
+    settings = recording.get("environment") if isinstance(recording, dict) else None
+    said = settings if settings is not None else store.environment.get("id")
+    spec = EnvSpec.read(said) if said else None
+    if given is not None:
+        same = spec is not None and spec.id == given.id and given == EnvSpec(given.id)
+        chosen = _without_interpreter(spec) if spec is not None and same else given
+        return replace(chosen, python=python)
+    if spec is None:
+        raise ConfigError(
+            f"{store.path}: does not say which simulator it was recorded in: give --task NAME or "
+            "--environment NAME"
+        )
+    if spec.module is not None:
+        raise ConfigError(
+            f"{store.path}: was recorded in {spec.id!r}, and a module that a file names is not "
+            f"imported: give --environment {spec.id}"
+        )
+    if spec.python is not None and python is None:
+        raise ConfigError(
+            f"{store.path}: was recorded by the interpreter {spec.python}, and what a file names "
+            f"is not started: give --python {spec.python}"
+        )
+    return replace(_without_interpreter(spec), python=python)
+
+
+def _without_interpreter(spec: EnvSpec) -> EnvSpec:
+    settings = spec.to_dict()
+    return EnvSpec.read({k: v for k, v in settings.items() if k not in ("python", "timeout")})
+
+
+def compared_keys(
+    store: EpisodeStore,
+    spec: EnvSpec,
+    wanted: Sequence[str] | None = None,
+    known: Mapping[str, str] | None = None,
+    pictures: bool = False,
+) -> dict[str, str]:
+    """{stored key: entry} of what is compared: by default all that is recorded but pictures.
+
+    wanted: Stored keys. known: Their entries, where the task or the dataset says them.
+    Raises DataError for a key that the dataset has not.
+    """
+    recording: Any = store.attributes.get(ATTRIBUTE)
+    own = recording.get("keys", {}) if isinstance(recording, dict) else {}
+    names = {**stored_names(spec), **own, **(known or {})}
+    if wanted is not None:
+        return {key: names.get(key, key) for key in wanted if store[key] is not None}
+    chosen = [key for key in ({**own, **(known or {})} or store.keys()) if key in store]
+    return {
+        key: names.get(key, key)
+        for key in chosen
+        if key not in (ACTION, EXECUTED)
+        and (pictures or store.schema(key)["kind"] not in ("image", "depth"))
+    }
+
+
+class _Compared:
+    """How far one key has deviated so far."""
+
+    def __init__(self, key: str, tolerance: float) -> None:
+        self._key, self._tolerance = key, tolerance
+        self.deviation = Deviation()
+
+    def add(self, frame: int, recorded: np.ndarray, seen: np.ndarray) -> None:
+        if recorded.shape != seen.shape:
+            raise DataError(
+                f"{self._key!r}: recorded with shape {list(recorded.shape)}, and the simulator "
+                f"gives {list(seen.shape)}"
+            )
+        away = float(np.abs(recorded.astype(np.float64) - seen.astype(np.float64)).max(initial=0))
+        before = self.deviation
+        first = before.frame
+        if first is None and away > self._tolerance:
+            first = frame
+        self.deviation = Deviation(max(before.largest, away), first)

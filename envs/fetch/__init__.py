@@ -1,0 +1,1 @@
+"""Fetch: an arm on a table that reaches, pushes, slides, and picks and places."""

@@ -1,0 +1,57 @@
+"""Fetch as a family of environments, and its expert."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+
+from dipole.data.recording.record import Demonstrator
+from dipole.envs.experts import EXPERTS, Expert
+from dipole.envs.experts.action_noise import DisturbanceSpec
+from dipole.envs.media.headless import prepare_rendering
+from dipole.envs.registry import ENVIRONMENTS, Environment
+
+TASKS = ("reach", "push", "pick-and-place", "slide")
+# Of the gripper's motion, in shares of 33 mm a step. A puck that was struck cannot be corrected, so
+# that slide's expert, which plans its strikes, has none.
+DISTURBANCE = DisturbanceSpec(
+    drift=0.1, shove=0.5, shove_probability=0.02, shove_steps=2, scale=(1.0, 1.0, 1.0, 0.0)
+)
+OBSERVATION = ("state", "achieved_goal", "desired_goal")
+
+
+def _build(
+    task: str,
+    observation: Sequence[str] = OBSERVATION,
+    max_steps: int = 50,
+    reward: str = "sparse",
+    end_at_success: bool = False,
+    image_size: int = 96,
+    render_size: int = 256,
+) -> "gymnasium.Env[Any, Any]":
+    prepare_rendering()
+    from dipole.envs.fetch.environment import Fetch
+
+    return Fetch(
+        task,
+        observation,
+        max_steps=max_steps,
+        reward=reward,
+        end_at_success=end_at_success,
+        image_size=image_size,
+        render_size=render_size,
+    )
+
+
+def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
+    from dipole.envs.fetch.expert import expert_of
+    from dipole.envs.wrapped import offered
+
+    return expert_of(offered(environment, "task"), offered(environment, "foresee"))
+
+
+ENVIRONMENTS.add("fetch")(
+    Environment(_build, distribution="gymnasium-robotics", extra="robotics", tasks=TASKS)
+)
+EXPERTS.add("fetch")(Expert(_expert, "fetch", OBSERVATION, DISTURBANCE))
+EXPERTS.add("fetch/slide")(Expert(_expert, "fetch/slide", OBSERVATION))

@@ -1,0 +1,1 @@
+"""What gymnasium-robotics' environments have in common, and two families: adroit, kitchen."""

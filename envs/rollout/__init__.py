@@ -1,0 +1,25 @@
+"""Episodes simulated: simulators in slots, in this process or in others."""
+
+from dipole.envs.rollout.messages import Command, RolloutError, Turn, either
+from dipole.envs.rollout.simulator import (
+    MOST_STEPS,
+    Environment,
+    EnvironmentFactory,
+    Simulator,
+    SimulatorPool,
+)
+from dipole.envs.rollout.slots import LocalSlots, Slots
+
+__all__ = [
+    "MOST_STEPS",
+    "Command",
+    "Environment",
+    "EnvironmentFactory",
+    "LocalSlots",
+    "RolloutError",
+    "Simulator",
+    "SimulatorPool",
+    "Slots",
+    "Turn",
+    "either",
+]

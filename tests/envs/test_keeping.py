@@ -1,0 +1,57 @@
+"""Episodes of an evaluation as a dataset."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dipole.data.core.errors import DataError
+from dipole.data.store.store import EpisodeStore
+from dipole.envs.evaluate import evaluate
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_policy import FakePolicy
+from tiny_simulator import SeveralTasks, ShySimulator, TinySimulator
+
+
+@pytest.mark.parametrize(("simulator", "workers"), [(TinySimulator, 0), (ShySimulator, 2)])
+def test_what_was_seen_done_and_achieved_is_kept_in_the_order_of_the_seeds(
+    tmp_path, simulator, workers
+):
+    path = tmp_path / "kept.zarr"
+    run = partial(evaluate, FakePolicy(), simulator, episodes=7, seed=3)
+    found = run(workers=workers, keep_episodes=path)
+    assert found.episodes == run().episodes
+    with EpisodeStore.open(path) as store:
+        assert store.fps == 5
+        numbers = store.episode_numbers()
+        assert numbers["seed"].tolist() == list(range(3, 10))
+        assert numbers["success"].tolist() == [episode.success for episode in found.episodes]
+        lengths = np.diff([0, *store.episode_ends])
+        assert lengths.tolist() == [episode.steps for episode in found.episodes]
+        environment = simulator()
+        seen = [environment.reset(seed=3)[0]["position"]]
+        rewards = []
+        for action in store["action"][: lengths[0]]:
+            observation, reward, _, _, _ = environment.step(action)
+            seen.append(observation["position"])
+            rewards.append(reward)
+        np.testing.assert_array_equal(store["position"][: lengths[0]], seen[:-1])
+        np.testing.assert_allclose(store["reward"][: lengths[0]], rewards)
+
+
+def test_a_task_s_name_stands_for_its_words(tmp_path):
+    evaluate(FakePolicy(), SeveralTasks, episodes=3, keep_episodes=tmp_path / "kept.zarr")
+    with EpisodeStore.open(tmp_path / "kept.zarr") as store:
+        assert list(store.attributes["tasks"]) == ["push", "reach", "turn"]
+
+
+def test_nothing_is_overwritten_and_nothing_runs_before_that_is_known(tmp_path):
+    policy = FakePolicy()
+    evaluate(policy, TinySimulator, episodes=1, keep_episodes=tmp_path / "kept.zarr")
+    calls = policy.calls
+    with pytest.raises(DataError, match="exists already"):
+        evaluate(policy, TinySimulator, episodes=1, keep_episodes=tmp_path / "kept.zarr")
+    assert policy.calls == calls
