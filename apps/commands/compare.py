@@ -15,7 +15,8 @@ from dipole.apps.terminal.errors import UsageError
 from dipole.apps.terminal.task_tables import comparison_by_task
 from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.errors import DataError
-from dipole.envs.compare import Comparison, Estimate, compare, means
+from dipole.envs.compare import Comparison, compare, means
+from dipole.envs.evaluation.paired import Estimate
 from dipole.envs.evaluation.results_file import SCORE, SUCCESS, EvaluationResult, read_result
 
 NO_TERMINAL = 160  # columns

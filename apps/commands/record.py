@@ -92,7 +92,8 @@ def record(config: Config) -> int:
     fps = settings.fps or spec.environment.fps or frame_rate(spec.environment)
     looked_at = () if settings.mouse else _expert(spec).observation
     keys = RecordedKeys.of(None if settings.mouse else spec.features, spec.environment, looked_at)
-    said = recorder.described(spec, keys, seed=settings.seed, keep=settings.keep, fps=fps)
+    which = {name: getattr(settings, name) for name in ("seed", "keep", "minimum")}
+    said = recorder.described(spec, keys, **which, fps=fps)
     episodes = settings.episodes or (None if settings.mouse else EPISODES)
     if settings.resume and recorder.is_begun(output):
         there = recorder.finished_episodes(output)

@@ -98,31 +98,41 @@ def _environment(path: Path, given: str | Config | None) -> EnvSpec:
     said = (read_schema(path) if is_export(path) else read_config(where)).get("environment")
     own = None if said is None else EnvSpec.read(said)
     other = dict(given) if isinstance(given, Mapping) else {}
-    named = isinstance(given, str) or "name" in other or "id" in other
-    if own is not None and not named:
-        given = {"name": own.id, **other}
-    if given is None:
+    name = given if isinstance(given, str) else other.get("name", other.get("id"))
+    if own is not None and name in (None, own.id):
+        spec = _own_environment(where, own, other, named=name is not None)
+    elif given is None:
         raise ConfigError(
             f"{where} is of a task without a simulator: give environment=NAME to evaluate it in "
             "one, or try it on the robot with `dipole deploy checkpoint=... robot=YOURS "
             "dry_run=true`"
         )
-    spec = EnvSpec.read(given)
-    if not named and spec.module is not None:
-        raise ConfigError(
-            f"{where} was trained for {spec.id!r}, which imports the module {spec.module!r}: if "
-            f"you trust it, say so by environment={spec.id}"
-        )
+    else:
+        spec = EnvSpec.read(given)
     check_environment(spec)
-    if own is None or own.id != spec.id:
-        return spec
-    changed = {name: value for name, value in other.items() if name not in ("name", "id")}
-    if own.python is not None and "python" not in changed:
+    return spec
+
+
+def _own_environment(where: Path, own: EnvSpec, given: Config, *, named: bool) -> EnvSpec:
+    """A checkpoint's own, with the settings that are given, and perhaps by its name.
+
+    Raises ConfigError for a module or an interpreter that only the file names.
+    """
+    if not named and own.module is not None:
+        raise ConfigError(
+            f"{where} was trained for {own.id!r}, which imports the module {own.module!r}: if "
+            f"you trust it, say so by environment={own.id}"
+        )
+    if own.python is not None and "python" not in given:
         raise ConfigError(
             f"{where} was trained for {own.id!r} in an interpreter of its own, {own.python}: if "
             f"you trust it, say so by environment.python={own.python}, or give another one"
         )
-    return EnvSpec.read({**own.to_dict(), **changed})
+    kept = own.to_dict()
+    if given.get("python", "") is None:  # in this one, whose answers are not waited for
+        kept.pop("timeout", None)
+    changed = {name: value for name, value in given.items() if name not in ("name", "id")}
+    return EnvSpec.read({**kept, **changed})
 
 
 def _origin(path: Path, policy: InferencePolicy, weights: str) -> tuple[Path, dict[str, Any]]:

@@ -4,6 +4,7 @@ An expert is imported when it is made, and with it the simulator that it plans i
 registers its own (pusht/family.py).
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,10 +43,13 @@ EXPERTS: Registry[Expert] = Registry("expert")
 def find_expert(name: str | None, environment: EnvSpec) -> Expert:
     """The expert of a name, or whichever knows the environment: None, "scripted".
 
-    One of the task goes before one of the family. Raises ConfigError where there is none, and for
-    one that acts in another environment.
+    One of the task goes before one of the family. The module that an environment's id names is
+    imported: it may register its own expert. Raises ConfigError where there is none, and for one
+    that acts in another environment.
     """
     family = environment.family or environment.id
+    if environment.module is not None:
+        _import(environment.module, environment.id)
     if name is not None and name != SCRIPTED:
         found = EXPERTS[name]
         if found.environment not in (environment.id, family):
@@ -63,3 +67,13 @@ def find_expert(name: str | None, environment: EnvSpec) -> Expert:
         f"no expert acts in {environment.id!r}{nearest(family, known) or ';'} there are experts "
         f"for {', '.join(known)}"
     )
+
+
+def _import(module: str, environment: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"environment {environment!r} needs {error.name}, which cannot be imported: install "
+            "it, or put it where Python finds it (PYTHONPATH)"
+        ) from error

@@ -67,6 +67,8 @@ class Demonstrations:
         """
         try:
             return self._recorded(seed)
+        except RolloutError as error:  # of a simulator in another interpreter
+            raise RolloutError(f"demonstration of seed {seed}: {error}") from error
         except DipoleError as error:
             raise ConfigError(f"demonstration of seed {seed}: {error}") from error
         except Exception as error:

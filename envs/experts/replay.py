@@ -173,21 +173,26 @@ def recorded_environment(store: EpisodeStore, given: EnvSpec | None = None) -> E
     recording = store.attributes.get(ATTRIBUTE)
     settings = recording.get("environment") if isinstance(recording, dict) else None
     said = settings if settings is not None else store.environment.get("id")
+    spec = EnvSpec.read(said) if said else None
     if given is not None:
-        same = isinstance(settings, dict) and settings.get("name") == given.id
-        return EnvSpec.read(settings) if same and given == EnvSpec(given.id) else given
-    if not said:
+        same = spec is not None and spec.id == given.id and given == EnvSpec(given.id)
+        return _without_interpreter(spec) if spec is not None and same else given
+    if spec is None:
         raise ConfigError(
-            f"{store.path}: does not say which simulator it was recorded in: give task=NAME or "
+            f"{store.path}: does not say which simulator it was recorded in: give --task NAME or "
             "--environment NAME"
         )
-    spec = EnvSpec.read(said)
-    if spec.module is not None:
+    if spec.module is not None or spec.python is not None:
         raise ConfigError(
-            f"{store.path}: was recorded in {spec.id!r}, and a module that a file names is not "
-            f"imported: give --environment {spec.id}"
+            f"{store.path}: was recorded in {spec.id!r}, and a module or an interpreter that a "
+            f"file names is not started: give --environment {spec.id}, or --task NAME"
         )
     return spec
+
+
+def _without_interpreter(spec: EnvSpec) -> EnvSpec:
+    settings = spec.to_dict()
+    return EnvSpec.read({k: v for k, v in settings.items() if k not in ("python", "timeout")})
 
 
 def compared_keys(

@@ -169,7 +169,8 @@ class Interpreter:
             return f", which is no Python interpreter{self._log.quoted()}"
         return f", which could not start {SERVER.name}{self._log.quoted()}"
 
-    def _exchange(self, request: bytes, name: str, timeout: float) -> list[Any]:
+    def _exchange(self, request: bytes, name: str, timeout: float) -> Any:
+        """The reply, [kind, what it says]."""
         self._until(name, timeout)
         try:
             self._channel.send(request)
@@ -235,7 +236,7 @@ def find_python(python: str) -> str:
     """The absolute path of an interpreter. Raises ConfigError where none can be executed."""
     if sys.platform == "win32":
         raise ConfigError("environment.python needs Linux or macOS: leave it out on Windows")
-    if wire.msgpack is None:
+    if wire.missing():
         raise ConfigError("environment.python needs msgpack here too: pip install 'dipole[serve]'")
     path = os.path.expanduser(python)
     found = path if os.sep in path else shutil.which(path)

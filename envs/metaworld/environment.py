@@ -33,6 +33,7 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
     render_camera: Whose picture `render` shows.
     max_steps: Steps after which an episode is truncated.
     end_at_success: Whether an episode ends when it succeeds, or goes on to max_steps as published.
+    steps_after_success: So many steps later it ends, where it ends at success.
 
     Action: [4] in [-1, 1], clipped: hand x, y, z in centimetres a step, gripper -1 open to 1 shut.
     Reward: MetaWorld's, 0 to 10 a step. Info: "is_success" (of this step), "task" (its name).
@@ -56,19 +57,20 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         render_camera: str = "corner2",
         max_steps: int = 500,
         end_at_success: bool = True,
+        steps_after_success: int = 0,
     ) -> None:
         self.tasks = SETS.get(task, (task,))
         default = ("state", "task") if task in SETS else ("state",)
         self.observation = default if observation is None else tuple(observation)
-        if min(image_size, render_size, max_steps) < 1:
+        if min(image_size, render_size, max_steps, steps_after_success + 1) < 1:
             raise ConfigError(
-                f"image_size {image_size}, render_size {render_size}, max_steps {max_steps}: "
-                "at least 1"
+                f"image_size {image_size}, render_size {render_size}, max_steps {max_steps}: at "
+                f"least 1; steps_after_success {steps_after_success}: at least 0"
             )
         _check_known("camera", render_camera, CAMERAS)
         self.image_size, self.render_size = image_size, render_size
         self.render_camera, self.max_steps = render_camera, max_steps
-        self.end_at_success = end_at_success
+        self.end_at_success, self.steps_after_success = end_at_success, steps_after_success
         self._known = (*default, "instruction", *CAMERAS, *(name + DEPTH for name in CAMERAS))
         looks = {name: self._space(name) for name in self.observation}
         self.observation_space = spaces.Dict(looks)
@@ -76,6 +78,7 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._simulator: TaskSimulator | None = None
         self._state = np.zeros(STATE_SIZE, np.float32)
         self._gripper, self._steps = OPEN, 0
+        self._solved_at: int | None = None  # the first step that succeeded
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -89,7 +92,7 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.close()
         self._simulator = SIMULATORS.borrow(self.tasks[drawn % len(self.tasks)])
         self._state = self._simulator.reset(drawn)
-        self._gripper, self._steps = OPEN, 0
+        self._gripper, self._steps, self._solved_at = OPEN, 0, None
         return self.observe(), self._info(success=False)
 
     def step(
@@ -110,7 +113,9 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._state, reward, success = self.simulator.step(asked)
         self._gripper = float(asked[3])
         self._steps += 1
-        terminated = success and self.end_at_success
+        if success and self._solved_at is None:
+            self._solved_at = self._steps
+        terminated = self.end_at_success and self._solved_for >= self.steps_after_success
         return reward, terminated, self._steps >= self.max_steps, self._info(success)
 
     def observe(self) -> Observation:
@@ -139,6 +144,11 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         if self._simulator is None:
             raise ConfigError("this environment is in no episode: call reset first")
         return self._simulator
+
+    @property
+    def _solved_for(self) -> int:
+        """Steps since the first that succeeded; -1 before it."""
+        return -1 if self._solved_at is None else self._steps - self._solved_at
 
     def _info(self, success: bool) -> dict[str, Any]:
         return {"is_success": success, "task": self.simulator.name}

@@ -14,13 +14,16 @@ from dipole.envs.metaworld.tasks import VERSION
 
 SEED = 14  # beside an episode's seed
 SLOWEST = 0.8  # of a scripted policy's largest speed
+AFTER_SUCCESS = 20  # steps of a demonstration
 FULL_SPEED = frozenset({"basketball"})  # it throws: slower ones miss
 
 
 class MetaWorldExpert:
     """The scripted policy of the episode's task (Yu et al., 2019), clipped to the action box.
 
-    environment: A `MetaWorld`, or wrappers around one: it says which task an episode does.
+    environment: A `MetaWorld`, or wrappers around one: it says which task an episode does. Its
+        episodes go on for a quarter of a second after success, since a policy that learned from
+        demonstrations that end there stops just short of it.
 
     What varies from seed to seed is the hand's largest speed, 0.8 to 1 centimetre a step. These
     policies are functions of the state, so that they find back from wherever a disturbance leads.
@@ -30,6 +33,7 @@ class MetaWorldExpert:
         unwrapped = environment.unwrapped
         assert isinstance(unwrapped, MetaWorld)
         self._environment = unwrapped
+        unwrapped.steps_after_success = max(unwrapped.steps_after_success, AFTER_SUCCESS)
         self._policies = {name: ENV_POLICY_MAP[name + VERSION]() for name in unwrapped.tasks}
         self._speed = 1.0
 

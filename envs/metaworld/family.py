@@ -24,6 +24,7 @@ def _build(
     render_camera: str = "corner2",
     max_steps: int = 500,
     end_at_success: bool = True,
+    steps_after_success: int = 0,
 ) -> "gymnasium.Env[Any, Any]":
     prepare_rendering()
     from dipole.envs.metaworld.environment import MetaWorld
@@ -36,6 +37,7 @@ def _build(
         render_camera=render_camera,
         max_steps=max_steps,
         end_at_success=end_at_success,
+        steps_after_success=steps_after_success,
     )
 
 

@@ -44,7 +44,7 @@ def make(task: str, observation: Sequence[str] | None, **options: Any) -> Robosu
     return Robosuite(task, ("state",) if observation is None else observation, **options)
 
 
-class Robosuite(gymnasium.Env):  # type: ignore[misc]
+class Robosuite(gymnasium.Env[Any, Any]):
     """One of TASKS with Panda arms, at 20 Hz.
 
     observation: "state" [9 per arm + object], that is for each arm eef_pos [3] (metres, world),
@@ -142,10 +142,8 @@ class Robosuite(gymnasium.Env):  # type: ignore[misc]
     def advance(self, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
         """A step without drawing its cameras."""
         wanted = np.asarray(action, np.float64).reshape(-1)
-        if wanted.shape != self.action_space.shape or not np.isfinite(wanted).all():
-            raise ValueError(
-                f"an action is {self.action_space.shape[0]} finite numbers; got {action!r}"
-            )
+        if wanted.shape != (7 * self.arms,) or not np.isfinite(wanted).all():
+            raise ValueError(f"an action is {7 * self.arms} finite numbers; got {action!r}")
         self._grip = wanted.reshape(self.arms, 7)[:, 6]
         _, reward, _, _ = self.environment.step(wanted)
         self._steps += 1
@@ -189,8 +187,12 @@ class Robosuite(gymnasium.Env):  # type: ignore[misc]
         needed = 1 + self._model.nq + self._model.nv
         if states.shape != (needed,):
             raise ValueError(f"states has shape {states.shape}: ({needed},) is needed")
-        self.environment.sim.set_state_from_flattened(states)
-        self.environment.sim.forward()
+        sim = self.environment.sim
+        sim.set_state_from_flattened(states)
+        sim.forward()
+        for arm, robot in enumerate(self.environment.robots):  # the posture that redundancy keeps
+            joints = sim.data.qpos[robot._ref_joint_pos_indexes]
+            self._controller(arm).update_initial_joints(joints)
 
     def _look(self) -> None:
         self._seen = self.environment._get_observations(force_update=True)

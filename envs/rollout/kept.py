@@ -28,7 +28,8 @@ class Keeper:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._frames, self._seen = Frames(), {}
+        self._frames = Frames()
+        self._seen: dict[str, Any] = {}
 
     def start(self, observation: Any) -> None:
         """The first observation of an episode."""

@@ -127,3 +127,18 @@ def test_joints_are_found_for_a_pose():
     found = kinematics.pose("right", joints)
     np.testing.assert_allclose(found.position, goal.position, atol=5e-4)
     np.testing.assert_allclose(found.rotation, goal.rotation, atol=5e-3)
+
+
+@pytest.mark.parametrize("steps", [60, 170])  # above the cube, and with the cube in the hand
+def test_the_expert_takes_over_anywhere(steps):
+    env = make_env("aloha/transfer_cube", max_steps=600)
+    expert = find_expert("scripted", EnvSpec("aloha/transfer_cube")).build(env)
+    observation, _ = env.reset(seed=2)
+    best = 0.0
+    expert.reset(seed=2)
+    for step in range(600):
+        if step == steps:
+            expert.reset(seed=3)
+        observation, reward, *_ = env.step(expert.act(observation).astype(np.float32))
+        best = max(best, reward)
+    assert best == 4

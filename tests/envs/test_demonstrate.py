@@ -1,5 +1,6 @@
 """Demonstrations of any expert: what is recorded of them, in terms of the task."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -179,3 +180,17 @@ def test_what_the_task_says_of_its_numbers_is_in_the_dataset(tmp_path):
             assert store.schema(key)["kind"] == "action"
         assert store.attributes["recording"]["keys"] == {"place": "robot.place", "goal": "goal"}
         assert store.episode_numbers()["seed"].tolist() == [3]
+
+
+def test_the_page_s_expert_of_one_s_own_reaches(monkeypatch):
+    monkeypatch.setattr(EXPERTS, "_table", dict(EXPERTS._table))
+    page = (Path(__file__).parents[2] / "docs/recording.md").read_text()
+    (code,) = (
+        text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "act(" in text
+    )
+    exec(compile(code, "page", "exec"), {})
+    keys = {"state": "robot.pose", "goal": "desired_goal"}
+    spec = EnvSpec("gym:reach:Reach-v0", observation=keys, success="task.success")
+    made = [demonstrate(spec, seed) for seed in range(3)]
+    assert all(each.success for each in made)
+    assert sorted(made[0].frames) == ["action", "goal", "state"]

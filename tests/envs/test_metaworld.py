@@ -80,21 +80,33 @@ def test_an_episode_borrows_a_simulator_and_gives_it_back():
     assert third.simulator is first
 
 
-def test_an_episode_ends_at_success_or_goes_on_as_published():
-    outcomes = []
-    for ends in (True, False):
-        environment = made("reach", end_at_success=ends, max_steps=60)
-        demonstrator = EXPERTS["metaworld"].build(environment)
-        observation, _ = environment.reset(seed=1)
-        demonstrator.reset(1)
-        over, steps = False, 0
-        while not over:
-            action = demonstrator.act(observation)
-            observation, _, terminated, truncated, info = environment.step(action)
-            over, steps = terminated or truncated, steps + 1
-        outcomes.append((terminated, truncated, info["is_success"]))
-        assert steps == 60 or ends
-    assert outcomes == [(True, False, True), (False, True, True)]
+def demonstrated(after=None, **options):
+    """What each step of a demonstration says: (is_success, terminated, truncated)."""
+    environment = made("reach", **options)
+    demonstrator = EXPERTS["metaworld"].build(environment)
+    if after is not None:
+        environment.steps_after_success = after
+    observation, _ = environment.reset(seed=1)
+    demonstrator.reset(1)
+    steps = []
+    while not steps or not (steps[-1][1] or steps[-1][2]):
+        action = demonstrator.act(observation)
+        observation, _, terminated, truncated, info = environment.step(action)
+        steps.append((info["is_success"], terminated, truncated))
+    return steps
+
+
+def test_an_episode_ends_at_success_and_a_demonstration_twenty_steps_later():
+    ends, goes_on = demonstrated(after=0), demonstrated()
+    assert ends[-1] == (True, True, False)
+    assert not any(success for success, *_ in ends[:-1])
+    assert len(goes_on) == len(ends) + 20
+
+
+def test_as_published_an_episode_goes_on_to_its_last_step():
+    steps = demonstrated(end_at_success=False, max_steps=80)
+    assert len(steps) == 80
+    assert steps[-1] == (True, False, True)
 
 
 def test_only_what_is_observed_is_computed_and_cameras_are_upright():

@@ -63,11 +63,21 @@ def test_the_model_is_left_as_it_was(renderer, scene):
     assert (buffer.offheight, buffer.offwidth) == (480, 640)
 
 
-def test_two_sizes_do_not_disturb_each_other(renderer, scene):
+def test_closing_one_renderer_leaves_the_pictures_of_another(renderer, scene):
     from dipole.envs.media.mujoco_renderer import OffscreenRenderer
 
-    before = renderer.render(scene[1], "front")
     large = OffscreenRenderer(scene[0], 100, 100)
     assert large.render(scene[1], "front").shape == (100, 100, 3)
+    before = renderer.render(scene[1], "front")
     large.close()
+    np.testing.assert_array_equal(renderer.render(scene[1], "front"), before)
+
+
+def test_a_renderer_that_is_forgotten_leaves_the_pictures_of_another(renderer, scene):
+    from dipole.envs.media.mujoco_renderer import OffscreenRenderer
+
+    large = OffscreenRenderer(scene[0], 100, 100)
+    large.render(scene[1], "front")
+    before = renderer.render(scene[1], "front")
+    del large
     np.testing.assert_array_equal(renderer.render(scene[1], "front"), before)

@@ -44,7 +44,8 @@ class Troubled(gymnasium.Env):
         return self.observe(), {"options": options, "thing": object()}
 
     def step(self, action):
-        return (self.observe(), *self.advance(action))
+        result = self.advance(action)
+        return (self.observe(), *result)
 
     def advance(self, action):
         self.age += 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dipole.envs.aloha.expert.arms import Script, TwoArms
+from dipole.envs.aloha.expert.arms import Arm, Script, TwoArms
 from dipole.envs.aloha.expert.grasps import QUARTER, from_above, level
 from dipole.envs.aloha.expert.pose import Pose
 from dipole.envs.aloha.expert.style import Style
@@ -10,6 +10,7 @@ from dipole.envs.aloha.expert.style import Style
 CUBE = 0
 HELD = 0.03  # metres from the hand at which a cube is still in it
 ALOFT = 0.04  # metres above the table of a cube that does not lie there
+BEFORE = 0.002  # metres that the left hand stays before the cube's middle
 READY = 0.12  # metres from the meeting at which the left hand waits
 RETREAT = 0.1
 SLOW = 0.6  # share of the speed, near the cube
@@ -17,18 +18,24 @@ OPEN, CLOSED = 1.0, 0.0
 
 
 def transfer(arms: TwoArms, style: Style) -> Script:
-    """Grasp, lift, meet, hand over."""
-    left, right = arms.left, arms.right
-    meeting = style.meeting
-    left.grip(OPEN)
-    left.move(level("left", meeting - np.array([READY, 0.0, 0.0])), style.speed)
-    while not held(arms):  # as it is at once where a policy acted before
-        yield from grasp_cube(arms, style)
-    carried = right.pose
-    right.move(Pose(meeting, carried.rotation), style.speed)
+    """Grasp, lift, meet, hand over; again, where the cube was lost."""
+    make_ready(arms, style)
+    while not in_hand(arms, arms.left):
+        while not in_hand(arms, arms.right):  # it may be, where a policy acted before
+            yield from grasp_cube(arms, style)
+        arms.right.move(Pose(style.meeting, arms.right.pose.rotation), style.speed)
+        yield from arms.until_still()
+        yield from arms.wait(style.pause)
+        if in_hand(arms, arms.right):
+            yield from hand_over(arms, style)
+    arms.left.move(arms.left.pose.moved(x=-READY), style.speed * SLOW)
     yield from arms.until_still()
-    yield from arms.wait(style.pause)
-    yield from hand_over(arms, style)
+
+
+def make_ready(arms: TwoArms, style: Style) -> None:
+    """Begin to bring the left hand, open, beside the meeting."""
+    arms.left.grip(OPEN)
+    arms.left.move(level("left", style.meeting).moved(x=-READY), style.speed)
 
 
 def grasp_cube(arms: TwoArms, style: Style) -> Script:
@@ -52,16 +59,16 @@ def grasp_cube(arms: TwoArms, style: Style) -> Script:
     yield from arms.until_still()
 
 
-def held(arms: TwoArms) -> bool:
-    """Whether the cube is in the right hand, above the table."""
-    near = np.linalg.norm(arms.in_hand(arms.right, CUBE).position) < HELD
+def in_hand(arms: TwoArms, arm: Arm) -> bool:
+    """Whether the cube is in a hand, above the table."""
+    near = np.linalg.norm(arms.in_hand(arm, CUBE).position) < HELD
     return bool(near and arms.object(CUBE).position[2] > ALOFT)
 
 
 def hand_over(arms: TwoArms, style: Style) -> Script:
     """The left hand takes the cube, the right one lets go and retreats."""
     left, right = arms.left, arms.right
-    left.move(level("left", arms.object(CUBE).position).moved(x=-0.008), style.speed * SLOW)
+    left.move(level("left", arms.object(CUBE).position).moved(x=-BEFORE), style.speed * SLOW)
     yield from arms.until_still()
     yield from arms.wait(style.pause)
     left.grip(CLOSED)
@@ -70,8 +77,7 @@ def hand_over(arms: TwoArms, style: Style) -> Script:
     right.grip(OPEN)
     yield from arms.until_still()
     back = right.pose
-    away = back.position - RETREAT * back.rotation[:, 0]
-    right.move(Pose(away, back.rotation), style.speed * SLOW)
+    right.move(Pose(back.position - RETREAT * back.rotation[:, 0], back.rotation), style.speed)
     yield from arms.until_still()
-    left.move(left.pose.moved(x=-READY), style.speed * SLOW)
-    yield from arms.until_still()
+    if not in_hand(arms, left):
+        make_ready(arms, style)

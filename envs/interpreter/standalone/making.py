@@ -143,7 +143,8 @@ def _versions(*packages: str) -> dict[str, str]:
     """{distribution: version}, as far as they are known."""
     from importlib import metadata
 
-    names = getattr(metadata, "packages_distributions", dict)()  # since Python 3.10
+    known: Any = getattr(metadata, "packages_distributions", dict)  # since Python 3.10
+    names = known()
     found: dict[str, str] = {}
     for package in filter(None, packages):
         distribution = (names.get(package) or [package])[0]

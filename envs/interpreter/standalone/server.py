@@ -35,7 +35,8 @@ else:  # a script's folder comes first where modules are looked for: only until 
 
     sys.path[:] = [each for each in sys.path if each != FOLDER]
     del sys.modules["making"], sys.modules["wire"]  # the simulator's modules may be called so
-np = wire.np
+with contextlib.suppress(ImportError):  # the greeting says that it is missing
+    import numpy as np
 
 TRANSPARENT = ("OrderEnforcing", "PassiveEnvChecker", "TimeLimit")  # wrappers that change no step
 OFFERED = ("hold_action", "action_pixels", "action_modes")
@@ -46,7 +47,9 @@ class Simulation:
 
     def __init__(self) -> None:
         self._environment: Any = None
-        self._steps, self._limit, self._advancing, self._seen = 0, None, None, None
+        self._advancing: Any = None  # what can step without looking
+        self._limit: int | None = None  # of the wrappers around it
+        self._steps, self._seen = 0, None
 
     def make(self, name: str = "", file: str | None = None, **arguments: Any) -> dict[str, Any]:
         """Of an id of gymnasium, without prefix, or of a file's function `make`: what it is."""
@@ -79,19 +82,22 @@ class Simulation:
         return [wire.plain(observation), wire.plain(info, lenient=True)]
 
     def step(self, action: Any) -> list[Any]:
-        self._seen, *rest = self._environment.step(action)
-        self._steps += 1
-        return [wire.plain(self._seen), *_told(*rest)]
+        self._seen, reward, terminated, truncated, info = self._environment.step(action)
+        return [wire.plain(self._seen), *self._told(reward, terminated, truncated, info)]
 
     def advance(self, action: Any) -> list[Any]:
         """A step whose observation stays here until it is asked for: pictures are costly."""
         if self._advancing is None:
-            self._seen, *rest = self._environment.step(action)
-            return _told(*rest)
-        reward, terminated, truncated, info = self._advancing.advance(action)
+            self._seen, reward, terminated, truncated, info = self._environment.step(action)
+        else:
+            reward, terminated, truncated, info = self._advancing.advance(action)
+        return self._told(reward, terminated, truncated, info)
+
+    def _told(self, reward: Any, terminated: Any, truncated: Any, info: Any) -> list[Any]:
+        """Of a step that was made, within the time limit of the wrappers that `advance` passes."""
         self._steps += 1
-        over = self._limit is not None and self._steps >= self._limit
-        return _told(reward, terminated, truncated or over, info)
+        over = bool(truncated) or (self._limit is not None and self._steps >= self._limit)
+        return [float(reward), bool(terminated), over, wire.plain(info, lenient=True)]
 
     def observe(self) -> Any:
         return wire.plain(self._seen if self._advancing is None else self._advancing.observe())
@@ -112,10 +118,6 @@ class Simulation:
 
 
 REQUESTS = ("make", "reset", "step", "advance", "observe", "render", "call", "close")
-
-
-def _told(reward: Any, terminated: Any, truncated: Any, info: Any) -> list[Any]:
-    return [float(reward), bool(terminated), bool(truncated), wire.plain(info, lenient=True)]
 
 
 def _offered(environment: Any, name: str) -> Any:
@@ -164,9 +166,8 @@ SPACES: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 def greeting() -> dict[str, Any]:
     """What this interpreter has: its version, numpy's, and which modules are missing."""
-    modules = {"numpy": np, "msgpack": wire.msgpack}
-    missing = [name for name, module in modules.items() if module is None]
-    numpy_version = None if np is None else np.__version__
+    missing = wire.missing()
+    numpy_version = None if "numpy" in missing else np.__version__
     python = "{}.{}.{}".format(*sys.version_info)
     return {"dipole": 1, "python": python, "numpy": numpy_version, "missing": missing}
 

@@ -32,6 +32,11 @@ DTYPE = re.compile(r"[<>|=](b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[SU]\d+|[
 LENGTH = struct.Struct("<I")
 
 
+def missing() -> list[str]:
+    """The modules that messages need and this interpreter lacks."""
+    return [name for name, module in (("numpy", np), ("msgpack", msgpack)) if module is None]
+
+
 class WireError(ValueError):
     """A value that cannot be sent, or a message that cannot be read."""
 
