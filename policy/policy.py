@@ -13,13 +13,12 @@ No queues, no history, no clock: these live in the executor.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dipole.data import Feature, Features, Statistics, WindowSpec
+from dipole.data import Features, Statistics, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy import denoisers, encoders  # noqa: F401  they register themselves
@@ -38,13 +37,11 @@ from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
 from dipole.policy.held import HeldActions
 from dipole.policy.normalizers import Normalizers
 from dipole.policy.observations import (
-    as_array,
     checked_observation,
-    errors_naming,
     n_rows,
     refuse_shape,
 )
-from dipole.policy.representations import Representations
+from dipole.policy.robot_numbers import RobotNumbers
 
 __all__ = ["Batch", "Policy", "PolicyConfig"]
 
@@ -63,8 +60,8 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig, features: Features, window: WindowSpec) -> None:
         super().__init__()
         self.config, self.features, self.window = config, features, window
-        self._representations = Representations(features)
         self.normalizers = Normalizers(features)
+        self._numbers = RobotNumbers(features, self.normalizers)
         self.held = HeldActions(features.action.shape)
         self.encoder: encoders.Encoder = build(
             ENCODERS, config.encoder, features=features, window=window
@@ -218,44 +215,28 @@ class Policy(nn.Module):
         return found
 
     @property
-    def representations(self) -> Representations:
-        """What of observation and action is relative to an observed pose."""
-        if self._representations.features is not self.features:
-            self._representations = Representations(self.features)
-        return self._representations
+    def numbers(self) -> RobotNumbers:
+        """Between the robot's numbers and normalised ones."""
+        if self._numbers.features is not self.features:  # those of one dataset of a mixture
+            self._numbers = RobotNumbers(self.features, self.normalizers)
+        return self._numbers
 
     def seen(self, observation: Mapping[str, Any]) -> dict[str, Tensor]:
         """An observation as `predict` takes it, checked and as `encode` takes it."""
-        return self.representations.observation(self._check(observation))
+        return self.numbers.representations.observation(self._check(observation))
 
     def normalize_action(self, chunk: Any, observation: Mapping[str, Any] | None = None) -> Tensor:
         """A chunk [B, H, A] in the robot's numbers, converted, represented and normalised.
 
         observation: As `predict` takes it; of a policy whose actions are relative to it.
         """
-        return self._normalized(chunk, observation and self._check(observation))
-
-    def _normalized(self, chunk: Any, checked: Mapping[str, Tensor] | None) -> Tensor:
-        converted = self._converted(self.features.action, chunk)
-        return self.normalizers["action"].normalize(self.representations.encode(converted, checked))
+        return self.numbers.normalized(chunk, observation and self._check(observation))
 
     def unnormalize_action(self, chunk: Tensor) -> Tensor:
         """A normalised chunk [B, H, A] in the units of training, still converted and represented;
         see `HeldActions`."""
         held: Tensor = self.held(self.normalizers["action"].unnormalize(chunk))
         return held
-
-    def _converted(self, feature: Feature, values: Any) -> Tensor:
-        """The robot's numbers as the network sees them, on the policy's device."""
-        if not feature.is_converted:
-            return self._on_device(values)
-        return self._on_device(feature.apply(as_array(values)))
-
-    def _inverted(self, feature: Feature, values: Tensor) -> Tensor:
-        """What the network gives, in the robot's numbers, on the policy's device."""
-        if not feature.is_converted:
-            return values
-        return self._on_device(feature.invert(as_array(values)))
 
     def predict(
         self,
@@ -309,17 +290,16 @@ class Policy(nn.Module):
         known = self._all_known(observation, known)
         if known is not None:
             is_known = bool(torch.as_tensor(known.mask).any())
-            known = self._normalize_known(known, checked) if is_known else None
+            known = self.numbers.normalized_known(known, checked) if is_known else None
         if init is not None:
-            init = (self._normalized(init[0], checked), init[1])
-        seen = self.representations.observation(checked)
+            init = (self.numbers.normalized(init[0], checked), init[1])
+        seen = self.numbers.representations.observation(checked)
         context, guidance = self._conditioning(seen, guidance_scale)
-        terms = self._normalised_costs(self.costs if costs is None else costs, checked)
+        terms = self.numbers.normalized_costs(self.costs if costs is None else costs, checked)
         request = SampleRequest(generator, noise, known, init, solver, guidance, terms or None)
         self._refuse_unsupported(request)
         drawn = self.head.sample(context, request)
-        chunk = self.representations.decode(self.unnormalize_action(drawn), checked)
-        return self._inverted(self.features.action, chunk)
+        return self.numbers.robots_chunk(self.unnormalize_action(drawn), checked)
 
     def _conditioning(
         self, observation: Mapping[str, Tensor], scale: float | None
@@ -362,19 +342,6 @@ class Policy(nn.Module):
             return unconditional
         return Context.stack([self.encoder.compose(contexts), unconditional])
 
-    def _normalised_costs(
-        self, costs: Sequence[CostTerm], checked: Mapping[str, Tensor]
-    ) -> list[CostTerm]:
-        """Costs of the robot's chunks as costs of normalised ones."""
-        with torch.inference_mode(False):  # gradients go through what is made of these
-            observation = {name: value.clone() for name, value in checked.items()} if costs else {}
-
-        def robots(chunk: Tensor) -> Any:
-            unnormalized = self.normalizers["action"].unnormalize(chunk)
-            return self.representations.decode(unnormalized, observation)
-
-        return [term.of(robots) for term in costs if term.scale]
-
     def _refuse_unsupported(self, request: SampleRequest) -> None:
         for name in request.asked():
             if name not in self.head.supports:
@@ -402,17 +369,6 @@ class Policy(nn.Module):
             )
         return self.ends.chunk(observation, self.window)
 
-    def _normalize_known(self, known: KnownChunk, checked: Mapping[str, Tensor]) -> KnownChunk:
-        """Parts of a chunk that are known, converted, relative to what is observed now and
-        normalised; what is not known may be anything, NaN included."""
-        conversions = self.features.action.conversions
-        given, mask = as_array(known.values), as_array(known.mask)
-        converted = self._on_device(conversions.apply_where(given, mask > 0))
-        found, spread = self.representations.known(converted, conversions.spread(mask), checked)
-        values = self.normalizers["action"].normalize(found)
-        weights = self._on_device(spread).to(values.dtype)
-        return replace(known, values=values, mask=weights)
-
     def saliency(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """What the policy looks at, by camera: see `encoders.cameras.saliency`. Empty for a policy
         without cameras. observation: of one row, {name: [To, *shape]}."""
@@ -424,9 +380,7 @@ class Policy(nn.Module):
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random observation, each number within what its normaliser takes to [-1, 1]: to try a
         policy without data. As `predict` takes it, in the robot's numbers."""
-        features = self.features.observation
-        drawn = self.representations.absolute(self._fake_data.observation(batch_size))
-        return {name: self._inverted(features[name], value) for name, value in drawn.items()}
+        return self.numbers.robots_observation(self._fake_data.observation(batch_size))
 
     def fake_batch(self, batch_size: int = 2) -> dict[str, Any]:
         """A random training batch, converted as those of a dataset; see `FakeData`."""
@@ -436,14 +390,7 @@ class Policy(nn.Module):
     def _fake_data(self) -> FakeData:
         return FakeData(self.features, self.window, self.normalizers)
 
-    def _on_device(self, value: Any) -> Tensor:
-        return torch.as_tensor(value, device=self.device)
-
     def _check(self, observation: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The observation as the encoder needs it: shapes and dtypes checked, converted."""
+        """The observation, its shapes and dtypes checked, converted and still absolute."""
         found = checked_observation(observation, self.features, self.window, self.optional)
-        checked = {}
-        for name, value in found.items():
-            with errors_naming(name):
-                checked[name] = self._converted(self.features.observation[name], value)
-        return checked
+        return self.numbers.observation(found)

@@ -24,7 +24,7 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.data.transforms import pose_arithmetic as poses
 from dipole.data.transforms.column_group import CURRENT, POSITION, ROTATIONS, WORLD, ColumnGroup
 
-__all__ = ["ColumnGroup", "Representation"]
+__all__ = ["DELTA", "ColumnGroup", "Representation"]
 
 ABSOLUTE, RELATIVE, DELTA = "absolute", "relative", "delta"
 

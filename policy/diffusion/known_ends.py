@@ -19,6 +19,7 @@ from torch import Tensor
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
+from dipole.data.transforms.representation import DELTA
 from dipole.policy.diffusion.guidance import GIVEN, InpaintingGuidance
 from dipole.policy.diffusion.known import KnownChunk
 
@@ -70,6 +71,12 @@ class KnownEnds:
                     f"the task observes {', '.join(features.observation)}"
                 )
             _check_same(f"policy.known.{end}, {name!r},", features.observation[name], features)
+        represent = features.action.represent
+        if self.last is not None and represent is not None and represent.to == DELTA:
+            raise ConfigError(
+                "policy.known.last ends chunks somewhere, and actions that are deltas cannot say "
+                "where: set action.represent.to to relative"
+            )
         if bool(self.frames(window).all()):
             raise ConfigError(
                 f"policy.known leaves nothing of a chunk of {window.horizon} actions to draw: "

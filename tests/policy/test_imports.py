@@ -25,7 +25,7 @@ ABOVE = {
 ROWS = (
     {"core", "context", "normalizer", "held", "observations", "representations"},
     {"diffusion", "normalizers"},
-    {"denoisers", "encoders", "execution", "fake_data"},
+    {"denoisers", "encoders", "execution", "fake_data", "robot_numbers"},
     {"heads"},
     {"config"},
     {"policy"},

@@ -151,6 +151,19 @@ def test_deltas_cannot_hold_the_end_of_a_chunk_alone():
         made("delta").predict(observed(), known=end)
 
 
+def test_a_plan_ends_where_it_is_to_end_in_the_frame_of_where_it_begins():
+    def plan(to):
+        config = PolicyConfig(denoiser=SMALL, known={"last": "pose", "method": "replace"})
+        return Policy(config, features(to), WINDOW).eval().requires_grad_(False)
+
+    policy = plan("relative")
+    policy.solver = DDIM(steps=3)
+    seen = observed(3)
+    assert_same(policy.predict(seen, noise=noise())[:, 7], seen["pose"][:, 1], atol=1e-3)
+    with pytest.raises(ConfigError, match="actions that are deltas cannot say where"):
+        plan("delta")
+
+
 def test_a_robots_prefix_is_absolute_and_stays_so(policy):
     plan = stored(np.random.default_rng(5), 7)
     for make in (known_prefix, whole_prefix):
