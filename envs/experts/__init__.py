@@ -5,8 +5,8 @@ registers its own (pusht/family.py).
 """
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium
@@ -29,12 +29,18 @@ class Expert:
     observation: The entries of the environment's observation that it looks at. They are recorded,
         beside what the task's policies see.
     disturbance: Of its executed actions, where none is asked for; None: none.
+    options: Of the environment that it demonstrates in, where the task does not say others.
     """
 
     build: Callable[["gymnasium.Env[Any, Any]"], Demonstrator]
     environment: str
     observation: tuple[str, ...]
     disturbance: DisturbanceSpec | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def demonstrating_in(self, environment: EnvSpec) -> EnvSpec:
+        """The environment with the expert's options."""
+        return replace(environment, options={**self.options, **environment.options})
 
 
 EXPERTS: Registry[Expert] = Registry("expert")

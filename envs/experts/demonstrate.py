@@ -54,7 +54,9 @@ class Demonstrations:
         looked_at = [*self.keys.asked, *expert.observation]
         looked_at += self._policy.interface.entries if self._policy else ()
         made = make_env(
-            spec.environment, observation=tuple(dict.fromkeys(looked_at)), render=render
+            expert.demonstrating_in(spec.environment),
+            observation=tuple(dict.fromkeys(looked_at)),
+            render=render,
         )
         self.environment = TaskEnvironment(made, spec.environment)
         self._demonstrator = expert.build(made)

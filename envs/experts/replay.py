@@ -18,6 +18,7 @@ from dipole.data.recording.record import ACTION, EXECUTED, PRELUDE
 from dipole.data.store.numbers import SEED, SUCCESS
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.contract import EnvSpec
+from dipole.envs.experts import find_expert
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.recorder import ATTRIBUTE
@@ -95,7 +96,7 @@ class Replay:
         self._store = store = EpisodeStore.open(spec.dataset)
         self._keys = RecordedKeys(spec.keys)
         self._numbers = store.episode_numbers()
-        made = make_env(spec.environment, observation=self._keys.asked)
+        made = make_env(_demonstrated_in(spec.environment), observation=self._keys.asked)
         self._environment = TaskEnvironment(made, spec.environment)
 
     def close(self) -> None:
@@ -134,6 +135,14 @@ class Replay:
             executed,
             {key: each.deviation for key, each in compared.items()},
         )
+
+
+def _demonstrated_in(environment: EnvSpec) -> EnvSpec:
+    """With the options that demonstrations are made with, where somebody makes some."""
+    try:
+        return find_expert(None, environment).demonstrating_in(environment)
+    except ConfigError:
+        return environment
 
 
 def replay(

@@ -12,7 +12,7 @@ from dipole.envs.media.headless import prepare_rendering
 from dipole.envs.metaworld.tasks import SETS, TASKS
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
-# Half a millimetre a step: with twice as much the scripted policies drop what they hold.
+# Below a millimetre a step: with twice as much the scripted policies drop what they hold.
 DISTURBANCE = DisturbanceSpec(drift=0.05, memory=0.8, scale=(1.0, 1.0, 1.0, 0.0))
 
 
@@ -50,4 +50,13 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 ENVIRONMENTS.add("metaworld")(
     Environment(_build, distribution="metaworld", extra="metaworld", tasks=(*SETS, *TASKS))
 )
-EXPERTS.add("metaworld")(Expert(_expert, "metaworld", ("state", "instruction"), DISTURBANCE))
+EXPERTS.add("metaworld")(
+    Expert(
+        _expert,
+        "metaworld",
+        ("state", "instruction"),
+        DISTURBANCE,
+        # Demonstrations lead into success and do not end at its edge.
+        options={"steps_after_success": 20},
+    )
+)

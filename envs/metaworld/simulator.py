@@ -84,7 +84,7 @@ class TaskSimulator:
         return self._renderers[size]
 
 
-class SimulatorPool:
+class FreeSimulators:
     """Simulators that no episode uses at present, by task, made when first needed."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class SimulatorPool:
         self._free.setdefault(simulator.name, []).append(simulator)
 
 
-SIMULATORS = SimulatorPool()  # of this process
+SIMULATORS = FreeSimulators()  # of this process
 
 
 def _stay(steps: int = 0) -> None:

@@ -80,12 +80,10 @@ def test_an_episode_borrows_a_simulator_and_gives_it_back():
     assert third.simulator is first
 
 
-def demonstrated(after=None, **options):
+def demonstrated(**options):
     """What each step of a demonstration says: (is_success, terminated, truncated)."""
     environment = made("reach", **options)
     demonstrator = EXPERTS["metaworld"].build(environment)
-    if after is not None:
-        environment.steps_after_success = after
     observation, _ = environment.reset(seed=1)
     demonstrator.reset(1)
     steps = []
@@ -97,7 +95,7 @@ def demonstrated(after=None, **options):
 
 
 def test_an_episode_ends_at_success_and_a_demonstration_twenty_steps_later():
-    ends, goes_on = demonstrated(after=0), demonstrated()
+    ends, goes_on = demonstrated(), demonstrated(**EXPERTS["metaworld"].options)
     assert ends[-1] == (True, True, False)
     assert not any(success for success, *_ in ends[:-1])
     assert len(goes_on) == len(ends) + 20
@@ -143,3 +141,15 @@ def test_bad_settings_and_actions_are_refused():
     environment.reset(seed=0)
     with pytest.raises(ValueError, match="four finite numbers"):
         environment.step(np.array([0, 0, np.nan, 0], np.float32))
+
+
+def test_a_demonstration_of_reaching_brings_the_fingers_to_the_goal():
+    environment = made("reach", **EXPERTS["metaworld"].options)
+    demonstrator = EXPERTS["metaworld"].build(environment)
+    observation, _ = environment.reset(seed=1)
+    demonstrator.reset(1)
+    over = False
+    while not over:
+        observation, _, over, _, _ = environment.step(demonstrator.act(observation))
+    fingers = environment.simulator.sawyer.tcp_center
+    assert np.linalg.norm(fingers - observation["state"][-3:]) < 0.025
