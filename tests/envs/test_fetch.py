@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.view import SCENES
 from dipole.envs import make_env
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import find_expert
@@ -139,3 +140,9 @@ def test_an_expert_ends_at_the_goal_and_is_a_function_of_the_seed(made, task):
         runs.append((np.array(actions), info["successes"]["last_step"]))
     assert (runs[0][0] == runs[2][0]).all()
     assert [success for _, success in runs] == [True] * 3
+
+
+@pytest.mark.parametrize("task", STOCK)
+def test_recordings_of_each_task_have_a_scene(task):
+    columns = {"state": 10 if task == "reach" else 25, "desired_goal": 3}
+    assert SCENES[f"fetch/{task}"].fits(columns)

@@ -20,6 +20,7 @@ PRESSED = 0.002  # by which the gripper aims past the block's side, metres
 BACK = 0.6  # share of the way back to the line, in a step
 ROOM = 0.025  # beyond that, where the gripper comes down
 ASIDE = 0.022  # from the line to the goal, at which pushing begins anew
+CLEAR = 0.075  # between gripper and block when the block is done, metres
 DONE, AGAIN = 0.010, 0.025  # from the goal: it is left alone, and it is pushed once more
 
 
@@ -40,7 +41,7 @@ class PushExpert(FetchExpert):
         self._resting = left < (AGAIN if self._resting else DONE)
         if self._resting:
             self._pushing = False
-            return action(np.zeros(3), LEAVE)
+            return action(self._retreat(scene), LEAVE)
         ahead = way / left
         offset = (scene.gripper - scene.object)[:2]
         along = float(offset @ ahead)
@@ -64,6 +65,15 @@ class PushExpert(FetchExpert):
         motion = limited(motion, self.manner.speed * self._pace)
         motion[:2] -= BACK * aside / METRES_PER_ACTION
         return motion
+
+    def _retreat(self, scene: Scene) -> Floats:
+        """Away from the block that is at the goal, so that it is not pushed on."""
+        offset = (scene.gripper - scene.object)[:2]
+        near = float(np.linalg.norm(offset))
+        if near > CLEAR or near == 0.0:
+            return np.zeros(3)
+        place = scene.object[:2] + offset / near * CLEAR
+        return self.towards(scene, np.append(place, scene.gripper[2]), speed=0.5)
 
     def _travel(self, scene: Scene, ahead: Floats) -> Floats:
         """To the place behind the block."""

@@ -18,7 +18,7 @@ LOW = 0.424  # height of the gripper that strikes, just above the table, metres
 FINGERS = np.array([0.0135, 0.0149])  # half of the closed fingers' widths in x and y, metres
 RADIUS = 0.025  # of the puck, metres
 DONE = 0.03  # from the goal, at which the puck is left alone, metres
-MISS = 0.025  # from the goal, at which a puck that slides may come to rest, metres
+MISS = 0.02  # short of the goal, by which a puck that slides may come to rest, metres
 RESTS = 0.02  # of the puck's speed, below which it rests, m/s
 REACH = 0.10  # between gripper and puck, up to which the gripper follows, metres
 FLAT = np.sin(np.radians(8.0))  # of the angle to a face's normal, below which the face strikes
@@ -51,8 +51,9 @@ class SlideExpert(FetchExpert):
         if rests:
             return self._from_rest(scene, way, needed, place - ahead * self._room)
         away = (scene.object - scene.gripper)[:2]
+        missing = scene.goal[:2] - self._end(scene)
         out_of_reach = float(away @ ahead) < 0 or float(np.linalg.norm(away)) > REACH
-        if out_of_reach or float(np.linalg.norm(self._end(scene) - scene.goal[:2])) < MISS:
+        if out_of_reach or float(missing @ ahead) < MISS:
             return action(np.zeros(3), LEAVE)
         follow = (place + velocity * STEP - scene.gripper[:2]) / METRES_PER_ACTION
         if float(np.abs(follow).max()) < CATCHES:
