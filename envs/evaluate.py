@@ -24,7 +24,7 @@ from dipole.envs.evaluation.resources import (
     inference_threads,
     open_slots,
 )
-from dipole.envs.media.video import check_video, filmed_episodes
+from dipole.envs.media.video import check_video, film_stride, filmed_episodes
 from dipole.envs.rollout import Environment
 from dipole.envs.rollout.first_look import first_look
 from dipole.envs.rollout.rate import check_rate
@@ -98,10 +98,9 @@ def evaluate(
     read = None if keep is None else recorded_keys(resolved).read
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)
     check_rate(policy, look.fps)
-    if look.no_video:
-        said = f"{resolved.name} cannot be drawn, so there is no video: {look.no_video}"
-        warnings.warn(said, stacklevel=2)
-        film = False
+    fps = look.fps or DEFAULT_FPS
+    if film and look.no_video:
+        film = _warn_of_no_video(resolved.name, look.no_video)
     if workers is None:
         workers = chosen_workers(look, episodes)
     n_slots = min(episodes, n_envs or inference_batch_size * threads * (2 if workers else 1))
@@ -114,7 +113,8 @@ def evaluate(
             n_action_steps=n_action_steps,
             pool=pool,
         )
-        filming = Filming(lambda: look.fps or DEFAULT_FPS)
+        stride = film_stride(fps)
+        filming = Filming(lambda: fps / stride)
         started = time.perf_counter()
         first = film and video == "first"
         filmed = filmed_episodes(video_episodes, len(look.tasks), episodes) if first else 0
@@ -124,14 +124,14 @@ def evaluate(
             filming,
         ):
             shown = run = EpisodeRun(executor, slots, progress, filming, kept.add)
-            results = run.finish(range(seed, seed + episodes), n_slots, filmed)
+            results = run.finish(range(seed, seed + episodes), n_slots, filmed, stride)
             seconds = time.perf_counter() - started
             calls = [call.seconds for call in executor.calls]
             waiting = slots.waited - run.waited_before
             if film and video == "failures":
                 failed = failed_episodes(results, video_episodes, len(look.tasks))
                 shown = EpisodeRun(executor, slots, filming=filming)
-                film_again(shown, failed, n_slots)
+                film_again(shown, failed, n_slots, stride)
     metrics = summarize(results, resolved.score, run.success_name) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
         "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
@@ -155,12 +155,18 @@ def evaluate(
         "workers": workers,
         "step_ms": None if look.step_seconds is None else 1e3 * look.step_seconds,
     }
-    evaluation = Evaluation(metrics, results, fps=look.fps or DEFAULT_FPS)
+    evaluation = Evaluation(metrics, results, fps=fps / stride)
     if shown.recordings:
         evaluation.recordings, evaluation.video = shown.recordings, filming.finish
         if picture:
             illustrate(evaluation, shown, resolved.make)
     return evaluation
+
+
+def _warn_of_no_video(name: str, why: str) -> bool:
+    """Whether it is filmed all the same: no."""
+    warnings.warn(f"{name} cannot be drawn, so there is no video: {why}", stacklevel=3)
+    return False
 
 
 def _plain(value: Any) -> Any:

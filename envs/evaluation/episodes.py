@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -20,7 +20,7 @@ from dipole.envs.evaluation.outcome import Outcome
 from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.evaluation.times import Times
 from dipole.envs.media.picture import Moment
-from dipole.envs.media.video import TILE_WIDTH, Recording, tile_width
+from dipole.envs.media.video import Recording, tile_width
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn
 from dipole.envs.rollout.kept import KeptEpisode
 from dipole.policy.execution.executor import Executor, NotFiniteError
@@ -99,11 +99,16 @@ class EpisodeRun:
         self.waited_before = 0.0  # of the slots' `waited`, until then
         self.success_name: str | None = None  # the entry of info that told of success
 
-    def finish(self, seeds: Sequence[int], n_slots: int, filmed: int = 0) -> list[EpisodeResult]:
-        """Run an episode for each seed; the results in their order. Raises RolloutError."""
+    def finish(
+        self, seeds: Sequence[int], n_slots: int, filmed: int = 0, stride: int = 1
+    ) -> list[EpisodeResult]:
+        """Run an episode for each seed; the results in their order. Raises RolloutError.
+
+        stride: Steps for each frame of the filmed ones.
+        """
         width = tile_width(filmed)
         for episode, seed in enumerate(seeds):
-            recording = Recording(seed, width=width) if episode < filmed else None
+            recording = Recording(seed, width=width, stride=stride) if episode < filmed else None
             self._next.append(RunningEpisode(episode, seed, recording))
             self.recordings += [recording] if recording else []
         for slot in range(n_slots):
@@ -132,8 +137,10 @@ class EpisodeRun:
         running = self._running[slot]
         record = running.recording is not None
         scene = record and running.pictured
-        width = running.recording.width if running.recording else TILE_WIDTH
-        command = Command(slot, running.episode, running.seed, actions, record, scene, width)
+        command = Command(slot, running.episode, running.seed, actions, record, scene)
+        if running.recording is not None:
+            film = running.recording
+            command = replace(command, width=film.width, stride=film.stride)
         self.slots.send(command)
 
     def _receive(self, turn: Turn) -> None:

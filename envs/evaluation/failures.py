@@ -27,10 +27,12 @@ def failed_episodes(
     return chosen
 
 
-def film_again(run: EpisodeRun, episodes: Sequence[EpisodeResult], n_slots: int) -> None:
+def film_again(
+    run: EpisodeRun, episodes: Sequence[EpisodeResult], n_slots: int, stride: int
+) -> None:
     """Run these with a camera; warns where they are not what they were."""
     seeds = [episode.seed for episode in episodes]
-    again = run.finish(seeds, min(n_slots, len(seeds)), len(seeds))
+    again = run.finish(seeds, min(n_slots, len(seeds)), len(seeds), stride)
     other = [str(a.seed) for a, b in zip(again, episodes, strict=True) if a != b]
     if other:
         warnings.warn(

@@ -22,6 +22,7 @@ from dipole.policy.core.files import atomic_write
 
 TILE_WIDTH, SMALLEST_TILE = 256, 96
 GRID_WIDTH = 1024  # of a video, about, where tiles are smaller for it
+SMOOTH_FPS = 20
 NARROW = 200  # tiles below it have a small caption
 CAPTION_HEIGHT = 24
 BORDER = 4
@@ -72,6 +73,11 @@ def film_frame(frame: Any, width: int = TILE_WIDTH) -> PackedFrame:
     return pack_frame(frame)
 
 
+def film_stride(fps: float) -> int:
+    """Steps for each frame of a video: more than 40 frames a second show nothing more."""
+    return max(1, int(fps / SMOOTH_FPS))
+
+
 def tile_width(tiles: int) -> int:
     """Of so many tiles in one video: smaller ones where they are many."""
     columns = math.ceil(math.sqrt(max(1, tiles)))
@@ -80,7 +86,8 @@ def tile_width(tiles: int) -> int:
 
 @dataclass
 class Recording:
-    """One filmed episode: a frame of the start and one after each step, the reward of each step.
+    """One filmed episode: a frame of the start, one after each step or each `stride` steps, and one
+    of the end; the reward of each step.
 
     success: None where the environment knows none. task: None where it is the only one.
     width: of a tile.
@@ -93,6 +100,7 @@ class Recording:
     done: bool = False
     task: str | None = None
     width: int = TILE_WIDTH
+    stride: int = 1
 
     def caption(self, step: int) -> str:
         """Task, seed and best reward so far, `step` steps into the episode."""
@@ -101,13 +109,14 @@ class Recording:
         task = f"{self.task}   " if self.task else ""
         return f"{task}seed {self.seed}   {max(self.rewards[:step], default=0.0):.2f}"
 
-    def tile(self, step: int) -> np.ndarray:
-        """The scene after `step` steps, bordered and captioned; past the end, its last frame."""
+    def tile(self, number: int) -> np.ndarray:
+        """A frame, bordered and captioned; past the end, the last one."""
         last = len(self.frames) - 1
-        running = step < last or self.success is None
+        running = number < last or self.success is None
         colour = RUNNING if running else (SUCCEEDED if self.success else FAILED)
-        frame = self.frames[min(step, last)].unpack()
-        return caption_tile(scale_to_width(frame, self.width), self.caption(step), colour)
+        frame = self.frames[min(number, last)].unpack()
+        caption = self.caption(number * self.stride)
+        return caption_tile(scale_to_width(frame, self.width), caption, colour)
 
 
 def video_grid(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
@@ -148,7 +157,7 @@ def arranged(recordings: Sequence[Recording]) -> tuple[list[int], int | None]:
     order = sorted(range(len(recordings)), key=lambda i: (recordings[i].task or "", i))
     each = max(counts.values())
     even = min(counts.values()) == each
-    columns = each * max(1, round(math.sqrt(len(recordings)) / each)) if even else None
+    columns = each * math.ceil(math.sqrt(len(recordings)) / each) if even else None
     return order, columns
 
 

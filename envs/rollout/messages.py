@@ -24,8 +24,8 @@ class RolloutError(DipoleError):
 class Command:
     """What a slot does next in an episode: actions [Ta, A], or None to start it from its seed.
 
-    record: film every step, for the video, no wider than `width`. scene: show the last one in full
-    size, for the picture.
+    record: film every step, or each `stride` steps and the last one, for the video, no wider than
+    `width`. scene: show the last one in full size, for the picture.
     """
 
     slot: int
@@ -35,6 +35,7 @@ class Command:
     record: bool = False
     scene: bool = False
     width: int = TILE_WIDTH
+    stride: int = 1
 
     def __str__(self) -> str:
         return f"episode {self.episode} (seed {self.seed})"

@@ -11,11 +11,20 @@ import pytest
 
 from dipole.envs.evaluate import evaluate
 from dipole.envs.media.filming import Filming
-from dipole.envs.media.video import TILE_WIDTH, Recording, film_frame, pack_frame, video_grid
+from dipole.envs.media.video import (
+    TILE_WIDTH,
+    Recording,
+    film_frame,
+    film_stride,
+    pack_frame,
+    tile_width,
+    video_grid,
+)
+from dipole.envs.rollout import Command, Simulator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_policy import FakePolicy
-from tiny_simulator import TinySimulator
+from tiny_simulator import TenSteps, TinySimulator
 
 
 def plain(value):
@@ -114,3 +123,20 @@ def test_frames_are_kept_no_wider_than_they_are_shown_and_pictures_are_not_made_
     assert film_frame(wide[:, :100]).shape == (300, 100, 3)
     with pytest.raises(ValueError, match=r"not \[H, W, 3\] uint8"):
         film_frame(wide.astype(float))
+
+
+def test_of_fast_simulators_only_some_steps_are_filmed_and_the_last_one():
+    assert [film_stride(fps) for fps in (10, 30, 50, 80)] == [1, 1, 2, 4]
+    simulator = Simulator(TenSteps(), 1)
+    film = {"record": True, "stride": 4, "width": 20}
+    turns = [simulator.perform(Command(0, 0, seed=0, **film))]
+    for _ in range(2):
+        turns.append(simulator.perform(Command(0, 0, 0, np.zeros((5, 2), np.float32), **film)))
+    assert [len(turn.frames) for turn in turns] == [1, 1, 2]  # steps 0; 4; 8 and 10
+    assert turns[0].frames[0].shape[1] == 20
+    kept = Recording(0, [f for t in turns for f in t.frames], list(range(10)), True, stride=4)
+    assert kept.caption(2 * kept.stride).endswith("7.00")
+
+
+def test_many_tiles_are_smaller():
+    assert [tile_width(n) for n in (1, 16, 50, 1000)] == [TILE_WIDTH, TILE_WIDTH, 128, 96]

@@ -1,0 +1,56 @@
+"""What computes an evaluation: when processes are worth it, and what they do not wait for."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dipole.envs.evaluate import evaluate
+from dipole.envs.evaluation import resources
+from dipole.envs.evaluation.episodes import EpisodeRun
+from dipole.envs.evaluation.resources import chosen_workers
+from dipole.envs.rollout.first_look import FirstLook
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_policy import FakePolicy
+from tiny_simulator import TenSteps
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "episodes", "workers"),
+    [(0.010, 50, 4), (0.0019, 1000, 0), (0.010, 1, 0), (0.010, 2, 0), (0.1, 3, 3), (None, 50, 0)],
+)
+def test_processes_are_chosen_where_costly_steps_are_many(
+    monkeypatch, step_seconds, episodes, workers
+):
+    monkeypatch.setattr(resources, "processors", lambda: 4)
+    look = FirstLook(10.0, step_seconds=step_seconds, most_steps=100)
+    assert chosen_workers(look, episodes) == workers
+
+
+def test_a_step_is_tried_where_processes_are_not_given():
+    metrics = evaluate(FakePolicy(), partial(TenSteps, nap=0.004), episodes=2, workers=None).metrics
+    assert 4 < metrics["step_ms"] < 400
+    assert metrics["workers"] == 0  # 20 steps are no reason to start any
+    assert "waiting" not in metrics["seconds_by_part"]
+    assert metrics["seconds_by_part"]["simulation"] > 20 * 0.004
+    assert metrics["steps_per_second"] == pytest.approx(20 / metrics["seconds"])
+
+
+@pytest.mark.parametrize(
+    ("idle", "call_seconds", "sent"), [(False, 0.001, 0), (True, 0.001, 3), (True, 0.1, 0)]
+)
+def test_fewer_rows_are_inferred_for_where_a_worker_waits_and_a_call_is_short(
+    idle, call_seconds, sent
+):
+    calls = [SimpleNamespace(seconds=call_seconds)]
+    executor = SimpleNamespace(inference_batch_size=16, calls=calls)
+    run = EpisodeRun(executor, SimpleNamespace(idle=idle, busy=5, workers=2))
+    run.times.turns, run.times.simulating = 10, 0.5  # of a turn 50 ms
+    started = []
+    run._start_plan = started.append
+    run._waiting.extend(range(3))
+    run._start_plans()
+    assert sum(started) == sent
