@@ -79,9 +79,8 @@ class Interpreter:
         self._memory = Memory(shared)
         self._channel = Channel(ours, self._wait)
         self._deadline = 0.0
-        self.close = weakref.finalize(
-            self, _end, self._process, self._log, self._memory, ours, (lifeline, shared)
-        )
+        ending = (self._process, self._log, self._memory, ours, (lifeline, shared))
+        self.close = weakref.finalize(self, _end, os.getpid(), *ending)
         try:
             self.has = self._greeting()
         except BaseException:
@@ -308,13 +307,19 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _end(
+    owner: int,
     process: "subprocess.Popen[bytes]",
     log: "_Log",
     memory: Memory,
     connection: socket.socket,
     descriptors: tuple[int, ...],
 ) -> None:
-    """End the process and whatever it started, and close what is shared with it."""
+    """End the process and whatever it started, and close what is shared with it.
+
+    owner: The process that started it; a forked copy of that leaves it alone.
+    """
+    if os.getpid() != owner:
+        return
     connection.close()  # it closes its environment and ends
     _wait_for_end(process, GRACE_SECONDS)
     _kill(process)
