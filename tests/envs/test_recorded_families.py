@@ -24,5 +24,8 @@ def test_disturbed_demonstrations_succeed_again(task, package, keys, words, tmp_
         assert {*store.keys()} == {*keys, "action", "executed_action"}
         assert store.environment["id"] == task
         assert store.tasks == [words] * 2
+        if task == "metaworld/reach":  # the options that its expert demonstrates with
+            settings = store.attributes["recording"]["environment"]
+            assert settings["options"] == {"steps_after_success": 20}
         assert abs(store["action"][:] - store["executed_action"][:]).max() > 0.05
     assert main(["data", "replay", dataset]) == 0
