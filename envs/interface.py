@@ -45,12 +45,12 @@ class LiveFeature:
 
         Raises ConfigError where the observation has no such entry, or one of another shape.
         """
-        found = _entry(entries, self.entry)
+        found = entry_of(entries, self.entry)
         if self.feature is not None and self.feature.kind == "text":
             found = self._text(found)
         if found is not None:
             return self._made(np.asarray(found))
-        derived = _entry(entries, self.name)  # the simulator's own idea of this feature
+        derived = entry_of(entries, self.name)  # the simulator's own idea of this feature
         if derived is not None:
             value = np.asarray(derived)
             return self._checked(value, value)
@@ -175,7 +175,7 @@ class Interface:
     def judged(self, info: Mapping[str, Any]) -> tuple[str, bool] | tuple[None, None]:
         """The entry of a step's info that tells of success, and what it says."""
         for place in SUCCESS if self.success is None else (self.success,):
-            found = _entry(info, place)
+            found = entry_of(info, place)
             if found is not None:
                 return place, bool(np.any(found))
         return None, None
@@ -216,11 +216,11 @@ def _live(
     return LiveFeature(name, entry, feature, TRANSFORMS[feature.transform], optional)
 
 
-def _entry(entries: Any, path: str) -> Any:
+def entry_of(entries: Any, path: str) -> Any:
     """An entry of nested dictionaries by its name, with dots for nested ones; None for none."""
     if not isinstance(entries, Mapping):
         return None
     if path in entries:
         return entries[path]
     head, _, rest = path.partition(".")
-    return _entry(entries[head], rest) if rest and head in entries else None
+    return entry_of(entries[head], rest) if rest and head in entries else None

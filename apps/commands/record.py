@@ -184,7 +184,8 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     spec = DemonstrationSpec(EnvSpec.read(task["environment"]), settings.expert, features)
     if settings.mouse:
         return settings, replace(spec, features=None, expert="mouse")
-    disturbance = _disturbance(settings, spec)
+    environment = _expert(spec).demonstrating_in(spec.environment)  # as the dataset says it
+    spec, disturbance = replace(spec, environment=environment), _disturbance(settings, spec)
     return settings, replace(spec, disturbance=disturbance, takeover=_takeover(settings))
 
 

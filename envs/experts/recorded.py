@@ -17,8 +17,7 @@ from dipole.data.loading.text import decode_text
 from dipole.data.recording.record import ACTION, EXECUTED
 from dipole.data.store.schema import FrameSchema
 from dipole.envs.contract import EnvSpec
-from dipole.envs.interface import ARRAY, Interface
-from dipole.envs.interface import _entry as entry_of
+from dipole.envs.interface import ARRAY, Interface, entry_of
 from dipole.envs.registry import stored_names
 
 WORDS = "task words"  # under which words are read: no stored key has a space
