@@ -9,9 +9,9 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.contract import EnvSpec
+from dipole.envs.errors import RolloutError
 from dipole.envs.interpreter.process import Interpreter, RemoteError, pip
 from dipole.envs.interpreter.spaces import described
-from dipole.envs.rollout import RolloutError
 
 GYMNASIUM_ERRORS = ("gymnasium.error", "gym.error")
 _VERSIONS: dict[tuple[str | None, str], str] = {}  # of what was made, by interpreter and name

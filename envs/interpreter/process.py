@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interpreter.standalone import wire
 from dipole.envs.interpreter.standalone.wire import Channel, Memory, WireError, pack, unpack
-from dipole.envs.rollout import RolloutError
 
 SERVER = Path(wire.__file__).with_name("server.py")
 START_SECONDS = 120.0  # until it greets, and until its environment is made

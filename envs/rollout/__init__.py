@@ -1,6 +1,7 @@
 """Episodes simulated: simulators in slots, in this process or in others."""
 
-from dipole.envs.rollout.messages import Command, RolloutError, Turn, either
+from dipole.envs.errors import RolloutError
+from dipole.envs.rollout.messages import Command, Turn, either
 from dipole.envs.rollout.simulator import (
     MOST_STEPS,
     Environment,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface, check_actions
 from dipole.envs.media.video import film_frame
-from dipole.envs.rollout.messages import Command, RolloutError
+from dipole.envs.rollout.messages import Command
 from dipole.envs.rollout.rate import steps_per_second
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 from dipole.envs.rollout.simulator import Environment, Simulator

@@ -7,17 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dipole.data.core.errors import DipoleError
 from dipole.envs.media.video import TILE_WIDTH, PackedFrame
 from dipole.envs.rollout.kept import KeptEpisode
 
 # What a simulator's time goes into: being made; reset and stepped, its observation included where
 # it cannot step without one; looked at, where it can; drawn for the video.
 MAKING, SIMULATION, OBSERVATIONS, FILMING = "making", "simulation", "observations", "filming"
-
-
-class RolloutError(DipoleError):
-    """An episode could not be simulated; the message names it."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
 from dipole.envs.media.video import film_frame, pack_frame
 from dipole.envs.rollout.kept import Keeper, Read
@@ -31,7 +32,6 @@ from dipole.envs.rollout.messages import (
     OBSERVATIONS,
     SIMULATION,
     Command,
-    RolloutError,
     Turn,
     either,
 )

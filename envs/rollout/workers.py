@@ -22,9 +22,10 @@ from typing import Any
 
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
 from dipole.envs.rollout.kept import Read
-from dipole.envs.rollout.messages import Command, RolloutError, Turn
+from dipole.envs.rollout.messages import Command, Turn
 from dipole.envs.rollout.simulator import EnvironmentFactory, SimulatorPool
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.
