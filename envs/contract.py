@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 
@@ -25,10 +25,6 @@ SCORES = (
     "max_reward_mean",
     "final_reward_mean",
 )
-
-
-class RolloutError(DipoleError):
-    """An episode could not be simulated; the message names it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.contract import EnvSpec, RolloutError
+from dipole.envs.contract import EnvSpec
+from dipole.envs.errors import RolloutError
 from dipole.envs.interpreter.process import Interpreter, RemoteError, pip
 from dipole.envs.interpreter.spaces import described
 

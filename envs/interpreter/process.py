@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.contract import RolloutError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interpreter.standalone import wire
 from dipole.envs.interpreter.standalone.wire import Channel, Memory, WireError, pack, unpack
 

@@ -1,6 +1,6 @@
 """Episodes simulated: simulators in slots, in this process or in others."""
 
-from dipole.envs.contract import RolloutError
+from dipole.envs.errors import RolloutError
 from dipole.envs.rollout.messages import Command, Turn, either
 from dipole.envs.rollout.simulator import (
     MOST_STEPS,

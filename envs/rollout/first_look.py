@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.envs.contract import RolloutError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface, check_actions
 from dipole.envs.media.video import film_frame
 from dipole.envs.rollout.messages import Command
@@ -125,7 +125,7 @@ def _step_seconds(
     taken = None
     try:
         simulator.start(seed)
-        still = hold() if hold is not None else np.clip(0.0, space.low, space.high)
+        still = hold() if hold is not None else np.clip(0.0, space.low, space.high)  # type: ignore[attr-defined]
         actions = np.repeat(
             np.asarray(still, np.float32).reshape(1, -1), policy.window.n_action_steps, 0
         )

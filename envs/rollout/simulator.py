@@ -22,7 +22,7 @@ import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.envs.contract import RolloutError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
 from dipole.envs.media.video import film_frame, pack_frame
 from dipole.envs.rollout.kept import Keeper, Read
@@ -150,15 +150,10 @@ class Simulator:
     def _film(self, turn: Turn, command: Command, last: bool) -> None:
         if not command.record:
             return
-        filmed = turn.done or self._steps % command.stride == 0
-        scene = last and command.scene
-        if not filmed and not scene:
-            return
         with turn.timed(FILMING):
             frame = self.environment.render()
-            if filmed:
-                turn.frames.append(film_frame(frame, command.width))
-            if scene:
+            turn.frames.append(film_frame(frame, command.width))
+            if last and command.scene:
                 turn.scene = pack_frame(frame)
 
 

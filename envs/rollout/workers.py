@@ -22,7 +22,7 @@ from typing import Any
 
 from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
-from dipole.envs.contract import RolloutError
+from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
 from dipole.envs.rollout.kept import Read
 from dipole.envs.rollout.messages import Command, Turn
