@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from dipole.envs.evaluation.resources import (
     inference_threads,
     open_slots,
 )
+from dipole.envs.evaluation.terms import terms
 from dipole.envs.media.video import check_video, film_stride, filmed_episodes
 from dipole.envs.rollout import Environment
 from dipole.envs.rollout.first_look import first_look
@@ -80,7 +80,7 @@ def evaluate(
     simulator's, RolloutError where a simulator fails.
     """
     from dipole.envs.evaluation.episodes import EpisodeRun
-    from dipole.envs.evaluation.failures import failed_episodes, film_again
+    from dipole.envs.evaluation.failures import film_failures
     from dipole.envs.evaluation.illustrate import illustrate
     from dipole.envs.evaluation.keeping import KeptEpisodes, check_new, recorded_keys
     from dipole.envs.media.filming import Filming
@@ -125,23 +125,19 @@ def evaluate(
         ):
             shown = run = EpisodeRun(executor, slots, progress, filming, kept.add)
             results = run.finish(range(seed, seed + episodes), n_slots, filmed, stride)
-            seconds = time.perf_counter() - started
             calls = [call.seconds for call in executor.calls]
             waiting = slots.waited - run.waited_before
+            ended = time.perf_counter()
+            seconds = ended - started
             if film and video == "failures":
-                failed = failed_episodes(results, video_episodes, len(look.tasks))
                 shown = EpisodeRun(executor, slots, filming=filming)
-                film_again(shown, failed, n_slots, stride)
+                film_failures(shown, results, video_episodes, len(look.tasks), n_slots, stride)
+            filming_again = time.perf_counter() - ended
     metrics = summarize(results, resolved.score, run.success_name) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
-        "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
+        **terms(policy, resolved),
         **({"modes": list(look.modes)} if look.modes else {}),
         "policy_ms": latency(calls, inference_batch_size),
-        "environment": resolved.version,
-        "environment_options": resolved.options,
-        "environment_settings": resolved.settings,
-        "checkpoint": _text(getattr(policy, "checkpoint", None)),
-        "solver": _plain(getattr(policy, "solver", None)),
         "seed": seed,
         "n_action_steps": executor.n_action_steps,
         "seconds": seconds,
@@ -150,6 +146,7 @@ def evaluate(
             inference=sum(calls),
             workers=workers,
             waiting=waiting,
+            filming_again=filming_again if shown is not run else None,
         ),
         "steps_per_second": run.times.steps / seconds,
         "workers": workers,
@@ -167,16 +164,3 @@ def _warn_of_no_video(name: str, why: str) -> bool:
     """Whether it is filmed all the same: no."""
     warnings.warn(f"{name} cannot be drawn, so there is no video: {why}", stacklevel=3)
     return False
-
-
-def _plain(value: Any) -> Any:
-    """A solver's name and options as JSON has them."""
-    if hasattr(value, "to_dict"):
-        value = value.to_dict()
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return value if isinstance(value, dict) else _text(value)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

@@ -49,8 +49,10 @@ def _times(evaluating: float, metrics: Config, saving: float) -> str:
     from dipole.envs.evaluation.times import described
 
     aspects = metrics.get("aspects", {}).get("seconds", 0.0)
-    before = max(0.0, evaluating - metrics["seconds"] - aspects)
-    measured = f"{aspects:.1f} s of aspects, " if aspects else ""
+    again = metrics.get("seconds_by_part", {}).get("filming_again", 0.0)
+    before = max(0.0, evaluating - metrics["seconds"] - aspects - again)
+    measured = f"{again:.1f} s of failures once more, " if again else ""
+    measured += f"{aspects:.1f} s of aspects, " if aspects else ""
     return (
         f"{described(metrics)}; before them {before:.1f} s of loading, conversion and "
         f"measuring; after them {measured}{saving:.1f} s of video and pictures"

@@ -27,10 +27,21 @@ def failed_episodes(
     return chosen
 
 
-def film_again(
-    run: EpisodeRun, episodes: Sequence[EpisodeResult], n_slots: int, stride: int
+def film_failures(
+    run: EpisodeRun,
+    results: Sequence[EpisodeResult],
+    asked: int | None,
+    tasks: int,
+    n_slots: int,
+    stride: int,
 ) -> None:
-    """Run these with a camera; warns where they are not what they were."""
+    """Run the chosen ones with a camera; warns where they are not what they were.
+
+    asked, tasks: As `failed_episodes` takes them. n_slots, stride: As `EpisodeRun.finish` does.
+    """
+    if all(result.success is None for result in results):
+        warnings.warn("no episode says whether it succeeded: no failures to film", stacklevel=3)
+    episodes = failed_episodes(results, asked, tasks)
     seeds = [episode.seed for episode in episodes]
     again = run.finish(seeds, min(n_slots, len(seeds)), len(seeds), stride)
     other = [str(a.seed) for a, b in zip(again, episodes, strict=True) if a != b]

@@ -78,13 +78,19 @@ def differences_over_tasks(
     one: EvaluationResult, other: EvaluationResult, seeds: Sequence[int], names: Sequence[str]
 ) -> dict[str, Estimate]:
     """Means of the tasks' mean differences, each task counting the same; pairs are resampled
-    within their tasks."""
+    within their tasks. Of tasks of one size it is the mean over pairs, and shares have Tango's
+    interval, which has a width where no pair differs."""
     groups = list(_tasks(one, other, seeds).values())
+    even = len({len(group) for group in groups}) == 1
     found = {}
     for name in names:
-        pairs = [_pairs(one, other, group, name).tolist() for group in groups]
+        pairs = [_pairs(one, other, group, name) for group in groups]
+        if even and one.is_proportion(name):
+            found[name] = _difference(one, name, np.concatenate(pairs))
+            continue
         value = float(np.mean([np.mean(group) for group in pairs]))
-        found[name] = Estimate(value, mean_over_groups_interval(pairs))
+        interval = mean_over_groups_interval([group.tolist() for group in pairs])
+        found[name] = Estimate(value, interval)
     return found
 
 

@@ -28,16 +28,25 @@ class Times:
             self.simulating += sum(turn.seconds.get(part, 0.0) for part in STEPPING)
 
     def by_part(
-        self, *, start: float, inference: float, workers: int, waiting: float
+        self,
+        *,
+        start: float,
+        inference: float,
+        workers: int,
+        waiting: float,
+        filming_again: float | None = None,
     ) -> dict[str, float]:
         """`seconds_by_part` of metrics.json. start: before the first episode, until workers
-        answered; waiting: of this process for workers, after that."""
+        answered; waiting: of this process for workers, after that; filming_again: of failures,
+        after all episodes; None where they were not."""
         parts = {
             "start": start + self.parts.get(MAKING, 0.0),
             **{part: self.parts.get(part, 0.0) for part in STEPPING},
             "inference": inference,
         }
-        return parts | ({"waiting": waiting} if workers else {})
+        if workers:
+            parts["waiting"] = waiting
+        return parts if filming_again is None else {**parts, "filming_again": filming_again}
 
 
 def described(metrics: Mapping[str, Any]) -> str:
@@ -46,6 +55,7 @@ def described(metrics: Mapping[str, Any]) -> str:
         return f"{metrics['seconds']:.1f} s of episodes"
     parts = dict(metrics["seconds_by_part"])
     start, waiting = parts.pop("start"), parts.pop("waiting", None)
+    parts.pop("filming_again", None)  # after the episodes
     workers = metrics["workers"]
     where = "in this process" if not workers else f"in {workers} processes"
     shown = [f"{seconds:.1f} s {part}" for part, seconds in parts.items() if seconds >= 0.05]
