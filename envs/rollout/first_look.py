@@ -125,7 +125,7 @@ def _step_seconds(
     taken = None
     try:
         simulator.start(seed)
-        still = hold() if hold is not None else np.clip(0.0, space.low, space.high)  # type: ignore[attr-defined]
+        still = hold() if hold is not None else np.clip(0.0, space.low, space.high)
         actions = np.repeat(
             np.asarray(still, np.float32).reshape(1, -1), policy.window.n_action_steps, 0
         )

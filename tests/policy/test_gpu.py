@@ -24,6 +24,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
 from dipole.policy.diffusion.solvers import DDIM, DDPM, Solver
+from dipole.policy.robot_numbers import RobotNumbers
 from dipole.policy.runtimes import cuda_graph
 from dipole.policy.runtimes.cuda_graph import CudaGraphs
 from dipole.policy.runtimes.export import ParityError, captured_policy
@@ -189,7 +190,7 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
         captured_policy(policy, 1)
     monkeypatch.setattr(Policy, "device", torch.device("cuda"))
     monkeypatch.setattr(CudaGraphs, "__init__", _on_processor)
-    monkeypatch.setattr(Policy, "_on_device", lambda self, value: torch.as_tensor(value))
+    monkeypatch.setattr(RobotNumbers, "_on_device", lambda self, value: torch.as_tensor(value))
     monkeypatch.setattr(Policy, "fake_observation", lambda self, n: {"state": torch.rand(n, 2, 3)})
     monkeypatch.setattr(Policy, "normalize_action", lambda self, chunk: chunk)
     found = captured_policy(policy, 2)
