@@ -192,7 +192,7 @@ def test_a_capture_is_compared_with_the_policy(captured, monkeypatch):
     monkeypatch.setattr(CudaGraphs, "__init__", _on_processor)
     monkeypatch.setattr(RobotNumbers, "_on_device", lambda self, value: torch.as_tensor(value))
     monkeypatch.setattr(Policy, "fake_observation", lambda self, n: {"state": torch.rand(n, 2, 3)})
-    monkeypatch.setattr(Policy, "normalize_action", lambda self, chunk: chunk)
+    monkeypatch.setattr(Policy, "normalize_action", lambda self, chunk, _=None: chunk)
     found = captured_policy(policy, 2)
     assert found.runtime == "cuda_graph"
     assert found.schema["parity"]["largest_difference"] < 1e-4
