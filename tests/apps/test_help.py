@@ -28,6 +28,7 @@ EVERYTHING = [
     ("train", ["task=fork_labelled"]),
     *(("train", [f"task=metaworld/{name}"]) for name in ("mt10", "image")),
     *(("train", [f"task=aloha/{name}"]) for name in ("insertion", "transfer_cube_image")),
+    *(("train", [f"task=robosuite/{name}"]) for name in ("transport", "image")),
     ("train", ["policy=unet_image_pretrained"]),
     *(("train", [f"policy/process={name}"]) for name in ("flow", "edm")),
     *(("train", [f"policy/prediction={name}"]) for name in ("v", "edm")),
