@@ -19,6 +19,7 @@ from dipole.envs.evaluation.motion import roughness
 from dipole.envs.evaluation.resources import (
     at_least,
     chosen_workers,
+    default_slots,
     inference_pool,
     inference_threads,
     open_slots,
@@ -61,7 +62,7 @@ def evaluate(
         processes cost more than they hide. They pay for simulators of milliseconds a step. None:
         chosen by what a step takes when tried. They change no result.
     n_envs: simulators; by default as many as one inference call has rows, or twice that where
-        workers simulate while this process infers.
+        workers simulate while this process infers, but four a worker where they are slow to make.
     threads: how many batches of rows a policy on the processor infers for at once, each on one
         core; by default as many as torch would use for one. Like n_envs it changes no result.
     inference_batch_size: rows of each inference call, 1 or a multiple of 16; a part of the result,
@@ -103,7 +104,7 @@ def evaluate(
         film = _warn_of_no_video(resolved.name, look.no_video)
     if workers is None:
         workers = chosen_workers(look, episodes)
-    n_slots = min(episodes, n_envs or inference_batch_size * threads * (2 if workers else 1))
+    n_slots = min(episodes, n_envs or default_slots(look, inference_batch_size, threads, workers))
     workers = min(workers, n_slots)
     with inference_pool(threads, workers) as pool:
         executor = Executor(

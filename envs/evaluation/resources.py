@@ -16,6 +16,7 @@ from dipole.envs.rollout.workers import WorkerSlots
 
 COSTLY_STEP = 0.002  # seconds of a step, its share of observations included
 STARTING = 6.0  # seconds that processes have to save: until they are there, and what they cost
+COSTLY_MAKING, SLOTS_PER_WORKER = 0.25, 4
 USUAL_STEPS = 200  # of an episode that says no limit
 
 
@@ -46,6 +47,17 @@ def chosen_workers(look: FirstLook, episodes: int) -> int:
         return 0
     expected = episodes * (look.most_steps or USUAL_STEPS) * look.step_seconds
     return workers if expected * (1 - 1 / workers) > STARTING else 0
+
+
+def default_slots(look: FirstLook, rows: int, threads: int, workers: int) -> int:
+    """Simulators: as many as inference has rows, and twice that beside workers, so that half of
+    them simulate meanwhile. Where making one takes long, a few for each worker, which keep it
+    busy: calls for fewer rows are the lesser cost."""
+    if not workers:
+        return rows * threads
+    if look.making_seconds > COSTLY_MAKING:
+        return SLOTS_PER_WORKER * workers
+    return 2 * rows * threads
 
 
 def processors() -> int:

@@ -1,5 +1,6 @@
 """What one look at an environment tells before an evaluation begins, so that errors come early."""
 
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +23,15 @@ class FirstLook:
     """fps: steps a second, None if unknown. no_video: why it cannot be filmed; "" if it can.
     modes: ways of doing the task, of which an episode's info["mode"] is one (metadata["modes"]).
     tasks: the environment's, where it has several (its attribute `tasks`). step_seconds: what a
-    step takes, with its share of observations; None where it was not tried. most_steps: of an
-    episode; None if unknown."""
+    step takes, with its share of observations; None where it was not tried. making_seconds:
+    of making one, its first reset included. most_steps: of an episode; None if unknown."""
 
     fps: float | None
     no_video: str = ""
     modes: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     step_seconds: float | None = None
+    making_seconds: float = 0.0
     most_steps: int | None = None
 
 
@@ -47,11 +49,13 @@ def first_look(
     Raises ConfigError where a policy's observation or action does not fit it, and RolloutError
     where it cannot be made or reset.
     """
+    started = time.perf_counter()
     environment = _made(resolved)
     try:
         space = getattr(environment, "action_space", None)
         check_actions(resolved.name, space, policy.features)
         _reset(resolved.name, environment, resolved.interface, seed)
+        making = time.perf_counter() - started
         no_video = _no_video(environment) if film else ""
         modes = tuple(map(str, environment.metadata.get("modes") or ()))
         return FirstLook(
@@ -60,6 +64,7 @@ def first_look(
             modes,
             _tasks(environment),
             _step_seconds(environment, resolved.interface, policy, seed) if measure else None,
+            making,
             _most_steps(environment, resolved.interface),
         )
     finally:

@@ -10,8 +10,9 @@ import numpy as np
 from dipole.envs.media.video import TILE_WIDTH, PackedFrame
 from dipole.envs.rollout.kept import KeptEpisode
 
-# What a simulator's time goes into: being made; reset and stepped, its observation included where
-# it cannot step without one; looked at, where it can; drawn for the video.
+# What a simulator's time goes into: being made, its first reset included; reset and stepped, its
+# observation included where it cannot step without one; looked at, where it can; drawn for the
+# video.
 MAKING, SIMULATION, OBSERVATIONS, FILMING = "making", "simulation", "observations", "filming"
 
 

@@ -65,6 +65,7 @@ class Simulator:
         limits = [self.interface.max_steps, wrapped_limit if self._advancing else None]
         self._limit = min([limit for limit in limits if limit is not None], default=None)
         self._steps, self._success_told = 0, False
+        self._was_reset = False
 
     def perform(self, command: Command) -> Turn:
         """Start the command's episode, or step until its actions or the episode end."""
@@ -88,7 +89,8 @@ class Simulator:
         turn = turn or Turn(0)
         self._steps, self._success_told = 0, False
         options = {"options": dict(self.interface.reset)} if self.interface.reset else {}
-        with turn.timed(SIMULATION):
+        first, self._was_reset = not self._was_reset, True
+        with turn.timed(MAKING if first else SIMULATION):  # many load their model then
             observation, info = self.environment.reset(seed=seed, **options)
             turn.task = _name(info.get("task"))
         with turn.timed(OBSERVATIONS):
@@ -190,7 +192,7 @@ class SimulatorPool:
             simulator = self._simulators.get(command.slot) or self._make(command.slot)
             making = time.perf_counter() - started
             turn = simulator.perform(command)
-            turn.seconds[MAKING] = making
+            turn.seconds[MAKING] = turn.seconds.get(MAKING, 0.0) + making
             return turn
         except RolloutError as error:  # of a simulator in another interpreter
             raise RolloutError(f"{command}: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 from dipole.envs.evaluate import evaluate
 from dipole.envs.evaluation import resources
 from dipole.envs.evaluation.episodes import EpisodeRun
-from dipole.envs.evaluation.resources import chosen_workers
+from dipole.envs.evaluation.resources import chosen_workers, default_slots
 from dipole.envs.rollout.first_look import FirstLook
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,6 +28,12 @@ def test_processes_are_chosen_where_costly_steps_are_many(
     monkeypatch.setattr(resources, "processors", lambda: 4)
     look = FirstLook(10.0, step_seconds=step_seconds, most_steps=100)
     assert chosen_workers(look, episodes) == workers
+
+
+def test_simulators_that_are_slow_to_make_are_few():
+    quick, slow = FirstLook(10.0, making_seconds=0.1), FirstLook(10.0, making_seconds=1.0)
+    assert [default_slots(each, 16, 1, 2) for each in (quick, slow)] == [32, 8]
+    assert [default_slots(each, 16, 2, 0) for each in (quick, slow)] == [32, 32]
 
 
 def test_a_step_is_tried_where_processes_are_not_given():
