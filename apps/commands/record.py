@@ -32,7 +32,7 @@ class RecordConfig:
     expert: str | None = None
     mouse: bool = False
     episodes: int | None = None
-    seed: int = 0
+    seed: int = 1_000_000  # away from evaluations, which begin at 0
     keep: str = "success"
     minimum: int = 16
     max_failures: int | None = 50
