@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dipole.apps.compose.configuration import compose
+from dipole.apps.compose.options import read_options
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.features import Features
 from dipole.envs import EnvSpec, make_env
@@ -29,11 +30,14 @@ def test_without_an_interpreter_it_says_how_to_make_one():
 
 
 def test_environment_settings_have_one_spelling_in_every_command():
-    for command, task in (("train", "task"), ("record", "task")):
-        words = ["task=robosuite/can", "environment.python=/a/python", "output=x"]
-        assert compose(command, words)[task]["environment"]["python"] == "/a/python"
-    found = compose("evaluate", ["checkpoint=x", "environment.python=/a/python", "output=x"])
-    assert found["environment"] == {"python": "/a/python"}
+    words = ["task=robosuite/can", "environment.python=/a/python"]
+    for command, place in (
+        ("train", "++task.environment"),
+        ("record", "++task.environment"),
+        ("evaluate", "++environment"),
+    ):
+        found = read_options(words, command).overrides
+        assert found == ["task=robosuite/can", f"{place}.python=/a/python"]
 
 
 class PointHand:
