@@ -79,8 +79,9 @@ def test_evaluating_renders_only_what_the_policy_looks_at(run, tmp_path, monkeyp
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     steps = metrics["per_episode"][0]["steps"]
     chunks = -(-steps // 8)
-    # One look before the evaluation; then To = 2 before every chunk after the first.
-    assert drawn == [96] * (1 + 1 + 2 * (chunks - 1))
+    # Before the evaluation one look, and a start with two chunks to see what a step costs; then
+    # To = 2 before every chunk after the first.
+    assert drawn == [96] * (1 + 1 + 2 * 2 + 1 + 2 * (chunks - 1))
 
 
 def test_training_says_what_is_seen_of_a_camera(dataset, tmp_path, capsys):
