@@ -5,8 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dipole.envs import metrics
-from dipole.envs.evaluation import EpisodeResult, latency, summarize
+from dipole.envs.evaluation import EpisodeResult, latency, metrics, summarize
 from dipole.envs.evaluation.metrics import (
     mcnemar_p,
     mean_interval,
