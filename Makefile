@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 # Evaluated once: the recipes of `demo` have to agree on the folder.
 DEMO := $(or $(DEMO),demo/$(shell date +%Y-%m-%d_%H-%M-%S))
-ARGS ?= -m "not heavy"
+TESTS ?= not heavy
 # What two CPU cores can do in ten minutes. The network predicts the clean chunk, which is learned in
 # the fewest updates (docs/results.md).
 RECIPE := policy/prediction=sample train.steps=4000 train.warmup_steps=200
@@ -31,8 +31,9 @@ demo: setup ## train on the bundled demonstrations, evaluate, and say where the 
 
 # Tests start simulators, robots and servers beside inference: threads that wait have to sleep.
 test: export OMP_WAIT_POLICY ?= PASSIVE
-test: setup ## run the tests (ARGS='-m "not slow and not heavy"' for the quick ones, '-m heavy' for the rest)
-	@$(BIN)/pytest $(ARGS)
+test: setup ## run the tests (TESTS='not slow and not heavy' for the quick ones, TESTS=heavy for the rest)
+	@$(BIN)/pytest -m "($(TESTS)) and not alone" --numprocesses auto --maxprocesses 8 --dist loadfile
+	@$(BIN)/pytest -m "($(TESTS)) and alone"
 
 lint: setup ## check style and formatting
 	@$(BIN)/ruff check

@@ -1,8 +1,24 @@
 """What every test may count on, wherever the tests are started from."""
 
 import signal
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Tests share processors: how long an example takes says nothing.
+settings.register_profile("shared_processors", settings(), deadline=None)
+settings.load_profile("shared_processors")
+
+# Loops in real time, their servers, and what is timed: with nothing beside them.
+ALONE = ("deploy", "apps/test_bench.py", "apps/test_deploy.py", "apps/test_serve.py")
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if any(item.path.is_relative_to(here / place) for place in ALONE):
+            item.add_marker("alone")
 
 
 @pytest.fixture(autouse=True, scope="session")
