@@ -149,8 +149,9 @@ class Policy(nn.Module):
 
     @property
     def max_prefix(self) -> int:
-        """Actions of the longest prefix that chunks were trained to go on from; 0: none."""
-        return self.head.max_prefix
+        """Actions of the longest prefix that chunks were trained to go on from; 0: none, as where
+        their ends are known."""
+        return self.head.max_prefix if self.ends is None else 0
 
     @property
     def optional(self) -> Sequence[str]:
