@@ -189,6 +189,15 @@ def test_an_export_says_that_depth_with_a_range_is_converted():
     assert units["observation.state"] == "the robot's"
 
 
+def test_what_a_policy_looks_at_in_depth_is_shown_from_near_to_far(store):
+    policy = Policy(PolicyConfig(encoder=EYES, denoiser=SMALL), FEATURES, WINDOW)
+    policy.fit(Windows(store, WINDOW, FEATURES).statistics())
+    seen = {name: value[:2] for name, value in frames(2).items() if name != "action"}
+    for metres, shade in ((0.5, 0), (1.25, 128), (2.0, 255)):
+        seen["front_depth"] = np.full_like(seen["front_depth"], metres)
+        assert np.unique(policy.eval().saliency(seen)["front_depth"].picture).tolist() == [shade]
+
+
 def test_a_depth_camera_may_be_missing(store):
     eyes = {**EYES, "camera_dropout": 0.1}
     policy = Policy(PolicyConfig(encoder=eyes, denoiser=SMALL), FEATURES, WINDOW)
