@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter, Features, make_loader
 from dipole.data.loading.task_data import TaskData
 from dipole.data.loading.windows import Windows, WindowSpec
+from dipole.data.transforms.column_group import ColumnGroup
 from dipole.data.transforms.representation import Representation
 
 WINDOW = WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=4)
@@ -260,6 +261,14 @@ def test_actions_of_a_part_that_are_in_no_group_are_kept_resident_and_streaming(
     grip = resident["action_is_missing"][:, 0]
     assert grip.any()
     assert (resident["action"][grip][..., 2] >= 7).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "size", "reference"),
+    [((1, 0), 2, (1, 0)), ((3, 4), 2, (0, 1)), ((1, 2), 2, (0, 1)), ((1, 2), 3, (1, 2))],
+)
+def test_columns_are_relative_to_those_of_the_same_numbers_or_to_all(columns, size, reference):
+    assert ColumnGroup(columns).reference_columns(size) == reference
 
 
 def test_a_position_is_not_turned_by_another_arms_rotation():
