@@ -149,8 +149,9 @@ class Policy(nn.Module):
 
     @property
     def max_prefix(self) -> int:
-        """Actions of the longest prefix that chunks were trained to go on from; 0: none."""
-        return self.head.max_prefix
+        """Actions of the longest prefix that chunks were trained to go on from; 0: none, as where
+        their ends are known."""
+        return self.head.max_prefix if self.ends is None else 0
 
     @property
     def optional(self) -> Sequence[str]:
@@ -372,9 +373,9 @@ class Policy(nn.Module):
     def saliency(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """What the policy looks at, by camera: see `encoders.cameras.saliency`. Empty for a policy
         without cameras. observation: of one row, {name: [To, *shape]}."""
-        found: dict[str, Any] = self.encoder.saliency(
-            self.seen({name: value[None] for name, value in observation.items()})
-        )
+        seen = self.seen({name: value[None] for name, value in observation.items()})
+        normalised, _ = self.normalizers.normalize(seen, {})
+        found: dict[str, Any] = self.encoder.saliency(normalised)
         return found
 
     def fake_observation(self, batch_size: int = 2) -> dict[str, Tensor]:

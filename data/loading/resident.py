@@ -8,6 +8,7 @@ import torch
 from dipole.data.loading.batch_plan import BatchPlan
 from dipole.data.loading.feature_reader import FeatureReader
 from dipole.data.loading.features import Feature
+from dipole.data.loading.represented.represented_windows import FramesInMemory, RepresentedWindows
 from dipole.data.loading.statistics import read_plan
 from dipole.data.loading.window_source import Batch, PartRows, WindowFrames, WindowSource
 from dipole.data.loading.windows import Windows
@@ -123,21 +124,28 @@ class ResidentRepresented:
         self._name, self._feature, self._parts = name, feature, source.parts
         length = source.spec.horizon if name == "action" else source.spec.n_obs_steps
         self._shape = (length, *feature.shape)
-        self._of_part = [
-            part.represented[name].in_memory(part.frame_ranges())
-            if name in part.represented
-            else None
-            for part in source.parts
-        ]
+        self._of_part = [_in_memory(name, part) for part in source.parts]
 
     def take(self, chosen: Sequence[PartRows], rows: int) -> np.ndarray:
         """Of the chosen windows, [B, N, *shape]; 0 for parts that lack the feature."""
         taken = np.zeros((rows, *self._shape), np.float32)
         for one in chosen:
-            represented = self._of_part[one.part]
-            if represented is not None:
-                taken[one.rows] = represented.take(self._parts[one.part].packed_frames(one.indices))
+            held, frames = self._of_part[one.part], self._parts[one.part].packed_frames(one.indices)
+            if isinstance(held, RepresentedWindows):
+                taken[one.rows] = held.take(frames)
+            elif held is not None:
+                taken[one.rows] = held.take(frames.of(self._name))
         return taken
+
+
+def _in_memory(name: str, part: Windows) -> RepresentedWindows | FramesInMemory | None:
+    """A feature of a part that the policy sees relative to poses; the part's own may be absolute,
+    where its actions are numbers of no group. None: the part lacks it."""
+    if name in part.represented:
+        return part.represented[name].in_memory(part.frame_ranges())
+    if name in part.readers:
+        return FramesInMemory.of(part.readers[name], part.frame_ranges())
+    return None
 
 
 def _wanted(

@@ -18,8 +18,8 @@ class ColumnGroup:
     frame: Of a position: world, or current, along the axes of the pose that it is relative to; it
         takes 3 columns, and the rotation is that of the next group that is one.
     of: The observation that it is relative to, where it is not the representation's own.
-    reference: Columns of that observation that hold the same; by default all of them where they
-        are as many, else those with the same numbers.
+    reference: Columns of that observation that hold the same; by default those with the same
+        numbers or, where it has as many and not those, all of them in order.
     """
 
     columns: tuple[int, ...]
@@ -71,4 +71,5 @@ class ColumnGroup:
         """Of an observation with `size` columns."""
         if self.reference:
             return self.reference
-        return tuple(range(size)) if size == len(self.columns) else self.columns
+        is_all = size == len(self.columns) and max(self.columns) >= size
+        return tuple(range(size)) if is_all else self.columns

@@ -120,10 +120,16 @@ class Representation:
         numbers that belong together.
         """
         kept = []
-        for group in self.groups:
+        for number, group in enumerate(self.groups):
             left = [number for number, column in enumerate(group.columns) if column in entries]
             if not left:
                 continue
+            turn = self._rotation_of(number).columns if group.frame == CURRENT else ()
+            if not set(turn) <= set(entries):
+                raise ConfigError(
+                    f"represent: columns {list(group.columns)} are turned by columns "
+                    f"{list(turn)}, which are not all there"
+                )
             if len(left) < len(group.columns) and (group.is_rotation or group.frame == CURRENT):
                 raise ConfigError(
                     f"represent: columns {list(group.columns)} belong together, and of them only "

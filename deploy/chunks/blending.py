@@ -165,7 +165,7 @@ class RealTimeChunking(Switch):
         if not policy.inpaints:
             raise ConfigError(
                 "merger 'rtc' needs a policy that takes known parts of a chunk: a diffusion "
-                "policy, run from its checkpoint and not from an export"
+                "policy without policy.known, run from its checkpoint and not from an export"
             )
 
     def known(

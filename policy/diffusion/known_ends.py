@@ -19,6 +19,7 @@ from torch import Tensor
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
+from dipole.data.core.units import same_units, units_text
 from dipole.data.transforms.representation import DELTA
 from dipole.policy.diffusion.guidance import GIVEN, InpaintingGuidance
 from dipole.policy.diffusion.known import KnownChunk
@@ -118,10 +119,16 @@ def _check_same(what: str, feature: Feature, features: Features) -> None:
             f"{list(action.stored_shape)}: a chunk begins and ends with what is observed only "
             "where both are the same numbers"
         )
-    for meaning in ("units", "names"):
-        seen, done = getattr(feature, meaning), getattr(action, meaning)
-        if seen and done and seen != done:
-            raise ConfigError(f"{what} has {meaning} {seen}, and an action {done}: they must agree")
+    if not same_units(feature.units, action.units, action.stored_shape[0]):
+        raise ConfigError(
+            f"{what} is in {units_text(feature.units)}, and an action in "
+            f"{units_text(action.units)}: they must agree"
+        )
+    if feature.names and action.names and feature.names != action.names:
+        raise ConfigError(
+            f"{what} has the names {', '.join(feature.names)}, and an action "
+            f"{', '.join(action.names)}: they must agree"
+        )
 
 
 def given_tokens(mask: Tensor) -> Tensor:

@@ -201,7 +201,7 @@ def _those(named: Mapping[str, Tensor], names: Iterable[str]) -> list[Tensor]:
 def _units(feature: Feature) -> str:
     if feature.represent is not None:
         return "the robot's, converted and relative to a pose as features say"
-    return "the robot's, converted as features say" if feature.convert else "the robot's"
+    return "the robot's, converted as features say" if feature.is_converted else "the robot's"
 
 
 def _inputs(policy: Policy, head: ChunkProgram) -> Sequence[Port]:

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from dipole.data import ConfigError, DataError, EpisodeStore, EpisodeWriter, Features, make_loader
 from dipole.data.loading.task_data import TaskData
 from dipole.data.loading.windows import Windows, WindowSpec
+from dipole.data.transforms.column_group import ColumnGroup
 from dipole.data.transforms.representation import Representation
 
 WINDOW = WindowSpec(n_obs_steps=2, horizon=8, n_action_steps=4)
@@ -238,6 +239,49 @@ def test_a_mixture_represents_each_part_by_its_own_pose(dataset, tmp_path):
         TaskData.open(
             task(None, dataset=None, datasets={**several, "flat": lacking}, observation=both), None
         )
+
+
+def test_actions_of_a_part_that_are_in_no_group_are_kept_resident_and_streaming(dataset, tmp_path):
+    with EpisodeWriter(tmp_path / "grip", fps=10) as writer:
+        at = 7 + np.arange(20.0)
+        writer.add_episode({"pose": np.stack([at, at], 1), "action": at[:, None]})
+    several = {
+        "points": {"path": str(dataset)},
+        "grip": {"path": str(tmp_path / "grip"), "action": {"shape": [1], "entries": [2]}},
+    }
+    train = TaskData.open(task(None, dataset=None, datasets=several), None).train
+    batches = []
+    for limit in (None, 0):
+        with make_loader(
+            train, batch_size=16, seed=0, memory_limit_bytes=limit, log=lambda _: None
+        ) as loader:
+            batches.append(next(loader.batches()))
+    resident, streaming = batches
+    assert torch.equal(resident["action"], streaming["action"])
+    grip = resident["action_is_missing"][:, 0]
+    assert grip.any()
+    assert (resident["action"][grip][..., 2] >= 7).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "size", "reference"),
+    [((1, 0), 2, (1, 0)), ((3, 4), 2, (0, 1)), ((1, 2), 2, (0, 1)), ((1, 2), 3, (1, 2))],
+)
+def test_columns_are_relative_to_those_of_the_same_numbers_or_to_all(columns, size, reference):
+    assert ColumnGroup(columns).reference_columns(size) == reference
+
+
+def test_a_position_is_not_turned_by_another_arms_rotation():
+    arms = [
+        {"columns": [at, at + 1, at + 2], "frame": "current"}
+        if kind == "position"
+        else {"columns": list(range(at, at + 6)), "kind": kind}
+        for at, kind in ((0, "position"), (3, "rotation_6d"), (9, "position"), (12, "rotation_6d"))
+    ]
+    both = represent(groups=arms)
+    assert both.for_entries(range(9, 18), {"pose": 18}).columns == tuple(range(9))
+    with pytest.raises(ConfigError, match=r"turned by columns .* not all there"):
+        both.for_entries([0, 1, 2, *range(9, 18)], {"pose": 18})
 
 
 def test_a_pose_that_holds_no_rotation_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Depth in metres, from the store to the network, beside colour cameras of other sizes."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from dipole.data import (
     Statistics,
     WindowSpec,
 )
+from dipole.data.loading.mixture.mixture import Mixture, MixturePart
 from dipole.data.loading.windows import Windows
 from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
@@ -27,6 +29,7 @@ from dipole.policy.encoders.cameras.views import View, ViewConfig
 from dipole.policy.normalizer import Normalizer
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported
+from dipole.policy.runtimes.program import SamplingProgram
 
 sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import TINY_RESNET
@@ -170,6 +173,29 @@ def test_depth_is_trained_on_and_predicted_from_as_a_simulator_gives_it(store):
         policy.predict(stacked, noise=noise), policy.predict(nearer, noise=noise)
     )
     assert policy.fake_observation(1)["wrist_depth"].min() >= 0.1 - 1e-6
+
+
+def test_datasets_of_a_mixture_have_one_scale_of_depth(store):
+    straight = replace(FEATURES.observation["wrist_depth"], normalize="limits")
+    own = replace(FEATURES, observation={**FEATURES.observation, "wrist_depth": straight})
+    with pytest.raises(ConfigError, match=r"'near'.*'wrist_depth': range of depth, or normalize"):
+        Mixture([MixturePart(Windows(store, WINDOW, own), 1.0, "near")], FEATURES)
+
+
+def test_an_export_says_that_depth_with_a_range_is_converted():
+    policy = Policy(PolicyConfig(encoder=EYES, denoiser=SMALL), FEATURES, WINDOW)
+    units = {port.name: port.units for port in SamplingProgram(policy.eval()).inputs}
+    assert units["observation.wrist_depth"] == "the robot's, converted as features say"
+    assert units["observation.state"] == "the robot's"
+
+
+def test_what_a_policy_looks_at_in_depth_is_shown_from_near_to_far(store):
+    policy = Policy(PolicyConfig(encoder=EYES, denoiser=SMALL), FEATURES, WINDOW)
+    policy.fit(Windows(store, WINDOW, FEATURES).statistics())
+    seen = {name: value[:2] for name, value in frames(2).items() if name != "action"}
+    for metres, shade in ((0.5, 0), (1.25, 128), (2.0, 255)):
+        seen["front_depth"] = np.full_like(seen["front_depth"], metres)
+        assert np.unique(policy.eval().saliency(seen)["front_depth"].picture).tolist() == [shade]
 
 
 def test_a_depth_camera_may_be_missing(store):

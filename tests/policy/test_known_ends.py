@@ -129,8 +129,19 @@ def test_what_is_no_action_is_refused(known, message):
 
 def test_other_units_are_refused():
     apart = {"position": PLACE, "goal": Feature((2,), units="mm")}
-    with pytest.raises(ConfigError, match="units mm, and an action m"):
+    with pytest.raises(ConfigError, match="is in mm, and an action in m"):
         made(features=replace(FEATURES, observation=apart))
+
+
+def test_one_unit_for_all_numbers_is_the_same_as_one_for_each():
+    spelled = {"position": PLACE, "goal": Feature((2,), units=("metres", "m"))}
+    assert made(features=replace(FEATURES, observation=spelled)).ends is not None
+
+
+def test_chunks_with_known_ends_go_on_from_no_other_prefix():
+    head = {"name": "diffusion", "prefix": {"probability": 0.5, "max_length": 3}}
+    assert made(None, head=head).max_prefix == 3
+    assert made(head=head).max_prefix == 0
 
 
 def test_a_head_that_draws_around_nothing_is_refused():

@@ -51,9 +51,9 @@ def _check_feature(part: str, name: str, own: Feature, policy: Feature, same_uni
             f"{where}: {own.kind} of shape {list(own.shape)}, but the policy has {policy.kind} of "
             f"shape {list(policy.shape)}. Choose columns or a transform that give it"
         )
-    for key in ("represent", "range"):
+    for key, said in (("represent", "represent"), ("depth_range", "range of depth, or normalize,")):
         if getattr(own, key) != getattr(policy, key):
-            raise ConfigError(f"{where}: {key} differs from the policy's: leave it out")
+            raise ConfigError(f"{where}: {said} differs from the policy's: leave it out")
     size = own.shape[-1] if own.shape else 1
     if same_units and not are_same(own.network_units, policy.network_units, size):
         raise ConfigError(

@@ -4,7 +4,7 @@ Frames are kept as they are recorded, for each window sees them relative to anot
 [H, A] of window 1 and of window 2 share frames and not numbers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -35,6 +35,13 @@ class FramesInMemory:
     """frames: [N, *shape]."""
 
     frames: np.ndarray
+
+    @classmethod
+    def of(cls, reader: FrameReader, ranges: Sequence[tuple[int, int]]) -> "FramesInMemory":
+        """The frames of these ranges, numbered as if they alone lay end to end."""
+        assert isinstance(reader, FeatureReader)
+        parts = [reader.read(start, stop) for start, stop in read_plan(reader, ranges)]
+        return cls(np.concatenate(parts) if parts else np.zeros((0, *reader.shape), np.float32))
 
     def take(self, frames: np.ndarray) -> np.ndarray:
         taken: np.ndarray = self.frames[frames]
@@ -74,11 +81,11 @@ class RepresentedWindows:
         """The same, with what a mixture does to its numbers after all else."""
         return replace(self, map=map)
 
-    def in_memory(self, ranges: Iterable[tuple[int, int]]) -> "RepresentedWindows":
-        """The same of frames in memory, numbered as if those of the ranges alone lay end to end."""
-        ranges = list(ranges)
-        references = {name: _loaded(each, ranges) for name, each in self.references.items()}
-        return replace(self, reader=_loaded(self.reader, ranges), references=references)
+    def in_memory(self, ranges: Sequence[tuple[int, int]]) -> "RepresentedWindows":
+        """The same of frames in memory, see `FramesInMemory`."""
+        own = FramesInMemory.of(self.reader, ranges)
+        references = {k: FramesInMemory.of(each, ranges) for k, each in self.references.items()}
+        return replace(self, reader=own, references=references)
 
     def take(self, frames: WindowFrames) -> np.ndarray:
         """What batches hold of these windows: [B, N, A], float32.
@@ -132,10 +139,3 @@ class RepresentedWindows:
                 f"{int(frames.observed[row, -1])}: in one of the two are no rotation's 6 numbers"
             )
         raise DataError(f"{self.where}: frame {frame} {why}")
-
-
-def _loaded(reader: FrameReader, ranges: list[tuple[int, int]]) -> FramesInMemory:
-    assert isinstance(reader, FeatureReader)
-    parts = [reader.read(start, stop) for start, stop in read_plan(reader, ranges)]
-    nothing = np.zeros((0, *reader.shape), np.float32)
-    return FramesInMemory(np.concatenate(parts) if parts else nothing)

@@ -34,7 +34,6 @@ class CamerasEncoder(Encoder):
     as a grey picture. The depth of a camera NAME that is called NAME_depth is cut where its
     pictures are, if both have the same size.
 
-
     backbone, pooling: Of each camera's encoder, by name, with their options.
     dim: Numbers of a picture's vector.
     frozen: Backbones stay as they are.
