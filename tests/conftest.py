@@ -1,6 +1,8 @@
 """What every test may count on, wherever the tests are started from."""
 
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ from hypothesis import settings
 # Tests share processors: how long an example takes says nothing.
 settings.register_profile("shared_processors", settings(), deadline=None)
 settings.load_profile("shared_processors")
+
+# MuJoCo reads it once in a process, whichever test imports it first.
+if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    os.environ.setdefault("MUJOCO_GL", "egl")
 
 # Loops in real time, their servers, and what is timed: with nothing beside them.
 ALONE = ("deploy", "apps/test_bench.py", "apps/test_deploy.py", "apps/test_serve.py")

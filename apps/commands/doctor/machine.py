@@ -20,6 +20,7 @@ MODULES = {
     "hydra-core": "hydra",
     "pillow": "PIL",
     "pillow-jxl-plugin": "pillow_jxl",
+    "pytest-xdist": "xdist",
 }
 
 
