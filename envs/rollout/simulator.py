@@ -152,10 +152,15 @@ class Simulator:
     def _film(self, turn: Turn, command: Command, last: bool) -> None:
         if not command.record:
             return
+        filmed = turn.done or self._steps % command.stride == 0
+        scene = last and command.scene
+        if not filmed and not scene:
+            return
         with turn.timed(FILMING):
             frame = self.environment.render()
-            turn.frames.append(film_frame(frame, command.width))
-            if last and command.scene:
+            if filmed:
+                turn.frames.append(film_frame(frame, command.width))
+            if scene:
                 turn.scene = pack_frame(frame)
 
 
