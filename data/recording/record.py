@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.tasks import TaskSpans
 
 ACTION, EXECUTED = "action", "executed_action"  # stored keys
-PRELUDE = "prelude_steps"  # a number of the episode, beside seed and success
 
 Observation = Mapping[str, Any]
 Prelude = Callable[[Observation], np.ndarray | None]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DataError, DipoleError
-from dipole.data.recording.record import ACTION, EXECUTED, PRELUDE
-from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.recording.record import ACTION, EXECUTED
+from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import RolloutError

@@ -54,6 +54,11 @@ def test_a_number_that_some_episodes_lack_is_that_of_none(tmp_path):
     assert numbers_of(path) == {"seed": [1, 2, 3]}
 
 
+def test_demonstrations_from_the_start_have_no_prelude_where_others_have_one(tmp_path):
+    path = write(tmp_path / "mine.zarr", {"seed": 1}, {"seed": 2, "prelude_steps": 12})
+    assert numbers_of(path) == {"seed": [1, 2], "prelude_steps": [0, 12]}
+
+
 def test_a_number_that_some_episodes_lack_can_be_given_to_them(tmp_path):
     with EpisodeWriter(tmp_path / "mine.zarr") as writer:
         for numbers in ({"success": 1}, {}):
