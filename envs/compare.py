@@ -44,7 +44,7 @@ class Comparison:
     only_first, only_second: Pairs in which this one alone succeeded; None without success.
     mcnemar_p: Of them; None without success.
     per_task: {task: the same within it}, where episodes tell which of several tasks they are.
-    over_tasks: Mean over the tasks of their differences; none where there is one task alone.
+    over_tasks: Mean over the tasks of their differences; none where no task is told.
     better: "first", "second" or "neither", by the score.
     """
 

@@ -79,7 +79,7 @@ def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison
         console.print(escape(f"{letter}: {result.path.parent} ({checkpoint})"), soft_wrap=True)
     console.print(_table(results, comparisons))
     for letter, comparison in zip(LETTERS[1:], comparisons, strict=False):
-        if comparison.per_task:
+        if len(comparison.per_task) > 1:
             console.print(comparison_by_task(letter, comparison))
         for line in _lines(letter, comparison):
             console.print(escape(line), soft_wrap=True)

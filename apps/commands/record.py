@@ -96,7 +96,7 @@ def record(config: Config) -> int:
     said = recorder.described(spec, keys, **which, fps=fps)
     episodes = settings.episodes or (None if settings.mouse else EPISODES)
     if settings.resume and recorder.is_begun(output):
-        there = recorder.finished_episodes(output)
+        there = recorder.finished_episodes(output, said)
         if there is not None and episodes is not None and there >= episodes:
             print(f"{output}: {there} episodes are there already")
             return 0
@@ -117,14 +117,14 @@ def _write(
     episodes: int | None,
 ) -> list[int]:
     """Add what is missing; the seeds of all episodes."""
-    from dipole.data.store.numbers import SEED
+    from dipole.data.store.numbers import SEED, SUCCESS
     from dipole.envs.experts import recorder
     from dipole.envs.experts.keeping import KeepSpec, Tally, kept
 
     tally, began = Tally(), time.perf_counter()
     # A demonstration is a person's time: what was recorded before an interruption is kept.
     with writer:
-        left = None if episodes is None else episodes - writer.n_episodes
+        left = None if episodes is None else max(0, episodes - writer.n_episodes)
         seed = recorder.next_seed(writer, settings.seed)
         keep = KeepSpec(left, settings.keep, settings.minimum, settings.max_failures)
         make = _by_mouse if settings.mouse else _by_expert
@@ -137,6 +137,7 @@ def _write(
             if not writer.n_episodes:
                 raise
             print("interrupted: keeping what there is")
+        writer.complete_numbers(SUCCESS, 0)  # an episode that told nothing has not succeeded
         seeds = [numbers[SEED] for numbers in writer.episode_numbers]
         total = f"{writer.n_episodes} episodes, {writer.n_frames} frames"
     seconds = time.perf_counter() - began
@@ -247,4 +248,5 @@ def _film(output: Path, spec: "DemonstrationSpec", seeds: list[int], fps: float)
         recorder.film(path, spec, seeds, fps)
         print(f"{path}: {len(seeds)} of them")
     except Exception as error:  # of the simulator, its drawing library, or a missing display
-        print(f"no video: {type(error).__name__}: {str(error).splitlines()[0]}")
+        said, _, _ = str(error).partition("\n")
+        print(f"no video: {type(error).__name__}: {said}")

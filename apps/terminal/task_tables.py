@@ -14,8 +14,9 @@ NO_TERMINAL = 160  # columns
 
 
 def print_tasks(metrics: Mapping[str, Any]) -> None:
-    """`per_task` of an evaluation's metrics, the best task first; nothing where there is none."""
-    if "per_task" not in metrics:
+    """`per_task` of an evaluation's metrics, the best task first; nothing where there is one task,
+    or none."""
+    if len(metrics.get("per_task", ())) < 2:
         return
     console = Console()
     if not console.is_terminal:

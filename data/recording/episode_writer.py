@@ -182,6 +182,11 @@ class EpisodeWriter:
             self._schema = self._begun_schema()
             raise
 
+    def complete_numbers(self, name: str, value: int) -> None:
+        """Give a number to the episodes that lack it, where any has it: without it in all of them
+        the finished dataset would have it of none."""
+        self._store.complete_numbers(name, value)
+
     def close(self) -> None:
         """Finish the dataset and put it in its place; raises DataError without any episode."""
         if self._closed:

@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.tasks import TaskSpans
 
 ACTION, EXECUTED = "action", "executed_action"  # stored keys
-PRELUDE = "prelude_steps"  # a number of the episode, beside seed and success
 
 Observation = Mapping[str, Any]
 Prelude = Callable[[Observation], np.ndarray | None]
@@ -89,7 +88,7 @@ def record_episode(
     """
     observation, info = environment.reset(seed=seed)
     demonstrator.reset(seed)
-    frames = _Frames()
+    frames = Frames()
     best, over = -math.inf, False
     success: bool | None = None
     before = None if prelude is None else 0
@@ -119,13 +118,15 @@ def record_episode(
 
 
 @dataclass
-class _Frames:
-    """Frames by key, and the words where they change."""
+class Frames:
+    """The frames of one episode as they come. values: {key: frame [*shape] by frame}; words: (first
+    frame, words) wherever they change."""
 
     values: dict[str, list[np.ndarray]] = field(default_factory=lambda: {ACTION: []})
     words: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, seen: Mapping[str, Any]) -> None:
+        """Arrays {key: [*shape]}, and words, of the frame whose action is not added yet."""
         for key, value in seen.items():
             if not isinstance(value, str):
                 self.values.setdefault(key, []).append(np.array(value))
@@ -133,4 +134,5 @@ class _Frames:
                 self.words.append((len(self.values[ACTION]), value))
 
     def arrays(self) -> dict[str, np.ndarray]:
+        """{key: [T, *shape]}."""
         return {key: np.array(value) for key, value in self.values.items()}

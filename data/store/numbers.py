@@ -15,6 +15,8 @@ from dipole.data.store.schema import check_key
 from dipole.data.store.zarr.tree import Tree
 
 SEED, SUCCESS = "seed", "success"
+PRELUDE = "prelude_steps"  # between the seed's start and the first frame
+ABSENT = {PRELUDE: 0}  # what an episode has that does not say it, where others do
 TAKEN = ("episode_ends", "task_index", "task_spans")  # other lists of meta/
 
 
@@ -34,9 +36,10 @@ def check_numbers(where: str, numbers: Mapping[str, object]) -> dict[str, int]:
 def number_lists(episodes: Sequence[Mapping[str, int]]) -> dict[str, list[int] | None]:
     """Each name's number in every episode; None for a name that some episodes lack."""
     names = dict.fromkeys(name for numbers in episodes for name in numbers)
+    whole = [{**{name: ABSENT[name] for name in names if name in ABSENT}, **n} for n in episodes]
     return {
-        name: [numbers[name] for numbers in episodes]
-        if all(name in numbers for numbers in episodes)
+        name: [numbers[name] for numbers in whole]
+        if all(name in numbers for numbers in whole)
         else None
         for name in names
     }

@@ -164,6 +164,12 @@ class StoreWriter:
             with suppress(OSError):  # a full disk: the episode is in the journal as it is
                 self._snapshot()
 
+    def complete_numbers(self, name: str, value: int) -> None:
+        """Give a number to the committed episodes that lack it, where any has it."""
+        if any(name in numbers for numbers in self._numbers):
+            for numbers in self._numbers:
+                numbers.setdefault(name, value)
+
     def rollback(self) -> None:
         """Drop what was appended since the last commit."""
         for key in set(self._arrays) - set(self._committed):

@@ -15,13 +15,16 @@ from dipole.envs.evaluation.results import EpisodeResult
 def failed_episodes(
     results: Sequence[EpisodeResult], asked: int | None, tasks: int
 ) -> list[EpisodeResult]:
-    """The first failures: so many, of each task where there are several."""
+    """The first failures: so many, of each task where there are several. Where any episode tells
+    of success, one that tells nothing has failed."""
+    if all(result.success is None for result in results):
+        return []
     each = (8 if tasks < 2 else 1) if asked is None else asked
     taken: Counter[str | None] = Counter()
     chosen = []
     for result in results:
         task = result.task if tasks > 1 else None
-        if result.success is not None and not result.success and taken[task] < each:
+        if not result.success and taken[task] < each:
             taken[task] += 1
             chosen.append(result)
     return chosen

@@ -12,6 +12,7 @@ from typing import Any
 from dipole.data.core.errors import DataError
 from dipole.data.recording.episode_writer import EpisodeWriter
 from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.store.partial_folder import partial_folder
 from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
 from dipole.envs.experts.recorder import ATTRIBUTE, is_begun
@@ -36,9 +37,11 @@ def check_new(path: Path | str) -> Path:
     """Raises DataError where there is a dataset already, finished or not."""
     path = Path(path).expanduser()
     if is_begun(path):
+        unfinished = f"an unfinished dataset lies in {partial_folder(path)}"
+        what = "exists already" if path.exists() else unfinished
         raise DataError(
-            f"{path}: exists already, and kept episodes replace nothing: give keep_episodes=PATH "
-            "where nothing is"
+            f"{path}: {what}, and kept episodes replace nothing: give keep_episodes=PATH where "
+            "nothing is"
         )
     return path
 
@@ -93,4 +96,5 @@ class KeptEpisodes(AbstractContextManager["KeptEpisodes"]):
         trace: TracebackType | None,
     ) -> None:
         if self._writer is not None:
+            self._writer.complete_numbers(SUCCESS, 0)  # as in metrics.json, see summary.py
             self._writer.__exit__(kind, error, trace)

@@ -17,6 +17,7 @@ from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
 from dipole.policy.checkpoint import load_policy
+from dipole.policy.core.threads import torch_threads
 from dipole.policy.execution.executor import ChunkPolicy, Executor
 
 
@@ -70,4 +71,5 @@ class PolicyActs:
         else:
             executor.reset(0, seen, self._seed)
             self._begun = True
-        return np.asarray(executor.act([0])[0])
+        with torch_threads(1):  # as worker processes have it: others may round differently
+            return np.asarray(executor.act([0])[0])

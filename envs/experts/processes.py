@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.rollout import RolloutError
-from dipole.envs.rollout.workers import WORKER_VARIABLES
+from dipole.envs.rollout.workers import starting_workers
 
 AHEAD = 2  # results a worker may be ahead of what was taken, which are in memory meanwhile
 GRACE_SECONDS = 5.0
@@ -20,17 +19,20 @@ Make = Callable[[], Callable[[int], Any]]
 
 
 @contextmanager
-def ordered(make: Make, seeds: Iterable[int], workers: int) -> Generator[Iterator[Any]]:
+def ordered(
+    make: Make, seeds: Iterable[int], workers: int, name: str = "the episode of seed"
+) -> Generator[Iterator[Any]]:
     """The results of `make()` for each of the seeds, which may have no end.
 
-    make: Called once in each process. A DipoleError of a seed is raised when its turn comes, after
+    make: Called once in each process; what it makes is closed, where it can be. name: Of what a
+    seed is, for messages. A DipoleError of a seed is raised when its turn comes, after
     the results of the seeds before it; a process that ends is a RolloutError.
     """
     pool: list[_Worker] = []
     try:
-        with environment_variables(WORKER_VARIABLES):
+        with starting_workers():
             for _ in range(workers):
-                pool.append(_Worker(make))
+                pool.append(_Worker(make, name))
         yield _results(pool, iter(seeds))
     finally:
         for worker in pool:
@@ -70,10 +72,11 @@ def _results(pool: "list[_Worker]", seeds: Iterator[int]) -> Iterator[Any]:
 class _Worker:
     """The first process's end of a worker. seed: what it works at; None for nothing."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, name: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         self.seed: int | None = None
+        self._name = name
         self._process = context.Process(target=_work, args=(far_end, make), daemon=True)
         self._process.start()
         far_end.close()  # so that the worker's death is the end of the pipe
@@ -108,7 +111,7 @@ class _Worker:
     def _death(self) -> RolloutError:
         self._process.join(GRACE_SECONDS)
         return RolloutError(
-            f"a process ended with exit code {self._process.exitcode} in the episode of seed "
+            f"a process ended with exit code {self._process.exitcode} in {self._name} "
             f"{self.seed}. Its own message, if it wrote one, stands above; a negative code is a "
             "signal (-9 is often the end of memory: use fewer workers)"
         )
@@ -130,6 +133,9 @@ def _work(connection: Connection, make: Make) -> None:
             connection.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the first process has closed the pipe, or is gone
+    finally:
+        if function is not None and hasattr(function, "close"):
+            function.close()
 
 
 def _plain(error: DipoleError) -> DipoleError:

@@ -1,5 +1,6 @@
 """A dataset of demonstrations: begun, gone on with where it was interrupted, and filmed."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,11 +51,16 @@ def is_begun(output: Path) -> bool:
     return output.exists() or (partial_folder(output) / RECORDING).exists()
 
 
-def finished_episodes(output: Path) -> int | None:
-    """Episodes of a finished dataset; None where there is none, or one that is being written."""
+def finished_episodes(output: Path, recording: Mapping[str, Any]) -> int | None:
+    """Episodes of a finished dataset; None where there is none, or one that is being written.
+
+    Raises DataError where it was recorded in another way.
+    """
     if not output.exists() or (partial_folder(output) / RECORDING).exists():
         return None
     with EpisodeStore.open(output) as store:
+        said = SEED in store.episode_numbers() and store.attributes.get(ATTRIBUTE)
+        _check_recording(output, said, recording)
         return store.n_episodes
 
 
@@ -65,23 +71,27 @@ def resumed(output: Path, recording: Mapping[str, Any]) -> EpisodeWriter:
     """
     writer = EpisodeWriter.resume(output)
     try:
-        before = writer.attributes.get(ATTRIBUTE)
-        if not isinstance(before, dict) or any(SEED not in n for n in writer.episode_numbers):
-            raise DataError(
-                f"{output}: does not say how it was recorded, so it cannot be gone on with: record "
-                "into another place, and join both by dipole data convert --also"
-            )
-        other = [k for k in {**before, **recording} if before.get(k) != recording.get(k)]
-        if other:
-            raise DataError(
-                f"{output}: was recorded with {_settings(before, other)}, and now it is "
-                f"{_settings(recording, other)}: resume with the same settings, or record into "
-                "another place"
-            )
+        seeds = all(SEED in numbers for numbers in writer.episode_numbers)
+        _check_recording(output, seeds and writer.attributes.get(ATTRIBUTE), recording)
     except BaseException as error:
         writer.__exit__(type(error), error, error.__traceback__)
         raise
     return writer
+
+
+def _check_recording(output: Path, before: Any, recording: Mapping[str, Any]) -> None:
+    if not isinstance(before, dict):
+        raise DataError(
+            f"{output}: does not say how it was recorded, so it cannot be gone on with: record "
+            "into another place, and join both by dipole data convert --also"
+        )
+    now = json.loads(json.dumps(recording))  # as a dataset says it
+    other = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+    if other:
+        raise DataError(
+            f"{output}: was recorded with {_settings(before, other)}, and now it is "
+            f"{_settings(now, other)}: resume with the same settings, or record into another place"
+        )
 
 
 def next_seed(writer: EpisodeWriter, first: int) -> int:

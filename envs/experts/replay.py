@@ -5,6 +5,7 @@ executed rather than those that were wanted. What is observed is compared with w
 """
 
 import functools
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.core.errors import ConfigError, DataError
-from dipole.data.recording.record import ACTION, EXECUTED, PRELUDE
-from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.core.errors import ConfigError, DataError, DipoleError
+from dipole.data.recording.record import ACTION, EXECUTED
+from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.contract import EnvSpec
+from dipole.envs.errors import RolloutError
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
@@ -32,7 +34,8 @@ TOLERANCE = 1e-3
 class Deviation:
     """Of one key in one episode.
 
-    largest: Between a recorded number and the one that is observed now, in the key's units.
+    largest: Between a recorded number and the one that is observed now, in the key's units;
+        infinite where one of them alone is NaN.
     frame: The first at which it exceeds the tolerance; None for none.
     """
 
@@ -60,8 +63,10 @@ class ReplayedEpisode:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it succeeded, as far as is recorded, and does not any more."""
-        return self.recorded is not False and self.success is False
+        """Whether it succeeded, as far as is recorded, and does not any more, or nobody says so."""
+        if self.success is None:
+            return self.recorded is True
+        return self.recorded is not False and not self.success
 
     @property
     def first_frame(self) -> int | None:
@@ -89,14 +94,14 @@ class ReplaySpec:
 
 
 class Replay:
-    """Replays episodes of one dataset in one environment."""
+    """Replays episodes of one dataset in one environment, which is kept from one to the next."""
 
     def __init__(self, spec: ReplaySpec) -> None:
         self.spec = spec
         self._store = store = EpisodeStore.open(spec.dataset)
         self._keys = RecordedKeys(spec.keys)
         self._numbers = store.episode_numbers()
-        made = make_env(_demonstrated_in(spec.environment), observation=self._keys.asked)
+        made = make_env(spec.environment, observation=self._keys.asked)
         self._environment = TaskEnvironment(made, spec.environment)
 
     def close(self) -> None:
@@ -106,7 +111,22 @@ class Replay:
 
     def __call__(self, episode: int) -> ReplayedEpisode:
         """Raises ConfigError where the simulator's observation has no such entries, DataError for
-        recorded frames of another shape."""
+        recorded frames of another shape, RolloutError where the simulator raises; all name it."""
+        where = f"episode {episode} (seed {int(self._numbers[SEED][episode])})"
+        try:
+            return self._replayed(episode)
+        except RolloutError as error:  # of a simulator in another interpreter
+            raise RolloutError(f"{where}: {error}") from error
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        except DipoleError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        except Exception as error:
+            raise RolloutError(
+                f"{where}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
+            ) from error
+
+    def _replayed(self, episode: int) -> ReplayedEpisode:
         store, environment = self._store, self._environment
         frames = slice(int(store.episode_starts[episode]), int(store.episode_ends[episode]))
         actions = store[EXECUTED if EXECUTED in store else ACTION][frames]
@@ -137,7 +157,7 @@ class Replay:
         )
 
 
-def _demonstrated_in(environment: EnvSpec) -> EnvSpec:
+def demonstrated_in(environment: EnvSpec) -> EnvSpec:
     """With the options that demonstrations are made with, where somebody makes some."""
     try:
         return find_expert(None, environment).demonstrating_in(environment)
@@ -156,7 +176,7 @@ def replay(
             yield from map(here, episodes)
         else:
             make = functools.partial(Replay, spec)
-            yield from stack.enter_context(ordered(make, episodes, workers))
+            yield from stack.enter_context(ordered(make, episodes, workers, "episode"))
 
 
 def check_replayable(store: EpisodeStore, episodes: Sequence[int]) -> None:
@@ -183,7 +203,8 @@ def check_replayable(store: EpisodeStore, episodes: Sequence[int]) -> None:
 def recorded_environment(
     store: EpisodeStore, given: EnvSpec | None = None, python: str | None = None
 ) -> EnvSpec:
-    """The environment that a dataset was recorded in, with the settings that it records.
+    """The environment that a dataset was recorded in, with the settings that it records, or else
+    those that demonstrations are made with.
 
     given: Another, or the same by name. python: The interpreter that has it; None: this one.
     Raises ConfigError where the dataset does not say it, and for a module or an interpreter that
@@ -194,8 +215,8 @@ def recorded_environment(
     said = settings if settings is not None else store.environment.get("id")
     spec = EnvSpec.read(said) if said else None
     if given is not None:
-        same = spec is not None and spec.id == given.id and given == EnvSpec(given.id)
-        chosen = _without_interpreter(spec) if spec is not None and same else given
+        same = settings is not None and spec is not None and given == EnvSpec(spec.id)
+        chosen = _without_interpreter(spec) if spec and same else demonstrated_in(given)
         return replace(chosen, python=python)
     if spec is None:
         raise ConfigError(
@@ -212,7 +233,8 @@ def recorded_environment(
             f"{store.path}: was recorded by the interpreter {spec.python}, and what a file names "
             f"is not started: give --python {spec.python}"
         )
-    return replace(_without_interpreter(spec), python=python)
+    found = _without_interpreter(spec)
+    return replace(found if settings is not None else demonstrated_in(found), python=python)
 
 
 def _without_interpreter(spec: EnvSpec) -> EnvSpec:
@@ -259,9 +281,16 @@ class _Compared:
                 f"{self._key!r}: recorded with shape {list(recorded.shape)}, and the simulator "
                 f"gives {list(seen.shape)}"
             )
-        away = float(np.abs(recorded.astype(np.float64) - seen.astype(np.float64)).max(initial=0))
+        away = _largest(recorded.astype(np.float64), seen.astype(np.float64))
         before = self.deviation
         first = before.frame
         if first is None and away > self._tolerance:
             first = frame
         self.deviation = Deviation(max(before.largest, away), first)
+
+
+def _largest(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference of two arrays; what is NaN in both does not differ."""
+    differ = (one != other) & ~(np.isnan(one) & np.isnan(other))
+    away = np.abs(one[differ] - other[differ])
+    return float(np.where(np.isnan(away), np.inf, away).max(initial=0.0))

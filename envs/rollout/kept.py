@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.recording.record import ACTION
-from dipole.data.recording.record import _Frames as Frames
+from dipole.data.recording.record import ACTION, Frames
 from dipole.data.store.tasks import TaskSpans
 
 REWARD = "reward"  # a stored key: of the step that follows upon a frame's action

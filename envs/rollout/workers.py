@@ -57,7 +57,7 @@ class WorkerSlots:
         self._woken, self._waker = multiprocessing.get_context("spawn").Pipe(duplex=False)
         self.waited = 0.0
         try:
-            with _starting_workers():
+            with starting_workers():
                 for _ in range(workers):
                     self._workers.append(_Worker(make_environment, n_obs_steps, interface, read))
         except BaseException:
@@ -174,7 +174,7 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _starting_workers() -> Iterator[None]:
+def starting_workers() -> Iterator[None]:
     """Processes started within inherit one thread each and a blocked SIGINT.
 
     Ctrl-C reaches the whole process group: only the main process may answer it.
@@ -198,8 +198,9 @@ def _work(connection: Connection, *making: Any) -> None:
         while True:
             connection.send(pool.perform(connection.recv()))
     except DipoleError as error:
-        # Its cause stays here: a simulator's own exception may not survive the journey.
-        connection.send(type(error)(str(error)))
+        with contextlib.suppress(OSError):  # the main process ends for another worker's error
+            # Its cause stays here: a simulator's own exception may not survive the journey.
+            connection.send(type(error)(str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the main process has closed the pipe, or is gone
     finally:

@@ -130,7 +130,7 @@ def test_a_recording_that_was_interrupted_is_resumed_as_if_it_never_was(
     assert "2 episodes of" in capsys.readouterr().err
     monkeypatch.setattr(EpisodeWriter, "add_episode", add)
     assert main(["record", *words, f"output={parts}", "resume=true", "seed=7"]) == 1
-    assert "recorded with seed=0, and now it is seed=7" in capsys.readouterr().err
+    assert "recorded with seed=1000000, and now it is seed=7" in capsys.readouterr().err
     assert main(["record", *words, f"output={parts}", "resume=true"]) == 0
     assert "going on behind 2 episodes" in capsys.readouterr().out
     assert same(whole, parts)
@@ -146,10 +146,10 @@ def test_failures_are_kept_on_request_with_success_beside_them(tmp_path, capsys)
     assert "4 demonstrations in a row failed" in capsys.readouterr().err
     assert not path.exists()
     assert main(["record", *words, "keep=all", f"output={path}"]) == 0
-    assert "2 (seeds 0, 1) failed" in capsys.readouterr().out
+    assert "2 (seeds 1000000, 1000001) failed" in capsys.readouterr().out
     numbers = EpisodeStore.open(path).episode_numbers()
     assert {name: values.tolist() for name, values in numbers.items()} == {
-        "seed": [0, 1],
+        "seed": [1000000, 1000001],
         "success": [0, 0],
     }
 

@@ -54,6 +54,20 @@ def test_a_number_that_some_episodes_lack_is_that_of_none(tmp_path):
     assert numbers_of(path) == {"seed": [1, 2, 3]}
 
 
+def test_demonstrations_from_the_start_have_no_prelude_where_others_have_one(tmp_path):
+    path = write(tmp_path / "mine.zarr", {"seed": 1}, {"seed": 2, "prelude_steps": 12})
+    assert numbers_of(path) == {"seed": [1, 2], "prelude_steps": [0, 12]}
+
+
+def test_a_number_that_some_episodes_lack_can_be_given_to_them(tmp_path):
+    with EpisodeWriter(tmp_path / "mine.zarr") as writer:
+        for numbers in ({"success": 1}, {}):
+            writer.add_episode(FRAMES, numbers=numbers)
+        writer.complete_numbers("success", 0)
+        writer.complete_numbers("seed", 0)  # nobody has one
+    assert numbers_of(tmp_path / "mine.zarr") == {"success": [1, 0]}
+
+
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [

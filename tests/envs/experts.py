@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 
 import gymnasium
@@ -105,3 +106,16 @@ class Twice:
         if seed == 27:
             raise RolloutError("27 is no seed")
         return 2 * seed
+
+
+class Closed:
+    """Says where it was closed, and whether Ctrl-C is left to the first process."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, seed):
+        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    def close(self):
+        (self.folder / str(os.getpid())).touch()

@@ -4,19 +4,24 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from dipole.apps.commands.record import RecordConfig, _write
 from dipole.data import EpisodeStore, Feature, Features
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.recording.record import Demonstration
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import EXPERTS, Expert, find_expert, recorder
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec, demonstrate
+from dipole.envs.experts.intervention import PolicyActs
 from dipole.envs.experts.keeping import KeepSpec, Tally, kept
 from dipole.envs.rollout import RolloutError
+from dipole.policy.core.threads import torch_threads
 
 sys.path.insert(0, str(Path(__file__).parent))
 from experts import FEATURES, SPEC, walking
@@ -201,3 +206,46 @@ def test_the_page_s_expert_of_one_s_own_reaches(monkeypatch):
     made = [demonstrate(spec, seed) for seed in range(3)]
     assert all(each.success for each in made)
     assert sorted(made[0].frames) == ["action", "goal", "state"]
+
+
+def test_resuming_with_fewer_episodes_than_there_are_only_finishes_the_dataset(tmp_path):
+    path, spec = tmp_path / "d", DemonstrationSpec(SPEC, None, FEATURES)
+    make = Demonstrations(spec)
+    said = recorder.described(spec, make.keys)
+    writer = recorder.begin(path, spec, 10, said)
+    for seed in (1, 2):
+        recorder.add(writer, make(seed))
+    writer.leave()
+    settings = RecordConfig(str(path), episodes=1, minimum=100, max_failures=1)
+    assert _write(recorder.resumed(path, said), settings, spec, 1) == [1, 2]
+    assert recorder.finished_episodes(path, said) == 2
+
+
+def test_a_finished_dataset_of_other_settings_is_not_what_was_asked_for(tmp_path):
+    path, spec = tmp_path / "d", DemonstrationSpec(SPEC, None, FEATURES)
+    make = Demonstrations(spec)
+    said = recorder.described(spec, make.keys, sizes=(1, 2))
+    with recorder.begin(path, spec, 10, said) as writer:
+        recorder.add(writer, make(1))
+    assert recorder.finished_episodes(path, said) == 1
+    with pytest.raises(DataError, match="recorded with keep=None, and now it is keep='all'"):
+        recorder.finished_episodes(path, {**said, "keep": "all"})
+
+
+def test_a_policy_that_acts_first_rounds_as_it_does_in_a_worker_process():
+    threads = []
+
+    def act(rows):
+        threads.append(torch.get_num_threads())
+        return np.zeros((1, 3))
+
+    executor = SimpleNamespace(reset=lambda *_: None, observe=lambda *_: None, act=act)
+    acting = SimpleNamespace(
+        steps=50, executor=executor, interface=SimpleNamespace(observe=lambda seen: seen)
+    )
+    prelude = PolicyActs(acting, 1)
+    with torch_threads(2):
+        while prelude({}) is not None:
+            pass
+        assert torch.get_num_threads() == 2
+    assert {*threads} == {1}

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from dipole.data.core.errors import DataError
+from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.evaluate import evaluate
+from dipole.envs.evaluation.failures import failed_episodes
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_policy import FakePolicy
-from tiny_simulator import SeveralTasks, ShySimulator, TinySimulator
+from tiny_simulator import SeveralTasks, ShySimulator, TellsOfSuccessAlone, TinySimulator
 
 
 @pytest.mark.parametrize(("simulator", "workers"), [(TinySimulator, 0), (ShySimulator, 2)])
@@ -55,3 +57,22 @@ def test_nothing_is_overwritten_and_nothing_runs_before_that_is_known(tmp_path):
     with pytest.raises(DataError, match="exists already"):
         evaluate(policy, TinySimulator, episodes=1, keep_episodes=tmp_path / "kept.zarr")
     assert policy.calls == calls
+
+
+def test_a_dataset_that_was_begun_is_not_gone_on_with(tmp_path):
+    begun = partial_folder(tmp_path / "kept.zarr")
+    begun.mkdir()
+    (begun / RECORDING).touch()
+    with pytest.raises(DataError, match=r"unfinished dataset lies in .*\.kept\.zarr\.partial"):
+        evaluate(FakePolicy(), TinySimulator, episodes=1, keep_episodes=tmp_path / "kept.zarr")
+
+
+def test_where_only_success_is_told_the_other_episodes_have_failed(tmp_path):
+    path = tmp_path / "kept.zarr"
+    found = evaluate(FakePolicy(), TellsOfSuccessAlone, episodes=6, keep_episodes=path)
+    succeeded = [episode.success for episode in found.episodes]
+    assert {True, None} == {*succeeded}
+    with EpisodeStore.open(path) as store:
+        assert store.episode_numbers()["success"].tolist() == [bool(each) for each in succeeded]
+    failed = [episode.seed for episode in found.episodes if not episode.success]
+    assert [each.seed for each in failed_episodes(found.episodes, None, 1)] == failed

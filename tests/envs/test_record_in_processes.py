@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from dipole.envs.experts.processes import ordered
 from dipole.envs.rollout import RolloutError
 
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes find the module the same way
-from experts import Twice
+from experts import Closed, Twice
 
 pytestmark = pytest.mark.heavy
 
@@ -35,6 +36,12 @@ def test_a_process_that_ends_and_an_error_are_said_after_what_was_made_before():
     assert found == [40, 42, 44, 46, 48, 50, 52]
     with ordered(Twice, range(24, 30), 2) as made:
         assert [next(made) for _ in range(3)] == [48, 50, 52]
+
+
+def test_what_was_made_in_a_process_is_closed_there_and_an_interrupt_does_not_end_it(tmp_path):
+    with ordered(partial(Closed, tmp_path), range(3), 2) as made:
+        assert list(made) == [True] * 3
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_recording_that_was_killed_goes_on_in_any_number_of_processes(tmp_path):

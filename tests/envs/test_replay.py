@@ -1,5 +1,6 @@
 """`dipole data replay`: whether recorded demonstrations still do what they did."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.envs.contract import EnvSpec
-from dipole.envs.experts import recorder, replay
+from dipole.envs.experts import EXPERTS, recorder, replay
 from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
-from dipole.envs.experts.replay import Deviation, ReplaySpec
+from dipole.envs.experts.replay import Deviation, ReplayedEpisode, ReplaySpec
+from dipole.envs.rollout import RolloutError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from experts import FEATURES, SPEC, Walk, walking
@@ -65,6 +67,48 @@ def test_another_simulator_is_noticed_from_the_first_frame_that_differs(dataset)
     assert place.frame == 1
     assert place.largest > 0.05 * moved
     assert made[0].deviations["goal"] == Deviation()
+
+
+@pytest.mark.parametrize(
+    ("success", "recorded", "lost"),
+    [(None, True, True), (None, None, False), (False, None, True), (False, False, False)],
+)
+def test_success_that_was_recorded_has_to_be_told_again(success, recorded, lost):
+    assert ReplayedEpisode(0, 1, success, recorded, 9, 9).is_lost is lost
+
+
+def test_nan_of_a_simulator_deviates_and_has_no_number_in_json(dataset, capsys, monkeypatch):
+    observe = Walk.observe
+
+    def broken(self):
+        seen = observe(self)
+        return {**seen, "goal": self.goal + np.nan} if self.age == 2 else seen
+
+    monkeypatch.setattr(Walk, "observe", broken)
+    assert replayed(dataset, hard=4)[0].deviations["goal"] == Deviation(np.inf, 2)
+    assert main(["data", "replay", str(dataset), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["episodes"][0]["deviations"]["goal"] == {"largest": None, "frame": 2}
+
+
+def test_an_exception_of_the_simulator_names_the_episode(dataset, capsys, monkeypatch):
+    def broken(self, action):
+        raise ZeroDivisionError("no more physics")
+
+    monkeypatch.setattr(Walk, "advance", broken)
+    with pytest.raises(RolloutError, match=r"episode 0 \(seed 1\): ZeroDivisionError: no more ph"):
+        replayed(dataset)
+
+
+def test_recorded_settings_are_whole_and_those_of_a_task_are_completed_by_the_expert_s(
+    dataset, monkeypatch
+):
+    expert = dataclasses.replace(EXPERTS["walk"], options={"gain": 0.9})
+    monkeypatch.setitem(EXPERTS._table, "walk", expert)
+    with EpisodeStore.open(dataset) as store:
+        assert replay.recorded_environment(store).options == {"hard": 4}
+        other = EnvSpec("walk", {"max_steps": 9})
+        assert replay.recorded_environment(store, other).options == {"gain": 0.9, "max_steps": 9}
 
 
 def test_an_episode_that_is_over_early_says_when(dataset):

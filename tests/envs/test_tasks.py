@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dipole.apps.terminal.task_tables import comparison_by_task, tasks_table
+from dipole.apps.terminal.task_tables import comparison_by_task, print_tasks, tasks_table
 from dipole.envs.compare import compare
 from dipole.envs.evaluate import evaluate
 from dipole.envs.evaluation import EpisodeResult, summarize
@@ -78,6 +78,11 @@ def test_the_table_is_sorted_with_the_best_task_first():
     results = [episode(i, TASKS[i % 3], i % 3 == 1) for i in range(6)]
     names = list(tasks_table(summarize(results)).columns[0].cells)
     assert names == ["reach", "push", "turn", "mean over 3 tasks"]
+
+
+def test_one_task_alone_needs_no_table(capsys):
+    print_tasks(summarize([episode(i, "push", True) for i in range(3)]))
+    assert capsys.readouterr().out == ""
 
 
 class Drawn(SeveralTasks):

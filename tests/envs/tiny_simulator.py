@@ -92,6 +92,16 @@ class ShySimulator(TinySimulator):
         return self._look()
 
 
+class TellsOfSuccessAlone(TinySimulator):
+    """Odd seeds succeed in their third step, of even ones nothing is told."""
+
+    def _move(self, action):
+        reward, _, truncated, _ = super()._move(action)
+        success = self.seed_now % 2 == 1 and self.age == 3
+        self.over = success or truncated
+        return reward, success, truncated, {"is_success": True} if success else {}
+
+
 class TenSteps(TinySimulator):
     """Of which every episode has ten steps."""
 

@@ -1,6 +1,7 @@
 """`dipole data replay`: whether recorded demonstrations still succeed in the simulator."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,17 +87,27 @@ def _replay(
             status.update(f"episode {each.episode}, {len(replayed)} of {len(chosen)}")
     lost = sum(each.is_lost for each in replayed)
     if as_json:
-        print(json.dumps({"lost": lost, "episodes": [asdict(each) for each in replayed]}, indent=2))
+        found = {"lost": lost, "episodes": [_plain(each) for each in replayed]}
+        print(json.dumps(found, indent=2, allow_nan=False))
     else:
         console = Console()
         _print(plan, replayed, console if console.is_terminal else Console(width=NO_TERMINAL))
     return 1 if lost else 0
 
 
+def _plain(each: "ReplayedEpisode") -> dict[str, Any]:
+    """As JSON has it, which knows no infinity."""
+    plain = asdict(each)
+    for deviation in plain["deviations"].values():
+        if not math.isfinite(deviation["largest"]):
+            deviation["largest"] = None
+    return plain
+
+
 def _environment(store: "EpisodeStore", where: dict[str, str | None]) -> tuple[Any, Any]:
     """The simulator, and {stored key: entry} where a task says it."""
     from dipole.envs.contract import EnvSpec
-    from dipole.envs.experts.replay import recorded_environment
+    from dipole.envs.experts.replay import demonstrated_in, recorded_environment
 
     name, python = where["environment"], where["python"]
     if where["task"] is None:
@@ -109,7 +120,7 @@ def _environment(store: "EpisodeStore", where: dict[str, str | None]) -> tuple[A
     task = compose("record", [f"task={where['task']}", "output=none"])["task"]
     if task.get("environment") is None:
         raise ConfigError(f"task {task['name']!r} has no simulator to replay in")
-    spec = EnvSpec.read(task["environment"])
+    spec = demonstrated_in(EnvSpec.read(task["environment"]))
     spec = replace(spec, python=python or spec.python)
     features = Features.from_dict({key: task[key] for key in ("observation", "action")})
     return spec, RecordedKeys.of(features, spec).entries
