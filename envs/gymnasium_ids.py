@@ -1,5 +1,6 @@
 """Environments by their gymnasium ids: "gym:Pusher-v5", "gym:module:Id-v0"."""
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import gymnasium
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.media.headless import prepare_rendering
 
 # Packages that register their environments when imported, and have no entry point that says so.
 REGISTERING = ("gymnasium_robotics",)
@@ -24,6 +26,9 @@ def make_gymnasium(
     max_steps: instead of the registered time limit. render: to "rgb_array", where it can.
     Raises ConfigError for an unknown id or option, and for what is not installed.
     """
+    prepare_rendering()
+    if "AdroitHand" not in name:
+        silence_notice()
     given = dict(options)
     if max_steps is not None:
         given["max_episode_steps"] = max_steps
@@ -44,6 +49,20 @@ def gymnasium_version(name: str) -> str:
     distribution = (packages_distributions().get(package) or [package or "unknown"])[0]
     said = _version(distribution)
     return f"{said}, {_version('mujoco')}" if "mujoco" in module.lower() else said
+
+
+def silence_notice() -> None:
+    """Leave out one notice that gymnasium-robotics prints whenever it is imported: that the dense
+    rewards of Adroit's hands were changed in its version 1.2.1 (docs/hands_and_kitchen.md).
+
+    Called before gymnasium_robotics is imported. None of its other notices is left out.
+    """
+    with contextlib.suppress(ImportError):  # it prints none without this package
+        from farama_notifications import notifications
+
+        said = notifications.get("gymnasium_robotics", {})
+        for release in [each for each, text in said.items() if "AdroitHand" in text]:
+            del said[release]
 
 
 def _version(distribution: str) -> str:
