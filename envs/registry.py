@@ -17,6 +17,7 @@ from dipole.envs.contract import EnvSpec
 from dipole.envs.gymnasium_ids import gymnasium_version, make_gymnasium
 
 Builder = Callable[..., "gymnasium.Env[Any, Any]"]
+CHOSEN = ("task", "observation")  # parameters of builders that are no options: the name says one
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def make_env(
     if name is not None:
         return make_gymnasium(name, max_steps=spec.max_steps, render=render, options=given)
     family = family_of(spec)
-    check_options("environment", spec.id, family.build, given)
+    check_options("environment", spec.id, family.build, given, CHOSEN)
     if spec.task is not None:
         given["task"] = spec.task
     if observation is not None and is_told(family.build):
@@ -103,7 +104,7 @@ def _make_there(
             f"environment {spec.id!r} does not run in an interpreter of its own: leave out "
             "environment.python"
         )
-    check_options("environment", spec.id, family.build, options)
+    check_options("environment", spec.id, family.build, options, CHOSEN)
     return make_there(
         spec,
         options,

@@ -86,6 +86,8 @@ def test_a_task_s_own_words_come_before_the_family_s():
     [
         (EnvSpec("pushed"), "did you mean 'pusht'"),
         (EnvSpec("pusht", {"rendersize": 3}), "did you mean 'render_size'"),
+        (EnvSpec("fetch/push", {"task": "reach"}), "'fetch/push' has no option 'task'"),
+        (EnvSpec("pusht", {"observation": ["state"]}), "has no option 'observation'"),
         (EnvSpec("gym:Pendulumm-v1"), "not registered.*Pendulum.*gym:MODULE:Pendulumm-v1"),
         (EnvSpec("gym:Pendulum-v9"), "not registered"),
         (EnvSpec("gym:nowhere_at_all:Thing-v0"), "needs nowhere_at_all, which cannot be imported"),
