@@ -3,9 +3,16 @@
 import contextlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    entry_points,
+    packages_distributions,
+    requires,
+    version,
+)
 from typing import Any
 
 import gymnasium
@@ -15,6 +22,7 @@ from dipole.envs.media.headless import prepare_rendering
 
 # Packages that register their environments when imported, and have no entry point that says so.
 REGISTERING = ("gymnasium_robotics",)
+NEEDS_MUJOCO = re.compile(r"mujoco(?![\w.-])(?!.*\bextra\b)").match  # of requirements
 Environment = gymnasium.Env[Any, Any]
 
 
@@ -47,8 +55,20 @@ def gymnasium_version(name: str) -> str:
     module = point if isinstance(point, str) else getattr(point, "__module__", "")
     package = module.partition(":")[0].partition(".")[0]
     distribution = (packages_distributions().get(package) or [package or "unknown"])[0]
-    said = _version(distribution)
-    return f"{said}, {_version('mujoco')}" if "mujoco" in module.lower() else said
+    try:
+        return distribution_version(distribution, with_mujoco="mujoco" in module.lower())
+    except PackageNotFoundError:
+        return distribution
+
+
+def distribution_version(distribution: str, *, with_mujoco: bool = False) -> str:
+    """Its name and version, and MuJoCo's where it needs that: contacts differ between versions.
+
+    "gymnasium-robotics 1.4.2, mujoco 3.3.0". Raises PackageNotFoundError for what is not installed.
+    """
+    said = f"{distribution} {version(distribution)}"
+    with_mujoco = with_mujoco or any(map(NEEDS_MUJOCO, requires(distribution) or ()))
+    return f"{said}, {_version('mujoco')}" if with_mujoco else said
 
 
 def silence_notice() -> None:

@@ -6,7 +6,7 @@ Each family registers itself and its expert in its own folder (pusht/family.py).
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import gymnasium
@@ -14,7 +14,11 @@ import gymnasium
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry, check_options, nearest
 from dipole.envs.contract import EnvSpec
-from dipole.envs.gymnasium_ids import gymnasium_version, make_gymnasium
+from dipole.envs.gymnasium_ids import (
+    distribution_version,
+    gymnasium_version,
+    make_gymnasium,
+)
 
 Builder = Callable[..., "gymnasium.Env[Any, Any]"]
 CHOSEN = ("task", "observation")  # parameters of builders that are no options: the name says one
@@ -174,6 +178,6 @@ def environment_version(environment: str | EnvSpec) -> dict[str, str]:
         return {"id": name, "version": gymnasium_version(spec.gymnasium_id)}
     distribution = family_of(spec).distribution
     try:
-        return {"id": name, "version": f"{distribution} {version(distribution)}"}
+        return {"id": name, "version": distribution_version(distribution)}
     except PackageNotFoundError:
         return {"id": name, "version": f"{distribution} (not installed)"}
