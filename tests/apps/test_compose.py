@@ -155,6 +155,21 @@ def test_a_user_s_folder_adds_choices(my_configs):
     assert config["policy"]["name"] == "unet_small"
 
 
+def test_a_user_s_task_may_begin_with_one_of_a_family(my_configs):
+    text = "defaults:\n  - maze/umaze@_here_\n  - _self_\nname: like_it\n"
+    (my_configs / "task/like_it.yaml").write_text(text)
+    mine, theirs = (
+        compose("train", ["--config-dir", str(my_configs), f"task={name}"])["task"]
+        for name in ("like_it", "maze/umaze")
+    )
+    assert mine == {**theirs, "name": "like_it"}
+    # From there "maze/_base" would be looked for in task/maze: it is named from the top.
+    files = list((Path(__file__).parents[2] / "configs/task").glob("*/*.yaml"))
+    begun = [re.findall(r"^  - (.*)@_here_$", file.read_text(), re.MULTILINE) for file in files]
+    assert len(files) > 60
+    assert all(name.startswith("/task/") for names in begun for name in names)
+
+
 def test_a_mistyped_choice_of_the_user_s_own_names_the_nearest(my_configs):
     message = refusal("train", "--config-dir", str(my_configs), "task=mnie")
     assert message == (
