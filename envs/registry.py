@@ -131,8 +131,12 @@ def family_of(spec: EnvSpec) -> Environment:
         raise ConfigError(f"environment {spec.family!r} has no tasks: {spec.id!r} names one")
     if task not in family.tasks:
         known = ", ".join(f"{spec.family}/{name}" for name in family.tasks)
-        hint = nearest(task or "", family.tasks) or "."
-        raise ConfigError(f"environment {spec.family!r} has no task {task!r}{hint} Known: {known}")
+        said = (
+            f"has no task {task!r}{nearest(task, family.tasks) or '.'}"
+            if task
+            else "is several tasks: name one."
+        )
+        raise ConfigError(f"environment {spec.family!r} {said} Known: {known}")
     return family
 
 

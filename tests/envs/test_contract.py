@@ -87,6 +87,8 @@ def test_a_task_s_own_words_come_before_the_family_s():
     [
         (EnvSpec("pushed"), "did you mean 'pusht'"),
         (EnvSpec("pusht", {"rendersize": 3}), "did you mean 'render_size'"),
+        (EnvSpec("fetch"), "'fetch' is several tasks: name one. Known: fetch/reach, fetch/push"),
+        (EnvSpec("fetch/pusch"), "'fetch' has no task 'pusch', did you mean 'push'"),
         (EnvSpec("fetch/push", {"task": "reach"}), "'fetch/push' has no option 'task'"),
         (EnvSpec("pusht", {"observation": ["state"]}), "has no option 'observation'"),
         (EnvSpec("gym:Pendulumm-v1"), "not registered.*Pendulum.*gym:MODULE:Pendulumm-v1"),
