@@ -137,6 +137,14 @@ def test_what_cannot_be_read_is_answered_with_a_remedy(typed, remedy):
     assert remedy in refusal("train", typed)
 
 
+@pytest.mark.parametrize("named", ["environment=gym:a:B-v0", "environment={name: gym:a:B-v0}"])
+def test_an_environment_and_a_setting_of_it_both_hold_in_any_order(named):
+    words = [named, "environment.python=/a/python"]
+    wanted = {"name": "gym:a:B-v0", "python": "/a/python"}
+    for given in (words, words[::-1]):
+        assert compose("evaluate", ["checkpoint=RUN", *given])["environment"] == wanted
+
+
 def test_evaluate_asks_for_its_checkpoint():
     assert refusal("evaluate").endswith("dipole evaluate checkpoint=VALUE")
 
