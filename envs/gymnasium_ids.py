@@ -1,18 +1,28 @@
 """Environments by their gymnasium ids: "gym:Pusher-v5", "gym:module:Id-v0"."""
 
+import contextlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    entry_points,
+    packages_distributions,
+    requires,
+    version,
+)
 from typing import Any
 
 import gymnasium
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.media.headless import prepare_rendering
 
 # Packages that register their environments when imported, and have no entry point that says so.
 REGISTERING = ("gymnasium_robotics",)
+NEEDS_MUJOCO = re.compile(r"mujoco(?![\w.-])(?!.*\bextra\b)").match  # of requirements
 Environment = gymnasium.Env[Any, Any]
 
 
@@ -24,6 +34,9 @@ def make_gymnasium(
     max_steps: instead of the registered time limit. render: to "rgb_array", where it can.
     Raises ConfigError for an unknown id or option, and for what is not installed.
     """
+    prepare_rendering()
+    if "AdroitHand" not in name:
+        silence_notice()
     given = dict(options)
     if max_steps is not None:
         given["max_episode_steps"] = max_steps
@@ -42,8 +55,34 @@ def gymnasium_version(name: str) -> str:
     module = point if isinstance(point, str) else getattr(point, "__module__", "")
     package = module.partition(":")[0].partition(".")[0]
     distribution = (packages_distributions().get(package) or [package or "unknown"])[0]
-    said = _version(distribution)
-    return f"{said}, {_version('mujoco')}" if "mujoco" in module.lower() else said
+    try:
+        return distribution_version(distribution, with_mujoco="mujoco" in module.lower())
+    except PackageNotFoundError:
+        return distribution
+
+
+def distribution_version(distribution: str, *, with_mujoco: bool = False) -> str:
+    """Its name and version, and MuJoCo's where it needs that: contacts differ between versions.
+
+    "gymnasium-robotics 1.4.2, mujoco 3.3.0". Raises PackageNotFoundError for what is not installed.
+    """
+    said = f"{distribution} {version(distribution)}"
+    with_mujoco = with_mujoco or any(map(NEEDS_MUJOCO, requires(distribution) or ()))
+    return f"{said}, {_version('mujoco')}" if with_mujoco else said
+
+
+def silence_notice() -> None:
+    """Leave out one notice that gymnasium-robotics prints whenever it is imported: that the dense
+    rewards of Adroit's hands were changed in its version 1.2.1 (docs/hands_and_kitchen.md).
+
+    Called before gymnasium_robotics is imported. None of its other notices is left out.
+    """
+    with contextlib.suppress(ImportError):  # it prints none without this package
+        from farama_notifications import notifications
+
+        said = notifications.get("gymnasium_robotics", {})
+        for release in [each for each, text in said.items() if "AdroitHand" in text]:
+            del said[release]
 
 
 def _version(distribution: str) -> str:

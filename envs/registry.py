@@ -6,7 +6,7 @@ Each family registers itself and its expert in its own folder (pusht/family.py).
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import gymnasium
@@ -14,9 +14,14 @@ import gymnasium
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry, check_options, nearest
 from dipole.envs.contract import EnvSpec
-from dipole.envs.gymnasium_ids import gymnasium_version, make_gymnasium
+from dipole.envs.gymnasium_ids import (
+    distribution_version,
+    gymnasium_version,
+    make_gymnasium,
+)
 
 Builder = Callable[..., "gymnasium.Env[Any, Any]"]
+CHOSEN = ("task", "observation")  # parameters of builders that are no options: the name says one
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def make_env(
     if name is not None:
         return make_gymnasium(name, max_steps=spec.max_steps, render=render, options=given)
     family = family_of(spec)
-    check_options("environment", spec.id, family.build, given)
+    check_options("environment", spec.id, family.build, given, CHOSEN)
     if spec.task is not None:
         given["task"] = spec.task
     if observation is not None and is_told(family.build):
@@ -103,7 +108,7 @@ def _make_there(
             f"environment {spec.id!r} does not run in an interpreter of its own: leave out "
             "environment.python"
         )
-    check_options("environment", spec.id, family.build, options)
+    check_options("environment", spec.id, family.build, options, CHOSEN)
     return make_there(
         spec,
         options,
@@ -126,8 +131,12 @@ def family_of(spec: EnvSpec) -> Environment:
         raise ConfigError(f"environment {spec.family!r} has no tasks: {spec.id!r} names one")
     if task not in family.tasks:
         known = ", ".join(f"{spec.family}/{name}" for name in family.tasks)
-        hint = nearest(task or "", family.tasks) or "."
-        raise ConfigError(f"environment {spec.family!r} has no task {task!r}{hint} Known: {known}")
+        said = (
+            f"has no task {task!r}{nearest(task, family.tasks) or '.'}"
+            if task
+            else "is several tasks: name one."
+        )
+        raise ConfigError(f"environment {spec.family!r} {said} Known: {known}")
     return family
 
 
@@ -173,6 +182,6 @@ def environment_version(environment: str | EnvSpec) -> dict[str, str]:
         return {"id": name, "version": gymnasium_version(spec.gymnasium_id)}
     distribution = family_of(spec).distribution
     try:
-        return {"id": name, "version": f"{distribution} {version(distribution)}"}
+        return {"id": name, "version": distribution_version(distribution)}
     except PackageNotFoundError:
         return {"id": name, "version": f"{distribution} (not installed)"}

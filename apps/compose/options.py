@@ -95,11 +95,24 @@ def read_options(argv: list[str], config_name: str = "") -> Options:
 
 
 def with_environment(config_name: str, words: list[str]) -> list[str]:
-    """`environment.python=PATH` is the same setting of every command that has a simulator."""
+    """`environment.python=PATH` is the same setting of every command that has a simulator.
+
+    Where the simulator is named beside it (`environment=NAME`), both hold, in any order.
+    """
     place = PLACES.get(config_name)
-    if place is None:
+    settings = [word for word in words if word.startswith(ENVIRONMENT)]
+    if place is None or not settings:
         return words
-    return [place + w.removeprefix(ENVIRONMENT) if w.startswith(ENVIRONMENT) else w for w in words]
+    others = [_as_block(word, place.strip("+.")) for word in words if word not in settings]
+    return [*others, *(place + word.removeprefix(ENVIRONMENT) for word in settings)]
+
+
+def _as_block(word: str, key: str) -> str:
+    """`KEY=NAME` as a block that other settings can be added to: `KEY={name: NAME}`."""
+    given, _, value = word.partition("=")
+    if given.lstrip("+") != key or value in ("", "null") or value.startswith("{"):
+        return word
+    return f"{given}={','.join(f'{{name: {name}}}' for name in value.split(','))}"
 
 
 def _folder(text: str) -> Path:

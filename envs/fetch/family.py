@@ -8,6 +8,7 @@ import gymnasium
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.experts import EXPERTS, Expert
 from dipole.envs.experts.action_noise import DisturbanceSpec
+from dipole.envs.gymnasium_ids import silence_notice
 from dipole.envs.media.headless import prepare_rendering
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
@@ -30,6 +31,7 @@ def _build(
     render_size: int = 256,
 ) -> "gymnasium.Env[Any, Any]":
     prepare_rendering()
+    silence_notice()
     from dipole.envs.fetch.environment import Fetch
 
     return Fetch(

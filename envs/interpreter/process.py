@@ -27,6 +27,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.envs.errors import RolloutError
 from dipole.envs.interpreter.standalone import wire
 from dipole.envs.interpreter.standalone.wire import Channel, Memory, WireError, pack, unpack
+from dipole.envs.media.headless import prepare_rendering
 
 SERVER = Path(wire.__file__).with_name("server.py")
 START_SECONDS = 120.0  # until it greets, and until its environment is made
@@ -270,9 +271,7 @@ def pip(python: str, *requirements: str) -> str:
 def _variables() -> dict[str, str]:
     """The environment variables of the process."""
     variables = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
-    shown = "DISPLAY" in variables or "WAYLAND_DISPLAY" in variables
-    if sys.platform == "linux" and not shown:
-        variables.setdefault("MUJOCO_GL", "egl")
+    prepare_rendering(variables)
     return {**variables, "PYTHONUNBUFFERED": "1"}  # its last words come before its end
 
 

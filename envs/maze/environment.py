@@ -39,7 +39,8 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
     max_steps: Actions after which an episode is truncated; None: as many as last as long as the
         published limit.
     end_at_success: Whether the episode ends at the goal. As published it goes on.
-    reset_target: Whether a goal that was reached is replaced by another one.
+    reset_target: Whether a goal that was reached is replaced by another one, at once: the action in
+        which it was reached is a success.
     render_size: Longer side of `render`'s picture, pixels.
 
     Reward: 1 at the goal, else 0, after each action. Info: "is_success", as the reward.
@@ -81,6 +82,7 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.maze = MazeMap.named(task)
         self.control, self.simulator_steps, self.max_steps = control, steps, limit
         self.end_at_success, self.render_size = end_at_success, render_size
+        self.reset_target = reset_target
         self.simulator = _simulator(self.maze, reset_target)
         self.metadata = {**self.metadata, "render_fps": 1 / self.dt}
         self._tracker = PositionControl(steps, self.simulator_seconds)
@@ -151,7 +153,9 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
             if self.control == "position":
                 force = self._tracker.force(number, self._seen[:2], self._seen[2:])
             seen, reward, _, _, _ = self.simulator.step(force)
-            self._seen, success = seen["observation"], bool(reward)
+            # A goal that was reached is replaced at once, and the ball is not at the new one.
+            replaced = success and self.reset_target
+            self._seen, success = seen["observation"], bool(reward) or replaced
         self._steps += 1
         self.trail.append(self.position)
         over = success and self.end_at_success

@@ -8,6 +8,8 @@ import gymnasium
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.experts import EXPERTS, Expert
 from dipole.envs.experts.action_noise import DisturbanceSpec
+from dipole.envs.gymnasium_ids import silence_notice
+from dipole.envs.media.headless import prepare_rendering
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
 # Metres. Targets are pushed a little to the side, for a tenth of a second now and then.
@@ -24,9 +26,8 @@ def _build(
     reset_target: bool = False,
     render_size: int = 256,
 ) -> "gymnasium.Env[Any, Any]":
-    from dipole.envs.media.headless import prepare_rendering
-
     prepare_rendering()  # of other families too: MuJoCo reads it when it is imported
+    silence_notice()
     from dipole.envs.maze.environment import PointMaze
 
     return PointMaze(

@@ -78,8 +78,8 @@ def _make(model: Any, height: int, width: int) -> Any:
         return mujoco.Renderer(model, height, width)
     except Exception as error:  # whatever the OpenGL library of the machine raises
         raise ConfigError(
-            f"MuJoCo has no OpenGL context: {error}. Without a display set MUJOCO_GL=egl, or "
-            "MUJOCO_GL=osmesa where libosmesa6 is installed, before Python starts"
+            f"MuJoCo has no OpenGL context: {error}. Without a display install libegl1 and set "
+            "MUJOCO_GL=egl, or libosmesa6 and MUJOCO_GL=osmesa, before Python starts"
         ) from error
 
 

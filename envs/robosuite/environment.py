@@ -5,12 +5,7 @@ It needs robosuite, mujoco, gymnasium and numpy there, and nothing of dipole (do
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any, Sequence  # noqa: UP035  Python 3.8
-
-if sys.platform == "linux" and "DISPLAY" not in os.environ:
-    os.environ.setdefault("MUJOCO_GL", "egl")
 
 import gymnasium
 import mujoco

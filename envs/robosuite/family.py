@@ -13,7 +13,7 @@ from dipole.envs.registry import ENVIRONMENTS, Environment
 from dipole.envs.wrapped import offered
 
 TASKS = ("lift", "can", "milk", "square", "round", "stack", "door", "tool_hang", "transport")
-INSTALL = "robosuite==1.5.2 gymnasium msgpack"  # robosuite pins numpy < 2
+INSTALL = "robosuite==1.5.2 mujoco<3.9 gymnasium msgpack"  # robosuite pins numpy < 2
 
 
 def _build(
@@ -29,11 +29,13 @@ def _build(
     hard_reset: bool = False,
 ) -> "gymnasium.Env[Any, Any]":
     """Its parameters are the options of `environment.py`, which is made elsewhere."""
+    from dipole.envs.interpreter.process import pip
+
     raise ConfigError(
         f"environment 'robosuite/{task}' runs in an interpreter of its own, since robosuite needs "
-        "numpy < 2. Make one by: python3 -m venv robosuite_env && robosuite_env/bin/python -m pip "
-        f"install {INSTALL}; and name it: environment.python=robosuite_env/bin/python "
-        "(docs/robosuite.md)"
+        "numpy < 2. Make one by: python3 -m venv robosuite_env && "
+        f"{pip('robosuite_env/bin/python', *INSTALL.split())}; and name it: "
+        "environment.python=robosuite_env/bin/python (docs/robosuite.md)"
     )
 
 

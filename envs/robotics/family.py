@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 
+from dipole.envs.gymnasium_ids import silence_notice
 from dipole.envs.media.headless import prepare_rendering
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
@@ -24,6 +25,7 @@ def _adroit(
     render_size: int = 256,
 ) -> "gymnasium.Env[Any, Any]":
     prepare_rendering()
+    silence_notice()
     from dipole.envs.robotics.adroit import Adroit
 
     return Adroit(
@@ -46,6 +48,7 @@ def _kitchen(
     render_size: int = 256,
 ) -> "gymnasium.Env[Any, Any]":
     prepare_rendering()
+    silence_notice()
     from dipole.envs.robotics.kitchen import Kitchen
 
     return Kitchen(

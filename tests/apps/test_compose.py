@@ -137,6 +137,14 @@ def test_what_cannot_be_read_is_answered_with_a_remedy(typed, remedy):
     assert remedy in refusal("train", typed)
 
 
+@pytest.mark.parametrize("named", ["environment=gym:a:B-v0", "environment={name: gym:a:B-v0}"])
+def test_an_environment_and_a_setting_of_it_both_hold_in_any_order(named):
+    words = [named, "environment.python=/a/python"]
+    wanted = {"name": "gym:a:B-v0", "python": "/a/python"}
+    for given in (words, words[::-1]):
+        assert compose("evaluate", ["checkpoint=RUN", *given])["environment"] == wanted
+
+
 def test_evaluate_asks_for_its_checkpoint():
     assert refusal("evaluate").endswith("dipole evaluate checkpoint=VALUE")
 
@@ -153,6 +161,21 @@ def test_a_user_s_folder_adds_choices(my_configs):
     config = compose("train", ["--config-dir", str(my_configs), "task=mine"])
     assert config["task"]["dataset"] == "my.zarr"
     assert config["policy"]["name"] == "unet_small"
+
+
+def test_a_user_s_task_may_begin_with_one_of_a_family(my_configs):
+    text = "defaults:\n  - maze/umaze@_here_\n  - _self_\nname: like_it\n"
+    (my_configs / "task/like_it.yaml").write_text(text)
+    mine, theirs = (
+        compose("train", ["--config-dir", str(my_configs), f"task={name}"])["task"]
+        for name in ("like_it", "maze/umaze")
+    )
+    assert mine == {**theirs, "name": "like_it"}
+    # From there "maze/_base" would be looked for in task/maze: it is named from the top.
+    files = list((Path(__file__).parents[2] / "configs/task").glob("*/*.yaml"))
+    begun = [re.findall(r"^  - (.*)@_here_$", file.read_text(), re.MULTILINE) for file in files]
+    assert len(files) > 60
+    assert all(name.startswith("/task/") for names in begun for name in names)
 
 
 def test_a_mistyped_choice_of_the_user_s_own_names_the_nearest(my_configs):

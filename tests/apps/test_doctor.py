@@ -80,7 +80,8 @@ def test_it_makes_an_environment_of_each_family():
     assert found["fork"].ok
     assert (found["fetch"].ok, found["fetch"].detail) == (
         True,
-        f"gymnasium-robotics {metadata.version('gymnasium-robotics')}, 4 tasks",
+        f"gymnasium-robotics {metadata.version('gymnasium-robotics')}, "
+        f"mujoco {metadata.version('mujoco')}, 4 tasks",
     )
     assert {"pusht", "metaworld", "adroit", "kitchen"} <= set(found)
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs import gymnasium_ids
 from dipole.envs.contract import SCORES, EnvSpec
-from dipole.envs.registry import make_env, score_name, stored_names
+from dipole.envs.registry import environment_version, make_env, score_name, stored_names
 
 
 def test_a_name_alone_and_the_form_of_before_are_read():
@@ -86,6 +87,10 @@ def test_a_task_s_own_words_come_before_the_family_s():
     [
         (EnvSpec("pushed"), "did you mean 'pusht'"),
         (EnvSpec("pusht", {"rendersize": 3}), "did you mean 'render_size'"),
+        (EnvSpec("fetch"), "'fetch' is several tasks: name one. Known: fetch/reach, fetch/push"),
+        (EnvSpec("fetch/pusch"), "'fetch' has no task 'pusch', did you mean 'push'"),
+        (EnvSpec("fetch/push", {"task": "reach"}), "'fetch/push' has no option 'task'"),
+        (EnvSpec("pusht", {"observation": ["state"]}), "has no option 'observation'"),
         (EnvSpec("gym:Pendulumm-v1"), "not registered.*Pendulum.*gym:MODULE:Pendulumm-v1"),
         (EnvSpec("gym:Pendulum-v9"), "not registered"),
         (EnvSpec("gym:nowhere_at_all:Thing-v0"), "needs nowhere_at_all, which cannot be imported"),
@@ -104,3 +109,19 @@ def test_a_module_that_lacks_another_is_told_apart_from_one_that_is_not_there(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="needs the_other_module, which cannot be imported"):
         make_env("gym:lacks_another:Thing-v0")
+
+
+def test_the_version_of_a_family_names_mujoco_where_it_is_computed_by_that(monkeypatch):
+    needs = {
+        "gymnasium-robotics": ["numpy>=1.21", "mujoco>=2.2.0", "mujoco_py; extra == 'old'"],
+        "gym-aloha": ["mujoco (>=3.0.0,<3.9.0)"],
+        "gym-pusht": ["pymunk", "mujoco-stubs", "mujoco>=2; extra == 'all'"],
+    }
+    monkeypatch.setattr(gymnasium_ids, "requires", needs.get)
+    monkeypatch.setattr(gymnasium_ids, "version", {**dict.fromkeys(needs, "1"), "mujoco": "3"}.get)
+    for family, said in (
+        ("fetch/push", "gymnasium-robotics 1, mujoco 3"),
+        ("aloha/insertion", "gym-aloha 1, mujoco 3"),
+        ("pusht", "gym-pusht 1"),
+    ):
+        assert environment_version(family) == {"id": family, "version": said}

@@ -101,11 +101,12 @@ def test_an_episode_ends_at_success_only_where_it_is_asked_to(ends):
 def test_a_goal_that_was_reached_is_replaced_only_where_it_is_asked_to():
     env = make_env("maze/umaze", reset_target=True)
     seen, _ = env.reset(seed=0, options={"reset_cell": [1, 1], "goal_cell": [1, 2]})
-    for _ in range(20):
-        now, *_, info = env.step(seen["goal"])
-        if info["is_success"]:
-            break
-    assert not np.array_equal(now["goal"], seen["goal"])
+    now = seen
+    while np.array_equal(now["goal"], seen["goal"]):
+        now, reward, *_, info = env.step(seen["goal"])
+        is_near = np.linalg.norm(now["position"] - seen["goal"]) < 0.45
+        assert (reward, info["is_success"]) == (is_near, is_near)  # also within an action
+    assert env.observe()["goal"].tolist() == now["goal"].tolist()
 
 
 def test_pictures_are_drawn_only_where_they_are_asked_for():

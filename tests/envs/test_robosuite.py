@@ -21,7 +21,7 @@ installed = pytest.mark.skipif(PYTHON is None, reason="DIPOLE_ROBOSUITE_PYTHON i
 
 
 def test_without_an_interpreter_it_says_how_to_make_one():
-    with pytest.raises(ConfigError, match=r"pip install robosuite==.*environment\.python="):
+    with pytest.raises(ConfigError, match=r"robosuite==.* 'mujoco<3.9' .*environment\.python="):
         make_env("robosuite/lift")
     with pytest.raises(ConfigError, match=r"no task 'lft', did you mean 'lift'"):
         make_env("robosuite/lft")
