@@ -16,8 +16,14 @@ settings.load_profile("shared_processors")
 if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
-# Loops in real time, their servers, and what is timed: with nothing beside them.
-ALONE = ("deploy", "apps/test_bench.py", "apps/test_deploy.py", "apps/test_serve.py")
+# Loops in real time and their servers, what is timed or interrupted: with nothing beside it.
+ALONE = (
+    "deploy",
+    "apps/test_bench.py",
+    "apps/test_deploy.py",
+    "apps/test_serve.py",
+    "apps/test_sweep.py",
+)
 
 
 def pytest_collection_modifyitems(items):
