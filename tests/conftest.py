@@ -16,7 +16,7 @@ settings.load_profile("shared_processors")
 if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
-# Loops in real time and their servers, what is timed or interrupted: with nothing beside it.
+# Loops in real time and their servers, what is timed or interrupted: with nothing beside them.
 ALONE = (
     "deploy",
     "apps/test_bench.py",
@@ -24,12 +24,18 @@ ALONE = (
     "apps/test_serve.py",
     "apps/test_sweep.py",
 )
+# Of these, what only computes.
+TOGETHER = tuple(
+    f"deploy/test_{name}.py"
+    for name in ("chunk_checks", "command_filter", "command_property", "loop_config", "plan")
+)
 
 
 def pytest_collection_modifyitems(items):
     here = Path(__file__).parent
     for item in items:
-        if any(item.path.is_relative_to(here / place) for place in ALONE):
+        alone = any(item.path.is_relative_to(here / place) for place in ALONE)
+        if alone and item.path.relative_to(here).as_posix() not in TOGETHER:
             item.add_marker("alone")
 
 
