@@ -95,6 +95,8 @@ def train(chosen: argparse.Namespace, network: str, process: str, updates: int) 
         return
     words = words_of(chosen, network, process)
     began = time.perf_counter()
+    if (folder / "run.json").exists():  # broken off before it was done
+        dipole("train", f"resume={folder}")
     taken = updates_of([*words, f"train.steps={updates}"], folder)
     parts = {"updates": updates, "ms": 1e3 * statistics.fmean(taken), "words": words}
     parts["minutes"] = (time.perf_counter() - began) / 60
