@@ -21,6 +21,25 @@ from dipole.envs.gymnasium_ids import (
 )
 
 Builder = Callable[..., "gymnasium.Env[Any, Any]"]
+
+
+class Imported:
+    """What makes an environment, imported when one, or its parameters, are asked for.
+
+    load: Imports it and returns it; what has to happen before the import belongs there.
+    """
+
+    def __init__(self, load: Callable[[], Builder]) -> None:
+        self._load = load
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._load())
+
+    def __call__(self, **options: Any) -> "gymnasium.Env[Any, Any]":
+        return self._load()(**options)
+
+
 CHOSEN = ("task", "observation")  # parameters of builders that are no options: the name says one
 
 
@@ -28,9 +47,9 @@ CHOSEN = ("task", "observation")  # parameters of builders that are no options: 
 class Environment:
     """A family of simulators.
 
-    build: Makes one. Its parameters are the options of the environment; one that has a parameter
-        `observation` is told which entries are looked at, and may leave out the others; one of
-        several tasks is told which by `task`.
+    build: Makes one, `Imported` where it is a simulator's module. Its parameters are the options of
+        the environment; one that has a parameter `observation` is told which entries are looked at,
+        and may leave out the others; one of several tasks is told which by `task`.
     distribution: The package that holds the simulator.
     extra: What to install for it, as in `pip install 'dipole[extra]'`; "" for none.
     observation: {stored key: entry of its observations}, where they have different names.
@@ -76,15 +95,8 @@ def make_env(
     if name is not None:
         return make_gymnasium(name, max_steps=spec.max_steps, render=render, options=given)
     family = family_of(spec)
-    check_options("environment", spec.id, family.build, given, CHOSEN)
-    if spec.task is not None:
-        given["task"] = spec.task
-    if observation is not None and is_told(family.build):
-        given["observation"] = tuple(observation)
-    if spec.max_steps is not None and "max_steps" in inspect.signature(family.build).parameters:
-        given.setdefault("max_steps", spec.max_steps)
     try:
-        return family.build(**given)
+        return _make_family(family, spec, observation, given)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dipole"):
             raise
@@ -92,6 +104,23 @@ def make_env(
         raise ConfigError(
             f"environment {spec.id!r} needs {error.name}, which is not installed: {what}"
         ) from error
+
+
+def _make_family(
+    family: Environment,
+    spec: EnvSpec,
+    observation: Sequence[str] | None,
+    options: Mapping[str, Any],
+) -> "gymnasium.Env[Any, Any]":
+    check_options("environment", spec.id, family.build, options, CHOSEN)
+    given = dict(options)
+    if spec.task is not None:
+        given["task"] = spec.task
+    if observation is not None and is_told(family.build):
+        given["observation"] = tuple(observation)
+    if spec.max_steps is not None and "max_steps" in inspect.signature(family.build).parameters:
+        given.setdefault("max_steps", spec.max_steps)
+    return family.build(**given)
 
 
 def _make_there(

@@ -1,15 +1,14 @@
 """Demonstrations of an expert, one per seed, in worker processes or without."""
 
 import functools
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.data.loading.features import Features
 from dipole.data.recording.record import Demonstration, record_episode
 from dipole.envs.contract import EnvSpec
+from dipole.envs.errors import errors_naming
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.intervention import ActingPolicy, TakeoverSpec
@@ -17,7 +16,6 @@ from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
 from dipole.envs.registry import check_environment, make_env
-from dipole.envs.rollout import RolloutError
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,8 @@ class Demonstrations:
         A function of the specification and the seed, on one machine. Has no frames where the policy
         ended it. Raises RolloutError, or ConfigError, naming the seed.
         """
-        try:
+        with errors_naming(f"demonstration of seed {seed}"):
             return self._recorded(seed)
-        except RolloutError as error:  # of a simulator in another interpreter
-            raise RolloutError(f"demonstration of seed {seed}: {error}") from error
-        except DipoleError as error:
-            raise ConfigError(f"demonstration of seed {seed}: {error}") from error
-        except Exception as error:
-            raise RolloutError(
-                f"demonstration of seed {seed}: {type(error).__name__}: {error}\n"
-                f"{traceback.format_exc()}"
-            ) from error
 
     def _recorded(self, seed: int) -> Demonstration:
         environment, spec, policy = self.environment, self.spec.disturbance, self._policy

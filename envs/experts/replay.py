@@ -5,7 +5,6 @@ executed rather than those that were wanted. What is observed is compared with w
 """
 
 import functools
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.core.errors import ConfigError, DataError, DipoleError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.recording.record import ACTION, EXECUTED
 from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.contract import EnvSpec
-from dipole.envs.errors import RolloutError
+from dipole.envs.errors import errors_naming
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
@@ -113,18 +112,8 @@ class Replay:
         """Raises ConfigError where the simulator's observation has no such entries, DataError for
         recorded frames of another shape, RolloutError where the simulator raises; all name it."""
         where = f"episode {episode} (seed {int(self._numbers[SEED][episode])})"
-        try:
+        with errors_naming(where):
             return self._replayed(episode)
-        except RolloutError as error:  # of a simulator in another interpreter
-            raise RolloutError(f"{where}: {error}") from error
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        except DipoleError as error:
-            raise ConfigError(f"{where}: {error}") from error
-        except Exception as error:
-            raise RolloutError(
-                f"{where}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
-            ) from error
 
     def _replayed(self, episode: int) -> ReplayedEpisode:
         store, environment = self._store, self._environment

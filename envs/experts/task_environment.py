@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dipole.data.core.errors import ConfigError
 from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
 from dipole.envs.media.video import PackedFrame, film_frame
-from dipole.envs.rollout import MOST_STEPS
-from dipole.envs.wrapped import Environment, advancing
+from dipole.envs.rollout.stepping import Environment, Stepping
 
 
 @dataclass
@@ -24,10 +22,10 @@ class Film:
 
 
 class TaskEnvironment:
-    """The reset options, time limit, action bounds and success of a task, around its environment.
+    """A task's environment, whose `info["is_success"]` is success as the task defines it.
 
     Where the environment can step without looking, nobody looks at the last state of an episode.
-    `info["is_success"]` is success as the task defines it, and absent where it is unknown.
+    `info["is_success"]` is absent where success is unknown.
     """
 
     def __init__(self, environment: Environment, spec: EnvSpec) -> None:
@@ -38,17 +36,13 @@ class TaskEnvironment:
             reset=spec.reset,
             clip=spec.gymnasium_id is not None,
         )
-        self._space = getattr(environment, "action_space", None)
-        self._advancing, wrapped_limit = advancing(environment)
-        limits = [spec.max_steps, wrapped_limit if self._advancing else None]
-        self._limit = min((limit for limit in limits if limit is not None), default=None)
-        self._steps = 0
+        self._stepping = Stepping(environment, self._interface)
         self._film: Film | None = None
 
     @property
     def bounds(self) -> tuple[Any, Any]:
         """Lowest and highest action [A]; -inf and inf where the environment does not say it."""
-        low, high = (getattr(self._space, name, None) for name in ("low", "high"))
+        low, high = (getattr(self._stepping.space, name, None) for name in ("low", "high"))
         if low is None or high is None:
             return -np.inf, np.inf
         return np.ravel(low), np.ravel(high)
@@ -69,33 +63,16 @@ class TaskEnvironment:
 
     def reset(self, *, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode: what is seen first, and info."""
-        self._steps = 0
-        options = {"options": dict(self.spec.reset)} if self.spec.reset else {}
-        observation, info = self.environment.reset(seed=seed, **options)
+        observation, info = self._stepping.reset(seed)
         self._look()
         return observation, info
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """As gymnasium's; the observation is None where the episode is over."""
-        action = self._interface.action(action, self._space)
-        if self._advancing is not None:
-            reward, terminated, truncated, info = self._advancing.advance(action)
-            observation = None
-        else:
-            observation, raw, terminated, truncated, info = self.environment.step(action)
-            reward = float(raw)
-        self._steps += 1
-        self._look(float(reward))
-        truncated = bool(truncated) or (self._limit is not None and self._steps >= self._limit)
-        over = bool(terminated) or truncated
-        if not over and self._steps >= MOST_STEPS and self.spec.max_steps is None:
-            raise ConfigError(
-                f"the episode has gone on for {MOST_STEPS} steps: the environment has no time "
-                "limit, so set environment.max_steps"
-            )
-        if self._advancing is not None and not over:
-            observation = self._advancing.observe()
+        reward, terminated, truncated, info = self._stepping.advance(action)
+        self._look(reward)
+        observation = None if terminated or truncated else self._stepping.observe()
         success = self._interface.succeeded(info)
         known = {k: v for k, v in info.items() if k != "is_success"}
         said = known if success is None else {**known, "is_success": success}
-        return observation, float(reward), bool(terminated), truncated, said
+        return observation, reward, terminated, truncated, said

@@ -1,6 +1,5 @@
 """Fetch as a family of environments, and its expert."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -10,7 +9,7 @@ from dipole.envs.experts import EXPERTS, Expert
 from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.gymnasium_ids import silence_notice
 from dipole.envs.media.headless import prepare_rendering
-from dipole.envs.registry import ENVIRONMENTS, Environment
+from dipole.envs.registry import ENVIRONMENTS, Builder, Environment, Imported
 
 TASKS = ("reach", "push", "pick-and-place", "slide")
 # Of the gripper's motion, in shares of 33 mm a step. A puck that was struck cannot be corrected, so
@@ -21,28 +20,12 @@ DISTURBANCE = DisturbanceSpec(
 OBSERVATION = ("state", "achieved_goal", "desired_goal")
 
 
-def _build(
-    task: str,
-    observation: Sequence[str] = OBSERVATION,
-    max_steps: int = 50,
-    reward: str = "sparse",
-    end_at_success: bool = False,
-    image_size: int = 96,
-    render_size: int = 256,
-) -> "gymnasium.Env[Any, Any]":
+def _load() -> Builder:
     prepare_rendering()
     silence_notice()
     from dipole.envs.fetch.environment import Fetch
 
-    return Fetch(
-        task,
-        observation,
-        max_steps=max_steps,
-        reward=reward,
-        end_at_success=end_at_success,
-        image_size=image_size,
-        render_size=render_size,
-    )
+    return Fetch
 
 
 def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
@@ -53,7 +36,7 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 
 
 ENVIRONMENTS.add("fetch")(
-    Environment(_build, distribution="gymnasium-robotics", extra="robotics", tasks=TASKS)
+    Environment(Imported(_load), distribution="gymnasium-robotics", extra="robotics", tasks=TASKS)
 )
 EXPERTS.add("fetch")(Expert(_expert, "fetch", OBSERVATION, DISTURBANCE))
 EXPERTS.add("fetch/slide")(Expert(_expert, "fetch/slide", OBSERVATION))

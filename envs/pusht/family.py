@@ -1,6 +1,5 @@
 """Push-T as a family of environments, and its expert."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -8,20 +7,16 @@ import gymnasium
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.experts import EXPERTS, Expert
 from dipole.envs.experts.action_noise import DisturbanceSpec
-from dipole.envs.registry import ENVIRONMENTS, Environment
+from dipole.envs.registry import ENVIRONMENTS, Builder, Environment, Imported
 
 # Pixels: as people stray by hand, and an expert's way back from there.
 DISTURBANCE = DisturbanceSpec(drift=3.0, shove=30.0, shove_probability=0.03)
 
 
-def _build(
-    observation: Sequence[str] = ("keypoint", "agent_pos", "state"),
-    render_size: int = 256,
-    max_steps: int = 300,
-) -> "gymnasium.Env[Any, Any]":
+def _load() -> Builder:
     from dipole.envs.pusht.environment import PushT
 
-    return PushT(observation, render_size, max_steps)
+    return PushT
 
 
 def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
@@ -32,7 +27,7 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 
 ENVIRONMENTS.add("pusht")(
     Environment(
-        _build,
+        Imported(_load),
         distribution="gym-pusht",
         extra="pusht",
         # Transforms begin from the simulator's own numbers, before they are rounded to float32.

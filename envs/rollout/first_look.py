@@ -14,7 +14,8 @@ from dipole.envs.media.video import film_frame
 from dipole.envs.rollout.messages import Command
 from dipole.envs.rollout.rate import steps_per_second
 from dipole.envs.rollout.resolved import ResolvedEnvironment
-from dipole.envs.rollout.simulator import Environment, Simulator
+from dipole.envs.rollout.simulator import Simulator
+from dipole.envs.rollout.stepping import Environment
 from dipole.envs.wrapped import offered
 
 

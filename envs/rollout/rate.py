@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.rollout.simulator import EnvironmentFactory
+from dipole.envs.rollout.stepping import EnvironmentFactory
 from dipole.envs.wrapped import offered
 
 TOLERANCE = 0.001  # share by which rates may differ

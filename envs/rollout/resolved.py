@@ -8,7 +8,7 @@ from typing import Any
 from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
 from dipole.envs.registry import environment_version, is_told, make_env, score_name, stored_names
-from dipole.envs.rollout.simulator import Environment, EnvironmentFactory
+from dipole.envs.rollout.stepping import Environment, EnvironmentFactory
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,14 @@ OrderEnforcing too):
     observe() -> observation                                     look at the present state
 """
 
-import math
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
 import numpy as np
 
-from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.envs.errors import RolloutError
+from dipole.data.core.errors import ConfigError
+from dipole.envs.errors import errors_naming
 from dipole.envs.interface import Interface
 from dipole.envs.media.video import film_frame, pack_frame
 from dipole.envs.rollout.kept import Keeper, Read
@@ -35,12 +32,7 @@ from dipole.envs.rollout.messages import (
     Turn,
     either,
 )
-from dipole.envs.wrapped import advancing
-
-MOST_STEPS = 20_000  # of an episode that nothing ends
-
-Environment = gymnasium.Env[Any, Any]
-EnvironmentFactory = Callable[[], Environment]
+from dipole.envs.rollout.stepping import Environment, EnvironmentFactory, Stepping
 
 
 class Simulator:
@@ -60,11 +52,8 @@ class Simulator:
         self._keeper = None if read is None else Keeper(read)
         self.n_obs_steps = n_obs_steps
         self.interface = interface or Interface()
-        self._space = getattr(environment, "action_space", None)
-        self._advancing, wrapped_limit = advancing(environment)
-        limits = [self.interface.max_steps, wrapped_limit if self._advancing else None]
-        self._limit = min([limit for limit in limits if limit is not None], default=None)
-        self._steps, self._success_told = 0, False
+        self._stepping = Stepping(environment, self.interface)
+        self._success_told = False
         self._was_reset = False
 
     def perform(self, command: Command) -> Turn:
@@ -87,11 +76,10 @@ class Simulator:
     def start(self, seed: int, turn: Turn | None = None) -> dict[str, np.ndarray]:
         """Begin an episode: what is seen first. turn: Where its task and time are noted."""
         turn = turn or Turn(0)
-        self._steps, self._success_told = 0, False
-        options = {"options": dict(self.interface.reset)} if self.interface.reset else {}
+        self._success_told = False
         first, self._was_reset = not self._was_reset, True
         with turn.timed(MAKING if first else SIMULATION):  # many load their model then
-            observation, info = self.environment.reset(seed=seed, **options)
+            observation, info = self._stepping.reset(seed)
             turn.task = _name(info.get("task"))
         with turn.timed(OBSERVATIONS):
             if self._keeper is not None:
@@ -99,28 +87,19 @@ class Simulator:
             return self.interface.observe(observation)
 
     def _step(self, turn: Turn, action: np.ndarray, look: bool) -> None:
-        commanded, action = action, self.interface.action(action, self._space)
         with turn.timed(SIMULATION):
-            if self._advancing:
-                reward, terminated, truncated, info = self._advancing.advance(action)
-            else:
-                observation, raw, terminated, truncated, info = self.environment.step(action)
-                reward = float(raw)
-        self._steps += 1
-        over = self._limit is not None and self._steps >= self._limit
-        turn.done = bool(terminated or truncated or over)
+            reward, terminated, truncated, info = self._stepping.advance(action)
+        turn.done = terminated or truncated
         if self._keeper is not None:
-            self._keeper.add(commanded, float(reward))
+            self._keeper.add(action, reward)
         if (look or self._keeper is not None) and not turn.done:
             with turn.timed(OBSERVATIONS):
-                seen = self._advancing.observe() if self._advancing else observation
+                seen = self._stepping.observe()
                 if look:
                     turn.observations.append(self.interface.observe(seen))
                 if self._keeper is not None:
                     self._keeper.look(seen)
-        if not math.isfinite(reward):
-            raise ValueError(f"the environment's reward is {reward}")
-        turn.rewards.append(float(reward))
+        turn.rewards.append(reward)
         self._judge(turn, info)
 
     def _judge(self, turn: Turn, info: Mapping[str, Any]) -> None:
@@ -142,17 +121,11 @@ class Simulator:
                 f"{', '.join(map(str, info)) or 'nothing'}. Set it to null where there is no "
                 "success: then the return decides"
             )
-        unlimited = self.interface.max_steps is None
-        if unlimited and not turn.done and self._steps >= MOST_STEPS:
-            raise ConfigError(
-                f"the episode has gone on for {MOST_STEPS} steps: the environment has no time "
-                "limit, so set environment.max_steps"
-            )
 
     def _film(self, turn: Turn, command: Command, last: bool) -> None:
         if not command.record:
             return
-        filmed = turn.done or self._steps % command.stride == 0
+        filmed = turn.done or self._stepping.steps % command.stride == 0
         scene = last and command.scene
         if not filmed and not scene:
             return
@@ -192,22 +165,13 @@ class SimulatorPool:
 
     def perform(self, command: Command) -> Turn:
         """Raises RolloutError, naming the episode, whatever the simulator raises."""
-        try:
+        with errors_naming(str(command), "the simulator raised "):
             started = time.perf_counter()
             simulator = self._simulators.get(command.slot) or self._make(command.slot)
             making = time.perf_counter() - started
             turn = simulator.perform(command)
             turn.seconds[MAKING] = turn.seconds.get(MAKING, 0.0) + making
             return turn
-        except RolloutError as error:  # of a simulator in another interpreter
-            raise RolloutError(f"{command}: {error}") from error
-        except DipoleError as error:
-            raise ConfigError(f"{command}: {error}") from error
-        except (Exception, SystemExit) as error:
-            raise RolloutError(
-                f"{command}: the simulator raised {type(error).__name__}: {error}\n"
-                f"{traceback.format_exc()}"
-            ) from error
 
     def _make(self, slot: int) -> Simulator:
         made = self._make_environment()

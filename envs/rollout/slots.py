@@ -6,7 +6,8 @@ from typing import Protocol
 from dipole.envs.interface import Interface
 from dipole.envs.rollout.kept import Read
 from dipole.envs.rollout.messages import Command, Turn
-from dipole.envs.rollout.simulator import EnvironmentFactory, SimulatorPool
+from dipole.envs.rollout.simulator import SimulatorPool
+from dipole.envs.rollout.stepping import EnvironmentFactory
 
 
 class Slots(Protocol):

@@ -26,7 +26,8 @@ from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
 from dipole.envs.rollout.kept import Read
 from dipole.envs.rollout.messages import Command, Turn
-from dipole.envs.rollout.simulator import EnvironmentFactory, SimulatorPool
+from dipole.envs.rollout.simulator import SimulatorPool
+from dipole.envs.rollout.stepping import EnvironmentFactory
 
 # Threads of workers would fight with inference for the processors; waiting ones must not spin.
 WORKER_VARIABLES = {

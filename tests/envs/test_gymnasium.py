@@ -320,13 +320,13 @@ def test_a_camera_that_may_be_missing_may_be_missing():
 
 
 def test_an_episode_that_nothing_ends_is_an_error(monkeypatch):
-    monkeypatch.setattr("dipole.envs.rollout.simulator.MOST_STEPS", 50)
+    monkeypatch.setattr("dipole.envs.rollout.stepping.MOST_STEPS", 50)
     with pytest.raises(ConfigError, match=r"gone on for 50 steps.*set environment.max_steps"):
         run(Feedback(state(3), 1), "gym:Pendulum-v1")
 
 
 def test_a_longer_limit_that_the_task_sets_holds(monkeypatch):
-    monkeypatch.setattr("dipole.envs.rollout.simulator.MOST_STEPS", 50)
+    monkeypatch.setattr("dipole.envs.rollout.stepping.MOST_STEPS", 50)
     episodes = run(Feedback(state(3), 1), EnvSpec("gym:Pendulum-v1", max_steps=60)).episodes
     assert [episode.steps for episode in episodes] == [60] * 3
 

@@ -1,7 +1,10 @@
 """Robosuite: its tasks, its expert, and the simulator itself where DIPOLE_ROBOSUITE_PYTHON names an
 interpreter that has it."""
 
+import ast
+import inspect
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from dipole.apps.compose.configuration import compose
 from dipole.apps.compose.options import read_options
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.features import Features
-from dipole.envs import EnvSpec, make_env
+from dipole.envs import ENVIRONMENTS, EnvSpec, make_env
 from dipole.envs.experts import find_expert
 from dipole.envs.robosuite.expert import ERRANDS, RobosuiteExpert
 from dipole.envs.robosuite.family import TASKS
@@ -27,6 +30,25 @@ def test_without_an_interpreter_it_says_how_to_make_one():
         make_env("robosuite/lft")
     with pytest.raises(ConfigError, match=r"no option 'action', did you mean 'actions'"):
         make_env(EnvSpec("robosuite/lift", options={"action": "delta"}, python="/no/such"))
+
+
+def test_its_options_are_those_of_the_file_that_makes_it_elsewhere():
+    family = ENVIRONMENTS["robosuite"]
+    classes = {
+        node.name: node
+        for node in ast.parse(Path(family.standalone).read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+    (init,) = [
+        node
+        for node in classes["Robosuite"].body
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    ]
+    names = [each.arg for each in init.args.args[1:]]
+    defaults = [ast.literal_eval(each) for each in init.args.defaults]
+    parameters = inspect.signature(family.build).parameters
+    assert list(parameters) == names
+    assert [each.default for each in parameters.values()][-len(defaults) :] == defaults
 
 
 def test_environment_settings_have_one_spelling_in_every_command():
