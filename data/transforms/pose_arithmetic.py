@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-TINY = 1e-6  # length below which a vector has no direction
+from dipole.data.transforms.rotation import TINY
 
 
 def rotation_of_six(numbers: Any, by_columns: bool = False) -> Any:
@@ -39,14 +39,14 @@ def turned(matrices: Any, vectors: Any) -> Any:
 
 def stacked(parts: Sequence[Any], axis: int) -> Any:
     """Arrays, or tensors, beside each other along a new axis."""
-    if isinstance(parts[0], np.ndarray):
+    if isinstance(parts[0], np.ndarray | np.generic):
         return np.stack(parts, axis)
     return _torch().stack(list(parts), axis)
 
 
 def concatenated(parts: Sequence[Any], axis: int) -> Any:
     """Arrays, or tensors, one after another along an axis."""
-    if isinstance(parts[0], np.ndarray):
+    if isinstance(parts[0], np.ndarray | np.generic):
         return np.concatenate(parts, axis)
     return _torch().cat(list(parts), axis)
 

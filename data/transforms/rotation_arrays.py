@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dipole.data.transforms.pose_arithmetic import rotation_of_six
 from dipole.data.transforms.rotation import (
     SIX_COLUMNS,
     SIZES,
@@ -31,8 +32,7 @@ def to_quaternions(values: NDArray[Any], representation: str) -> Floats:
         return _unit(numbers if representation == XYZW else np.roll(numbers, -1, -1))
     if representation == VECTOR:
         return _exponential(numbers)
-    rows = _orthonormal(numbers[..., :3], numbers[..., 3:6])
-    return _of_matrices(np.swapaxes(rows, -1, -2) if representation == SIX_COLUMNS else rows)
+    return _of_matrices(rotation_of_six(numbers, representation == SIX_COLUMNS))
 
 
 def from_quaternions(q: Floats, representation: str) -> Floats:
@@ -144,13 +144,6 @@ def _logarithm(q: Floats) -> Floats:
     half = np.arctan2(sine, q[..., 3:])
     small = sine < 1e-8
     return np.asarray(np.where(small, 2.0, 2 * half / np.where(small, 1.0, sine)) * q[..., :3])
-
-
-def _orthonormal(first: Floats, second: Floats) -> Floats:
-    """Gram-Schmidt over two rows [..., 3] (Zhou et al., 2019, equation 15): [..., 3, 3]."""
-    first, second = _unit(first), _unit(second)
-    second = _unit(second - (first * second).sum(-1, keepdims=True) * first)
-    return np.stack([first, second, np.cross(first, second)], -2)
 
 
 def _of_matrices(m: Floats) -> Floats:

@@ -13,11 +13,11 @@ from dipole.data.core.registry import nearest
 from dipole.envs.aloha.joints import GRIPPERS, Floats, from_mujoco
 from dipole.envs.aloha.simulation import STEP, Simulation, cameras
 from dipole.envs.aloha.tasks import MAX_REWARD, TASKS
-from dipole.envs.media.mujoco_renderer import OffscreenRenderer
+from dipole.envs.media.mujoco_renderer import Renderers
+from dipole.envs.media.mujoco_views import DEPTH
 
 MAX_STEPS = 400  # of the simulator, as published
 VECTORS = ("state", "velocity", "environment_state")
-DEPTH = "_depth"
 
 Observation = dict[str, NDArray[Any]]
 
@@ -85,7 +85,7 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.steps = 0
         self._size = _size(image_size)
         self._fast = fast_rendering
-        self._renderers: dict[tuple[int, int, bool], OffscreenRenderer] = {}
+        self._renderers = Renderers(self.simulation.model)
         looks: dict[str, spaces.Space[Any]] = {name: self._space(name) for name in self.observation}
         self.observation_space = spaces.Dict(looks)  # type: ignore[assignment]
         self.action_space = _action_space(self.simulation.model.actuator_ctrlrange)
@@ -136,16 +136,14 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
     def render(self) -> NDArray[np.uint8]:
         """The scene [render_size * 3 / 4, render_size, 3], seen by render_camera."""
         size = (max(1, self.render_size * 3 // 4), self.render_size)
-        return self._renderer(*size, fast=True).render(self.simulation.data, self.render_camera)
+        return self._renderers.of(*size).render(self.simulation.data, self.render_camera)
 
     def hold_action(self) -> Floats:
         """The action [14] that keeps arms and grips as they are: the targets that are followed."""
         return self.simulation.target
 
     def close(self) -> None:
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        self._renderers.close()
 
     def _look(self, name: str) -> NDArray[Any]:
         simulation = self.simulation
@@ -155,19 +153,10 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
             return simulation.velocity.astype(np.float32)
         if name == "environment_state":
             return simulation.objects.astype(np.float32)
-        renderer = self._renderer(*self._size, fast=self._fast)
+        renderer = self._renderers.of(*self._size, fast=self._fast)
         if name.endswith(DEPTH):
             return renderer.depth(simulation.data, name.removesuffix(DEPTH))
         return renderer.render(simulation.data, name)
-
-    def _renderer(self, height: int, width: int, fast: bool) -> OffscreenRenderer:
-        """Made when first used: most episodes need none."""
-        key = (height, width, fast)
-        if key not in self._renderers:
-            self._renderers[key] = OffscreenRenderer(
-                self.simulation.model, height, width, fast=fast
-            )
-        return self._renderers[key]
 
     def _space(self, name: str) -> spaces.Box:
         if name in ("state", "velocity"):

@@ -57,6 +57,33 @@ class OffscreenRenderer:
         return drawn
 
 
+class Renderers:
+    """Those of one model, each made when its first picture is asked for."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._made: dict[tuple[int, int, bool], OffscreenRenderer] = {}
+
+    def of(self, height: int, width: int, *, fast: bool = True) -> OffscreenRenderer:
+        """The one of these settings; see OffscreenRenderer."""
+        key = (height, width, fast)
+        if key not in self._made:
+            self._made[key] = OffscreenRenderer(self._model, height, width, fast=fast)
+        return self._made[key]
+
+    def forget(self, height: int, width: int, *, fast: bool = True) -> None:
+        """Free the memory of one, some 50 MB, until it is asked for again."""
+        renderer = self._made.pop((height, width, fast), None)
+        if renderer is not None:
+            renderer.close()
+
+    def close(self) -> None:
+        """Give all OpenGL contexts back."""
+        for renderer in self._made.values():
+            renderer.close()
+        self._made.clear()
+
+
 _OPEN: "weakref.WeakSet[OffscreenRenderer]" = weakref.WeakSet()
 
 

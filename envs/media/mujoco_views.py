@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.media.mujoco_renderer import Renderers
 
 DEPTH = "_depth"  # what entries of depth end in, after the camera's name
 
@@ -26,9 +27,8 @@ class MujocoViews:
         if size < 1 or render_size < 1:
             raise ConfigError(f"image_size {size}, render_size {render_size}: at least 1 pixel")
         self.names = tuple(name for each in cameras for name in (each, each + DEPTH))
-        self._cameras, self._model = dict(cameras), model
+        self._cameras, self._renderers = dict(cameras), Renderers(model)
         self._size, self._render_size = size, render_size
-        self._renderers: dict[int, Any] = {}
 
     def space(self, name: str) -> spaces.Box:
         """The space of an entry."""
@@ -38,31 +38,19 @@ class MujocoViews:
 
     def look(self, data: Any, name: str) -> NDArray[Any]:
         """An entry: a picture, or depth in metres."""
-        renderer = self._renderer(self._size)
+        renderer = self._renderers.of(self._size, self._size)
         if name.endswith(DEPTH):
-            depth: NDArray[Any] = renderer.depth(data, self._cameras[name.removesuffix(DEPTH)])
-            return depth
-        picture: NDArray[Any] = renderer.render(data, self._cameras[name])
-        return picture
+            return renderer.depth(data, self._cameras[name.removesuffix(DEPTH)])
+        return renderer.render(data, self._cameras[name])
 
     def picture(self, data: Any, name: str) -> NDArray[np.uint8]:
         """What a camera sees, for a video: [render_size, render_size, 3]."""
-        renderer = self._renderer(self._render_size)
-        picture: NDArray[np.uint8] = renderer.render(data, self._cameras[name])
-        return picture
+        renderer = self._renderers.of(self._render_size, self._render_size)
+        return renderer.render(data, self._cameras[name])
 
     def close(self) -> None:
         """Give the OpenGL contexts back."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
-
-    def _renderer(self, size: int) -> Any:
-        from dipole.envs.media.mujoco_renderer import OffscreenRenderer
-
-        if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(self._model, size, size)
-        return self._renderers[size]
+        self._renderers.close()
 
 
 def free_camera(settings: Mapping[str, Any]) -> Any:

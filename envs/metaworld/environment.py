@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
+from dipole.envs.media.mujoco_views import DEPTH
 from dipole.envs.metaworld.simulator import SIMULATORS, TaskSimulator
 from dipole.envs.metaworld.tasks import CAMERAS, SETS, TASKS
 
 STATE_SIZE = 39
-DEPTH = "_depth"  # behind a camera's name
 OPEN = -1.0  # the gripper's action
 
 Observation = dict[str, Any]

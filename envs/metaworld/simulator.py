@@ -11,7 +11,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import NDArray
 
-from dipole.envs.media.mujoco_renderer import OffscreenRenderer
+from dipole.envs.media.mujoco_renderer import Renderers
 from dipole.envs.metaworld.tasks import VERSION
 
 # Cameras that MetaWorld mounts upside down: what they see is turned by 180 degrees.
@@ -33,7 +33,7 @@ class TaskSimulator:
         self.sawyer._set_task_called = True
         self.sawyer.seeded_rand_vec = True
         self.sawyer.max_path_length = UNLIMITED
-        self._renderers: dict[int, OffscreenRenderer] = {}
+        self._renderers = Renderers(self.sawyer.model)
 
     def reset(self, seed: int) -> NDArray[np.float32]:
         """Begin an episode: state [39].
@@ -67,21 +67,15 @@ class TaskSimulator:
 
     def picture(self, camera: str, size: int) -> NDArray[np.uint8]:
         """What a camera sees, upright: [size, size, 3]."""
-        return _upright(self._renderer(size).render(self.sawyer.data, camera), camera)
+        return _upright(self._renderers.of(size, size).render(self.sawyer.data, camera), camera)
 
     def depth(self, camera: str, size: int) -> NDArray[np.float32]:
         """Distances from a camera's plane, metres, upright: [size, size, 1]."""
-        return _upright(self._renderer(size).depth(self.sawyer.data, camera), camera)
+        return _upright(self._renderers.of(size, size).depth(self.sawyer.data, camera), camera)
 
     def forget_renderer(self, size: int) -> None:
-        """Free what draws pictures of this size, some 50 MB, until one is asked for again."""
-        if size in self._renderers:
-            self._renderers.pop(size).close()
-
-    def _renderer(self, size: int) -> OffscreenRenderer:
-        if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(self.sawyer.model, size, size)
-        return self._renderers[size]
+        """Free what draws pictures of this size until one is asked for again."""
+        self._renderers.forget(size, size)
 
 
 class FreeSimulators:

@@ -35,7 +35,7 @@ def test_only_what_is_asked_for_is_computed():
         "environment_state": (14,),
         "velocity": (14,),
     }
-    assert env.unwrapped._renderers == {}
+    assert env.unwrapped._renderers._made == {}
 
 
 def test_pictures_and_depth_have_the_size_that_is_asked_for():
