@@ -1,7 +1,5 @@
 """A function of episode seeds in worker processes, its results in the order of the seeds."""
 
-import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,10 +8,9 @@ from typing import Any
 
 from dipole.data.core.errors import DipoleError
 from dipole.envs.rollout import RolloutError
-from dipole.envs.rollout.workers import starting_workers
+from dipole.envs.rollout.worker_process import WorkerProcess, ignore_interrupts, starting_workers
 
 AHEAD = 2  # results a worker may be ahead of what was taken, which are in memory meanwhile
-GRACE_SECONDS = 5.0
 
 Make = Callable[[], Callable[[int], Any]]
 
@@ -38,7 +35,7 @@ def ordered(
         for worker in pool:
             worker.connection.close()
         for worker in pool:
-            worker.end()
+            worker.end(patiently=worker.seed is None)  # one that works at nothing ends by itself
 
 
 def _results(pool: "list[_Worker]", seeds: Iterator[int]) -> Iterator[Any]:
@@ -69,17 +66,13 @@ def _results(pool: "list[_Worker]", seeds: Iterator[int]) -> Iterator[Any]:
         yield result
 
 
-class _Worker:
+class _Worker(WorkerProcess):
     """The first process's end of a worker. seed: what it works at; None for nothing."""
 
     def __init__(self, make: Make, name: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, far_end = context.Pipe()
+        super().__init__(_work, make)
         self.seed: int | None = None
         self._name = name
-        self._process = context.Process(target=_work, args=(far_end, make), daemon=True)
-        self._process.start()
-        far_end.close()  # so that the worker's death is the end of the pipe
 
     def send(self, seed: int) -> None:
         self.seed = seed
@@ -98,20 +91,10 @@ class _Worker:
         seed, self.seed = self.seed, None
         return seed, result
 
-    def end(self) -> None:
-        """The pipe is closed: one that works at nothing ends by itself."""
-        process = self._process
-        if self.seed is None:
-            process.join(GRACE_SECONDS)
-        for insist in (process.terminate, process.kill):
-            if process.is_alive():
-                insist()
-                process.join(GRACE_SECONDS)
-
     def _death(self) -> RolloutError:
-        self._process.join(GRACE_SECONDS)
+        code = self.exit_code()
         return RolloutError(
-            f"a process ended with exit code {self._process.exitcode} in {self._name} "
+            f"a process ended with exit code {code} in {self._name} "
             f"{self.seed}. Its own message, if it wrote one, stands above; a negative code is a "
             "signal (-9 is often the end of memory: use fewer workers)"
         )
@@ -119,7 +102,7 @@ class _Worker:
 
 def _work(connection: Connection, make: Make) -> None:
     """Answer each seed with its result, or with the error that stopped it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the first process's to handle
+    ignore_interrupts()
     function: Callable[[int], Any] | None = None
     try:
         while True:

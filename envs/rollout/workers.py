@@ -3,24 +3,16 @@
 Slot s lives in worker s modulo the number of workers. Each worker has a pipe of its own, reads one
 command at a time and answers each. A pipe holds little, and a worker that cannot write its answers
 reads no commands: only as many are sent ahead as fit into any pipe, the others wait here.
-
-Workers are spawned, never forked (a forked copy of threads and of an accelerator's state does not
-work), run one thread each, leave Ctrl-C to the main process, and end when their pipe does, so none
-outlives it.
 """
 
 import contextlib
 import multiprocessing
-import signal
 import time
 from collections import deque
-from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from dipole.data.core.environ import environment_variables
 from dipole.data.core.errors import DipoleError
 from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
@@ -28,15 +20,8 @@ from dipole.envs.rollout.kept import Read
 from dipole.envs.rollout.messages import Command, Turn
 from dipole.envs.rollout.simulator import SimulatorPool
 from dipole.envs.rollout.stepping import EnvironmentFactory
+from dipole.envs.rollout.worker_process import WorkerProcess, ignore_interrupts, starting_workers
 
-# Threads of workers would fight with inference for the processors; waiting ones must not spin.
-WORKER_VARIABLES = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-GRACE_SECONDS = 5.0
 # Commands in a worker's pipe at once: the smallest pipe of the systems we know holds 8 KiB, and
 # Linux counts each message for at least 768 bytes of 208 KiB.
 COMMANDS_AHEAD = 16
@@ -104,21 +89,15 @@ class WorkerSlots:
         self._workers.clear()
 
 
-class _Worker:
+class _Worker(WorkerProcess):
     """The main process's end of one worker. sent: {slot: command, size of its message} of those not
     answered yet; waiting: those not sent yet."""
 
     def __init__(self, *making: Any) -> None:
         """making: as SimulatorPool takes it."""
-        context = multiprocessing.get_context("spawn")
-        self.connection, far_end = context.Pipe()
+        super().__init__(_work, *making)
         self.sent: dict[int, tuple[Command, int]] = {}
         self.waiting: deque[Command] = deque()
-        self._process: SpawnProcess = context.Process(
-            target=_work, args=(far_end, *making), daemon=True
-        )
-        self._process.start()
-        far_end.close()  # so that the worker's death is the end of the pipe
 
     def send(self, command: Command) -> None:
         self.waiting.append(command)
@@ -156,44 +135,19 @@ class _Worker:
     def _bytes_ahead(self) -> int:
         return sum(size for _, size in self.sent.values())
 
-    def end(self) -> None:
-        process = self._process
-        process.join(GRACE_SECONDS)
-        for insist in (process.terminate, process.kill):
-            if process.exitcode is None:
-                insist()
-                process.join(GRACE_SECONDS)
-
     def _death(self) -> RolloutError:
-        self._process.join(GRACE_SECONDS)
+        code = self.exit_code()
         episodes = ", ".join(str(command) for command, _ in self.sent.values())
         return RolloutError(
-            f"a simulator process ended with exit code {self._process.exitcode} while it had "
+            f"a simulator process ended with exit code {code} while it had "
             f"{episodes} to simulate. Its own message, if it wrote one, stands above; a negative "
             "code is a signal (-9 is often the end of memory: use fewer workers or n_envs)"
         )
 
 
-@contextlib.contextmanager
-def starting_workers() -> Iterator[None]:
-    """Processes started within inherit one thread each and a blocked SIGINT.
-
-    Ctrl-C reaches the whole process group: only the main process may answer it.
-    """
-    maskable = hasattr(signal, "pthread_sigmask")
-    if maskable:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with environment_variables(WORKER_VARIABLES):
-            yield
-    finally:
-        if maskable:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
 def _work(connection: Connection, *making: Any) -> None:
     """A worker's life: answer each command with a turn, or with the error that stopped it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     pool = SimulatorPool(*making)
     try:
         while True:

@@ -74,5 +74,9 @@ def test_no_more_is_sent_ahead_than_fits_into_a_pipe(no_longer_than_a_minute, sl
 def test_closed_workers_have_ended():
     pool = WorkerSlots(TinySimulator, n_obs_steps=2, workers=2)
     processes = [worker._process for worker in pool._workers]
+    for slot in range(2):  # they are there: one that is still starting may be ended by force
+        pool.send(Command(slot, 0, seed=4))
+    while pool.busy:
+        pool.collect()
     pool.close()
     assert [process.exitcode for process in processes] == [0, 0]
