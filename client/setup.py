@@ -16,7 +16,7 @@ MODULES = {
     "data.core": "__init__ errors from_mapping plugins registry units",
     "data.loading": "__init__ window_spec",
     "data.transforms": (
-        "__init__ column_transform conversion number_columns rotation rotation_arrays "
+        "__init__ column_transform conversion number_columns pose_arithmetic rotation rotation_arrays "
         "rotation_columns"
     ),
     "policy": "__init__",
