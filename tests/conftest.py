@@ -27,7 +27,15 @@ ALONE = (
 # Of these, what only computes.
 TOGETHER = tuple(
     f"deploy/test_{name}.py"
-    for name in ("chunk_checks", "command_filter", "command_property", "loop_config", "plan")
+    for name in (
+        "chunk_checks",
+        "command_filter",
+        "command_gate",
+        "command_property",
+        "command_rotations",
+        "loop_config",
+        "plan",
+    )
 )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,11 @@ import zarr
 from numcodecs import Blosc
 
 from dipole.data import EpisodeStore, EpisodeWriter
+from dipole.data.sources.registry import open_source
+
+sys.path.insert(0, str(Path(__file__).parent))
+from lerobot_corpus import write_v21, write_v30
+from lerobot_rows import LENGTHS
 
 ROOT = Path(__file__).resolve().parents[2]
 HUMAN = Path("pusht/pusht_cchi_v7_replay.zarr.zip")
@@ -100,3 +106,22 @@ def sound(tmp_path_factory):
         3: write_ours(folder / "three", [10, 10, 10]),
     }
     return lambda version, path: shutil.copytree(written[version], path)
+
+
+@pytest.fixture
+def v21(tmp_path):
+    """A sound dataset of three episodes, version 2.1."""
+    return write_v21(tmp_path / "theirs", LENGTHS)
+
+
+@pytest.fixture
+def v30(tmp_path):
+    """The same, version 3.0, in one file."""
+    return write_v30(tmp_path / "theirs", LENGTHS)
+
+
+@pytest.fixture
+def filmed(tmp_path):
+    """LeRobot v3.0 at 10 frames a second: two episodes in one video."""
+    write_v30(tmp_path / "filmed", [20, 15], camera="video")
+    return open_source(tmp_path / "filmed")

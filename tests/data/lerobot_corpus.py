@@ -273,6 +273,10 @@ def levels(frames):
     return frames[:, HEIGHT // 2, WIDTH // 2].mean(-1).round().astype(int)
 
 
+def brightness(store):
+    return np.round(store[CAMERA][:].mean((1, 2, 3)) / 4).astype(int).tolist()
+
+
 def as_hub_cache(source, folder):
     """The same files as the hub's cache keeps them: links into blobs. Returns the snapshot."""
     repository = folder / "datasets--me--mine"

@@ -5,33 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.transforms.rotation import angle
 from dipole.deploy import ActionGroup, ActionSpec, Limits, VirtualClock
 from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
 from dipole.deploy.safety.command_filter import CommandFilter, OutsideLimits
-from dipole.deploy.safety.command_gate import CommandGate
-from dipole.deploy.safety.supervisor import RobotFault
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+from filtered_groups import DT, LIMITS, filter_of, group_of
 from virtual_robot import VirtualRobot, make_loop, run
-
-DT = 0.1
-LIMITS = Limits(low=(-10.0,), high=(10.0,), velocity=(5.0,), acceleration=(10.0,))
-
-
-def group_of(n=1, limits=LIMITS, kind="joint_position", **options):
-    names = tuple(f"x{i}" for i in range(n))
-    given = {"measured_by": "x"} if kind != "discrete" else {}
-    return ActionGroup("g", kind, names, **given | options, limits=limits)
-
-
-def filter_of(group, start, dt=DT):
-    command_filter = CommandFilter(ActionSpec.of(group), dt)
-    command_filter.reset(np.array(start, np.float64))
-    return command_filter
 
 
 def filtered(targets, start=0.0, limits=LIMITS, dt=DT):
@@ -164,64 +146,6 @@ def test_stopping_takes_no_longer_than_it_says(kind, limits):
         assert count <= command_filter.stopping_seconds / DT + 1
 
 
-# Rotations ----------------------------------------------------------------------------------------
-
-TURNING = Limits((-1.0,) * 7, (1.0,) * 7, (1.0,) * 7, (2.0,) * 7)
-POSE = ActionGroup("tool", "pose", ("x", "y", "z", "qx", "qy", "qz", "qw"), "m",
-                   measured_by="tool", rotation="quaternion_xyzw", limits=TURNING)  # fmt: skip
-
-
-def turned(degrees, sign=1.0):
-    q = Rotation.from_euler("z", degrees, degrees=True).as_quat()
-    return np.array([0.0, 0, 0, *(sign * q)])
-
-
-def spins(references):
-    """Angular velocities about z, rad/s, on the way from no rotation."""
-    command_filter = filter_of(POSE, turned(0.0))
-    quaternions = [turned(0.0)[3:]]
-    quaternions += [command_filter.step(reference).values[3:] for reference in references]
-    rotations = Rotation.from_quat(np.stack(quaternions))
-    return (rotations[1:] * rotations[:-1].inv()).as_rotvec()[:, 2] / DT
-
-
-def test_a_rotation_speeds_up_brakes_and_reverses_within_its_limits():
-    found = spins([turned(120)] * 12 + [turned(-60)] * 25 + [None] * 10)
-    assert found.max() == pytest.approx(1.0)
-    assert found.min() == pytest.approx(-1.0)
-    assert np.abs(np.diff(found, prepend=0.0)).max() <= 0.2 + 1e-9
-    assert found[-1] == 0.0
-
-
-def test_a_rotation_goes_the_short_way_whatever_the_signs_of_its_quaternions():
-    found = spins([turned(100, sign=(-1.0) ** k) for k in range(40)])
-    assert found.min() >= 0.0
-    assert np.abs(np.diff(found, prepend=0.0)).max() <= 0.2 + 1e-9
-
-
-def test_a_tiny_acceleration_of_a_rotation_is_kept_to_the_last_command():
-    limits = Limits((-1.0,) * 7, (1.0,) * 7, (0.01,) * 7, (1e-4,) * 7)
-    group = ActionGroup("tool", "pose", POSE.names, "m", measured_by="tool",
-                        rotation="quaternion_xyzw", limits=limits)  # fmt: skip
-    command_filter = filter_of(group, turned(0.0), dt=0.001)
-    goal = turned(np.degrees(2e-9))
-    quaternions = [command_filter.step(goal).values[3:] for _ in range(20)]
-    rotations = Rotation.from_quat(np.stack([turned(0.0)[3:], *quaternions]))
-    spin = (rotations[1:] * rotations[:-1].inv()).as_rotvec()[:, 2] / 0.001
-    assert np.abs(np.diff(spin, prepend=0.0)).max() <= 1e-7 * 1.001
-
-
-@pytest.mark.parametrize("numbers", [[0.0] * 4, [1e-9] * 4, [1e308] * 4])
-def test_what_is_no_rotation_brakes(numbers):
-    command_filter = filter_of(POSE, turned(0.0))
-    for _ in range(3):
-        command_filter.step(turned(120))
-    for _ in range(5):
-        command = command_filter.step(np.array([0.0, 0, 0, *numbers]))
-    assert command_filter.at_rest
-    assert np.linalg.norm(command.values[3:]) == pytest.approx(1.0)
-
-
 # Angles and values --------------------------------------------------------------------------------
 
 
@@ -289,39 +213,6 @@ def test_a_velocity_that_cannot_be_zero_is_a_config_error():
         group_of(limits=Limits((0.2,), (1.0,), (2.0,), (20.0,)), kind="twist", unit="m/s")
 
 
-# The gate -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("start", "wrong", "message"),
-    [
-        (0.0, np.nan, "not 1 finite numbers"),
-        (0.0, 10.1, "g: x0 is outside its box"),
-        (0.0, 0.51, "g: x0 is faster than its limit"),
-    ],
-)
-def test_the_gate_lets_nothing_wrong_pass_whoever_made_it(start, wrong, message):
-    from dipole.deploy.safety.command_filter import Command
-
-    gate = CommandGate(ActionSpec.of(group_of()), DT)
-    gate.start(np.array([start]))
-    gate.check(Command(np.array([start])))
-    with pytest.raises(RobotFault, match=message):
-        gate.check(Command(np.array([wrong])))
-
-
-def test_the_gate_compares_rotations_by_their_angle():
-    from dipole.deploy.safety.command_filter import Command
-
-    gate = CommandGate(ActionSpec.of(POSE), DT)
-    gate.start(turned(-5.7))
-    for degrees in (0.0, 5.7):  # 0.0995 rad each, at most 0.1
-        gate._groups[0][0]._v[3:] = [0.0, 0.0, np.radians(57.0)]  # as if it turned before
-        gate.check(Command(turned(degrees, sign=-1.0)))
-    with pytest.raises(RobotFault, match="tool: its rotation is faster than its limit"):
-        gate.check(Command(turned(12.0)))
-
-
 # Through the loop ---------------------------------------------------------------------------------
 
 SLOW = Limits((-500.0,) * 2, (500.0,) * 2, (10.0,) * 2, (20.0,) * 2)  # 1 unit a command
@@ -372,10 +263,6 @@ def test_a_braking_ramp_is_not_cut_short_by_missed_slots():
     assert np.abs(np.diff(np.diff(path))).max() <= 0.1 + 1e-9
 
 
-def test_the_angle_helper_agrees_with_scipy():
-    assert angle(turned(0)[3:], turned(50)[3:]) == pytest.approx(np.radians(50))
-
-
 @pytest.mark.parametrize("continuous", [True, False])
 def test_limits_that_are_meant_as_none_loosen_no_other_limit(continuous):
     limits = Limits((-1e9,), (1e9,), (1.0,), (1e9,))
@@ -386,16 +273,3 @@ def test_limits_that_are_meant_as_none_loosen_no_other_limit(continuous):
     path = [0.0, *(float(command_filter.step(np.array([0.25])).values[0]) for _ in range(40))]
     assert path[-1] == 0.25
     assert np.diff(path).max() <= 0.01 * (1 + 1e-9)
-
-
-def test_the_gate_refuses_what_turns_round_at_once_though_it_is_slow():
-    from dipole.deploy.safety.command_filter import Command
-
-    limits = Limits((-10.0,), (10.0,), (5.0,), (4.0,))
-    group = ActionGroup("g", "joint_position", ("x0",), "rad", measured_by="x", limits=limits)
-    gate = CommandGate(ActionSpec.of(group), 0.01)
-    gate.start(np.zeros(1))
-    for k in range(1, 4):  # 0.04, 0.08, 0.12 rad/s
-        gate.check(Command(np.array([4e-4 * k * (k + 1) / 2])))
-    with pytest.raises(RobotFault, match="g: x0 is accelerated beyond its limit"):
-        gate.check(Command(np.array([2.4e-3 - 1e-3])))

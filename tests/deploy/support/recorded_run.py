@@ -21,6 +21,7 @@ from dipole.deploy import (
 from dipole.deploy.inference import PolicySpec, VirtualInference
 from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.loop.states import State, Transition
+from dipole.deploy.recording.file_format import read_recording
 from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.robots.groups import ActionGroup
 from dipole.deploy.safety.command_filter import Command
@@ -171,3 +172,7 @@ class Handwritten:
 
     def close(self):
         return self.recorder.close()
+
+
+def kinds(path):
+    return [record.kind for record in read_recording(path)]
