@@ -27,9 +27,10 @@ def as_recorded(features: "Features", store: EpisodeStore) -> "Features":
     Raises ConfigError, naming both sides, where a feature or the rate says something else.
     """
     observation = {
-        name: _feature(store, name, feature) for name, feature in features.observation.items()
+        name: recorded_feature(store, name, feature)
+        for name, feature in features.observation.items()
     }
-    action = _feature(store, "action", features.action)
+    action = recorded_feature(store, "action", features.action)
     found = replace(features, observation=observation, action=action, fps=_fps(features, store))
     check_references(found)
     return found
@@ -45,7 +46,8 @@ def _fps(features: "Features", store: EpisodeStore) -> float | None:
     return ours if theirs is None else theirs
 
 
-def _feature(store: EpisodeStore, name: str, feature: "Feature") -> "Feature":
+def recorded_feature(store: EpisodeStore, name: str, feature: "Feature") -> "Feature":
+    """A feature with the names and units that the dataset records of its source; see above."""
     key = feature.source or name
     if feature.transform is not None or key not in store:
         return feature

@@ -10,6 +10,7 @@ from dipole.data.loading.feature_reader import FeatureReader
 from dipole.data.loading.features import Feature
 from dipole.data.loading.represented.represented_windows import FramesInMemory, RepresentedWindows
 from dipole.data.loading.statistics import read_plan
+from dipole.data.loading.targets import Target
 from dipole.data.loading.window_source import Batch, PartRows, WindowFrames, WindowSource
 from dipole.data.loading.windows import Windows
 
@@ -27,6 +28,10 @@ class ResidentSource:
             for name, feature in source.features.named().items()
             if name not in represented
         }
+        self.targets = {
+            name: ResidentTarget(name, target, source.parts, device)
+            for name, target in source.targets.items()
+        }
         self._represented = {
             name: ResidentRepresented(name, feature, source)
             for name, feature in represented.items()
@@ -41,7 +46,8 @@ class ResidentSource:
     def batch(self, n: int) -> Batch:
         """Batch n, as tensors on the device."""
         chosen = self._source.by_part(self._plan.indices(n))
-        parts, wanted = _wanted(self._source.parts, chosen)
+        found = [self._source.parts[one.part].packed_frames(one.indices) for one in chosen]
+        parts, wanted = _joined(chosen, found)
         placed: dict[tuple[int, ...], torch.Tensor] = {}  # features stored alike share the numbers
 
         def places(feature: ResidentFeature) -> torch.Tensor:
@@ -59,8 +65,16 @@ class ResidentSource:
         placed.clear()
         action = taken("action")
         is_pad = self._to_device(wanted.is_pad)
-        masks = self._masks(self._source.masks(parts))
-        return {"observation": observation, "action": action, "action_is_pad": is_pad, **masks}
+        rest = {**self._targets(chosen, found), **self._masks(self._source.masks(parts))}
+        return {"observation": observation, "action": action, "action_is_pad": is_pad, **rest}
+
+    def _targets(self, chosen: Sequence[PartRows], found: Sequence[WindowFrames]) -> Batch:
+        if not self.targets:
+            return {}
+        taken = {name: target.places_of(chosen, found) for name, target in self.targets.items()}
+        values = {n: self.targets[n].take(self._to_device(at)) for n, (at, _) in taken.items()}
+        pads = {n: is_pad for n, (_, is_pad) in taken.items() if self._source.targets[n].ahead}
+        return {"target": values, **self._masks({"target_is_pad": pads} if pads else {})}
 
     def _masks(self, masks: Batch) -> Batch:
         return {
@@ -88,20 +102,23 @@ class ResidentFeature:
         self, name: str, feature: Feature, parts: Sequence[Windows], device: torch.device
     ) -> None:
         self.name = name
-        readers = [part.readers.get(name) for part in parts]
-        having = [part for part in parts if name in part.readers]
-        ends = [0, *np.cumsum([part.n_frames for part in having], dtype=np.int64).tolist()]
+        readers = [self._reader(part) for part in parts]
+        having = [one for one in zip(parts, readers, strict=True) if one[1] is not None]
+        ends = [0, *np.cumsum([part.n_frames for part, _ in having], dtype=np.int64).tolist()]
         starts = iter(ends)
         self.first = tuple(-1 if reader is None else next(starts) for reader in readers)
         lacking = len(having) < len(parts)
-        shape = having[0].readers[name].shape if having else feature.shape
+        shape = next((one.shape for one in readers if one is not None), feature.shape)
         dtype = torch.float32 if feature.is_numeric else torch.uint8
         self.frames = torch.empty((ends[-1] + lacking, *shape), dtype=dtype, device=device)
         if lacking:
             self.frames[-1] = 0
-        for part, first in zip(parts, self.first, strict=True):
-            if first >= 0:
-                _load(part.readers[name], part, self.frames[first : first + part.n_frames])
+        for part, reader, first in zip(parts, readers, self.first, strict=True):
+            if reader is not None:
+                _load(reader, part, self.frames[first : first + part.n_frames])
+
+    def _reader(self, part: Windows) -> FeatureReader | None:
+        return part.readers.get(self.name)
 
     def places(self, parts: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Where frames of parts are, int64 [B, N]: parts, int [B]; frames, packed, int [B, N]."""
@@ -114,6 +131,34 @@ class ResidentFeature:
         """The frames [B, N, *shape] at these places, int64 [B, N]."""
         taken = self.frames.index_select(0, places.view(-1))
         return taken.view(*places.shape, *self.frames.shape[1:])
+
+
+class ResidentTarget(ResidentFeature):
+    """The same of a target."""
+
+    def __init__(
+        self, name: str, target: Target, parts: Sequence[Windows], device: torch.device
+    ) -> None:
+        super().__init__(name, target.feature, parts, device)
+        self._parts = parts
+
+    def _reader(self, part: Windows) -> FeatureReader | None:
+        return part.target_readers.get(self.name)
+
+    def places_of(
+        self, chosen: Sequence[PartRows], found: Sequence[WindowFrames]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where the frames of a batch's windows are, int64 [B, To], and which of them lie past
+        their episode's end, bool [B, To]. found: The windows' frames, packed, of each of `chosen`.
+        """
+        shape = (sum(len(one.rows) for one in chosen), found[0].observed.shape[1])
+        places, is_pad = np.empty(shape, np.int64), np.zeros(shape, bool)
+        for one, frames in zip(chosen, found, strict=True):
+            at = frames.observed
+            if self.first[one.part] >= 0:
+                at, is_pad[one.rows] = self._parts[one.part].target_frames(self.name, frames)
+            places[one.rows] = self.places(np.full(len(one.rows), one.part), at)
+        return places, is_pad
 
 
 class ResidentRepresented:
@@ -148,11 +193,10 @@ def _in_memory(name: str, part: Windows) -> RepresentedWindows | FramesInMemory 
     return None
 
 
-def _wanted(
-    parts: Sequence[Windows], chosen: Sequence[PartRows]
+def _joined(
+    chosen: Sequence[PartRows], found: Sequence[WindowFrames]
 ) -> tuple[np.ndarray, WindowFrames]:
     """Each row's part, int64 [B], and its frames in the part's own packed numbers."""
-    found = [parts[one.part].packed_frames(one.indices) for one in chosen]
     if len(chosen) == 1:
         return np.full(len(chosen[0].rows), chosen[0].part), found[0]
     rows = np.concatenate([one.rows for one in chosen])
@@ -178,4 +222,5 @@ def resident_bytes(source: WindowSource) -> int:
 def _frame_bytes(part: Windows) -> int:
     kept = [one for name, one in part.readers.items() if name not in part.represented]
     represented = sum(one.frame_bytes for one in part.represented.values())
+    kept += part.target_readers.values()
     return represented + sum(one.frame_bytes for one in kept)

@@ -10,12 +10,15 @@ A task has one dataset, or a mixture of several (docs/mixtures.md):
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
+from dipole.data.core.units import units_text
 from dipole.data.loading.features import Feature, Features
 from dipole.data.loading.mixture.mixture import Mixture, MixturePart
+from dipole.data.loading.targets import define_targets, require_targets
 from dipole.data.loading.task_part import OpenedPart, PartConfig, TaskPart
 from dipole.data.loading.window_source import WindowSource
 from dipole.data.loading.window_spec import WindowSpec
@@ -30,6 +33,7 @@ KEYS = (
     "normalizer",
     "observation",
     "action",
+    "targets",
     "window",
     "split",
 )
@@ -51,8 +55,17 @@ class TaskData:
     validation: WindowSource | None
 
     @classmethod
-    def open(cls, task: Mapping[str, Any], dataset: str | None) -> "TaskData":
-        """dataset: a path instead of the task's own. Transforms are registered already.
+    def open(
+        cls,
+        task: Mapping[str, Any],
+        dataset: str | None,
+        targets: Mapping[str, Any] | None = MappingProxyType({}),
+    ) -> "TaskData":
+        """Transforms are registered already.
+
+        dataset: A path instead of the task's own.
+        targets: What is read beside what the policy sees and does, {name: table}; None: all of the
+            task's targets. See `dipole.data.loading.targets`.
 
         Raises ConfigError and DataError, naming the key or the dataset.
         """
@@ -68,7 +81,12 @@ class TaskData:
         hz = _rate(task.get("policy_hz"), opened)
         spec = WindowSpec.from_dict(task["window"], hz)
         strided = None if task.get("policy_hz") is None else hz
-        parts = tuple(part.windows(spec, strided) for part in opened)
+        wanted = define_targets(targets, task) if targets is None or targets else []
+        found = [part.targets(wanted) for part in opened]
+        require_targets(wanted, found, [part.store for part in opened], task)
+        parts = tuple(
+            part.windows(spec, strided, own) for part, own in zip(opened, found, strict=True)
+        )
         if task.get("datasets") is None:
             return cls._single(parts[0])
         return cls._mixed(task, parts, hz)
@@ -151,6 +169,7 @@ class TaskData:
                 "validation: none, because no episode is held out: split.val_ratio is 0, or only "
                 "one episode has windows"
             )
+        lines += [_target_line(name, self.parts) for name in self.train.targets]
         for name, feature in self.features.represented.items():
             assert feature.represent is not None
             lines.append(f"data: {name} {feature.represent.describe()}")
@@ -248,6 +267,16 @@ def _part_line(part: TaskPart, share: float | None) -> str:
         f"{len(part.train.episodes)} to train on and {len(part.held_out.episodes)} for validation; "
         f"{len(part.train):,} windows{step}"
     )
+
+
+def _target_line(name: str, parts: Sequence[TaskPart]) -> str:
+    having = [part for part in parts if name in part.train.targets]
+    target = having[0].train.targets[name]
+    later = f", {target.ahead} steps later" if target.ahead else ""
+    units = units_text(target.feature.network_units) or "units not recorded"
+    lacking = [part.config.name for part in parts if part not in having]
+    rest = f"; not in {', '.join(lacking)}" if lacking else ""
+    return f"target: {name}, {target.feature.size} numbers ({units}){later}{rest}"
 
 
 def _name(task: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from dipole.data.core.registry import nearest
 from dipole.data.loading.features import Features
 from dipole.data.loading.recorded import as_recorded
 from dipole.data.loading.split import split_episodes
+from dipole.data.loading.targets import Target, TargetDefinition
 from dipole.data.loading.window_spec import WindowSpec, frames_per_step
 from dipole.data.loading.windows import Windows
 from dipole.data.store.bundle import dataset_path
@@ -114,8 +115,18 @@ class OpenedPart:
         store = EpisodeStore.open(dataset_path(config.path))
         return cls(config, store, as_recorded(config.features, store))
 
-    def windows(self, spec: WindowSpec, policy_hz: float | None) -> TaskPart:
-        """policy_hz: steps per second, None: a step is a frame."""
+    def targets(self, defined: Sequence[TargetDefinition]) -> dict[str, Target]:
+        """Those that the dataset has."""
+        found = {one.name: one.of_dataset(self.features, self.store) for one in defined}
+        return {name: target for name, target in found.items() if target is not None}
+
+    def windows(
+        self,
+        spec: WindowSpec,
+        policy_hz: float | None,
+        targets: Mapping[str, Target] | None = None,
+    ) -> TaskPart:
+        """policy_hz: steps per second, None: a step is a frame. targets: see `Windows`."""
         step = self._step(policy_hz)
         features = self.features if policy_hz is None else replace(self.features, fps=policy_hz)
         chosen = chosen_episodes(self.config, self.store)
@@ -126,8 +137,8 @@ class OpenedPart:
         return TaskPart(
             self.config,
             self.store,
-            Windows(self.store, spec, features, long_enough[train], step),
-            Windows(self.store, spec, features, long_enough[held_out], step),
+            Windows(self.store, spec, features, long_enough[train], step, targets),
+            Windows(self.store, spec, features, long_enough[held_out], step, targets),
             len(chosen),
             len(long_enough),
         )

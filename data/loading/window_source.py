@@ -1,6 +1,6 @@
 """What batches are drawn from: the windows of one dataset, or of several in a mixture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from dipole.data.loading.features import Features
     from dipole.data.loading.statistics import Statistics
+    from dipole.data.loading.targets import Target
     from dipole.data.loading.window_spec import WindowSpec
     from dipole.data.loading.windows import Windows
 
@@ -19,11 +20,13 @@ class WindowFrames(NamedTuple):
     """Frame numbers of B windows.
 
     observed: int64 [B, To]; acted: int64 [B, H]; is_pad: bool [B, H], which actions are padding.
+    last: int64 [B], the last frame of each window's episode.
     """
 
     observed: np.ndarray
     acted: np.ndarray
     is_pad: np.ndarray
+    last: np.ndarray
 
     def of(self, name: str) -> np.ndarray:
         """Those of a feature: the H frames of "action", the To observed ones of all others."""
@@ -52,6 +55,7 @@ class WindowSource(Protocol):
     parts: The datasets whose windows it shows, one after the other in its numbering. Their readers
         give frames as batches hold them, so that these can be kept in memory.
     weights: Share of each part in the batches; None: every window is as likely as another.
+    targets: What an objective predicts of the observed frames; mostly nothing.
     """
 
     @property
@@ -62,6 +66,8 @@ class WindowSource(Protocol):
     def parts(self) -> "Sequence[Windows]": ...
     @property
     def weights(self) -> Sequence[float] | None: ...
+    @property
+    def targets(self) -> "Mapping[str, Target]": ...
 
     def __len__(self) -> int: ...
 
@@ -71,6 +77,9 @@ class WindowSource(Protocol):
         {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B, H]},
         float32, images uint8, masks bool. Of a mixture whose parts lack something also
         "observation_is_missing": {name: [B]} and "action_is_missing": [B, A].
+
+        With targets also "target": {name: [B, To, *shape]}, "target_is_pad": {name: [B, To]} of
+        those that lie ahead, true past an episode's end, and "target_is_missing": {name: [B]}.
         """
         ...
 
@@ -79,11 +88,15 @@ class WindowSource(Protocol):
         ...
 
     def masks(self, parts: np.ndarray) -> Batch:
-        """What rows of these parts lack, int [B]: the last two entries of `gather`, or none."""
+        """What rows of these parts lack, int [B]: the "..._is_missing" of `gather`, or none."""
         ...
 
     def statistics(self) -> "dict[str, Statistics]":
         """Of each feature but images, for the policy's normalisers."""
+        ...
+
+    def target_statistics(self) -> "dict[str, Statistics]":
+        """Of each target."""
         ...
 
     def require_windows(self) -> None:

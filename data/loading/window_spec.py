@@ -66,7 +66,7 @@ class WindowSpec:
     def offsets(self, step: Fraction = Fraction(1)) -> np.ndarray:
         """Frames from the current one to each of the H steps, int64 [H]. step: frames of a step."""
         steps = np.arange(self.horizon) - (self.n_obs_steps - 1)
-        return _nearest_frame(steps, step)
+        return nearest_frame(steps, step)
 
     def shortest_episode(self, step: Fraction = Fraction(1)) -> int:
         """Frames that an episode needs to have one window."""
@@ -83,7 +83,7 @@ class WindowSpec:
     def _unseen(self, step: Fraction) -> int:
         """Last frames of an episode that are no window's current frame."""
         real = self.horizon - self.n_obs_steps - self.n_action_steps + 1  # steps after the current
-        return int(_nearest_frame(np.array(real), step))
+        return int(nearest_frame(np.array(real), step))
 
 
 _STEPS = {
@@ -113,7 +113,7 @@ def _exact(rate: float) -> Fraction:
     return Fraction(rate).limit_denominator(10_000)
 
 
-def _nearest_frame(steps: np.ndarray, step: Fraction) -> np.ndarray:
+def nearest_frame(steps: int | np.ndarray, step: Fraction) -> np.ndarray:
     """Whole frames at these steps, int64; a time halfway between two is the later one."""
     p, q = step.numerator, step.denominator
     return (2 * np.asarray(steps, np.int64) * p + q) // (2 * q)

@@ -29,9 +29,10 @@ from dipole.data.loading.represented.reference import check_references
 from dipole.data.loading.represented.represented_windows import RepresentedWindows
 from dipole.data.loading.statistics import Statistics, statistics
 from dipole.data.loading.statistics_cache import StatisticsCache
+from dipole.data.loading.targets import Target
 from dipole.data.loading.text import make_reader
 from dipole.data.loading.window_source import Batch, PartRows, WindowFrames
-from dipole.data.loading.window_spec import WindowSpec
+from dipole.data.loading.window_spec import WindowSpec, nearest_frame
 from dipole.data.store.store import EpisodeStore
 
 
@@ -43,6 +44,7 @@ class Windows:
     features: What to read; default: every array as it is.
     episodes: Ids, in the order their windows are numbered; default: all.
     step: Frames from one step of a window to the next, at least 1; see `frames_per_step`.
+    targets: What is read beside the features, of the observed frames.
     Raises DataError for features or episodes that the store does not have.
     """
 
@@ -53,6 +55,7 @@ class Windows:
         features: Features | None = None,
         episodes: Sequence[int] | np.ndarray | None = None,
         step: Fraction | int = 1,
+        targets: Mapping[str, Target] | None = None,
     ) -> None:
         self.store = store
         self.spec = spec
@@ -69,6 +72,10 @@ class Windows:
         self.readers = {
             name: make_reader(store, name, feature)
             for name, feature in self.features.named().items()
+        }
+        self.targets = dict(targets or {})
+        self.target_readers = {
+            name: make_reader(store, name, target.feature) for name, target in self.targets.items()
         }
         check_references(self.features)
         self.represented = {
@@ -126,12 +133,29 @@ class Windows:
         """The windows with these indices, int [B], read from the store.
 
         Returns {"observation": {name: [B, To, *shape]}, "action": [B, H, A], "action_is_pad": [B,
-        H]}: float32, images uint8, the mask bool.
+        H]}: float32, images uint8, the mask bool; with targets also theirs, see
+        `WindowSource.gather`.
         """
         frames = self.frames(indices)
         observation = {name: self._take(name, frames) for name in self.features.observation}
         action = self._take("action", frames)
-        return {"observation": observation, "action": action, "action_is_pad": frames.is_pad}
+        batch = {"observation": observation, "action": action, "action_is_pad": frames.is_pad}
+        return {**batch, **self._gather_targets(frames)}
+
+    def _gather_targets(self, frames: WindowFrames) -> Batch:
+        if not self.targets:
+            return {}
+        found = {name: self.target_frames(name, frames) for name in self.targets}
+        values = {name: self.target_readers[name].take(at) for name, (at, _) in found.items()}
+        pads = {name: is_pad for name, (_, is_pad) in found.items() if self.targets[name].ahead}
+        return {"target": values, **({"target_is_pad": pads} if pads else {})}
+
+    def target_frames(self, name: str, frames: WindowFrames) -> tuple[np.ndarray, np.ndarray]:
+        """The frames that a target is of in these windows, int64 [B, To], and which of them would
+        lie past their episode's end, bool [B, To]."""
+        wanted = frames.observed + nearest_frame(self.targets[name].ahead, self.step)
+        last = frames.last[:, None]
+        return np.minimum(wanted, last), wanted > last
 
     def _take(self, name: str, frames: WindowFrames) -> np.ndarray:
         if name in self.represented:
@@ -146,11 +170,17 @@ class Windows:
         """A dataset lacks nothing of its own features."""
         return {}
 
-    def mapped(self, maps: Mapping[str, FrameMap]) -> "Windows":
+    def mapped(
+        self, maps: Mapping[str, FrameMap], target_maps: Mapping[str, FrameMap] | None = None
+    ) -> "Windows":
         """The same windows, with numbers that readers map to those of a mixture."""
         other = copy.copy(self)
         other.readers = {
             name: reader.mapped(maps.get(name)) for name, reader in self.readers.items()
+        }
+        other.target_readers = {
+            name: reader.mapped((target_maps or {}).get(name))
+            for name, reader in self.target_readers.items()
         }
         other.represented = {
             name: represented.mapped(maps.get(name))
@@ -168,6 +198,14 @@ class Windows:
         numbers = [name for name, one in self.readers.items() if one.feature.is_numeric]
         cached = StatisticsCache.of(self)
         return {name: self._statistics(name, cached) for name in numbers}
+
+    def target_statistics(self) -> dict[str, Statistics]:
+        """Of each target over the frames of `frame_ranges`; see `statistics`."""
+        cached, ranges = StatisticsCache.of(self), self.frame_ranges()
+        return {
+            name: cached.get(reader, partial(statistics, reader, ranges))
+            for name, reader in self.target_readers.items()
+        }
 
     def _statistics(self, name: str, cached: StatisticsCache) -> Statistics:
         if name in self.represented:
@@ -207,7 +245,10 @@ class Windows:
         is_pad = (within < 0) | (within > last)
         frames = starts[episode][:, None] + np.clip(within, 0, last)
         return WindowFrames(
-            observed=frames[:, : self.spec.n_obs_steps], acted=frames, is_pad=is_pad
+            observed=frames[:, : self.spec.n_obs_steps],
+            acted=frames,
+            is_pad=is_pad,
+            last=starts[episode] + last[:, 0],
         )
 
 

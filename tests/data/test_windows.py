@@ -34,7 +34,7 @@ def make_windows(lengths, spec, episodes=None, step=1):
 
 def quadruples(windows):
     """(buffer start, buffer end, sample start, sample end) of every window, from its frames."""
-    _, frames, is_pad = windows.frames(np.arange(len(windows)))
+    _, frames, is_pad, _ = windows.frames(np.arange(len(windows)))
     rows = []
     for row, padded in zip(frames, is_pad, strict=True):
         inside = np.flatnonzero(~padded)
@@ -76,7 +76,7 @@ def test_windows_per_episode_are_its_length_less_7_at_16_2_8(length, count):
 
 def test_padding_repeats_the_first_and_the_last_frame():
     windows = make_windows([6, 4], WindowSpec(2, 4, 3))
-    observed, acted, is_pad = windows.frames(np.array([6, 9]))
+    observed, acted, is_pad, _ = windows.frames(np.array([6, 9]))
     assert observed.tolist() == [[6, 6], [8, 9]]
     assert acted.tolist() == [[6, 6, 7, 8], [8, 9, 9, 9]]
     assert is_pad.tolist() == [[True, False, False, False], [False, False, True, True]]
@@ -84,7 +84,7 @@ def test_padding_repeats_the_first_and_the_last_frame():
 
 
 def test_a_window_longer_than_its_episode_is_padded_on_both_sides():
-    observed, acted, is_pad = make_windows([3], WindowSpec(3, 8, 6)).frames(np.array([0]))
+    observed, acted, is_pad, _ = make_windows([3], WindowSpec(3, 8, 6)).frames(np.array([0]))
     assert observed.tolist() == [[0, 0, 0]]
     assert acted.tolist() == [[0, 0, 0, 1, 2, 2, 2, 2]]
     assert is_pad.tolist() == [[True, True, False, False, False, True, True, True]]
@@ -116,7 +116,7 @@ def test_frames_agree_with_the_plain_reference(lengths, spec):
     windows = make_windows(lengths, spec)
     reference = plain_reference(lengths, spec)
     assert len(windows) == len(reference)
-    observed, acted, is_pad = windows.frames(np.arange(len(windows)))
+    observed, acted, is_pad, _ = windows.frames(np.arange(len(windows)))
     assert acted.tolist() == [frames for frames, _ in reference]
     assert is_pad.tolist() == [padded for _, padded in reference]
     assert observed.tolist() == [frames[: spec.n_obs_steps] for frames, _ in reference]
@@ -222,7 +222,7 @@ def test_the_human_data_has_24208_windows(human_path):
 
 def test_at_50_hz_a_policy_of_10_hz_sees_every_fifth_frame():
     windows = make_windows([60], WindowSpec(2, 4, 2), step=frames_per_step(50, 10))
-    observed, acted, is_pad = windows.frames(np.array([0, 7, len(windows) - 1]))
+    observed, acted, is_pad, _ = windows.frames(np.array([0, 7, len(windows) - 1]))
     assert observed.tolist() == [[0, 0], [2, 7], [49, 54]]
     assert acted.tolist() == [[0, 0, 5, 10], [2, 7, 12, 17], [49, 54, 59, 59]]
     assert is_pad.tolist() == [
@@ -257,7 +257,7 @@ def test_strided_frames_are_the_nearest_in_time(lengths, spec, step):
     assert len(windows) == sum(max(0, n - spec.shortest_episode(step) + 1) for n in lengths)
     if not len(windows):
         return
-    _, acted, is_pad = windows.frames(np.arange(len(windows)))
+    _, acted, is_pad, last = windows.frames(np.arange(len(windows)))
     starts = np.cumsum([0, *lengths])
     row = 0
     for start, length in zip(starts[:-1].tolist(), lengths, strict=True):
@@ -268,6 +268,7 @@ def test_strided_frames_are_the_nearest_in_time(lengths, spec, step):
                 inside = min(max(frame, 0), length - 1)
                 assert acted[row, k] == start + inside
                 assert is_pad[row, k] == (frame != inside)
+            assert last[row] == start + length - 1
             row += 1
 
 

@@ -9,6 +9,7 @@ from dipole.data.core.units import same_units as are_same
 from dipole.data.core.units import units_text
 from dipole.data.loading.batch_plan import part_quotas
 from dipole.data.loading.features import Feature, Features
+from dipole.data.loading.targets import Target
 
 if TYPE_CHECKING:
     from dipole.data.loading.mixture.mixture import MixturePart
@@ -39,13 +40,24 @@ def check_parts(given: "Sequence[MixturePart]", features: Features, same_units: 
                     f"dataset {part.name!r}: the policy has no observation "
                     f"{name!r}{nearest(name, known) or '.'} It has: {', '.join(known)}"
                 )
-            _check_feature(part.name, name, feature, features.observation[name], same_units)
+            where = f"dataset {part.name!r}, observation {name!r}"
+            _check_feature(where, feature, features.observation[name], same_units)
         _check_action(part, features, same_units)
     _check_all_there(given, features)
 
 
-def _check_feature(part: str, name: str, own: Feature, policy: Feature, same_units: bool) -> None:
-    where = f"dataset {part!r}, observation {name!r}"
+def common_targets(given: "Sequence[MixturePart]", same_units: bool) -> dict[str, Target]:
+    """The targets that any of the parts has. Raises ConfigError for parts that differ in one."""
+    found: dict[str, Target] = {}
+    for part in given:
+        for name, target in part.windows.targets.items():
+            first = found.setdefault(name, target)
+            where = f"dataset {part.name!r}, target {name!r}"
+            _check_feature(where, target.feature, first.feature, same_units)
+    return found
+
+
+def _check_feature(where: str, own: Feature, policy: Feature, same_units: bool) -> None:
     if (own.kind, own.shape) != (policy.kind, policy.shape):
         raise ConfigError(
             f"{where}: {own.kind} of shape {list(own.shape)}, but the policy has {policy.kind} of "

@@ -10,7 +10,7 @@ no wrist camera (`observation_is_missing`), and no loss for the seventh number o
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,8 +20,8 @@ import numpy as np
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.feature_reader import FrameMap
 from dipole.data.loading.features import Features
-from dipole.data.loading.mixture.batch import PartMasks, assemble
-from dipole.data.loading.mixture.checks import check_parts
+from dipole.data.loading.mixture.batch import PartMasks, assemble, assemble_targets
+from dipole.data.loading.mixture.checks import check_parts, common_targets
 from dipole.data.loading.mixture.part_mapping import Both, Placement, Rescaling, rescaling
 from dipole.data.loading.statistics import Statistics, joined_statistics, merged_statistics
 from dipole.data.loading.window_source import Batch, PartRows
@@ -69,9 +69,12 @@ class Mixture:
         check_parts(given, features, same_units=normalizer == "merged")
         self.given, self.features, self.normalizer = tuple(given), features, normalizer
         self.spec = given[0].windows.spec
+        self.targets = common_targets(given, same_units=normalizer == "merged")
         self.rescalings: list[dict[str, Rescaling]] = [{} for _ in given]
+        self.target_rescalings: list[dict[str, Rescaling]] = [{} for _ in given]
         if normalizer == "per_part":
             self.rescalings = self._rescalings()
+            self.target_rescalings = self._target_rescalings()
         self._show([part.windows for part in given])
 
     @property
@@ -90,6 +93,7 @@ class Mixture:
         other = copy.copy(self)
         other.given = tuple(self.given[n] for n, _ in chosen)
         other.rescalings = [self.rescalings[n] for n, _ in chosen]
+        other.target_rescalings = [self.target_rescalings[n] for n, _ in chosen]
         other.__dict__.pop("_own_statistics", None)
         other._show([one for _, one in chosen])
         return other
@@ -101,7 +105,9 @@ class Mixture:
         """See `WindowSource.gather`."""
         chosen = self.by_part(indices)
         batches = [self.parts[one.part].gather(one.indices) for one in chosen]
-        return {**assemble(self.features, chosen, batches), **self.masks(self._part_of(indices))}
+        parts = self._part_of(indices)
+        targets = assemble_targets(self.targets, self.spec.n_obs_steps, chosen, batches)
+        return {**assemble(self.features, chosen, batches), **targets, **self.masks(parts)}
 
     def by_part(self, indices: np.ndarray) -> list[PartRows]:
         """See `WindowSource.by_part`; raises IndexError for an index that no window has."""
@@ -123,17 +129,22 @@ class Mixture:
 
         See `merged_statistics`; action numbers are merged one by one.
         """
-        each, merged = self._own_statistics, {}
-        for name, feature in self.features.observation.items():
-            having = [
-                (s[name], part.weight)
-                for s, part in zip(each, self.given, strict=True)
-                if name in s
-            ]
-            if feature.is_numeric:
-                merged[name] = merged_statistics(*zip(*having, strict=True))
+        each = self._own_statistics
+        numeric = [name for name, one in self.features.observation.items() if one.is_numeric]
+        merged = {name: self._merged(each, name) for name in numeric}
         merged["action"] = self._of_action([s["action"] for s in each])
         return merged
+
+    def target_statistics(self) -> dict[str, Statistics]:
+        """Of each target, over all parts that have it, by their weights."""
+        each = [part.windows.target_statistics() for part in self.given]
+        return {name: self._merged(each, name) for name in self.targets}
+
+    def _merged(self, each: Sequence[Mapping[str, Statistics]], name: str) -> Statistics:
+        """each: Of each part, by name; some may lack it."""
+        pairs = zip(each, self.given, strict=True)
+        having = [(found[name], part.weight) for found, part in pairs if name in found]
+        return merged_statistics(*zip(*having, strict=True))
 
     def rescaling_dict(self, part: int) -> dict[str, Any]:
         """How a part's numbers became the policy's, by feature, as plain JSON of the policy's
@@ -164,12 +175,15 @@ class Mixture:
 
     def _show(self, windows: Sequence[Windows]) -> None:
         """Draw from these windows of the parts."""
+        rescalings = zip(self.rescalings, self.target_rescalings, strict=True)
         self.parts = tuple(
-            one.mapped(self._mappings(part, rescaled))
-            for one, part, rescaled in zip(windows, self.given, self.rescalings, strict=True)
+            one.mapped(self._mappings(part, rescaled), of_targets)
+            for one, part, (rescaled, of_targets) in zip(
+                windows, self.given, rescalings, strict=True
+            )
         )
         self._first = np.concatenate([[0], np.cumsum([len(part) for part in self.parts])])
-        self._masks = PartMasks(self.given, self.features)
+        self._masks = PartMasks(self.given, self.features, self.targets)
 
     def _part_of(self, indices: np.ndarray) -> np.ndarray:
         part: np.ndarray = np.searchsorted(self._first, indices, side="right") - 1
@@ -203,6 +217,17 @@ class Mixture:
                 name: rescaling(named[name].normalize, own, target[name])
                 for name, own in statistics.items()
                 if named[name].kind != "depth"
+            }
+            found.append({name: one for name, one in of_part.items() if one is not None})
+        return found
+
+    def _target_rescalings(self) -> list[dict[str, Rescaling]]:
+        """The same of each part's targets."""
+        merged, found = self.target_statistics(), []
+        for part in self.given:
+            of_part = {
+                name: rescaling(self.targets[name].feature.normalize, own, merged[name])
+                for name, own in part.windows.target_statistics().items()
             }
             found.append({name: one for name, one in of_part.items() if one is not None})
         return found
