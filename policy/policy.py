@@ -163,11 +163,19 @@ class Policy(nn.Module):
 
         What a mixture's dataset lacks is 0 for the network, and numbers of actions without loss.
         """
+        return self.loss_given(self.contexts(batch), batch)
+
+    def contexts(self, batch: Batch) -> dict[str, Context]:
+        """The context of each of the encoder's parts, for `loss_given`, and for whatever else an
+        objective asks of them."""
+        return self._contexts(batch["observation"], batch.get("observation_is_missing"))
+
+    def loss_given(self, contexts: Mapping[str, Context], batch: Batch) -> Loss:
+        """`forward` after the encoder."""
         actions = self.normalizers["action"].normalize(batch["action"])
         absent = batch.get("action_is_missing")
         if absent is not None:
             actions = actions.masked_fill(absent[:, None], 0)
-        contexts = self._contexts(batch["observation"], batch.get("observation_is_missing"))
         context = self.encoder.compose(contexts)
         if self.training and self.guidance is not None and self.guidance.dropout:
             keep = torch.rand(context.rows, device=context.device) >= self.guidance.dropout

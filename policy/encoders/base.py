@@ -83,6 +83,16 @@ class Encoder(nn.Module):
         """Entries that may be missing from an observation."""
         return ()
 
+    @property
+    def picture_dims(self) -> Mapping[str, int]:
+        """By camera, the size of a picture's features; {} without cameras."""
+        return {}
+
+    def picture_features(self, contexts: Mapping[str, Context]) -> dict[str, Tensor]:
+        """By camera, the features of each observed picture, [B, To, dim], out of the contexts that
+        `contexts` gave; see `picture_dims`."""
+        return {}
+
     def load_weights(self) -> None:
         """Load pretrained weights, where the configuration names some; called for a new run."""
 

@@ -13,7 +13,7 @@ from dipole.data.core.registry import nearest
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import ENCODERS, build
 from dipole.policy.core.named import NamedModules
-from dipole.policy.encoders.base import Encoder
+from dipole.policy.encoders.base import WHOLE, Encoder
 
 
 @ENCODERS.add("join")
@@ -72,6 +72,17 @@ class JoinEncoder(Encoder):
             for name, part in self.encoders.items()
         ]
         return Context.join([framed, *rest])
+
+    @property
+    def picture_dims(self) -> Mapping[str, int]:
+        parts = self.encoders.values()
+        return {camera: size for part in parts for camera, size in part.picture_dims.items()}
+
+    def picture_features(self, contexts: Mapping[str, Context]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, part in self.encoders.items():
+            found |= part.picture_features({WHOLE: contexts[name]})
+        return found
 
     @property
     def optional(self) -> Sequence[str]:

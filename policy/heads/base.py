@@ -16,15 +16,27 @@ from dipole.policy.heads.program import ChunkProgram
 
 
 @dataclass(frozen=True)
+class MeanError:
+    """A mean over numbers of several batches: the sum of their absolute errors, and how many they
+    are; scalars."""
+
+    total: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True)
 class Loss:
     """What a training step minimises.
 
     total: A scalar.
     parts: Named scalars that are reported, such as those that make up the total.
+    errors: By "NAME/UNIT", or "NAME" where the unit is unknown: what validation reports beside the
+        loss, in numbers that mean something to a person.
     """
 
     total: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    errors: Mapping[str, MeanError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

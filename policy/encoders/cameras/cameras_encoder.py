@@ -12,7 +12,7 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import ENCODERS
 from dipole.policy.core.named import NamedModules
-from dipole.policy.encoders.base import Encoder
+from dipole.policy.encoders.base import WHOLE, Encoder
 from dipole.policy.encoders.cameras.augment import Augmentation
 from dipole.policy.encoders.cameras.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
@@ -121,6 +121,18 @@ class CamerasEncoder(Encoder):
         view = self.views[camera]
         assert isinstance(view, View)
         return view
+
+    @property
+    def picture_dims(self) -> Mapping[str, int]:
+        size = self.spec.vector_dim // (self.n_obs_steps * len(self.cameras))
+        return dict.fromkeys(self.cameras, size)
+
+    def picture_features(self, contexts: Mapping[str, Context]) -> dict[str, Tensor]:
+        """A camera that is missing has the embedding that stands for it."""
+        vector = contexts[WHOLE].vector
+        assert vector is not None
+        by_camera = vector.view(len(vector), self.n_obs_steps, len(self.cameras), -1)
+        return dict(zip(self.cameras, by_camera.unbind(2), strict=True))
 
     @property
     def optional(self) -> Sequence[str]:
