@@ -1,5 +1,6 @@
 """Training: one loop for all objectives, its state, its logs."""
 
+from dipole.policy.training import objectives  # noqa: F401  they register themselves
 from dipole.policy.training.config import EMAConfig, TrainConfig
 from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.loop import Trainer, TrainingDivergedError

@@ -26,7 +26,7 @@ from dipole.policy.training.output.progress import TrainingProgress
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.process.signals import StopRequest
 from dipole.policy.training.state import TrainState
-from dipole.policy.training.validation import Validation
+from dipole.policy.training.validation import Validation, errors_text
 
 __all__ = ["Evaluate", "Loader", "Trainer", "TrainingDivergedError"]
 
@@ -192,14 +192,18 @@ class Trainer:
             prune_checkpoints(self.run, config.keep_checkpoints)
 
     def _validation_losses(self, validation: Validation) -> dict[str, float]:
-        """Of the raw and of the averaged policy."""
+        """Of the raw and of the averaged policy; errors of the latter are said."""
         state = self.state
         raw = validation.losses(state.objective, state.step)
         found = {f"validation/{key}": value for key, value in raw.items()}
         with state.objective.using_policy(state.ema.model):
             averaged = validation.losses(state.objective, state.step)
         for key, value in averaged.items():
-            found[f"validation/{key.replace('loss', 'loss_ema', 1)}"] = value
+            kind, slash, name = key.partition("/")
+            found[f"validation/{kind}_ema{slash}{name}"] = value
+        errors = errors_text(averaged)
+        if errors:
+            self.progress.say(f"step {state.step} · mean absolute errors: {errors}")
         return found
 
     def _score(self, due: bool) -> None:

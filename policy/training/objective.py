@@ -9,6 +9,7 @@ optimiser of its own, of the parameters that `parameter_groups` gives it, and mi
 `forward` returns for its name; gradients reach no other parameters.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from typing import Any
 
 from torch import nn
 
+from dipole.data import WindowSource
 from dipole.data.core.errors import ConfigError
-from dipole.policy.core.components import OBJECTIVES, build
+from dipole.policy.core.components import OBJECTIVES, build, named
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
@@ -63,12 +65,24 @@ class Objective(nn.Module):
     """Base class: the policy, its helpers (attributes), and how a step trains them.
 
     policy: What is averaged, evaluated and exported.
+    total_steps: Of the run that trains it; known once the run begins.
+    trains_policy: Whether chunks are learned; otherwise they are not worth evaluating.
     """
+
+    trains_policy: bool = True
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = policy
+        self.total_steps = 0
         self._averaged: dict[str, nn.Module] = {}
+
+    @classmethod
+    def wanted_targets(cls, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What batches shall hold beside what the policy sees and does, by the objective's options:
+        {name: table}, see `dipole.data.loading.targets`; None: all targets of the task. An
+        objective that wants some has a parameter `windows`: what they are drawn from."""
+        return {}
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         """What the update minimises. step: Updates that were made before it, from 0."""
@@ -86,6 +100,10 @@ class Objective(nn.Module):
     def averages(self) -> Mapping[str, Average]:
         """Modules whose moving averages are kept, by name; "policy" is what is evaluated."""
         return {"policy": Average(self.policy)}
+
+    def fake_batch(self, batch_size: int = 2) -> dict[str, Any]:
+        """A random training batch, with all that `forward` takes."""
+        return self.policy.fake_batch(batch_size)
 
     def average(self, name: str = "policy") -> nn.Module:
         """The moving average of a module while the objective is trained: a target network."""
@@ -119,11 +137,30 @@ class BehaviourCloning(Objective):
         return loss
 
 
-def build_objective(config: Mapping[str, Any] | None, policy: Policy) -> Objective:
-    """The objective that a run's configuration names; one without is behaviour cloning."""
-    objective = build(OBJECTIVES, config or DEFAULT, policy=policy)
+def wanted_targets(config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What the batches of a run hold for its objective; see `Objective.wanted_targets`."""
+    config = config or DEFAULT
+    component = named(OBJECTIVES, config)
+    asks = getattr(component, "wanted_targets", None)
+    found: Mapping[str, Any] | None = {} if asks is None else asks(config)
+    return found
+
+
+def build_objective(
+    config: Mapping[str, Any] | None, policy: Policy, windows: WindowSource | None = None
+) -> Objective:
+    """The objective that a run's configuration names; one without is behaviour cloning.
+
+    windows: Of the training episodes, for objectives with a parameter of that name.
+    """
+    config = config or DEFAULT
+    component = named(OBJECTIVES, config)
+    given: dict[str, Any] = {"policy": policy}
+    if "windows" in inspect.signature(component).parameters:
+        given["windows"] = windows
+    objective = build(OBJECTIVES, config, **given)
     if not isinstance(objective, Objective):
-        raise ConfigError(f"objective {(config or DEFAULT)['name']!r} is no Objective")
+        raise ConfigError(f"objective {config['name']!r} is no Objective")
     return objective
 
 

@@ -29,7 +29,7 @@ from dipole.policy.training.hardware.precision import precision_note, use_autoca
 from dipole.policy.training.initialization import Initialization, initialize
 from dipole.policy.training.loop import Evaluate, Trainer
 from dipole.policy.training.objective import DEFAULT as DEFAULT_OBJECTIVE
-from dipole.policy.training.objective import build_objective
+from dipole.policy.training.objective import build_objective, wanted_targets
 from dipole.policy.training.optimization.optimizer import learning_rate
 from dipole.policy.training.output.result import TrainResult
 from dipole.policy.training.output.run_folder import (
@@ -166,14 +166,20 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     """
     settings = TrainConfig.from_dict(config["train"])
     device = choose_device(settings.device)
-    data = TaskData.open(config["task"], config["dataset"])
+    targets = wanted_targets(config.get("objective"))
+    data = TaskData.open(config["task"], config["dataset"], targets)
     torch.manual_seed(settings.seed)
     config = {**config, "policy": with_architecture(config["policy"])}
     policy = Policy(PolicyConfig.from_dict(config["policy"]), data.features, data.train.spec)
     constant = policy.fit(data.train.statistics())
     if fresh:
         policy.encoder.load_weights()
-    objective = build_objective(config.get("objective"), policy)
+    objective = build_objective(config.get("objective"), policy, data.train)
+    if settings.evaluate_every and not objective.trains_policy:
+        raise ConfigError(
+            "train.evaluate_every: this objective trains the image encoder alone, and no chunks to "
+            "evaluate: set it to 0"
+        )
     wanted = settings.initial_weights
     init = initialize(objective, wanted) if fresh and wanted.source is not None else None
     state = TrainState.new(objective.to(device), settings)

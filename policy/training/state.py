@@ -50,6 +50,7 @@ class TrainState:
     def new(cls, objective: Objective, config: TrainConfig) -> "TrainState":
         """Before the first step."""
         objective.train()
+        objective.total_steps = config.steps
         wanted = objective.averages()
         if POLICY not in wanted:
             raise ConfigError(

@@ -1,6 +1,6 @@
 """The loss on held-out episodes, in eval mode, the same windows and noise every time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dipole.data import WindowSource
+from dipole.policy.heads.base import MeanError
 from dipole.policy.training.objective import Objective
 from dipole.policy.training.process.randomness import seed_step
 
@@ -23,9 +24,10 @@ class Validation:
     @torch.no_grad()
     def losses(self, objective: Objective, step: int = 0) -> dict[str, float]:
         """Means per window: "loss", the total of the objective's first update, and "loss/NAME", its
-        parts."""
+        parts; and its errors, "error/NAME/UNIT"."""
         update = next(iter(objective.parameter_groups()))
         sums: dict[str, float] = {}
+        errors = MeanErrors()
         with in_eval_mode(objective):
             for number, indices in enumerate(self.parts):
                 seed_step(self.seed, number)
@@ -34,8 +36,41 @@ class Validation:
                 named = {"loss": loss.total, **{f"loss/{n}": p for n, p in loss.parts.items()}}
                 for name, value in named.items():
                     sums[name] = sums.get(name, 0.0) + float(value) * len(indices)
+                errors.add(loss.errors)
         count = sum(map(len, self.parts))
-        return {name: total / count for name, total in sums.items()}
+        return {name: total / count for name, total in sums.items()} | errors.means()
+
+
+class MeanErrors:
+    """Of the errors of several batches, which may count different numbers of each."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, errors: Mapping[str, MeanError]) -> None:
+        for name, one in errors.items():
+            total, count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (total + float(one.total), count + float(one.count))
+
+    def means(self) -> dict[str, float]:
+        """By key of the log; without those of which nothing was counted."""
+        counted = {name: pair for name, pair in self._sums.items() if pair[1]}
+        return {f"error/{name}": total / count for name, (total, count) in counted.items()}
+
+
+def errors_text(losses: Mapping[str, float]) -> str:
+    """Of what `Validation.losses` gives, the errors for a person: "keypoints 3.5 px"; or "".
+
+    >>> errors_text({"loss": 0.1, "error/keypoints/px": 3.512, "error/lid": 0.02})
+    'keypoints 3.51 px · lid 0.02'
+    """
+    found = []
+    for key, value in losses.items():
+        kind, _, rest = key.partition("/")
+        if kind == "error":
+            name, _, unit = rest.partition("/")
+            found.append(f"{name} {value:.3g} {unit}".rstrip())
+    return " · ".join(found)
 
 
 @contextmanager

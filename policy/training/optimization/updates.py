@@ -77,7 +77,7 @@ class Updates:
             for update in self._names:
                 with self._others_fixed(update):
                     with self._autocast():
-                        batch = state.policy.fake_batch(self.config.batch_size)
+                        batch = state.objective.fake_batch(self.config.batch_size)
                         total = loss(batch, update=update, step=state.step).total
                     torch.autograd.grad(total, self._own[update], allow_unused=True)
 
