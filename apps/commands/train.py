@@ -74,6 +74,10 @@ def _told(result: "TrainResult") -> list[str]:
 def _next(output: Path) -> str:
     from dipole.policy.training.run import read_run
 
-    if read_run(output)["task"].get("environment") is None:
+    config = read_run(output)
+    if (config.get("objective") or {}).get("policy_weight") == 0:  # its image encoder alone
+        init = f"train.init={{from: {output}, map: {{encoder: encoder}}}}"
+        return f"begin a policy with its encoder: dipole train '{init}'"
+    if config["task"].get("environment") is None:
         return f"try it with: dipole deploy checkpoint={output} robot=YOURS dry_run=true"
     return f"evaluate with: dipole evaluate checkpoint={output}"

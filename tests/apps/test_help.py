@@ -33,6 +33,7 @@ EVERYTHING = [
     *(("train", [f"policy/process={name}"]) for name in ("flow", "edm")),
     *(("train", [f"policy/prediction={name}"]) for name in ("v", "edm")),
     ("train", ["policy/head=regression"]),
+    ("train", ["task=pusht_image", "policy=unet_image_small", "objective=auxiliary"]),
     ("train", ["policy=dit_small"]),
     ("train", ["policy/denoiser=dit"]),
     ("train", ["policy=unet_plan", "task=maze/medium"]),
