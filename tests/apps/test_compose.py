@@ -278,6 +278,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".train.init.map",
         ".train.init.weights",
         ".objective.name",
+        *(key for key in new if key.startswith(".task.targets.")),
         ".solver.eta",
         ".solver.sde",
         ".solver.published",
