@@ -6,7 +6,8 @@
 Networks of as many parameters train for the same processor time, each on one core, as many beside
 each other as there are cores; then each is scored with each solver that fits its process, over the
 same episodes. Trainings, and what was scored, stay in the folder OUTPUT (study.json, study.svg), so
-that a study can be stopped and gone on with, or widened.
+that a study can be stopped and gone on with, or widened. What a call takes is measured again by
+`--times`, all of them in turns, because evaluations run beside each other.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
@@ -26,6 +27,7 @@ from typing import Any
 from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
 from dipole.policy.core.components import PROCESSES, SOLVERS
 from dipole.policy.diffusion.solvers import table_of
+from dipole.policy.runtimes.runnable import load_runnable
 
 NETWORKS = {"U-Net": "unet_small", "DiT": "dit_small"}
 PROCESSES_TRIED = {
@@ -40,6 +42,7 @@ STEPS = (1, 2, 4, 10, 20)
 SPACINGS = {"vp": ("trailing", "leading")}  # of others their own
 LEADING_STEPS = 10  # with fewer, leading spacing begins far below full noise
 TRIAL_STEPS = 60
+TIMED = "vp, sample"  # whose calls are timed: a call takes as long with any process
 SCORES = ("max_reward_mean", "max_reward_ci95", "success_rate", "success_ci95")
 
 
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=42, help="of training")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--times", type=float, default=0.0, help="seconds to time calls for")
     parser.add_argument("--output", type=Path, default=Path("process_study"))
     chosen = parser.parse_args(arguments)
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -65,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         list(pool.map(lambda cell: train(chosen, cell[0], cell[1], updates[cell[0]]), cells))
         wanted = [(n, p, s) for n, p in cells for s in solvers_of(p, chosen)]
         list(pool.map(lambda each: score(chosen, *each), wanted))
+    if chosen.times:
+        times = {network: call_times(chosen, network) for network in chosen.networks}
+        (chosen.output / "times.json").write_text(json.dumps(times, indent=1) + "\n")
     results = found(chosen.output)
     for result in results:
         print(line(result))
@@ -156,10 +163,42 @@ def dipole(*words: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
+def call_times(chosen: argparse.Namespace, network: str) -> dict[str, float]:
+    """Milliseconds of a call by the evaluations in it, which is what it depends on."""
+    ran = [
+        json.loads(file.read_text()) for file in chosen.output.glob(f"{network}_*/*/result.json")
+    ]
+    folder = run_folder(chosen.output, network, TIMED)
+    calls = {
+        steps: one_call(folder, steps, next(result["rows"] for result in ran))
+        for steps in sorted({result["evaluations"] for result in ran})
+    }
+    taken: dict[int, list[float]] = {steps: [] for steps in calls}
+    ends = time.perf_counter() + chosen.times
+    while time.perf_counter() < ends:
+        for steps, call in calls.items():
+            began = time.perf_counter()
+            call()
+            taken[steps].append(1e3 * (time.perf_counter() - began))
+    return {str(steps): statistics.median(each[1:]) for steps, each in taken.items()}
+
+
+def one_call(folder: Path, evaluations: int, rows: int) -> Callable[[], object]:
+    """An inference call with so many evaluations, as `dipole evaluate` makes it."""
+    solver = {"name": "ddim", "steps": evaluations, "spacing": "trailing"}
+    policy = load_runnable(folder, runtime="auto", solver=solver, batch_size=rows)
+    return partial(policy.predict, policy.fake_observation(rows))
+
+
 def found(output: Path) -> list[dict[str, Any]]:
     """All results of a study, written to study.json as one list."""
     files = sorted(output.glob("*/*/result.json"))
     results = [json.loads(file.read_text()) for file in files]
+    times = output / "times.json"
+    timed = json.loads(times.read_text()) if times.exists() else {}
+    for result in results:
+        again = timed.get(result["network"], {}).get(str(result["evaluations"]))
+        result["policy_ms"] = result["policy_ms"] if again is None else again
     results.sort(key=lambda each: (each["network"], each["process"], each["name"], each["steps"]))
     (output / "study.json").write_text(json.dumps(results, indent=1) + "\n")
     return results

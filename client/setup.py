@@ -16,8 +16,8 @@ MODULES = {
     "data.core": "__init__ errors from_mapping plugins registry units",
     "data.loading": "__init__ window_spec",
     "data.transforms": (
-        "__init__ column_transform conversion number_columns pose_arithmetic rotation rotation_arrays "
-        "rotation_columns"
+        "__init__ column_transform conversion number_columns pose_arithmetic rotation "
+        "rotation_arrays rotation_columns"
     ),
     "policy": "__init__",
     "policy.diffusion": "__init__ guidance",

@@ -11,6 +11,7 @@ from dipole.data import ConfigError, EpisodeWriter
 from dipole.policy import Policy
 from dipole.policy.diffusion.known import KnownChunk
 from dipole.policy.runtimes import runnable
+from dipole.policy.runtimes.export import ParityError
 from dipole.policy.runtimes.exported import load_exported
 
 
@@ -78,6 +79,20 @@ def test_auto_takes_the_faster_and_says_so(run, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     metrics, _ = rewards(tmp_path)
     assert f"runtime: {metrics['runtime']} (eager " in printed
+
+
+def test_auto_takes_the_policy_itself_where_its_export_does_not_agree(run, capsys, monkeypatch):
+    seconds = {"eager": 0.02, "openvino": 0.01}
+    monkeypatch.setattr(runnable, "_seconds_of", lambda *_: seconds)
+
+    def refused(*_, **__):
+        raise ParityError("the openvino export differs by 9.8e-04 of a normalised action")
+
+    monkeypatch.setattr(runnable, "_export_to_temporary", refused)
+    assert isinstance(runnable.load_runnable(run, runtime="auto"), Policy)
+    assert "runtime: eager, because the openvino export differs by" in capsys.readouterr().out
+    with pytest.raises(ParityError, match="differs by"):
+        runnable.load_runnable(run, runtime="openvino")
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0.004, 1e9), (0.1, 100)])
