@@ -16,6 +16,7 @@ from dipole.policy.encoders.base import Encoder
 from dipole.policy.encoders.cameras.augment import Augmentation
 from dipole.policy.encoders.cameras.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
+from dipole.policy.encoders.cameras.differences import frame_differences
 from dipole.policy.encoders.cameras.image_tokens import ImageTokens
 from dipole.policy.encoders.cameras.missing import MissingCameraEmbedding
 from dipole.policy.encoders.cameras.saliency import Saliency, saliency
@@ -45,6 +46,9 @@ class CamerasEncoder(Encoder):
         denoisers with cross-attention.
     camera_dropout: The probability with which training leaves out each camera of a row; above 0,
         cameras may be missing.
+    differences: The vector has the newest frame's features, and in place of those of each earlier
+        frame what the newest differs from them by: for tasks in which motion decides. Tokens stay
+        each frame's.
 
     The vector is time-major, [frame 0's cameras, frame 1's cameras, ...]: To * cameras * dim.
     """
@@ -66,10 +70,12 @@ class CamerasEncoder(Encoder):
         augment: Mapping[str, Any] | None = None,
         token_dim: int | None = None,
         camera_dropout: float = 0.0,
+        differences: bool = False,
     ) -> None:
         self.cameras = _cameras(features)
         super().__init__(ContextSpec(window.n_obs_steps * dim * len(self.cameras), token_dim))
         self.n_obs_steps, self.shared_backbone = window.n_obs_steps, shared_backbone
+        self.differences = differences
         augmentation = from_mapping(Augmentation, augment or {}, "policy.encoder.augment")
         shapes = {name: features.observation[name].shape for name in self.cameras}
         self.views = _views(shapes, resize, crop, augmentation)
@@ -104,7 +110,8 @@ class CamerasEncoder(Encoder):
             vector = self.encoder(name).embed(outputs[name]) if name in outputs else None
             shape = (rows, self.n_obs_steps)
             parts.append(self.missing.fill(name, vector, presence[name], shape))
-        vector = torch.cat(parts, dim=2).flatten(1)
+        vectors = torch.cat(parts, dim=2)
+        vector = (frame_differences(vectors) if self.differences else vectors).flatten(1)
         if self.tokens is None:
             return Context(vector)
         features = {name: output.features for name, output in outputs.items()}
