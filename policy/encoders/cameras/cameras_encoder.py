@@ -1,6 +1,6 @@
 """The encoder of any number of cameras."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from dipole.policy.encoders.cameras.views import Place, View, ViewConfig, per_ca
 from dipole.policy.observations import n_rows
 
 SHARED = "shared"
+# The backbones' outputs by camera -> what is gone on with.
+Inspect = Callable[[Mapping[str, BackboneOutput]], Mapping[str, BackboneOutput]]
 DEPTH = "_depth"  # after the name of a camera, the name of its depth
 
 
@@ -55,6 +57,8 @@ class CamerasEncoder(Encoder):
 
     kinds = frozenset({"image", "depth"})
     by_frame = True
+    # Called in `forward` where it is set, for `dipole.policy.inspection`.
+    inspect: Inspect | None = None
 
     def __init__(
         self,
@@ -102,6 +106,8 @@ class CamerasEncoder(Encoder):
         rows = n_rows(observation)
         given = [name for name in self.cameras if name in observation]
         outputs = self._features(self._viewed({name: observation[name] for name in given}))
+        if self.inspect is not None:
+            outputs = dict(self.inspect(outputs))
         presence = self.missing.draw(given, rows, self.training)  # {camera: [B] or None}
         lacking = {name: mask for name, mask in (missing or {}).items() if name in self.cameras}
         presence = self.missing.without(presence, lacking)

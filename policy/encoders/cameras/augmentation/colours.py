@@ -23,7 +23,8 @@ BLOCKS = (4, 2, 1)  # pixels that one product takes at a time where channels com
 
 def mean_colours(images: Tensor, rows: int) -> Tensor:
     """[N, 3, h, w] -> the mean of each row's pictures, [rows, 3]."""
-    return images.mean((2, 3)).unflatten(0, (rows, -1)).mean(1)
+    of_pictures: Tensor = images.mean((2, 3))  # [N, 3]
+    return of_pictures.view(rows, -1, images.shape[1]).mean(1)
 
 
 def change_colours(

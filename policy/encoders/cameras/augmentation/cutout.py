@@ -17,7 +17,7 @@ def cut_out(images: Tensor, fill: Tensor | None, rows: int, share: float, count:
         number for each colour, anew in every call and the same for all pictures of it.
     share: Of the picture's sides, the rectangles' longest.
     """
-    by_row = images.unflatten(0, (rows, -1))  # [rows, frames, 3, h, w]
+    by_row = images.view(rows, -1, *images.shape[1:])  # [rows, frames, 3, h, w]
     height, width = images.shape[2:]
     hidden = rectangles(rows, count, share, (height, width), images.device)[:, None, None]
     if fill is None:
