@@ -16,7 +16,7 @@ COVER = 0.8  # of the picture by the heat map where it is hottest
 LINE, TEXT = 22, 13  # heights in a legend, pixels
 INK, PAPER = (20, 20, 20), (245, 245, 245)
 HEATS = {
-    ATTENTION: "attention of the next actions to a place, mean of layers and heads",
+    ATTENTION: "attention of the next actions to a place, above an even share",
     INFLUENCE: "influence: how far the next actions would move if a place were empty",
     STRENGTH: "strength: how long a place's features are",
 }

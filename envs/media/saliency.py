@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dipole.envs.media.marks import PAPER, STRENGTH, draw_keypoints, legend, with_heat
+from dipole.envs.media.marks import STRENGTH, draw_keypoints, legend, with_heat
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import RUNNING, caption_tile, tiled
 from dipole.policy.encoders.cameras.saliency import Saliency
@@ -52,7 +52,7 @@ def _pair(found: Saliency, heat: Heat) -> np.ndarray:
     hot = with_heat(shown, heat.cells)
     if found.keypoints is not None and found.sharpness is not None:
         draw_keypoints(shown, found.keypoints * scale, found.sharpness)
-    pair = Image.new("RGB", (2 * PANEL + GAP, PANEL), PAPER)
+    pair = Image.new("RGB", (2 * PANEL + GAP, PANEL), RUNNING)
     for number, panel in enumerate((shown, hot)):
         pair.paste(panel, (number * (PANEL + GAP) + (PANEL - panel.width) // 2, 0))
     return np.asarray(pair)

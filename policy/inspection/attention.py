@@ -27,7 +27,8 @@ def cross_attention(policy: Policy) -> list[CrossAttention]:
 
 
 def attention_maps(policy: Policy, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """By camera, the attention to the cells of its newest picture, [h', w'].
+    """By camera, the attention to the cells of its newest picture, [h', w']; 1 is an even share of
+    what all tokens get.
 
     The mean over drawn chunks, layers, heads, a chunk's frames and the solver's steps.
 
@@ -48,6 +49,7 @@ def attention_maps(policy: Policy, observation: Mapping[str, Tensor]) -> dict[st
     if not sizes or not weights:
         return {}
     tokens = torch.stack(weights).mean(0)  # [K]
+    tokens = tokens / tokens.mean().clamp(min=1e-12)
     start, frames = _first_token(policy, contexts), policy.window.n_obs_steps
     maps = {}
     for name, (height, width) in sizes.items():

@@ -13,14 +13,16 @@ from dipole.policy.inspection.attention import ATTENTION, attention_maps, cross_
 from dipole.policy.inspection.influence import INFLUENCE, influence_maps
 from dipole.policy.policy import Policy
 
-NOTHING = 1e-5  # of a normalised action, or of all attention: rounding
+NOTHING = 1e-5  # of a normalised action: rounding
 
 
 @dataclass(frozen=True)
 class Heat:
     """Of one camera's newest picture.
 
-    cells: [h', w'], by place in the picture; 1 is this picture's largest.
+    cells: [h', w'], by place in the picture; 1 is this picture's largest. Of attention, what is
+        above an even share, and 1 is at least twice that: where all places are attended to alike,
+        none is hot.
     share: Of the sum over all cameras' newest pictures.
     kind: "attention": of the chunk's frames to the cell's token, mean over layers, heads and
         evaluations. "influence": see `influence_maps`.
@@ -50,12 +52,17 @@ def heat_maps(policy: Policy, observation: Mapping[str, Any]) -> dict[str, Heat]
 
 
 def _scaled(maps: Mapping[str, Tensor], kind: str) -> dict[str, Heat]:
-    """maps: [h', w'] by camera, not negative."""
+    """maps: [h', w'] by camera, not negative; attention in even shares."""
     if not maps:
         return {}
     total = sum(float(cells.sum()) for cells in maps.values()) or 1.0
-    scaled = {name: cells / cells.max().clamp(min=NOTHING) for name, cells in maps.items()}
+    even, least = (1.0, 1.0) if kind == ATTENTION else (0.0, NOTHING)
+    above = {name: (cells - even).clamp(min=0) for name, cells in maps.items()}
     return {
-        name: Heat(scaled[name].cpu().numpy(), float(cells.sum()) / total, kind)
+        name: Heat(
+            (above[name] / above[name].max().clamp(min=least)).cpu().numpy(),
+            float(cells.sum()) / total,
+            kind,
+        )
         for name, cells in maps.items()
     }

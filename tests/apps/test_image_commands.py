@@ -19,7 +19,8 @@ TINY = [
     "policy=unet_image_small",
     "policy.encoder.backbone.widths=[16]",
     "policy.encoder.backbone.blocks=[1]",
-    "policy.encoder.augment={crop: true, shift: 2, brightness: 0.2, contrast: 0.2}",
+    "policy.encoder.augment={crop: true, shift: 2, brightness: 0.2, contrast: 0.2, hue: 0.1, "
+    "cutout: 0.3, blur: 0.5, noise: 0.05}",
     "policy.denoiser.down_dims=[8,16]",
     "policy.denoiser.time_embed_dim=8",
     "train.batch_size=4",
