@@ -34,6 +34,7 @@ def pictures(rows=6, frames=2, height=12, width=10, like=torch.contiguous_format
 def test_without_strengths_pictures_are_those_that_were_given():
     images = pictures()
     assert augmented(images, Augmentation(), rows=6) is images
+    assert not Augmentation(shift=3).changes_colours
     view = View((12, 10, 3), ViewConfig(), Augmentation(crop=False), "front")
     stored = torch.randint(256, (3, 2, 12, 10, 3), dtype=torch.uint8)
     assert torch.equal(view.train()(stored), view.eval()(stored))
@@ -42,6 +43,7 @@ def test_without_strengths_pictures_are_those_that_were_given():
 @pytest.mark.parametrize("name", ALL)
 def test_every_sample_is_changed_otherwise_and_its_frames_alike(name):
     same = pictures(rows=1, frames=1).expand(40, -1, -1, -1).clone()
+    assert Augmentation(**ALL[name]).changes_colours
     torch.manual_seed(0)
     changed = augmented(same, Augmentation(**ALL[name]), rows=20).unflatten(0, (20, 2))
     if name == "noise":  # a sensor's: each frame has its own

@@ -65,6 +65,11 @@ class Augmentation:
                 f"augment.cutout_fill is {self.cutout_fill!r}: choose {' or '.join(FILLS)}"
             )
 
+    @property
+    def changes_colours(self) -> bool:
+        """Whether `augmented` changes anything."""
+        return any(getattr(self, name) for name in (*SHARES, "hue"))
+
 
 def augmented(images: Tensor, augmentation: Augmentation, rows: int) -> Tensor:
     """images: [N, 3, h, w] in [0, 1], N a multiple of rows, in order -> the same, changed as the
@@ -72,6 +77,8 @@ def augmented(images: Tensor, augmentation: Augmentation, rows: int) -> Tensor:
 
     The pictures of one row are changed alike, noise aside.
     """
+    if not augmentation.changes_colours:
+        return images
     device = images.device.type
     autocast = torch.is_autocast_enabled(device)  # colours of bytes need more than its 8 bits
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
