@@ -45,6 +45,7 @@ def evaluate(
     threads: int | None = None,
     video_episodes: int | None = 0,
     video: str = "first",
+    video_views: bool = False,
     picture: bool = True,
     inference_batch_size: int = 16,
     n_action_steps: int | None = None,
@@ -70,6 +71,8 @@ def evaluate(
     video_episodes: how many episodes, from the first, are rendered for the video and the picture;
         in an environment of several tasks, of each of them. None: 8, or one of each.
     video: which episodes are filmed: "first", or the first "failures", which are run once more.
+    video_views: beside each filmed scene, each camera's picture as the policy's network is given
+        it, with keypoints. Raises ConfigError for a policy without cameras, and for an export.
     picture: whether to draw predicted chunks over the scenes of filmed episodes, and what an image
         policy looks at.
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
@@ -85,6 +88,7 @@ def evaluate(
     from dipole.envs.evaluation.illustrate import illustrate
     from dipole.envs.evaluation.keeping import KeptEpisodes, check_new, recorded_keys
     from dipole.envs.media.filming import Filming
+    from dipole.envs.media.views import PolicyViews
     from dipole.policy.execution.executor import Executor
     from dipole.policy.runtimes.torchscript import without_interpreter
 
@@ -92,6 +96,7 @@ def evaluate(
     at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
     at_least(0, seed=seed, workers=workers or 0, video_episodes=video_episodes or 0)
     check_video(video)
+    views = PolicyViews(policy) if video_views else None
     keep = None if keep_episodes is None else check_new(keep_episodes)
     threads = inference_threads(policy, threads)
     film = video_episodes != 0
@@ -100,10 +105,8 @@ def evaluate(
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)
     check_rate(policy, look.fps)
     fps = look.fps or DEFAULT_FPS
-    if film and look.no_video:
-        film = _warn_of_no_video(resolved.name, look.no_video)
-    if workers is None:
-        workers = chosen_workers(look, episodes)
+    film = film and not _warned_of_no_video(resolved.name, look.no_video)
+    workers = chosen_workers(look, episodes) if workers is None else workers
     n_slots = min(episodes, n_envs or default_slots(look, inference_batch_size, threads, workers))
     workers = min(workers, n_slots)
     with inference_pool(threads, workers) as pool:
@@ -124,14 +127,14 @@ def evaluate(
             closing(open_slots(policy, resolved, workers, read)) as slots,
             filming,
         ):
-            shown = run = EpisodeRun(executor, slots, progress, filming, kept.add)
+            shown = run = EpisodeRun(executor, slots, progress, filming, kept.add, views)
             results = run.finish(range(seed, seed + episodes), n_slots, filmed, stride)
             calls = [call.seconds for call in executor.calls]
             waiting = slots.waited - run.waited_before
             ended = time.perf_counter()
             seconds = ended - started
             if film and video == "failures":
-                shown = EpisodeRun(executor, slots, filming=filming)
+                shown = EpisodeRun(executor, slots, filming=filming, views=views)
                 film_failures(shown, results, video_episodes, len(look.tasks), n_slots, stride)
             filming_again = time.perf_counter() - ended
     metrics = summarize(results, resolved.score, run.success_name) | {
@@ -161,7 +164,8 @@ def evaluate(
     return evaluation
 
 
-def _warn_of_no_video(name: str, why: str) -> bool:
-    """Whether it is filmed all the same: no."""
-    warnings.warn(f"{name} cannot be drawn, so there is no video: {why}", stacklevel=3)
-    return False
+def _warned_of_no_video(name: str, why: str) -> bool:
+    """Whether there is a reason why it cannot be filmed, after a warning that says so."""
+    if why:
+        warnings.warn(f"{name} cannot be drawn, so there is no video: {why}", stacklevel=3)
+    return bool(why)

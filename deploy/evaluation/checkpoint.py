@@ -26,6 +26,7 @@ PASSED_ON = (
     "n_action_steps",
     "video_episodes",
     "video",
+    "video_views",
     "picture",
     "keep_episodes",
 )

@@ -34,6 +34,7 @@ class EvaluationSettings:
     n_envs: int | None = None
     video_episodes: int | None = None
     video: str = "first"
+    video_views: bool = False
     picture: bool = True
     keep_episodes: str | None = None
     aspects: bool = False
@@ -48,6 +49,9 @@ class EvaluationSettings:
         if self.merger not in MERGERS:
             MERGERS[self.merger]  # raises ConfigError with the nearest name
         check_video(self.video)
+        if self.video_views and (self.video_episodes == 0 or self.delay is not None):
+            why = "video_episodes=0" if self.video_episodes == 0 else f"delay={self.delay}"
+            raise ConfigError(f"video_views=true with {why}: no video is made; leave one out")
         if self.delay is not None and self.keep_episodes is not None:
             raise ConfigError(
                 f"keep_episodes={self.keep_episodes} with delay={self.delay}: episodes of the "

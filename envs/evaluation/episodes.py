@@ -21,8 +21,10 @@ from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.evaluation.times import Times
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import Recording, tile_width
+from dipole.envs.media.views import PolicyViews
 from dipole.envs.rollout import Command, RolloutError, Slots, Turn
 from dipole.envs.rollout.kept import KeptEpisode
+from dipole.envs.rollout.messages import FILMING
 from dipole.policy.execution.executor import Executor, NotFiniteError
 
 RECENT_CALLS = 9
@@ -73,7 +75,8 @@ class EpisodeRun:
 
     recordings, moments: what the first `filmed` episodes left for the video and for the picture.
     filming: told of the recordings whenever they have grown. keeping: given the number, the result
-    and what is kept of each episode that is over.
+    and what is kept of each episode that is over. views: draws what the policy sees
+    beside the scene.
     """
 
     def __init__(
@@ -83,9 +86,10 @@ class EpisodeRun:
         progress: Progress | None = None,
         filming: Callable[[Sequence[Recording]], None] | None = None,
         keeping: Callable[[int, EpisodeResult, KeptEpisode], None] | None = None,
+        views: PolicyViews | None = None,
     ) -> None:
         self.executor, self.slots, self.progress = executor, slots, progress
-        self.filming, self.keeping = filming, keeping
+        self.filming, self.keeping, self.views = filming, keeping, views
         self.recordings: list[Recording] = []
         self.moments: list[Moment] = []
         self._next: deque[RunningEpisode] = deque()
@@ -106,9 +110,11 @@ class EpisodeRun:
 
         stride: Steps for each frame of the filmed ones.
         """
-        width = tile_width(filmed)
+        panels = 1 if self.views is None else self.views.panels
+        width = tile_width(filmed * panels)
         for episode, seed in enumerate(seeds):
-            recording = Recording(seed, width=width, stride=stride) if episode < filmed else None
+            film = Recording(seed, width=width, stride=stride, panels=panels)
+            recording = film if episode < filmed else None
             self._next.append(RunningEpisode(episode, seed, recording))
             self.recordings += [recording] if recording else []
         for slot in range(n_slots):
@@ -140,13 +146,15 @@ class EpisodeRun:
         command = Command(slot, running.episode, running.seed, actions, record, scene)
         if running.recording is not None:
             film = running.recording
-            command = replace(command, width=film.width, stride=film.stride)
+            views = self.views is not None
+            command = replace(command, width=film.width, stride=film.stride, views=views)
         self.slots.send(command)
 
     def _receive(self, turn: Turn) -> None:
         slot, running = turn.slot, self._running[turn.slot]
         if self.answered is None:
             self.answered, self.waited_before = time.perf_counter(), self.slots.waited
+        self._draw_views(turn, running.recording)
         self.times.add(turn)
         running.add(turn)
         if turn.done:
@@ -162,6 +170,11 @@ class EpisodeRun:
             self.moments.append(Moment(running.seed, running.steps, seen, turn.scene))
         running.turns += 1
         self._waiting.append(slot)
+
+    def _draw_views(self, turn: Turn, recording: Recording | None) -> None:
+        if self.views is not None and recording is not None:
+            with turn.timed(FILMING):
+                turn.frames = self.views.beside(turn.frames, turn.views, recording.width)
 
     def _end(self, slot: int, kept: KeptEpisode | None) -> None:
         running = self._running.pop(slot)

@@ -1,66 +1,67 @@
-"""What an image policy looks at, drawn into its pictures: keypoints, or strong features."""
+"""What an image policy looks at: each camera's picture with its keypoints, and a heat map."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from dipole.envs.media.marks import STRENGTH, draw_keypoints, legend, with_heat
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import RUNNING, caption_tile, tiled
 from dipole.policy.encoders.cameras.saliency import Saliency
+from dipole.policy.inspection import Heat, heat_maps
+from dipole.policy.policy import Policy
 
 PANEL = 320  # pixels, both ways
-RADIUS = 4.0  # of the sharpest keypoint, pixels
-LEGEND = "keypoints, the larger the sharper; or, in yellow, where features are strong"
+GAP = 4
 
 
 def looks_picture(moments: Sequence[Moment], policy: Any) -> np.ndarray | None:
-    """A grid of the cameras' pictures [height, width, 3] uint8, one for each moment and camera.
+    """A grid of the cameras' pictures [height, width, 3] uint8, one for each moment and camera:
+    on the left what the network is given, with its keypoints, on the right a heat map.
 
     None for policies that cannot say what they look at: those without cameras, and exports.
     """
     if not moments or not hasattr(policy, "saliency"):
         return None
-    panels = []
+    tiles, kinds, keypoints = [], [], False
     for moment in moments:
-        for camera, found in policy.saliency(moment.observation).items():
-            caption = f"{camera}   seed {moment.seed}   step {moment.step}"
-            panels.append(caption_tile(_panel(found), caption, RUNNING))
-    if not panels:
+        looks = policy.saliency(moment.observation)
+        heats = heat_maps(policy, moment.observation) if isinstance(policy, Policy) else {}
+        for camera, found in looks.items():
+            heat = heats.get(camera) or Heat(found.strength, 1.0, STRENGTH)
+            tiles.append(caption_tile(_pair(found, heat), _caption(moment, camera, heat), RUNNING))
+            kinds.append(heat.kind)
+            keypoints |= found.keypoints is not None
+    if not tiles:
         return None
-    return caption_tile(tiled(panels, columns=min(4, len(panels))), LEGEND, RUNNING)
+    grid = tiled(tiles, columns=min(2, len(tiles)))
+    return np.concatenate([legend(grid.shape[1], list(dict.fromkeys(kinds)), keypoints), grid])
 
 
-def _panel(found: Saliency) -> np.ndarray:
-    height, width, _ = found.picture.shape
-    scale = PANEL / max(height, width)
-    size = (round(width * scale), round(height * scale))
-    shown = Image.fromarray(found.picture).resize(size, Image.Resampling.BICUBIC)
-    panel = Image.new("RGB", (PANEL, PANEL))
-    if found.keypoints is None or found.sharpness is None:
-        _tint(shown, found.strength)
-    else:
-        _draw_keypoints(shown, found.keypoints * scale, found.sharpness)
-    panel.paste(shown)
-    return np.asarray(panel)
+def _caption(moment: Moment, camera: str, heat: Heat) -> str:
+    caption = f"{camera}   seed {moment.seed}   step {moment.step}"
+    share = "" if heat.share > 0.9995 else f"   {heat.share:.0%} of the {heat.kind}"
+    return caption + share
 
 
-def _tint(shown: Image.Image, strength: np.ndarray) -> None:
-    heat = Image.fromarray((127 * strength).astype(np.uint8))
-    shown.paste((255, 220, 0), mask=heat.resize(shown.size, Image.Resampling.BICUBIC))
+def _pair(found: Saliency, heat: Heat) -> np.ndarray:
+    """[PANEL, 2 PANEL + GAP, 3]"""
+    shown, scale = scaled(found.picture, PANEL, PANEL)
+    hot = with_heat(shown, heat.cells)
+    if found.keypoints is not None and found.sharpness is not None:
+        draw_keypoints(shown, found.keypoints * scale, found.sharpness)
+    pair = Image.new("RGB", (2 * PANEL + GAP, PANEL), RUNNING)
+    for number, panel in enumerate((shown, hot)):
+        pair.paste(panel, (number * (PANEL + GAP) + (PANEL - panel.width) // 2, 0))
+    return np.asarray(pair)
 
 
-def _draw_keypoints(shown: Image.Image, keypoints: np.ndarray, sharpness: np.ndarray) -> None:
-    draw = ImageDraw.Draw(shown)
-    for number, (x, y) in enumerate(keypoints.tolist()):
-        radius = 1.5 + RADIUS * float(sharpness[number])
-        box = (x - radius, y - radius, x + radius, y + radius)
-        draw.ellipse(box, fill=_colour(number / len(keypoints)), outline="black")
-
-
-def _colour(share: float) -> tuple[int, int, int]:
-    """Around the wheel of hues, so that a keypoint is found again in the next picture."""
-    hue = Image.new("HSV", (1, 1), (int(255 * share), 220, 255)).convert("RGB")
-    red, green, blue = np.asarray(hue)[0, 0].tolist()
-    return red, green, blue
+def scaled(picture: np.ndarray, width: int, height: int) -> tuple[Image.Image, float]:
+    """picture: [h, w, 3] uint8 -> as large as fits, its pixels still to be seen; and how many times
+    as large it is."""
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
+    return Image.fromarray(picture).resize(size, how), scale

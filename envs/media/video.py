@@ -90,7 +90,7 @@ class Recording:
     of the end; the reward of each step.
 
     success: None where the environment knows none. task: None where it is the only one.
-    width: of a tile.
+    width: of a tile's scene. panels: pictures side by side in a frame, the scene among them.
     """
 
     seed: int
@@ -101,6 +101,7 @@ class Recording:
     task: str | None = None
     width: int = TILE_WIDTH
     stride: int = 1
+    panels: int = 1
 
     def caption(self, step: int) -> str:
         """Task, seed and best reward so far, `step` steps into the episode."""
@@ -116,7 +117,7 @@ class Recording:
         colour = RUNNING if running else (SUCCEEDED if self.success else FAILED)
         frame = self.frames[min(number, last)].unpack()
         caption = self.caption(number * self.stride)
-        return caption_tile(scale_to_width(frame, self.width), caption, colour)
+        return caption_tile(scale_to_width(frame, self.panels * self.width), caption, colour)
 
 
 def video_grid(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
@@ -150,10 +151,13 @@ class Grid:
 
 def arranged(recordings: Sequence[Recording]) -> tuple[list[int], int | None]:
     """Which recording each place of a grid shows, and how many columns it has; None for as many as
-    rows. Of several tasks, each filmed equally often, no row has a part of one."""
+    rows. Of several tasks, each filmed equally often, no row has a part of one. Wide tiles make
+    fewer columns."""
     counts = Counter(recording.task or "" for recording in recordings)
+    panels = max((recording.panels for recording in recordings), default=1)
     if len(counts) < 2:
-        return list(range(len(recordings))), None
+        few = max(1, round(math.sqrt(len(recordings) / panels)))
+        return list(range(len(recordings))), few if panels > 1 else None
     order = sorted(range(len(recordings)), key=lambda i: (recordings[i].task or "", i))
     each = max(counts.values())
     even = min(counts.values()) == each

@@ -21,7 +21,8 @@ class Command:
     """What a slot does next in an episode: actions [Ta, A], or None to start it from its seed.
 
     record: film every step, or each `stride` steps and the last one, for the video, no wider than
-    `width`. scene: show the last one in full size, for the picture.
+    `width`. scene: show the last one in full size, for the picture. views: with each frame of the
+    video what the policy would see.
     """
 
     slot: int
@@ -32,6 +33,7 @@ class Command:
     scene: bool = False
     width: int = TILE_WIDTH
     stride: int = 1
+    views: bool = False
 
     def __str__(self) -> str:
         return f"episode {self.episode} (seed {self.seed})"
@@ -50,6 +52,7 @@ class Turn:
     mode: Which way of doing the task the last of them reported (info["mode"]); None where none did.
     task: Which of several tasks it is (info["task"], of a reset or a step); None where none said.
     frames: The scene after each step, if recorded, as small as the video shows it.
+    views: With each of these frames, if asked for, the observation {name: [*shape]}.
     scene: After the last one, in full size, if asked for.
     kept: All of an episode that is over, where it is kept.
     seconds: Of work, by the parts above.
@@ -66,6 +69,7 @@ class Turn:
     mode: str | None = None
     task: str | None = None
     frames: list[PackedFrame] = field(default_factory=list)
+    views: list[dict[str, np.ndarray]] = field(default_factory=list)
     scene: PackedFrame | None = None
     kept: KeptEpisode | None = None
     seconds: dict[str, float] = field(default_factory=dict)

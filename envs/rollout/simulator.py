@@ -133,6 +133,8 @@ class Simulator:
             frame = self.environment.render()
             if filmed:
                 turn.frames.append(film_frame(frame, command.width))
+                if command.views:
+                    turn.views.append(self.interface.observe(self._stepping.observe()))
             if scene:
                 turn.scene = pack_frame(frame)
 

@@ -247,6 +247,9 @@ def as_of_this_version(config):
     return {**config, **(chosen if "video_episodes" in config else {})}
 
 
+ADDED_AUGMENTATIONS = ("hue", "cutout", "cutout_count", "cutout_fill", "blur", "noise")
+
+
 @pytest.mark.parametrize("words", COMPOSED)
 def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     """composed.json is of the layout in which each policy's file held everything."""
@@ -260,6 +263,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     assert new <= {
         ".part",
         ".video",
+        ".video_views",
         ".keep_episodes",
         ".aspects",
         ".aspects_observations",
@@ -287,6 +291,8 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".policy.head.counts_padding",
         ".policy.head.prefix.probability",
         ".policy.head.prefix.max_length",
+        ".policy.encoder.differences",
+        *(f".policy.encoder.augment.{name}" for name in ADDED_AUGMENTATIONS),
         ".policy.prediction.name",
         ".policy.process.continuous",
         ".policy.process.beta_start",

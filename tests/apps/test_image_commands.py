@@ -2,9 +2,11 @@
 
 import json
 
+import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dipole.apps.main import main
 from dipole.data import EpisodeWriter
@@ -17,7 +19,8 @@ TINY = [
     "policy=unet_image_small",
     "policy.encoder.backbone.widths=[16]",
     "policy.encoder.backbone.blocks=[1]",
-    "policy.encoder.augment={crop: true, shift: 2, brightness: 0.2, contrast: 0.2}",
+    "policy.encoder.augment={crop: true, shift: 2, brightness: 0.2, contrast: 0.2, hue: 0.1, "
+    "cutout: 0.3, blur: 0.5, noise: 0.05}",
     "policy.denoiser.down_dims=[8,16]",
     "policy.denoiser.time_embed_dim=8",
     "train.batch_size=4",
@@ -82,6 +85,18 @@ def test_evaluating_renders_only_what_the_policy_looks_at(run, tmp_path, monkeyp
     # Before the evaluation one look, and a start with two chunks to see what a step costs; then
     # To = 2 before every chunk after the first.
     assert drawn == [96] * (1 + 1 + 2 * 2 + 1 + 2 * (chunks - 1))
+
+
+@pytest.mark.heavy
+def test_a_video_shows_what_the_policy_sees_and_a_picture_where_it_looks(run, tmp_path):
+    words = [f"checkpoint={run}", "episodes=2", "video_views=true", f"output={tmp_path}"]
+    few = ["environment.max_steps=12", "solver.steps=2", "runtime=eager"]
+    assert main(["evaluate", *words, *few]) == 0
+    with av.open(tmp_path / "episodes.mp4") as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) == 1 + 12
+    assert frames[0].shape[1] == 2 * 256 + 8  # of one episode; the other is below it
+    assert Image.open(tmp_path / "looks.png").width == 2 * (2 * 320 + 4 + 8)
 
 
 def test_training_says_what_is_seen_of_a_camera(dataset, tmp_path, capsys):

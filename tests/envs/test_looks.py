@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "policy"))
 from eyes_fixture import cameras, features, make_policy
 
+from dipole.envs.media.marks import legend, with_heat
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.saliency import looks_picture
 from dipole.envs.media.video import pack_frame
@@ -47,8 +49,24 @@ def test_every_camera_of_every_moment_is_drawn(pooling):
     policy = make_policy(features(front=(32, 32), wrist=(16, 24)), pooling={"name": pooling}).eval()
     one = looks_picture([moment(policy)], policy)
     assert one.dtype == np.uint8
-    assert one.shape[1] >= 2 * 320
+    lines = 2 if pooling == "spatial_softmax" else 1
+    assert one.shape == (lines * 22 + 320 + 32, 2 * (2 * 320 + 4 + 8), 3)
     assert one.std() > 0
+
+
+def test_a_map_is_hottest_where_its_cell_is():
+    grey = Image.new("RGB", (40, 40), (128, 128, 128))
+    cells = np.zeros((4, 4))
+    cells[1, 3] = 1
+    red = np.asarray(with_heat(grey, cells)).astype(int)
+    red = red[..., 0] - red[..., 2]
+    assert red[15, 35] == red.max()
+    assert not red[30:, :10].any()
+
+
+def test_every_mark_is_explained_once():
+    pictures = [legend(400, kinds, True) for kinds in (["influence"], ["attention", "strength"])]
+    assert [picture.shape for picture in pictures] == [(44, 400, 3), (66, 400, 3)]
 
 
 def test_policies_without_cameras_have_no_such_picture():

@@ -117,7 +117,8 @@ def test_a_training_step_never_waits_for_the_device(tmp_path, monkeypatch):
 
 def test_a_training_step_of_a_policy_that_sees_stays_on_the_device(monkeypatch):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
-    changes = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "shift": 2}
+    changes = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.2)
+    changes |= {"cutout": 0.3, "blur": 0.5, "noise": 0.1, "shift": 2}
     policy = make_image_policy(
         features(front=(32, 32)), token_dim=8, camera_dropout=0.2, crop=24, augment=changes
     ).to("meta")

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import cameras, features, make_policy
 
 from dipole.data import ConfigError
-from dipole.policy.encoders.cameras.augment import LUMA, Augmentation, jitter_colours
+from dipole.policy.encoders.cameras.augment import LUMA, Augmentation, augmented
 from dipole.policy.encoders.cameras.views import View, ViewConfig
 
 
@@ -64,7 +64,7 @@ def test_the_encoder_describes_each_camera_under_its_own_name():
 
 def test_a_grey_picture_is_what_the_standard_says():
     images = torch.rand(2, 3, 4, 5)
-    grey = jitter_colours(images, Augmentation(saturation=1.0), rows=2)
+    grey = augmented(images, Augmentation(saturation=1.0), rows=2)
     luma = torch.tensor(LUMA)[:, None, None]
     expected = (images * luma).sum(1, keepdim=True)
     # Whatever the factor that was drawn: towards grey or away from it, grey itself stays.

@@ -1,6 +1,6 @@
 """The encoder of any number of cameras."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from dipole.policy.encoders.base import WHOLE, Encoder
 from dipole.policy.encoders.cameras.augment import Augmentation
 from dipole.policy.encoders.cameras.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
+from dipole.policy.encoders.cameras.differences import frame_differences
 from dipole.policy.encoders.cameras.image_tokens import ImageTokens
 from dipole.policy.encoders.cameras.missing import MissingCameraEmbedding
 from dipole.policy.encoders.cameras.saliency import Saliency, saliency
@@ -23,6 +24,8 @@ from dipole.policy.encoders.cameras.views import Place, View, ViewConfig, per_ca
 from dipole.policy.observations import n_rows
 
 SHARED = "shared"
+# The backbones' outputs by camera -> what is gone on with.
+Inspect = Callable[[Mapping[str, BackboneOutput]], Mapping[str, BackboneOutput]]
 DEPTH = "_depth"  # after the name of a camera, the name of its depth
 
 
@@ -45,12 +48,17 @@ class CamerasEncoder(Encoder):
         denoisers with cross-attention.
     camera_dropout: The probability with which training leaves out each camera of a row; above 0,
         cameras may be missing.
+    differences: The vector has the newest frame's features, and in place of those of each earlier
+        frame what the newest differs from them by: for tasks in which motion decides. Tokens stay
+        each frame's.
 
     The vector is time-major, [frame 0's cameras, frame 1's cameras, ...]: To * cameras * dim.
     """
 
     kinds = frozenset({"image", "depth"})
     by_frame = True
+    # Called in `forward` where it is set, for `dipole.policy.inspection`.
+    inspect: Inspect | None = None
 
     def __init__(
         self,
@@ -66,10 +74,12 @@ class CamerasEncoder(Encoder):
         augment: Mapping[str, Any] | None = None,
         token_dim: int | None = None,
         camera_dropout: float = 0.0,
+        differences: bool = False,
     ) -> None:
         self.cameras = _cameras(features)
         super().__init__(ContextSpec(window.n_obs_steps * dim * len(self.cameras), token_dim))
         self.n_obs_steps, self.shared_backbone = window.n_obs_steps, shared_backbone
+        self.differences = differences
         augmentation = from_mapping(Augmentation, augment or {}, "policy.encoder.augment")
         shapes = {name: features.observation[name].shape for name in self.cameras}
         self.views = _views(shapes, resize, crop, augmentation)
@@ -96,6 +106,8 @@ class CamerasEncoder(Encoder):
         rows = n_rows(observation)
         given = [name for name in self.cameras if name in observation]
         outputs = self._features(self._viewed({name: observation[name] for name in given}))
+        if self.inspect is not None:
+            outputs = dict(self.inspect(outputs))
         presence = self.missing.draw(given, rows, self.training)  # {camera: [B] or None}
         lacking = {name: mask for name, mask in (missing or {}).items() if name in self.cameras}
         presence = self.missing.without(presence, lacking)
@@ -104,7 +116,8 @@ class CamerasEncoder(Encoder):
             vector = self.encoder(name).embed(outputs[name]) if name in outputs else None
             shape = (rows, self.n_obs_steps)
             parts.append(self.missing.fill(name, vector, presence[name], shape))
-        vector = torch.cat(parts, dim=2).flatten(1)
+        vectors = torch.cat(parts, dim=2)
+        vector = (frame_differences(vectors) if self.differences else vectors).flatten(1)
         if self.tokens is None:
             return Context(vector)
         features = {name: output.features for name, output in outputs.items()}

@@ -1,10 +1,10 @@
 """From a camera's pictures, as they are stored, to what a network sees: size, crop, augmentation.
 
     uint8 [B, To, H, W, 3] ── resize ──> [H', W'] ── crop, at random in training ──> [h, w]
-                           ── colours, in training ──> float [B * To, 3, h, w] in [0, 1]
+                           ── colours and more, in training ──> float [B * To, 3, h, w] in [0, 1]
 
-Depth [B, To, H, W, 1], normalised to [-1, 1], goes the same way but for the colours, and ends as a
-grey picture.
+Depth [B, To, H, W, 1], normalised to [-1, 1], is resized and cut the same way, is otherwise left
+as it is, and ends as a grey picture.
 
 All of it on the pictures' device. Chance is per sample: the To pictures of one window are cut and
 coloured alike, so that what moves between them moved in the world. It comes from torch's global
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.encoders.cameras.augment import Augmentation, jitter_colours
+from dipole.policy.encoders.cameras.augment import Augmentation, augmented
 from dipole.policy.encoders.cameras.resize import Size, resize
 
 SHARE_TO_SEE = 0.5  # of a picture, below which a crop is warned of
@@ -147,7 +147,7 @@ class View(nn.Module):
         if self.is_depth:
             return ((cut.float() + 1) / 2).expand(-1, 3, -1, -1)
         images = cut.float() / 255
-        return jitter_colours(images, self.augmentation, rows) if self.training else images
+        return augmented(images, self.augmentation, rows) if self.training else images
 
 
 def _resize(flat: Tensor, size: Size) -> Tensor:
