@@ -30,7 +30,7 @@ ROWS = (
     {"config"},
     {"policy"},
     {"checkpoint"},
-    {"runtimes", "training"},
+    {"inspection", "runtimes", "training"},
 )
 RANK = {each: row for row, layers in enumerate(ROWS) for each in layers}
 LARGEST = 16  # entries of a folder
