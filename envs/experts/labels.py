@@ -21,7 +21,7 @@ from dipole.data.store.tasks import TaskSpans
 from dipole.policy.core.threads import torch_threads
 from dipole.policy.execution.executor import predict_rows
 
-ROWS = 32  # frames whose chunks are drawn at once: of a number that changes no row, see `Executor`
+ROWS = 64  # frames whose chunks are drawn at once: of a number that changes no row, see `Executor`
 
 
 class Labeller:
@@ -124,6 +124,10 @@ def _made(name: str, feature: Feature, frames: np.ndarray) -> np.ndarray:
         raise ConfigError(
             f"the teacher's observation {name!r}: shape {list(feature.stored_shape)} is needed, "
             f"and the stored frames give {list(made.shape[1:])}"
+        )
+    if not feature.is_numeric and made.dtype != np.uint8:
+        raise ConfigError(
+            f"the teacher's observation {name!r}: pictures of {made.dtype}, not uint8"
         )
     return np.ascontiguousarray(made, feature.dtype)
 

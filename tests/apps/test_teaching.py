@@ -83,7 +83,7 @@ def test_a_policy_is_trained_on_labels_and_demonstrations_and_evaluated(words, t
     small += ["train.batch_size=8", "train.evaluate_every=0", f"output={run}"]
     assert main(["train", "task=fork", "task.dataset=null", datasets, *small]) == 0
     config = json.loads(next(run.glob("checkpoints/*/config.json")).read_text())
-    assert [part["name"] for part in config["data"]["parts"]] == ["labelled", "shown"]
+    assert [part["name"] for part in config["dataset"]["parts"]] == ["labelled", "shown"]
     assert main(["evaluate", f"checkpoint={run}", "episodes=1", f"output={tmp_path / 'e'}"]) == 0
     alone = ["+task.action.source=teacher_chunk", "+task.action.chunks=true"]
     second = [word for word in small if not word.startswith("output")]

@@ -14,13 +14,16 @@ from dipole.data.core.errors import ConfigError, DataError
 from dipole.envs.experts.acting import ActingPolicy, Actors
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
 from dipole.envs.experts.labels import ROWS, Labeller
+from dipole.envs.experts.relabel import labelled
 from dipole.envs.experts.teaching import TeachingSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
 from dipole.policy.execution.executor import Executor
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from experts import FEATURES, SPEC, walking
+from memory_source import MemorySource, frames
 
 
 class Counting:
@@ -154,7 +157,7 @@ FEW_STEPS = {"name": "ddim", "steps": 1}
 
 
 def taught(runs, **more):
-    student = more.pop("student", runs.student)
+    student = more.pop("student") if "student" in more else runs.student
     teaching = TeachingSpec.of(runs.teacher, student, solver=FEW_STEPS, **more)
     spec = replace(SPEC, max_steps=6)
     seen = Features({"goal": FEATURES.observation["goal"]}, FEATURES.action)
@@ -167,8 +170,8 @@ def test_the_student_acts_and_the_teacher_s_labels_are_recorded_beside_what_it_s
         made, again, alone = make(3), make(3), Demonstrations(taught(runs, student=None))(3)
     assert sorted(made.frames) == ["action", "goal", "place", "teacher_chunk"]
     assert made.frames["teacher_chunk"].shape == (6, 15, 3)
-    for key, frames in made.frames.items():
-        np.testing.assert_array_equal(frames, again.frames[key])
+    for key, recorded in made.frames.items():
+        np.testing.assert_array_equal(recorded, again.frames[key])
     labels = make._labeller(made.frames, (), 3)["teacher_chunk"]
     np.testing.assert_array_equal(labels, made.frames["teacher_chunk"])
     # From the same start the teacher says the same, and does it; noise of the two is another.
@@ -183,6 +186,35 @@ def test_an_episode_that_is_filmed_is_the_same_and_not_labelled(runs):
         made = Demonstrations(taught(runs))(3)
     np.testing.assert_array_equal(filmed.frames["action"], made.frames["action"])
     assert "teacher_chunk" not in filmed.frames
+
+
+def test_a_dataset_is_labelled_without_a_simulator_as_its_recording_was(runs):
+    with walking():
+        made = [Demonstrations(taught(runs, every=2))(seed) for seed in (0, 1)]
+    source = MemorySource([each.frames for each in made], fps=10.0)
+    teaching = TeachingSpec.of(runs.teacher, every=2, solver=FEW_STEPS)
+    again = labelled(source, teaching)
+    assert again.info.frames["teacher_chunk"].shape == (15, 3)
+    for number, each in enumerate(made):
+        for key in ("teacher_chunk", "teacher_chunk_valid", "place"):
+            np.testing.assert_array_equal(frames(again, key, number), each.frames[key])
+    every = labelled(source, TeachingSpec.of(runs.teacher, solver=FEW_STEPS, length=4))
+    assert sorted(every.info.frames) == ["action", "goal", "place", "teacher_chunk"]
+    np.testing.assert_array_equal(
+        frames(every, "teacher_chunk", 1)[::2], made[1].frames["teacher_chunk"][::2, :4]
+    )
+
+
+def test_a_dataset_that_the_teacher_does_not_fit_is_refused(runs):
+    teaching = TeachingSpec.of(runs.teacher)
+    action, goal = np.zeros((4, 3), np.float32), np.zeros((4, 3), np.float32)
+    for fps, episode, said in (
+        (20.0, {"action": action, "goal": goal}, "teacher .* trained at 10 actions a second"),
+        (10.0, {"action": action[:, :2], "goal": goal}, r"shape \[3\], and the dataset's \[2\]"),
+        (10.0, {"action": action, "goal": goal}, "it sees 'place'; the dataset has action, goal"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            labelled(MemorySource([episode], fps=fps), teaching)
 
 
 @pytest.mark.parametrize(
