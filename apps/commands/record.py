@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import DemonstrationSpec
     from dipole.envs.experts.keeping import Tally
-    from dipole.envs.experts.teaching import TeachingSpec
+    from dipole.envs.experts.teaching.spec import TeachingSpec
 
 Config = dict[str, Any]
 TAKEOVER_STEPS, EPISODES = 200, 200
@@ -221,7 +221,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
 def _teaching(settings: RecordConfig, solver: Config) -> "TeachingSpec | None":
     if settings.teacher is None:
         return None
-    from dipole.envs.experts.teaching import TeachingSpec
+    from dipole.envs.experts.teaching.spec import TeachingSpec
 
     return TeachingSpec.of(
         settings.teacher,

@@ -15,7 +15,7 @@ from dipole.envs.experts.intervention import Takeover, TakeoverSpec
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
-from dipole.envs.experts.teaching import TeachingSpec
+from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.envs.registry import check_environment, make_env
 
 

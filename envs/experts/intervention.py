@@ -14,7 +14,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.contract import EnvSpec
-from dipole.envs.experts.acting import ActingPolicy
+from dipole.envs.experts.teaching.acting import ActingPolicy
 
 
 @dataclass(frozen=True)

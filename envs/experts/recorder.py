@@ -13,7 +13,7 @@ from dipole.data.store.numbers import SEED
 from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
-from dipole.envs.experts.labels import labels_schema
+from dipole.envs.experts.teaching.labels import labels_schema
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
 from dipole.envs.media.video import Recording, video_grid, write_video
 from dipole.envs.registry import environment_version

@@ -16,7 +16,7 @@ from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.recording.record import Demonstration
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import EXPERTS, Expert, find_expert, recorder
-from dipole.envs.experts.acting import ActingPolicy
+from dipole.envs.experts.teaching.acting import ActingPolicy
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec, demonstrate
 from dipole.envs.experts.intervention import PolicyActs

@@ -11,11 +11,11 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError, DataError
-from dipole.envs.experts.acting import ActingPolicy, Actors
+from dipole.envs.experts.teaching.acting import ActingPolicy, Actors
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
-from dipole.envs.experts.labels import ROWS, Labeller
-from dipole.envs.experts.relabel import labelled
-from dipole.envs.experts.teaching import TeachingSpec
+from dipole.envs.experts.teaching.labels import ROWS, Labeller
+from dipole.envs.experts.teaching.relabel import labelled
+from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
 from dipole.policy.execution.executor import Executor

@@ -20,8 +20,8 @@ from dipole.data.loading.features import Features
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import Expert
-from dipole.envs.experts.acting import ActingPolicy, Actors
-from dipole.envs.experts.labels import Labeller, chunk_length
+from dipole.envs.experts.teaching.acting import ActingPolicy, Actors
+from dipole.envs.experts.teaching.labels import Labeller, chunk_length
 from dipole.envs.interface import Interface, check_actions
 from dipole.envs.registry import stored_names
 from dipole.envs.rollout.rate import check_rate
