@@ -1,10 +1,12 @@
 """Policies that act in a recording: one alone, or another in its place for whole chunks.
 
-student   s s s s . . . . s s s s      Ta = 4
-teacher   . . . . t t t t . . . .      drawn for each chunk, with a probability
+    student   s s s s . . . . s s s s      Ta = 4
+    teacher   . . . . t t t t . . . .      drawn for each chunk, with a probability
+
+A row is one simulator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,15 @@ from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
 from dipole.policy.checkpoint import load_policy
 from dipole.policy.core.threads import torch_threads
-from dipole.policy.execution.executor import Executor
+from dipole.policy.execution.executor import ROWS, Executor
 from dipole.policy.runtimes.runnable import set_solver
 
 
 @dataclass(frozen=True)
 class ActingPolicy:
-    """A policy on this process's processor; one row alone, the fastest for one.
+    """A policy on this process's processor.
 
-    interface: Between an environment and the policy. executor: Of one row.
+    interface: Between an environment and the policy. executor: Of its rows.
     """
 
     policy: Any
@@ -33,41 +35,53 @@ class ActingPolicy:
     executor: Executor
 
     @classmethod
-    def of(
-        cls, checkpoint: str | Path, spec: EnvSpec, solver: Mapping[str, Any] | None = None
+    def alone(cls, checkpoint: str | Path, spec: EnvSpec) -> "ActingPolicy":
+        """The policy of a run or checkpoint in one row, without others the fastest. spec: Of the
+        environment in which it acts."""
+        return cls._of(checkpoint, spec, {}, 1, 1)
+
+    @classmethod
+    def in_rows(
+        cls, checkpoint: str | Path, spec: EnvSpec, solver: Mapping[str, Any], n_rows: int
     ) -> "ActingPolicy":
-        """The policy of a run or checkpoint. spec: Of the environment in which it acts. solver:
-        Entries that replace the checkpoint's own."""
-        policy = load_policy(checkpoint)
-        set_solver(policy, solver or {})
+        """In several rows; a row's actions are the same for any number of others. solver: Entries
+        that replace the checkpoint's own."""
+        return cls._of(checkpoint, spec, solver, n_rows, ROWS)
+
+    @classmethod
+    def _of(
+        cls, path: str | Path, spec: EnvSpec, solver: Mapping[str, Any], n_rows: int, batch: int
+    ) -> "ActingPolicy":
+        policy = load_policy(path)
+        set_solver(policy, solver)
         interface = Interface.of(
             policy.features, spec, stored_names(spec), tuple(getattr(policy, "optional", ()))
         )
-        return cls(policy, interface, Executor(policy, 1, inference_batch_size=1))
+        return cls(policy, interface, Executor(policy, n_rows, inference_batch_size=batch))
 
-    def begin(self, observation: Observation, seed: int) -> None:
+    def begin(self, observation: Observation, seed: int, row: int = 0) -> None:
         """An episode's first observation; seed: of the policy's noise."""
-        self.executor.reset(0, self.interface.observe(observation), seed)
+        self.executor.reset(row, self.interface.observe(observation), seed)
 
-    def observe(self, observation: Observation) -> None:
-        """The next observation of the episode."""
-        self.executor.observe(0, self.interface.observe(observation))
+    def observe(self, observation: Observation, row: int = 0) -> None:
+        """The next observation of the row's episode."""
+        self.executor.observe(row, self.interface.observe(observation))
 
     def act(self) -> np.ndarray:
-        """The next action [A] upon what was observed."""
+        """The first row's next action [A] upon what was observed."""
         with torch_threads(1):  # as worker processes have it: others may round differently
             return np.asarray(self.executor.act([0])[0])
 
-    def plan(self) -> np.ndarray:
-        """The next actions [Ta, A] upon what was observed."""
+    def plan(self, rows: Sequence[int]) -> np.ndarray:
+        """The next actions of these rows upon what was observed, [len(rows), Ta, A]."""
         with torch_threads(1):
-            return np.asarray(self.executor.plan([0])[0])
+            return np.asarray(self.executor.plan(rows))
 
 
 class Actors:
-    """Acts as a policy, or as another one in its place; see `Demonstrator`.
+    """Plans as a policy, or as another one in its place.
 
-    share: The probability that the other one acts, drawn for each chunk anew: beta of DAgger (Ross
+    share: The probability that the other one does, drawn for each chunk anew: beta of DAgger (Ross
         et al., 2011, algorithm 3.1).
     """
 
@@ -76,26 +90,29 @@ class Actors:
     ) -> None:
         self._policy, self._other, self._share = policy, other, share
         self._looking = [policy] if other is None else [policy, other]
-        self._planned: list[np.ndarray] = []
-        self.reset(0)
+        self._random: dict[int, np.random.Generator] = {}
 
-    def reset(self, seed: int) -> None:
-        """Before an episode, which is a function of the seed."""
-        self._seed, self._begun, self._planned = seed, False, []
-        self._random = np.random.default_rng([seed, 3])
-
-    def act(self, observation: Observation) -> np.ndarray:
-        """The action [A] upon an observation with all that the policies look at."""
+    def begin(self, observation: Observation, seed: int, row: int = 0) -> None:
+        """A row's episode, which is a function of the seed, and its first observation."""
+        self._random[row] = np.random.default_rng([seed, 3])
         for each in self._looking:
-            if self._begun:
-                each.observe(observation)
-            else:
-                each.begin(observation, self._seed)
-        self._begun = True
-        if not self._planned:
-            self._planned = list(self._chosen().plan())
-        return self._planned.pop(0)
+            each.begin(observation, seed, row)
 
-    def _chosen(self) -> ActingPolicy:
-        other = self._random.random() < self._share
+    def observe(self, observation: Observation, row: int = 0) -> None:
+        """The row's next observation."""
+        for each in self._looking:
+            each.observe(observation, row)
+
+    def plan(self, rows: Sequence[int]) -> dict[int, np.ndarray]:
+        """The next actions of each of these rows, [Ta, A] by row; each policy is called once."""
+        chosen: dict[int, ActingPolicy] = {row: self._chosen(row) for row in rows}
+        planned: dict[int, np.ndarray] = {}
+        for each in self._looking:
+            own = [row for row in rows if chosen[row] is each]
+            if own:
+                planned |= dict(zip(own, each.plan(own), strict=True))
+        return planned
+
+    def _chosen(self, row: int) -> ActingPolicy:
+        other = self._random[row].random() < self._share
         return self._other if other and self._other is not None else self._policy
