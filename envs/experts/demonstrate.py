@@ -11,10 +11,12 @@ from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
-from dipole.envs.experts.intervention import ActingPolicy, TakeoverSpec
+from dipole.envs.experts.intervention import Takeover, TakeoverSpec
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
+from dipole.envs.experts.teaching.episodes import TaughtEpisodes, taught
+from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.envs.registry import check_environment, make_env
 
 
@@ -28,6 +30,7 @@ class DemonstrationSpec:
         looks at. None: only that.
     disturbance: Of executed actions; None: none.
     takeover: The policy that acts first; None: nobody.
+    teaching: A teacher and whoever acts in the expert's place; None: the expert acts.
     """
 
     environment: EnvSpec
@@ -35,11 +38,22 @@ class DemonstrationSpec:
     features: Features | None = None
     disturbance: DisturbanceSpec | None = None
     takeover: TakeoverSpec | None = None
+    teaching: TeachingSpec | None = None
+
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The entries of the simulator's observation that the expert or the teacher looks at.
+
+        Raises ConfigError where no expert knows the environment."""
+        if self.teaching is not None:
+            return self.teaching.entries("teacher", self.environment)
+        return find_expert(self.expert, self.environment).observation
 
 
 class Demonstrations:
     """Makes demonstrations in one environment, which is kept from one to the next.
 
+    spec: Without teaching; see `dipole.envs.experts.teaching.episodes` for that.
     render: Whether they will be filmed.
     """
 
@@ -48,9 +62,9 @@ class Demonstrations:
         self.spec = spec
         self.keys = RecordedKeys.of(spec.features, spec.environment, expert.observation)
         takeover = spec.takeover
-        self._policy = None if takeover is None else ActingPolicy(takeover, spec.environment)
+        self._takeover = None if takeover is None else Takeover(takeover, spec.environment)
         looked_at = [*self.keys.asked, *expert.observation]
-        looked_at += self._policy.interface.entries if self._policy else ()
+        looked_at += self._takeover.policy.interface.entries if self._takeover else ()
         made = make_env(
             expert.demonstrating_in(spec.environment),
             observation=tuple(dict.fromkeys(looked_at)),
@@ -73,7 +87,7 @@ class Demonstrations:
             return self._recorded(seed)
 
     def _recorded(self, seed: int) -> Demonstration:
-        environment, spec, policy = self.environment, self.spec.disturbance, self._policy
+        environment, spec, policy = self.environment, self.spec.disturbance, self._takeover
         return record_episode(
             environment,
             self._demonstrator,
@@ -82,6 +96,13 @@ class Demonstrations:
             None if policy is None else policy.begin(seed),
             self.keys.read,
         )
+
+
+def maker(spec: DemonstrationSpec, render: bool = False) -> Demonstrations | TaughtEpisodes:
+    """What makes one episode after another, of a seed each."""
+    return (
+        Demonstrations(spec, render) if spec.teaching is None else TaughtEpisodes(spec, 1, render)
+    )
 
 
 def demonstrate(
@@ -103,14 +124,18 @@ def demonstrate(
 
 
 def demonstrations(
-    spec: DemonstrationSpec, first_seed: int, workers: int = 0
+    spec: DemonstrationSpec, first_seed: int, workers: int = 0, n_envs: int | None = None
 ) -> Iterator[Demonstration]:
     """Endlessly, in the order of the seeds, however many processes make them.
 
-    Raises RolloutError where an expert or its simulator raises, or its process ends.
+    n_envs: Simulators of each process in which policies act; None: a good number. Raises
+    RolloutError where an expert or its simulator raises, or its process ends.
     """
-    find_expert(spec.expert, spec.environment)  # what is unknown is answered here, not in a worker
+    spec.looked_at  # noqa: B018  what is unknown is answered here, not in a worker
     check_environment(spec.environment)
+    if spec.teaching is not None:
+        yield from taught(spec, first_seed, workers, n_envs)
+        return
     if workers < 1:
         here = Demonstrations(spec)
         try:

@@ -12,8 +12,9 @@ from dipole.data.recording.record import Demonstration
 from dipole.data.store.numbers import SEED
 from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
-from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
+from dipole.envs.experts.demonstrate import DemonstrationSpec, maker
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
+from dipole.envs.experts.teaching.labels import labels_schema
 from dipole.envs.media.video import Recording, video_grid, write_video
 from dipole.envs.registry import environment_version
 
@@ -28,6 +29,7 @@ def described(spec: DemonstrationSpec, keys: RecordedKeys, **more: Any) -> dict[
         "keys": dict(keys.entries),
         "disturbance": spec.disturbance and _plain(asdict(spec.disturbance)),
         "takeover": spec.takeover and asdict(spec.takeover),
+        "teaching": spec.teaching and asdict(spec.teaching),
         **more,
     }
     return {name: value for name, value in said.items() if value is not None}
@@ -37,10 +39,14 @@ def begin(
     output: Path, spec: DemonstrationSpec, fps: float, recording: Mapping[str, Any]
 ) -> EpisodeWriter:
     """The writer of a new dataset; it appears at `output` when the writer is closed."""
+    schema = recorded_schema(spec.features, spec.disturbance is not None)
+    if spec.teaching is not None:
+        action = None if spec.features is None else spec.features.action
+        schema |= labels_schema(action, spec.teaching.every)
     return EpisodeWriter(
         output,
         fps=fps,
-        features=recorded_schema(spec.features, spec.disturbance is not None),
+        features=schema,
         environment=environment_version(spec.environment),
         attributes={ATTRIBUTE: dict(recording)},
     )
@@ -110,7 +116,7 @@ def film(path: Path, spec: DemonstrationSpec, seeds: list[int], fps: float) -> N
     Raises whatever the environment raises where it cannot be drawn.
     """
     bare = replace(spec, features=None)  # pictures that only a dataset needs are not rendered
-    make = Demonstrations(bare, render=True)
+    make = maker(bare, render=True)
     try:
         write_video(path, video_grid([_filmed(make, seed) for seed in seeds]), fps)
     finally:
@@ -122,7 +128,7 @@ def video_path(output: Path) -> Path:
     return output.with_name(f"{output.name.removesuffix('.zip').removesuffix('.zarr')}.mp4")
 
 
-def _filmed(make: Demonstrations, seed: int) -> Recording:
+def _filmed(make: Any, seed: int) -> Recording:
     with make.environment.filming() as film:
         demonstration = make(seed)
     return Recording(seed, film.frames, film.rewards, demonstration.success, done=True)
