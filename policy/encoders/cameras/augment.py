@@ -32,6 +32,11 @@ class Augmentation:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name} is {getattr(self, name)}: between 0 and 1")
 
+    @property
+    def changes_colours(self) -> bool:
+        """Whether pictures are not what they were but for their place."""
+        return bool(self.brightness or self.contrast or self.saturation)
+
 
 def jitter_colours(images: Tensor, augmentation: Augmentation, rows: int) -> Tensor:
     """images: [N, 3, h, w] in [0, 1], N a multiple of rows, in order -> the same in other colours.
