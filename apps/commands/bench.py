@@ -49,6 +49,7 @@ class BenchConfig:
 
     figures: tuple[str, ...]
     networks: tuple[str, ...]
+    image_networks: tuple[str, ...]
     runtimes: tuple[str, ...]
     threads: int | None
     seconds: float
@@ -60,12 +61,14 @@ class BenchConfig:
 def _check(config: Config) -> None:
     from_mapping(BenchConfig, {k: v for k, v in config.items() if k != "overrides"}, "")
     from dipole.benchmarks.figures.definitions import FIGURES
+    from dipole.benchmarks.figures.images import IMAGE_NETWORKS
     from dipole.benchmarks.figures.networks import NETWORKS
     from dipole.policy.runtimes import RUNTIMES
 
     known = {
         "figures": FIGURES,
         "networks": tuple(NETWORKS),
+        "image_networks": tuple(IMAGE_NETWORKS),
         "runtimes": ("eager", *RUNTIMES.names()),
     }
     for key, names in known.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dipole.benchmarks.figures import chunks, pusht, training
+from dipole.benchmarks.figures import chunks, images, pusht, training
 from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     STEPS,
@@ -27,6 +27,7 @@ AS_IT_COMES: dict[str, str | None] = {"OMP_WAIT_POLICY": None}
 ASLEEP: dict[str, str | None] = {"OMP_WAIT_POLICY": "PASSIVE"}
 HAS_BF16 = multiplies_bf16(torch.device("cpu"))  # elsewhere a step of `unet` takes ten minutes
 PLAIN = "plain"
+IMAGE_BATCH = 64  # windows of two pictures, as the image policies are trained
 ROWS = 16  # of a batch for which `dipole evaluate` infers at once
 WEIGHT_BYTES = {"openvino_bf16": 2, "openvino_int8": 1}  # all others have 4; left out of evaluation
 
@@ -46,6 +47,7 @@ def all_figures(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
     """Those that the configuration names, in its order."""
     makers = {
         "training": _training,
+        "image_training": _image_training,
         "chunk": _chunk,
         "evaluation": _evaluation,
         "pusht": _pusht,
@@ -54,7 +56,7 @@ def all_figures(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
         yield from makers[name](config, threads, limits[str(threads)])
 
 
-FIGURES = ("training", "chunk", "evaluation", "pusht")
+FIGURES = ("training", "image_training", "chunk", "evaluation", "pusht")
 
 
 def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
@@ -80,6 +82,25 @@ def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterat
             ways,
             {way: 1e-6 * flops / rates[dtype] for way, dtype in dtypes.items()},
             f"{1e-9 * flops:.1f} GFLOP as the definition counts at the GEMM rate of the dtype",
+        )
+
+
+def _image_training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    batch = IMAGE_BATCH
+    for network in config["image_networks"]:
+        ways, bounds = {}, {}
+        flops = images.training_flops(network, batch)
+        for dtype, suffix in {"float32": "", **({"bfloat16": " bf16"} if HAS_BF16 else {})}.items():
+            options = {"network": network, "batch": batch, "threads": threads}
+            options["bf16"] = dtype == "bfloat16"
+            for way, make in ((PLAIN, images.plain_step), ("dipole", images.our_step)):
+                ways[way + suffix] = Contestant(make, options, environment=AS_IT_COMES)
+                bounds[way + suffix] = 1e-6 * flops / limits["gemm_gflops"][dtype]
+        yield Figure(
+            f"training step, {network}, batch {batch}, {images.FRAMES * batch} pictures",
+            ways,
+            bounds,
+            f"{1e-9 * flops:.0f} GFLOP as the definition counts at the GEMM rate of the dtype",
         )
 
 

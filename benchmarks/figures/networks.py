@@ -62,22 +62,28 @@ def training_flops(name: str, batch: int, horizon: int = 16) -> float:
 
 def forward_flops(name: str, horizon: int = 16) -> float:
     """Multiplications and additions of the denoiser's products over one chunk."""
-    network, total = plain_network(name), 0
+    return product_flops(
+        plain_network(name), torch.zeros(1, horizon, 2), torch.zeros(1), torch.zeros(1, 40)
+    )
+
+
+def product_flops(network: nn.Module, *inputs: torch.Tensor) -> float:
+    """Multiplications and additions of a network's products, as the definition counts them."""
+    total = 0
 
     def count(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal total
-        positions = output.shape[0] if isinstance(module, nn.Linear) else output.shape[-1]
-        if isinstance(module, nn.ConvTranspose1d):
-            positions = inputs[0].shape[-1]
         weight = module.weight
         assert isinstance(weight, torch.Tensor)
-        total += 2 * weight.numel() * positions
+        where = inputs[0] if isinstance(module, nn.ConvTranspose1d) else output
+        channels = where.shape[-1 if isinstance(module, nn.Linear) else 1]
+        total += 2 * weight.numel() * where.numel() // channels
 
     for module in network.modules():
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.Linear):
             module.register_forward_hook(count)
     with torch.no_grad():
-        network(torch.zeros(1, horizon, 2), torch.zeros(1), torch.zeros(1, 40))
+        network(*inputs)
     return float(total)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from dipole.apps.commands.bench import bench
 from dipole.apps.compose import compose
-from dipole.benchmarks.figures import chunks, definitions, pusht, training, turns
+from dipole.benchmarks.figures import chunks, definitions, images, pusht, training, turns
 from dipole.benchmarks.figures.definitions import PLAIN, Figure
 from dipole.benchmarks.figures.networks import our_policy, training_flops
 from dipole.benchmarks.figures.report import describe, show, table
@@ -167,3 +167,29 @@ def test_the_command_prints_tables_and_writes_json(tmp_path, capsys):
 def test_what_cannot_be_measured_is_refused(override, message):
     with pytest.raises(ConfigError, match=message):
         bench(compose("bench", [override]))
+
+
+def test_the_plain_image_policy_computes_what_ours_does(monkeypatch):
+    ours, plain = (
+        images.our_policy("unet_image_small").eval(),
+        images.PlainImagePolicy("unet_image_small"),
+    )
+    camera = ours.encoder.encoders["cameras"].encoder("image")
+    plain.resnet.load_state_dict(camera.backbone.state_dict())
+    plain.pooling.load_state_dict(camera.pooling.state_dict())
+    plain.project.load_state_dict(camera.project.state_dict())
+    pictures, state, _ = images._batch(2)
+    monkeypatch.setattr(images, "random_crops", lambda x: x[:, :, 6:90, 6:90])
+    with torch.no_grad():
+        found = ours.encode({"image": pictures, "agent_pos": state}).vector
+        wanted = plain.context(pictures.permute(0, 1, 4, 2, 3).float() / 255, state)
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+def test_a_step_from_pixels_multiplies_as_the_layers_say():
+    first = 2 * 32 * 48 * 21 * 21 * 2  # operations of the first layer, two pictures
+    rest = images.training_flops("unet_image_small", batch=1) - 2 * first
+    assert 2 * images.training_flops("unet_image_small", batch=1) == images.training_flops(
+        "unet_image_small", batch=2
+    )
+    assert rest > 3 * 2 * 2 * 2 * 32 * 32 * 9 * 21 * 21  # two 3x3 layers on 21x21, and more

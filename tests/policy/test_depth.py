@@ -131,7 +131,8 @@ def test_depth_and_the_pictures_of_its_camera_are_cut_at_the_same_place():
     assert encoder.cameras == ["eye", "eye_depth"]
     seen = {"eye": pictures.expand(-1, -1, -1, -1, 3).to(torch.uint8), "eye_depth": pictures}
     viewed = encoder._viewed(seen)
-    assert torch.allclose(viewed["eye"] * 255, 2 * viewed["eye_depth"] - 1)
+    assert viewed["eye"].dtype == torch.uint8
+    assert torch.allclose(viewed["eye"].float(), 2 * viewed["eye_depth"] - 1)
 
 
 @pytest.fixture(scope="module")

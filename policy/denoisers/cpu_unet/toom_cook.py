@@ -78,6 +78,14 @@ def transform_for(
     return None if found is None else found.to(dtype, device)
 
 
+def short_tiles(frames: int, kernel_size: int) -> Transform:
+    """Of up to 8 frames: all at once, or in tiles of half of them, with the fewest points whose
+    rounding single precision bears; for the axes of small pictures."""
+    if 1 < frames <= TILE:
+        return _short(frames, kernel_size)
+    return _tiled(frames, kernel_size, -(-frames // 2))
+
+
 def _candidates(frames: int, kernel_size: int) -> Iterator[Transform]:
     if 1 < frames <= TILE:
         yield _short(frames, kernel_size)

@@ -67,7 +67,7 @@ class Augmentation:
 
     @property
     def changes_colours(self) -> bool:
-        """Whether `augmented` changes anything."""
+        """Whether pictures are not what they were but for their place."""
         return any(getattr(self, name) for name in (*SHARES, "hue"))
 
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from dipole.policy.core.components import BACKBONES, POOLINGS, build
 from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.pixels import normalised
 
 
 class CameraEncoder(nn.Module):
-    """Pictures [N, 3, h, w] in [0, 1] -> vectors [N, dim].
+    """Pictures [N, 3, h, w], uint8 or in [0, 1] -> vectors [N, dim].
 
     Here, once, pictures are normalised by the statistics that the backbone was made for.
 
@@ -40,10 +41,9 @@ class CameraEncoder(nn.Module):
         self.register_buffer("offset", (-mean / std)[:, None, None])
 
     def features(self, images: Tensor) -> BackboneOutput:
-        """The backbone's output for pictures [N, 3, h, w] in [0, 1]."""
+        """The backbone's output for pictures [N, 3, h, w], uint8 or in [0, 1]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            images = images.to(self.scale.dtype)
-            output: BackboneOutput = self.backbone(torch.addcmul(self.offset, images, self.scale))
+            output: BackboneOutput = self.backbone(normalised(images, self.scale, self.offset))
         return output
 
     def embed(self, output: BackboneOutput) -> Tensor:

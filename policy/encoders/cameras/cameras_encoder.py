@@ -19,6 +19,7 @@ from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
 from dipole.policy.encoders.cameras.differences import frame_differences
 from dipole.policy.encoders.cameras.image_tokens import ImageTokens
 from dipole.policy.encoders.cameras.missing import MissingCameraEmbedding
+from dipole.policy.encoders.cameras.pixels import together
 from dipole.policy.encoders.cameras.saliency import Saliency, saliency
 from dipole.policy.encoders.cameras.views import Place, View, ViewConfig, per_camera
 from dipole.policy.observations import n_rows
@@ -167,7 +168,7 @@ class CamerasEncoder(Encoder):
         return [self.view(name).describe() for name in self.cameras]
 
     def _viewed(self, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the networks see, {camera: [B * To, 3, h, w]}."""
+        """What the networks see, {camera: [B * To, 3, h, w]}, uint8 or in [0, 1]."""
         viewed: dict[str, Tensor] = {}
         places: dict[str, Place | None] = {}
         for name, given in pictures.items():
@@ -176,7 +177,7 @@ class CamerasEncoder(Encoder):
                 places[name] = places[colours]
             else:
                 places[name] = view.draw_place(len(given), given.device)
-            viewed[name] = view(given, places[name])
+            viewed[name] = view.pixels(given, places[name])
         return viewed
 
     def _features(self, views: Mapping[str, Tensor]) -> dict[str, BackboneOutput]:
@@ -188,8 +189,8 @@ class CamerasEncoder(Encoder):
             groups.setdefault(tuple(images.shape[2:]), []).append(name)
         outputs: dict[str, BackboneOutput] = {}
         for names in groups.values():
-            together = self.encoder(names[0]).features(torch.cat([views[name] for name in names]))
-            outputs |= dict(zip(names, together.chunk(len(names)), strict=True))
+            output = self.encoder(names[0]).features(together([views[name] for name in names]))
+            outputs |= dict(zip(names, output.chunk(len(names)), strict=True))
         return outputs
 
 

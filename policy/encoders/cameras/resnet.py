@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
 from dipole.policy.encoders.cameras.backbone import Backbone, BackboneOutput
+from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 
 CHANNELS_PER_GROUP = 16
 # The published range: [0, 1] -> [-1, 1].
@@ -28,7 +29,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 def _conv(channels_in: int, channels_out: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
     padding = kernel_size // 2
-    conv = nn.Conv2d(channels_in, channels_out, kernel_size, stride, padding, bias=False)
+    conv = PictureConv2d(channels_in, channels_out, kernel_size, stride, padding)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
 
@@ -54,7 +55,7 @@ class BasicBlock(nn.Module):
 
 @BACKBONES.add("resnet")
 class ResNet(Backbone):
-    """Images [N, 3, h, w], in [0, 1] -> features [N, widths[-1], h', w'].
+    """Images [N, 3, h, w], normalised -> features [N, widths[-1], h', w'].
 
     widths, blocks: channels and residual blocks of each stage; every stage but the first halves the
     resolution. stem: "pooled", as published, a 7x7 convolution and a pooling of stride 2 each, or
@@ -99,7 +100,8 @@ def _stage(channels_in: int, channels_out: int, count: int, stride: int) -> nn.S
 def _stem(name: str, width: int) -> nn.Sequential:
     if name == "pooled":
         first, pooling = _conv(3, width, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1)
-        return nn.Sequential(first, group_norm(width), nn.ReLU(), pooling)
+        # The largest is the same before a ReLU as after it, which then has a quarter to do.
+        return nn.Sequential(first, group_norm(width), pooling, nn.ReLU())
     if name == "patches":
         first = nn.Conv2d(3, width, kernel_size=4, stride=4, bias=False)
         nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")

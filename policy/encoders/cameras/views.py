@@ -3,6 +3,9 @@
     uint8 [B, To, H, W, 3] ── resize ──> [H', W'] ── crop, at random in training ──> [h, w]
                            ── colours and more, in training ──> float [B * To, 3, h, w] in [0, 1]
 
+Cutting comes while pictures are bytes, and where colours stay they are handed on as bytes (see
+`View.pixels`), in channels_last memory either way.
+
 Depth [B, To, H, W, 1], normalised to [-1, 1], is resized and cut the same way, is otherwise left
 as it is, and ends as a grey picture.
 
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.encoders.cameras.augment import Augmentation, augmented
+from dipole.policy.encoders.cameras.pixels import LARGEST, unit_range
 from dipole.policy.encoders.cameras.resize import Size, resize
 
 SHARE_TO_SEE = 0.5  # of a picture, below which a crop is warned of
@@ -134,6 +138,10 @@ class View(nn.Module):
         place: As `draw_place` gave it, of this view or one that is cut like it; in training it is
         drawn where it is left out.
         """
+        return unit_range(self.pixels(pictures, place))
+
+    def pixels(self, pictures: Tensor, place: Place | None = None) -> Tensor:
+        """The same as uint8, 0 to 255, where that is what they still are."""
         rows = pictures.shape[0]
         flat = pictures.flatten(0, 1)  # [N, H, W, C]
         if self._resizes:
@@ -146,8 +154,11 @@ class View(nn.Module):
             cut = _centre_crop(flat, self.size)
         if self.is_depth:
             return ((cut.float() + 1) / 2).expand(-1, 3, -1, -1)
-        images = cut.float() / 255
-        return augmented(images, self.augmentation, rows) if self.training else images
+        changes = self.training and self.augmentation.changes_colours
+        if cut.dtype == torch.uint8 and not changes:
+            return cut
+        images = cut.float() / LARGEST
+        return augmented(images, self.augmentation, rows) if changes else images
 
 
 def _resize(flat: Tensor, size: Size) -> Tensor:
@@ -175,14 +186,24 @@ def _cut_at(flat: Tensor, size: Size, shift: int, place: Place) -> Tensor:
 
     shift: how far beyond the picture's edge a cut may reach; the outermost pixels are repeated.
     """
-    if shift:
-        for axis in (1, 2):
-            have = flat.shape[axis]
-            index = torch.arange(-shift, have + shift, device=flat.device).clamp(0, have - 1)
-            flat = flat.index_select(axis, index)
-    top, left = (offset.repeat_interleave(len(flat) // len(offset)) for offset in place)  # [N]
-    places = flat.unfold(1, size[0], 1).unfold(2, size[1], 1)  # a view [N, y, x, C, h, w]
-    return places[torch.arange(len(flat), device=flat.device), top, left]
+    count, height, width, channels = flat.shape
+    top, left = (offset.repeat_interleave(count // len(offset)) for offset in place)  # [N]
+    rows = _lines(top, size[0], shift, height)  # [N, h]
+    columns = _lines(left, size[1], shift, width)  # [N, w]
+    first = height * torch.arange(count, device=flat.device)[:, None]  # row of each picture
+    lines = flat.reshape(count * height, width * channels).index_select(0, (first + rows).flatten())
+    channel = torch.arange(channels, device=flat.device)
+    places = (channels * columns[:, :, None] + channel).flatten(1)  # [N, w * C], within a line
+    lines = lines.view(count, size[0], -1)
+    cut = lines.gather(2, places[:, None].expand(-1, size[0], -1))  # [N, h, w * C]
+    return cut.view(count, *size, channels).permute(0, 3, 1, 2)
+
+
+def _lines(start: Tensor, size: int, shift: int, have: int) -> Tensor:
+    """Which of a picture's `have` lines a cut shows, [N, size], the outermost in place of those
+    beyond the edge; start: [N], counted from `shift` lines before the first."""
+    lines = start[:, None] + torch.arange(size, device=start.device) - shift
+    return lines.clamp(0, have - 1)
 
 
 def per_camera(value: Any, cameras: list[str], what: str) -> dict[str, Any]:
