@@ -14,9 +14,9 @@ from dipole.benchmarks.figures.plain import plain_unet
 from dipole.benchmarks.figures.training import our_training, plain_training
 from dipole.data import Feature, Features
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.encoders.cameras.backbones.resnet import ResNet
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 from dipole.policy.encoders.cameras.pooling import SpatialSoftmax
-from dipole.policy.encoders.cameras.resnet import ResNet
 
 SIZE, CROP, FRAMES = 96, 84, 2
 # As in configs/policy; resnet18_small is the published encoder before the small U-Net.

@@ -1,6 +1,6 @@
 """Denoisers: (noisy chunk, time, Context) -> prediction. Add one in a file and import it here."""
 
-from dipole.policy.denoisers.cpu_unet.derivatives import any_derivatives
+from dipole.policy.core.derivatives import any_derivatives
 from dipole.policy.denoisers.dit import DiffusionTransformer
 from dipole.policy.denoisers.unet1d import ConditionalUnet1D
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from dipole.policy.context import Context
 from dipole.policy.denoisers.attention import CrossAttention, split_heads
 from dipole.policy.encoders.base import WHOLE
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.cameras_encoder import CamerasEncoder
 from dipole.policy.inspection.sampling import draw_chunks, inspecting, repeated
 from dipole.policy.policy import Policy

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.cameras_encoder import CamerasEncoder
 from dipole.policy.execution.history import executed_slice
 from dipole.policy.inspection.sampling import draw_chunks, inspecting, repeated

@@ -22,7 +22,7 @@ from dipole.data.loading.task_data import TaskData
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.core.device import choose_device
 from dipole.policy.core.files import write_json
-from dipole.policy.encoders.cameras.pretrained import with_architecture
+from dipole.policy.encoders.cameras.backbones.pretrained import with_architecture
 from dipole.policy.policy import Policy, PolicyConfig
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import precision_note, use_autocast

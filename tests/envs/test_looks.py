@@ -15,7 +15,7 @@ from dipole.envs.media.marks import legend, with_heat
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.saliency import looks_picture
 from dipole.envs.media.video import pack_frame
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 
 
 def moment(policy) -> Moment:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dipole.data import ConfigError
-from dipole.policy.encoders.cameras.augment import LUMA, Augmentation, augmented
+from dipole.policy.encoders.cameras.augmentation.augment import LUMA, Augmentation, augmented
 from dipole.policy.encoders.cameras.augmentation.colours import (
     apply_map,
     change_colours,

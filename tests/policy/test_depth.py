@@ -23,7 +23,7 @@ from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.diffusion.solvers import DDIM
-from dipole.policy.encoders.cameras.augment import Augmentation
+from dipole.policy.encoders.cameras.augmentation.augment import Augmentation
 from dipole.policy.encoders.cameras.cameras_encoder import CamerasEncoder
 from dipole.policy.encoders.cameras.views import View, ViewConfig
 from dipole.policy.normalizer import Normalizer

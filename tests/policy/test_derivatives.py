@@ -11,9 +11,9 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from published_unet import PlainUnet1D
 
+from dipole.policy.core.derivatives import any_derivatives
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.checkpoint_conversion import from_published
-from dipole.policy.denoisers.cpu_unet.derivatives import any_derivatives
 from dipole.policy.denoisers.cpu_unet.fast_path import CpuFastPath
 from dipole.policy.denoisers.cpu_unet.norm_mish import group_norm_mish
 from dipole.policy.denoisers.cpu_unet.temporal_conv import (

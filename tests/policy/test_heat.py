@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import cameras, features, make_policy
 
 from dipole.policy.denoisers.attention import CrossAttention
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 from dipole.policy.inspection import attention, heat_maps
 from dipole.policy.policy import Policy
 

@@ -12,11 +12,11 @@ from eyes_fixture import TINY_RESNET, cameras, features, make_policy
 from dipole.apps.compose import compose
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
-from dipole.policy.encoders.cameras.augment import Augmentation
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.augmentation.augment import Augmentation
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.backbones.resnet import ResNet
 from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
 from dipole.policy.encoders.cameras.pooling import SpatialSoftmax
-from dipole.policy.encoders.cameras.resnet import ResNet
 from dipole.policy.encoders.cameras.views import View, ViewConfig
 
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from dipole.policy.denoisers import any_derivatives
+from dipole.policy.encoders.cameras.backbones.resnet import ResNet
 from dipole.policy.encoders.cameras.convolutions import layer
 from dipole.policy.encoders.cameras.convolutions.gathered import gathered_product, pointwise_product
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 from dipole.policy.encoders.cameras.convolutions.transformed import transformed_convolution
-from dipole.policy.encoders.cameras.resnet import ResNet
 
 CL = torch.channels_last
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import cameras, features, make_policy
 
 from dipole.data import ConfigError
-from dipole.policy.encoders.cameras.pretrained import FAMILIES, with_architecture
+from dipole.policy.encoders.cameras.backbones.pretrained import FAMILIES, with_architecture
 from dipole.policy.training import EMA, EMAConfig, TrainConfig
 from dipole.policy.training.optimization.optimizer import make_optimizer, set_learning_rate
 

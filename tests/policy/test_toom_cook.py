@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from published_unet import PlainUnet1D
 
+from dipole.policy.core.toom_cook import transform, transform_for
 from dipole.policy.denoisers import ConditionalUnet1D
 from dipole.policy.denoisers.checkpoint_conversion import from_published
 from dipole.policy.denoisers.cpu_unet import temporal_conv
 from dipole.policy.denoisers.cpu_unet.temporal_conv import convolution, transformed_products
-from dipole.policy.denoisers.cpu_unet.toom_cook import transform, transform_for
 
 
 @pytest.mark.parametrize(

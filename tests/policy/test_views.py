@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import cameras, features, make_policy
 
 from dipole.data import ConfigError
-from dipole.policy.encoders.cameras.augment import LUMA, Augmentation, augmented
+from dipole.policy.encoders.cameras.augmentation.augment import LUMA, Augmentation, augmented
 from dipole.policy.encoders.cameras.views import View, ViewConfig
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dipole.policy.denoisers.cpu_unet.derivatives import needs_plain_operations
+from dipole.policy.core.derivatives import needs_plain_operations
 from dipole.policy.denoisers.cpu_unet.norm_mish import EAGER, NormKernels, group_norm_mish
 from dipole.policy.denoisers.cpu_unet.temporal_conv import (
     convolution,

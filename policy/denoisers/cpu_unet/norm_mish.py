@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dipole.policy.denoisers.cpu_unet.derivatives import applied, first_derivative_only
+from dipole.policy.core.derivatives import applied, first_derivative_only
 from dipole.policy.denoisers.cpu_unet.temporal_conv import is_small_inference
 
 Film = tuple[Tensor, Tensor]  # scale and offset, each [B, C]

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dipole.policy.denoisers.cpu_unet.derivatives import applied, first_derivative_only
-from dipole.policy.denoisers.cpu_unet.toom_cook import Transform, transform_for
+from dipole.policy.core.derivatives import applied, first_derivative_only
+from dipole.policy.core.toom_cook import Transform, transform_for
 
 # Without gradients and up to so many rows, one product over gathered frames beats one per tap.
 SMALL_BATCH = 4

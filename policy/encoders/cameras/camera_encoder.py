@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.policy.core.components import BACKBONES, POOLINGS, build
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.pixels import normalised
 
 

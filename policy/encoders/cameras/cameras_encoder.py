@@ -13,8 +13,8 @@ from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import ENCODERS
 from dipole.policy.core.named import NamedModules
 from dipole.policy.encoders.base import WHOLE, Encoder
-from dipole.policy.encoders.cameras.augment import Augmentation
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.augmentation.augment import Augmentation
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.camera_encoder import CameraEncoder
 from dipole.policy.encoders.cameras.differences import frame_differences
 from dipole.policy.encoders.cameras.image_tokens import ImageTokens

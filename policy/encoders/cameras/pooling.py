@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import POOLINGS
-from dipole.policy.encoders.cameras.backbone import BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 
 
 @POOLINGS.add("spatial_softmax")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.encoders.cameras.augment import Augmentation, augmented
+from dipole.policy.encoders.cameras.augmentation.augment import Augmentation, augmented
 from dipole.policy.encoders.cameras.pixels import LARGEST, unit_range
 from dipole.policy.encoders.cameras.resize import Size, resize
 

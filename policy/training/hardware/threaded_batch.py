@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from dipole.policy.context import Context
-from dipole.policy.core.threads import Threads
-from dipole.policy.denoisers.base import Denoiser
-from dipole.policy.denoisers.cpu_unet.derivatives import (
+from dipole.policy.core.derivatives import (
     first_derivative_only,
     needs_plain_operations,
 )
+from dipole.policy.core.threads import Threads
+from dipole.policy.denoisers.base import Denoiser
 
 Tensors = Sequence[Tensor | None]
 LEAST_ROWS = 8  # of a thread; a smaller batch is not divided

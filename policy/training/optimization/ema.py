@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from dipole.policy.encoders.cameras.batchnorm import refuse_batchnorm
+from dipole.policy.encoders.cameras.backbones.batchnorm import refuse_batchnorm
 from dipole.policy.training.config import EMAConfig
 
 

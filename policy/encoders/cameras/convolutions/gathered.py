@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dipole.policy.denoisers.cpu_unet.derivatives import applied, first_derivative_only
+from dipole.policy.core.derivatives import applied, first_derivative_only
 
 
 def gathered_product(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:

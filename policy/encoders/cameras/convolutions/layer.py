@@ -16,7 +16,7 @@ channels_last, and in the way that is chosen here:
 import torch
 from torch import Tensor, nn
 
-from dipole.policy.denoisers.cpu_unet.derivatives import needs_plain_operations
+from dipole.policy.core.derivatives import needs_plain_operations
 from dipole.policy.encoders.cameras.convolutions.gathered import (
     gathered_product,
     pointwise_product,

@@ -1,6 +1,6 @@
 """3x3 convolutions over small maps in fewer matrix products (Toom-Cook; Winograd, 1980).
 
-The changes of basis of the U-Net's convolutions over time (denoisers/cpu_unet/toom_cook.py), along
+The changes of basis of the U-Net's convolutions over time (core/toom_cook.py), along
 both axes of a picture (Lavin and Gray, 2016): a map of 3x3 takes 25 products of channels instead of
 81, one of 6x6 100 instead of 324. Cells come first in memory meanwhile, [h * w, N, C].
 
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dipole.policy.denoisers.cpu_unet.derivatives import applied, first_derivative_only
-from dipole.policy.denoisers.cpu_unet.toom_cook import Transform, short_tiles
+from dipole.policy.core.derivatives import applied, first_derivative_only
+from dipole.policy.core.toom_cook import Transform, short_tiles
 
 KERNEL = 3
 

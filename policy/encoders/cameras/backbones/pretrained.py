@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
-from dipole.policy.encoders.cameras.backbone import Backbone, BackboneOutput
-from dipole.policy.encoders.cameras.batchnorm import freeze_batchnorm, to_groupnorm
+from dipole.policy.encoders.cameras.backbones.backbone import Backbone, BackboneOutput
+from dipole.policy.encoders.cameras.backbones.batchnorm import freeze_batchnorm, to_groupnorm
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
-from dipole.policy.encoders.cameras.backbone import Backbone, BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import Backbone, BackboneOutput
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 
 CHANNELS_PER_GROUP = 16

@@ -1,0 +1,1 @@
+"""Networks that encode a picture, by name."""
