@@ -8,7 +8,7 @@ DEMO := $(or $(DEMO),demo/$(shell date +%Y-%m-%d_%H-%M-%S))
 TESTS ?= not heavy
 # What two CPU cores can do in ten minutes. The network predicts the clean chunk, which is learned in
 # the fewest updates (docs/results.md).
-RECIPE := policy/prediction=sample train.steps=4000 train.warmup_steps=200
+RECIPE := policy/process=vp policy/prediction=sample train.steps=4000 train.warmup_steps=200
 SOLVER := solver=dpmpp_2m solver.spacing=trailing
 # The folders at the root that make up the package, as in setup.py.
 PACKAGES := policy envs data configs deploy benchmarks apps

@@ -22,7 +22,7 @@ from typing import Any
 from dipole.envs import evaluate
 from dipole.policy.runtimes.runnable import load_runnable
 
-BASE = ["task=pusht_state", "policy=unet_small", "train.threads=1"]
+BASE = ["task=pusht_state", "policy=unet_small", "policy/process=vp", "train.threads=1"]
 VARIANTS = {
     "as it is: 64-128-256, batch 128, 5e-4, EMA 0.75": [],
     "rate 2.5e-4": ["train.learning_rate=2.5e-4"],
