@@ -1,4 +1,4 @@
-"""`dipole record`: make demonstrations, by the expert or by hand in a window."""
+"""`dipole record`: make demonstrations, by the expert, by a teacher, or by hand in a window."""
 
 import time
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import DemonstrationSpec
     from dipole.envs.experts.keeping import Tally
+    from dipole.envs.experts.teaching import TeachingSpec
 
 Config = dict[str, Any]
 TAKEOVER_STEPS, EPISODES = 200, 200
@@ -33,7 +34,7 @@ class RecordConfig:
     mouse: bool = False
     episodes: int | None = None
     seed: int = 1_000_000  # away from evaluations, which begin at 0
-    keep: str = "success"
+    keep: str | None = None
     minimum: int = 16
     max_failures: int | None = 50
     drift: float | None = None
@@ -41,6 +42,11 @@ class RecordConfig:
     shove: float | None = None
     takeover: str | None = None
     takeover_steps: int | None = None
+    teacher: str | None = None
+    student: str | None = None
+    teacher_acts: float = 0.0
+    label_every: int = 1
+    label_length: int | None = None
     resume: bool = False
     workers: int = 0
     video_episodes: int = 0
@@ -49,14 +55,25 @@ class RecordConfig:
     def __post_init__(self) -> None:
         if self.mouse and (self.expert or self.takeover):
             raise ConfigError("mouse=true excludes expert=... and takeover=...: choose who acts")
-        if self.mouse and self.keep != "success":
+        if self.teacher and (self.mouse or self.expert or self.takeover):
+            raise ConfigError(
+                "teacher=... excludes mouse=true, expert=... and takeover=...: the teacher acts, "
+                "or student=RUN"
+            )
+        if self.student and not self.teacher:
+            raise ConfigError(
+                f"student={self.student} acts, and nobody says what it should have done: give "
+                "teacher=RUN; what a policy does by itself is kept by `dipole evaluate "
+                "checkpoint=RUN keep_episodes=PATH`"
+            )
+        if self.mouse and self.kept != "success":
             raise ConfigError("mouse=true keeps what succeeds: an episode that fails is made again")
         if self.takeover_steps is not None and self.takeover is None:
             raise ConfigError(
                 f"takeover_steps={self.takeover_steps}, but nobody acts before: give takeover=RUN"
             )
-        if self.keep not in ("success", "all"):
-            hint = nearest(self.keep, ("success", "all")) or ";"
+        if self.kept not in ("success", "all"):
+            hint = nearest(self.kept, ("success", "all")) or ";"
             raise ConfigError(f"keep={self.keep}{hint} it is success or all")
         for name, least in (
             ("episodes", 1),
@@ -64,6 +81,8 @@ class RecordConfig:
             ("drift", 0),
             ("shove", 0),
             ("takeover_steps", 1),
+            ("label_every", 1),
+            ("label_length", 1),
             ("minimum", 1),
             ("max_failures", 1),
             ("workers", 0),
@@ -76,6 +95,11 @@ class RecordConfig:
             raise ConfigError(f"shoves={self.shoves}: a probability is between 0 and 1")
         if self.fps is not None and not self.fps > 0:
             raise ConfigError(f"fps={self.fps}: frames a second are a positive number")
+
+    @property
+    def kept(self) -> str:
+        """`keep`, or the usual: where a student fails is what its teacher is asked about."""
+        return self.keep or ("all" if self.student else "success")
 
 
 def main(argv: list[str]) -> int:
@@ -90,9 +114,11 @@ def record(config: Config) -> int:
     settings, spec = _read(config)
     output = Path(settings.output).expanduser()
     fps = settings.fps or spec.environment.fps or frame_rate(spec.environment)
-    looked_at = () if settings.mouse else _expert(spec).observation
+    if spec.teaching is not None and spec.features is not None:
+        spec.teaching.check(spec.environment, spec.features, fps)
+    looked_at = () if settings.mouse else spec.actor.observation
     keys = RecordedKeys.of(None if settings.mouse else spec.features, spec.environment, looked_at)
-    which = {name: getattr(settings, name) for name in ("seed", "keep", "minimum")}
+    which = {"seed": settings.seed, "keep": settings.kept, "minimum": settings.minimum}
     said = recorder.described(spec, keys, **which, fps=fps)
     episodes = settings.episodes or (None if settings.mouse else EPISODES)
     if settings.resume and recorder.is_begun(output):
@@ -126,7 +152,7 @@ def _write(
     with writer:
         left = None if episodes is None else max(0, episodes - writer.n_episodes)
         seed = recorder.next_seed(writer, settings.seed)
-        keep = KeepSpec(left, settings.keep, settings.minimum, settings.max_failures)
+        keep = KeepSpec(left, settings.kept, settings.minimum, settings.max_failures)
         make = _by_mouse if settings.mouse else _by_expert
         try:
             for demonstration in kept(make(settings, spec, seed), keep, tally) if left != 0 else ():
@@ -177,7 +203,8 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     from dipole.envs.experts.demonstrate import DemonstrationSpec
 
     task = config["task"]
-    said = {key: value for key, value in config.items() if key not in ("task", "overrides")}
+    others = ("task", "overrides", "solver")
+    said = {key: value for key, value in config.items() if key not in others}
     settings = from_mapping(RecordConfig, said, "")
     if task.get("environment") is None:
         raise ConfigError(f"task {task['name']!r} has no simulator to record in")
@@ -185,15 +212,25 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     spec = DemonstrationSpec(EnvSpec.read(task["environment"]), settings.expert, features)
     if settings.mouse:
         return settings, replace(spec, features=None, expert="mouse")
-    environment = _expert(spec).demonstrating_in(spec.environment)  # as the dataset says it
+    spec = replace(spec, teaching=_teaching(settings, config.get("solver") or {}))
+    environment = spec.actor.demonstrating_in(spec.environment)  # as the dataset says it
     spec, disturbance = replace(spec, environment=environment), _disturbance(settings, spec)
     return settings, replace(spec, disturbance=disturbance, takeover=_takeover(settings))
 
 
-def _expert(spec: "DemonstrationSpec") -> Any:
-    from dipole.envs.experts import find_expert
+def _teaching(settings: RecordConfig, solver: Config) -> "TeachingSpec | None":
+    if settings.teacher is None:
+        return None
+    from dipole.envs.experts.teaching import TeachingSpec
 
-    return find_expert(spec.expert, spec.environment)
+    return TeachingSpec.of(
+        settings.teacher,
+        settings.student,
+        every=settings.label_every,
+        length=settings.label_length,
+        teacher_acts=settings.teacher_acts,
+        solver={name: value for name, value in solver.items() if value is not None},
+    )
 
 
 def _disturbance(settings: RecordConfig, spec: "DemonstrationSpec") -> "DisturbanceSpec | None":
@@ -206,7 +243,7 @@ def _disturbance(settings: RecordConfig, spec: "DemonstrationSpec") -> "Disturba
         "shove": settings.shove,
     }
     given: Any = {name: value for name, value in asked.items() if value is not None}
-    disturbance = replace(_expert(spec).disturbance or DisturbanceSpec(), **given)
+    disturbance = replace(spec.actor.disturbance or DisturbanceSpec(), **given)
     return None if disturbance.changes_nothing else disturbance
 
 

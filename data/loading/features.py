@@ -57,6 +57,8 @@ class Feature:
     normalize: limits, quantiles, gaussian or identity, by default limits; of depth with a range
         also log.
     range: Of depth: [near, far], in the unit that is stored, which become -1 and 1.
+    chunks: Of the action: whether its source holds chunks [H, A] at each frame, as a teacher labels
+        them; see `dipole.data.loading.chunk_actions`.
     units: Of the robot's numbers, before convert: one for all, or one for each entry of the last
         axis; "" where unknown.
     names: Of a vector's entries, before convert, in order; empty where unknown.
@@ -78,6 +80,7 @@ class Feature:
     convert: tuple[Conversion, ...] = ()
     represent: Representation | None = None
     range: tuple[float, float] | None = None
+    chunks: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _integers("shape", self.shape))
@@ -115,6 +118,7 @@ class Feature:
         self._check_convert()
         self._check_represent()
         self._check_meaning()
+        self._check_chunks()
 
     def _check_depth(self) -> None:
         if len(self.shape) != 3 or self.shape[-1] != 1:
@@ -178,6 +182,17 @@ class Feature:
             )
         if self.represent.to == DELTA and self.kind != "action":
             raise ConfigError("represent: an observation is relative; only actions are deltas")
+
+    def _check_chunks(self) -> None:
+        if type(self.chunks) is not bool:
+            raise ConfigError(f"feature chunks {self.chunks!r}: true or false is needed")
+        sound = self.kind == "action" and self.source not in ("", "action") and not self.transform
+        if self.chunks and not sound:
+            raise ConfigError(
+                f"chunks for a feature of kind {self.kind!r}, source {self.source!r} and transform "
+                f"{self.transform!r}: they are for an action, without a transform, whose source "
+                "holds them: {source: teacher_chunk, chunks: true}"
+            )
 
     @cached_property
     def depth_range(self) -> DepthRange | None:
@@ -277,12 +292,12 @@ class Feature:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; units, names, convert, represent and range where there are any."""
+        """Plain JSON; units, names, convert, represent, range and chunks where there are any."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         plain["convert"] = [each.to_dict() for each in self.convert]
         plain["represent"] = None if self.represent is None else self.represent.to_dict()
-        optional = ("units", "names", "convert", "represent", "range")
+        optional = ("units", "names", "convert", "represent", "range", "chunks")
         return {k: v for k, v in plain.items() if v or k not in optional}
 
 

@@ -21,15 +21,16 @@ class ResidentSource:
         self._source = source
         self._plan = plan
         self._device = device
-        represented = source.features.represented
+        own = {name for part in source.parts for name in part.represented}
         self.features = {
             name: ResidentFeature(name, feature, source.parts, device)
             for name, feature in source.features.named().items()
-            if name not in represented
+            if name not in own
         }
         self._represented = {
             name: ResidentRepresented(name, feature, source)
-            for name, feature in represented.items()
+            for name, feature in source.features.named().items()
+            if name in own
         }
 
     def batches(self, start: int) -> Iterator[Batch]:
@@ -117,8 +118,8 @@ class ResidentFeature:
 
 
 class ResidentRepresented:
-    """A feature that is relative to poses: its frames and theirs, in this machine's memory, since
-    every window computes its own numbers of them."""
+    """A feature that is relative to poses, or out of chunks: its frames and theirs, in this
+    machine's memory, since every window computes its own numbers of them."""
 
     def __init__(self, name: str, feature: Feature, source: WindowSource) -> None:
         self._name, self._feature, self._parts = name, feature, source.parts

@@ -11,6 +11,7 @@ from dipole.data.core.episode_numbers import parse_episode_numbers
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
+from dipole.data.loading.chunk_actions import window_counts
 from dipole.data.loading.features import Features
 from dipole.data.loading.recorded import as_recorded
 from dipole.data.loading.split import split_episodes
@@ -119,7 +120,8 @@ class OpenedPart:
         step = self._step(policy_hz)
         features = self.features if policy_hz is None else replace(self.features, fps=policy_hz)
         chosen = chosen_episodes(self.config, self.store)
-        long_enough = chosen[spec.count(episode_lengths(self.store)[chosen], step) > 0]
+        counts = window_counts(self.store, spec, features.action, step)
+        long_enough = chosen[counts[chosen] > 0]
         if not len(long_enough):
             Windows(self.store, spec, features, chosen, step).require_windows()
         train, held_out = split_episodes(len(long_enough), **self.config.split)
@@ -157,12 +159,6 @@ def _split(val_ratio: float = 0.02, seed: int = 42, max_train: int | None = None
     """Parameters of split_episodes; raises ConfigError for what cannot be split by."""
     split_episodes(1, val_ratio, seed, max_train)
     return {"val_ratio": val_ratio, "seed": seed, "max_train": max_train}
-
-
-def episode_lengths(store: EpisodeStore) -> np.ndarray:
-    """Frames of each episode, int64 [episodes]."""
-    lengths: np.ndarray = store.episode_ends - store.episode_starts
-    return lengths
 
 
 def chosen_episodes(config: PartConfig, store: EpisodeStore) -> np.ndarray:

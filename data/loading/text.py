@@ -6,6 +6,7 @@ So batches, checkpoints, exports and messages hold text as they hold pictures.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,8 @@ class TextReader(FeatureReader):
 
 
 def make_reader(store: EpisodeStore, name: str, feature: Feature) -> FeatureReader:
-    """The reader of a feature."""
+    """The reader of a feature; of an action that is stored as chunks, of what was done."""
+    if feature.chunks:
+        feature = replace(feature, source="action", chunks=False)
     reader = TextReader if feature.kind == "text" else FeatureReader
     return reader(store, name, feature)

@@ -23,8 +23,9 @@ from functools import partial
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.loading.chunk_actions import ChunkActions, labelled_frames, window_counts
 from dipole.data.loading.feature_reader import FrameMap
-from dipole.data.loading.features import Features
+from dipole.data.loading.features import Feature, Features
 from dipole.data.loading.represented.reference import check_references
 from dipole.data.loading.represented.represented_windows import RepresentedWindows
 from dipole.data.loading.statistics import Statistics, statistics
@@ -61,7 +62,9 @@ class Windows:
         self.episodes = _episode_ids(store, episodes)
         self.starts = store.episode_starts[self.episodes]  # first frame of each chosen episode
         self.lengths = store.episode_ends[self.episodes] - self.starts
-        counts = spec.count(self.lengths, self.step)
+        action = self.features.named().get("action")
+        counts = window_counts(store, spec, action, self.step)[self.episodes]
+        self._labelled = labelled_frames(store, action)  # where actions are chunks
         self.used = counts > 0  # the episodes that have windows
         self._offsets = spec.offsets(self.step)
         self._packed_starts = _packed(self.starts, np.where(self.used, self.lengths, 0))
@@ -72,10 +75,15 @@ class Windows:
         }
         check_references(self.features)
         self.represented = {
-            name: RepresentedWindows.of(name, feature, self.readers)
+            name: RepresentedWindows.of(name, feature, self.readers, self._chunks(feature))
             for name, feature in self.features.named().items()
-            if feature.represent is not None
+            if feature.represent is not None or feature.chunks
         }
+
+    def _chunks(self, feature: Feature) -> ChunkActions | None:
+        if not feature.chunks:
+            return None
+        return ChunkActions.of(self.store, feature, self.readers["action"], self._offsets)
 
     @property
     def parts(self) -> "tuple[Windows]":
@@ -182,6 +190,11 @@ class Windows:
         """Raise DataError where there is not a single window to train on."""
         if len(self):
             return
+        if self._labelled is not None:
+            raise DataError(
+                f"{self.store.path}: no windows. None of the {len(self.episodes)} chosen episodes "
+                f"has a frame with a chunk in {self.features.action.source!r}"
+            )
         spec, longest = self.spec, int(self.lengths.max(initial=0))
         raise DataError(
             f"{self.store.path}: no windows. The longest of {len(self.episodes)} chosen episodes "
@@ -198,13 +211,19 @@ class Windows:
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"window {indices.min()} or {indices.max()} of {len(self)}")
         episode = np.searchsorted(self._first_window, indices, side="right") - 1
-        return episode, indices - self._first_window[episode]
+        current = indices - self._first_window[episode]
+        if self._labelled is not None:
+            starts = self.starts[episode]
+            current = self._labelled[np.searchsorted(self._labelled, starts) + current] - starts
+        return episode, current
 
     def _frames(self, starts: np.ndarray, indices: np.ndarray) -> WindowFrames:
         episode, current = self._locate(indices)
         within = current[:, None] + self._offsets  # [B, H], frames of the episode
         last = self.lengths[episode][:, None] - 1
         is_pad = (within < 0) | (within > last)
+        if self._labelled is not None:  # a chunk goes on where the episode does not
+            is_pad[:, self.spec.n_obs_steps - 1 :] = False
         frames = starts[episode][:, None] + np.clip(within, 0, last)
         return WindowFrames(
             observed=frames[:, : self.spec.n_obs_steps], acted=frames, is_pad=is_pad

@@ -2,19 +2,20 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from dipole.data.loading.features import Features
 from dipole.data.recording.record import Demonstration, record_episode
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
-from dipole.envs.experts import find_expert
+from dipole.envs.experts import Expert, find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
-from dipole.envs.experts.intervention import ActingPolicy, TakeoverSpec
+from dipole.envs.experts.intervention import Takeover, TakeoverSpec
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
+from dipole.envs.experts.teaching import TeachingSpec
 from dipole.envs.registry import check_environment, make_env
 
 
@@ -28,6 +29,7 @@ class DemonstrationSpec:
         looks at. None: only that.
     disturbance: Of executed actions; None: none.
     takeover: The policy that acts first; None: nobody.
+    teaching: A teacher and whoever acts in the expert's place; None: the expert acts.
     """
 
     environment: EnvSpec
@@ -35,22 +37,32 @@ class DemonstrationSpec:
     features: Features | None = None
     disturbance: DisturbanceSpec | None = None
     takeover: TakeoverSpec | None = None
+    teaching: TeachingSpec | None = None
+
+    @property
+    def actor(self) -> Expert:
+        """Whoever acts. Raises ConfigError where no expert knows the environment."""
+        if self.teaching is not None:
+            return self.teaching.expert(self.environment)
+        return find_expert(self.expert, self.environment)
 
 
 class Demonstrations:
     """Makes demonstrations in one environment, which is kept from one to the next.
 
-    render: Whether they will be filmed.
+    render: Whether they will be filmed, and so are not labelled.
     """
 
     def __init__(self, spec: DemonstrationSpec, render: bool = False) -> None:
-        expert = find_expert(spec.expert, spec.environment)
+        expert, teaching = spec.actor, spec.teaching
         self.spec = spec
         self.keys = RecordedKeys.of(spec.features, spec.environment, expert.observation)
         takeover = spec.takeover
-        self._policy = None if takeover is None else ActingPolicy(takeover, spec.environment)
+        self._takeover = None if takeover is None else Takeover(takeover, spec.environment)
         looked_at = [*self.keys.asked, *expert.observation]
-        looked_at += self._policy.interface.entries if self._policy else ()
+        looked_at += self._takeover.policy.interface.entries if self._takeover else ()
+        if teaching is not None and teaching.student is not None:
+            looked_at += teaching.entries("student", spec.environment)
         made = make_env(
             expert.demonstrating_in(spec.environment),
             observation=tuple(dict.fromkeys(looked_at)),
@@ -58,6 +70,8 @@ class Demonstrations:
         )
         self.environment = TaskEnvironment(made, spec.environment)
         self._demonstrator = expert.build(made)
+        labelled = teaching is not None and not render
+        self._labeller = teaching.labeller(spec.environment) if teaching and labelled else None
 
     def close(self) -> None:
         """Close the simulator."""
@@ -73,8 +87,8 @@ class Demonstrations:
             return self._recorded(seed)
 
     def _recorded(self, seed: int) -> Demonstration:
-        environment, spec, policy = self.environment, self.spec.disturbance, self._policy
-        return record_episode(
+        environment, spec, policy = self.environment, self.spec.disturbance, self._takeover
+        made = record_episode(
             environment,
             self._demonstrator,
             seed,
@@ -82,6 +96,10 @@ class Demonstrations:
             None if policy is None else policy.begin(seed),
             self.keys.read,
         )
+        if self._labeller is None:
+            return made
+        labels = self._labeller(made.frames, made.words, seed)
+        return replace(made, frames={**made.frames, **labels})
 
 
 def demonstrate(
@@ -109,7 +127,7 @@ def demonstrations(
 
     Raises RolloutError where an expert or its simulator raises, or its process ends.
     """
-    find_expert(spec.expert, spec.environment)  # what is unknown is answered here, not in a worker
+    spec.actor  # noqa: B018  what is unknown is answered here, not in a worker
     check_environment(spec.environment)
     if workers < 1:
         here = Demonstrations(spec)

@@ -14,11 +14,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.contract import EnvSpec
-from dipole.envs.interface import Interface
-from dipole.envs.registry import stored_names
-from dipole.policy.checkpoint import load_policy
-from dipole.policy.core.threads import torch_threads
-from dipole.policy.execution.executor import ChunkPolicy, Executor
+from dipole.envs.experts.acting import ActingPolicy
 
 
 @dataclass(frozen=True)
@@ -33,31 +29,24 @@ class TakeoverSpec:
             raise ConfigError(f"takeover steps is {self.steps}; the policy needs at least 1")
 
 
-class ActingPolicy:
-    """The policy of a takeover, on this process's processor; one row alone, which is the fastest.
-
-    spec: Of the environment in which it acts.
-    """
+class Takeover:
+    """The policy of a takeover in an environment. spec: Of the environment."""
 
     def __init__(self, takeover: TakeoverSpec, spec: EnvSpec) -> None:
-        policy = load_policy(takeover.policy)
-        chunks: ChunkPolicy = policy
-        optional = tuple(getattr(policy, "optional", ()))
         self.steps = takeover.steps
-        self.interface = Interface.of(policy.features, spec, stored_names(spec), optional)
-        self.executor = Executor(chunks, 1, inference_batch_size=1)
+        self.policy = ActingPolicy.of(takeover.policy, spec)
 
     def begin(self, seed: int) -> "PolicyActs":
         """One episode of it."""
-        return PolicyActs(self, seed)
+        return PolicyActs(self.policy, self.steps, seed)
 
 
 class PolicyActs:
     """What the policy does in one episode; None when its time is over. See `record_episode`."""
 
-    def __init__(self, acting: ActingPolicy, seed: int) -> None:
-        self._left = int(np.random.default_rng([seed, 2]).integers(acting.steps + 1))
-        self._acting, self._seed = acting, seed
+    def __init__(self, policy: ActingPolicy, steps: int, seed: int) -> None:
+        self._left = int(np.random.default_rng([seed, 2]).integers(steps + 1))
+        self._policy, self._seed = policy, seed
         self._begun = False
 
     def __call__(self, observation: Any) -> np.ndarray | None:
@@ -65,11 +54,9 @@ class PolicyActs:
         if self._left == 0:
             return None
         self._left -= 1
-        executor, seen = self._acting.executor, self._acting.interface.observe(observation)
         if self._begun:
-            executor.observe(0, seen)
+            self._policy.observe(observation)
         else:
-            executor.reset(0, seen, self._seed)
+            self._policy.begin(observation, self._seed)
             self._begun = True
-        with torch_threads(1):  # as worker processes have it: others may round differently
-            return np.asarray(executor.act([0])[0])
+        return self._policy.act()

@@ -13,6 +13,7 @@ from dipole.data.store.numbers import SEED
 from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
+from dipole.envs.experts.labels import labels_schema
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
 from dipole.envs.media.video import Recording, video_grid, write_video
 from dipole.envs.registry import environment_version
@@ -28,6 +29,7 @@ def described(spec: DemonstrationSpec, keys: RecordedKeys, **more: Any) -> dict[
         "keys": dict(keys.entries),
         "disturbance": spec.disturbance and _plain(asdict(spec.disturbance)),
         "takeover": spec.takeover and asdict(spec.takeover),
+        "teaching": spec.teaching and asdict(spec.teaching),
         **more,
     }
     return {name: value for name, value in said.items() if value is not None}
@@ -37,10 +39,14 @@ def begin(
     output: Path, spec: DemonstrationSpec, fps: float, recording: Mapping[str, Any]
 ) -> EpisodeWriter:
     """The writer of a new dataset; it appears at `output` when the writer is closed."""
+    schema = recorded_schema(spec.features, spec.disturbance is not None)
+    if spec.teaching is not None:
+        action = None if spec.features is None else spec.features.action
+        schema |= labels_schema(action, spec.teaching.every)
     return EpisodeWriter(
         output,
         fps=fps,
-        features=recorded_schema(spec.features, spec.disturbance is not None),
+        features=schema,
         environment=environment_version(spec.environment),
         attributes={ATTRIBUTE: dict(recording)},
     )

@@ -304,7 +304,7 @@ def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):
 def test_an_expert_takes_over_from_a_policy_and_only_its_part_is_recorded(run, tmp_path):
     from dipole.envs import make_env
     from dipole.envs.contract import EnvSpec
-    from dipole.envs.experts.intervention import ActingPolicy, TakeoverSpec
+    from dipole.envs.experts.intervention import Takeover, TakeoverSpec
 
     path = tmp_path / "takeover.zarr.zip"
     words = ["expert=pusht", "episodes=1", "seed=1000004", "takeover_steps=30", f"takeover={run}"]
@@ -315,7 +315,7 @@ def test_an_expert_takes_over_from_a_policy_and_only_its_part_is_recorded(run, t
     environment = make_env("pusht", observation=("state", "exact_state"))
     observation, _ = environment.reset(seed=1000004)
     takeover = TakeoverSpec(str(checkpoints_of(run)[-1]), 30)
-    policy, steps = ActingPolicy(takeover, EnvSpec("pusht")).begin(1000004), 0
+    policy, steps = Takeover(takeover, EnvSpec("pusht")).begin(1000004), 0
     while (action := policy(observation)) is not None:
         observation, *_ = environment.step(action)
         steps += 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from memory_source import MemorySource, frames
 
 from dipole.apps.main import main
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
@@ -42,6 +43,15 @@ def test_the_mirrored_episodes_follow_with_their_tasks(tmp_path):
     for key, mirror in (("state", mirrored_state), ("action", mirrored_points)):
         assert np.array_equal(after[key][:5], before[key][:])
         assert np.array_equal(after[key][5:10], mirror(before[key][:]).astype(np.float32))
+
+
+def test_a_teacher_s_chunks_are_mirrored_as_actions_are():
+    episode = {"action": np.float32([[1, 2]]), "teacher_chunk": np.float32([[[1, 2], [3, 4]]])}
+    episode["teacher_chunk_valid"] = np.array([True])
+    made = mirrored(MemorySource([episode]), "pusht")
+    assert frames(made, "action", 1).tolist() == [[510, 511]]
+    assert frames(made, "teacher_chunk", 1).tolist() == [[[510, 511], [508, 509]]]
+    assert frames(made, "teacher_chunk_valid", 1).tolist() == [True]
 
 
 def test_keys_and_episodes_are_chosen_before_the_mirror(tmp_path):

@@ -27,6 +27,12 @@ def test_fewer_frames_are_those_of_the_same_moments():
     assert half.episodes()[0].n_frames == 6
 
 
+def test_a_teacher_s_chunks_keep_their_rate():
+    source = ArraySource({"action": np.zeros((5, 2)), "teacher_chunk": np.zeros((5, 3, 2))})
+    with pytest.raises(DataError, match="'teacher_chunk' are 10 a second and stay so"):
+        resampled(source, 5.0)
+
+
 def test_more_frames_lie_on_the_line_between():
     fine = resampled(ArraySource({"action": column(0, 1, 3, 2)}, fps=10), 20)
     assert whole(fine, "action").ravel().tolist() == [0, 0.5, 1, 2, 3, 2.5, 2]

@@ -16,6 +16,7 @@ from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.recording.record import Demonstration
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import EXPERTS, Expert, find_expert, recorder
+from dipole.envs.experts.acting import ActingPolicy
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec, demonstrate
 from dipole.envs.experts.intervention import PolicyActs
@@ -240,10 +241,8 @@ def test_a_policy_that_acts_first_rounds_as_it_does_in_a_worker_process():
         return np.zeros((1, 3))
 
     executor = SimpleNamespace(reset=lambda *_: None, observe=lambda *_: None, act=act)
-    acting = SimpleNamespace(
-        steps=50, executor=executor, interface=SimpleNamespace(observe=lambda seen: seen)
-    )
-    prelude = PolicyActs(acting, 1)
+    acting = ActingPolicy(None, SimpleNamespace(observe=lambda seen: seen), executor)
+    prelude = PolicyActs(acting, 50, 1)
     with torch_threads(2):
         while prelude({}) is not None:
             pass

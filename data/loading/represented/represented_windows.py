@@ -1,7 +1,8 @@
-"""One feature of some windows, relative to the poses that are observed in them.
+"""One feature of some windows whose numbers are the window's own.
 
 Frames are kept as they are recorded, for each window sees them relative to another pose: actions
-[H, A] of window 1 and of window 2 share frames and not numbers.
+[H, A] of window 1 and of window 2 share frames and not numbers. Where actions are stored as chunks,
+windows share not even the frames.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.loading.chunk_actions import ChunkActions
 from dipole.data.loading.feature_reader import FeatureReader, FrameMap
 from dipole.data.loading.features import Feature
 from dipole.data.loading.statistics import (
@@ -48,9 +50,33 @@ class FramesInMemory:
         return taken
 
 
+class WindowReader(Protocol):
+    """Gives the absolute frames of windows."""
+
+    def take(self, frames: WindowFrames) -> np.ndarray:
+        """[B, N, A], float32."""
+        ...
+
+    def in_memory(self, ranges: Sequence[tuple[int, int]]) -> "WindowReader": ...
+
+
+@dataclass(frozen=True)
+class OfFrames:
+    """Each step of a window shows its own frame. name: Of the feature."""
+
+    name: str
+    reader: FrameReader
+
+    def take(self, frames: WindowFrames) -> np.ndarray:
+        return self.reader.take(frames.of(self.name))
+
+    def in_memory(self, ranges: Sequence[tuple[int, int]]) -> "OfFrames":
+        return OfFrames(self.name, FramesInMemory.of(self.reader, ranges))
+
+
 @dataclass(frozen=True)
 class RepresentedWindows:
-    """A represented feature of one dataset.
+    """A feature of one dataset that is relative to poses, or out of chunks, or both.
 
     reader: Of its own, absolute frames.
     references: {observation: reader of its absolute frames} of what it is relative to.
@@ -60,7 +86,7 @@ class RepresentedWindows:
 
     name: str
     feature: Feature
-    reader: FrameReader
+    reader: WindowReader
     references: Mapping[str, FrameReader]
     where: str
     frame_bytes: int
@@ -68,14 +94,20 @@ class RepresentedWindows:
 
     @classmethod
     def of(
-        cls, name: str, feature: Feature, readers: Mapping[str, FeatureReader]
+        cls,
+        name: str,
+        feature: Feature,
+        readers: Mapping[str, FeatureReader],
+        chunks: ChunkActions | None = None,
     ) -> "RepresentedWindows":
-        """readers: Of all features of the dataset, by name; none is mapped yet."""
-        assert feature.represent is not None
+        """readers: Of all features of the dataset, by name; none is mapped yet. chunks: Of an
+        action that is stored as chunks."""
         own = readers[name]
-        references = {other: readers[other] for other in feature.represent.references}
+        others = () if feature.represent is None else feature.represent.references
+        references = {other: readers[other] for other in others}
         n_bytes = own.frame_bytes + sum(each.frame_bytes for each in references.values())
-        return cls(name, feature, own, references, own.where, n_bytes)
+        n_bytes += 0 if chunks is None else chunks.frame_bytes
+        return cls(name, feature, chunks or OfFrames(name, own), references, own.where, n_bytes)
 
     def mapped(self, map: FrameMap | None) -> "RepresentedWindows":
         """The same, with what a mixture does to its numbers after all else."""
@@ -83,7 +115,7 @@ class RepresentedWindows:
 
     def in_memory(self, ranges: Sequence[tuple[int, int]]) -> "RepresentedWindows":
         """The same of frames in memory, see `FramesInMemory`."""
-        own = FramesInMemory.of(self.reader, ranges)
+        own = self.reader.in_memory(ranges)
         references = {k: FramesInMemory.of(each, ranges) for k, each in self.references.items()}
         return replace(self, reader=own, references=references)
 
@@ -93,11 +125,11 @@ class RepresentedWindows:
         Raises DataError where a pose or an action holds no rotation.
         """
         representation = self.feature.represent
-        assert representation is not None
-        absolute = self.reader.take(frames.of(self.name))
-        observed = {k: each.take(frames.observed) for k, each in self.references.items()}
-        base = representation.base(absolute.shape[-1], observed)
-        found = representation.encode(absolute, base).astype(np.float32)
+        found = absolute = self.reader.take(frames)
+        if representation is not None:
+            observed = {k: each.take(frames.observed) for k, each in self.references.items()}
+            base = representation.base(absolute.shape[-1], observed)
+            found = representation.encode(absolute, base).astype(np.float32)
         self._require_finite(found, absolute, frames)
         return found if self.map is None else self._mapped(self.map, found)
 

@@ -7,6 +7,7 @@ right too. Which numbers change, and how, is known by whoever knows the task.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from dipole.data.core.registry import Registry, nearest
 from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.labels import TEACHER_CHUNK, valid_key
 from dipole.data.store.numbers import without_seed
 from dipole.data.store.tasks import TaskSpans
 
@@ -33,7 +35,8 @@ class Reflection:
 class Mirror:
     """What changes in a mirror.
 
-    reflections: By key, what is done to its frames; to executed actions what is done to actions.
+    reflections: By key, what is done to its frames; to executed actions and those of a teacher
+        what is done to actions.
     environment: Whose mirror it is, where that is recorded; empty for any.
     swaps: Pairs of words in tasks that change places: left and right, unless said otherwise.
     """
@@ -44,7 +47,10 @@ class Mirror:
 
     def __post_init__(self) -> None:
         if "action" in self.reflections:
-            known = {EXECUTED: self.reflections["action"], **self.reflections}
+            own = self.reflections["action"]
+            chunks = Reflection(partial(_reflected_chunks, own.reflect))
+            derived = {EXECUTED: own, TEACHER_CHUNK: chunks, VALID: Reflection(np.copy)}
+            known = {**derived, **self.reflections}
             object.__setattr__(self, "reflections", known)
 
     def words(self, text: str) -> str:
@@ -62,13 +68,19 @@ class Mirror:
         return re.sub(pattern, swap, text, flags=re.IGNORECASE)
 
 
+def _reflected_chunks(reflect: Reflect, chunks: np.ndarray) -> np.ndarray:
+    """Chunks [N, H, A] of actions, each reflected as actions [N, A] are."""
+    return reflect(chunks.reshape(-1, *chunks.shape[2:])).reshape(chunks.shape)
+
+
 def _in_case_of(model: str, word: str) -> str:
     return word.upper() if model.isupper() else word.title() if model.istitle() else word
 
 
 # Whoever knows what a key means registers here, e.g. dipole.envs.
 MIRRORS: Registry[Mirror] = Registry("mirror")
-ACTION, EXECUTED = {"action", "executed_action"}, "executed_action"
+EXECUTED, VALID = "executed_action", valid_key(TEACHER_CHUNK)
+ACTION = {"action", EXECUTED, TEACHER_CHUNK, VALID}
 OWN = "For a mirror of your own see docs/data-import.md, joining and mirroring"
 
 

@@ -22,6 +22,7 @@ from dipole.data.core.units import canonical, each_unit
 from dipole.data.sources.combine.picked import PickedEpisode, without_video
 from dipole.data.sources.combine.wrapped import WrappedSource
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.labels import TEACHER_CHUNK
 from dipole.data.store.numbers import without_seed
 from dipole.data.store.schema import FrameSchema
 from dipole.data.transforms.quaternion_columns import quaternion_columns
@@ -53,7 +54,14 @@ def resampled(source: Source, fps: float) -> Source:
             f"{info.path}: its frames per second are not recorded, so it cannot be resampled; say "
             "them with fps"
         )
-    return source if math.isclose(info.fps, fps, rel_tol=1e-9) else _Resampled(source, float(fps))
+    if math.isclose(info.fps, fps, rel_tol=1e-9):
+        return source
+    if TEACHER_CHUNK in info.frames:
+        raise DataError(
+            f"{info.path}: the steps of {TEACHER_CHUNK!r} are {info.fps:g} a second and stay so: "
+            f"take the other keys by --keys, or train with policy_hz={fps:g}"
+        )
+    return _Resampled(source, float(fps))
 
 
 class _Resampled(WrappedSource):
