@@ -11,6 +11,7 @@ from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
 from dipole.envs.experts import Expert, find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
+from dipole.envs.experts.checked import CheckedExpert
 from dipole.envs.experts.intervention import Takeover, TakeoverSpec
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
@@ -69,7 +70,7 @@ class Demonstrations:
             render=render,
         )
         self.environment = TaskEnvironment(made, spec.environment)
-        self._demonstrator = expert.build(made)
+        self._demonstrator = CheckedExpert.of(expert, made, spec.features)
         labelled = teaching is not None and not render
         self._labeller = teaching.labeller(spec.environment) if teaching and labelled else None
 

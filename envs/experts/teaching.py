@@ -22,9 +22,10 @@ from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import Expert
 from dipole.envs.experts.acting import ActingPolicy, Actors
 from dipole.envs.experts.labels import Labeller, chunk_length
-from dipole.envs.interface import Interface, check_actions
+from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
 from dipole.envs.rollout.rate import check_rate
+from dipole.envs.spaces import check_actions
 from dipole.policy.checkpoint import find_checkpoint, read_config, weights_source
 
 
