@@ -73,4 +73,5 @@ def _as_dict(space: Any) -> Any:
 
 def _kind(dtype: Any) -> str:
     """Real numbers, whole numbers, truth values."""
-    return np.dtype(dtype).kind.replace("u", "i")
+    kind: str = np.dtype(dtype).kind
+    return "i" if kind == "u" else kind
