@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from dipole.envs.experts.first_look import RecordingLook
     from dipole.envs.experts.keeping import Tally
     from dipole.envs.experts.recorded import RecordedKeys
-    from dipole.envs.experts.teaching import TeachingSpec
+    from dipole.envs.experts.teaching.spec import TeachingSpec
 
 Config = dict[str, Any]
 TAKEOVER_STEPS, EPISODES = 200, 200
+SIDE_BY_SIDE = 16  # simulators of a process in which policies act: rows of a policy's call
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class RecordConfig:
     label_length: int | None = None
     resume: bool = False
     workers: int = 0
+    n_envs: int | None = None
     video_episodes: int = 0
     fps: float | None = None
 
@@ -86,6 +89,7 @@ class RecordConfig:
             ("minimum", 1),
             ("max_failures", 1),
             ("workers", 0),
+            ("n_envs", 1),
             ("video_episodes", 0),
         ):
             value = getattr(self, name)
@@ -114,7 +118,7 @@ def record(config: Config) -> int:
 
     settings, spec = _read(config)
     output = Path(settings.output).expanduser()
-    looked_at = () if settings.mouse else spec.actor.observation
+    looked_at = () if settings.mouse else spec.looked_at
     keys = RecordedKeys.of(None if settings.mouse else spec.features, spec.environment, looked_at)
     look = _first_look(settings, spec, keys)
     fps = _rate(settings, spec, look)
@@ -156,7 +160,7 @@ def _write(
         left = None if episodes is None else max(0, episodes - writer.n_episodes)
         seed = recorder.next_seed(writer, settings.seed)
         keep = KeepSpec(left, settings.kept, settings.minimum, settings.max_failures)
-        make = _by_mouse if settings.mouse else _by_expert
+        make = _by_mouse if settings.mouse else partial(_by_expert, left=left)
         try:
             for demonstration in kept(make(settings, spec, seed), keep, tally) if left != 0 else ():
                 recorder.add(writer, demonstration)
@@ -209,6 +213,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     from dipole.data.loading.features import Features
     from dipole.data.loading.task_data import check_task
     from dipole.envs.contract import EnvSpec
+    from dipole.envs.experts import find_expert
     from dipole.envs.experts.demonstrate import DemonstrationSpec
 
     task = config["task"]
@@ -223,15 +228,19 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     if settings.mouse:
         return settings, replace(spec, features=None, expert="mouse")
     spec = replace(spec, teaching=_teaching(settings, config.get("solver") or {}))
-    environment = spec.actor.demonstrating_in(spec.environment)  # as the dataset says it
-    spec, disturbance = replace(spec, environment=environment), _disturbance(settings, spec)
-    return settings, replace(spec, disturbance=disturbance, takeover=_takeover(settings))
+    if spec.teaching is not None:
+        return settings, replace(spec, disturbance=_disturbance(settings, None))
+    expert = find_expert(spec.expert, spec.environment)
+    environment = expert.demonstrating_in(spec.environment)  # as the dataset says it
+    disturbance = _disturbance(settings, expert.disturbance)
+    spec = replace(spec, environment=environment, disturbance=disturbance)
+    return settings, replace(spec, takeover=_takeover(settings))
 
 
 def _teaching(settings: RecordConfig, solver: Config) -> "TeachingSpec | None":
     if settings.teacher is None:
         return None
-    from dipole.envs.experts.teaching import TeachingSpec
+    from dipole.envs.experts.teaching.spec import TeachingSpec
 
     return TeachingSpec.of(
         settings.teacher,
@@ -243,7 +252,7 @@ def _teaching(settings: RecordConfig, solver: Config) -> "TeachingSpec | None":
     )
 
 
-def _disturbance(settings: RecordConfig, spec: "DemonstrationSpec") -> "DisturbanceSpec | None":
+def _disturbance(settings: RecordConfig, own: "DisturbanceSpec | None") -> "DisturbanceSpec | None":
     """The expert's own, with what the settings say; None where it would change nothing."""
     from dipole.envs.experts.action_noise import DisturbanceSpec
 
@@ -253,7 +262,7 @@ def _disturbance(settings: RecordConfig, spec: "DemonstrationSpec") -> "Disturba
         "shove": settings.shove,
     }
     given: Any = {name: value for name, value in asked.items() if value is not None}
-    disturbance = replace(spec.actor.disturbance or DisturbanceSpec(), **given)
+    disturbance = replace(own or DisturbanceSpec(), **given)
     return None if disturbance.changes_nothing else disturbance
 
 
@@ -268,11 +277,13 @@ def _takeover(settings: RecordConfig) -> Any:
 
 
 def _by_expert(
-    settings: RecordConfig, spec: "DemonstrationSpec", seed: int
+    settings: RecordConfig, spec: "DemonstrationSpec", seed: int, left: int | None
 ) -> Iterator["Demonstration"]:
     from dipole.envs.experts.demonstrate import demonstrations
 
-    return demonstrations(spec, seed, settings.workers)
+    fewest = SIDE_BY_SIDE if left is None else -(-left // max(settings.workers, 1))
+    n_envs = settings.n_envs or max(1, min(SIDE_BY_SIDE, fewest))
+    return demonstrations(spec, seed, settings.workers, n_envs)
 
 
 def _by_mouse(

@@ -4,7 +4,7 @@ The environment and whoever acts in it are given; this file knows neither.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,6 +70,10 @@ class Demonstration:
         return {SEED: self.seed} | {k: int(v) for k, v in said.items() if v is not None}
 
 
+# Gives each observation, is sent the action [A] upon it, and returns what came of it.
+Steps = Generator[Observation, np.ndarray, Demonstration]
+
+
 def record_episode(
     environment: Environment,
     demonstrator: Demonstrator,
@@ -78,8 +82,29 @@ def record_episode(
     prelude: Prelude | None = None,
     read: Read | None = None,
 ) -> Demonstration:
-    """One episode, to its end.
+    """One episode, to its end. See `episode_steps`."""
+    steps = episode_steps(environment, seed, demonstrator.reset, disturb, prelude, read)
+    action: Any = None
+    while True:
+        try:
+            observation = steps.send(action)
+        except StopIteration as ended:
+            made: Demonstration = ended.value
+            return made
+        action = demonstrator.act(observation)
 
+
+def episode_steps(
+    environment: Environment,
+    seed: int,
+    begin: Callable[[int], object] = lambda seed: None,
+    disturb: Disturb | None = None,
+    prelude: Prelude | None = None,
+    read: Read | None = None,
+) -> Steps:
+    """One episode for whoever decides when its next action is known.
+
+    begin: called with the seed when the environment is reset.
     prelude: acts first, unrecorded, until it returns None: the demonstration begins where it leads.
     read: what of an observation is recorded, {stored key: array}, where a text is what is to be
         done; None for all of it.
@@ -88,7 +113,7 @@ def record_episode(
         recorded beside it.
     """
     observation, info = environment.reset(seed=seed)
-    demonstrator.reset(seed)
+    begin(seed)
     frames = Frames()
     best, over = -math.inf, False
     success: bool | None = None
@@ -97,7 +122,7 @@ def record_episode(
         observation, _, terminated, truncated, info = environment.step(action)
         before, over = (before or 0) + 1, terminated or truncated
     while not over:
-        action = np.asarray(demonstrator.act(observation), dtype=np.float32)
+        action = np.asarray((yield observation), dtype=np.float32)
         executed = action if disturb is None else disturb(action)
         frames.add(observation if read is None else read(observation))
         frames.add({ACTION: action} if disturb is None else {ACTION: action, EXECUTED: executed})

@@ -85,9 +85,9 @@ def checked_action(action: Any, name: str, shape: tuple[int, ...] | None) -> np.
 
 
 def expert_name(expert: Expert) -> str:
-    """ "the expert 'scripted_reach'"; a policy that acts in an expert's place is not registered."""
+    """ "the expert 'reach'", or "the expert" of one that is not registered."""
     names = (name for name in EXPERTS.names() if EXPERTS[name] is expert)
-    return next((f"the expert {name!r}" for name in names), "the policy that acts")
+    return next((f"the expert {name!r}" for name in names), "the expert")
 
 
 def _shape(environment: Any, features: Features | None) -> tuple[int, ...] | None:

@@ -2,21 +2,22 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 from dipole.data.loading.features import Features
 from dipole.data.recording.record import Demonstration, record_episode
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
-from dipole.envs.experts import Expert, find_expert
+from dipole.envs.experts import find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.checked import CheckedExpert
 from dipole.envs.experts.intervention import Takeover, TakeoverSpec
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
-from dipole.envs.experts.teaching import TeachingSpec
+from dipole.envs.experts.teaching.episodes import TaughtEpisodes, taught
+from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.envs.registry import check_environment, make_env
 
 
@@ -41,29 +42,30 @@ class DemonstrationSpec:
     teaching: TeachingSpec | None = None
 
     @property
-    def actor(self) -> Expert:
-        """Whoever acts. Raises ConfigError where no expert knows the environment."""
+    def looked_at(self) -> tuple[str, ...]:
+        """The entries of the simulator's observation that the expert or the teacher looks at.
+
+        Raises ConfigError where no expert knows the environment."""
         if self.teaching is not None:
-            return self.teaching.expert(self.environment)
-        return find_expert(self.expert, self.environment)
+            return self.teaching.entries("teacher", self.environment)
+        return find_expert(self.expert, self.environment).observation
 
 
 class Demonstrations:
     """Makes demonstrations in one environment, which is kept from one to the next.
 
-    render: Whether they will be filmed, and so are not labelled.
+    spec: Without teaching; see `dipole.envs.experts.teaching.episodes` for that.
+    render: Whether they will be filmed.
     """
 
     def __init__(self, spec: DemonstrationSpec, render: bool = False) -> None:
-        expert, teaching = spec.actor, spec.teaching
+        expert = find_expert(spec.expert, spec.environment)
         self.spec = spec
         self.keys = RecordedKeys.of(spec.features, spec.environment, expert.observation)
         takeover = spec.takeover
         self._takeover = None if takeover is None else Takeover(takeover, spec.environment)
         looked_at = [*self.keys.asked, *expert.observation]
         looked_at += self._takeover.policy.interface.entries if self._takeover else ()
-        if teaching is not None and teaching.student is not None:
-            looked_at += teaching.entries("student", spec.environment)
         made = make_env(
             expert.demonstrating_in(spec.environment),
             observation=tuple(dict.fromkeys(looked_at)),
@@ -71,8 +73,6 @@ class Demonstrations:
         )
         self.environment = TaskEnvironment(made, spec.environment)
         self._demonstrator = CheckedExpert.of(expert, made, spec.features)
-        labelled = teaching is not None and not render
-        self._labeller = teaching.labeller(spec.environment) if teaching and labelled else None
 
     def close(self) -> None:
         """Close the simulator."""
@@ -89,7 +89,7 @@ class Demonstrations:
 
     def _recorded(self, seed: int) -> Demonstration:
         environment, spec, policy = self.environment, self.spec.disturbance, self._takeover
-        made = record_episode(
+        return record_episode(
             environment,
             self._demonstrator,
             seed,
@@ -97,10 +97,13 @@ class Demonstrations:
             None if policy is None else policy.begin(seed),
             self.keys.read,
         )
-        if self._labeller is None:
-            return made
-        labels = self._labeller(made.frames, made.words, seed)
-        return replace(made, frames={**made.frames, **labels})
+
+
+def maker(spec: DemonstrationSpec, render: bool = False) -> Demonstrations | TaughtEpisodes:
+    """What makes one episode after another, of a seed each."""
+    return (
+        Demonstrations(spec, render) if spec.teaching is None else TaughtEpisodes(spec, 1, render)
+    )
 
 
 def demonstrate(
@@ -122,14 +125,18 @@ def demonstrate(
 
 
 def demonstrations(
-    spec: DemonstrationSpec, first_seed: int, workers: int = 0
+    spec: DemonstrationSpec, first_seed: int, workers: int = 0, n_envs: int | None = None
 ) -> Iterator[Demonstration]:
     """Endlessly, in the order of the seeds, however many processes make them.
 
-    Raises RolloutError where an expert or its simulator raises, or its process ends.
+    n_envs: Simulators of each process in which policies act; None: a good number. Raises
+    RolloutError where an expert or its simulator raises, or its process ends.
     """
-    spec.actor  # noqa: B018  what is unknown is answered here, not in a worker
+    spec.looked_at  # noqa: B018  what is unknown is answered here, not in a worker
     check_environment(spec.environment)
+    if spec.teaching is not None:
+        yield from taught(spec, first_seed, workers, n_envs)
+        return
     if workers < 1:
         here = Demonstrations(spec)
         try:

@@ -12,6 +12,7 @@ import numpy as np
 from dipole.data.loading.features import Features
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
+from dipole.envs.experts import find_expert
 from dipole.envs.experts.checked import CheckedExpert
 from dipole.envs.experts.demonstrate import DemonstrationSpec
 from dipole.envs.experts.recorded import RecordedKeys
@@ -38,8 +39,8 @@ def first_look(spec: DemonstrationSpec, keys: RecordedKeys, seed: int) -> Record
     Raises ConfigError where the task, the environment and the expert do not fit each other, and
     RolloutError where one of them raises. A policy that acts is not made.
     """
-    environment, expert = spec.environment, spec.actor
-    looked_at = tuple(dict.fromkeys([*keys.asked, *expert.observation]))
+    environment = spec.environment
+    looked_at = tuple(dict.fromkeys([*keys.asked, *spec.looked_at]))
     make = partial(make_env, environment, observation=looked_at)
     with made(environment.id, make) as simulator:
         space = getattr(simulator, "action_space", None)
@@ -51,6 +52,7 @@ def first_look(spec: DemonstrationSpec, keys: RecordedKeys, seed: int) -> Record
         with errors_naming(f"demonstration of seed {seed}"):
             keys.read(seen)
             if spec.teaching is None:
+                expert = find_expert(spec.expert, environment)
                 demonstrator = CheckedExpert.of(expert, simulator, spec.features)
                 demonstrator.reset(seed)
                 demonstrator.act(seen)

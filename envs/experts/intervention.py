@@ -14,7 +14,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.contract import EnvSpec
-from dipole.envs.experts.acting import ActingPolicy
+from dipole.envs.experts.teaching.acting import ActingPolicy
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Takeover:
 
     def __init__(self, takeover: TakeoverSpec, spec: EnvSpec) -> None:
         self.steps = takeover.steps
-        self.policy = ActingPolicy.of(takeover.policy, spec)
+        self.policy = ActingPolicy.alone(takeover.policy, spec)
 
     def begin(self, seed: int) -> "PolicyActs":
         """One episode of it."""

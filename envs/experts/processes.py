@@ -12,14 +12,14 @@ from dipole.envs.rollout.worker_process import WorkerProcess, ignore_interrupts,
 
 AHEAD = 2  # results a worker may be ahead of what was taken, which are in memory meanwhile
 
-Make = Callable[[], Callable[[int], Any]]
+Make = Callable[[], Callable[[Any], Any]]
 
 
 @contextmanager
 def ordered(
-    make: Make, seeds: Iterable[int], workers: int, name: str = "the episode of seed"
+    make: Make, seeds: Iterable[Any], workers: int, name: str = "the episode of seed"
 ) -> Generator[Iterator[Any]]:
-    """The results of `make()` for each of the seeds, which may have no end.
+    """The results of `make()` for each of the seeds, or groups of them, which may have no end.
 
     make: Called once in each process; what it makes is closed, where it can be. name: Of what a
     seed is, for messages. A DipoleError of a seed is raised when its turn comes, after

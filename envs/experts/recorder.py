@@ -12,9 +12,9 @@ from dipole.data.recording.record import Demonstration
 from dipole.data.store.numbers import SEED
 from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
-from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
-from dipole.envs.experts.labels import labels_schema
+from dipole.envs.experts.demonstrate import DemonstrationSpec, maker
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
+from dipole.envs.experts.teaching.labels import labels_schema
 from dipole.envs.media.video import Recording, video_grid, write_video
 from dipole.envs.registry import environment_version
 
@@ -116,7 +116,7 @@ def film(path: Path, spec: DemonstrationSpec, seeds: list[int], fps: float) -> N
     Raises whatever the environment raises where it cannot be drawn.
     """
     bare = replace(spec, features=None)  # pictures that only a dataset needs are not rendered
-    make = Demonstrations(bare, render=True)
+    make = maker(bare, render=True)
     try:
         write_video(path, video_grid([_filmed(make, seed) for seed in seeds]), fps)
     finally:
@@ -128,7 +128,7 @@ def video_path(output: Path) -> Path:
     return output.with_name(f"{output.name.removesuffix('.zip').removesuffix('.zarr')}.mp4")
 
 
-def _filmed(make: Demonstrations, seed: int) -> Recording:
+def _filmed(make: Any, seed: int) -> Recording:
     with make.environment.filming() as film:
         demonstration = make(seed)
     return Recording(seed, film.frames, film.rewards, demonstration.success, done=True)

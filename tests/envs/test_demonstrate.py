@@ -16,11 +16,11 @@ from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.recording.record import Demonstration
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import EXPERTS, Expert, find_expert, recorder
-from dipole.envs.experts.acting import ActingPolicy
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec, demonstrate
 from dipole.envs.experts.intervention import PolicyActs
 from dipole.envs.experts.keeping import KeepSpec, Tally, kept
+from dipole.envs.experts.teaching.acting import ActingPolicy
 from dipole.envs.rollout import RolloutError
 from dipole.policy.core.threads import torch_threads
 

@@ -11,18 +11,20 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError, DataError
-from dipole.envs.experts.acting import ActingPolicy, Actors
-from dipole.envs.experts.demonstrate import Demonstrations, DemonstrationSpec
-from dipole.envs.experts.labels import ROWS, Labeller
-from dipole.envs.experts.relabel import labelled
-from dipole.envs.experts.teaching import TeachingSpec
+from dipole.envs.experts.demonstrate import DemonstrationSpec, demonstrations, maker
+from dipole.envs.experts.teaching.acting import ActingPolicy, Actors
+from dipole.envs.experts.teaching.episodes import TaughtEpisodes
+from dipole.envs.experts.teaching.labels import ROWS, Labeller
+from dipole.envs.experts.teaching.relabel import labelled
+from dipole.envs.experts.teaching.spec import TeachingSpec
+from dipole.envs.rollout import RolloutError
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
 from dipole.policy.execution.executor import Executor
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from experts import FEATURES, SPEC, walking
+from experts import FEATURES, SPEC, Walk, walking
 from memory_source import MemorySource, frames
 
 
@@ -109,30 +111,32 @@ def test_what_the_teacher_cannot_do_is_said():
         Labeller(Counting())(lost, (), 7)
 
 
-def acting(sign):
+def acting(sign, rows=1):
     """A policy that does `sign`, for 3 steps at a time, upon whatever it sees."""
     window = WindowSpec(1, 3, 3)
-    predict = lambda seen, generator: sign * torch.ones(1, 3, 1)  # noqa: E731
+    predict = lambda seen, generator: sign * torch.ones(len(seen["x"]), 3, 1)  # noqa: E731
     policy = SimpleNamespace(window=window, predict=predict)
     interface = SimpleNamespace(observe=lambda seen: seen)
-    return ActingPolicy(policy, interface, Executor(policy, 1, inference_batch_size=1))
+    return ActingPolicy(policy, interface, Executor(policy, rows, inference_batch_size=16))
 
 
-def acted(actors, seed, steps=300):
-    actors.reset(seed)
-    return [float(actors.act({"x": np.zeros(1)})[0]) for _ in range(steps)]
+def planned(actors, seeds, chunks=100):
+    """Of each row the sign of each chunk, who did it; chunks are whole."""
+    for row, seed in enumerate(seeds):
+        actors.begin({"x": np.zeros(1)}, seed, row)
+    made = [actors.plan(range(len(seeds))) for _ in range(chunks)]
+    assert all(len(set(chunk[:, 0])) == 1 for each in made for chunk in each.values())
+    return [[float(each[row][0, 0]) for each in made] for row in range(len(seeds))]
 
 
 def test_the_teacher_acts_for_whole_chunks_as_often_as_is_said():
-    actors = Actors(acting(-1), acting(1), 0.3)
-    done = acted(actors, 5)
-    chunks = np.reshape(done, (-1, 3))
-    assert (chunks == chunks[:, :1]).all()
-    assert 0.2 < (chunks[:, 0] == 1).mean() < 0.4
-    assert acted(actors, 6) != done
-    assert acted(actors, 5) == done
-    assert set(acted(Actors(acting(-1), acting(1), 1.0), 5)) == {1}
-    assert set(acted(Actors(acting(-1)), 5)) == {-1}
+    actors = Actors(acting(-1, 2), acting(1, 2), 0.3)
+    one, other = planned(actors, [5, 6])
+    assert 0.2 < (np.array(one) == 1).mean() < 0.4
+    assert one != other
+    assert planned(actors, [5]) == [one]
+    assert set(*planned(Actors(acting(-1), acting(1), 1.0), [5])) == {1}
+    assert set(*planned(Actors(acting(-1)), [5])) == {-1}
 
 
 def save(folder, fps=10.0, environment=None, action=None, window=None, seed=0):
@@ -166,8 +170,8 @@ def taught(runs, **more):
 
 def test_the_student_acts_and_the_teacher_s_labels_are_recorded_beside_what_it_sees(runs):
     with walking():
-        make = Demonstrations(taught(runs))
-        made, again, alone = make(3), make(3), Demonstrations(taught(runs, student=None))(3)
+        make = maker(taught(runs))
+        made, again, alone = make(3), make(3), maker(taught(runs, student=None))(3)
     assert sorted(made.frames) == ["action", "goal", "place", "teacher_chunk"]
     assert made.frames["teacher_chunk"].shape == (6, 15, 3)
     for key, recorded in made.frames.items():
@@ -180,17 +184,51 @@ def test_the_student_acts_and_the_teacher_s_labels_are_recorded_beside_what_it_s
     assert make.environment.environment.looks == 2 * len(made)
 
 
+def same(one, other):
+    return one.frames.keys() == other.frames.keys() and all(
+        np.array_equal(frames, other.frames[key]) for key, frames in one.frames.items()
+    )
+
+
+def test_what_comes_of_a_seed_does_not_depend_on_what_runs_beside_it(runs):
+    spec = taught(runs, teacher_acts=0.5)
+    with walking():
+        alone = [maker(spec)(seed) for seed in (3, 4, 5, 6)]
+        some = list(TaughtEpisodes(spec, 3).made([3, 4, 5, 6]))
+    assert [made.seed for made in some] == [3, 4, 5, 6]
+    assert all(map(same, some, alone))
+
+
+def test_an_error_comes_after_the_seeds_before_it(runs, monkeypatch):
+    advance = Walk.advance
+
+    def fails_at_4(self, action):
+        if self.seed_now == 4:
+            raise ZeroDivisionError("4 is no seed")
+        return advance(self, action)
+
+    monkeypatch.setattr(Walk, "advance", fails_at_4)
+    with walking():
+        made = list(TaughtEpisodes(taught(runs), 2).made([3, 4, 5]))
+        every = demonstrations(taught(runs), 3, n_envs=2)
+        assert next(every).seed == 3
+        with pytest.raises(RolloutError, match="seed 4: ZeroDivisionError: 4 is no seed"):
+            next(every)
+    assert isinstance(made[1], RolloutError)
+    assert [len(each) for each in (made[0], made[2])] == [6, 6]
+
+
 def test_an_episode_that_is_filmed_is_the_same_and_not_labelled(runs):
     with walking():
-        filmed = Demonstrations(replace(taught(runs), features=None), render=True)(3)
-        made = Demonstrations(taught(runs))(3)
+        filmed = maker(replace(taught(runs), features=None), render=True)(3)
+        made = maker(taught(runs))(3)
     np.testing.assert_array_equal(filmed.frames["action"], made.frames["action"])
     assert "teacher_chunk" not in filmed.frames
 
 
 def test_a_dataset_is_labelled_without_a_simulator_as_its_recording_was(runs):
     with walking():
-        made = [Demonstrations(taught(runs, every=2))(seed) for seed in (0, 1)]
+        made = [maker(taught(runs, every=2))(seed) for seed in (0, 1)]
     source = MemorySource([each.frames for each in made], fps=10.0)
     teaching = TeachingSpec.of(runs.teacher, every=2, solver=FEW_STEPS)
     again = labelled(source, teaching)
@@ -242,4 +280,4 @@ def test_what_cannot_be_taught_is_refused(runs):
         TeachingSpec.of(runs.teacher, runs.student, teacher_acts=1.5)
     wide = SimpleNamespace(teacher=save(runs.folder / "wide", action=Feature((2,), kind="action")))
     with walking(), pytest.raises(ConfigError, match=r"takes actions of shape \[3\]"):
-        Demonstrations(taught(wide, student=None))
+        maker(taught(wide, student=None))

@@ -58,8 +58,8 @@ def _relabel(
     episodes: tuple[int, ...] | None,
 ) -> int:
     import dipole.envs  # noqa: F401  registers what features are made by
-    from dipole.envs.experts.relabel import relabel as write
-    from dipole.envs.experts.teaching import TeachingSpec
+    from dipole.envs.experts.teaching.relabel import relabel as write
+    from dipole.envs.experts.teaching.spec import TeachingSpec
 
     teaching = TeachingSpec.of(teacher, every=every, length=length, solver=solver)
     report = write(source, destination, teaching, episodes)

@@ -23,8 +23,8 @@ from dipole.data.store.labels import TEACHER_CHUNK, valid_key
 from dipole.data.store.numbers import SEED
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip
-from dipole.envs.experts.labels import Labeller
-from dipole.envs.experts.teaching import TeachingSpec
+from dipole.envs.experts.teaching.labels import Labeller
+from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.envs.rollout.rate import check_rate
 from dipole.policy import Policy
 from dipole.policy.checkpoint import load_policy

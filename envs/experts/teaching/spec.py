@@ -8,9 +8,8 @@ its own states what to do (Ross et al., 2011, "DAgger"), by a policy that sees m
 (Chen et al., 2020, "Learning by Cheating").
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from dipole.data.core.units import same_units, units_text
 from dipole.data.loading.features import Features
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.envs.contract import EnvSpec
-from dipole.envs.experts import Expert
-from dipole.envs.experts.acting import ActingPolicy, Actors
-from dipole.envs.experts.labels import Labeller, chunk_length
+from dipole.envs.experts.teaching.acting import ActingPolicy, Actors
+from dipole.envs.experts.teaching.labels import Labeller, chunk_length
 from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
 from dipole.envs.rollout.rate import check_rate
 from dipole.envs.spaces import check_actions
-from dipole.policy.checkpoint import find_checkpoint, read_config, weights_source
+from dipole.policy.checkpoint import find_checkpoint, load_policy, read_config, weights_source
+from dipole.policy.runtimes.runnable import set_solver
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,6 @@ class TeachingSpec:
                 raise ConfigError(f"{name} {path}: {error}") from error
         self.label_length  # noqa: B018  raises
 
-    def expert(self, environment: EnvSpec) -> Expert:
-        """Whoever acts, as an expert, which looks at what the teacher sees."""
-        build: Callable[[Any], Any] = partial(_actors, self, environment)
-        return Expert(build, environment.id, self.entries("teacher", environment))
-
     def entries(self, name: str, environment: EnvSpec) -> tuple[str, ...]:
         """What the teacher or the student looks at, entries of the simulator's observation."""
         features = Features.from_dict(_config(self.policies[name])["features"])
@@ -108,23 +102,23 @@ class TeachingSpec:
 
     def labeller(self, environment: EnvSpec) -> Labeller:
         """What labels an episode."""
-        teacher = ActingPolicy.of(self.teacher, environment, self.solver)
-        return Labeller(teacher.policy, self.every, self.length)
+        policy = load_policy(self.teacher)
+        set_solver(policy, self.solver)
+        return Labeller(policy, self.every, self.length)
 
+    def actors(self, environment: EnvSpec, n_rows: int) -> Actors:
+        """Who acts in so many simulators."""
+        first = ActingPolicy.in_rows(self.student or self.teacher, environment, self.solver, n_rows)
+        if not self.teacher_acts:
+            return Actors(first)
+        teacher = ActingPolicy.in_rows(self.teacher, environment, self.solver, n_rows)
+        return Actors(first, teacher, self.teacher_acts)
 
-def _actors(spec: TeachingSpec, environment: EnvSpec, made: Any) -> Actors:
-    """Who acts in an environment that is made."""
-    policies = {
-        name: ActingPolicy.of(path, environment, spec.solver)
-        for name, path in spec.policies.items()
-        if name == "student" or spec.student is None or spec.teacher_acts
-    }
-    for each in policies.values():
-        space = getattr(made, "action_space", None)
-        check_actions(environment.id, space, each.policy.features)
-    if spec.student is None:
-        return Actors(policies["teacher"])
-    return Actors(policies["student"], policies.get("teacher"), spec.teacher_acts)
+    def check_actions(self, environment: EnvSpec, made: Any) -> None:
+        """Raises ConfigError where actions are not what an environment takes that is made."""
+        for path in self.policies.values():
+            features = Features.from_dict(_config(path)["features"])
+            check_actions(environment.id, getattr(made, "action_space", None), features)
 
 
 def _config(checkpoint: str) -> dict[str, Any]:

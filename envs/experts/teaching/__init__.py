@@ -1,0 +1,1 @@
+"""Policies that act in a recording, and a teacher that labels it."""
