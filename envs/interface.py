@@ -40,6 +40,11 @@ class LiveFeature:
     optional: bool = False
     words: str | None = None
 
+    @property
+    def key(self) -> str:
+        """The stored key that it is made of."""
+        return (self.feature and self.feature.source) or self.name
+
     def read(self, entries: Mapping[str, Any]) -> np.ndarray | None:
         """The robot's numbers [*stored_shape]; None where they may be missing and are.
 
@@ -50,7 +55,8 @@ class LiveFeature:
             found = self._text(found)
         if found is not None:
             return self._made(np.asarray(found))
-        derived = entry_of(entries, self.name)  # the simulator's own idea of this feature
+        # The simulator's own idea of a feature that is made of another key.
+        derived = entry_of(entries, self.name) if self.key != self.name else None
         if derived is not None:
             value = np.asarray(derived)
             return self._checked(value, value)
@@ -59,7 +65,7 @@ class LiveFeature:
         raise ConfigError(
             f"observation {self.name!r}: the simulator has no {self.entry!r}"
             f"{nearest(self.entry, entries) or ';'} it has {', '.join(entries) or 'nothing'}. Say "
-            f"which entry it is by environment.observation: {{{self.entry}: ENTRY}}"
+            f"which entry it is by environment.observation: {{{self.key}: ENTRY}}"
         )
 
     def _text(self, found: Any) -> Any:
@@ -148,14 +154,7 @@ class Interface:
 
         Raises ConfigError where it lacks something, ValueError for numbers that are not finite.
         """
-        entries = observation
-        if not isinstance(observation, Mapping):
-            if self.features is None or isinstance(observation, str | tuple | list):
-                raise ConfigError(
-                    f"the observation is a {type(observation).__name__}, not a dict of named "
-                    "arrays: wrap the environment so that every observation has a name"
-                )
-            entries = {ARRAY: observation}
+        entries = entries_of(observation, may_be_array=self.features is not None)
         if self.features is None:
             return {name: np.array(value) for name, value in entries.items()}
         seen = {each.name: each.read(entries) for each in self.features}
@@ -181,24 +180,6 @@ class Interface:
         return None, None
 
 
-def check_actions(name: str, space: Any, features: Features) -> None:
-    """Raise ConfigError where a policy's actions are not what an environment takes."""
-    if space is None:
-        return
-    if not isinstance(space, gymnasium.spaces.Box) or np.dtype(space.dtype).kind != "f":
-        raise ConfigError(
-            f"environment {name!r} takes actions of {space}, and a policy's are vectors of real "
-            "numbers (a Box): wrap it in a gymnasium.ActionWrapper that makes its actions of such "
-            "a vector, and register that"
-        )
-    action = getattr(features, "action", None)
-    if action is not None and int(np.prod(space.shape)) != int(np.prod(action.stored_shape)):
-        raise ConfigError(
-            f"environment {name!r} takes actions of shape {list(space.shape)}, and the policy's "
-            f"have {list(action.stored_shape)}: evaluate it where it was trained for"
-        )
-
-
 def _live(
     name: str,
     feature: Feature | None,
@@ -214,6 +195,21 @@ def _live(
     if feature is None or feature.transform is None:
         return LiveFeature(name, entry, feature, None, optional)
     return LiveFeature(name, entry, feature, TRANSFORMS[feature.transform], optional)
+
+
+def entries_of(observation: Any, may_be_array: bool = True) -> Mapping[str, Any]:
+    """An observation by its entries: one that is an array is the entry "state".
+
+    Raises ConfigError for what is neither an array nor a dictionary.
+    """
+    if isinstance(observation, Mapping):
+        return observation
+    if observation is None or isinstance(observation, str | tuple | list) or not may_be_array:
+        raise ConfigError(
+            f"the observation is a {type(observation).__name__}, not a dict of named arrays: make "
+            "the environment return such a dict" + (", or one numpy array" if may_be_array else "")
+        )
+    return {ARRAY: observation}
 
 
 def entry_of(entries: Any, path: str) -> Any:

@@ -6,6 +6,7 @@ Each family registers itself and its expert in its own folder (pusht/family.py).
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError
 from typing import Any
 
@@ -152,6 +153,12 @@ def family_of(spec: EnvSpec) -> Environment:
 
     Raises ConfigError for an unknown family, and for a task that it has not.
     """
+    if ":" in spec.id:
+        parts = [part for part in spec.id.split(":") if not get_close_matches(part, ["gym"])]
+        raise ConfigError(
+            f"unknown environment {spec.id!r}: gymnasium's are named gym:ID, or gym:MODULE:ID with "
+            f"the module that registers it. Did you mean {':'.join(['gym', *parts])!r}?"
+        )
     family = ENVIRONMENTS[spec.family]
     task = spec.task
     if task is None and not family.tasks:

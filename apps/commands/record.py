@@ -15,10 +15,11 @@ from dipole.data.core.registry import nearest
 if TYPE_CHECKING:
     from dipole.data.recording.episode_writer import EpisodeWriter
     from dipole.data.recording.record import Demonstration
-    from dipole.envs.contract import EnvSpec
     from dipole.envs.experts.action_noise import DisturbanceSpec
     from dipole.envs.experts.demonstrate import DemonstrationSpec
+    from dipole.envs.experts.first_look import RecordingLook
     from dipole.envs.experts.keeping import Tally
+    from dipole.envs.experts.recorded import RecordedKeys
     from dipole.envs.experts.teaching.spec import TeachingSpec
 
 Config = dict[str, Any]
@@ -112,15 +113,17 @@ def main(argv: list[str]) -> int:
 def record(config: Config) -> int:
     """Record, print how much. Returns 0."""
     from dipole.envs.experts import recorder
+    from dipole.envs.experts.keeping import Tally
     from dipole.envs.experts.recorded import RecordedKeys
 
     settings, spec = _read(config)
     output = Path(settings.output).expanduser()
-    fps = settings.fps or spec.environment.fps or frame_rate(spec.environment)
-    if spec.teaching is not None and spec.features is not None:
-        spec.teaching.check(spec.environment, spec.features, fps)
     looked_at = () if settings.mouse else spec.looked_at
     keys = RecordedKeys.of(None if settings.mouse else spec.features, spec.environment, looked_at)
+    look = _first_look(settings, spec, keys)
+    fps = _rate(settings, spec, look)
+    if spec.teaching is not None and spec.features is not None:
+        spec.teaching.check(spec.environment, spec.features, fps)
     which = {"seed": settings.seed, "keep": settings.kept, "minimum": settings.minimum}
     said = recorder.described(spec, keys, **which, fps=fps)
     episodes = settings.episodes or (None if settings.mouse else EPISODES)
@@ -133,7 +136,7 @@ def record(config: Config) -> int:
         print(f"going on behind {writer.n_episodes} episodes {writer.dropped}".rstrip(), flush=True)
     else:
         writer = recorder.begin(output, spec, fps, said)
-    seeds = _write(writer, settings, spec, episodes)
+    seeds = _write(writer, settings, spec, episodes, Tally(bounds=look.bounds))
     if settings.video_episodes and not settings.mouse:
         _film(output, spec, seeds[: settings.video_episodes], fps)
     return 0
@@ -144,13 +147,14 @@ def _write(
     settings: RecordConfig,
     spec: "DemonstrationSpec",
     episodes: int | None,
+    tally: "Tally",
 ) -> list[int]:
     """Add what is missing; the seeds of all episodes."""
     from dipole.data.store.numbers import SEED, SUCCESS
     from dipole.envs.experts import recorder
-    from dipole.envs.experts.keeping import KeepSpec, Tally, kept
+    from dipole.envs.experts.keeping import KeepSpec, kept
 
-    tally, began = Tally(), time.perf_counter()
+    began = time.perf_counter()
     # A demonstration is a person's time: what was recorded before an interruption is kept.
     with writer:
         left = None if episodes is None else max(0, episodes - writer.n_episodes)
@@ -174,6 +178,7 @@ def _write(
         f"{writer.path}: {total}; {tally.describe()}; "
         f"{seconds:.1f} s, {tally.steps / seconds:,.0f} steps a second"
     )
+    print("".join(f"note: {note}\n" for note in tally.notes()), end="")
     return seeds
 
 
@@ -182,19 +187,23 @@ def _progress(writer: "EpisodeWriter", tally: "Tally", newest: "Demonstration") 
     return f"{so_far}, {len(tally.failed)} failed" if tally.failed else so_far
 
 
-def frame_rate(environment: "EnvSpec | str") -> float:
-    """Frames a second of a simulator: its steps, of which each is a frame.
+def _first_look(
+    settings: RecordConfig, spec: "DemonstrationSpec", keys: "RecordedKeys"
+) -> "RecordingLook":
+    """What does not fit is said before anything is written."""
+    from dipole.envs.experts.first_look import first_look, first_look_by_hand
 
-    Raises ConfigError where it does not say.
-    """
-    from dipole.envs.contract import EnvSpec
-    from dipole.envs.registry import make_env
-    from dipole.envs.rollout import rate
+    if settings.mouse:
+        return first_look_by_hand(spec.environment)
+    return first_look(spec, keys, settings.seed)
 
-    spec = EnvSpec.read(environment)
-    found = rate.frame_rate(partial(make_env, spec))
+
+def _rate(settings: RecordConfig, spec: "DemonstrationSpec", look: "RecordingLook") -> float:
+    """Frames a second: a simulator's steps, of which each is a frame."""
+    found = settings.fps or look.fps
     if found is None:
-        raise ConfigError(f"environment {spec.id!r} does not say how fast it is: give fps=N")
+        name = spec.environment.id
+        raise ConfigError(f"environment {name!r} does not say how fast it is: give fps=N")
     return found
 
 
@@ -202,11 +211,13 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     """Settings, and who shows what; raises ConfigError for what cannot be."""
     import dipole.envs  # noqa: F401  registers what features are made by
     from dipole.data.loading.features import Features
+    from dipole.data.loading.task_data import check_task
     from dipole.envs.contract import EnvSpec
     from dipole.envs.experts import find_expert
     from dipole.envs.experts.demonstrate import DemonstrationSpec
 
     task = config["task"]
+    check_task(task)
     others = ("task", "overrides", "solver")
     said = {key: value for key, value in config.items() if key not in others}
     settings = from_mapping(RecordConfig, said, "")

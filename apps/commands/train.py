@@ -72,12 +72,18 @@ def _told(result: "TrainResult") -> list[str]:
 
 
 def _next(output: Path) -> str:
+    """What a checkpoint names is not imported or started: the command has to name it."""
+    from dipole.envs.contract import EnvSpec
     from dipole.policy.training.run import read_run
 
     config = read_run(output)
     if (config.get("objective") or {}).get("policy_weight") == 0:  # its image encoder alone
         init = f"train.init={{from: {output}, map: {{encoder: encoder}}}}"
         return f"begin a policy with its encoder: dipole train '{init}'"
-    if config["task"].get("environment") is None:
+    named = config["task"].get("environment")
+    if named is None:
         return f"try it with: dipole deploy checkpoint={output} robot=YOURS dry_run=true"
-    return f"evaluate with: dipole evaluate checkpoint={output}"
+    environment = EnvSpec.read(named)
+    more = "" if environment.module is None else f" environment={environment.id}"
+    more += "" if environment.python is None else f" environment.python={environment.python}"
+    return f"evaluate with: dipole evaluate checkpoint={output}{more}"

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from dipole.apps.compose.secrets import printable_word
 from dipole.apps.terminal.errors import UsageError
 
+MOST_LISTED = 24  # choices of a group that a message lists
 MOST_CHECKED = 256  # combinations of choices that are composed to be checked
 EXTRAS = {"joblib": "dipole[sweeps]", "optuna": "dipole[sweeps]", "ray": "hydra-ray-launcher"}
 OPEN = ("params", "search_space", "env_set", "additional_parameters")  # of hydra: any key
@@ -115,8 +116,22 @@ class OverrideChecker:
                 )
             raise UsageError(
                 f"unknown choice {group}={choice}{_nearest(choice, known)} "
-                f"Choices of {group}: {', '.join(known)}"
+                f"{self._known(group, choice, known)}"
             )
+
+    def _known(self, group: str, choice: str, known: list[str]) -> str:
+        """The choices of a group, of many those that are near, and where a user's own may be."""
+        if len(known) <= MOST_LISTED:
+            said = f"Choices of {group}: {', '.join(known)}"
+        else:
+            near = difflib.get_close_matches(choice, known, n=5, cutoff=0.4) or known[:5]
+            said = (
+                f"There are {len(known)}, such as {', '.join(near)}; `dipole {self.config_name} "
+                f"--help {group}` lists them"
+            )
+        if group != "task" or self.search_path:
+            return said
+        return f"{said}. One of your own, DIR/task/{choice}.yaml, is found by --config-dir DIR"
 
     def _check_keys(self, parsed: list[Override], choices: tuple[str, ...]) -> None:
         config = OmegaConf.to_container(self.compose(choices, with_hydra=True))

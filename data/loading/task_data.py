@@ -39,6 +39,19 @@ KEYS = (
 )
 
 
+def check_task(task: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a setting that no task has, one that each needs, and for a window of
+    unknown names."""
+    for key in task:
+        if key not in KEYS:
+            hint = nearest(str(key), KEYS) or "."
+            raise ConfigError(f"there is no task.{key}{hint} Known: {', '.join(KEYS)}")
+    for key in ("observation", "action", "window"):
+        if not isinstance(task.get(key), Mapping):
+            raise ConfigError(f"task {_name(task)} has no {key}: see docs/data-format.md")
+    WindowSpec.check_names(task["window"])
+
+
 @dataclass(frozen=True)
 class TaskData:
     """A task's demonstrations.
@@ -69,13 +82,7 @@ class TaskData:
 
         Raises ConfigError and DataError, naming the key or the dataset.
         """
-        for key in task:
-            if key not in KEYS:
-                hint = nearest(str(key), KEYS) or "."
-                raise ConfigError(f"there is no task.{key}{hint} Known: {', '.join(KEYS)}")
-        for key in ("observation", "action", "window"):
-            if not isinstance(task.get(key), Mapping):
-                raise ConfigError(f"task {_name(task)} has no {key}: see docs/data-format.md")
+        check_task(task)
         configs = [PartConfig.from_dict(entry, task) for entry in _entries(task, dataset)]
         opened = [OpenedPart.open(config) for config in configs]
         hz = _rate(task.get("policy_hz"), opened)

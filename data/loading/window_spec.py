@@ -39,6 +39,16 @@ class WindowSpec:
                 "shorten n_action_steps or lengthen the horizon"
             )
 
+    @staticmethod
+    def check_names(values: Mapping[str, Any]) -> None:
+        """Raise ConfigError, with the nearest that is known, for a name that no window has."""
+        known = [*_STEPS, *_STEPS.values()]
+        for name in values:
+            if name not in known:
+                raise ConfigError(
+                    f"window has no {name!r}{nearest(name, known) or '.'} Known: {', '.join(known)}"
+                )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], hz: float | None = None) -> "WindowSpec":
         """From a task's `window`, in steps (n_obs_steps, horizon, n_action_steps) or in seconds.
@@ -47,12 +57,7 @@ class WindowSpec:
         that last as long. hz: steps per second. Raises ConfigError for what is no whole number of
         steps, and for unknown names.
         """
-        known = [*_STEPS, *_STEPS.values()]
-        for name in values:
-            if name not in known:
-                raise ConfigError(
-                    f"window has no {name!r}{nearest(name, known) or '.'} Known: {', '.join(known)}"
-                )
+        cls.check_names(values)
         steps = {}
         for name, in_seconds in _STEPS.items():
             if name in values and in_seconds in values:

@@ -251,8 +251,9 @@ class EpisodeWriter:
             self.leave()
             error.add_note(
                 f"{self.n_episodes} episodes of {self.path} are whole and lie in {self._work}: "
-                f"EpisodeWriter.resume({str(self.path)!r}) goes on with them, and puts them in "
-                "place when it is closed"
+                f"the same command with resume=true goes on with them (`dipole record`), or "
+                f"EpisodeWriter.resume({str(self.path)!r}), which puts them in place when it is "
+                "closed"
             )
 
     def _commit(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dipole.data.core.errors import DataError
 from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.tasks import TaskSpans
 
@@ -154,9 +155,19 @@ class Frames:
         """Arrays {key: [*shape]}, and words, of the frame whose action is not added yet."""
         for key, value in seen.items():
             if not isinstance(value, str):
-                self.values.setdefault(key, []).append(np.array(value))
+                self._append(key, np.array(value))
             elif not self.words or self.words[-1][1] != value:
                 self.words.append((len(self.values[ACTION]), value))
+
+    def _append(self, key: str, frame: np.ndarray) -> None:
+        frames = self.values.setdefault(key, [])
+        first = frames[0] if frames else frame
+        if (frame.shape, frame.dtype) != (first.shape, first.dtype):
+            raise DataError(
+                f"{key!r}: frame {len(frames)} is {frame.dtype} of shape {list(frame.shape)}, and "
+                f"the first one {first.dtype} of shape {list(first.shape)}: all have to be alike"
+            )
+        frames.append(frame)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """{key: [T, *shape]}."""

@@ -98,7 +98,7 @@ def _refuse_unfinished(path: Path, *files: str) -> None:
     work = partial_folder(path)
     if any((work / file).exists() for file in files):
         raise DataError(
-            f"{path}: something unfinished lies in {work}. A recording goes on with "
-            "EpisodeWriter.resume, a conversion with the same words again; to begin anew, remove "
-            "that folder"
+            f"{path}: something unfinished lies in {work}. A recording goes on with resume=true "
+            "(`dipole record`) or EpisodeWriter.resume, a conversion with the same words again; to "
+            "begin anew, remove that folder"
         )

@@ -5,17 +5,20 @@ registers its own (pusht/family.py).
 """
 
 import importlib
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 import gymnasium
 
-from dipole.data.core.errors import ConfigError
-from dipole.data.core.registry import Registry, nearest
+from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.data.core.registry import Registry
 from dipole.data.recording.record import Demonstrator
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts.action_noise import DisturbanceSpec
+from dipole.envs.registry import check_environment
 
 SCRIPTED = "scripted"  # the name of whichever expert an environment has
 
@@ -24,12 +27,14 @@ SCRIPTED = "scripted"  # the name of whichever expert an environment has
 class Expert:
     """Who shows how a task is done.
 
-    build: Makes one, for an environment that is made already and that it may look into.
+    build: Makes one, for an environment that gymnasium.make returned and that it may look into;
+        what an environment has beside gymnasium's interface is at its `unwrapped`.
     environment: Where it acts: a family, one task of it, or a gymnasium id.
     observation: The entries of the environment's observation that it looks at. They are recorded,
         beside what the task's policies see.
     disturbance: Of its executed actions, where none is asked for; None: none.
     options: Of the environment that it demonstrates in, where the task does not say others.
+    Raises ConfigError for entries that are no tuple of names.
     """
 
     build: Callable[["gymnasium.Env[Any, Any]"], Demonstrator]
@@ -37,6 +42,16 @@ class Expert:
     observation: tuple[str, ...]
     disturbance: DisturbanceSpec | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        entries: Any = self.observation
+        listed = isinstance(entries, tuple | list) and all(isinstance(e, str) for e in entries)
+        if not listed:
+            meant = f", ({entries!r},) with a comma" if isinstance(entries, str) else ""
+            raise ConfigError(
+                f"the observation of an expert in {self.environment!r} is {entries!r}: a tuple of "
+                f"names of entries is needed{meant}"
+            )
 
     def demonstrating_in(self, environment: EnvSpec) -> EnvSpec:
         """The environment with the expert's options."""
@@ -54,6 +69,7 @@ def find_expert(name: str | None, environment: EnvSpec) -> Expert:
     that acts in another environment.
     """
     family = environment.family or environment.id
+    check_environment(environment)
     if environment.module is not None:
         _import(environment.module, environment.id)
     if name is not None and name != SCRIPTED:
@@ -68,18 +84,34 @@ def find_expert(name: str | None, environment: EnvSpec) -> Expert:
     for place in (environment.id, family):
         if place in experts:
             return experts[place]
+    raise ConfigError(_no_expert(environment, family))
+
+
+def _no_expert(environment: EnvSpec, family: str) -> str:
     known = sorted({EXPERTS[each].environment for each in EXPERTS.names()})
-    raise ConfigError(
-        f"no expert acts in {environment.id!r}{nearest(family, known) or ';'} there are experts "
-        f"for {', '.join(known)}"
-    )
+    said = f"no expert acts in {environment.id!r}"
+    near = get_close_matches(family, known, n=1, cutoff=0.7)
+    if near:
+        return f"{said}, and there is one for {near[0]!r}: is one of the two misspelt?"
+    listed = f"there are experts for {', '.join(known)}"
+    if environment.module is None:
+        return f"{said}: {listed}"
+    return f"{said}, and importing {environment.module!r} registers none for it; {listed}"
 
 
 def _import(module: str, environment: str) -> None:
     try:
         importlib.import_module(module)
+    except DipoleError as error:
+        raise ConfigError(f"importing {module!r}, for {environment!r}: {error}") from error
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"environment {environment!r} needs {error.name}, which cannot be imported: install "
             "it, or put it where Python finds it (PYTHONPATH)"
+        ) from error
+    except Exception as error:  # the user's own code
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"importing {module!r}, for {environment!r}, raised {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno})"
         ) from error

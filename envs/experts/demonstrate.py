@@ -11,6 +11,7 @@ from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
+from dipole.envs.experts.checked import CheckedExpert
 from dipole.envs.experts.intervention import Takeover, TakeoverSpec
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
@@ -71,7 +72,7 @@ class Demonstrations:
             render=render,
         )
         self.environment = TaskEnvironment(made, spec.environment)
-        self._demonstrator = expert.build(made)
+        self._demonstrator = CheckedExpert.of(expert, made, spec.features)
 
     def close(self) -> None:
         """Close the simulator."""

@@ -3,13 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.recording.record import Demonstration
+from dipole.data.recording.record import ACTION, Demonstration
 from dipole.envs.rollout import RolloutError
 
 KEEP = ("success", "all")
 NAMED = 8  # seeds that are named in a message
+MANY_SHORT = 0.03  # share of episodes that are left out as too short, from which it is said
+ROUNDING = 1e-5  # of a bound, by which an action may exceed it
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class Tally:
 
     failed: Seeds, of those that are kept too. short: Seeds. steps: Of all episodes.
     tasks: How many were kept of each task, where there are several.
+    bounds: Lowest and highest action [A]. frames: That are kept; beyond: of which the action is not
+        within the bounds.
+    shortest: Frames of the shortest episode that succeeded and was left out; None: there is none.
     """
 
     kept: int = 0
@@ -41,16 +49,46 @@ class Tally:
     short: list[int] = field(default_factory=list)
     steps: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
+    bounds: tuple[Any, Any] = (-np.inf, np.inf)
+    frames: int = 0
+    beyond: int = 0
+    shortest: int | None = None
 
     def describe(self) -> str:
         """For a person: "3 (seeds 4, 9, 11) failed, none too short"."""
-        said = f"{_counted(self.failed)} failed, {_counted(self.short)} too short"
+        return f"{_counted(self.failed)} failed, {_counted(self.short)} too short{self._tasks()}"
+
+    def notes(self) -> list[str]:
+        """What a person may not expect of the episodes that are kept, a text each."""
+        notes = []
+        many = len(self.short) > MANY_SHORT * (self.kept + len(self.short))
+        if many and self.shortest is not None:
+            notes.append(
+                f"{len(self.short)} episodes are left out because they are short, often those that "
+                f"begin near the goal: minimum={self.shortest} keeps all that succeeded"
+            )
+        if self.beyond:
+            notes.append(
+                f"{self.beyond / self.frames:.1%} of the actions are beyond the bounds of the "
+                "environment's action_space, and are recorded as they were wanted"
+            )
+        return notes
+
+    def count_beyond(self, actions: np.ndarray) -> None:
+        """Count an episode's actions [T, *shape] and those that are not within the bounds."""
+        low, high = (np.asarray(bound, np.float64) for bound in self.bounds)
+        below = actions.reshape(len(actions), -1) < low - ROUNDING * (1 + np.abs(low))
+        above = actions.reshape(len(actions), -1) > high + ROUNDING * (1 + np.abs(high))
+        self.frames += len(actions)
+        self.beyond += int((below | above).any(axis=1).sum())
+
+    def _tasks(self) -> str:
         if len(self.tasks) < 2:
-            return said
+            return ""
         fewest = min(self.tasks, key=lambda task: self.tasks[task])
         least, most = self.tasks[fewest], max(self.tasks.values())
         each = str(most) if least == most else f"{least} ({fewest}) to {most}"
-        return f"{said}; {len(self.tasks)} tasks, {each} of each"
+        return f"; {len(self.tasks)} tasks, {each} of each"
 
 
 def kept(
@@ -69,6 +107,7 @@ def kept(
             in_a_row = 0
             tally.kept += 1
             tally.tasks[each.task] += 1
+            tally.count_beyond(each.frames[ACTION])
             yield each
             if tally.kept == spec.episodes:
                 return
@@ -78,7 +117,7 @@ def kept(
             raise RolloutError(
                 f"{in_a_row} demonstrations in a row failed or were too short, up to seed "
                 f"{each.seed} ({tally.kept} were kept before): look at them with keep=all, or "
-                "allow more by max_failures"
+                "allow more by max_failures, with resume=true behind those that were kept"
             )
 
 
@@ -93,6 +132,8 @@ def _count(each: Demonstration, spec: KeepSpec, tally: Tally) -> None:
         )
     if len(each) < spec.minimum:
         tally.short.append(each.seed)
+        if each.success and len(each):
+            tally.shortest = min(len(each), tally.shortest or len(each))
     elif each.success is False:
         tally.failed.append(each.seed)
 

@@ -17,7 +17,7 @@ from dipole.data.loading.text import decode_text
 from dipole.data.recording.record import ACTION, EXECUTED
 from dipole.data.store.schema import FrameSchema
 from dipole.envs.contract import EnvSpec
-from dipole.envs.interface import ARRAY, Interface, entry_of
+from dipole.envs.interface import Interface, entries_of, entry_of
 from dipole.envs.registry import stored_names
 
 WORDS = "task words"  # under which words are read: no stored key has a space
@@ -68,7 +68,7 @@ class RecordedKeys:
 
         Raises ConfigError, naming key and entry, where the observation has no such entry.
         """
-        seen = observation if isinstance(observation, Mapping) else {ARRAY: observation}
+        seen = entries_of(observation)
         read: dict[str, Any] = {}
         words = self.words
         for key, entry in self.entries.items():
@@ -99,15 +99,16 @@ def recorded_schema(features: Features | None, disturbed: bool) -> dict[str, dic
         return {EXECUTED: {"kind": "action"}} if disturbed else {}
     said: dict[str, dict[str, Any]] = {}
     for name, feature in features.observation.items():
-        if _is_whole(feature) and feature.kind != "text":
+        if is_whole(feature) and feature.kind != "text":
             said.setdefault(feature.source or name, _said(feature))
     for key in (ACTION, EXECUTED) if disturbed else (ACTION,):
-        whole = _is_whole(features.action)
+        whole = is_whole(features.action)
         said[key] = _said(features.action) if whole else {"kind": "action"}
     return said
 
 
-def _is_whole(feature: Feature) -> bool:
+def is_whole(feature: Feature) -> bool:
+    """Whether a feature is its stored key as it is."""
     return feature.columns is None and feature.transform is None
 
 

@@ -104,11 +104,12 @@ class Recording:
     panels: int = 1
 
     def caption(self, step: int) -> str:
-        """Task, seed and best reward so far, `step` steps into the episode."""
+        """Task, seed and, `step` steps into the episode, the best reward so far."""
         if self.task and self.width < NARROW:
             return self.task
         task = f"{self.task}   " if self.task else ""
-        return f"{task}seed {self.seed}   {max(self.rewards[:step], default=0.0):.2f}"
+        best = f"   best {max(self.rewards[:step]):.2f}" if self.rewards[:step] else ""
+        return f"{task}seed {self.seed}{best}"
 
     def tile(self, number: int) -> np.ndarray:
         """A frame, bordered and captioned; past the end, the last one."""

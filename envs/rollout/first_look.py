@@ -2,6 +2,8 @@
 
 import time
 import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +11,14 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.envs.errors import RolloutError
-from dipole.envs.interface import Interface, check_actions
+from dipole.envs.interface import Interface
 from dipole.envs.media.video import film_frame
 from dipole.envs.rollout.messages import Command
 from dipole.envs.rollout.rate import steps_per_second
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 from dipole.envs.rollout.simulator import Simulator
-from dipole.envs.rollout.stepping import Environment
+from dipole.envs.rollout.stepping import Environment, EnvironmentFactory, Stepping
+from dipole.envs.spaces import check_actions, check_observation
 from dipole.envs.wrapped import offered
 
 
@@ -51,11 +54,10 @@ def first_look(
     where it cannot be made or reset.
     """
     started = time.perf_counter()
-    environment = _made(resolved)
-    try:
-        space = getattr(environment, "action_space", None)
-        check_actions(resolved.name, space, policy.features)
-        _reset(resolved.name, environment, resolved.interface, seed)
+    name, interface = resolved.name, resolved.interface
+    with made(name, resolved.make) as environment:
+        check_actions(name, getattr(environment, "action_space", None), policy.features)
+        observed(name, environment, interface, interface.entries, seed)
         making = time.perf_counter() - started
         no_video = _no_video(environment) if film else ""
         modes = tuple(map(str, environment.metadata.get("modes") or ()))
@@ -64,32 +66,51 @@ def first_look(
             no_video,
             modes,
             _tasks(environment),
-            _step_seconds(environment, resolved.interface, policy, seed) if measure else None,
+            _step_seconds(environment, interface, policy, seed) if measure else None,
             making,
-            _most_steps(environment, resolved.interface),
+            _most_steps(environment, interface),
         )
-    finally:
-        environment.close()
 
 
-def _made(resolved: ResolvedEnvironment) -> Environment:
+@contextmanager
+def made(name: str, make: EnvironmentFactory) -> Iterator[Environment]:
+    """An environment, which is closed afterwards.
+
+    Raises RolloutError, naming it, for an exception of its own when it is made.
+    """
+    with closing(_made(name, make)) as environment:
+        yield environment
+
+
+def _made(name: str, make: EnvironmentFactory) -> Environment:
     try:
-        return resolved.make()
+        return make()
     except DipoleError:
         raise
     except Exception as error:
-        raise _failed(resolved.name, "when it was made", error) from error
+        raise _failed(name, "when it was made", error) from error
 
 
-def _reset(name: str, environment: Environment, interface: Interface, seed: int) -> None:
+def observed(
+    name: str, environment: Environment, interface: Interface, entries: Iterable[str], seed: int
+) -> Any:
+    """The first observation of an episode, as the environment gives it.
+
+    name: Of the environment. entries: Of the observation that are looked at.
+    Raises ConfigError where they are not what the interface's features need or what the environment
+    says of them, RolloutError where it cannot be reset.
+    """
     try:
-        Simulator(environment, 1, interface).start(seed)
+        observation, _ = Stepping(environment, interface).reset(seed)
+        check_observation(getattr(environment, "observation_space", None), observation, entries)
+        interface.observe(observation)
     except RolloutError as error:  # of a simulator in another interpreter
         raise RolloutError(f"environment {name!r}, reset with seed {seed}: {error}") from error
     except DipoleError as error:
         raise ConfigError(f"environment {name!r}: {error}") from error
     except Exception as error:
         raise _failed(name, f"when reset with seed {seed}", error) from error
+    return observation
 
 
 def _failed(name: str, when: str, error: Exception) -> RolloutError:

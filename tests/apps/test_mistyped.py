@@ -19,7 +19,7 @@ from dipole.apps.main import main
         ("train train.betas=[0.9,0.95", "']' is missing"),
         ("train +tsk=pusht_state", "unknown key 'tsk', did you mean 'task'?"),
         ("train policy=null", "unknown choice policy=null. Choices of policy: dit_small, unet, "),
-        ("train task=null", "unknown choice task=null. Choices of task: "),
+        ("train task=null", "unknown choice task=null. There are "),
         ("train hydra.foo=1", "unknown key 'hydra.foo'"),
         (
             "train policy/head=regression policy/process=edm",

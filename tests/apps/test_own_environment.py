@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dipole.apps.commands.train import _next
 from dipole.apps.main import main
 from dipole.policy.training.output.logs import read_log
+from dipole.policy.training.output.run_folder import RUN_FILE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/environments.md").read_text()
@@ -49,6 +51,24 @@ def folder(tmp_path_factory):
     patch.undo()
 
 
+def test_the_page_s_environment_is_drawn():
+    names = {"__name__": "page"}
+    exec(compile(PYTHON[0].partition("gymnasium.register")[0], "page", "exec"), names)
+    environment = names["Reach"](render_mode="rgb_array")
+    environment.reset(seed=3)
+    picture = environment.render()
+    assert (picture == 255).all(-1).sum() == 96 * 96 - 2 * 64
+
+
+def test_the_next_command_names_what_a_checkpoint_may_not(tmp_path):
+    environment = {"name": "gym:reach:Reach-v0", "python": "/there/python"}
+    (tmp_path / RUN_FILE).write_text(json.dumps({"config": {"task": {"environment": environment}}}))
+    assert _next(tmp_path) == (
+        f"evaluate with: dipole evaluate checkpoint={tmp_path} environment=gym:reach:Reach-v0 "
+        "environment.python=/there/python"
+    )
+
+
 def test_a_task_of_one_s_own_is_trained_on_and_scored_by_its_success(folder):
     last = read_log(folder / "run/log.jsonl")[-1]
     assert last["evaluation/score_name"] == "success_rate"
@@ -65,7 +85,8 @@ def test_it_is_evaluated_and_says_on_what_terms(folder, capsys):
     assert metrics["environment_settings"]["success"] == "task.success"
     assert metrics["score_name"] == "success_rate"
     assert "success rate" in capsys.readouterr().out
-    assert sorted(path.name for path in (folder / "found").iterdir()) == ["metrics.json"]
+    written = sorted(path.name for path in (folder / "found").iterdir())
+    assert written == ["episodes.mp4", "metrics.json"]
 
 
 def test_what_is_given_comes_before_the_checkpoint_s_own_settings(folder):

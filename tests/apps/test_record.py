@@ -6,11 +6,14 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dipole.apps.commands.record import RecordConfig, frame_rate, record
+from dipole.apps.commands.record import RecordConfig, _rate, record
 from dipole.apps.compose import compose
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.core.errors import ConfigError, DataError
+from dipole.envs.contract import EnvSpec
+from dipole.envs.experts.demonstrate import DemonstrationSpec
+from dipole.envs.experts.first_look import first_look_by_hand
 from dipole.envs.registry import ENVIRONMENTS, Environment
 
 
@@ -45,6 +48,9 @@ def test_the_file_s_values_are_the_settings_own():
         (["task=pusht_stat", "output=x"], 2, "did you mean 'pusht_state'"),
         (["expert=push", "output=x"], 2, "did you mean 'pusht'"),
         (["task.environment=null", "output=x"], 2, "has no simulator to record in"),
+        (["+task.acton={}", "output=x"], 2, "there is no task.acton, did you mean 'action'"),
+        (["+task.window.n_obs_step=2", "output=x"], 2, "did you mean 'n_obs_steps'"),
+        (["task.environment.name=gm:spring:S-v0", "output=x"], 2, "mean 'gym:spring:S-v0'?"),
     ],
 )
 def test_what_cannot_be_recorded_is_answered(words, code, said, tmp_path, monkeypatch, capsys):
@@ -84,9 +90,10 @@ def test_the_frame_rate_is_the_environment_s_own(monkeypatch):
     monkeypatch.setattr(ENVIRONMENTS, "_table", dict(ENVIRONMENTS._table))
     ENVIRONMENTS.add("fast")(Environment(Fast, "numpy", ""))
     ENVIRONMENTS.add("silent")(Environment(Silent, "numpy", ""))
-    assert frame_rate("fast") == 25.0
+    assert first_look_by_hand(EnvSpec("fast")).fps == 25.0
+    settings, silent = RecordConfig("x"), DemonstrationSpec(EnvSpec("silent"))
     with pytest.raises(ConfigError, match="'silent' does not say how fast it is: give fps=N"):
-        frame_rate("silent")
+        _rate(settings, silent, first_look_by_hand(silent.environment))
 
 
 def test_an_existing_dataset_is_not_overwritten(tmp_path, capsys):

@@ -133,8 +133,13 @@ def test_a_scale_is_that_of_the_action():
 
 
 def test_no_expert_is_said_with_the_nearest():
-    with pytest.raises(ConfigError, match="no expert acts in 'wlak', did you mean 'walk'"):
+    with pytest.raises(ConfigError, match="unknown environment 'wlak', did you mean 'walk'"):
         find_expert(None, EnvSpec("wlak"))
+    with pytest.raises(ConfigError, match=r"unknown environment .* mean 'gym:reach:Reach-v0'\?"):
+        find_expert(None, EnvSpec("gm:reach:Reach-v0"))
+    EXPERTS.add("misspelt")(Expert(None, "gym:reach:Raech-v0", ()))
+    with pytest.raises(ConfigError, match="one for 'gym:reach:Raech-v0': is one of the two missp"):
+        find_expert(None, EnvSpec("gym:reach:Reach-v0"))
     with pytest.raises(ConfigError, match="expert 'walk' acts in 'walk', not in 'fork'"):
         find_expert("walk", EnvSpec("fork"))
 
@@ -160,6 +165,17 @@ def test_failures_are_counted_and_kept_only_where_all_are():
     tally = Tally()
     assert [*kept(shown(True, frames=3), KeepSpec(minimum=4), tally)] == []
     assert tally.describe() == "none failed, 1 (seed 0) too short"
+    assert tally.notes() == [
+        "1 episodes are left out because they are short, often those that begin near the goal: "
+        "minimum=3 keeps all that succeeded"
+    ]
+
+
+def test_actions_beyond_the_bounds_are_counted():
+    tally = Tally(bounds=(np.float32([-0.1]), np.float32([np.inf])))
+    tally.count_beyond(np.float32([[-0.1], [-0.11], [9], [0]]))
+    assert tally.notes()[0].startswith("25.0% of the actions are beyond the bounds")
+    assert Tally().notes() == []
 
 
 def test_of_several_tasks_the_one_with_the_fewest_is_named():
@@ -198,10 +214,14 @@ def test_what_the_task_says_of_its_numbers_is_in_the_dataset(tmp_path):
 def test_the_page_s_expert_of_one_s_own_reaches(monkeypatch):
     monkeypatch.setattr(EXPERTS, "_table", dict(EXPERTS._table))
     page = (Path(__file__).parents[2] / "docs/recording.md").read_text()
-    (code,) = (
+    code, other = (
         text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "act(" in text
     )
-    exec(compile(code, "page", "exec"), {})
+    names = {}
+    exec(compile(code + other, "page", "exec"), names)
+    damped = names["Damped"](SimpleNamespace(unwrapped=SimpleNamespace(stiffness=2.0)))
+    damped.reset(0)
+    assert damped.act(np.array([0.5, 0.0])).tolist() == [1.0]
     keys = {"state": "robot.pose", "goal": "desired_goal"}
     spec = EnvSpec("gym:reach:Reach-v0", observation=keys, success="task.success")
     made = [demonstrate(spec, seed) for seed in range(3)]
@@ -218,7 +238,7 @@ def test_resuming_with_fewer_episodes_than_there_are_only_finishes_the_dataset(t
         recorder.add(writer, make(seed))
     writer.leave()
     settings = RecordConfig(str(path), episodes=1, minimum=100, max_failures=1)
-    assert _write(recorder.resumed(path, said), settings, spec, 1) == [1, 2]
+    assert _write(recorder.resumed(path, said), settings, spec, 1, Tally()) == [1, 2]
     assert recorder.finished_episodes(path, said) == 2
 
 

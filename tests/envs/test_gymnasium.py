@@ -285,7 +285,9 @@ def test_an_environment_beneath_gymnasium_s_wrappers_is_not_looked_at_in_vain():
     assert inner.looks == 1 + 1
 
 
-def test_a_simulator_without_pictures_is_evaluated_without_a_video():
+def test_a_simulator_without_pictures_is_evaluated_without_a_video(monkeypatch):
+    entry = importlib.import_module("reach").Reach
+    monkeypatch.setattr(entry, "metadata", {"render_modes": [], "render_fps": 10})
     with pytest.warns(UserWarning, match="Reach-v0 cannot be drawn, so there is no video"):
         result = run(Feedback(SEEN, 2), REACH, video_episodes=2)
     assert (result.recordings, result.video) == ([], None)

@@ -153,6 +153,7 @@ def test_a_dataset_without_seeds_is_told_so(capsys):
         (["--environment", "wlak"], 2, "did you mean 'walk'"),
         (["--environment", "fork", "--keys", "goal"], 2, "fork has no observation 'goal'"),
         (["--environment", "fork", "--task", "fork"], 2, "exclude each other"),
+        (["--config-dir", "."], 2, "give --task NAME too"),
     ],
 )
 def test_what_cannot_be_replayed_is_answered(dataset, words, code, said, capsys):

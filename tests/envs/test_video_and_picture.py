@@ -76,7 +76,12 @@ def test_an_ended_episode_holds_its_last_frame_and_shows_its_outcome():
 
 def test_the_caption_counts_the_best_reward_so_far():
     film = Recording(8, rewards=[0.25, 0.75, 0.5])
-    assert [film.caption(step).split()[-1] for step in range(4)] == ["0.00", "0.25", "0.75", "0.75"]
+    assert [film.caption(step) for step in range(4)] == [
+        "seed 8",
+        "seed 8   best 0.25",
+        "seed 8   best 0.75",
+        "seed 8   best 0.75",
+    ]
 
 
 def test_a_video_has_every_frame_in_h264_with_even_sides(tmp_path):

@@ -16,6 +16,7 @@ from dipole.policy.heads.base import Loss
 from dipole.policy.training import TrainConfig, TrainingDivergedError
 from dipole.policy.training.hardware.process_settings import process_settings
 from dipole.policy.training.hardware.thread_tuner import ThreadTuner
+from dipole.policy.training.output import summary
 from dipole.policy.training.output.logs import read_log
 
 
@@ -207,3 +208,8 @@ def test_the_gradients_norm_is_logged(tmp_path, dataset):
     make_trainer(tmp_path, dataset, steps=4).fit()
     lines = read_log(tmp_path / "log.jsonl")
     assert all(line["train/gradient_norm"] > 0 for line in lines if "train/loss" in line)
+
+
+def test_a_run_that_never_leaves_the_warm_up_says_so():
+    assert "give train.warmup_steps=40" in summary._warmup(TrainConfig(steps=400))[0]
+    assert summary._warmup(TrainConfig(steps=400, warmup_steps=40)) == []

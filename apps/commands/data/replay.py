@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dipole.envs.experts.replay import ReplayedEpisode, ReplaySpec
 
 TASK = "The task whose simulator it is, such as metaworld/reach."
+CONFIG_DIR = "Look for tasks here too: --task mine is DIR/task/mine.yaml."
 ENVIRONMENT = "The simulator; by default the one that the dataset was recorded in."
 PYTHON = "The interpreter that has the simulator, of an environment of its own."
 EPISODES = "Which are replayed, such as 0,7,20-24; by default all."
@@ -35,6 +36,10 @@ MOST_ROWS = 20
 def replay(
     path: Annotated[str, typer.Argument(metavar="PATH", help=DATASET, show_default=False)],
     task: Annotated[str | None, typer.Option(metavar="NAME", help=TASK, show_default=False)] = None,
+    config_dir: Annotated[
+        str | None,
+        typer.Option("--config-dir", metavar="DIR", help=CONFIG_DIR, show_default=False),
+    ] = None,
     environment: Annotated[
         str | None, typer.Option(metavar="NAME", help=ENVIRONMENT, show_default=False)
     ] = None,
@@ -56,8 +61,10 @@ def replay(
     """
     if task is not None and environment is not None:
         raise UsageError("--task and --environment exclude each other: a task names its simulator")
+    if config_dir is not None and task is None:
+        raise UsageError("--config-dir is where a task is looked for: give --task NAME too")
     wanted = None if keys is None else comma_list(keys)
-    where = {"task": task, "environment": environment, "python": python}
+    where = {"task": task, "environment": environment, "python": python, "folder": config_dir}
     return lambda: _replay(path, where, episodes, wanted, pictures, tolerance, workers, as_json)
 
 
@@ -115,9 +122,12 @@ def _environment(store: "EpisodeStore", where: dict[str, str | None]) -> tuple[A
         return recorded_environment(store, given, python), None
     from dipole.apps.compose import compose
     from dipole.data.loading.features import Features
+    from dipole.data.loading.task_data import check_task
     from dipole.envs.experts.recorded import RecordedKeys
 
-    task = compose("record", [f"task={where['task']}", "output=none"])["task"]
+    folder = [] if where["folder"] is None else ["--config-dir", where["folder"]]
+    task = compose("record", [*folder, f"task={where['task']}", "output=none"])["task"]
+    check_task(task)
     if task.get("environment") is None:
         raise ConfigError(f"task {task['name']!r} has no simulator to replay in")
     spec = demonstrated_in(EnvSpec.read(task["environment"]))

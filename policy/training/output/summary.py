@@ -31,6 +31,7 @@ def run_summary(
     ]
     precision = precision_note(settings.amp, policy.device)
     lines += [precision] if precision else []
+    lines += _warmup(settings)
     lines += policy.encoder.describe()
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
     return lines
@@ -43,6 +44,17 @@ def _helpers(state: TrainState) -> list[str]:
         return []
     name = type(state.objective).__name__
     return [f"objective: {name}, updates {', '.join(state.optimizers)}, {helpers:,} helper numbers"]
+
+
+def _warmup(settings: TrainConfig) -> list[str]:
+    """Where a run ends before its learning rate is what was asked for."""
+    if settings.steps > settings.warmup_steps:
+        return []
+    return [
+        f"learning rate: it rises for {settings.warmup_steps} steps, and the run has "
+        f"{settings.steps}, so it never gets to {settings.learning_rate:g}: give "
+        f"train.warmup_steps={settings.steps // 10}, or more steps"
+    ]
 
 
 def _meaning(features: Features) -> str:
