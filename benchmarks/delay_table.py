@@ -14,7 +14,8 @@ single chunk takes with each merger, and draws delay.svg beside the cells.
 
 Merger trained_prefix has a row where the policy was trained for it:
 
-    dipole train task=pusht_state policy=unet_small policy/process=vp policy.head.prefix.probability=0.5
+    dipole train task=pusht_state policy=unet_small policy/process=vp \\
+        policy.head.prefix.probability=0.5
 """
 
 import argparse

@@ -21,7 +21,7 @@ from dipole.envs.interface import Interface
 from dipole.envs.registry import make_env, stored_names
 from dipole.envs.rollout.first_look import made, observed
 from dipole.envs.rollout.rate import frame_rate, steps_per_second
-from dipole.envs.spaces import check_actions
+from dipole.envs.rollout.spaces import check_actions
 
 
 @dataclass(frozen=True)

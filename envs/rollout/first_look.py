@@ -17,8 +17,8 @@ from dipole.envs.rollout.messages import Command
 from dipole.envs.rollout.rate import steps_per_second
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 from dipole.envs.rollout.simulator import Simulator
+from dipole.envs.rollout.spaces import check_actions, check_observation
 from dipole.envs.rollout.stepping import Environment, EnvironmentFactory, Stepping
-from dipole.envs.spaces import check_actions, check_observation
 from dipole.envs.wrapped import offered
 
 

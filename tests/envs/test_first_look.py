@@ -19,7 +19,7 @@ from dipole.envs.interface import Interface
 from dipole.envs.registry import ENVIRONMENTS, Environment
 from dipole.envs.rollout import RolloutError
 from dipole.envs.rollout.first_look import observed
-from dipole.envs.spaces import check_observation
+from dipole.envs.rollout.spaces import check_observation
 
 
 class Spring(gymnasium.Env):

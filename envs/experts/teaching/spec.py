@@ -23,7 +23,7 @@ from dipole.envs.experts.teaching.labels import Labeller, chunk_length
 from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
 from dipole.envs.rollout.rate import check_rate
-from dipole.envs.spaces import check_actions
+from dipole.envs.rollout.spaces import check_actions
 from dipole.policy.checkpoint import find_checkpoint, load_policy, read_config, weights_source
 from dipole.policy.runtimes.runnable import set_solver
 

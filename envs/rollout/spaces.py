@@ -1,6 +1,6 @@
 """What an environment says of its actions and observations, beside what it gives and what is asked.
 
-A first look compares them before an evaluation or a recording begins (rollout/first_look.py).
+A first look compares them before an evaluation or a recording begins (first_look.py).
 """
 
 from collections.abc import Iterable
