@@ -73,11 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     policy = load_runnable(chosen.checkpoint, solver=solver)
     chosen.mergers = chosen.mergers or possible(spec_of(policy))
     cells = table(policy, chosen)
-    print("\n".join(markdown(cells, chosen.delays, chosen.mergers)))
+    delays = sorted(chosen.delays)  # whichever are computed first
+    print("\n".join(markdown(cells, delays, chosen.mergers)))
     milliseconds = chunk_times(policy, chosen.mergers, chosen.merger_options)
     print("\n".join(times_in_markdown(milliseconds)))
     picture = chosen.output / "delay.svg"
-    picture.write_text(picture_of(cells, chosen.delays, chosen.mergers))
+    picture.write_text(picture_of(cells, delays, chosen.mergers))
     print(picture)
 
 

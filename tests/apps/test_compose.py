@@ -273,6 +273,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".video",
         ".video_views",
         ".keep_episodes",
+        ".image_networks",
         ".aspects",
         ".aspects_observations",
         ".aspects_samples",

@@ -240,7 +240,9 @@ def test_what_cannot_work_says_so_and_leaves_nothing(words, message, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluating_with_too_many_steps_is_refused(run, capsys):
+def test_evaluating_with_more_steps_than_a_table_has_is_refused(dataset, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(dataset, run, "policy/process=vp", "train.steps=1") == 0
     assert main(["evaluate", f"checkpoint={run}", "solver.steps=200"]) == 2
     assert "the policy knows 100 noise levels" in capsys.readouterr().err
 
