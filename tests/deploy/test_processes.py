@@ -212,6 +212,7 @@ class Stuck(RealRobot):
 
     def wait(self, where):
         if self.where == where and self.run == 1 and len(self.sent) > 20 and not self.go.is_set():
+            self.waiting = threading.current_thread()
             self.stuck.set()
             self.go.wait(30)
 
@@ -222,7 +223,7 @@ class Stuck(RealRobot):
     def command(self, action):
         run = self.run
         self.wait("command")
-        self.commanding[run].add(threading.get_ident())
+        self.commanding[run].add(threading.current_thread())  # its number may be used again
         super().command(action)
 
 
@@ -251,7 +252,7 @@ def test_a_thread_that_was_stuck_in_the_run_before_does_nothing_in_the_next(tmp_
     first = run_watched(loop, 20.0)
     assert first.transitions[-1].state is State.FAULT
     assert robot.stuck.is_set()
-    stuck = next(t for t in threading.enumerate() if t.name == "dipole-control")
+    stuck = robot.waiting
     loop.reset()
     loop.prepare()
     loop.arm()
@@ -262,7 +263,7 @@ def test_a_thread_that_was_stuck_in_the_run_before_does_nothing_in_the_next(tmp_
     assert (loop.states.state, loop.states.reason) == (State.STOPPED, "the time is up")
     assert second is not first
     assert "FAULT" not in [str(transition.state) for transition in second.transitions]
-    assert stuck.ident not in robot.commanding[2]
+    assert stuck not in robot.commanding[2]
     assert len(robot.commanding[2]) == 1
 
 
