@@ -6,10 +6,8 @@ STAMP := $(VENV)/.complete
 # Evaluated once: the recipes of `demo` have to agree on the folder.
 DEMO := $(or $(DEMO),demo/$(shell date +%Y-%m-%d_%H-%M-%S))
 TESTS ?= not heavy
-# What two CPU cores can do in ten minutes. The network predicts the clean chunk, which is learned in
-# the fewest updates (docs/results.md).
-RECIPE := policy/process=vp policy/prediction=sample train.steps=4000 train.warmup_steps=200
-SOLVER := solver=dpmpp_2m solver.spacing=trailing
+# What two CPU cores can do in ten minutes (docs/results.md).
+RECIPE := train.steps=4000 train.warmup_steps=200
 # The folders at the root that make up the package, as in setup.py.
 PACKAGES := policy envs data configs deploy benchmarks apps
 
@@ -27,7 +25,7 @@ $(STAMP): pyproject.toml setup.py requirements.lock .ci/environment.py
 
 demo: setup ## train on the bundled demonstrations, evaluate, and say where the video is
 	$(BIN)/dipole train task=pusht_state policy=unet_small $(RECIPE) output=$(DEMO)/train
-	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 n_action_steps=4 $(SOLVER) output=$(DEMO)/evaluation
+	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 n_action_steps=4 output=$(DEMO)/evaluation
 
 # Tests start simulators, robots and servers beside inference: threads that wait have to sleep.
 test: export OMP_WAIT_POLICY ?= PASSIVE
