@@ -29,7 +29,7 @@ from dipole.policy.diffusion.classifier_free import ClassifierFree, Unconditiona
 from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.guidance import GIVEN
 from dipole.policy.diffusion.known import KnownChunk
-from dipole.policy.diffusion.known_ends import KnownEnds
+from dipole.policy.diffusion.known_ends import known_ends
 from dipole.policy.diffusion.noise import Generators
 from dipole.policy.diffusion.solvers import Solver, check_solver
 from dipole.policy.fake_data import FakeData
@@ -79,21 +79,9 @@ class Policy(nn.Module):
             context=self.encoder.spec,
             **config.head_parts(),
         )
-        self.ends = self._known_ends()
-
-    def _known_ends(self) -> KnownEnds | None:
-        """What `policy.known` says, checked. Raises ConfigError for a head that cannot know it."""
-        if self.config.known is None:
-            return None
-        ends = from_mapping(KnownEnds, self.config.known, "policy.known")
-        ends.check(self.features, self.window)
-        needed = GIVEN if ends.is_trained else "known"
-        if needed not in self.head.supports:
-            raise ConfigError(
-                f"policy.known is set, and the policy's head {self.config.head['name']!r} draws no "
-                "chunks around known actions: choose policy/head=diffusion"
-            )
-        return ends
+        self.ends = known_ends(
+            config.known, features, window, config.head["name"], self.head.supports
+        )
 
     def fit(self, statistics: Mapping[str, Statistics]) -> dict[str, list[int]]:
         """Fit the normalisers; returns the constant dimensions, by key, which pass through. Those

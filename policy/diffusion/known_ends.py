@@ -9,7 +9,7 @@ actions are places, and some observations are places too, a chunk is such a plan
     in training clean     noisy  noisy  noisy       clean     and the loss is of what lies between
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 from dipole.data.core.units import same_units, units_text
 from dipole.data.transforms.representation import DELTA
@@ -108,6 +109,30 @@ class KnownEnds:
             values[:, -1] = ends[-1][:, -1]
         mask = self.frames(window).to(values.device)[:, None].expand_as(values)
         return KnownChunk(values, mask, InpaintingGuidance(self.method))
+
+
+def known_ends(
+    known: Mapping[str, Any] | None,
+    features: Features,
+    window: WindowSpec,
+    head: str,
+    supports: Collection[str],
+) -> KnownEnds | None:
+    """What `policy.known` of a configuration says, checked.
+
+    head, supports: The name of the policy's head, and what may be asked of it.
+    Raises ConfigError for observations that are no actions, and a head that cannot know them.
+    """
+    if known is None:
+        return None
+    ends = from_mapping(KnownEnds, known, "policy.known")
+    ends.check(features, window)
+    if (GIVEN if ends.is_trained else "known") not in supports:
+        raise ConfigError(
+            f"policy.known is set, and the policy's head {head!r} draws no chunks around known "
+            "actions: choose policy/head=diffusion"
+        )
+    return ends
 
 
 def _check_same(what: str, feature: Feature, features: Features) -> None:
