@@ -103,7 +103,7 @@ def evaluate(
     resolved = ResolvedEnvironment.of(environment, policy, environment_options or {}, render=film)
     read = None if keep is None else recorded_keys(resolved).read
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)
-    check_rate(policy, look.fps)
+    check_rate(policy.features, look.fps)
     fps = look.fps or DEFAULT_FPS
     film = film and not _warned_of_no_video(resolved.name, look.no_video)
     workers = chosen_workers(look, episodes) if workers is None else workers

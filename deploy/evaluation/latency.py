@@ -155,11 +155,11 @@ def _world(
     spec = EnvSpec.read(environment)
     seen = tuple(policy.features.observation)
     if spec == EnvSpec(PUSHT) and set(seen) <= set(OBSERVATIONS):
-        check_rate(policy, HZ)
+        check_rate(policy.features, HZ)
         return PushTWorlds(limits or LIMITS, seen)
     resolved = ResolvedEnvironment.of(spec, policy, {})
     fps = first_look(resolved, policy, seed=seed).fps
-    check_rate(policy, fps)
+    check_rate(policy.features, fps)
     hz = fps or getattr(policy.features, "fps", None) or HZ
     if limits is not None or control_hz not in (None, hz):
         raise ConfigError(

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.loading.features import Features
 from dipole.envs.rollout.stepping import EnvironmentFactory
 from dipole.envs.wrapped import offered
 
@@ -32,12 +33,12 @@ def frame_rate(make: EnvironmentFactory) -> float | None:
         environment.close()
 
 
-def check_rate(policy: Any, rate: float | None) -> None:
-    """Raises ConfigError if the policy's actions and the simulator's steps have different rates.
+def check_rate(features: Features, rate: float | None) -> None:
+    """Raises ConfigError if a policy's actions and the simulator's steps have different rates.
 
-    rate: steps per second. Where either rate is unknown, nothing is compared.
+    features: The policy's. rate: steps per second. Where either rate is unknown, nothing is compared.
     """
-    trained = getattr(policy.features, "fps", None)
+    trained = features.fps
     if trained is None or rate is None or abs(rate - trained) <= TOLERANCE * rate:
         return
     raise ConfigError(

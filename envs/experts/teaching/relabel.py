@@ -68,7 +68,7 @@ def labelled(source: Source, teaching: TeachingSpec) -> Source:
 
 def _check(info: SourceInfo, policy: Policy) -> None:
     features = policy.features
-    check_rate(policy, info.fps)
+    check_rate(policy.features, info.fps)
     action = info.frames.get("action")
     if action is None or action.shape != features.action.stored_shape:
         shape = "none" if action is None else list(action.shape or ())

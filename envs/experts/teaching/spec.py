@@ -143,9 +143,4 @@ def _check(path: str, environment: EnvSpec, features: Features, rate: float | No
             f"its actions are in {units_text(own.action.units)}, and the task's in "
             f"{units_text(features.action.units)}"
         )
-    check_rate(_WithFeatures(own), rate)
-
-
-@dataclass(frozen=True)
-class _WithFeatures:
-    features: Features
+    check_rate(own, rate)
