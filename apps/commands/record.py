@@ -69,6 +69,11 @@ class RecordConfig:
                 "teacher=RUN; what a policy does by itself is kept by `dipole evaluate "
                 "checkpoint=RUN keep_episodes=PATH`"
             )
+        for name, usual in (("teacher_acts", 0), ("label_every", 1), ("label_length", None)):
+            if self.teacher is None and getattr(self, name) != usual:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)}, but nobody teaches: give teacher=RUN"
+                )
         if self.mouse and self.kept != "success":
             raise ConfigError("mouse=true keeps what succeeds: an episode that fails is made again")
         if self.takeover_steps is not None and self.takeover is None:

@@ -103,9 +103,9 @@ def define_targets(
 ) -> list[TargetDefinition]:
     """The targets that an objective wants of a task.
 
-    wanted: {name: fields of `Feature`, and `of`, `ahead`}. With a shape it is a definition of its
-        own; otherwise the task's target, observation or action of this name, or of the name `of`,
-        with other fields. None: all of the task's.
+    wanted: {name: fields of `Feature`, and `of`, `ahead`}. With a shape and no `of` it is a
+        definition of its own; otherwise the task's target, observation or action of this name, or
+        of the name `of`, with other fields. None: all of the task's.
     Raises ConfigError for what a task does not have, and for unknown fields.
     """
     own = task.get("targets") or {}
@@ -126,8 +126,9 @@ def _definition(
     name: str, table: Any, own: Mapping[str, Any], task: Mapping[str, Any]
 ) -> TargetDefinition:
     values = _checked(name, table)
-    of, ahead = values.pop("of", None) or name, values.pop("ahead", None)
-    if "shape" in values:
+    named, ahead = values.pop("of", None), values.pop("ahead", None)
+    of = named or name
+    if "shape" in values and named is None:
         return TargetDefinition(name, None, values, ahead or 0)
     if of in own:
         base = _checked(of, own[of])

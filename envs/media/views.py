@@ -14,7 +14,6 @@ from dipole.data.core.errors import ConfigError
 from dipole.envs.media.marks import draw_keypoints, label, with_heat
 from dipole.envs.media.saliency import PANEL, scaled
 from dipole.envs.media.video import PackedFrame, pack_frame, scale_to_width
-from dipole.policy.encoders.cameras.cameras_encoder import CamerasEncoder
 from dipole.policy.encoders.cameras.saliency import Saliency
 from dipole.policy.policy import Policy
 
@@ -37,8 +36,7 @@ class PolicyViews:
                 "say: evaluate the checkpoint that it was made of, or leave video_views out"
             )
         self.policy = policy
-        parts = [each for each in policy.encoder.modules() if isinstance(each, CamerasEncoder)]
-        self.cameras = [name for part in parts for name in part.cameras]
+        self.cameras = list(policy.encoder.picture_dims)
         if not self.cameras:
             raise ConfigError(
                 "video_views=true shows what a policy's cameras see, and this policy observes "

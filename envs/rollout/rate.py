@@ -36,7 +36,7 @@ def frame_rate(make: EnvironmentFactory) -> float | None:
 def check_rate(features: Features, rate: float | None) -> None:
     """Raises ConfigError if a policy's actions and the simulator's steps have different rates.
 
-    features: The policy's. rate: steps per second. Where either rate is unknown, nothing is compared.
+    features: The policy's. rate: steps per second. Where either is unknown, nothing is compared.
     """
     trained = features.fps
     if trained is None or rate is None or abs(rate - trained) <= TOLERANCE * rate:

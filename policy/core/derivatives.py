@@ -1,8 +1,8 @@
 """Derivatives beyond the first: when networks compute in PyTorch's own operations.
 
-The fast path on a CPU has backward passes of its own (temporal_conv.py, norm_mish.py), which cannot
-be differentiated again, which raises an error, nor forwards. Within `any_derivatives` the reference
-computes, which can, in two to three times the time:
+Fast paths on a CPU (of the U-Net and of convolutions over pictures) have backward passes of their
+own, which cannot be differentiated again, which raises an error, nor forwards. Within
+`any_derivatives` the reference computes, which can, in two to three times the time:
 
     with any_derivatives():
         out = denoiser(chunk, time, context)
@@ -62,7 +62,7 @@ class _NothingSaved:
 
 @contextmanager
 def any_derivatives() -> Iterator[None]:
-    """What denoisers compute within it can be differentiated in every way that PyTorch has."""
+    """What networks compute within it can be differentiated in every way that PyTorch has."""
     token = _asked_for.set(True)
     try:
         yield

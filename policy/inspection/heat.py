@@ -37,11 +37,16 @@ def heat_maps(policy: Policy, observation: Mapping[str, Any]) -> dict[str, Heat]
     """By camera; empty for a policy without cameras. Attention where the policy's denoiser attends
     to tokens, and otherwise influence.
 
+    Empty too where chunks are guided at a scale other than 1, or have known ends: what is drawn
+    here is not, and its maps would be another policy's.
+
     A camera is left out whose features the policy does not use, such as one of the pooling
     "pooled", whose vector is made within the backbone.
 
     observation: Of one row, {name: [To, *shape]}, as `Policy.predict` takes it.
     """
+    if policy.guidance_scale != 1 or policy.ends is not None:
+        return {}
     # What was made in inference mode cannot be differentiated.
     with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
         seen = policy.seen({name: value[None] for name, value in observation.items()})

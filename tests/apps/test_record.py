@@ -39,6 +39,8 @@ def test_the_file_s_values_are_the_settings_own():
         (["task=fork", "shoves=0.1", "output=x"], 2, "of no size: give shove=SIZE"),
         (["shoves=2", "output=x"], 2, "between 0 and 1"),
         (["takeover_steps=30", "output=x"], 2, "give takeover=RUN"),
+        (["label_every=4", "output=x"], 2, "label_every=4, but nobody teaches: give teacher=RUN"),
+        (["teacher_acts=0.3", "output=x"], 2, "nobody teaches"),
         (["takeover=run", "takeover_steps=0", "output=x"], 2, "at least 1"),
         (["expert=pusht", "mouse=true", "output=x"], 2, "choose who acts"),
         (["teacher=run", "expert=pusht", "output=x"], 2, "excludes mouse=true, expert="),

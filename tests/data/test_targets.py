@@ -188,6 +188,10 @@ def test_a_target_may_be_an_observation_as_each_dataset_has_it(paths):
     assert [list(own) for own in sources] == [["later", "touch"], ["later"]]
     assert "target: touch, 1 numbers (N); not in fast" in data.summary()
     assert "target: later, 2 numbers (units not recorded), 3 steps later" in data.summary()
+    one = {"of": "joints", "shape": [1], "columns": [1]}
+    data = TaskData.open(task(paths[0]), None, {"elbow": one})
+    feature = data.train.targets["elbow"].feature
+    assert (feature.source, feature.columns, feature.shape) == ("joints", (1,), (1,))
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,14 @@ def test_a_dataset_that_the_teacher_does_not_fit_is_refused(runs):
     ):
         with pytest.raises(ConfigError, match=said):
             labelled(MemorySource([episode], fps=fps), teaching)
+    in_px = Feature((3,), kind="action", units="px")
+    of_px = TeachingSpec.of(save(runs.folder / "px", action=in_px))
+    place = np.zeros((4, 3), np.float32)
+    source = MemorySource([{"action": action, "goal": goal, "place": place}], fps=10.0)
+    metres = replace(source.info.frames["action"], units="m")
+    source.info = replace(source.info, frames={**source.info.frames, "action": metres})
+    with pytest.raises(ConfigError, match="are in px, and the dataset's in m"):
+        labelled(source, of_px)
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,6 @@ def test_a_pretrained_encoder_begins_a_policy(tmp_path, dataset):
     init = {"from": str(tmp_path / "eyes"), "map": {"encoder": "encoder"}, "weights": "ema"}
     policy = build_run(configuration(dataset, init=init)).state.policy
     assert differing(policy.encoder.state_dict(), trained.encoder.state_dict()) == []
-    assert not torch.equal(policy.encoder.state_dict()[sorted(changed)[0][8:]], torch.zeros(1))
     saved = files_of(tmp_path / "eyes")
     assert not any(name.startswith("training.safetensors:head") for name in saved)
 

@@ -73,18 +73,25 @@ def test_looking_on_changes_nothing_and_is_always_the_same(encoder):
     policy = make_policy(features(**TWO), **encoder).eval()
     seen, generator = policy.fake_observation(2), torch.Generator()
     before = policy.predict(seen, generator.manual_seed(0))
+    one = observed(policy)
     with torch.inference_mode():
-        first = heat_maps(policy, observed(policy))
-    again = heat_maps(policy, observed(policy))
+        first = heat_maps(policy, one)
+    again = heat_maps(policy, one)
     assert {name: heat.cells.shape for name, heat in first.items()} == {
         "front": (4, 4),
         "wrist": (2, 3),
     }
     assert sum(heat.share for heat in first.values()) == pytest.approx(1)
     for name, heat in first.items():
-        assert again[name].cells.shape == heat.cells.shape
+        np.testing.assert_allclose(again[name].cells, heat.cells, atol=1e-6)
     assert torch.equal(policy.predict(seen, generator.manual_seed(0)), before)
     assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+def test_there_are_no_maps_of_chunks_that_are_drawn_otherwise(monkeypatch):
+    policy = make_policy(features(**TWO)).eval()
+    monkeypatch.setattr(Policy, "guidance_scale", 0.0)
+    assert heat_maps(policy, observed(policy)) == {}
 
 
 def test_attention_without_queries_is_the_same_everywhere_and_nowhere_hot():

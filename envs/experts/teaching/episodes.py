@@ -60,7 +60,7 @@ class TaughtEpisodes:
         )
         self._environments: dict[int, TaskEnvironment] = {}
         self._actors = teaching.actors(spec.environment, n_envs)
-        self._labeller = None if render else teaching.labeller(spec.environment)
+        self._labeller = None if render else teaching.labeller()
         teaching.check_actions(spec.environment, self.environment.environment)
 
     @property

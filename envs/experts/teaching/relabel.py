@@ -24,11 +24,9 @@ from dipole.data.store.numbers import SEED
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip
 from dipole.envs.experts.teaching.labels import Labeller
-from dipole.envs.experts.teaching.spec import TeachingSpec
+from dipole.envs.experts.teaching.spec import TeachingSpec, check_same_action
 from dipole.envs.rollout.rate import check_rate
 from dipole.policy import Policy
-from dipole.policy.checkpoint import load_policy
-from dipole.policy.runtimes.runnable import set_solver
 
 LABELS = (TEACHER_CHUNK, valid_key(TEACHER_CHUNK))
 
@@ -56,11 +54,9 @@ def relabel(
 
 def labelled(source: Source, teaching: TeachingSpec) -> Source:
     """The source with a teacher's chunks."""
-    source, policy = with_uint8_images(source), load_policy(teaching.teacher)
-    set_solver(policy, teaching.solver)
-    labeller = Labeller(policy, teaching.every, teaching.length)
+    source, labeller = with_uint8_images(source), teaching.labeller()
     try:
-        _check(source.info, policy)
+        _check(source.info, labeller.policy)
     except ConfigError as error:
         raise ConfigError(f"{source.info.path}: teacher {teaching.teacher}: {error}") from error
     return _Labelled(source, labeller, teaching)
@@ -70,12 +66,9 @@ def _check(info: SourceInfo, policy: Policy) -> None:
     features = policy.features
     check_rate(policy.features, info.fps)
     action = info.frames.get("action")
-    if action is None or action.shape != features.action.stored_shape:
-        shape = "none" if action is None else list(action.shape or ())
-        raise ConfigError(
-            f"its actions have the shape {list(features.action.stored_shape)}, and the dataset's "
-            f"{shape}"
-        )
+    if action is None or action.shape is None:
+        raise ConfigError("the dataset has no actions of one shape")
+    check_same_action(features.action, action.shape, action.units, "the dataset's")
     for key in _keys(policy):
         if key not in info.frames:
             raise ConfigError(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.units import same_units, units_text
-from dipole.data.loading.features import Features
+from dipole.data.core.units import Units, same_units, units_text
+from dipole.data.loading.features import Feature, Features
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts.teaching.acting import ActingPolicy, Actors
@@ -100,7 +100,7 @@ class TeachingSpec:
         features = Features.from_dict(_config(self.policies[name])["features"])
         return Interface.of(features, environment, stored_names(environment)).entries
 
-    def labeller(self, environment: EnvSpec) -> Labeller:
+    def labeller(self) -> Labeller:
         """What labels an episode."""
         policy = load_policy(self.teacher)
         set_solver(policy, self.solver)
@@ -133,14 +133,21 @@ def _check(path: str, environment: EnvSpec, features: Features, rate: float | No
         ours, theirs = environment.family or environment.id, there.family or there.id
         if ours != theirs:
             raise ConfigError(f"it was trained in {theirs!r}, and the task is in {ours!r}")
-    shape, wanted = own.action.stored_shape, features.action.stored_shape
-    if shape != wanted:
-        raise ConfigError(
-            f"its actions have the shape {list(shape)}, and the task's {list(wanted)}"
-        )
-    if not same_units(own.action.units, features.action.units, wanted[-1]):
-        raise ConfigError(
-            f"its actions are in {units_text(own.action.units)}, and the task's in "
-            f"{units_text(features.action.units)}"
-        )
+    action = features.action
+    check_same_action(own.action, action.stored_shape, action.units, "the task's")
     check_rate(own, rate)
+
+
+def check_same_action(own: Feature, shape: tuple[int, ...], units: Units, whose: str) -> None:
+    """Raises ConfigError where a policy's action has another shape or other units than these.
+
+    own: The policy's. whose: The others', for the message.
+    """
+    if own.stored_shape != shape:
+        raise ConfigError(
+            f"its actions have the shape {list(own.stored_shape)}, and {whose} {list(shape)}"
+        )
+    if not same_units(own.units, units, shape[-1]):
+        raise ConfigError(
+            f"its actions are in {units_text(own.units)}, and {whose} in {units_text(units)}"
+        )

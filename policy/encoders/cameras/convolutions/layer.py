@@ -51,7 +51,7 @@ class PictureConv2d(nn.Conv2d):
         """[N, C, h, w] -> [N, C', h', w']"""
         if not _serves(x):
             return super().forward(x)
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:  # as torch's autocast
             x = x.to(torch.get_autocast_dtype("cpu"))
         stride, padding = self.stride[0], self.padding[0]
         if self.kernel_size == (1, 1) and stride > 1:
