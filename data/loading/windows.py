@@ -108,11 +108,11 @@ class Windows:
     def __getitem__(self, index: int) -> Batch:
         """One window: as `gather`, without the batch axis."""
         batch = self.gather(np.array([range(len(self))[index]]))
-        observation = {name: array[0] for name, array in batch["observation"].items()}
         return {
-            "observation": observation,
-            "action": batch["action"][0],
-            "action_is_pad": batch["action_is_pad"][0],
+            name: {each: array[0] for each, array in value.items()}
+            if isinstance(value, Mapping)
+            else value[0]
+            for name, value in batch.items()
         }
 
     def frames(self, indices: np.ndarray) -> WindowFrames:

@@ -177,6 +177,7 @@ def test_a_task_s_targets_are_read_where_they_are_wanted(paths):
     assert data.train.targets["touch"].feature.source == "force"
     assert data.validation is not None
     assert data.validation.gather(np.array([0]))["target"]["touch"].shape == (1, 2, 1)
+    assert data.validation[0]["target"]["touch"].shape == (2, 1)
     assert "target: touch, 1 numbers (N)" in data.summary()
 
 
