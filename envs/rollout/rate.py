@@ -38,7 +38,7 @@ def check_rate(features: Features, rate: float | None) -> None:
 
     features: The policy's. rate: steps per second. Where either is unknown, nothing is compared.
     """
-    trained = features.fps
+    trained = getattr(features, "fps", None)  # a policy of one's own may not say
     if trained is None or rate is None or abs(rate - trained) <= TOLERANCE * rate:
         return
     raise ConfigError(
