@@ -171,6 +171,19 @@ def test_units_follow_their_entries():
         joined([source(("s", "g"), ("rad", "m")), source(("g", "s"), ("rad", "m"))])
 
 
+def test_units_that_one_dataset_does_not_record_are_those_of_the_other_and_said():
+    def source(units, names=("s", "g")):
+        schema = FrameSchema((2,), np.dtype(np.float64), "action", units, names)
+        return MemorySource([{"action": np.zeros((3, 2))}], frames={"action": schema})
+
+    for sources in ([source(""), source("px")], [source("px"), source("")]):
+        both = joined(sources)
+        assert both.info.frames["action"].units == "px"
+        assert "'action' has no units" in both.info.warnings[0]
+    turned = joined([source(""), source(("m", "rad"), ("g", "s"))])
+    assert turned.info.frames["action"].units == ("rad", "m")
+
+
 def test_other_joints_are_refused_by_name():
     one = MemorySource([{"action": np.zeros((3, 2))}], names={"action": ("s", "e")})
     two = MemorySource([{"action": np.zeros((3, 2))}], names={"action": ("s", "wrist")})

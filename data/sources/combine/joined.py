@@ -1,6 +1,6 @@
 """Several datasets as one source: their episodes one after another."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.units import Units
 from dipole.data.sources.combine.wrapped import WrappedEpisode
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.schema import FrameSchema
+
+NAMELESS = "the entries of {key} have no names; they are taken to be in the order of"
+UNITLESS = "{key} has no units; it is taken to be in those of"
 
 
 def joined(sources: Sequence[Source]) -> Source:
     """The episodes of `sources` one after another, numbered anew.
 
-    They agree in their keys, shapes, dtypes, units, frame rates and environments; entries of
-    vectors with the same names in another order are put into the first source's order. Raises
-    DataError, naming both, where two of them do not agree.
+    They agree in their keys, shapes, dtypes, frame rates and environments, and in the units that
+    they record: a key without units takes those of the other datasets, which a warning says.
+    Entries of vectors with the same names in another order are put into the first source's order.
+    Raises DataError, naming both, where two of them do not agree.
     """
     if not sources:
         raise DataError("nothing to join: name at least one dataset")
@@ -27,7 +33,7 @@ def joined(sources: Sequence[Source]) -> Source:
 class _Joined:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = list(sources)
-        first = _named(source.info for source in sources)
+        first = _described([source.info for source in sources])
         self._orders = [_entry_orders(first, source.info) for source in sources]
         self._episodes = [
             (number, ref) for number, source in enumerate(sources) for ref in source.episodes()
@@ -39,7 +45,7 @@ class _Joined:
         infos = [source.info for source in sources]
         self._info = replace(
             first,
-            warnings=tuple(_unnamed(infos)),
+            warnings=(*_unsaid(infos, "names", NAMELESS), *_unsaid(infos, "units", UNITLESS)),
             absent=_renumbered([info.absent for info in infos], new_ids),
             groups={
                 name: tuple(ids)
@@ -94,15 +100,29 @@ def newest_change(path: Path) -> int:
     return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
 
 
-def _named(infos: Iterable[SourceInfo]) -> SourceInfo:
-    """The first info, its nameless entries with the names that the first other one gives them."""
+def _described(infos: Sequence[SourceInfo]) -> SourceInfo:
+    """The first info; what it does not say of its entries, names and units, as the first other one
+    says it."""
     first, *others = infos
     frames = dict(first.frames)
     for key, schema in first.frames.items():
-        shaped = (info.frames[key] for info in others if key in info.frames)
-        names = next((f.names for f in shaped if f.names and f.shape == schema.shape), ())
-        frames[key] = replace(schema, names=schema.names or names)
+        shaped = [i.frames[key] for i in others if key in i.frames]
+        shaped = [each for each in shaped if each.shape == schema.shape]
+        names = schema.names or next((each.names for each in shaped if each.names), ())
+        named = replace(schema, names=names)
+        told = (_with_units_of(named, each) for each in shaped if each.units)
+        frames[key] = named if schema.units else next(told, named)
     return replace(first, frames=frames)
+
+
+def _with_units_of(schema: FrameSchema, other: FrameSchema) -> FrameSchema:
+    """The schema with the units of a named other one, in its own order of entries."""
+    order = _order_of_names(schema.names, other.names)
+    return replace(schema, units=other.units if order is None else _ordered(other.units, order))
+
+
+def _ordered(units: Units, order: Sequence[int]) -> Units:
+    return units if isinstance(units, str) else tuple(units[n] for n in order)
 
 
 def _renumbered(
@@ -138,9 +158,9 @@ def _entry_orders(first: SourceInfo, other: SourceInfo) -> dict[str, list[int]]:
         order = _order(first, other, key)
         if order is not None:
             orders[key] = order
-            units = there.units
-            units = units if isinstance(units, str) else tuple(units[n] for n in order)
-            there = replace(there, names=schema.names, units=units)
+            there = replace(there, names=schema.names, units=_ordered(there.units, order))
+        if not there.units:
+            there = replace(there, units=schema.units)
         for what in ("kind", "shape", "dtype", "units", "storage"):
             one, two = getattr(schema, what), getattr(there, what)
             if one != two:
@@ -154,27 +174,30 @@ def _entry_orders(first: SourceInfo, other: SourceInfo) -> dict[str, list[int]]:
 def _order(first: SourceInfo, other: SourceInfo, key: str) -> list[int] | None:
     """Where `first`'s entries stand in `other`, or None where they stand as they do in `first`."""
     one, two = first.frames[key].names, other.frames[key].names
-    if one == two or not one or not two:
-        return None
-    if sorted(one) != sorted(two) or len(set(one)) < len(one):
+    order = _order_of_names(one, two)
+    if order is None and one and two and one != two:
         raise DataError(
             f"{other.path}: the entries of {key!r} are {', '.join(two)}, but "
             f"{', '.join(one)} in {first.path}"
         )
+    return order
+
+
+def _order_of_names(one: Sequence[str], two: Sequence[str]) -> list[int] | None:
+    """Where the names `one` stand in `two`; None where they are the same, or not the same ones."""
+    if one == two or sorted(one) != sorted(two) or len(set(one)) < len(one):
+        return None
     return [two.index(name) for name in one]
 
 
-def _unnamed(infos: Sequence[SourceInfo]) -> list[str]:
-    """Warnings of keys whose entries only some of the sources name."""
-    said = []
+def _unsaid(infos: Sequence[SourceInfo], field: str, said: str) -> list[str]:
+    """Warnings of keys of which only some of the sources say a field."""
+    warnings = []
     for key in infos[0].frames:
-        silent = [str(info.path) for info in infos if not info.frames[key].names]
+        silent = [str(info.path) for info in infos if not getattr(info.frames[key], field)]
         if 0 < len(silent) < len(infos):
-            said.append(
-                f"{', '.join(silent)}: the entries of {key!r} have no names; they are taken to be "
-                "in the order of the other datasets"
-            )
-    return said
+            warnings.append(f"{', '.join(silent)}: {said.format(key=repr(key))} the other datasets")
+    return warnings
 
 
 def _check_recording(first: SourceInfo, other: SourceInfo) -> None:
