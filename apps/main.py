@@ -18,6 +18,7 @@ from dipole.apps.terminal.errors import UsageError
 # Settings as KEY=VALUE, composed by hydra; and tools for files, with --options.
 COMPOSED = {
     "train": "train a policy on demonstrations, or resume a run",
+    "distill": "make a policy of one step out of a trained one",
     "evaluate": "score a checkpoint in its simulator, with a video and a picture",
     "deploy": "move a robot by a policy, in real time and within limits",
     "serve": "offer a policy to robots on other computers",

@@ -160,19 +160,22 @@ class Policy(nn.Module):
 
     def loss_given(self, contexts: Mapping[str, Context], batch: Batch) -> Loss:
         """`forward` after the encoder."""
-        actions = self.normalizers["action"].normalize(batch["action"])
-        absent = batch.get("action_is_missing")
-        if absent is not None:
-            actions = actions.masked_fill(absent[:, None], 0)
         context = self.encoder.compose(contexts)
         if self.training and self.guidance is not None and self.guidance.dropout:
             keep = torch.rand(context.rows, device=context.device) >= self.guidance.dropout
             context = context.where(keep, self.encoder.unconditional(contexts))
+        return self.head.loss(self.chunks(batch), context)
+
+    def chunks(self, batch: Batch) -> ChunkBatch:
+        """The chunks of a batch as the head learns them, normalised."""
+        actions = self.normalizers["action"].normalize(batch["action"])
+        absent = batch.get("action_is_missing")
+        if absent is not None:
+            actions = actions.masked_fill(absent[:, None], 0)
         given = None
         if self.ends is not None and self.ends.is_trained:
             given = self.ends.frames(self.window).to(self.device).expand(actions.shape[:2])
-        chunks = ChunkBatch(actions, batch.get("action_is_pad"), self._counted(batch), given)
-        return self.head.loss(chunks, context)
+        return ChunkBatch(actions, batch.get("action_is_pad"), self._counted(batch), given)
 
     def loss(self, batch: Batch) -> Tensor:
         """The total of the training loss, a scalar; see `forward`."""
@@ -329,10 +332,10 @@ class Policy(nn.Module):
     def guided_context(
         self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
     ) -> Context:
-        """The context of a policy with built-in guidance: of [B] rows at scale 0 and 1, otherwise
-        of [2 B], conditional ones first."""
+        """The context of a policy with built-in guidance: of [B] rows at scale 0 and 1, and for
+        a head that guides itself; otherwise of [2 B], conditional ones first."""
         contexts = self._contexts(observation, missing)
-        if self.guidance_scale == 1:
+        if self.guidance_scale == 1 or (self.guidance_scale and self.head.guides_itself):
             return self.encoder.compose(contexts)
         unconditional = self.encoder.unconditional(contexts)
         if self.guidance_scale == 0:

@@ -20,7 +20,11 @@ def main(argv: list[str]) -> int:
 
 def train(config: Config) -> Outcome:
     """One run, new or resumed; the exit code says which signal ended it, if one did."""
-    result = train_run(config)
+    return finished(train_run(config))
+
+
+def finished(result: "TrainResult") -> Outcome:
+    """Says how far the run is."""
     print("\n".join(_told(result)))
     if result.stopped is not None:
         return Outcome(128 + signal.Signals[result.stopped])

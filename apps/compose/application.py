@@ -141,7 +141,7 @@ def set_waiting_policy(config_name: str, config: Config) -> None:
 def computes_alone(config_name: str, config: Config) -> bool:
     """Whether the command starts nothing that computes beside it. Training notices by itself where
     others need the cores."""
-    if config_name != "train":
+    if config_name not in ("train", "distill"):
         return False
     workers = [config.get(group, {}).get("workers") for group in ("train", "evaluate")]
     return not any(workers)

@@ -20,12 +20,15 @@ class Denoiser(nn.Module):
 
     extrapolates: Whether its output may lead far outside of [-1, 1], as guidance's does; then the
         noise follows from the clipped clean chunk.
+    time_inputs: Numbers that it is told of a row or a token: its time, and with several what else a
+        head tells, such as the time that it is asked to jump to; a time is then [..., inputs].
     rows_are_independent: Whether no row's output depends on another row, nor on random numbers, so
         that training may divide a batch among threads.
     batch_runner: What calls `forward` where it is set: `threaded_batch` divides rows so.
     """
 
     extrapolates = False
+    time_inputs: int = 1
     rows_are_independent = False
     batch_runner: Callable[..., Tensor] | None = None
 
@@ -39,17 +42,26 @@ class Denoiser(nn.Module):
         """What the network predicts.
 
         x: The noisy chunk, [B, H, A], as the prediction scales it.
-        time: A row's, [B], or a token's, [B, H].
+        time: A row's, [B], or a token's, [B, H]; of several inputs [B, inputs] or [B, H, inputs].
         context: Of B rows.
         residuals: What a ControlNet branch adds; see each network.
         """
-        of_time = self.prepare_time(time.flatten())
-        lead = time.shape
-        of_time = map_tensors(lambda each: each.view(*lead, *each.shape[1:]), of_time)
+        of_time = self.prepared_lead(time)
         return self.predict(x, of_time, self.prepare_context(context), residuals)
 
+    def prepared_lead(self, time: Tensor) -> Prepared:
+        """`prepare_time` of times of rows or of tokens: tensors [B, ...] or [B, H, ...]."""
+        lead = self.time_lead(time)
+        of_time = self.prepare_time(time.reshape(-1, *time.shape[len(lead) :]))
+        return map_tensors(lambda each: each.view(*lead, *each.shape[1:]), of_time)
+
+    def time_lead(self, time: Tensor) -> torch.Size:
+        """[B] or [B, H], of a time as `forward` takes it."""
+        return time.shape if self.time_inputs == 1 else time.shape[:-1]
+
     def prepare_time(self, times: Tensor) -> Prepared:
-        """What follows from the times [M] alone: tensors [M, ...] in nested tuples."""
+        """What follows from the times [M], or [M, inputs], alone: tensors [M, ...] in nested
+        tuples."""
         return times
 
     def prepared_after_prefix(self, prefix: Tensor, clean: Prepared, time: Prepared) -> Prepared:
@@ -85,6 +97,7 @@ class DenoiserWrapper(Denoiser):
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
+        self.time_inputs = denoiser.time_inputs
 
     def prepare_time(self, times: Tensor) -> Prepared:
         return self.denoiser.prepare_time(times)

@@ -37,6 +37,11 @@ from dipole.policy.denoisers.attention import (
     split_heads,
 )
 from dipole.policy.denoisers.base import Denoiser, Prepared
+from dipole.policy.denoisers.timestep_embedding import (
+    other_embeddings,
+    summed_embeddings,
+    zero_embeddings,
+)
 
 POSITIONS = ("sinusoidal", "learned")
 
@@ -51,6 +56,7 @@ class DiffusionTransformer(Denoiser):
     width: D, numbers of a token inside. depth: Blocks. heads: Of all attention, a divisor of D.
     mlp_ratio: Hidden layer of a block's network, in widths. positions: sinusoidal or learned.
     time_embed_dim: Sines and cosines of the time.
+    time_inputs: Numbers of a time, see `Denoiser`.
 
     Residuals: tensors [B, H, D], one for each block from the first on, added to its output; where
     there are fewer than blocks, the last blocks get none.
@@ -72,11 +78,13 @@ class DiffusionTransformer(Denoiser):
         mlp_ratio: float = 4.0,
         positions: str = "sinusoidal",
         time_embed_dim: int = 256,
+        time_inputs: int = 1,
     ) -> None:
         super().__init__()
         _check_sizes(width, depth, heads, mlp_ratio, time_embed_dim, positions)
         self.chunk_embedding = nn.Linear(action_dim, width)
-        self.time_embedding = TimeEmbedding(time_embed_dim, width)
+        self.time_inputs = time_inputs
+        self.time_embedding = TimeEmbedding(time_embed_dim, width, time_inputs)
         self.vector_embedding = _vector_embedding(context.vector_dim, width)
         self.frame_embedding = _projection(context.frame_dim, width)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
@@ -98,6 +106,7 @@ class DiffusionTransformer(Denoiser):
         for layer in self.time_embedding.mlp:  # the time's network: as in the paper
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.02)
+        zero_embeddings(self.time_embedding.others)
         for block in _blocks(self.blocks):  # gates are 0: a block is the identity
             nn.init.zeros_(block.modulation.weight)
         for layer in self.attention:  # and so is its cross-attention
@@ -242,14 +251,21 @@ class FinalLayer(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Sines and cosines of the time, then a network of two layers: [...] -> [..., D]."""
+    """Sines and cosines of the time, then a network of two layers: [...] -> [..., D]; with several
+    inputs the sum of such, [..., inputs] -> [..., D]."""
 
-    def __init__(self, n_sinusoids: int, width: int) -> None:
+    def __init__(self, n_sinusoids: int, width: int, inputs: int = 1) -> None:
         super().__init__()
         self.n_sinusoids = n_sinusoids
         self.mlp = nn.Sequential(nn.Linear(n_sinusoids, width), nn.SiLU(), nn.Linear(width, width))
+        self.others = other_embeddings(lambda: TimeEmbedding(n_sinusoids, width), inputs)
 
     def forward(self, time: Tensor) -> Tensor:
+        if len(self.others):
+            return summed_embeddings([self._embedded, *self.others], time)
+        return self._embedded(time)
+
+    def _embedded(self, time: Tensor) -> Tensor:
         dtype = next(self.mlp.parameters()).dtype
         precise = time.to(torch.promote_types(dtype, torch.float32))  # bf16 rounds 257 to 256
         embedded: Tensor = self.mlp(sinusoids(precise, self.n_sinusoids).to(dtype))

@@ -30,7 +30,7 @@ from dipole.policy.denoisers.attention import (
     bind_attention,
     project_keys_values,
 )
-from dipole.policy.denoisers.base import Denoiser, map_tensors
+from dipole.policy.denoisers.base import Denoiser
 from dipole.policy.denoisers.cpu_unet.fast_path import CpuFastPath
 from dipole.policy.denoisers.cpu_unet.time_major import TimeMajorUnet
 from dipole.policy.denoisers.cpu_unet.weights import arrange_drawn_weights, arrange_weights
@@ -69,6 +69,7 @@ class ConditionalUnet1D(Denoiser):
     attention_heads: Of these layers; a divisor of each of down_dims.
     frame_dim: F, the size of the context's frames, which are concatenated with the chunk's; None
         for no frames.
+    time_inputs: Numbers of a time, see `Denoiser`.
     """
 
     rows_are_independent = True
@@ -86,8 +87,10 @@ class ConditionalUnet1D(Denoiser):
         token_dim: int | None = None,
         attention_heads: int = 4,
         frame_dim: int | None = None,
+        time_inputs: int = 1,
     ) -> None:
         super().__init__()
+        self.time_inputs = time_inputs
         _check_dims(down_dims, kernel_size, n_groups)
         self.action_dim, self.context_dim = action_dim, context_dim
         self.down_dims, self.frame_dim = tuple(down_dims), frame_dim or 0
@@ -98,7 +101,7 @@ class ConditionalUnet1D(Denoiser):
 
         pairs = list(pairwise([action_dim + self.frame_dim, *down_dims]))
         top = down_dims[-1]
-        self.time_embedding = TimestepEmbedding(time_embed_dim)
+        self.time_embedding = TimestepEmbedding(time_embed_dim, time_inputs)
         self.activation = nn.Mish()
         self.down = nn.ModuleList(
             Stage(
@@ -136,7 +139,8 @@ class ConditionalUnet1D(Denoiser):
         return self._run(x, films, keys_values, frames, residuals)
 
     def prepare_time(self, times: Tensor) -> Films:
-        """The half of each block's FiLM that depends on the time alone: [M] -> each [M, 2 C]."""
+        """The half of each block's FiLM that depends on the time alone: [M], or [M, inputs], ->
+        each [M, 2 C]."""
         condition = self.activation(self.time_embedding(times))  # [M, time_embed_dim]
         return tuple(
             F.linear(condition, block.film.weight[:, : condition.shape[1]], block.film.bias)
@@ -192,13 +196,10 @@ class ConditionalUnet1D(Denoiser):
 
     def _films(self, time: Tensor, context: Context, rows: int) -> Films:
         """Each block's FiLM: [B, 2 C], or [B, H, 2 C] where time is that of tokens."""
-        if time.dim() == 2:
-            lead = time.shape
-            of_time = map_tensors(
-                lambda each: each.view(*lead, -1), self.prepare_time(time.flatten())
-            )
-            return _summed(of_time, self.prepare_context(context)[0])
-        embedded = self.time_embedding(time.expand(rows))
+        lead = self.time_lead(time)
+        if len(lead) == 2:
+            return _summed(self.prepared_lead(time), self.prepare_context(context)[0])
+        embedded = self.time_embedding(time.expand(rows, *time.shape[len(lead) :]))
         parts = [embedded, self._vector(context)] if self.context_dim else [embedded]
         condition = self.activation(torch.cat(parts, dim=1))  # [B, D]
         return tuple(block.film(condition) for block in self._blocks())
@@ -317,6 +318,7 @@ def unet1d(
     n_groups: int = 8,
     time_embed_dim: int = 256,
     attention_heads: int = 4,
+    time_inputs: int = 1,
 ) -> ConditionalUnet1D:
     """A `ConditionalUnet1D` for chunks [B, horizon, action_dim] and contexts of these sizes.
 
@@ -332,6 +334,7 @@ def unet1d(
         context.token_dim,
         attention_heads,
         context.frame_dim,
+        time_inputs,
     )
     unet.check_horizon(horizon)
     return unet

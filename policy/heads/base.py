@@ -102,6 +102,12 @@ class Head(nn.Module):
     solver: Solver | None = None
 
     @property
+    def guides_itself(self) -> bool:
+        """Whether its network is told the scale of classifier-free guidance, and needs no second
+        context."""
+        return False
+
+    @property
     def evaluations_per_chunk(self) -> int:
         """How often a network is evaluated for a chunk."""
         return 1

@@ -11,6 +11,7 @@ from torch import Tensor
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
+from dipole.data.core.registry import nearest
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, PREDICTIONS, PROCESSES, build
 from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
@@ -29,6 +30,8 @@ from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
 from dipole.policy.heads.diffusion_program import DiffusionProgram
 
 DEFAULT_SOLVER = {"name": "ddim"}
+TARGET_TIME, GUIDANCE_SCALE = EXTRA_INPUTS = ("target_time", "guidance_scale")
+SCALE_UNIT = 10.0  # of what the network is told of a guidance scale: times are 0 to 100
 
 
 @HEADS.add("diffusion")
@@ -47,6 +50,9 @@ class DiffusionHead(Head):
         a loss (as published).
     prefix: `PrefixConfig`, whether chunks that begin with known actions are learned too; then a
         request may know a prefix, and `supports` has it.
+    extra_inputs: What the network is told beside the noise level: "target_time", of the level that
+        it is asked to jump to, see `SolverStep.target`; "guidance_scale", by which it guides
+        itself, in one evaluation.
     """
 
     supports = frozenset({"noise", "known", "given", "init", "solver", "guidance", "costs"})
@@ -63,6 +69,7 @@ class DiffusionHead(Head):
         clip_sample: bool = True,
         counts_padding: bool = True,
         prefix: Mapping[str, Any] | None = None,
+        extra_inputs: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if clip_sample and action.normalize != "limits":
@@ -71,6 +78,7 @@ class DiffusionHead(Head):
                 f"{action.normalize!r}: set action.normalize to limits, or clip_sample to false"
             )
         self.clip_sample, self.counts_padding = clip_sample, counts_padding
+        self.extra_inputs, self.told_scale = _checked_inputs(extra_inputs), 1.0
         self.prefix = from_mapping(PrefixConfig, prefix or {}, "policy.head.prefix")
         self.prefix.check_horizon(horizon)
         if self.prefix.is_trained:
@@ -86,7 +94,12 @@ class DiffusionHead(Head):
             action_dim=self.action_dim,
             horizon=horizon,
             context=context,
+            **({"time_inputs": 1 + len(self.extra_inputs)} if self.extra_inputs else {}),
         )
+
+    @property
+    def guides_itself(self) -> bool:
+        return GUIDANCE_SCALE in self.extra_inputs
 
     @property
     def evaluations_per_chunk(self) -> int:
@@ -97,6 +110,9 @@ class DiffusionHead(Head):
         self.solver: Solver = solver
 
     def use_guidance(self, scale: float) -> None:
+        if self.guides_itself:
+            self.told_scale = scale
+            return
         self.denoiser = GuidedDenoiser(self.denoiser, scale)
 
     def loss(self, batch: ChunkBatch, context: Context) -> Loss:
@@ -116,7 +132,7 @@ class DiffusionHead(Head):
             level, rest = plain.over(clean), ~prefix[..., None].expand_as(clean)
             counted = rest if counted is None else rest & counted
         given = self.prediction.network_input(level.mix(clean, noise), level)
-        output = self.denoiser(given, plain.time, context).to(target.dtype)
+        output = self.denoiser(given, self.told(plain.time), context).to(target.dtype)
         return Loss(self._error(output, target, weight, counted))
 
     def _error(
@@ -146,15 +162,19 @@ class DiffusionHead(Head):
         known = request.known
         if known is not None and not known.mask.any():
             known = None  # nothing is known: the same chunk as without, to the last bit
-        denoiser = self.denoiser
-        if (guide := request.guidance) is not None:
+        denoiser, scale = self.denoiser, None
+        if (guide := request.guidance) is not None and self.guides_itself:
+            scale = guide.scale
+        elif guide is not None:
             denoiser = GuidedDenoiser(denoiser, guide.scale, guide.passes)
             context = Context.stack([context, guide.context])
         if known is not None and known.is_clean:
             tokens_of = self.prefix.tokens_of if known.is_prefix else given_tokens
-            estimators = self.estimators_after(tokens_of(known.mask), table, context, denoiser)
+            given = tokens_of(known.mask)
+            estimators = self.estimators_after(given, table, context, denoiser, scale)
         else:
-            estimators = self.estimators(table, self.prepared_times(table), context, denoiser)
+            times = self.prepared_times(table, scale)
+            estimators = self.estimators(table, times, context, denoiser)
         return denoise(
             estimators,
             x,
@@ -198,17 +218,59 @@ class DiffusionHead(Head):
         prepared = self.denoiser.prepare_context(context)
 
         def estimate(x: Tensor, level: Level) -> Estimate:
-            time = self.denoiser.prepare_time(torch.tensor([level.time], device=x.device))
+            time = self.prepared_times([SolverStep(level, level)])
             return self.estimate(x, level, time, prepared)
 
         scale = self.process.start_scale(levels[0])
         return log_likelihood(estimate, chunks, levels, scale, probes=probes, generator=generator)
 
-    def prepared_times(self, table: Sequence[SolverStep]) -> Prepared:
-        """What the denoiser computes from the times of a table's rows alone, a row each."""
-        times = [step.level.time for step in table]
+    def prepared_times(self, table: Sequence[SolverStep], scale: float | None = None) -> Prepared:
+        """What the denoiser computes from the times of a table's rows alone, a row each.
+
+        scale: Of guidance, for a network that is told it; None: what is built in, by default 1.
+        """
         weights = next(self.denoiser.parameters())
-        return self.denoiser.prepare_time(torch.tensor(times, device=weights.device))
+        times = torch.tensor([step.level.time for step in table], device=weights.device)
+        targets = [(step.target or step.level).time for step in table]
+        target = torch.tensor(targets, device=weights.device)
+        return self.denoiser.prepare_time(self.told(times, target, scale))
+
+    def told(
+        self, time: Tensor, target: Tensor | None = None, scale: Tensor | float | None = None
+    ) -> Tensor:
+        """What the network is told of times [...]: the same, or [..., inputs].
+
+        target: Times to jump to, [...]; None: the same. scale: Of guidance, [...] or a number.
+        """
+        if not self.extra_inputs:
+            return time
+        time = time.to(torch.promote_types(time.dtype, torch.float32))
+        scale = self.told_scale if scale is None else scale
+        known = {
+            TARGET_TIME: time if target is None else target.to(time),
+            GUIDANCE_SCALE: SCALE_UNIT
+            * torch.as_tensor(scale, device=time.device, dtype=time.dtype),
+        }
+        others = [known[name].expand(time.shape) for name in self.extra_inputs]
+        return torch.stack([time, *others], dim=-1)
+
+    def estimate_at(
+        self,
+        x: Tensor,
+        level: Level,
+        context: Context,
+        target: Level | None = None,
+        scale: Tensor | float | None = None,
+    ) -> Estimate:
+        """What the network says of x [B, H, A] at levels of rows, [B], or of tokens, [B, H]; with a
+        gradient, and not clipped: for objectives.
+
+        target: Levels that it is asked to jump to. scale: Of guidance. Both where it is told them.
+        """
+        spread = level.over(x)
+        time = self.told(level.time, None if target is None else target.time, scale)
+        output = self.denoiser(self.prediction.network_input(x, spread), time, context)
+        return self.prediction.estimate(output.to(x.dtype), x, spread)
 
     def program(self) -> DiffusionProgram:
         return DiffusionProgram(self)
@@ -244,11 +306,12 @@ class DiffusionHead(Head):
         table: Sequence[SolverStep],
         context: Context,
         denoiser: Denoiser | None = None,
+        scale: float | None = None,
     ) -> list[Estimator]:
         """As `estimators`, for chunks whose tokens in prefix, bool [B, H], are given clean."""
         network = denoiser or self.denoiser
         clean = self.process.clean
-        times = self.prepared_times([*table, SolverStep(clean, clean)])
+        times = self.prepared_times([*table, SolverStep(clean, clean)], scale)
         prepared = network.prepare_context(context)
 
         def estimate(x: Tensor, number: int, level: Level) -> Estimate:
@@ -285,6 +348,18 @@ class DiffusionHead(Head):
 def _row(times: Prepared, number: int) -> Prepared:
     """One row of prepared times, its tensors [1, ...]."""
     return map_tensors(lambda each: each[number : number + 1], times)
+
+
+def _checked_inputs(names: Sequence[str]) -> tuple[str, ...]:
+    for name in names:
+        if name not in EXTRA_INPUTS:
+            raise ConfigError(
+                f"policy.head.extra_inputs has {name!r}{nearest(name, EXTRA_INPUTS) or ';'} known: "
+                f"{', '.join(EXTRA_INPUTS)}"
+            )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"policy.head.extra_inputs is {list(names)}: each once")
+    return tuple(names)
 
 
 def _prediction(config: Mapping[str, Any] | str | None, process: Process) -> Prediction:

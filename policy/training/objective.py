@@ -97,6 +97,10 @@ class Objective(nn.Module):
         """Names of the updates that step `step` makes, in order; at least one."""
         return self._all_updates
 
+    def begin_step(self, step: int) -> None:
+        """Called before the updates of step `step`, and before nothing else of it: where a method
+        enters its next stage. A run that is resumed at this step makes this call again."""
+
     def averages(self) -> Mapping[str, Average]:
         """Modules whose moving averages are kept, by name; "policy" is what is evaluated."""
         return {"policy": Average(self.policy)}

@@ -44,6 +44,15 @@ class Process(nn.Module):
         """By name: number of steps -> times of their beginnings, from the most noise on."""
         raise NotImplementedError
 
+    def times_of(self, ratios: Sequence[float]) -> list[float]:
+        """The times at which noise / signal has these values; where times are a table's, the
+        nearest ones, each once."""
+        raise NotImplementedError
+
+    def at_ratio(self, ratio: float) -> Level:
+        """The level at which noise / signal is this, or the nearest one of a table, in floats."""
+        return self.clean if ratio == 0 else self._levels(self.times_of([ratio]))[0]
+
     def grid(
         self, steps: int, spacing: str | None = None, *, rho: float = 7.0, shift: float = 3.0
     ) -> list[Level]:
@@ -62,11 +71,14 @@ class Process(nn.Module):
                 f"solver.spacing is {name!r}{nearest(name, known) or ';'} "
                 f"this process has {', '.join(known)}"
             )
-        times = known[name](steps)
+        return [*self._levels(known[name](steps)), self.clean]
+
+    def _levels(self, times: Sequence[float]) -> list[Level]:
+        """In floats."""
         device = next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
         levels = self.level(torch.tensor(times, dtype=torch.float64, device=device))
         numbers = (each.double().tolist() for each in (levels.time, levels.signal, levels.noise))
-        return [*(Level(*level) for level in zip(*numbers, strict=True)), self.clean]
+        return [Level(*level) for level in zip(*numbers, strict=True)]
 
     def start_scale(self, level: Level) -> float:
         """The standard deviation of x at a level from which sampling begins with noise alone."""

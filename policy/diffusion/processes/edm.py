@@ -57,6 +57,9 @@ class EDM(Process):
         mean, std = self.log_normal
         return torch.exp(mean + std * torch.randn(tuple(shape), device=device))
 
+    def times_of(self, ratios: Sequence[float]) -> list[float]:
+        return list(ratios)
+
     def spacings(self, rho: float, shift: float) -> dict[str, Spacing]:
         least, most = self.ends
         return {

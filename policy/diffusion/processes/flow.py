@@ -70,13 +70,16 @@ class Flow(Process):
         first, second = torch._standard_gamma(a), torch._standard_gamma(b)
         return first / (first + second)
 
+    def times_of(self, ratios: Sequence[float]) -> list[float]:
+        return [ratio / (1 + ratio) for ratio in ratios]
+
     def spacings(self, rho: float, shift: float) -> dict[str, Spacing]:
         ends = (1 - ENDS) / ENDS, ENDS / (1 - ENDS)  # noise / signal
         return {
             "uniform": _uniform,
             "shifted": lambda steps: [shift * t / (1 + (shift - 1) * t) for t in _uniform(steps)],
-            "karras": lambda steps: [r / (1 + r) for r in karras(*ends, steps, rho)],
-            "log_snr": lambda steps: [r / (1 + r) for r in geometric(*ends, steps)],
+            "karras": lambda steps: self.times_of(karras(*ends, steps, rho)),
+            "log_snr": lambda steps: self.times_of(geometric(*ends, steps)),
         }
 
 

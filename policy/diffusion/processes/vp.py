@@ -100,8 +100,8 @@ class VariancePreserving(Process):
             "leading": self._leading,
             "trailing": self._trailing,
             "uniform": lambda steps: evenly(last, 0, self._checked(steps)),
-            "karras": lambda steps: self._at(karras(*self._ratios(), steps, rho)),
-            "log_snr": lambda steps: self._at(geometric(*self._ratios(), steps)),
+            "karras": lambda steps: self.times_of(karras(*self._ratios(), steps, rho)),
+            "log_snr": lambda steps: self.times_of(geometric(*self._ratios(), steps)),
         }
 
     def _checked(self, steps: int) -> int:
@@ -129,9 +129,8 @@ class VariancePreserving(Process):
         most, least = self.alphas_cumprod[-1].item(), self.alphas_cumprod[0].item()
         return math.sqrt((1 - most) / most), math.sqrt((1 - least) / least)
 
-    def _at(self, ratios: Sequence[float]) -> list[float]:
-        """Times at which noise / signal has these values; whole ones unless times are continuous,
-        each at most once."""
+    def times_of(self, ratios: Sequence[float]) -> list[float]:
+        """Whole ones unless times are continuous, each at most once."""
         table: list[float] = self.alphas_cumprod.double().tolist()
         logs = [math.log((1 - kept) / kept) / 2 for kept in table]  # of noise / signal, rising
         times = [_inverse(logs, math.log(ratio)) for ratio in ratios]

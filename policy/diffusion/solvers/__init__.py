@@ -13,6 +13,7 @@ from dipole.policy.diffusion.solvers.ddpm import DDPM
 from dipole.policy.diffusion.solvers.dpmpp import DPMSolverPP2M, DPMSolverPP3M
 from dipole.policy.diffusion.solvers.euler import Euler
 from dipole.policy.diffusion.solvers.heun import Heun
+from dipole.policy.diffusion.solvers.jump import Jump
 from dipole.policy.diffusion.solvers.plms import PLMS
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "DPMSolverPP3M",
     "Euler",
     "Heun",
+    "Jump",
     "Solver",
     "SolverStep",
     "check_solver",

@@ -22,7 +22,11 @@ from dipole.policy.diffusion.processes.base import Process
 
 @dataclass(frozen=True)
 class SolverStep:
-    """One evaluation of the network, at `level`; afterwards x is at `next`. See above."""
+    """One evaluation of the network, at `level`; afterwards x is at `next`. See above.
+
+    target: The level that networks are asked to jump to which are told one; None: `level` itself,
+        at which they say what any network says.
+    """
 
     level: Level
     next: Level
@@ -30,6 +34,7 @@ class SolverStep:
     from_clean: tuple[float, ...] = ()
     from_noise: tuple[float, ...] = ()
     fresh_noise: float = 0.0
+    target: Level | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Updates:
 
         measured: Whether the gradients' norms are wanted, which take a pass over memory.
         """
+        self.state.objective.begin_step(self.state.step)
         updates = self._wanted()
         self.norms = {}
         drawn: Iterable[Batch] = (self._next(batches) for _ in range(self.config.accumulate))

@@ -1,0 +1,6 @@
+"""Policies of one or few steps: students of a teacher, and those that learn without one.
+
+Each method is an objective in a file of its own, named as in its paper; see `base.Distillation`.
+"""
+
+from dipole.policy.training.objectives.distillation import consistency  # noqa: F401

@@ -1,0 +1,225 @@
+"""What all ways of distilling a policy share: the teacher, the student, and their steps.
+
+    chunks ─ noise ─> x at a level ─┬─ teacher: a step of its ODE ─> x at the next level
+                                    └─ student: jumps ─> clean chunks, compared by the method
+
+The student is a policy with a diffusion head over the teacher's noise process, sampled by jumps
+(`dipole.policy.diffusion.solvers.Jump`). It begins with the teacher's weights (train.init), keeps
+the teacher's normalisers, and both are given the context of the student's encoder, which stays the
+teacher's unless it is trained.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from dipole.data.core.errors import ConfigError
+from dipole.policy.context import Context
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.predictions import Estimate
+from dipole.policy.heads.base import ChunkBatch
+from dipole.policy.heads.diffusion import DiffusionHead
+from dipole.policy.policy import Batch, Policy
+from dipole.policy.training.config import EMAConfig
+from dipole.policy.training.frozen import Frozen
+from dipole.policy.training.objective import Average, Objective, ParameterGroup
+from dipole.policy.training.objectives.distillation.steps import ode_step
+
+TARGET = "target"  # the average of the student that makes its targets
+JUMP = "jump"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A batch as methods take it.
+
+    chunks: Demonstrated ones, normalised, with what of them counts.
+    context: Of the same rows, for both networks.
+    """
+
+    chunks: ChunkBatch
+    context: Context
+
+    @property
+    def clean(self) -> Tensor:
+        """[B, H, A]."""
+        return self.chunks.actions
+
+    @property
+    def counted(self) -> Tensor | None:
+        """bool [B, H, A]; None: all."""
+        return self.chunks.counted
+
+
+class Distillation(Objective):
+    """Base class of distilling methods, and of those that learn few steps without a teacher.
+
+    extra_inputs: What the student's network is told beside the level, see `DiffusionHead`.
+    gamma: Of the student's `Jump` solver.
+    needs_teacher: Whether it learns from a teacher's weights; otherwise a teacher's run gives the
+        task, the data and the policy's configuration alone.
+
+    teacher: A checkpoint, or a run's folder (its newest one).
+    weights: Of the teacher: ema, or raw.
+    train_encoder: Whether the student's encoder is trained too.
+    target_decay: Of the moving average of the student that makes its targets; None: there is none.
+    """
+
+    extra_inputs: ClassVar[tuple[str, ...]] = ()
+    gamma: ClassVar[float] = 1.0
+    needs_teacher: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        policy: Policy,
+        teacher: str | None = None,
+        weights: str = "ema",
+        train_encoder: bool = False,
+        target_decay: float | None = None,
+    ) -> None:
+        super().__init__(policy)
+        self.train_encoder, self.target_decay = train_encoder, target_decay
+        self._check_student(policy)
+        if self.needs_teacher:
+            self.teacher = Frozen.of_policy(_named(teacher, type(self)), weights)
+            self._check_teacher()
+            policy.normalizers.load_state_dict(self.teacher_policy.normalizers.state_dict())
+
+    @classmethod
+    def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The student's configuration, by the teacher's; options: of the objective."""
+        head = dict(policy["head"])
+        solver = {"name": JUMP, "steps": 1, "gamma": cls.gamma}
+        head |= {"extra_inputs": list(cls.extra_inputs), "solver": solver}
+        head["prefix"] = {**head.get("prefix", {}), "probability": 0.0}
+        return {**policy, "head": head}
+
+    @classmethod
+    def notes(
+        cls, teacher: Mapping[str, Any], student: Mapping[str, Any], checkpoint: Path
+    ) -> Iterator[str]:
+        """What a person may not expect, a line each.
+
+        teacher, student: Their policies' configurations. checkpoint: The teacher's.
+        """
+        if not cls.needs_teacher:
+            yield (
+                f"this method has no teacher: {checkpoint} gives the task, the data and the "
+                "network's sizes alone, not its weights"
+            )
+
+    @property
+    def head(self) -> DiffusionHead:
+        """The student's."""
+        head = self.policy.head
+        assert isinstance(head, DiffusionHead)
+        return head
+
+    @property
+    def teacher_policy(self) -> Policy:
+        policy = self.teacher.module
+        assert isinstance(policy, Policy)
+        return policy
+
+    @property
+    def teacher_head(self) -> DiffusionHead:
+        head = self.teacher_policy.head
+        assert isinstance(head, DiffusionHead)
+        return head
+
+    @property
+    def target_head(self) -> DiffusionHead:
+        """The student's moving average, without a gradient by its own weights."""
+        head = self.average(TARGET)
+        assert isinstance(head, DiffusionHead)
+        return head
+
+    def averages(self) -> Mapping[str, Average]:
+        own = dict(super().averages())
+        if self.target_decay is not None:
+            own[TARGET] = Average(self.policy.head, EMAConfig(max_decay=self.target_decay))
+        return own
+
+    def parameter_groups(self) -> Mapping[str, list[ParameterGroup]]:
+        trained = self.policy if self.train_encoder else self.policy.head
+        return {"policy": [ParameterGroup(list(trained.parameters()))]}
+
+    def given(self, batch: Batch) -> Given:
+        """The chunks of a batch and their context."""
+        with nullcontext() if self.train_encoder else torch.no_grad():
+            context = self.policy.encoder.compose(self.policy.contexts(batch))
+        return Given(self.policy.chunks(batch), context)
+
+    @torch.no_grad()
+    def teacher_step(
+        self, x: Tensor, level: Level, after: Level, context: Context, order: int = 1
+    ) -> Tensor:
+        """x [B, H, A] at `after`, by the teacher's probability-flow ODE from `level`.
+
+        level, after: Of rows, [B]. order: 1, Euler's method, or 2, Heun's.
+        """
+
+        def estimate(x: Tensor, at: Level) -> Estimate:
+            return self.teacher_head.estimate_at(x, at, context)
+
+        return ode_step(estimate, x, level, after, order)
+
+    def _check_student(self, policy: Policy) -> None:
+        name = policy.config.head["name"]
+        if not isinstance(policy.head, DiffusionHead):
+            raise ConfigError(f"{_name(type(self))} trains head 'diffusion', and this is {name!r}")
+        if policy.ends is not None:
+            raise ConfigError(
+                f"{_name(type(self))}: policies whose chunks have known ends (policy.known) cannot "
+                "be distilled"
+            )
+        lacking = set(self.extra_inputs) - set(policy.head.extra_inputs)
+        if lacking:
+            raise ConfigError(
+                f"{_name(type(self))} needs policy.head.extra_inputs={list(self.extra_inputs)}: "
+                "the network has to be told these"
+            )
+
+    def _check_teacher(self) -> None:
+        teacher, student = self.teacher_policy, self.policy
+        if not isinstance(teacher.head, DiffusionHead):
+            raise ConfigError(
+                f"the teacher's head is {teacher.config.head['name']!r}: a diffusion policy is "
+                "needed (policy/head=diffusion)"
+            )
+        for what in ("window", "features"):
+            if getattr(teacher, what) != getattr(student, what):
+                raise ConfigError(
+                    f"the teacher's {what} is not the student's: distil by `dipole distill "
+                    "teacher=RUN`, which takes the teacher's task and policy"
+                )
+        for what in ("process", "encoder"):
+            one, other = getattr(teacher.config, what), getattr(student.config, what)
+            if one != other:
+                raise ConfigError(f"the teacher's {what} is {one}, the student's {other}")
+
+
+def distilling_methods() -> Sequence[str]:
+    """Names of the objectives that `dipole distill` knows."""
+    from dipole.policy.core.components import OBJECTIVES
+
+    return [name for name in OBJECTIVES.names() if _is_method(OBJECTIVES[name])]
+
+
+def _is_method(component: Any) -> bool:
+    return isinstance(component, type) and issubclass(component, Distillation)
+
+
+def _name(kind: type[Distillation]) -> str:
+    return f"objective {kind.__name__}"
+
+
+def _named(teacher: str | None, kind: type[Distillation]) -> str:
+    if teacher is None:
+        raise ConfigError(f"{_name(kind)} needs a teacher: dipole distill teacher=RUN")
+    return teacher
