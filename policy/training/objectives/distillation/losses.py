@@ -22,8 +22,3 @@ def pseudo_huber(error: Tensor, counted: Tensor | None = None) -> Tensor:
 def distance(name: str, error: Tensor, counted: Tensor | None = None) -> Tensor:
     """`squared` or `pseudo_huber`, [B]; name: "squared" or "huber"."""
     return squared(error, counted) if name == "squared" else pseudo_huber(error, counted)
-
-
-def weighted_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The mean of values [B] times weights [B]."""
-    return values.mean() if weights is None else (values * weights).mean()
