@@ -298,6 +298,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".solver.rho",
         ".solver.shift",
         ".policy.head.counts_padding",
+        ".policy.head.extra_inputs",
         ".policy.head.prefix.probability",
         ".policy.head.prefix.max_length",
         ".policy.encoder.differences",
