@@ -21,14 +21,14 @@ from torch import Tensor
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.diffusion.level import Level
-from dipole.policy.diffusion.predictions import Estimate
+from dipole.policy.diffusion.predictions import Estimate, noise_in
 from dipole.policy.heads.base import ChunkBatch
 from dipole.policy.heads.diffusion import DiffusionHead
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.objective import Average, Objective, ParameterGroup
-from dipole.policy.training.objectives.distillation.steps import ode_step
+from dipole.policy.training.objectives.distillation.steps import Estimator, ode_step
 
 TARGET = "target"  # the average of the student that makes its targets
 JUMP = "jump"
@@ -40,10 +40,12 @@ class Given:
 
     chunks: Demonstrated ones, normalised, with what of them counts.
     context: Of the same rows, for both networks.
+    unconditional: The same without what classifier-free guidance leaves out; None: not trained so.
     """
 
     chunks: ChunkBatch
     context: Context
+    unconditional: Context | None = None
 
     @property
     def clean(self) -> Tensor:
@@ -150,12 +152,15 @@ class Distillation(Objective):
         return {"policy": [ParameterGroup(list(trained.parameters()))]}
 
     def given(self, batch: Batch) -> Given:
-        """The chunks of a batch and their context."""
+        """The chunks of a batch and their contexts."""
+        encoder, without = self.policy.encoder, None
         with nullcontext() if self.train_encoder else torch.no_grad():
-            context = self.policy.encoder.compose(self.policy.contexts(batch))
-        return Given(self.policy.chunks(batch), context)
+            parts = self.policy.contexts(batch)
+            context = encoder.compose(parts)
+            if self.policy.guidance is not None:
+                without = encoder.unconditional(parts)
+        return Given(self.policy.chunks(batch), context, without)
 
-    @torch.no_grad()
     def teacher_step(
         self, x: Tensor, level: Level, after: Level, context: Context, order: int = 1
     ) -> Tensor:
@@ -163,11 +168,30 @@ class Distillation(Objective):
 
         level, after: Of rows, [B]. order: 1, Euler's method, or 2, Heun's.
         """
+        return self.step_by(self.teacher_estimator(context), x, level, after, order)
+
+    @torch.no_grad()
+    def step_by(
+        self, estimate: Estimator, x: Tensor, level: Level, after: Level, order: int = 1
+    ) -> Tensor:
+        """`teacher_step` by another estimate than the teacher's plain one."""
+        return ode_step(estimate, x, level, after, order)
+
+    def teacher_estimator(self, context: Context) -> Estimator:
+        """What the teacher says of x at levels of rows, clipped as its chunks are."""
 
         def estimate(x: Tensor, at: Level) -> Estimate:
-            return self.teacher_head.estimate_at(x, at, context)
+            return self.clipped(self.teacher_head.estimate_at(x, at, context), x, at)
 
-        return ode_step(estimate, x, level, after, order)
+        return estimate
+
+    def clipped(self, estimate: Estimate, x: Tensor, level: Level) -> Estimate:
+        """With the clean chunk within [-1, 1] where the teacher's is, and the noise that is left of
+        x then."""
+        if not self.teacher_head.clip_sample:
+            return estimate
+        clean = estimate.clean.clamp(-1, 1)
+        return Estimate(clean, noise_in(x, clean, level.over(x)))
 
     def _check_student(self, policy: Policy) -> None:
         name = policy.config.head["name"]

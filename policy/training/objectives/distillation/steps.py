@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dipole.policy.context import Context
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate
 from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.diffusion.solvers import Jump
+from dipole.policy.heads.diffusion import DiffusionHead
 
 Estimator = Callable[[Tensor, Level], Estimate]  # x [B, H, A], levels of rows -> what is said of it
 
@@ -39,26 +41,44 @@ class LevelGrid:
 
 def moved(estimate: Estimate, x: Tensor, level: Level, after: Level) -> Tensor:
     """x [B, H, A] moved from `level` to `after`, levels of rows, to where an estimate leads:
-    signal' clean + noise' / noise (x - signal clean). A step of length 0 leaves x as it is."""
+    signal' clean + noise' / noise (x - signal clean). A step of length 0 leaves x as it is, also
+    where it is clean."""
     here, there = level.over(x), after.over(x)
-    ratio = there.noise / here.noise
-    found: Tensor = there.signal * estimate.clean + ratio * (x - here.signal * estimate.clean)
-    return found
+    ratio = there.noise / _or_one(here.noise)
+    found = there.signal * estimate.clean + ratio * (x - here.signal * estimate.clean)
+    return torch.where(here.noise == 0, x, found)
+
+
+def jump(
+    head: DiffusionHead,
+    x: Tensor,
+    level: Level,
+    after: Level,
+    context: Context,
+    scale: Tensor | None = None,
+) -> Tensor:
+    """x [B, H, A] at `after`, in one evaluation of a network that is told both levels of rows, [B]:
+    G(x, t, s) of Kim et al., 2024. scale: Of guidance, [B], where it is told that too."""
+    return moved(head.estimate_at(x, level, context, after, scale), x, level, after)
 
 
 def ode_step(estimate: Estimator, x: Tensor, level: Level, after: Level, order: int = 1) -> Tensor:
     """x at `after` by the probability-flow ODE: Euler's method, or Heun's where order is 2 and
-    `after` is not clean (Karras et al., 2022, algorithm 1)."""
+    `after` is not clean (Karras et al., 2022, algorithm 1). What is clean stays as it is."""
     first = estimate(x, level)
     euler = moved(first, x, level, after)
     if order == 1:
         return euler
     here, there = level.over(x), after.over(x)
-    is_clean = there.noise == 0
-    least = torch.where(is_clean, torch.ones_like(there.noise), there.noise)
+    least = _or_one(there.noise)
     second = estimate(euler, Level(after.time, after.signal, least.view(after.noise.shape)))
-    slopes = [(x - here.signal * first.clean) / here.noise]
+    slopes = [(x - here.signal * first.clean) / _or_one(here.noise)]
     slopes += [(euler - there.signal * second.clean) / least]
     clean_mean, noise_mean = (first.clean + second.clean) / 2, (slopes[0] + slopes[1]) / 2
     heun = x + (there.signal - here.signal) * clean_mean + (there.noise - here.noise) * noise_mean
-    return torch.where(is_clean, euler, heun)
+    return torch.where(there.noise == 0, euler, heun)
+
+
+def _or_one(noise: Tensor) -> Tensor:
+    """What may be divided by: 1 instead of 0."""
+    return torch.where(noise == 0, torch.ones_like(noise), noise)

@@ -1,0 +1,111 @@
+"""Latent consistency models: consistency of a guided teacher, for any scale of guidance."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dipole.data.core.errors import ConfigError
+from dipole.policy.core.components import OBJECTIVES
+from dipole.policy.diffusion.level import Level
+from dipole.policy.diffusion.predictions import Estimate
+from dipole.policy.heads.base import Loss
+from dipole.policy.policy import Batch, Policy
+from dipole.policy.training.objectives.distillation.base import Distillation, Given
+from dipole.policy.training.objectives.distillation.consistency import check_choice
+from dipole.policy.training.objectives.distillation.losses import distance
+from dipole.policy.training.objectives.distillation.steps import Estimator, LevelGrid
+
+
+@OBJECTIVES.add("lcm")
+class LatentConsistency(Distillation):
+    """d(f(x_n, t_n, w), f_target(Psi(x_n, w), t_n+k, w)), w ~ U[w_min, w_max], f the student's
+    clean chunk, f_target its average, Psi one step over k levels of the teacher's ODE, guided by w
+    (Luo et al., 2023, algorithm 1). At the clean level f is x itself. The published w is this less
+    1: here 1 is the teacher without guidance.
+
+    levels: Of the teacher's ODE from noise to the chunk.
+    skip: How many of them a step passes, k.
+    spacing: Where they lie, see `Process.grid`; None: as the process prefers.
+    w_min, w_max: Scales of guidance that the student is told.
+    metric: huber, as of Song & Dhariwal, 2023, or squared.
+    target_decay: Of the moving average that makes targets.
+    teacher, weights, train_encoder: See `Distillation`.
+    """
+
+    extra_inputs = ("guidance_scale",)
+
+    def __init__(
+        self,
+        policy: Policy,
+        teacher: str | None = None,
+        weights: str = "ema",
+        train_encoder: bool = False,
+        levels: int = 100,
+        skip: int = 5,
+        spacing: str | None = None,
+        w_min: float = 1.0,
+        w_max: float = 4.0,
+        metric: str = "huber",
+        target_decay: float = 0.95,
+    ) -> None:
+        super().__init__(policy, teacher, weights, train_encoder, target_decay)
+        check_choice("metric", metric, ("huber", "squared"))
+        if not 0 <= w_min <= w_max:
+            raise ConfigError(
+                f"objective.w_min is {w_min} and w_max {w_max}: 0 <= w_min <= w_max is needed"
+            )
+        self.grid = LevelGrid(self.head.process, levels, spacing)
+        if not 1 <= skip <= self.grid.steps:
+            raise ConfigError(
+                f"objective.skip is {skip}: from 1 to the {self.grid.steps} levels there are"
+            )
+        guided = self.teacher_policy.guidance is not None
+        self.scales = (w_min, w_max) if guided else (1.0, 1.0)
+        self.skip, self.metric = skip, metric
+
+    @classmethod
+    def notes(
+        cls, teacher: Mapping[str, Any], student: Mapping[str, Any], checkpoint: Path
+    ) -> Iterator[str]:
+        yield from super().notes(teacher, student, checkpoint)
+        if teacher.get("guidance") is None:
+            yield (
+                f"{checkpoint} was not trained to do without its observation: the student learns "
+                "guidance_scale=1 alone; a teacher of policy/guidance=classifier_free gives it more"
+            )
+
+    def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
+        given = self.given(batch)
+        index = self.grid.draw(len(given.clean), given.clean.device)
+        after_index = (index + self.skip).clamp(max=self.grid.steps)
+        level, after = self.grid.at(index), self.grid.at(after_index)
+        x = level.over(given.clean).mix(given.clean, torch.randn_like(given.clean))
+        least, most = self.scales
+        scale = least + (most - least) * torch.rand(len(x), device=x.device)
+        with torch.no_grad():
+            nearer = self.step_by(self.guided(given, scale), x, level, after)
+            wanted = self.target_head.estimate_at(nearer, after, given.context, scale=scale).clean
+            wanted = torch.where(after.over(x).noise == 0, nearer, wanted)
+        found = self.head.estimate_at(x, level, given.context, scale=scale).clean
+        return Loss(distance(self.metric, found - wanted, given.counted).mean())
+
+    def guided(self, given: Given, scale: Tensor) -> Estimator:
+        """What the teacher says of x, guided by a scale for each row, [B].
+
+        Steps take their noise from the clean chunk: where a network predicts that, its output is
+        not noise.
+        """
+        without = given.unconditional
+        if without is None:
+            return self.teacher_estimator(given.context)
+
+        def estimate(x: Tensor, at: Level) -> Estimate:
+            one, other = (self.teacher_head.estimate_at(x, at, c) for c in (given.context, without))
+            weight = scale.view(-1, 1, 1)
+            clean, noise = (u + weight * (c - u) for c, u in zip(one, other, strict=True))
+            return self.clipped(Estimate(clean, noise), x, at)
+
+        return estimate

@@ -1,0 +1,64 @@
+"""Trajectory-segmented consistency: jumps within parts of a trajectory, which become fewer."""
+
+from collections.abc import Sequence
+
+from dipole.data.core.errors import ConfigError
+from dipole.policy.core.components import OBJECTIVES
+from dipole.policy.policy import Policy
+from dipole.policy.training.objectives.distillation.ctm import ConsistencyTrajectory
+
+STAGES = (8, 4, 2, 1)
+
+
+@OBJECTIVES.add("segmented")
+class SegmentedConsistency(ConsistencyTrajectory):
+    """`ConsistencyTrajectory` within k segments of the trajectory, the segment's end instead of the
+    clean chunk, for fewer and fewer segments (Ren et al., 2024, "Hyper-SD", section 3.1; its
+    adversarial term is left out):
+
+        d(G_target(G(x_t, t, s), s, e), G_target(G_target(x_u, u, s), s, e)),  t > u >= s >= e
+
+    with e the end of the segment of t. The stage of one segment is `ConsistencyTrajectory`.
+
+    stages: Numbers of segments. Each has the same share of the run's steps.
+    others: See `ConsistencyTrajectory`.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        teacher: str | None = None,
+        weights: str = "ema",
+        train_encoder: bool = False,
+        stages: Sequence[int] = STAGES,
+        levels: int = 24,
+        spacing: str | None = None,
+        order: int = 1,
+        teacher_steps: int = 1,
+        metric: str = "huber",
+        denoising: float = 1.0,
+        target_decay: float = 0.95,
+    ) -> None:
+        super().__init__(
+            policy,
+            teacher,
+            weights,
+            train_encoder,
+            levels,
+            spacing,
+            order,
+            teacher_steps,
+            metric,
+            denoising,
+            target_decay,
+        )
+        self.stages = tuple(stages)
+        if not self.stages or not all(1 <= count <= self.grid.steps for count in self.stages):
+            raise ConfigError(
+                f"objective.stages is {list(stages)}: numbers of segments, from 1 to "
+                f"{self.grid.steps}, the levels"
+            )
+
+    def segments(self, step: int) -> int:
+        done = step / max(self.total_steps, 1)
+        return self.stages[min(int(done * len(self.stages)), len(self.stages) - 1)]
