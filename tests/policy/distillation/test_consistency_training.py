@@ -1,0 +1,54 @@
+"""Consistency without a teacher: which levels, how often, and what they weigh."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_fixture import batch_of, drawn, method, policy_of, train
+
+from dipole.data import ConfigError
+from dipole.policy.training.objectives.distillation.consistency_training import (
+    ConsistencyTraining,
+    normal_shares,
+)
+
+
+def test_levels_double_at_equal_intervals_of_the_run():
+    made = method(ConsistencyTraining)
+    made.total_steps = 500
+    assert [made.levels(step) for step in (0, 99, 100, 250, 399, 400, 499)] == [
+        *(10, 10, 20, 40, 80, 160, 160)
+    ]
+    with pytest.raises(ConfigError, match="first_levels is 20 and last_levels 10"):
+        method(ConsistencyTraining, first_levels=20, last_levels=10)
+
+
+def test_levels_are_drawn_as_a_normal_distribution_of_log_sigma_has_them():
+    shares = normal_shares(torch.tensor([torch.inf, 1.0, 0.0]), 0.0, 2.0)
+    assert torch.allclose(shares, torch.ones(2))
+    shares = normal_shares(torch.tensor([torch.e**2, 1.0, torch.e**-2, 0.0]), 0.0, 2.0)
+    assert shares.tolist() == pytest.approx([0.6827, 0.6827, 0.3173], abs=1e-3)
+
+
+@pytest.mark.parametrize("process", ["vp", "flow", "edm"])
+def test_it_learns_from_no_teacher_and_its_student_has_no_noise_to_divide_by(process):
+    made = method(ConsistencyTraining, process)
+    assert not hasattr(made, "teacher")
+    assert type(made.head.prediction).__name__ == "PreconditionedPrediction"
+    loss = made(batch_of(made, 64)).total
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert policy_of(ConsistencyTraining, process).head.solver.gamma == 1.0
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("process", ["flow", "edm"])
+def test_one_step_reaches_both_kinds_of_chunks(process):
+    made = method(ConsistencyTraining, process, last_levels=40)
+    train(made, 600)
+    chunks = drawn(made).mean((1, 2))
+    assert 0.3 < float((chunks > 0).float().mean()) < 0.7
+    assert float((chunks.abs() - 0.6).abs().mean()) < 0.2

@@ -1,0 +1,109 @@
+"""Jumps from any level to any later one: identities, segments, and what is learned of them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_fixture import MIXTURE, batch_of, drawn, method, policy_of, taught_by, train
+
+from dipole.data import ConfigError
+from dipole.policy.training.objectives.distillation.ctm import ConsistencyTrajectory
+from dipole.policy.training.objectives.distillation.segmented import SegmentedConsistency
+from dipole.policy.training.objectives.distillation.steps import jump, ode_step
+
+PROCESSES = pytest.mark.parametrize("process", ["vp", "flow", "edm"])
+
+
+@PROCESSES
+def test_a_jump_to_its_own_level_leaves_x_as_it_is_also_where_that_is_clean(process):
+    made = method(ConsistencyTrajectory, process)
+    index = torch.arange(made.grid.steps + 1)
+    level, x = made.grid.at(index), torch.randn(len(index), 4, 2)
+    context = made.policy.encode({"x": torch.zeros(len(index), 2, 3)})
+    assert torch.allclose(jump(made.head, x, level, level, context), x, atol=1e-5)
+    estimate = made.teacher_estimator(context)
+    assert torch.equal(ode_step(estimate, x, level, level, 2)[-1], x[-1])
+
+
+@PROCESSES
+@pytest.mark.parametrize("kind", [ConsistencyTrajectory, SegmentedConsistency])
+@pytest.mark.parametrize("order", [1, 2])
+def test_losses_and_gradients_are_finite_in_every_process(process, kind, order):
+    made = method(kind, process, order=order, teacher_steps=3)
+    loss = made(batch_of(made, 32)).total
+    loss.backward()
+    grads = [each.grad for each in made.policy.head.parameters() if each.grad is not None]
+    assert torch.isfinite(loss)
+    assert all(bool(torch.isfinite(each).all()) for each in grads)
+
+
+def test_students_jump_without_fresh_noise():
+    head = policy_of(ConsistencyTrajectory).head
+    assert head.solver.gamma == 0.0
+    assert head.extra_inputs == ("target_time",)
+
+
+def test_segments_become_fewer_in_equal_shares_of_the_run():
+    made = method(SegmentedConsistency)
+    made.total_steps = 100
+    assert [made.segments(step) for step in (0, 24, 25, 50, 75, 99)] == [8, 8, 4, 2, 1, 1]
+    index = torch.tensor([0, 2, 3, 11, 12, 23])
+    assert made.ends(index, 0).tolist() == [3, 3, 6, 12, 15, 24]
+    assert made.ends(index, 25).tolist() == [6, 6, 6, 12, 18, 24]
+    assert made.ends(index, 99).tolist() == [24] * 6
+
+
+def test_a_single_segment_is_consistency_trajectory():
+    one, other = method(SegmentedConsistency), method(ConsistencyTrajectory, levels=24)
+    one.total_steps = 4
+    batch = batch_of(one, 64)
+    losses = []
+    for made in (one, other):
+        torch.manual_seed(1)
+        for parameter in made.target_head.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    for made, step in ((one, 3), (other, 0), (one, 0)):
+        torch.manual_seed(2)
+        losses.append(float(made(batch, step=step).total.detach()))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_unusable_options_are_refused():
+    with pytest.raises(ConfigError, match="stages is"):
+        method(SegmentedConsistency, stages=[48, 1])
+    with pytest.raises(ConfigError, match="teacher_steps is 0"):
+        method(ConsistencyTrajectory, teacher_steps=0)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", [ConsistencyTrajectory, SegmentedConsistency])
+def test_two_jumps_come_to_lead_where_one_does(kind):
+    """G(G(x, t, s), s, 0) and G(x, t, 0), over the difference that two chunks have."""
+    made = method(kind)
+    taught_by(made, MIXTURE)
+    before = semigroup_error(made)
+    train(made, 400)
+    after = semigroup_error(made)
+    assert after < before / 5, (before, after)
+    chunks = drawn(made).mean((1, 2))
+    shares = (chunks > 0).float().mean()
+    assert 0.35 < shares < 0.65
+    assert (chunks.abs() - 0.6).abs().mean() < 0.15
+
+
+@torch.no_grad()
+def semigroup_error(made) -> float:
+    torch.manual_seed(3)
+    rows = 256
+    x = torch.randn(rows, 4, 2)
+    context = made.policy.encode({"x": torch.zeros(rows, 2, 3)})
+    start = made.grid.at(torch.zeros(rows, dtype=torch.long))
+    half = made.grid.at(torch.full((rows,), made.grid.steps // 2))
+    clean = made.grid.at(torch.full((rows,), made.grid.steps))
+    whole = jump(made.head, x, start, clean, context)
+    halfway = jump(made.head, x, start, half, context)
+    both = jump(made.head, halfway, half, clean, context)
+    return float((whole - both).square().mean().sqrt())
