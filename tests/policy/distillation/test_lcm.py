@@ -23,7 +23,8 @@ def test_the_guided_step_takes_its_noise_from_the_clean_chunk(prediction):
     with torch.no_grad():
         for parameter in made.teacher_policy.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    given, index = made.given(batch_of(made, 6)), torch.tensor([10, 30, 50, 70, 90, 95])
+    batch, index = batch_of(made, 6), torch.tensor([10, 30, 50, 70, 90, 95])
+    given = made.given(batch | {"observation": {"x": torch.randn(6, 2, 3)}})
     level, after = made.grid.at(index), made.grid.at(index + 5)
     x, scale = torch.randn(6, 4, 2), torch.linspace(1, 4, 6)
     found = made.step_by(made.guided(given, scale), x, level, after)

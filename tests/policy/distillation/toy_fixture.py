@@ -69,8 +69,9 @@ def taught_by(objective: Distillation, mixture: GaussianMixture) -> None:
     )
 
 
-def train(objective: Distillation, steps: int, rows: int = 64, mixture=MIXTURE) -> None:
-    """With Adam, and averages of a decay of 0.95."""
+def train(objective: Distillation, steps: int, loss=None, rows: int = 64, mixture=MIXTURE) -> None:
+    """With Adam, and averages of a decay of 0.95. loss: (objective, batch, step) -> Loss."""
+    loss = loss or (lambda made, batch, step: made(batch, step=step))
     torch.manual_seed(1)
     objective.total_steps = steps
     optimizer = torch.optim.Adam(objective.policy.head.parameters(), 2e-3)
@@ -78,7 +79,7 @@ def train(objective: Distillation, steps: int, rows: int = 64, mixture=MIXTURE) 
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * (1 - step / steps)
         optimizer.zero_grad()
-        objective(batch_of(objective, rows, mixture), step=step).total.backward()
+        loss(objective, batch_of(objective, rows, mixture), step).total.backward()
         optimizer.step()
         for name, each in objective.averages().items():
             kept = objective.average(name).parameters()

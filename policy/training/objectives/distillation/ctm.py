@@ -28,6 +28,8 @@ class ConsistencyTrajectory(Distillation):
     spacing: Where they lie, see `Process.grid`; None: as the process prefers.
     order: Of the teacher's steps: 1, Euler's method, or 2, Heun's, of two evaluations.
     teacher_steps: From t to u, at most.
+    end_share: Of rows whose s is 0, the jump that one step of sampling makes; of others s is drawn
+        from u to 0, as published of all.
     metric: huber, as of Song & Dhariwal, 2023, or squared.
     denoising: Weight of DSM.
     target_decay: Of the moving average that makes targets.
@@ -47,8 +49,9 @@ class ConsistencyTrajectory(Distillation):
         spacing: str | None = None,
         order: int = 1,
         teacher_steps: int = 1,
+        end_share: float = 0.5,
         metric: str = "huber",
-        denoising: float = 1.0,
+        denoising: float = 0.1,
         target_decay: float = 0.95,
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder, target_decay)
@@ -60,6 +63,9 @@ class ConsistencyTrajectory(Distillation):
             )
         if not denoising >= 0:
             raise ConfigError(f"objective.denoising is {denoising}: 0 or more is needed")
+        if not 0 <= end_share <= 1:
+            raise ConfigError(f"objective.end_share is {end_share}: it lies between 0 and 1")
+        self.end_share = end_share
         self.order, self.metric, self.denoising = order, metric, denoising
         self.teacher_steps = teacher_steps
         self.grid = LevelGrid(self.head.process, levels, spacing)
@@ -88,7 +94,7 @@ class ConsistencyTrajectory(Distillation):
     def consistency(self, given: Given, index: Tensor, end: Tensor) -> Tensor:
         """The first term of rows, [B], from levels `index` on, compared at levels `end`."""
         nearer = torch.minimum(index + 1 + _below(self.teacher_steps, index), end)
-        last = nearer + _drawn(end - nearer)
+        last = self._targets(nearer, end)
         level, after = self.grid.at(index), self.grid.at(last)
         x = level.over(given.clean).mix(given.clean, torch.randn_like(given.clean))
         with torch.no_grad():
@@ -98,6 +104,13 @@ class ConsistencyTrajectory(Distillation):
         found = jump(self.head, x, level, after, given.context)
         found = self._to_end(found, last, end, given)
         return distance(self.metric, found - wanted, given.counted)
+
+    def _targets(self, nearer: Tensor, end: Tensor) -> Tensor:
+        """The levels s that are jumped to, from `nearer` to `end`, [B]."""
+        share = torch.rand(end.shape, device=end.device)
+        drawn = torch.minimum(nearer + (share * (end - nearer + 1)).long(), end)
+        to_end = torch.rand(end.shape, device=end.device) < self.end_share
+        return torch.where(to_end, end, drawn)
 
     def _teachers(self, x: Tensor, index: Tensor, nearer: Tensor, given: Given) -> Tensor:
         """x at levels `nearer`, one step of the teacher after another."""
@@ -116,9 +129,3 @@ class ConsistencyTrajectory(Distillation):
 def _below(count: int, like: Tensor) -> Tensor:
     """Whole numbers from 0 to count - 1, [B]."""
     return torch.randint(count, like.shape, device=like.device)
-
-
-def _drawn(most: Tensor) -> Tensor:
-    """Whole numbers from 0 to `most`, each as often, [B]."""
-    share = torch.rand(most.shape, device=most.device)
-    return torch.minimum((share * (most + 1)).long(), most)

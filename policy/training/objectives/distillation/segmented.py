@@ -35,8 +35,9 @@ class SegmentedConsistency(ConsistencyTrajectory):
         spacing: str | None = None,
         order: int = 1,
         teacher_steps: int = 1,
+        end_share: float = 0.5,
         metric: str = "huber",
-        denoising: float = 1.0,
+        denoising: float = 0.1,
         target_decay: float = 0.95,
     ) -> None:
         super().__init__(
@@ -48,6 +49,7 @@ class SegmentedConsistency(ConsistencyTrajectory):
             spacing,
             order,
             teacher_steps,
+            end_share,
             metric,
             denoising,
             target_decay,
