@@ -46,14 +46,14 @@ def test_students_jump_without_fresh_noise():
     assert head.extra_inputs == ("target_time",)
 
 
-def test_segments_become_fewer_in_equal_shares_of_the_run():
+def test_segments_become_fewer_and_stages_longer():
     made = method(SegmentedConsistency)
-    made.total_steps = 100
-    assert [made.segments(step) for step in (0, 24, 25, 50, 75, 99)] == [8, 8, 4, 2, 1, 1]
+    made.total_steps = 150
+    assert [made.segments(step) for step in (0, 9, 10, 30, 70, 149)] == [8, 8, 4, 2, 1, 1]
     index = torch.tensor([0, 2, 3, 11, 12, 23])
     assert made.ends(index, 0).tolist() == [3, 3, 6, 12, 15, 24]
-    assert made.ends(index, 25).tolist() == [6, 6, 6, 12, 18, 24]
-    assert made.ends(index, 99).tolist() == [24] * 6
+    assert made.ends(index, 10).tolist() == [6, 6, 6, 12, 18, 24]
+    assert made.ends(index, 149).tolist() == [24] * 6
 
 
 def test_a_single_segment_is_consistency_trajectory():
@@ -79,8 +79,10 @@ def test_unusable_options_are_refused():
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("kind", [ConsistencyTrajectory, SegmentedConsistency])
-def test_two_jumps_come_to_lead_where_one_does(kind):
+@pytest.mark.parametrize(
+    ("kind", "times"), [(ConsistencyTrajectory, 2.5), (SegmentedConsistency, 1.6)]
+)
+def test_two_jumps_come_to_lead_where_one_does(kind, times):
     """G(G(x, t, s), s, 0) and G(x, t, 0), of a student that begins as a diffusion policy."""
     made = method(kind)
     taught_by(made, MIXTURE)
@@ -88,7 +90,7 @@ def test_two_jumps_come_to_lead_where_one_does(kind):
     before = semigroup_error(made)
     train(made, 400)
     after = semigroup_error(made)
-    assert after < before / 2, (before, after)
+    assert after < before / times, (before, after)
     chunks = drawn(made).mean((1, 2))
     shares = (chunks > 0).float().mean()
     assert 0.35 < shares < 0.65

@@ -1,6 +1,7 @@
 """Trajectory-segmented consistency: jumps within parts of a trajectory, which become fewer."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
@@ -20,7 +21,8 @@ class SegmentedConsistency(ConsistencyTrajectory):
 
     with e the end of the segment of t. The stage of one segment is `ConsistencyTrajectory`.
 
-    stages: Numbers of segments. Each has the same share of the run's steps.
+    stages: Numbers of segments. The fewer, the longer a stage: its share of the run's steps is as
+        1 / segments, since the last one is what one step of sampling needs.
     others: See `ConsistencyTrajectory`.
     """
 
@@ -62,5 +64,8 @@ class SegmentedConsistency(ConsistencyTrajectory):
             )
 
     def segments(self, step: int) -> int:
+        whole = sum(1 / count for count in self.stages)
+        ends = accumulate(1 / count / whole for count in self.stages)
         done = step / max(self.total_steps, 1)
-        return self.stages[min(int(done * len(self.stages)), len(self.stages) - 1)]
+        found = (count for count, end in zip(self.stages, ends, strict=True) if done < end - 1e-9)
+        return next(found, self.stages[-1])
