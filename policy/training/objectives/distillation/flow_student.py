@@ -58,10 +58,9 @@ class FlowStudent(Distillation):
         yield from super().notes(teacher, student, checkpoint)
         process, prediction = (_name(teacher.get(key)) for key in ("process", "prediction"))
         if process != FLOW or prediction not in (None, VELOCITY):
-            before = f"process {process or 'vp'}" + (
-                f", prediction {prediction}" * bool(prediction)
-            )
-            yield f"this method learns velocities: process flow, prediction velocity ({before})"
+            before = f"process {process or 'vp'}"
+            before += f", prediction {prediction}" if prediction else ""
+            yield f"this method learns velocities: process flow, prediction velocity, not {before}"
         if teacher.get("guidance") is not None:
             yield "this method learns no guidance: the policy is trained without"
 
