@@ -11,6 +11,7 @@ Students and scores stay in the folder OUTPUT (study.json, study.md, study.svg),
 be stopped and gone on with, or widened. Printed, as Markdown:
 
 success, reward  over the episodes, with their 95 % intervals
+Fork: success    of the student on Fork, where a mean of both ways fails
 entropy          of the sides of Fork on which episodes succeed: 1 for 50/50
 energy distance  of Fork's chunks to the demonstrated ones; 0: the same distribution
 evaluations      of the network a chunk
@@ -159,8 +160,9 @@ def dipole(*words: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def times(chosen: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of a chunk, by "METHOD STEPS RUNTIME", the median of calls in turns."""
+def times(chosen: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """By "METHOD STEPS RUNTIME": the median milliseconds of a chunk, and how many times faster than
+    the teacher's chunk of the same round. Rounds of one call each, the first does not count."""
     import torch
 
     torch.set_num_threads(1)
@@ -178,7 +180,12 @@ def times(chosen: argparse.Namespace) -> dict[str, float]:
             began = time.perf_counter()
             call()
             taken[name].append(1e3 * (time.perf_counter() - began))
-    return {name: statistics.median(each[1:]) for name, each in taken.items()}
+    found = {}
+    for name, own in taken.items():
+        whole = taken[f"{TEACHER} {TEACHER_STEPS} {name.split()[-1]}"]
+        faster = [theirs / mine for theirs, mine in zip(whole[1:], own[1:], strict=True)]
+        found[name] = {"ms": statistics.median(own[1:]), "faster": statistics.median(faster)}
+    return found
 
 
 def chunk_call(cell: Cell, runtime: str, chosen: argparse.Namespace) -> Callable[[], object]:
@@ -192,21 +199,19 @@ def found(output: Path) -> list[Cell]:
     """All results of a study with their times, written to study.json as one list."""
     results = [json.loads(file.read_text()) for file in output.glob("*/*/result.json")]
     file = output / "times.json"
-    timed: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+    timed: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
     for result in results:
         for runtime in (EAGER, FASTEST):
-            own = timed.get(f"{result['method']} {result['steps']} {runtime}")
-            whole = timed.get(f"{TEACHER} {TEACHER_STEPS} {runtime}")
-            if own is not None and whole is not None:
-                result[f"ms_{runtime}"], result[f"faster_{runtime}"] = own, whole / own
+            own = timed.get(f"{result['method']} {result['steps']} {runtime}", {})
+            result |= {f"{key}_{runtime}": value for key, value in own.items()}
     results.sort(key=lambda each: (each["method"] != TEACHER, each["method"], each["steps"]))
     (output / "study.json").write_text(json.dumps(results, indent=1) + "\n")
     return results
 
 
 HEADING = (
-    "| method | evaluations | success, % | reward | entropy | energy distance | ms eager | "
-    "ms fastest | jerk | minutes |\n|---|---|---|---|---|---|---|---|---|---|"
+    "| method | evaluations | success, % | reward | Fork: success, % | entropy | energy distance | "
+    "ms eager | ms fastest | jerk | minutes |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -220,7 +225,8 @@ def row(result: Mapping[str, Any]) -> str:
     shown = [result["method"], str(result["evaluations"])]
     shown += [f"{100 * result['success']:.1f} ({low:.1f} to {high:.1f})"]
     shown += [f"{result['reward']:.3f} ({least:.3f} to {most:.3f})"]
-    shown += [number(result["entropy"], 2), number(result["energy_distance"], 4)]
+    shown += [number(100 * result["fork_success"], 1), number(result["entropy"], 2)]
+    shown += [number(result["energy_distance"], 4)]
     shown += [timing(result, runtime) for runtime in (EAGER, FASTEST)]
     shown += [number(result["jerk"], 0), number(result["minutes"], 1)]
     return f"| {' | '.join(shown)} |"
