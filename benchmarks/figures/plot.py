@@ -7,6 +7,7 @@ from typing import Any
 
 PANEL_INCHES = (7.2, 4.4)
 COLOURS = ("#1f6fb4", "#d1571b", "#2e8b57", "#8a4fb0", "#b8860b")
+MARKS = ("o", "s", "^", "D")  # the next one when the colours begin again
 LIMIT = "#666666"
 
 
@@ -66,7 +67,8 @@ def draw(panels: Sequence[Panel], columns: int = 1) -> str:
 def _draw_panel(axes: Any, panel: Panel) -> None:
     for number, series in enumerate(panel.series):
         colour = LIMIT if series.dashed else COLOURS[number % len(COLOURS)]
-        _draw_series(axes, series, colour)
+        mark = MARKS[number // len(COLOURS) % len(MARKS)]
+        _draw_series(axes, series, colour, mark)
     if panel.log_x:
         axes.set_xscale("log")
     if panel.log_y:
@@ -79,9 +81,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _draw_series(axes: Any, series: Series, colour: str) -> None:
+def _draw_series(axes: Any, series: Series, colour: str, mark: str) -> None:
     x, y = [point.x for point in series.points], [point.y for point in series.points]
-    style = {"linestyle": "--"} if series.dashed else {"marker": "o", "markersize": 5}
+    style = {"linestyle": "--"} if series.dashed else {"marker": mark, "markersize": 5}
     axes.plot(x, y, color=colour, label=series.name, **style)
     for point in series.points:
         if point.interval:

@@ -8,5 +8,9 @@ from dipole.policy.training.objectives.distillation import (  # noqa: F401
     consistency_training,
     ctm,
     lcm,
+    meanflow,
+    reflow,
+    regression,
     segmented,
+    shortcut,
 )

@@ -22,7 +22,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, noise_in
-from dipole.policy.heads.base import ChunkBatch
+from dipole.policy.heads.base import ChunkBatch, Head
 from dipole.policy.heads.diffusion import DiffusionHead
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
@@ -65,6 +65,8 @@ class Distillation(Objective):
     gamma: Of the student's `Jump` solver.
     needs_teacher: Whether it learns from a teacher's weights; otherwise a teacher's run gives the
         task, the data and the policy's configuration alone.
+    head_class: Of the student.
+    same_parts: Of the policies' configurations, that teacher and student have alike.
 
     teacher: A checkpoint, or a run's folder (its newest one).
     weights: Of the teacher: ema, or raw.
@@ -75,6 +77,8 @@ class Distillation(Objective):
     extra_inputs: ClassVar[tuple[str, ...]] = ()
     gamma: ClassVar[float] = 1.0
     needs_teacher: ClassVar[bool] = True
+    head_class: ClassVar[type[Head]] = DiffusionHead
+    same_parts: ClassVar[tuple[str, ...]] = ("process", "encoder")
 
     def __init__(
         self,
@@ -195,14 +199,17 @@ class Distillation(Objective):
 
     def _check_student(self, policy: Policy) -> None:
         name = policy.config.head["name"]
-        if not isinstance(policy.head, DiffusionHead):
-            raise ConfigError(f"{_name(type(self))} trains head 'diffusion', and this is {name!r}")
+        if not isinstance(policy.head, self.head_class):
+            raise ConfigError(
+                f"{_name(type(self))} trains a {self.head_class.__name__}, and this is {name!r}"
+            )
         if policy.ends is not None:
             raise ConfigError(
                 f"{_name(type(self))}: policies whose chunks have known ends (policy.known) cannot "
                 "be distilled"
             )
-        lacking = set(self.extra_inputs) - set(policy.head.extra_inputs)
+        told = policy.head.extra_inputs if isinstance(policy.head, DiffusionHead) else ()
+        lacking = set(self.extra_inputs) - set(told)
         if lacking:
             raise ConfigError(
                 f"{_name(type(self))} needs policy.head.extra_inputs={list(self.extra_inputs)}: "
@@ -222,7 +229,7 @@ class Distillation(Objective):
                     f"the teacher's {what} is not the student's: distil by `dipole distill "
                     "teacher=RUN`, which takes the teacher's task and policy"
                 )
-        for what in ("process", "encoder"):
+        for what in self.same_parts:
             one, other = getattr(teacher.config, what), getattr(student.config, what)
             if one != other:
                 raise ConfigError(f"the teacher's {what} is {one}, the student's {other}")
