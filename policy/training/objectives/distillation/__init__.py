@@ -3,4 +3,10 @@
 Each method is an objective in a file of its own, named as in its paper; see `base.Distillation`.
 """
 
-from dipole.policy.training.objectives.distillation import consistency  # noqa: F401
+from dipole.policy.training.objectives.distillation import (  # noqa: F401
+    adversarial,
+    consistency,
+    distribution_matching,
+    gan,
+    progressive,
+)
