@@ -9,18 +9,20 @@ import training_fixture
 from dipole.policy.checkpoint import checkpoints_of
 from dipole.policy.core.components import OBJECTIVES
 
-TEACHER = {"process": {"name": "flow"}, "head": {"name": "diffusion"}}
+
+def policy_of(process):
+    return {"process": {"name": process}, "head": {"name": "diffusion"}}
 
 
-def teacher_run(folder, dataset):
-    training_fixture.make_trainer(folder, dataset, policy=TEACHER, steps=2).fit()
+def teacher_run(folder, dataset, process="flow"):
+    training_fixture.make_trainer(folder, dataset, policy=policy_of(process), steps=2).fit()
     return folder
 
 
-def student(folder, dataset, teacher, method, *, steps=6, **options):
+def student(folder, dataset, teacher, method, *, steps=6, process="flow", **options):
     """A trainer of a method, over the teacher's configuration; its weights are drawn."""
     kind = OBJECTIVES[method]
-    policy = dict(kind.student(TEACHER, options))
+    policy = dict(kind.student(policy_of(process), options))
     objective = {"name": method, **options}
     if kind.needs_teacher:
         objective["teacher"] = str(teacher)

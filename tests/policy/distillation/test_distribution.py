@@ -73,6 +73,18 @@ def test_each_update_trains_its_own_network_alone(build, method):
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("process", ["vp", "edm"])
+def test_each_noise_process_will_do(runs, tmp_path, process):
+    dataset, _ = runs
+    teacher = teacher_run(tmp_path / "teacher", dataset, process)
+    for method, options in METHODS.items():
+        run = tmp_path / method
+        trainer = student(run, dataset, teacher, method, steps=3, process=process, **options)
+        trainer.fit()  # raises where a loss or a gradient is not finite
+        assert trainer.state.step == 3
+
+
+@pytest.mark.heavy
 def test_the_teacher_is_not_saved_and_the_helpers_are(build):
     trainer = build("distribution_matching", steps=2)
     trainer.fit()
