@@ -122,6 +122,22 @@ def test_the_regression_ends_where_it_is_said(build):
     assert [set(parts) for parts in losses] == [{"matching", "regression"}, {"matching"}]
 
 
+def test_the_regression_is_to_where_the_teachers_ode_leads_some_of_the_rows(build, monkeypatch):
+    objective = build("distribution_matching", regression_rows=0.25).state.objective
+    objective.total_steps, rows = 8, []
+
+    def ended(noise, context):
+        rows.append((len(noise), context.rows))
+        return torch.zeros_like(noise)
+
+    monkeypatch.setattr(objective, "_ode_end", ended)
+    torch.manual_seed(0)
+    objective(objective.fake_batch(8))
+    assert rows == [(2, 2)]
+    with pytest.raises(ConfigError, match="regression_rows is 0: a part of a batch"):
+        build("distribution_matching", "other", regression_rows=0)
+
+
 def test_one_step_towards_the_found_clean_chunk_ends_where_the_teacher_did():
     rows = torch.tensor([1.0, 0.6])
     level, after = Level(rows, 1 - rows, rows), Level(rows / 3, 1 - rows / 3, rows / 3)

@@ -32,6 +32,8 @@ class DistributionMatching(Distillation):
 
     regression: Weight of the regression; 0: none.
     regression_until: Part of the run after which there is none; its weight falls linearly.
+    regression_rows: Part of a batch's rows that are regressed: a pair costs `ode_steps` evaluations
+        of the teacher.
     ode_steps: Of the teacher, for a pair.
     score_updates: Of the score network, for each of the student.
     score_learning_rate_ratio: Of its learning rate to train.learning_rate.
@@ -46,6 +48,7 @@ class DistributionMatching(Distillation):
         train_encoder: bool = False,
         regression: float = 1.0,
         regression_until: float = 0.5,
+        regression_rows: float = 0.25,
         ode_steps: int = 10,
         score_updates: int = 1,
         score_learning_rate_ratio: float = 1.0,
@@ -57,7 +60,13 @@ class DistributionMatching(Distillation):
                 f"score_updates {score_updates}: a weight of 0 or more, a part between 0 and 1, "
                 "and at least one update are needed"
             )
+        if not 0 < regression_rows <= 1:
+            raise ConfigError(
+                f"objective.regression_rows is {regression_rows}: a part of a batch, above 0 and "
+                "at most 1, is needed"
+            )
         self.regression, self.regression_until = regression, regression_until
+        self.regression_rows = regression_rows
         self.score_updates, self.score_ratio = score_updates, score_learning_rate_ratio
         self.grid, self.ode = (LevelGrid(self.head.process, n) for n in (1, ode_steps))
         self.score = copy.deepcopy(self.teacher_head).requires_grad_(True)
@@ -89,7 +98,10 @@ class DistributionMatching(Distillation):
         weight = self.regression_weight(step)
         if not weight:
             return Loss(matching, {"matching": matching})
-        regression = squared(drawn - self._ode_end(noise, context), counted).mean()
+        some = slice(max(1, round(self.regression_rows * len(drawn))))
+        ended = self._ode_end(noise[some], context.rows_of(some))
+        which = None if counted is None else counted[some]
+        regression = squared(drawn[some] - ended, which).mean()
         parts = {"matching": matching, "regression": regression}
         return Loss(matching + weight * regression, parts)
 
