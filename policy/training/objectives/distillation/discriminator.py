@@ -49,7 +49,8 @@ class DiscriminatorConfig:
 class Discriminator(nn.Module):
     """(chunk [B, H, A], Context) -> score [B], high for chunks that are taken for real.
 
-    Spectral norms (Miyato et al., 2018), and a projection of the condition (Miyato & Koyama, 2018).
+    Spectral norms but in the last layer (Miyato et al., 2018), and a projection of the condition
+    (Miyato & Koyama, 2018).
 
     action_dim, horizon: A and H.
     context: What encoders give; of its tokens the mean is taken.
@@ -76,7 +77,8 @@ class Discriminator(nn.Module):
         self.condition = _linear(max(sum(sizes), 1), width)  # of nothing: one number, 0
         self.inner = nn.ModuleList(_linear(width, width) for _ in self.layers)
         self.hidden = _linear(last * width, width)
-        self.projection, self.score = _linear(width, width), _linear(width, 1)
+        # Not normalised: chunks lie closer than the hinge's margin; R1 bounds the slope.
+        self.projection, self.score = nn.Linear(width, width), nn.Linear(width, 1)
 
     def forward(self, chunk: Tensor, context: Context, further: Tensor | None = None) -> Tensor:
         """further: [B, further]."""
