@@ -7,6 +7,7 @@ import pytest
 from dipole.apps.main import main
 from dipole.data.core.errors import ConfigError
 from dipole.policy.training.distill import student_run
+from dipole.policy.training.objectives.distillation.base import distilling_methods
 
 pytestmark = pytest.mark.heavy
 TINY = ["policy.denoiser.down_dims=[8,16]", "policy.denoiser.time_embed_dim=8"]
@@ -44,6 +45,18 @@ def test_a_student_is_trained_evaluated_and_resumed(runs, tmp_path):
     words = [f"checkpoint={student}", "solver.steps=1", *few, f"output={evaluation}"]
     assert main(["evaluate", *words]) == 0
     assert json.loads((evaluation / "metrics.json").read_text())["episodes"] == 1
+
+
+@pytest.mark.parametrize("method", distilling_methods())
+def test_every_method_trains_a_policy_of_one_step(runs, tmp_path, method):
+    _, teacher = runs
+    student, evaluation = tmp_path / "student", tmp_path / "evaluation"
+    words = [f"teacher={teacher}", f"method={method}", *SHORT[1:], "train.steps=2"]
+    assert main(["distill", *words, f"output={student}"]) == 0
+    words = [f"checkpoint={student}", "solver.steps=1", "episodes=1", "video_episodes=0"]
+    assert main(["evaluate", *words, "picture=false", f"output={evaluation}"]) == 0
+    found = json.loads((evaluation / "metrics.json").read_text())
+    assert found["evaluations_per_chunk"] == 1
 
 
 def test_a_student_learns_from_other_data_with_the_teachers_normalisers(runs, tmp_path):

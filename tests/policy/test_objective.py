@@ -58,7 +58,7 @@ def adversarial():
     """The objective on the architecture page, as it stands."""
     code = re.search(r"## An objective of one's own.*?```python\n(.*?)```", PAGE, re.DOTALL)[1]
     exec(compile(code, "docs/architecture.md", "exec"), {})
-    return {"name": "adversarial", "weight": 0.5}
+    return {"name": "adversarial_cloning", "weight": 0.5}
 
 
 def files_of(run):
@@ -276,7 +276,7 @@ def one_process(tmp_path):
 
 
 @pytest.mark.usefixtures("one_process")
-@pytest.mark.parametrize("name", ["behaviour_cloning", "adversarial"])
+@pytest.mark.parametrize("name", ["behaviour_cloning", "adversarial_cloning"])
 def test_a_data_parallel_wrapper_can_stand_before_an_objective(
     tmp_path, dataset, adversarial, name
 ):

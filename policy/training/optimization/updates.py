@@ -62,9 +62,10 @@ class Updates:
         drawn: Iterable[Batch] = (self._next(batches) for _ in range(self.config.accumulate))
         if len(updates) > 1:
             drawn = list(drawn)
-        for update in updates:
+        for place, update in enumerate(updates):
+            repeated = updates[:place].count(update)
             with self._others_fixed(update):
-                self._differentiate(update, loss, drawn, rank)
+                self._differentiate(update, loss, drawn, rank, repeated)
             self._note_gradient(update, measured)
             optimizer = self.state.optimizers[update]
             set_learning_rate(optimizer, learning_rate(self.state.step, self.config))
@@ -83,9 +84,11 @@ class Updates:
                     torch.autograd.grad(total, self._own[update], allow_unused=True)
 
     def _differentiate(
-        self, update: str, loss: ComputeLoss, batches: Iterable[Batch], rank: Rank
+        self, update: str, loss: ComputeLoss, batches: Iterable[Batch], rank: Rank, repeated: int
     ) -> None:
-        config, step, number = self.config, self.state.step, self._names.index(update)
+        """repeated: How often the step has made this update before: each draws its own noise."""
+        config, step = self.config, self.state.step
+        number = self._names.index(update) + repeated * len(self._names)
         for micro, batch in enumerate(batches):
             seed_step(config.seed, step, micro, number, rank.index)
             with self._autocast():

@@ -4,11 +4,15 @@ Each method is an objective in a file of its own, named as in its paper; see `ba
 """
 
 from dipole.policy.training.objectives.distillation import (  # noqa: F401
+    adversarial,
     consistency,
     consistency_training,
     ctm,
+    distribution_matching,
+    gan,
     lcm,
     meanflow,
+    progressive,
     reflow,
     regression,
     segmented,

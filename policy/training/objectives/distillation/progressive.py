@@ -1,0 +1,191 @@
+"""Progressive distillation: a step of the student is worth several of its teacher's, by stages."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import from_mapping
+from dipole.policy.context import Context
+from dipole.policy.core.components import OBJECTIVES
+from dipole.policy.diffusion.level import Level
+from dipole.policy.heads.base import Loss
+from dipole.policy.policy import Batch, Policy
+from dipole.policy.training.config import EMAConfig
+from dipole.policy.training.objective import Average, ParameterGroup
+from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.discriminator import (
+    Discriminator,
+    DiscriminatorConfig,
+    balance,
+    deceiving_loss,
+    discriminator_loss,
+    judged,
+)
+from dipole.policy.training.objectives.distillation.losses import squared
+from dipole.policy.training.objectives.distillation.steps import LevelGrid, moved, ode_step
+
+DISCRIMINATOR = "discriminator"
+TIME_UNIT = 100.0  # of the times that the discriminator is told, which are about 0 to 100
+
+
+@OBJECTIVES.add("progressive")
+class ProgressiveDistillation(Distillation):
+    """max(SNR, 1) |clean - clean*|^2 at x_t, clean* the clean chunk with which one step from t to s
+    ends where the stage's teacher ends in several:
+
+        clean* = (x_s - r x_t) / (signal_s - r signal_t),   r = noise_s / noise_t
+
+    (Salimans & Ho, 2022, algorithm 2 and appendix G). The first stage's teacher is the teacher; a
+    later stage's is the moving average of the student as the stage before has left it. In the last
+    stages a discriminator may tell x_s of the student from the teacher's, given x_t
+    (SDXL-Lightning: Lin et al., 2024, section 3.3); its gradient is made `adversarial` times as
+    long as the other's.
+
+    stages: Steps of the teacher, then of the student after each stage; each divides the one before.
+    shares: Of the run's steps, of each stage, in any unit; None: all the same.
+    spacing: Of the levels of the first of `stages`, see `Process.grid`; later ones are among them.
+    max_decay: Of the student's moving average, which has to forget the stage before.
+    adversarial_from: The discriminator takes part in stages of so many steps or fewer; 0: in none.
+    adversarial: Length of its gradient to the student, relative to the squared loss's.
+    discriminator: Options of `DiscriminatorConfig`.
+    teacher, weights, train_encoder: See `Distillation`.
+    """
+
+    gamma: ClassVar[float] = 0.0
+    stage: Tensor  # how many were completed
+
+    def __init__(
+        self,
+        policy: Policy,
+        teacher: str | None = None,
+        weights: str = "ema",
+        train_encoder: bool = False,
+        stages: Sequence[int] = (16, 8, 4, 2, 1),
+        shares: Sequence[float] | None = None,
+        spacing: str | None = None,
+        max_decay: float = 0.99,
+        adversarial_from: int = 0,
+        adversarial: float = 0.5,
+        discriminator: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(policy, teacher, weights, train_encoder)
+        self.stages, self.shares = _checked(stages, shares)
+        self.max_decay, self.adversarial = max_decay, adversarial
+        self.adversarial_from = adversarial_from
+        self.grid = LevelGrid(self.head.process, stages[0], spacing)
+        self.stage_teacher = copy.deepcopy(self.teacher_head).requires_grad_(False).eval()
+        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+        if adversarial_from:
+            self.options = from_mapping(
+                DiscriminatorConfig, discriminator or {}, "objective.discriminator"
+            )
+            sizes = (2 * self.head.action_dim, self.head.horizon, policy.encoder.spec)
+            self.discriminator = Discriminator(*sizes, self.options.width, further=1)
+
+    def averages(self) -> Mapping[str, Average]:
+        return {"policy": Average(self.policy, EMAConfig(max_decay=self.max_decay))}
+
+    def parameter_groups(self) -> Mapping[str, list[ParameterGroup]]:
+        own = dict(super().parameter_groups())
+        if self.adversarial_from:
+            ratio = self.options.learning_rate_ratio
+            own[DISCRIMINATOR] = [ParameterGroup(list(self.discriminator.parameters()), ratio)]
+        return own
+
+    def updates(self, step: int) -> Sequence[str]:
+        if not self.is_adversarial:
+            return ("policy",)
+        return (*[DISCRIMINATOR] * self.options.updates, "policy")
+
+    @property
+    def student_steps(self) -> int:
+        """Of the stage."""
+        return self.stages[int(self.stage) + 1]
+
+    @property
+    def is_adversarial(self) -> bool:
+        return self.student_steps <= self.adversarial_from
+
+    def begin_step(self, step: int) -> None:
+        """Enter a stage: the student as it is now becomes the teacher. A run that is resumed does
+        the same with the same weights; it never goes back by a stage."""
+        ends = torch.tensor(self.shares).cumsum(0) / sum(self.shares) * self.total_steps
+        if step >= float(ends[int(self.stage)]) and self.student_steps != self.stages[-1]:
+            averaged = self.average("policy")
+            assert isinstance(averaged, Policy)
+            self.stage_teacher.load_state_dict(averaged.head.state_dict(), strict=False)
+            self.stage += 1
+
+    def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
+        given = self.given(batch)
+        clean, context = given.clean, given.context
+        stride, ratio = self.stages[0] // self.student_steps, self.teacher_strides()
+        index = self.grid.draw(len(clean), clean.device, self.student_steps) * stride
+        level, after = self.grid.at(index), self.grid.at(index + stride)
+        x = level.over(clean).mix(clean, torch.randn_like(clean))
+        ended = self._teacher_end(x, index, stride // ratio, ratio, context)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and update == "policy"):
+            estimate = self.head.estimate_at(x, level, context)
+        wanted = clean_towards(ended, x, level, after)
+        snr = (level.signal / level.noise).square().clamp(min=1.0)
+        error = (snr * squared(estimate.clean - wanted, given.counted)).mean()
+        if not self.is_adversarial and update == "policy":
+            return Loss(error)
+        found = moved(estimate, x, level, after)
+
+        counted = given.counted if given.counted is None else given.counted.repeat(1, 1, 2)
+        judge_pair = judged(self.discriminator, context, counted, level.time[:, None] / TIME_UNIT)
+
+        def judge(reached: Tensor) -> Tensor:
+            return judge_pair(torch.cat([reached, x], dim=-1))
+
+        if update == DISCRIMINATOR:
+            return discriminator_loss(judge, ended, found, self.options.r1)
+        deceiving = deceiving_loss(judge, found)
+        factor = self.adversarial * balance(error, deceiving, estimate.clean)
+        return Loss(error + factor * deceiving, {"squared": error, "deceiving": deceiving})
+
+    def teacher_strides(self) -> int:
+        """Steps of the stage's teacher that are one of the student's."""
+        return self.stages[int(self.stage)] // self.student_steps
+
+    @torch.no_grad()
+    def _teacher_end(
+        self, x: Tensor, index: Tensor, stride: int, steps: int, context: Context
+    ) -> Tensor:
+        """Where the stage's teacher ends after so many steps, of `stride` levels of the grid."""
+        teacher = self.stage_teacher
+        for number in range(steps):
+            here, there = (self.grid.at(index + stride * (number + more)) for more in (0, 1))
+            x = ode_step(lambda x, at: teacher.estimate_at(x, at, context), x, here, there)
+        return x
+
+
+def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tensor:
+    """The clean chunk with which a step from x at `level` to `after` ends at `ended`."""
+    here, there = level.over(x), after.over(x)
+    ratio = there.noise / here.noise
+    wanted: Tensor = (ended - ratio * x) / (there.signal - ratio * here.signal)
+    return wanted
+
+
+def _checked(
+    stages: Sequence[int], shares: Sequence[float] | None
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    if len(stages) < 2 or any(b < 1 or a <= b or a % b for a, b in pairwise(stages)):
+        raise ConfigError(
+            f"objective.stages is {list(stages)}: two or more numbers of steps are needed, each of "
+            "which divides the one before, such as [16, 8, 4, 2, 1]"
+        )
+    shares = [1.0] * (len(stages) - 1) if shares is None else shares
+    if len(shares) != len(stages) - 1 or not all(share > 0 for share in shares):
+        raise ConfigError(
+            f"objective.shares is {list(shares)}: {len(stages) - 1} positive numbers are needed, "
+            "one for each stage, that is for each of objective.stages but the first"
+        )
+    return tuple(stages), tuple(shares)
