@@ -95,6 +95,10 @@ class FeatureReader:
         taken = self._convert(self._store[self.key].take(wanted))
         return taken[where].reshape(*frames.shape, *self.shape)
 
+    def prefetch(self, frames: np.ndarray) -> None:
+        """Have the frames with these numbers, int [N], fetched in the background."""
+        self._store[self.key].prefetch(frames)
+
     def _images(self, frames: np.ndarray) -> np.ndarray:
         """Straight from the store: pictures are large, and each copy costs as much as decoding."""
         flat = self._store[self.key].take(np.asarray(frames).ravel())

@@ -87,6 +87,9 @@ class TextReader(FeatureReader):
     def transform_code(self) -> str | None:
         return ""
 
+    def prefetch(self, frames: np.ndarray) -> None:
+        """All words are in memory."""
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop): uint8 [stop - start, size]."""
         return np.asarray(self._table[self._numbers[start:stop]])

@@ -150,6 +150,16 @@ class Windows:
         batch = {"observation": observation, "action": action, "action_is_pad": frames.is_pad}
         return {**batch, **self._gather_targets(frames)}
 
+    def prefetch(self, indices: np.ndarray) -> None:
+        """See `WindowSource.prefetch`."""
+        if not self.store.files.remote:
+            return
+        frames = self.frames(indices)
+        for name, reader in self.readers.items():
+            reader.prefetch(frames.of(name).ravel())
+        for name, reader in self.target_readers.items():
+            reader.prefetch(self.target_frames(name, frames)[0].ravel())
+
     def _gather_targets(self, frames: WindowFrames) -> Batch:
         if not self.targets:
             return {}
