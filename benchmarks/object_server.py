@@ -108,7 +108,7 @@ def moto_server(bucket: str) -> Iterator[int]:
     """S3 with one empty bucket, in memory; gives its port. Raises ImportError without moto."""
     import logging
 
-    from moto.server import ThreadedMotoServer  # type: ignore[import-untyped]
+    from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -170,7 +170,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         self._answer(answer.status, headers, content, cut=fault == "cut")
         return None
 
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward  # noqa: N815
 
     def _answer(
         self, status: int, headers: dict[str, str], content: bytes, cut: bool = False
@@ -230,7 +230,7 @@ class _FolderHandler(BaseHTTPRequestHandler):
                 self.wfile.write(opened.read(stop - first))
         return None
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -61,6 +61,11 @@ class FeatureReader:
         return self._store[self.key].chunk_length
 
     @property
+    def file_length(self) -> int:
+        """Frames that lie in one file."""
+        return self._store[self.key].file_length
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of one frame as it is read."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.feature.dtype.itemsize

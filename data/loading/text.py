@@ -81,6 +81,10 @@ class TextReader(FeatureReader):
         return 1
 
     @property
+    def file_length(self) -> int:
+        return 1
+
+    @property
     def note(self) -> str | None:
         return None
 

@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.loading.block_order import block_ends
 from dipole.data.loading.chunk_actions import ChunkActions, labelled_frames, window_counts
 from dipole.data.loading.feature_reader import FrameMap
 from dipole.data.loading.features import Feature, Features
@@ -131,6 +132,12 @@ class Windows:
         starts = self.starts[self.used]
         stops = starts + self.lengths[self.used]
         return sorted(zip(starts.tolist(), stops.tolist(), strict=True))
+
+    def block_ends(self) -> np.ndarray:
+        """Where blocks of windows end whose largest frames lie in one shard; see `BlockOrder`."""
+        largest = max(self.readers.values(), key=lambda reader: reader.source_bytes)
+        counts = np.diff(self._first_window)
+        return block_ends(self.starts, counts, largest.file_length, self._labelled is None)
 
     @property
     def n_frames(self) -> int:

@@ -47,6 +47,11 @@ class LazyArray(ABC):
         """Close files that are open for it alone."""
 
     @property
+    def file_length(self) -> int:
+        """Frames that lie in one file, at most or on average."""
+        return self.chunk_length
+
+    @property
     def ndim(self) -> int:
         return len(self.shape)
 

@@ -53,6 +53,10 @@ class VideoArray(LazyArray):
         self.chunk_length = 1
         self.n_chunks = self.shape[0]
 
+    @property
+    def file_length(self) -> int:
+        return max(self.shape[0] // len(self._ends), 1)
+
     def read(self, start: int, stop: int) -> np.ndarray:
         return self.take(np.arange(start, max(start, stop)))
 

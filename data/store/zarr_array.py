@@ -80,6 +80,10 @@ class ZarrArray(LazyArray):
         self.chunk_length = layout.chunk[0]
         self.n_chunks = -(-self.shape[0] // self.chunk_length)
 
+    @property
+    def file_length(self) -> int:
+        return self._layout.shard[0]
+
     def read(self, start: int, stop: int) -> np.ndarray:
         stop = max(start, stop)
         self._check_range(start, stop)

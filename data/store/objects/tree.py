@@ -169,8 +169,8 @@ def _from_listing(client: ObjectClient) -> dict[str, ObjectInfo]:
     info = client.head(key)
     if info is None:
         raise DataError(
-            f"{client.url}: a web server lists no files, and {LISTING}, which `dipole data convert` "
-            "writes into object storage, is not there. Give a zip, NAME.zarr.zip"
+            f"{client.url}: a web server lists no files, and {LISTING} is not there, which "
+            "`dipole data convert` writes into object storage. Give a zip, NAME.zarr.zip"
         )
     if info.size > LARGEST_METADATA:
         raise DataError(f"{client.url}: {LISTING} has {info.size:,} bytes, too many for a listing")
@@ -182,6 +182,4 @@ def _from_listing(client: ObjectClient) -> dict[str, ObjectInfo]:
             for name, size in said.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{client.url}: {LISTING} is not valid ({error!r}): write it again") from (
-            error
-        )
+        raise DataError(f"{client.url}: {LISTING} is not valid ({error!r})") from error
