@@ -6,7 +6,7 @@ Endpoint and credentials come from the environment, by the names that each servi
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from dipole.data.store.objects.retrying import Retrying
 from dipole.data.store.objects.url import ObjectUrl
 
 CONNECT_SECONDS, REQUEST_SECONDS = 10, 120
+FIRST_ATTEMPTS = 6
 LARGE = 64 * 2**20  # bytes, from which an object is sent in parts
 
 
@@ -53,7 +54,7 @@ class ObjectClient:
     def objects(self, prefix: str) -> dict[str, ObjectInfo]:
         """The objects whose names begin with `prefix`/, by the rest of their names."""
         skipped = len(prefix) + 1
-        listed = self._run("listing it", lambda: self._listed(prefix))
+        listed = self._first("listing it", lambda: self._listed(prefix))
         return {str(one["path"])[skipped:]: ObjectInfo.of(one) for one in listed}
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -66,7 +67,7 @@ class ObjectClient:
             except FileNotFoundError:
                 return None
 
-        found = self._run(f"looking for {key}", request)
+        found = self._first(f"looking for {key}", request)
         return None if found is None else ObjectInfo.of(found)
 
     def get(self, key: str, offset: int, length: int, tag: str = "") -> bytes:
@@ -107,6 +108,10 @@ class ObjectClient:
         import obstore
 
         return [one for page in obstore.list(self._store, f"{prefix}/") for one in page]
+
+    def _first(self, what: str, request: Any) -> Any:
+        """A request that opens something: whoever waits for it should soon hear what is wrong."""
+        return replace(self._retrying, attempts=FIRST_ATTEMPTS).run(self.url, what, request)
 
     def _run(self, what: str, request: Any) -> Any:
         return self._retrying.run(self.url, what, request)

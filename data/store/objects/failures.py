@@ -47,7 +47,7 @@ _VARIABLES = {
 
 def is_final(error: BaseException) -> bool:
     """Whether the same request would fail in the same way again."""
-    text = str(error)
+    text = reason(error)
     if any(code in text for code in (*_NO_BUCKET, *_REFUSED, *_NO_KEYS)):
         return True
     return type(error).__name__ in _FINAL
@@ -69,9 +69,8 @@ def failure(url: ObjectUrl, what: str, error: BaseException, attempts: str = "")
 
     what: The request, in words. attempts: How often it was tried, in words, or "".
     """
-    return StorageError(
-        f"{url}: {what} failed{attempts}: {reason(error)}. {advice(url, str(error))}"
-    )
+    told = reason(error)
+    return StorageError(f"{url}: {what} failed{attempts}: {told}. {advice(url, told)}")
 
 
 def advice(url: ObjectUrl, text: str) -> str:
@@ -84,7 +83,7 @@ def advice(url: ObjectUrl, text: str) -> str:
         return f"The credentials were refused{_variables(url, ': see to ')}"
     if any(code in text for code in (*_NO_KEYS, *_MISSING_SETTING)):
         return f"No credentials were found{_variables(url, ': set ')}"
-    if "Precondition" in text or "412" in text:
+    if "412 Precondition" in text or "recondition fail" in text:
         return "It was changed meanwhile: begin again with what is there now"
     if "not found" in text.lower():
         return "It is not there: see to the name, or upload it again"
