@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--compute", type=float, default=0.0, help="seconds of a training step")
+    parser.add_argument("--cache", help="DIPOLE_CACHE_SIZE, for data that do not fit")
+    parser.add_argument("--blocks", type=int, help="train.shuffle_blocks")
     parser.add_argument("--clients", action="store_true", help="compare obstore with fsspec")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -63,6 +65,8 @@ def main() -> None:
 def compare_loading(path: Path, url: str, cache: Path, given: argparse.Namespace) -> None:
     """Print windows a second from both places, and their ratios."""
     os.environ["DIPOLE_CACHE_DIR"] = str(cache)
+    if given.cache:
+        os.environ["DIPOLE_CACHE_SIZE"] = given.cache
     cold = timed(url, given)
     print(f"cold  {cold[0]:8.1f} windows/s by the clock, first batch after {cold[2]:.2f} s")
     ratios: list[tuple[float, float]] = []
@@ -85,6 +89,7 @@ def timed(path: Path | str, given: argparse.Namespace) -> tuple[float, float, fl
         seed=0,
         memory_limit_bytes=0,
         workers=given.workers,
+        shuffle_blocks=given.blocks,
         log=lambda _: None,
     )
     with loader:
