@@ -36,6 +36,12 @@ class BatchDataset(torch.utils.data.Dataset[Any]):
             return error
         return _apply(torch.from_numpy, batch)
 
+    def close(self) -> None:
+        """End what is read ahead in this process."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
 
 class _Numbers:
     """Numbers of batches from `start` until `stop`; what a DataLoader calls a sampler."""
@@ -92,6 +98,7 @@ class StreamingSource:
                 yield _apply(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
         finally:
             numbers.stop()
+            self._dataset.close()
             if self._workers:
                 _end(iterator, take_begun=answered)
 

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 
@@ -33,10 +34,10 @@ class RequestThreads:
     def close(self) -> None:
         """Let the threads end once their work has; what waits is dropped."""
         with self._lock:
-            while not self._work.empty():
-                left = self._work.get()
-                if left is not None:
+            with suppress(queue.Empty):
+                while (left := self._work.get_nowait()) is not None:
                     left[0].cancel()
+                    self._open -= 1
             for _ in self._threads:
                 self._work.put(None)
             self._threads = []
