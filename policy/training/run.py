@@ -209,6 +209,7 @@ def _fit(
         device=state.policy.device,
         workers=settings.workers,
         memory_limit_bytes=settings.memory_limit_bytes,
+        shuffle_blocks=settings.shuffle_blocks,
         rank=rank.index,
         ranks=rank.count,
     )

@@ -284,6 +284,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".task.policy_hz",
         ".train.validation_windows",
         ".train.memory_limit",
+        ".train.shuffle_blocks",
         ".train.matmul_precision",
         ".train.weight_decays",
         ".train.decay_norms_and_biases",
