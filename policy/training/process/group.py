@@ -25,6 +25,7 @@ T = TypeVar("T")
 FOREVER = timedelta(
     days=365
 )  # of what one process does alone: an evaluation takes as long as it does
+CONNECTING = timedelta(seconds=60)  # between the first and the last process that comes
 NUMBERS = 2  # of each process in a round, beside whether it failed and whether it is to stop
 
 
@@ -74,8 +75,7 @@ class Group:
         rank = Rank.current()
         if not rank.is_one_of_several:
             return cls(rank)
-        quick = distributed.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
-        patient = distributed.new_group(backend="gloo", timeout=FOREVER)
+        quick, patient = (_new_group(each) for each in (timedelta(seconds=seconds), FOREVER))
         return cls(rank, _Channels(quick, patient, whereabouts, seconds))
 
     @property
@@ -195,6 +195,20 @@ class Group:
             f"rank {self.rank.index}: the other processes do not all answer {what}, at exchange "
             f"{self._rounds}:\n{named}"
         )
+
+
+def _new_group(timeout: timedelta) -> Any:
+    """Connecting has a time-out of its own: gloo now and then waits for a connection that nobody
+    makes, for five times the time-out it is given."""
+    made = distributed.new_group(backend="gloo", timeout=CONNECTING)
+    set_timeout(timeout, made)
+    return made
+
+
+def set_timeout(timeout: timedelta, group: Any = None) -> None:
+    """Of a group of torch.distributed's, None for that of all processes, from now on."""
+    own: Any = distributed.distributed_c10d
+    own._set_pg_timeout(timeout, group)
 
 
 _current: list[Group] = []

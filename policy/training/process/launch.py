@@ -20,7 +20,7 @@ from torch import distributed
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.training.output.run_folder import RUN_FILE
-from dipole.policy.training.process.group import Group, joined
+from dipole.policy.training.process.group import CONNECTING, Group, joined, set_timeout
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.process.whereabouts import Whereabouts
 
@@ -92,8 +92,9 @@ def training_group(device: str, seconds: float) -> Iterator[Group]:
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
         init_method="env://",
-        timeout=timedelta(seconds=seconds),
+        timeout=CONNECTING,
     )
+    set_timeout(timedelta(seconds=seconds))
     host, port = launch.address
     prefix = f"dipole/{launch.restarts}"
     asked = Whereabouts(host, port, prefix, launch.rank.index, launch.rank.count)
