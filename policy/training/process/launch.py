@@ -20,7 +20,13 @@ from torch import distributed
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.training.output.run_folder import RUN_FILE
-from dipole.policy.training.process.group import CONNECTING, Group, joined, set_timeout
+from dipole.policy.training.process.group import (
+    CONNECTING,
+    Group,
+    LostRankError,
+    joined,
+    set_timeout,
+)
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.process.whereabouts import Whereabouts
 
@@ -89,11 +95,15 @@ def training_group(device: str, seconds: float) -> Iterator[Group]:
     on_gpu = _choose_gpu(device, launch.local)
     if not on_gpu:
         _share_cores(launch.local)
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        init_method="env://",
-        timeout=CONNECTING,
-    )
+    try:
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo", init_method="env://", timeout=CONNECTING
+        )
+    except RuntimeError as error:
+        raise LostRankError(
+            f"rank {launch.rank.index}: the {launch.rank.count} processes did not find each other "
+            f"at {launch.address[0]}:{launch.address[1]}: {error}"
+        ) from error
     set_timeout(timedelta(seconds=seconds))
     host, port = launch.address
     prefix = f"dipole/{launch.restarts}"
