@@ -84,6 +84,10 @@ class TrainConfig:
     deterministic: Bit for bit the same result on the same machine, also after resuming.
     shuffle_blocks: Windows are drawn out of so many of the dataset's shards at a time, for data
         that fit on no disk; None: out of all.
+    rank_timeout: Seconds; a process of several that does not come to where the others wait ends the
+        run then, and is named.
+    background_checkpoints: Whether training goes on while a checkpoint is written, of which memory
+        holds a copy meanwhile.
     memory_limit: What data in memory may take, in bytes or as "4GiB", over all processes of a
         machine; None: half of what is free.
     """
@@ -117,10 +121,12 @@ class TrainConfig:
     log_every: int = 50
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    background_checkpoints: bool = True
     validate_every: int = 1000
     validation_windows: int = 1024
     evaluate_every: int = 0
     wandb: bool = False
+    rank_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "keep_checkpoints"):
