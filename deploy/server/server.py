@@ -119,7 +119,7 @@ class PolicyServer:
             self._log(f"{address} refused: wrong token, or none")
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "wrong token, or none\n")
         if (name := _policy_name(request.path)) not in ("", *self._policies):
-            known = ", ".join(self._policies)
+            known = ", ".join(filter(None, self._policies))
             self._log(f"{address} refused: there is no policy {name!r}")
             return connection.respond(
                 http.HTTPStatus.NOT_FOUND, f"there is no policy {name!r}; known: {known}\n"

@@ -39,12 +39,12 @@ def computing_on(
         policies = _policies(settings, policy, gpus)
         free = int(resources.get("CPU", 1)) - (0 if gpus else policies)
         actors = settings.actors or min(asked.episodes, max(1, free))
-        n_slots = asked.n_envs or max(
-            default_slots(look, asked.rows, max(1, policies), actors), 2 * actors
-        )
+        usual = max(default_slots(look, asked.rows, max(1, policies), actors), 2 * actors)
+        n_slots = min(asked.episodes, asked.n_envs or usual)
         slots = RaySlots(
             ray,
             actors,
+            n_slots,
             settings.patience,
             resolved.make,
             policy.window.n_obs_steps,
@@ -54,7 +54,7 @@ def computing_on(
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())
         told = {"name": settings.name, "nodes": nodes, "actors": actors, "policies": policies}
         with closing(slots), _inferring(ray, policy, policies, gpus > 0, asked) as (used, pool):
-            yield Computing(used, pool, slots, min(asked.episodes, n_slots), told)
+            yield Computing(used, pool, slots, n_slots, told)
 
 
 def _policies(settings: ClusterSettings, policy: Any, gpus: int) -> int:

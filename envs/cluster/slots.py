@@ -37,11 +37,12 @@ class SimulatorProcess:
 class RaySlots:
     """Slots spread over `actors` processes of a cluster, as `Slots` says.
 
-    ray: The module, connected. making: As SimulatorPool takes it. patience: Seconds.
+    ray: The module, connected. slots: How many, of which each actor has its share, so that one that
+    starts later is left some. patience: Seconds. making: As SimulatorPool takes it.
     A simulator that raises is a RolloutError, as is an episode in which three actors died.
     """
 
-    def __init__(self, ray: Any, actors: int, patience: float, *making: Any) -> None:
+    def __init__(self, ray: Any, actors: int, slots: int, patience: float, *making: Any) -> None:
         remote, stored = ray.remote(SimulatorProcess), [ray.put(each) for each in making]
         self._group = ActorGroup(
             ray,
@@ -50,16 +51,17 @@ class RaySlots:
             {"num_cpus": 1},
             "simulator",
         )
-        self._patience = patience
+        self._patience, self._share = patience, -(-slots // actors)
         self._home: dict[int, Actor] = {}  # of each slot, for the episode it is in
-        self._unplaced: list[Command] = []  # that begin episodes, and no actor is there
+        self._unplaced: list[Command] = []  # that begin episodes, for which no actor has room
         self._lost: list[Turn] = []
         self._count = actors
         self.waited = 0.0
 
     @property
     def busy(self) -> int:
-        return self._group.busy + len(self._unplaced) + len(self._lost)
+        waiting = 0 if self._group.ready else len(self._unplaced)
+        return self._group.busy + waiting + len(self._lost)
 
     @property
     def workers(self) -> int:
@@ -96,6 +98,8 @@ class RaySlots:
                 turns += [Turn(command.slot, lost=True) for command in event.actor.sent]
             elif event.work is not None:
                 turns.append(event.answer)
+                if event.answer.done:
+                    self._home.pop(event.work.slot, None)
         waiting, self._unplaced = self._unplaced, []
         for command in waiting:
             self._begin(command)
@@ -109,12 +113,11 @@ class RaySlots:
 
     def _begin(self, command: Command) -> None:
         """In the actor with the fewest episodes."""
-        ready = self._group.ready
-        if not ready:
-            self._unplaced.append(command)
-            return
         self._home.pop(command.slot, None)
         episodes = list(self._home.values())
-        actor = min(ready, key=episodes.count)
+        actor = min(self._group.ready, key=episodes.count, default=None)
+        if actor is None or episodes.count(actor) >= self._share:
+            self._unplaced.append(command)
+            return
         self._home[command.slot] = actor
         self._group.send(actor, command)

@@ -165,6 +165,7 @@ def test_a_client_asks_for_a_policy_by_name():
     assert b"no policy 'cup'; known: towel" in caught.value.response.body
 
 
+@pytest.mark.slow
 def test_a_policys_rows_are_those_of_one_request_after_another():
     import torch
 

@@ -74,7 +74,9 @@ def test_the_episodes_of_a_node_that_dies_are_run_again(cluster, reference, tmp_
     make = partial(TinySimulator, nap=0.05, pid_folder=tmp_path)
 
     def lose_the_node():
-        while len(list(tmp_path.iterdir())) < 3:  # the first look's, and one in each node
+        until = time.monotonic() + 240
+        while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < until:
+            # the first look's, and one in each node
             time.sleep(0.05)
         cluster.remove_node(cluster.worker, allow_graceful=False)
 
