@@ -92,9 +92,8 @@ def run(slots, episodes=12, n_slots=5):
 
 
 def slots_of(ray, actors=2, patience=1.0, **options):
-    return RaySlots(
-        ray, actors, 6, patience, partial(TinySimulator, **options), 2, Interface(), None
-    )
+    make = partial(TinySimulator, **options)
+    return RaySlots(ray, actors, 6, patience, make, 2, Interface(), None)
 
 
 @pytest.fixture(scope="module")
