@@ -9,20 +9,20 @@ for bit, however many simulators or processes there are and in whatever order th
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
 from dipole.envs.evaluation.motion import roughness
 from dipole.envs.evaluation.resources import (
+    Asked,
+    Computing,
     at_least,
-    chosen_workers,
-    default_slots,
-    inference_pool,
+    computing_here,
     inference_threads,
-    open_slots,
 )
 from dipole.envs.evaluation.terms import terms
 from dipole.envs.media.video import check_video, film_stride, filmed_episodes
@@ -51,6 +51,7 @@ def evaluate(
     n_action_steps: int | None = None,
     environment_options: Mapping[str, Any] | None = None,
     keep_episodes: Path | str | None = None,
+    cluster: ClusterSettings | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> Evaluation:
     """Run a policy for `episodes` episodes, with seeds seed, seed + 1, ...
@@ -78,6 +79,8 @@ def evaluate(
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
     keep_episodes: where all episodes are kept as a dataset, failures too: what the policy saw under
         its stored keys, actions, rewards, seed and success. Nothing is overwritten.
+    cluster: a Ray cluster whose machines simulate, and infer where it says so, in place of workers
+        and threads; it changes no result where all of them compute alike.
     progress: called with each result as its episode ends.
 
     Raises ConfigError for values that cannot work and for a policy of another rate than the
@@ -90,7 +93,6 @@ def evaluate(
     from dipole.envs.media.filming import Filming
     from dipole.envs.media.views import PolicyViews
     from dipole.policy.execution.executor import Executor
-    from dipole.policy.runtimes.torchscript import without_interpreter
 
     begun = time.perf_counter()
     at_least(1, episodes=episodes, n_envs=1 if n_envs is None else n_envs)
@@ -102,40 +104,35 @@ def evaluate(
     film = video_episodes != 0
     resolved = ResolvedEnvironment.of(environment, policy, environment_options or {}, render=film)
     read = None if keep is None else recorded_keys(resolved).read
+    workers = 0 if cluster is not None else workers
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)
     check_rate(policy.features, look.fps)
     fps = look.fps or DEFAULT_FPS
     film = film and not _warned_of_no_video(resolved.name, look.no_video)
-    workers = chosen_workers(look, episodes) if workers is None else workers
-    n_slots = min(episodes, n_envs or default_slots(look, inference_batch_size, threads, workers))
-    workers = min(workers, n_slots)
-    with inference_pool(threads, workers) as pool:
+    asked = Asked(episodes, inference_batch_size, n_envs, threads, workers, read)
+    with _computing(cluster, policy, resolved, look, asked) as computing:
+        slots, n_slots, workers = computing.slots, computing.n_slots, computing.workers
         executor = Executor(
-            without_interpreter(policy),
+            computing.policy,
             n_slots,
             inference_batch_size=inference_batch_size,
             n_action_steps=n_action_steps,
-            pool=pool,
+            pool=computing.pool,
         )
         stride = film_stride(fps)
         filming = Filming(lambda: fps / stride)
-        started = time.perf_counter()
+        started, tasks = time.perf_counter(), len(look.tasks)
         first = film and video == "first"
-        filmed = filmed_episodes(video_episodes, len(look.tasks), episodes) if first else 0
-        with (
-            KeptEpisodes(keep, resolved, policy, look.fps) as kept,
-            closing(open_slots(policy, resolved, workers, read)) as slots,
-            filming,
-        ):
+        filmed = filmed_episodes(video_episodes, tasks, episodes) if first else 0
+        with KeptEpisodes(keep, resolved, policy, look.fps) as kept, filming:
             shown = run = EpisodeRun(executor, slots, progress, filming, kept.add, views)
             results = run.finish(range(seed, seed + episodes), n_slots, filmed, stride)
             calls = [call.seconds for call in executor.calls]
-            waiting = slots.waited - run.waited_before
-            ended = time.perf_counter()
+            waiting, ended = slots.waited - run.waited_before, time.perf_counter()
             seconds = ended - started
             if film and video == "failures":
                 shown = EpisodeRun(executor, slots, filming=filming, views=views)
-                film_failures(shown, results, video_episodes, len(look.tasks), n_slots, stride)
+                film_failures(shown, results, video_episodes, tasks, n_slots, stride)
             filming_again = time.perf_counter() - ended
     metrics = summarize(results, resolved.score, run.success_name) | {
         **roughness(run.motions, getattr(policy.features, "fps", None)),
@@ -156,12 +153,23 @@ def evaluate(
         "workers": workers,
         "step_ms": None if look.step_seconds is None else 1e3 * look.step_seconds,
     }
+    if computing.cluster is not None:
+        metrics["cluster"] = {**computing.cluster, "begun_again": run.begun_again}
     evaluation = Evaluation(metrics, results, fps=fps / stride)
     if shown.recordings:
         evaluation.recordings, evaluation.video = shown.recordings, filming.finish
         if picture:
             illustrate(evaluation, shown, resolved.make)
     return evaluation
+
+
+def _computing(cluster: ClusterSettings | None, *what: Any) -> AbstractContextManager[Computing]:
+    """On a cluster, or else in this process and others of this machine."""
+    if cluster is None:
+        return computing_here(*what)
+    from dipole.envs.cluster.computing import computing_on
+
+    return computing_on(cluster, *what)
 
 
 def _warned_of_no_video(name: str, why: str) -> bool:

@@ -17,11 +17,12 @@ from dipole.apps.terminal.tools import ToolCommand, Work, new_app, run_tool
 from dipole.data.core.errors import DataError
 from dipole.envs.compare import Comparison, compare, means
 from dipole.envs.evaluation.paired import Estimate
-from dipole.envs.evaluation.results_file import SCORE, SUCCESS, EvaluationResult, read_result
+from dipole.envs.evaluation.results_file import FILE, SCORE, SUCCESS, EvaluationResult, read_result
 
 NO_TERMINAL = 160  # columns
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHOWN_SEEDS = 5
+SWEEP = "sweep.json"
 
 app = new_app("Compare evaluations, episode by episode.")
 
@@ -32,8 +33,8 @@ def command(
         list[Path],
         typer.Argument(
             metavar="EVAL_A EVAL_B",
-            help="Folders that `dipole evaluate` wrote, or their metrics.json: each against the "
-            "first.",
+            help="Folders that `dipole evaluate` wrote, or their metrics.json, or sweeps of it: "
+            "each against the first.",
             show_default=False,
         ),
     ],
@@ -43,6 +44,10 @@ def command(
             "--json", metavar="FILE", help="Write what is printed as JSON.", show_default=False
         ),
     ] = None,
+    best: Annotated[
+        bool,
+        typer.Option("--best", help="Compare each with the one of the best score, from it down."),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -51,23 +56,43 @@ def command(
     ] = False,
 ) -> Work:
     """Pair episodes by seed; print the differences with 95 % intervals, and what they mean."""
-    return lambda: _run(evaluations, to_json, force)
+    return lambda: _run(evaluations, to_json, force, best)
 
 
 def main(argv: list[str]) -> int:
     return run_tool(app, argv, "compare")
 
 
-def _run(paths: Sequence[Path], to_json: Path | None, force: bool) -> int:
+def _run(paths: Sequence[Path], to_json: Path | None, force: bool, best: bool = False) -> int:
+    paths = [each for path in paths for each in _evaluations_of(path.expanduser())]
     if not 2 <= len(paths) <= len(LETTERS):
         raise UsageError(f"{len(paths)} evaluations: two are needed, and at most {len(LETTERS)}")
     results = [read_result(path) for path in paths]
+    if best:
+        results.sort(key=lambda result: -means(result)[SCORE].value)
     comparisons = [compare(results[0], other, force=force) for other in results[1:]]
     _print(results, comparisons)
     if to_json is not None:
         _write(to_json.expanduser(), _as_json(results, comparisons))
         print(to_json)
     return 0
+
+
+def _evaluations_of(path: Path) -> list[Path]:
+    """The path itself, or the jobs of a sweep that have a result."""
+    if not (path / SWEEP).is_file():
+        return [path]
+    jobs = sorted((each for each in path.iterdir() if each.name.isdigit()), key=_number)
+    found = [job for job in jobs if (job / FILE).is_file()]
+    if not found:
+        raise DataError(
+            f"{path}: no job of this sweep is an evaluation; give a sweep of `dipole evaluate`"
+        )
+    return found
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name)
 
 
 def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> None:

@@ -1,9 +1,8 @@
 """`dipole distill`: a student of few steps out of a teacher's run."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dipole.apps.commands.train import finished
+from dipole.apps.commands.train import finished, new_run
 from dipole.apps.compose import Outcome, run
 
 if TYPE_CHECKING:
@@ -25,13 +24,11 @@ def distill_run(config: Config) -> "TrainResult":
     """The run of a composed configuration. Afterwards it is a training run as any: it is resumed by
     `dipole train resume=OUTPUT`."""
     import dipole.envs  # noqa: F401  simulators register the transforms of their states
-    from dipole.envs.training_score import training_score
     from dipole.policy.training.distill import student_run
-    from dipole.policy.training.run import start_run
+    from dipole.policy.training.process.launch import Launch
 
-    said = config.get("overrides", {})
     planned = student_run(config)
-    for note in planned.notes:
-        print(note)
-    output = Path(config["output"]).expanduser()
-    return start_run(planned.config, output, training_score, rename="output" not in said)
+    if Launch.of().rank.is_main:
+        for note in planned.notes:
+            print(note)
+    return new_run(planned.config, rename="output" not in config.get("overrides", {}))

@@ -2,15 +2,18 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.inference.process import FromCheckpoint
+from dipole.deploy.server.batching import BatchSettings
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.server import PolicyServer
 from dipole.deploy.server.session import ServedPolicy
+from dipole.deploy.server.swapping import Newest, Swapper
 
 Config = dict[str, Any]
 NOT_ENCRYPTED = (
@@ -27,31 +30,62 @@ def serve(config: Config) -> int:
     """Load, warm up, listen until Ctrl-C."""
     address = {"host": config["host"], "port": config["port"], "token": config["token"] or None}
     server_config = from_mapping(ServerConfig, {**config["server"], **address}, "server")
-    served = _policy(config)
-    server = PolicyServer(served, server_config, log=lambda line: print(line, flush=True))
+    batch = from_mapping(BatchSettings, config["batch"], "batch")
+    watch = config["watch"]
+    if watch is not None and not watch > 0:
+        raise ConfigError(f"watch is {watch}; it must be a number of seconds above 0, or null")
+    served, newest = _policies(config, batch)
+    server = PolicyServer(served, server_config, log=_say)
+    swappers = [Swapper(served[name], newest[name], _say, name) for name in served]
     if not server_config.is_local:
         print(NOT_ENCRYPTED)
     try:
-        asyncio.run(_until_stopped(server))
+        asyncio.run(_until_stopped(server, swappers, watch))
     except OSError as error:
         where = f"{server_config.host}:{server_config.port}"
         raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
     return 0
 
 
-def _policy(config: Config) -> ServedPolicy:
-    from dipole.deploy.server.load import load_served
-
-    return load_served(FromCheckpoint.from_dict(config), config["forget_after"])
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
-async def _until_stopped(server: PolicyServer) -> None:
+def _policies(
+    config: Config, batch: BatchSettings
+) -> tuple[dict[str, ServedPolicy], dict[str, Newest]]:
+    """By name, what is served and what looks for newer weights; the first has no name."""
+    from dipole.deploy.server.load import load_served, newest_of
+
+    served, newest = {}, {}
+    for name, checkpoint in {"": config["checkpoint"], **config["policies"]}.items():
+        terms = FromCheckpoint.from_dict({**config, "checkpoint": checkpoint})
+        newest[name] = newest_of(terms, batch.size)  # before: what is newer then is found later
+        served[name] = load_served(terms, config["forget_after"], batch)
+    return served, newest
+
+
+async def _until_stopped(
+    server: PolicyServer, swappers: Sequence[Swapper], watch: float | None
+) -> None:
     loop = asyncio.get_running_loop()
+    looks: set[asyncio.Task[Any]] = set()
+
+    def look() -> None:
+        looks.update(loop.create_task(each.look()) for each in swappers)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, look)
+    if watch is not None:
+        looks.update(loop.create_task(each.watch(watch)) for each in swappers)
 
     def ready(port: int) -> None:
         token = "with" if server.config.token else "without"
         print(f"serving on ws://{server.config.host}:{port}, {token} a token", flush=True)
 
-    await server.run(ready)
+    try:
+        await server.run(ready)
+    finally:
+        for each in looks:
+            each.cancel()

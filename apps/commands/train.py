@@ -1,20 +1,28 @@
 """`dipole train`: compose, train; or go on with a run."""
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dipole.apps.compose import Outcome, run
 from dipole.apps.compose.configuration import resolved_in
+from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.errors import ConfigError
 
 if TYPE_CHECKING:  # torch comes when a configuration is composed and has said how threads wait
     from dipole.policy.training.output.result import TrainResult
+    from dipole.policy.training.process.group import Group
 
+MULTIRUN = frozenset({"--multirun", "-m"})
 Config = dict[str, Any]
 
 
 def main(argv: list[str]) -> int:
+    if MULTIRUN.intersection(argv) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "--multirun under torchrun: a sweep starts its own processes; leave one out"
+        )
     return run("train", argv, train)
 
 
@@ -24,8 +32,11 @@ def train(config: Config) -> Outcome:
 
 
 def finished(result: "TrainResult") -> Outcome:
-    """Says how far the run is."""
-    print("\n".join(_told(result)))
+    """Says how far the run is, in one of its processes."""
+    from dipole.policy.training.process.launch import Launch
+
+    if Launch.of().rank.is_main:
+        print("\n".join(_told(result)))
     if result.stopped is not None:
         return Outcome(128 + signal.Signals[result.stopped])
     return Outcome(0, result.score, result.score_name)
@@ -34,17 +45,59 @@ def finished(result: "TrainResult") -> Outcome:
 def train_run(config: Config) -> "TrainResult":
     """The run of a composed configuration, new or resumed."""
     import dipole.envs  # noqa: F401  simulators register the transforms of their states
-    from dipole.envs.training_score import training_score
-    from dipole.policy.training.run import read_run, resume_run, start_run
+    from dipole.policy.training.process.launch import training_group
+    from dipole.policy.training.run import read_run
 
     said = config.get("overrides", {})
-    if config["resume"] is None:
-        _refuse_unused(config["policy"], said)
-        output = Path(config["output"]).expanduser()
-        return start_run(config, output, training_score, rename="output" not in said)
-    output = Path(config["resume"]).expanduser()
-    changes = {key: value for key, value in said.items() if key not in ("resume", "output")}
-    return resume_run(output, resolved_in(read_run(output), changes), training_score)
+    if config["resume"] is not None:
+        output = Path(config["resume"]).expanduser()
+        changes = {key: value for key, value in said.items() if key not in ("resume", "output")}
+        changes = resolved_in(read_run(output), changes)
+        settings = _settings_of(read_run(output), changes)
+        with training_group(settings["device"], settings["rank_timeout"]):
+            return _resume(output, changes)
+    _refuse_unused(config["policy"], said)
+    return new_run(config, rename="output" not in said)
+
+
+def new_run(config: Config, rename: bool) -> "TrainResult":
+    """A run that begins, in one process or in several. rename: See `start_run`."""
+    from dipole.policy.training.process.launch import training_group
+
+    settings = config["train"]
+    with training_group(settings["device"], settings["rank_timeout"]) as group:
+        return _start(config, group, rename)
+
+
+def _start(config: Config, group: "Group", rename: bool) -> "TrainResult":
+    """A new run; or, where its processes were started again after a fault, the one they began."""
+    from dipole.envs.training_score import training_score
+    from dipole.policy.training.process.launch import Launch
+    from dipole.policy.training.run import start_run
+
+    output = Path(config["output"]).expanduser()
+    begun = group.from_main(lambda: _text(Launch.of().begun_before(output)))
+    if begun is not None:
+        return _resume(Path(begun), {})
+    return start_run(config, output, training_score, rename=rename)
+
+
+def _resume(output: Path, changes: Config) -> "TrainResult":
+    from dipole.envs.training_score import training_score
+    from dipole.policy.training.run import resume_run
+
+    return resume_run(output, changes, training_score)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _settings_of(config: Config, changes: Config) -> Config:
+    """Those that processes need to find each other: of a run, with what is changed."""
+    found = {"device": "auto", "rank_timeout": 600.0, **config["train"]}
+    own = {key.removeprefix("train."): value for key, value in changes.items()}
+    return {key: own.get(key, found[key]) for key in ("device", "rank_timeout")}
 
 
 def _refuse_unused(policy: Config, said: Config) -> None:

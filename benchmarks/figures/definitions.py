@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dipole.benchmarks.figures import chunks, images, pusht, training
+from dipole.benchmarks.figures import chunks, images, pusht, scaling, training
 from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     STEPS,
@@ -53,10 +53,13 @@ def all_figures(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
         "pusht": _pusht,
     }
     for name in config["figures"]:
-        yield from makers[name](config, threads, limits[str(threads)])
+        if name == "scaling":
+            yield from _scaling(config, threads, limits["1"])
+        else:
+            yield from makers[name](config, threads, limits[str(threads)])
 
 
-FIGURES = ("training", "image_training", "chunk", "evaluation", "pusht")
+FIGURES = ("training", "image_training", "chunk", "evaluation", "pusht", "scaling")
 
 
 def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
@@ -102,6 +105,36 @@ def _image_training(config: Mapping[str, Any], threads: int, limits: Limits) -> 
             bounds,
             f"{1e-9 * flops:.0f} GFLOP as the definition counts at the GEMM rate of the dtype",
         )
+
+
+def _scaling(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    """limits: Of one core."""
+    for network in config["networks"]:
+        batch, steps = BATCH_SIZES[network], 4 if network == "unet_small" else 1
+        options = {"network": network, "batch": batch, "steps": steps}
+        counts = [2**n for n in range(1, threads.bit_length()) if 2**n < threads]
+        counts += [threads] if threads > 1 else []
+        ways = {"1 process, 1 core": _alone(options, 1)}
+        cores = {"1 process, 1 core": 1}
+        if threads > 1:
+            ways[f"1 process, {threads} cores"] = _alone(options, threads)
+            cores[f"1 process, {threads} cores"] = threads
+        for count in counts:
+            own = options | {"count": count}
+            ways[f"{count} ranks"] = Contestant(scaling.ranks, own, steps, AS_IT_COMES)
+            cores[f"{count} ranks"] = count
+        flops, rate = training_flops(network, batch), limits["gemm_gflops"]["float32"]
+        yield Figure(
+            f"ranks, {network}, batch {batch} over all; efficiency is × first by the cores",
+            ways,
+            {way: 1e-6 * flops / (rate * cores[way]) for way in ways},
+            f"{1e-9 * flops:.1f} GFLOP as the definition counts at the cores' GEMM rate",
+        )
+
+
+def _alone(options: Mapping[str, Any], threads: int) -> Contestant:
+    own = {**options, "threads": threads}
+    return Contestant(scaling.one_process, own, options["steps"], AS_IT_COMES)
 
 
 def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:

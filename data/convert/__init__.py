@@ -1,8 +1,9 @@
 """Conversion of other people's datasets into an episode store: whole, checked, and resumable.
 
 Everything is written beside the destination, into `.NAME.partial`, and moved there when it has been
-read back and found sound. Killed at any instant, the next call with the same words goes on after
-the last whole file; with other words it begins anew.
+read back and found sound; of a destination in object storage in the cache's folder, and uploaded.
+Killed at any instant, the next call with the same words goes on after the last whole file; with
+other words it begins anew.
 """
 
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from dipole.data.convert.copying import EpisodeCopier, Progress
 from dipole.data.convert.read_back import read_back
-from dipole.data.convert.work_folder import conversion_identity, work_folder
+from dipole.data.convert.work_folder import conversion_identity, staged, work_folder
 from dipole.data.core.errors import DataError
 from dipole.data.sources.combine.selected import refuse_absent, refuse_repeated
 from dipole.data.sources.combine.uint8_images import with_uint8_images
@@ -19,7 +20,10 @@ from dipole.data.sources.source import Source, SourceInfo
 from dipole.data.sources.warning_lines import shortened
 from dipole.data.sources.words import ConversionRequest, open_request
 from dipole.data.store.array_appender import check_encoding
-from dipole.data.store.partial_folder import place_store
+from dipole.data.store.bundle import dataset_path
+from dipole.data.store.objects.upload import upload_store
+from dipole.data.store.objects.url import DatasetPath, ObjectUrl
+from dipole.data.store.partial_folder import pack_store, place_store
 from dipole.data.store.writer import StoreWriter
 
 __all__ = [
@@ -44,7 +48,7 @@ class ConversionReport:
     warnings: What was odd in the source, a few lines of each sort.
     """
 
-    path: Path
+    path: DatasetPath
     format: str
     keys: tuple[str, ...]
     n_episodes: int
@@ -59,18 +63,19 @@ def run(
     """Convert as requested; see `convert`."""
     source = open_request(request)
     try:
-        return convert(source, Path(request.destination).expanduser(), request.images, progress)
+        return convert(source, dataset_path(request.destination), request.images, progress)
     finally:
         source.close()
 
 
 def convert(
     source: Source,
-    path: Path,
+    path: DatasetPath,
     images: str = "keep",
     progress: Progress = lambda done, total, what: None,
 ) -> ConversionReport:
-    """Write a source to an episode store at `path`, a folder or a .zip.
+    """Write a source to an episode store at `path`, a folder or a .zip, on the disk or in object
+    storage.
 
     images: keep (video stays video, the rest is stored as zstd), zstd, jxl or jpeg.
     progress: Called with frames done, frames in all, and what is done now.
@@ -83,7 +88,8 @@ def convert(
     refuse_absent(source)
     refuse_repeated(source)
     _require_action(source.info)
-    with work_folder(path, {"images": images, **conversion_identity(source)}) as work:
+    local = path if isinstance(path, Path) else staged(path)
+    with work_folder(local, {"images": images, **conversion_identity(source)}) as work:
         writer = StoreWriter(work / "store", "zstd" if images == "keep" else images)
         EpisodeCopier(source, writer, images == "keep", progress).run()
         n_episodes, n_frames = writer.n_episodes, writer.n_frames
@@ -96,7 +102,10 @@ def convert(
                 f"{path}: what was written is not sound, so it was not put there ({error}). If the "
                 "source is sound, the disk is not"
             ) from error
-        place_store(writer.folder, path)
+        if isinstance(path, ObjectUrl):
+            upload_store(pack_store(writer.folder, local), path, progress)
+        else:
+            place_store(writer.folder, path)
     info = source.info
     keys, left_out = tuple(sorted(info.frames)), dict(info.left_out)
     warnings = shortened(info.warnings)

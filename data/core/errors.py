@@ -16,6 +16,10 @@ class DataError(DipoleError):
         super().__init__(" ".join(message.splitlines()) if "\n" in message else message)
 
 
+class StorageError(DataError):
+    """Object storage that refuses, or cannot be reached; what lies in it may be sound."""
+
+
 class CheckpointError(DipoleError):
     """A checkpoint that is incomplete, damaged, or of another kind than asked for."""
 

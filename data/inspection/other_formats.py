@@ -6,23 +6,24 @@ from dipole.data.core.errors import DataError
 from dipole.data.inspection.findings import counted
 from dipole.data.sources.registry import FORMATS
 from dipole.data.store.bundle import dataset_path
+from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 from dipole.data.store.store import EpisodeStore
 
 STORE = "zarr"  # the format that is read as it is
 MOST_KEYS = 8  # that are listed
 
 
-def open_store(path: str | Path) -> EpisodeStore:
+def open_store(path: str | DatasetPath) -> EpisodeStore:
     """The episode store at `path` or "bundled:NAME"; raises DataError, naming the format and the
     command that converts it, for a dataset of another one."""
     refuse_other_format(path)
     return EpisodeStore.open(path)
 
 
-def refuse_other_format(path: str | Path) -> None:
+def refuse_other_format(path: str | DatasetPath) -> None:
     """Raise DataError where `path` is a dataset that has to be converted first."""
     place = dataset_path(path)
-    if not place.exists():
+    if isinstance(place, ObjectUrl) or not place.exists():
         return
     for name in FORMATS.names():
         if name != STORE and FORMATS[name].sniff(place):

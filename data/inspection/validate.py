@@ -6,7 +6,6 @@ after a problem, so that one run lists them all, and stays within bounded memory
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from dipole.data.loading.window_spec import WindowSpec
 from dipole.data.store.bundle import dataset_path
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.metadata import StoreMetadata
+from dipole.data.store.objects.url import DatasetPath
 from dipole.data.store.reading import (
     ends_problems,
     length_problems,
@@ -53,7 +53,7 @@ CHECKS = (
 )
 
 
-def validate(path: str | Path, log: Callable[[str], object] = lambda _: None) -> Validation:
+def validate(path: str | DatasetPath, log: Callable[[str], object] = lambda _: None) -> Validation:
     """Everything that is wrong or odd with the dataset at `path`; log: told which array is read.
 
     Never raises DataError: a dataset that cannot be opened is a finding too.

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.loading.block_order import BlockOrder
 
 PERIOD = 2**16  # rows after which the parts follow each other in the same order again, at most
 
@@ -30,6 +31,8 @@ class BatchPlan:
     sizes: windows of each part; one for a single dataset.
     batch_size: rows of a batch, over all ranks.
     weights: share of each part in the rows, any positive numbers; by default the sizes.
+    blocks: of each part where its blocks end, see `BlockOrder`; by default windows are not drawn in
+        blocks. open_blocks: so many of each part are drawn from at a time.
     rank, ranks: this process takes rows rank, rank + ranks, ... of each batch.
     Raises ConfigError for numbers that cannot be.
     """
@@ -41,6 +44,8 @@ class BatchPlan:
         seed: int,
         *,
         weights: Sequence[float] | None = None,
+        blocks: Sequence[np.ndarray] | None = None,
+        open_blocks: int | None = None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -53,7 +58,14 @@ class BatchPlan:
         self.batch_size, self.seed = batch_size, seed
         self.weights = None if weights is None else tuple(weights)
         self.rank, self.ranks = rank, ranks
-        self.orders = [PartOrder(size, seed, part) for part, size in enumerate(sizes)]
+        self.blocks, self.open_blocks = blocks, open_blocks
+        self.orders: Sequence[PartOrder | BlockOrder]
+        if blocks is None or open_blocks is None:
+            self.orders = [PartOrder(size, seed, part) for part, size in enumerate(sizes)]
+        else:
+            self.orders = [
+                BlockOrder(ends, open_blocks, seed, part) for part, ends in enumerate(blocks)
+            ]
         self.schedule = PartSchedule(self.sizes if weights is None else weights)
         if len(self.schedule.quotas) != len(self.sizes):
             raise ConfigError(f"{len(self.schedule.quotas)} weights for {len(self.sizes)} parts")
@@ -82,7 +94,14 @@ class BatchPlan:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A worker process draws its own permutations."""
-        plan = partial(BatchPlan, weights=self.weights, rank=self.rank, ranks=self.ranks)
+        plan = partial(
+            BatchPlan,
+            weights=self.weights,
+            blocks=self.blocks,
+            open_blocks=self.open_blocks,
+            rank=self.rank,
+            ranks=self.ranks,
+        )
         return (plan, (self.sizes, self.batch_size, self.seed))
 
 

@@ -61,6 +61,11 @@ class FeatureReader:
         return self._store[self.key].chunk_length
 
     @property
+    def file_length(self) -> int:
+        """Frames that lie in one file."""
+        return self._store[self.key].file_length
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of one frame as it is read."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.feature.dtype.itemsize
@@ -94,6 +99,10 @@ class FeatureReader:
         wanted, where = np.unique(frames, return_inverse=True)
         taken = self._convert(self._store[self.key].take(wanted))
         return taken[where].reshape(*frames.shape, *self.shape)
+
+    def prefetch(self, frames: np.ndarray) -> None:
+        """Have the frames with these numbers, int [N], fetched in the background."""
+        self._store[self.key].prefetch(frames)
 
     def _images(self, frames: np.ndarray) -> np.ndarray:
         """Straight from the store: pictures are large, and each copy costs as much as decoding."""

@@ -12,6 +12,12 @@ from dipole.data.loading.resident import ResidentSource, resident_bytes
 from dipole.data.loading.streaming import StreamingSource
 from dipole.data.loading.window_source import Batch, WindowSource
 
+_TOO_LARGE = (
+    "does not fit into the local cache, so that its frames are fetched again in every epoch, a "
+    "block for each window: give train.shuffle_blocks=64 to draw from 64 shards at a time, or a "
+    "larger DIPOLE_CACHE_SIZE"
+)
+
 
 class Loader:
     """An endless supply of batches; made by `make_loader`.
@@ -69,6 +75,7 @@ def make_loader(
     device: str | torch.device = "cpu",
     workers: int = 0,
     memory_limit_bytes: int | None = None,
+    shuffle_blocks: int | None = None,
     rank: int = 0,
     ranks: int = 1,
     log: Callable[[str], object] = print,
@@ -80,6 +87,8 @@ def make_loader(
     workers: Background processes for streaming.
     memory_limit_bytes: What resident data may take on this machine, shared by the ranks; by default
         half of the device's free memory.
+    shuffle_blocks: Windows are drawn out of so many shards of the dataset at a time; None: out of
+        all. See `BlockOrder`.
     rank, ranks: Which rows of each batch are this process's: rank, rank + ranks, ...
     log: Told the choice and its reason.
     Raises DataError where there are no windows, ConfigError for numbers that cannot work.
@@ -92,7 +101,16 @@ def make_loader(
     source.require_windows()
     device = torch.device(device)
     sizes = [len(part) for part in source.parts]
-    plan = BatchPlan(sizes, batch_size, seed, weights=source.weights, rank=rank, ranks=ranks)
+    plan = BatchPlan(
+        sizes,
+        batch_size,
+        seed,
+        weights=source.weights,
+        blocks=None if shuffle_blocks is None else [part.block_ends() for part in source.parts],
+        open_blocks=shuffle_blocks,
+        rank=rank,
+        ranks=ranks,
+    )
     needed = resident_bytes(source)
     if memory_limit_bytes is None:
         limit = resident_limit(device, ranks)
@@ -107,6 +125,12 @@ def make_loader(
         made = StreamingSource(source, plan, device, workers)
         who = f"{workers} background workers" if workers else "no background workers"
         description = f"streaming with {who}: {amounts}"
+        for part in source.parts:
+            if shuffle_blocks is None and not part.store.files.keeps_all:
+                log(f"data: {part.store.path} {_TOO_LARGE}")
+    if plan.blocks is not None:
+        n_blocks = " + ".join(f"{len(ends):,}" for ends in plan.blocks)
+        description += f"; shuffled within {shuffle_blocks} of {n_blocks} blocks at a time"
     log(f"data: {description}")
     return Loader(made, plan, description)
 

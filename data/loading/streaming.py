@@ -8,6 +8,7 @@ import torch
 
 from dipole.data.core.errors import DataError, DipoleError
 from dipole.data.loading.batch_plan import BatchPlan
+from dipole.data.loading.read_ahead import ReadAhead
 from dipole.data.loading.window_source import Batch, WindowSource
 
 
@@ -22,13 +23,24 @@ class BatchDataset(torch.utils.data.Dataset[Any]):
         self.paths = ", ".join(str(part.store.path) for part in source.parts)
         self._source = source
         self._plan = plan
+        self._ahead: ReadAhead | None = None
 
     def __getitem__(self, n: int) -> Batch | DipoleError:
+        if self._ahead is None:
+            self._ahead = ReadAhead(self._source, self._plan)
         try:
+            worker = torch.utils.data.get_worker_info()
+            self._ahead.reached(n, 1 if worker is None else worker.num_workers)
             batch = self._source.gather(self._plan.indices(n))
         except DipoleError as error:
             return error
         return _apply(torch.from_numpy, batch)
+
+    def close(self) -> None:
+        """End what is read ahead in this process."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
 
 class _Numbers:
@@ -86,6 +98,7 @@ class StreamingSource:
                 yield _apply(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
         finally:
             numbers.stop()
+            self._dataset.close()
             if self._workers:
                 _end(iterator, take_begun=answered)
 

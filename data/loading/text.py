@@ -81,11 +81,18 @@ class TextReader(FeatureReader):
         return 1
 
     @property
+    def file_length(self) -> int:
+        return 1
+
+    @property
     def note(self) -> str | None:
         return None
 
     def transform_code(self) -> str | None:
         return ""
+
+    def prefetch(self, frames: np.ndarray) -> None:
+        """All words are in memory."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop): uint8 [stop - start, size]."""

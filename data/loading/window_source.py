@@ -83,6 +83,11 @@ class WindowSource(Protocol):
         """
         ...
 
+    def prefetch(self, indices: np.ndarray) -> None:
+        """Have the frames of the windows with these numbers, int [B], fetched in the background,
+        where a dataset lies in object storage."""
+        ...
+
     def by_part(self, indices: np.ndarray) -> list[PartRows]:
         """Which part fills which rows of a batch of these windows."""
         ...

@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.loading.block_order import block_ends
 from dipole.data.loading.chunk_actions import ChunkActions, labelled_frames, window_counts
 from dipole.data.loading.feature_reader import FrameMap
 from dipole.data.loading.features import Feature, Features
@@ -132,6 +133,12 @@ class Windows:
         stops = starts + self.lengths[self.used]
         return sorted(zip(starts.tolist(), stops.tolist(), strict=True))
 
+    def block_ends(self) -> np.ndarray:
+        """Where blocks of windows end whose largest frames lie in one shard; see `BlockOrder`."""
+        largest = max(self.readers.values(), key=lambda reader: reader.source_bytes)
+        counts = np.diff(self._first_window)
+        return block_ends(self.starts, counts, largest.file_length, self._labelled is None)
+
     @property
     def n_frames(self) -> int:
         """Frames of `frame_ranges`."""
@@ -149,6 +156,16 @@ class Windows:
         action = self._take("action", frames)
         batch = {"observation": observation, "action": action, "action_is_pad": frames.is_pad}
         return {**batch, **self._gather_targets(frames)}
+
+    def prefetch(self, indices: np.ndarray) -> None:
+        """See `WindowSource.prefetch`."""
+        if not self.store.files.remote:
+            return
+        frames = self.frames(indices)
+        for name, reader in self.readers.items():
+            reader.prefetch(frames.of(name).ravel())
+        for name, reader in self.target_readers.items():
+            reader.prefetch(self.target_frames(name, frames)[0].ravel())
 
     def _gather_targets(self, frames: WindowFrames) -> Batch:
         if not self.targets:

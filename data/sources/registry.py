@@ -13,6 +13,7 @@ from dipole.data.core.file_kinds import begins_with, is_hdf5, is_mcap
 from dipole.data.core.registry import Registry
 from dipole.data.sources.source import Source
 from dipole.data.store.bundle import dataset_path
+from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,16 @@ _HINTS = (
 )  # fmt: skip
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | DatasetPath) -> Source:
     """The dataset at `path` or "bundled:NAME", its format recognised by what lies there.
 
     Raises DataError where there is nothing, or nothing that is known.
     """
     place = dataset_path(path)
+    if isinstance(place, ObjectUrl):
+        from dipole.data.sources.zarr_store import StoreSource
+
+        return StoreSource(place)  # the one format that is read from there
     if not place.exists():
         raise DataError(f"{place}: there is no dataset here; check the path")
     name = format_of(place)

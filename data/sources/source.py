@@ -7,13 +7,13 @@ a source of one's own.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.registry import nearest
+from dipole.data.store.objects.url import DatasetPath
 from dipole.data.store.schema import FrameSchema, check_key
 from dipole.data.store.tasks import TaskSpans
 from dipole.data.store.video import Clip
@@ -55,7 +55,7 @@ class SourceInfo:
         where it is the same.
     """
 
-    path: Path
+    path: DatasetPath
     format: str
     frames: dict[str, FrameSchema]
     fps: float | None = None

@@ -3,18 +3,22 @@
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.zip_members import ZIP_ERRORS, check_member
 from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo
+from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.store import EpisodeStore
 from dipole.data.store.video import Clip
 from dipole.data.store.video_array import VideoArray
+from dipole.data.store.zarr.tree import FileRange, Tree
 
 MOST_EXPANSION = 4  # of a video, which is compressed already, when it is taken out of a zip
 
@@ -22,7 +26,7 @@ MOST_EXPANSION = 4  # of a video, which is compressed already, when it is taken 
 class StoreSource:
     """Reads the store at `path`; see `Source`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: DatasetPath) -> None:
         self._store = store = EpisodeStore.open(path)
         lengths = np.diff(store.episode_ends, prepend=0).tolist()
         self._refs = [
@@ -32,7 +36,11 @@ class StoreSource:
             )
         ]
         self._starts = store.episode_starts.tolist()
-        self._extracted: ExtractedFiles | None = ExtractedFiles(path) if path.is_file() else None
+        self._extracted: ExtractedFiles | None = None
+        if isinstance(path, ObjectUrl):
+            self._extracted = DownloadedFiles(path, store.files)
+        elif path.is_file():
+            self._extracted = ExtractedFiles(path)
         ours = "dipole_format" in store.attributes
         self.info = SourceInfo(
             path,
@@ -79,7 +87,7 @@ class _Episode:
 class ExtractedFiles:
     """Files of a zip in a temporary folder, the last one of each key: to be cut from."""
 
-    def __init__(self, archive: Path) -> None:
+    def __init__(self, archive: DatasetPath) -> None:
         self._archive = archive
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: dict[str, tuple[str, Path]] = {}  # key → name in the zip, and where it is now
@@ -94,20 +102,25 @@ class ExtractedFiles:
             self._files.pop(key)[1].unlink()
         target = Path(self._folder.name) / name.replace("/", "_")
         try:
-            with zipfile.ZipFile(self._archive) as archive:
-                entry = archive.getinfo(name)
-                check_member(entry)
-                if entry.file_size > MOST_EXPANSION * (entry.compress_size + 2**10):
-                    raise zipfile.BadZipFile(f"{entry.file_size:,} bytes from few, a bomb")
-                with archive.open(entry) as member, open(target, "wb") as written:
-                    shutil.copyfileobj(member, written, 2**20)
+            with self._opened(name) as member, open(target, "wb") as written:
+                shutil.copyfileobj(member, written, 2**20)
         except (*ZIP_ERRORS, OSError, KeyError) as error:
             raise DataError(
-                f"{self._archive}: {name} cannot be taken out of the zip ({error}). Copy the "
+                f"{self._archive}: {name} cannot be taken out of it ({error}). Copy the "
                 "dataset again, or see whether the disk is full"
             ) from error
         self._files[key] = (name, target)
         return target
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        with zipfile.ZipFile(str(self._archive)) as archive:
+            entry = archive.getinfo(name)
+            check_member(entry)
+            if entry.file_size > MOST_EXPANSION * (entry.compress_size + 2**10):
+                raise zipfile.BadZipFile(f"{entry.file_size:,} bytes from few, a bomb")
+            with archive.open(entry) as member:
+                yield member
 
     def close(self) -> None:
         """Remove the files."""
@@ -115,3 +128,20 @@ class ExtractedFiles:
             self._folder.cleanup()
             self._folder = None
             self._files.clear()
+
+
+class DownloadedFiles(ExtractedFiles):
+    """The same of a dataset in object storage. files: Its own."""
+
+    def __init__(self, url: ObjectUrl, files: Tree) -> None:
+        super().__init__(url)
+        self._tree = files
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        size = self._tree.size(name)
+        if size is None:
+            raise KeyError(name)
+        self._tree.prefetch([FileRange(name, 0, size)])
+        with self._tree.open(name) as file:
+            yield file

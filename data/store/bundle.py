@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.registry import nearest
+from dipole.data.store.objects.url import DatasetPath, ObjectUrl, is_url
 
 PREFIX = "bundled:"
 _FOLDER = Path(__file__).parent.parent / "demos"
@@ -30,9 +31,12 @@ def bundled_names() -> list[str]:
     return sorted(file.name.removesuffix(_ENDING) for file in _FOLDER.glob(f"*{_ENDING}"))
 
 
-def dataset_path(path: str | Path) -> Path:
-    """The path itself, or that of a bundled dataset for "bundled:NAME"."""
+def dataset_path(path: str | DatasetPath) -> DatasetPath:
+    """The path itself, that of a bundled dataset for "bundled:NAME", or a place in object storage
+    for "s3://BUCKET/NAME.zarr" and the like."""
     text = str(path)
+    if is_url(text):
+        return ObjectUrl.parse(text)
     if text.startswith(PREFIX):
         return bundled(text.removeprefix(PREFIX))
-    return Path(path).expanduser()
+    return Path(text).expanduser()

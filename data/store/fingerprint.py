@@ -63,6 +63,7 @@ def legacy_fingerprint(store: "EpisodeStore") -> str:
 def _add_chunks(add: Callable[[bytes], Any], array: ZarrArray, is_large: bool) -> None:
     whole = not is_large or array.nbytes <= SMALL_BYTES
     looked_at = range(array.n_chunks) if whole else _spaced(array.n_chunks)
+    array.prefetch_checksums(sorted(looked_at))
     for block in range(array.n_chunks):
         add(array.stored_sizes(block))
         if block in looked_at:

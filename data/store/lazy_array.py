@@ -39,8 +39,17 @@ class LazyArray(ABC):
     def verify_last_chunk(self) -> None:
         """Raise DataError where the last frames are claimed, but absent."""
 
+    def prefetch(self, frames: np.ndarray) -> None:  # noqa: B027  nothing to do on a local disk
+        """Have the frames with these numbers, int [N], fetched in the background, where they are
+        in object storage."""
+
     def close(self) -> None:  # noqa: B027  nothing to do for most
         """Close files that are open for it alone."""
+
+    @property
+    def file_length(self) -> int:
+        """Frames that lie in one file, at most or on average."""
+        return self.chunk_length
 
     @property
     def ndim(self) -> int:

@@ -4,6 +4,7 @@ arrays and videos, where episodes end and what was to be done in them.
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def read_store_metadata(files: Tree) -> StoreMetadata:
     v3 = read_metadata(files, "zarr.json")
     v2 = read_metadata(files, ".zgroup")
     if v3 is None and v2 is None:
-        format = other_format(files.path) if files.path.is_dir() else ""
+        format = other_format(files.path) if _is_folder(files.path) else ""
         if format:
             raise DataError(convert_it(files.path, format))
         inside = [
@@ -54,6 +55,10 @@ def read_store_metadata(files: Tree) -> StoreMetadata:
         raise DataError(
             f"{files.path}: {name} is not valid ({error}). Restore it, or write the dataset again"
         ) from error
+
+
+def _is_folder(path: object) -> bool:
+    return isinstance(path, Path) and path.is_dir()
 
 
 def read_arrays(

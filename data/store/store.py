@@ -11,7 +11,6 @@ stands; version 3 is what `EpisodeWriter` writes. docs/data-format.md is the for
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +21,7 @@ from dipole.data.store.bundle import dataset_path
 from dipole.data.store.fingerprint import fingerprint, legacy_fingerprint
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.metadata import StoreMetadata
+from dipole.data.store.objects.url import DatasetPath
 from dipole.data.store.reading import (
     ends_problems,
     length_problems,
@@ -71,8 +71,9 @@ class EpisodeStore:
         self._metadata, self._tasks, self._keys = metadata, tasks, keys
 
     @classmethod
-    def open(cls, path: str | Path, keys: Sequence[str] | None = None) -> "EpisodeStore":
-        """Open the dataset at `path`: a folder, a zip, or "bundled:NAME".
+    def open(cls, path: str | DatasetPath, keys: Sequence[str] | None = None) -> "EpisodeStore":
+        """Open the dataset at `path`: a folder, a zip, "bundled:NAME", or a place in object storage
+        such as "s3://bucket/robot.zarr".
 
         keys: the arrays that are wanted, None for all that can be read. Raises DataError where
         there is no dataset, its metadata or episode ends are not sound, or a key of `keys` cannot

@@ -16,9 +16,10 @@ from dipole.data.store.video.decoder import (
     decoder_parameters,
 )
 from dipole.data.store.video.frame_index import read_index
-from dipole.data.store.zarr.tree import Tree
+from dipole.data.store.zarr.tree import FileRange, Tree
 
 INDEX_BYTES = 32 * 2**20  # of indices kept, of 1.3 million frames: making one opens the file
+PREFETCHED_BYTES = 64 * 2**20  # of a file that is fetched whole; of longer ones what is asked for
 
 
 class VideoArray(LazyArray):
@@ -52,6 +53,10 @@ class VideoArray(LazyArray):
         self.chunk_length = 1
         self.n_chunks = self.shape[0]
 
+    @property
+    def file_length(self) -> int:
+        return max(self.shape[0] // len(self._ends), 1)
+
     def read(self, start: int, stop: int) -> np.ndarray:
         return self.take(np.arange(start, max(start, stop)))
 
@@ -66,6 +71,18 @@ class VideoArray(LazyArray):
             for at, picture in zip(here.tolist(), pictures, strict=True):
                 taken[order[first[at] : first[at] + counts[at]]] = picture
         return taken.reshape(*np.shape(frames), *self.shape[1:])
+
+    def prefetch(self, frames: np.ndarray) -> None:
+        if not self._files.remote or not len(frames):
+            return
+        episodes = np.unique(np.searchsorted(self._ends, np.unique(frames), side="right"))
+        names = [self.file(episode) for episode in episodes.tolist()]
+        sizes = [self._files.size(name) or 0 for name in names]
+        self._files.prefetch(
+            FileRange(name, 0, size)
+            for name, size in zip(names, sizes, strict=True)
+            if size <= PREFETCHED_BYTES
+        )
 
     def chunk_error(self, block: int) -> str | None:
         name = self.file(int(np.searchsorted(self._ends, block, side="right")))

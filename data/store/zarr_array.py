@@ -2,10 +2,11 @@
 
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import numpy as np
 
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import DataError, StorageError
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.zarr.chunks import ChunkMap
 from dipole.data.store.zarr.decoding import chunk_decoder
@@ -29,6 +30,10 @@ class ChunkCache:
         if key in self._blocks:
             self._blocks.move_to_end(key)
         return self._blocks.get(key)
+
+    def has(self, key: tuple[str, int]) -> bool:
+        """Whether a chunk is there, without using it."""
+        return key in self._blocks
 
     def put(self, key: tuple[str, int], block: np.ndarray) -> None:
         if block.nbytes > self._limit // 2:
@@ -75,9 +80,15 @@ class ZarrArray(LazyArray):
         self.chunk_length = layout.chunk[0]
         self.n_chunks = -(-self.shape[0] // self.chunk_length)
 
+    @property
+    def file_length(self) -> int:
+        return self._layout.shard[0]
+
     def read(self, start: int, stop: int) -> np.ndarray:
         stop = max(start, stop)
         self._check_range(start, stop)
+        if self._files.remote:
+            self._chunks.prefetch(range(start // self.chunk_length, -(-stop // self.chunk_length)))
         self._check_blocks(range(start // self.chunk_length, -(-stop // self.chunk_length)))
         frames = np.empty((stop - start, *self.shape[1:]), self.dtype)
         piece = self._layout.shard[0]  # one shard at a time: whole files, bounded memory
@@ -93,11 +104,26 @@ class ZarrArray(LazyArray):
         wanted, order = self._wanted(frames)
         taken = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         blocks, starts = np.unique(wanted // self.chunk_length, return_index=True)
+        if self._files.remote:
+            self._chunks.prefetch(self._not_decoded(blocks))
         ends = [*starts[1:], len(wanted)]
         for block, start, end in zip(blocks.tolist(), starts, ends, strict=True):
             inside = wanted[start:end] - block * self.chunk_length
             taken[order[start:end]] = self.block(block)[inside]
         return taken.reshape(*np.shape(frames), *self.shape[1:])
+
+    def prefetch(self, frames: np.ndarray) -> None:
+        if self._files.remote and len(frames):
+            self._chunks.prefetch(self._not_decoded(np.unique(frames // self.chunk_length)))
+
+    def prefetch_checksums(self, blocks: Iterable[int]) -> None:
+        """Have what `stored_sizes` and `stored_checksum` read fetched in the background."""
+        if self._files.remote:
+            self._chunks.prefetch(blocks, last=4)
+
+    def _not_decoded(self, blocks: np.ndarray) -> list[int]:
+        name = self._layout.name
+        return [block for block in blocks.tolist() if not self._cache.has((name, block))]
 
     def block(self, block: int) -> np.ndarray:
         """The frames of one row of chunks, [at most chunk_length, ...]; do not write into it."""
@@ -185,6 +211,8 @@ class ZarrArray(LazyArray):
             first = block * self.chunk_length
             try:
                 frames = self._decode_block(block)
+            except StorageError:
+                raise
             except Exception as error:  # codecs raise whatever they like at a damaged chunk
                 raise self._error(block, f"its chunk is damaged ({error})") from error
             decoded.append(frames[max(start - first, 0) : stop - first])
@@ -210,6 +238,14 @@ class ZarrArray(LazyArray):
         if self._fill is not None and self._chunks.is_absent(chunk):
             self._warn_of_filled()
             return np.full(self._layout.chunk, self._fill, self.dtype)
+        try:
+            return self._decode_chunk(self._chunks.stored(chunk))
+        except StorageError:
+            raise
+        except Exception:
+            if not self._files.remote:
+                raise
+        self._chunks.forget(chunk)  # what came over a network is read once more
         return self._decode_chunk(self._chunks.stored(chunk))
 
     def _warn_of_filled(self) -> None:

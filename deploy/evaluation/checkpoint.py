@@ -8,12 +8,13 @@ from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.aspects import add_aspects, open_held_out
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.registry import check_environment
 from dipole.policy.checkpoint import find_checkpoint, read_config
 from dipole.policy.core.device import choose_device
 from dipole.policy.runtimes.exported import ExportedPolicy, is_export, read_schema
 from dipole.policy.runtimes.inference_policy import InferencePolicy
-from dipole.policy.runtimes.runnable import load_runnable
+from dipole.policy.runtimes.runnable import AUTO, EAGER, load_runnable
 
 Config = Mapping[str, Any]
 MOST_CHUNKS, GROUP = 40, 16  # of an episode of usual length; episodes inferred for at once
@@ -38,12 +39,12 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     config: The keys of configs/evaluate.yaml, "output" aside. Raises ConfigError for what cannot
     work, before anything takes long.
     """
-    check_settings(config)
+    cluster = check_settings(config).cluster
     path = Path(config["checkpoint"]).expanduser()
     spec = _environment(path, config["environment"])
     policy = load_runnable(
         path,
-        runtime=config["runtime"],
+        runtime=_runtime(config, path, cluster),
         device=choose_device(config["device"]),
         weights=config["weights"],
         solver=config["solver"],
@@ -63,13 +64,19 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         terms = {**terms, "costs": config["costs"]}
     if config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
-        evaluation = evaluate(policy, spec, **passed)
+        evaluation = evaluate(policy, spec, cluster=cluster, **passed)
     else:
         evaluation = _evaluate_delayed(policy, spec, config)
     evaluation.metrics |= {"checkpoint": str(checkpoint), **terms}
     if held_out is not None:
         add_aspects(evaluation, policy, held_out, config)
     return evaluation
+
+
+def _runtime(config: Config, path: Path, cluster: ClusterSettings | None) -> str:
+    """On a cluster "auto" is a checkpoint as it is: that can be sent to whoever infers."""
+    runtime: str = config["runtime"]
+    return EAGER if cluster is not None and runtime == AUTO and not is_export(path) else runtime
 
 
 def _evaluate_delayed(policy: InferencePolicy, spec: EnvSpec, config: Config) -> Evaluation:

@@ -7,6 +7,7 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.chunks.blending import MERGERS
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.media.video import check_video
 from dipole.envs.quality.settings import AspectSettings
 
@@ -32,6 +33,7 @@ class EvaluationSettings:
     threads: int | None = None
     workers: int | None = None
     n_envs: int | None = None
+    cluster: ClusterSettings | None = None
     video_episodes: int | None = None
     video: str = "first"
     video_views: bool = False
@@ -57,14 +59,29 @@ class EvaluationSettings:
                 f"keep_episodes={self.keep_episodes} with delay={self.delay}: episodes of the "
                 "control loop are not kept; leave one of them out"
             )
+        self._check_cluster()
         AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}")
 
+    def _check_cluster(self) -> None:
+        if self.cluster is None:
+            return
+        if self.workers:
+            raise ConfigError(
+                f"workers={self.workers} with cluster={self.cluster.name}: its actors "
+                "simulate in their place, so say cluster.actors=N"
+            )
+        if self.delay is not None:
+            raise ConfigError(
+                f"delay={self.delay} with cluster={self.cluster.name}: the control loop's "
+                "episodes run on this machine; leave one of them out"
+            )
 
-def check_settings(config: Mapping[str, Any]) -> None:
+
+def check_settings(config: Mapping[str, Any]) -> EvaluationSettings:
     """Raises ConfigError for an unknown setting, and for a value that cannot work."""
     given = {key: value for key, value in config.items() if key != "overrides"}
-    from_mapping(EvaluationSettings, given, "")
+    return from_mapping(EvaluationSettings, given, "")

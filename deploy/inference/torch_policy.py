@@ -34,20 +34,30 @@ class PolicyCompute:
     def __init__(self, policy: ChunkPolicy, seed: int = 0, inference_batch_size: int = 1) -> None:
         self.policy = policy
         self._batch_size = inference_batch_size
-        self._seed = seed
-        self._epoch: int | None = None
-        self._generator = torch.Generator()
+        self._noise = EpochNoise(seed)
 
     def __call__(
         self, ticket: Ticket, observation: Arrays, known: KnownActions | None = None
     ) -> Mapping[str, Any]:
-        generator = torch.Generator() if ticket == WARM_UP else self._generator_of(ticket)
+        generator = self._noise.of(ticket)
         batch = {name: np.asarray(value)[None] for name, value in observation.items()}
         given = as_known([known], self.policy) if known else None
         chunks = predict_rows(self.policy, batch, [generator], self._batch_size, given)
         return {"action": chunks[0]}
 
-    def _generator_of(self, ticket: Ticket) -> torch.Generator:
+
+class EpochNoise:
+    """The noise of one robot: seeded anew with seed, seed + 1, ... at each epoch."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._epoch: int | None = None
+        self._generator = torch.Generator()
+
+    def of(self, ticket: Ticket) -> torch.Generator:
+        """For the chunk of this ticket; one of its own for warming up."""
+        if ticket == WARM_UP:
+            return torch.Generator()
         if ticket.epoch != self._epoch:
             self._epoch = ticket.epoch
             self._generator.manual_seed(self._seed)

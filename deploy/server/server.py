@@ -12,9 +12,11 @@ import contextlib
 import http
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
+from urllib.parse import parse_qs
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -22,6 +24,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from dipole.data.core.errors import DipoleError
+from dipole.deploy.server.batching import Overloaded
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.connections import Connection, Connections, Waiting
 from dipole.deploy.server.session import ServedPolicy, Session
@@ -44,21 +47,29 @@ class Refused(DipoleError):  # noqa: N818  it is what happened to the message
 
 
 class PolicyServer:
-    """Serves a policy until it is stopped.
+    """Serves a policy until it is stopped, or several by name.
 
+    policy: One, or {name: policy}, of which ws://host:port/ROBOT?policy=NAME asks for one; without
+    a name it is the first.
     log: called with a line for each client that comes, goes or is refused, and with the traceback
     of what failed here.
     """
 
     def __init__(
-        self, policy: ServedPolicy, config: ServerConfig, log: Callable[[str], None] = print
+        self,
+        policy: ServedPolicy | Mapping[str, ServedPolicy],
+        config: ServerConfig,
+        log: Callable[[str], None] = print,
     ) -> None:
         self.config = config
         self.connections = Connections(int(config.max_clients))
         self.waiting = Waiting(WAITING)
-        self._policy = policy
+        self._policies = {"": policy} if isinstance(policy, ServedPolicy) else dict(policy)
         self._log = log
-        self._worker = ThreadPoolExecutor(1, "dipole-compute")
+        # Requests that are computed together wait for each other, each in a thread.
+        batched = all(each.batcher is not None for each in self._policies.values())
+        threads = int(config.max_clients) if batched else 1
+        self._worker = ThreadPoolExecutor(threads, "dipole-compute")
         self._stopping: asyncio.Event | None = None
 
     async def run(self, ready: Callable[[int], None] = lambda _port: None) -> None:
@@ -107,6 +118,12 @@ class PolicyServer:
         if not self.config.admits(_header(request, "Authorization")):
             self._log(f"{address} refused: wrong token, or none")
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "wrong token, or none\n")
+        if (name := _policy_name(request.path)) not in ("", *self._policies):
+            known = ", ".join(filter(None, self._policies))
+            self._log(f"{address} refused: there is no policy {name!r}")
+            return connection.respond(
+                http.HTTPStatus.NOT_FOUND, f"there is no policy {name!r}; known: {known}\n"
+            )
         problem = self.connections.problem(_robot(request.path), _header(request, CLIENT))
         if problem:
             self._log(f"{address} refused: {problem}")
@@ -138,11 +155,12 @@ class PolicyServer:
     async def _converse(self, connection: ServerConnection) -> str:
         """Greet, and answer until the end; returns what to say of that."""
         try:
-            told = greeting(self._policy.schema, int(self.config.max_message))
+            policy = self._asked_for(connection)
+            told = greeting(policy.schema, int(self.config.max_message))
             await self._send(connection, pack(told))
-            session = Session(self._policy)
-            while True:
-                await self._answer(connection, session, await self._receive(connection))
+            with closing(Session(policy)) as session:
+                while True:
+                    await self._answer(connection, session, await self._receive(connection))
         except ConnectionClosed:
             return ""
         except Refused as refusal:
@@ -153,6 +171,11 @@ class PolicyServer:
                     await connection.close(refusal.code, str(refusal)[:120])
             connection.transport.abort()
             return f": {refusal}"
+
+    def _asked_for(self, connection: ServerConnection) -> ServedPolicy:
+        assert connection.request is not None
+        name = _policy_name(connection.request.path)
+        return self._policies.get(name) or next(iter(self._policies.values()))
 
     # Requests and answers -----------------------------------------------------------------------
 
@@ -216,6 +239,8 @@ def _packed_answer(session: Session, message: Any, log: Callable[[str], None]) -
     """In the thread that computes. Nothing that a policy raises ends the server."""
     try:
         return pack(session.answer(message))
+    except Overloaded as error:
+        return _said(message, str(error), lost=True)
     except DipoleError as error:
         return _said(message, str(error))
     except MemoryError:
@@ -226,10 +251,10 @@ def _packed_answer(session: Session, message: Any, log: Callable[[str], None]) -
         return _said(message, "the policy failed; the server's output says why")
 
 
-def _said(message: Any, error: str) -> bytes | str:
+def _said(message: Any, error: str, lost: bool = False) -> bytes | str:
     """What was wrong with a request, in the words of whoever sent it."""
     try:
-        return pack(error_message(read_request(message).ticket, error))
+        return pack(error_message(read_request(message).ticket, error, lost))
     except (MessageError, AttributeError):
         return error
 
@@ -261,6 +286,10 @@ def _header(request: Request, name: str) -> str:
 
 def _robot(path: str) -> str:
     return path.partition("?")[0].strip("/")[:100]
+
+
+def _policy_name(path: str) -> str:
+    return parse_qs(path.partition("?")[2]).get("policy", [""])[0][:100]
 
 
 def _address(connection: ServerConnection) -> str:

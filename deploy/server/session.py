@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dipole.data.core.registry import nearest
 from dipole.deploy.inference.base import Compute, compute_chunk
 from dipole.deploy.observations.history import RecentObservations
+from dipole.deploy.server.batching import Batcher
 from dipole.deploy.types import Arrays, Request, Ticket
 from dipole.deploy.wire.codec import MessageError
 from dipole.deploy.wire.protocol import Schema, answer_message, error_message, read_request
@@ -25,16 +26,18 @@ PREFIX = "observation/"  # how openpi's clients name what the robot sees
 RESET = "reset"  # an entry of theirs that begins the history anew
 
 
-@dataclass(frozen=True)
+@dataclass
 class ServedPolicy:
     """schema: what clients are told; make_compute: one computation for each client, as it may
     remember the client's noise; forget_after: seconds after which an observation is no past of the
-    next one, for clients that send single ones."""
+    next one, for clients that send single ones; batcher: what computes clients' requests together,
+    None where they are computed one after another."""
 
     schema: Schema
     make_compute: Callable[[], Compute]
     forget_after: float = 0.5
     clock: Callable[[], float] = field(default=time.monotonic)
+    batcher: Batcher | None = None
 
 
 class Session:
@@ -48,6 +51,12 @@ class Session:
         self._recent = RecentObservations(self._spec.window.n_obs_steps)
         self._sent = -float("inf")
         self._ticket = Ticket(0, 0, 0.0, 0)  # of the newest request that came without one
+
+    def close(self) -> None:
+        """The client has gone."""
+        close = getattr(self._compute, "close", None)
+        if close is not None:
+            close()
 
     def answer(self, message: Any) -> dict[str, Any]:
         """The answer to a message. Raises MessageError for what is no request; what a policy raises

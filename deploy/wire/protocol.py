@@ -6,7 +6,7 @@
              "inpaints": bool, "max_prefix": int, "fingerprint": ...}}
     client  {"ticket": {...}, "observation": {name: [To, *shape]}, "known": {...}}
     server  {"ticket": {...}, "actions": [H, A], "server_timing": {"infer_ms": ...}}
-            or {"ticket": {...}, "error": "what was wrong"}
+            or {"ticket": {...}, "error": "what was wrong", "lost": true where it is too busy}
 
 A client of openpi sends an observation without a ticket, and gets "actions" from the current one
 on, or a text that says what was wrong (server/session.py). Its own servers greet with other words.
@@ -36,11 +36,18 @@ class ProtocolError(DipoleError):
 @dataclass(frozen=True)
 class Schema:
     """What a server says of its policy. dtypes: of observations, float32 where it says nothing;
-    fingerprint: of its weights, so that a client notices that they are others."""
+    fingerprint: of its weights, so that a client notices that they are others; replaced: those of
+    weights that it served before, whose clients may go on."""
 
     spec: PolicySpec
     dtypes: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    replaced: tuple[str, ...] = ()
+
+    def follows(self, other: "Schema") -> bool:
+        """Whether a client of the other policy may go on with this one."""
+        same = (self.spec, dict(self.dtypes)) == (other.spec, dict(other.dtypes))
+        return same and other.fingerprint in (self.fingerprint, *self.replaced)
 
 
 def greeting(schema: Schema, max_message: int) -> dict[str, Any]:
@@ -62,6 +69,7 @@ def greeting(schema: Schema, max_message: int) -> dict[str, Any]:
             "inpaints": spec.inpaints,
             "max_prefix": spec.max_prefix,
             "fingerprint": schema.fingerprint,
+            **({"replaced": list(schema.replaced)} if schema.replaced else {}),
         },
     }
 
@@ -106,7 +114,8 @@ def read_greeting(metadata: Mapping[str, Any]) -> Schema:
         meaning["action"] = Meaning.read((size,), policy.get("action") or {})
         max_prefix = int(policy.get("max_prefix", 0))
         spec = PolicySpec(shapes, size, window, inpaints, fps, meaning, max_prefix)
-        return Schema(spec, dtypes, str(policy["fingerprint"]))
+        replaced = tuple(map(str, policy.get("replaced") or ()))
+        return Schema(spec, dtypes, str(policy["fingerprint"]), replaced)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the server's greeting cannot be read: {error!r}") from error
 
@@ -151,7 +160,7 @@ class DipoleDialect:
 
     def is_same(self, greeting: Any) -> bool:
         with contextlib.suppress(ProtocolError):
-            return is_ours(greeting) and read_greeting(greeting) == self._schema
+            return is_ours(greeting) and read_greeting(greeting).follows(self._schema)
         return False
 
     def encode(self, request: Request) -> bytes:
@@ -182,9 +191,9 @@ def answer_message(request: Request, answer: Any, seconds: float) -> dict[str, A
     return {**said, "actions": answer["action"]}
 
 
-def error_message(ticket: Ticket, error: str) -> dict[str, Any]:
-    """Why there is no chunk."""
-    return {"ticket": asdict(ticket), "error": error}
+def error_message(ticket: Ticket, error: str, lost: bool = False) -> dict[str, Any]:
+    """Why there is no chunk. lost: Nobody is to blame; ask again."""
+    return {"ticket": asdict(ticket), "error": error} | ({"lost": True} if lost else {})
 
 
 def read_answer(message: Any, seconds: float) -> Result:
@@ -193,7 +202,8 @@ def read_answer(message: Any, seconds: float) -> Result:
         raise MessageError("the answer is no map")
     ticket = _ticket(message.get("ticket"))
     if "error" in message:
-        return Result(ticket, None, seconds, f"the server: {str(message['error'])[:1000]}")
+        lost = message.get("lost") is True
+        return Result(ticket, None, seconds, f"the server: {str(message['error'])[:1000]}", lost)
     if "actions" not in message:
         raise MessageError("the answer has no 'actions'")
     return Result(ticket, {"action": message["actions"]}, seconds)

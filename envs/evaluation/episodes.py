@@ -46,6 +46,7 @@ class RunningEpisode:
     motion: Motion = field(default_factory=Motion)
     sent: np.ndarray | None = None  # the chunk that is being executed
     planned: np.ndarray | None = None  # what the chunk before it had in place of its first action
+    filmed: int = 0  # frames, of which `recording` has more where the episode was begun again
 
     def __str__(self) -> str:
         return f"episode {self.episode} (seed {self.seed})"
@@ -63,8 +64,10 @@ class RunningEpisode:
         if self.sent is not None:
             self.motion.add(self.sent[: len(turn.rewards)], self.planned)
         if self.recording is not None:
-            self.recording.frames += turn.frames
-            self.recording.rewards += turn.rewards
+            self.filmed += len(turn.frames)
+            new = max(0, self.filmed - len(self.recording.frames))
+            self.recording.frames += turn.frames[len(turn.frames) - new :]
+            self.recording.rewards += self.outcome.rewards[len(self.recording.rewards) :]
             self.recording.success = self.outcome.success
             self.recording.task = self.outcome.task
             self.recording.done = turn.done
@@ -102,6 +105,7 @@ class EpisodeRun:
         self.answered: float | None = None  # when the first turn came, on perf_counter's clock
         self.waited_before = 0.0  # of the slots' `waited`, until then
         self.success_name: str | None = None  # the entry of info that told of success
+        self.begun_again = 0  # episodes whose simulator was lost
 
     def finish(
         self, seeds: Sequence[int], n_slots: int, filmed: int = 0, stride: int = 1
@@ -139,6 +143,14 @@ class EpisodeRun:
             self._running[slot] = self._next.popleft()
             self._send(slot)
 
+    def _begin_again(self, slot: int) -> None:
+        """From its start: an episode is a function of its seed, and so are its frames."""
+        lost = self._running[slot]
+        self.moments = [moment for moment in self.moments if moment.seed != lost.seed]
+        self._running[slot] = RunningEpisode(lost.episode, lost.seed, lost.recording)
+        self.begun_again += 1
+        self._send(slot)
+
     def _send(self, slot: int, actions: np.ndarray | None = None) -> None:
         running = self._running[slot]
         record = running.recording is not None
@@ -152,6 +164,9 @@ class EpisodeRun:
 
     def _receive(self, turn: Turn) -> None:
         slot, running = turn.slot, self._running[turn.slot]
+        if turn.lost:
+            self._begin_again(slot)
+            return
         if self.answered is None:
             self.answered, self.waited_before = time.perf_counter(), self.slots.waited
         self._draw_views(turn, running.recording)

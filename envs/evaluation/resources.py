@@ -4,7 +4,8 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
@@ -37,6 +38,54 @@ def inference_threads(policy: Any, wanted: int | None) -> int:
     if not isinstance(policy, torch.nn.Module) or not on_processor:
         return 1
     return wanted or torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation was asked to use; None: to be chosen. rows: Of an inference call. read:
+    What is kept of each observation. The others are as `evaluate` takes them."""
+
+    episodes: int
+    rows: int
+    n_envs: int | None = None
+    threads: int = 1
+    workers: int | None = 0
+    read: Read | None = None
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What computes an evaluation. policy: For the executor. pool: Threads that call it; None for
+    this one. n_slots: Simulators in `slots`. cluster: What metrics.json says of it."""
+
+    policy: Any
+    pool: ThreadPoolExecutor | None
+    slots: Slots
+    n_slots: int
+    cluster: dict[str, Any] | None = None
+
+    @property
+    def workers(self) -> int:
+        return self.slots.workers
+
+
+@contextmanager
+def computing_here(
+    policy: Any, resolved: ResolvedEnvironment, look: FirstLook, asked: Asked
+) -> Iterator[Computing]:
+    """In this process, and others of this machine."""
+    from dipole.policy.runtimes.torchscript import without_interpreter
+
+    workers, rows = asked.workers, asked.rows
+    workers = chosen_workers(look, asked.episodes) if workers is None else workers
+    n_envs = asked.n_envs or default_slots(look, rows, asked.threads, workers)
+    n_slots = min(asked.episodes, n_envs)
+    workers = min(workers, n_slots)
+    with (
+        inference_pool(asked.threads, workers) as pool,
+        closing(open_slots(policy, resolved, workers, asked.read)) as slots,
+    ):
+        yield Computing(without_interpreter(policy), pool, slots, n_slots)
 
 
 def chosen_workers(look: FirstLook, episodes: int) -> int:

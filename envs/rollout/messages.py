@@ -55,6 +55,7 @@ class Turn:
     views: With each of these frames, if asked for, the observation {name: [*shape]}.
     scene: After the last one, in full size, if asked for.
     kept: All of an episode that is over, where it is kept.
+    lost: The simulator is gone, and with it the episode: it has to be begun again.
     seconds: Of work, by the parts above.
     """
 
@@ -72,6 +73,7 @@ class Turn:
     views: list[dict[str, np.ndarray]] = field(default_factory=list)
     scene: PackedFrame | None = None
     kept: KeptEpisode | None = None
+    lost: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

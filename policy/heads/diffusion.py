@@ -14,6 +14,7 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, PREDICTIONS, PROCESSES, build
+from dipole.policy.core.row_draws import mean_divisor
 from dipole.policy.denoisers.base import Denoiser, Prepared, map_tensors
 from dipole.policy.denoisers.guided import GuidedDenoiser
 from dipole.policy.diffusion.denoising import denoise
@@ -145,7 +146,7 @@ class DiffusionHead(Head):
             squared = squared * weight
         if counted is None:
             return squared.mean()
-        return (squared * counted).sum() / counted.sum().clamp(min=1)
+        return (squared * counted).sum() / mean_divisor(counted.sum())
 
     def sample(self, context: Context, request: SampleRequest) -> Tensor:
         """A normalised chunk [B, H, A] for each row of the context.

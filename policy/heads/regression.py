@@ -10,6 +10,7 @@ from torch import Tensor
 from dipole.data import Feature
 from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import DENOISERS, HEADS, build
+from dipole.policy.core.row_draws import mean_divisor
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
 
 
@@ -46,7 +47,7 @@ class RegressionHead(Head):
         if batch.counted is None:
             return Loss(F.mse_loss(output, batch.actions))
         squared = F.mse_loss(output, batch.actions, reduction="none") * batch.counted
-        return Loss(squared.sum() / batch.counted.sum().clamp(min=1))
+        return Loss(squared.sum() / mean_divisor(batch.counted.sum()))
 
     def sample(self, context: Context, request: SampleRequest) -> Tensor:
         return self._output(context)

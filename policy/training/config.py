@@ -82,6 +82,12 @@ class TrainConfig:
         "highest" fp32, several times slower, "medium" bf16.
     compile: torch.compile, of the norms alone.
     deterministic: Bit for bit the same result on the same machine, also after resuming.
+    shuffle_blocks: Windows are drawn out of so many of the dataset's shards at a time, for data
+        that fit on no disk; None: out of all.
+    rank_timeout: Seconds; a process of several that does not come to where the others wait ends the
+        run then, and is named.
+    background_checkpoints: Whether training goes on while a checkpoint is written, of which memory
+        holds a copy meanwhile.
     memory_limit: What data in memory may take, in bytes or as "4GiB", over all processes of a
         machine; None: half of what is free.
     """
@@ -111,13 +117,16 @@ class TrainConfig:
     deterministic: bool = False
     workers: int = 0
     memory_limit: int | str | None = None
+    shuffle_blocks: int | None = None
     log_every: int = 50
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    background_checkpoints: bool = True
     validate_every: int = 1000
     validation_windows: int = 1024
     evaluate_every: int = 0
     wandb: bool = False
+    rank_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "keep_checkpoints"):
@@ -127,8 +136,9 @@ class TrainConfig:
         for name in ("warmup_steps", "seed", "workers", *periods):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}: it must not be negative")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"train.threads is {self.threads}: it must be at least 1, or null")
+        for name in ("threads", "shuffle_blocks"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"train.{name} is {value}: it must be at least 1, or null")
         try:
             self.memory_limit_bytes  # noqa: B018  raises where it is none
         except ConfigError as error:

@@ -1,7 +1,9 @@
 """The training loop, one for every objective."""
 
 import math
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +23,11 @@ from dipole.policy.training.hardware.threaded_batch import threaded_batch
 from dipole.policy.training.optimization.finite import TrainingDivergedError
 from dipole.policy.training.optimization.optimizer import learning_rate
 from dipole.policy.training.optimization.updates import ComputeLoss, Updates
+from dipole.policy.training.output.checkpoint_writer import CheckpointWriter
 from dipole.policy.training.output.logs import NoLog, RunLog
 from dipole.policy.training.output.progress import TrainingProgress
+from dipole.policy.training.output.throughput import Share, Throughput, weighted_means
+from dipole.policy.training.process.group import Group
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.process.signals import StopRequest
 from dipole.policy.training.state import TrainState
@@ -31,6 +36,7 @@ from dipole.policy.training.validation import Validation, errors_text
 __all__ = ["Evaluate", "Loader", "Trainer", "TrainingDivergedError"]
 
 Evaluate = Callable[[Policy], Mapping[str, Any]]
+REPEATED = 20.0  # seconds in which a launcher repeats a signal
 UNSCORED = "max_reward_mean"  # decides where an evaluation does not say what its score is
 
 
@@ -51,6 +57,7 @@ class Trainer:
     evaluate: Scores the averaged policy in a simulator; "score" of what it returns, or without it
         "max_reward_mean", decides which checkpoint is the best; "score_name" says what it is.
     rank: Of this process; others than the first write nothing.
+    group: The processes that train together.
     """
 
     state: TrainState
@@ -61,12 +68,19 @@ class Trainer:
     validation: Validation | None = None
     evaluate: Evaluate | None = None
     rank: Rank = field(default_factory=Rank.current)
+    group: Group = field(default_factory=Group.current)
 
     def __post_init__(self) -> None:
         self.device = self.state.policy.device
-        # What is called for a loss: the objective, or a data-parallel wrapper of it.
+        # What is called for a loss: the objective, or a wrapper of it.
         self.objective: ComputeLoss = self.state.objective
-        self.updates = Updates(self.state, self.config, self.run)
+        self.updates = Updates(self.state, self.config, self.run, self.group)
+        self.throughput = Throughput(self.updates)
+        self.stopped: str | None = None  # the signal that ends the run, the same in all processes
+        config = self.config
+        self.writer = CheckpointWriter(
+            self.run, config.keep_checkpoints, config.background_checkpoints
+        )
         self.meter, self.finite = self.updates.meter, self.updates.finite
         if self.config.compile:
             compile_unets(self.state.policy)
@@ -88,25 +102,43 @@ class Trainer:
         tuner = self._thread_tuner()
         threads = tuner.choose() if tuner else Threads(torch.get_num_threads())
         state, config = self.state, self.config
-        self.log = self._open_log()
         quiet = not self.rank.is_main
-        stop = StopRequest()
+        self.stop = StopRequest(0.0 if self.group.is_alone else REPEATED)
+        self.group.asked = lambda: self.stop.number
+        with self._alone_by_main():
+            self.log = self._open_log()
         try:
-            with TrainingProgress(config.steps, state.step, quiet) as self.progress, stop:
+            with TrainingProgress(config.steps, state.step, quiet) as self.progress, self.stop:
                 if tuner:
                     tuner.say = self.progress.say  # a bar may be on the terminal by now
                 if state.step:
-                    self._score(due=self._due(config.evaluate_every))
+                    with self._alone_by_main():
+                        self._score(due=self._due(config.evaluate_every))
                 batches = self.loader.batches(state.step * config.accumulate)
                 self.meter.reset()
-                while state.step < config.steps and not stop.requested:
+                while state.step < config.steps and not self.stopped:
                     with threaded_batch(state.policy, threads.batch):
-                        changed = self._steps(batches, stop, tuner)
+                        changed = self._steps(batches, tuner)
                     if changed and tuner:
                         threads = tuner.choose()
         finally:
+            self.writer.wait()
             self.log.close()
-        return stop.requested
+        return self.stopped
+
+    def _hear(self) -> str | None:
+        """The signal that any process has had by now, the same in all of them."""
+        if self.group.is_alone:
+            return self.stop.requested
+        return signal.Signals(self.group.signal).name if self.group.signal else None
+
+    @contextmanager
+    def _alone_by_main(self) -> Iterator[None]:
+        """What the first process does within it, the others wait for, however long it takes; its
+        error is theirs."""
+        with self.group.together(patient=True):
+            yield
+            self.group.round(patient=True)
 
     def _open_log(self) -> RunLog | NoLog:
         if not self.rank.is_main:
@@ -121,14 +153,17 @@ class Trainer:
         keep_freed_memory()
         return ThreadTuner(self.state.policy, self.config, self._trial)
 
-    def _steps(self, batches: Any, stop: StopRequest, tuner: ThreadTuner | None) -> bool:
+    def _steps(self, batches: Any, tuner: ThreadTuner | None) -> bool:
         """To the end, or until threads should be chosen again: whether they should."""
         state, config = self.state, self.config
-        while state.step < config.steps and not stop.requested:
-            with self.meter.step(wait=self._ends_period()):
+        while state.step < config.steps and not self.stopped:
+            with self.group.together(), self.meter.step(wait=self._ends_period()):
                 self._step(batches)
-            last = state.step == config.steps or bool(stop.requested)
-            seconds = self._report(last)
+            # Asked once a step: what ends it is saved.
+            self.stopped = self._hear()
+            last = state.step == config.steps or bool(self.stopped)
+            with self.group.together():
+                seconds = self._report(last)
             self._keep(last)
             if tuner and seconds is not None and not last and tuner.has_changed(seconds):
                 return True
@@ -148,7 +183,7 @@ class Trainer:
 
     def _step(self, batches: Any) -> None:
         """The updates of one step, and that of the averages."""
-        self.updates.make(self.objective, batches, self.rank, measured=self._ends_period())
+        self.updates.make(self.objective, batches, measured=self._ends_period())
         self.state.update_averages()
         self.state.step += 1
         self.progress.advance(self.state.step)
@@ -158,8 +193,11 @@ class Trainer:
         state, config, meter = self.state, self.config, self.meter
         if not meter.steps or not (last or state.step % config.log_every == 0):
             return None
+        self.finite.share(self.group)
         self.finite.raise_bad()
-        losses, data_ms, compute_ms = meter.means(), meter.data_ms, meter.compute_ms
+        data_ms, compute_ms = meter.data_ms, meter.compute_ms
+        shares = self.group.gather(self._share())
+        losses = weighted_means(shares)
         self.log.write(
             state.step,
             {
@@ -169,6 +207,7 @@ class Trainer:
                 "train/epoch": self.loader.epoch(state.step * config.accumulate),
                 "time/data_ms": data_ms,
                 "time/compute_ms": compute_ms,
+                **self.throughput.of(meter, shares),
             },
         )
         loss = losses.get(self.updates.loss_key, math.nan)  # not in a step without that update
@@ -176,19 +215,43 @@ class Trainer:
         meter.reset()
         return 1e-3 * compute_ms
 
+    def _share(self) -> Share:
+        """What this process has computed since the last report."""
+        meter = self.meter
+        return {
+            "rows": self.updates.rows,
+            "losses": meter.means(),
+            "data_ms": meter.data_ms,
+            "compute_ms": meter.compute_ms,
+        }
+
     def _keep(self, last: bool) -> None:
         """Validate, save and score where it is time to."""
-        if not self.rank.is_main:
+        config = self.config
+        validates = self.validation is not None and (self._due(config.validate_every) or last)
+        scores = self._due(config.evaluate_every)
+        saves = self._due(config.checkpoint_every) or scores or last
+        if not validates and not saves:
             return
+        with self.group.together():
+            self.finite.share(self.group)
+        with self._alone_by_main():
+            if self.rank.is_main:
+                self._keep_by_main(validates, saves, scores, last)
+
+    def _keep_by_main(self, validates: bool, saves: bool, scores: bool, last: bool) -> None:
         state, config = self.state, self.config
-        if self.validation is not None and (self._due(config.validate_every) or last):
+        if validates and self.validation is not None:
             self.log.write(state.step, self._validation_losses(self.validation))
-        due = self._due(config.evaluate_every)
-        if self._due(config.checkpoint_every) or due or last:
-            self.finite.raise_bad()
-            self.finite.raise_bad_weights(state.step, state.kept_tensors())
-            state.save(self.run, config, self.origin)
-            self._score(due)
+        if not saves:
+            return
+        self.finite.raise_bad()
+        self.finite.raise_bad_weights(state.step, state.kept_tensors())
+        self.writer.write(state.step, lambda: state.checkpoint(config, self.origin))
+        if scores or last:
+            self.writer.wait()
+        self._score(scores)
+        if scores and self.evaluate is not None:
             prune_checkpoints(self.run, config.keep_checkpoints)
 
     def _validation_losses(self, validation: Validation) -> dict[str, float]:

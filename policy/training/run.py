@@ -9,6 +9,7 @@ objective, train, evaluate.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from dipole.policy.training.output.run_folder import (
     resumed_run_folder,
 )
 from dipole.policy.training.output.summary import run_summary
+from dipole.policy.training.process.group import Group
+from dipole.policy.training.process.launch import Launch
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.validation import Validation
@@ -64,8 +67,9 @@ def start_run(
     Raises ConfigError, before anything is written, for what cannot work or a folder that holds a
     run.
     """
+    group = Group.current()
     if not rename:
-        refuse_run(output)
+        group.from_main(lambda: refuse_run(output))
     config = {key: value for key, value in config.items() if key not in NOT_KEPT}
     settings = TrainConfig.from_dict(config["train"])
     if settings.amp is None:
@@ -75,10 +79,18 @@ def start_run(
         if not amp:
             say(precision_note(None, device))
         config["train"] = {**config["train"], "amp": amp}
-    parts = build_run(config, evaluate)
-    with new_run_folder(output, rename) as folder:
+    with group.together(patient=True):
+        parts = build_run(config, evaluate)
+        group.round(patient=True)
+    with ExitStack() as held:
+        folder = _claimed(group, held, output, rename)
         parts.config["output"] = str(folder)
         return _fit(parts, folder, say)
+
+
+def _claimed(group: Group, held: ExitStack, output: Path, rename: bool) -> Path:
+    """The run's folder, which the first process makes and locks until `held` ends."""
+    return Path(group.from_main(lambda: str(held.enter_context(new_run_folder(output, rename)))))
 
 
 def resume_run(
@@ -93,18 +105,38 @@ def resume_run(
 
     Raises ConfigError where there is no run, another process trains it, or its data are others.
     """
-    with resumed_run_folder(output):
-        before = read_run(output)
-        config = changed(before, changes or {})
-        done = checkpoints_of(output)
-        parts = build_run(config, evaluate, fresh=not done)
-        saved = read_config(done[-1]) if done else {}
-        if done:
-            parts.data.require_same(saved.get("dataset", {}), str(done[-1]))
-            parts.state.load(done[-1])
+    group = Group.current()
+    with ExitStack() as held:
+        newest = group.from_main(lambda: _newest(output, held))
+        with group.together(patient=True):
+            parts, saved = _resumed(output, newest, changes or {}, evaluate)
+            group.round(patient=True)
+        if group.rank.is_main and newest:
             for note in _resume_notes(parts, saved.get("train")):
                 say(note)
         return _fit(parts, output, say, saved)
+
+
+def _newest(output: Path, held: ExitStack) -> str | None:
+    """The checkpoint that a run goes on from; its folder is locked until `held` ends."""
+    held.enter_context(resumed_run_folder(output))
+    done = checkpoints_of(output)
+    return done[-1].name if done else None
+
+
+def _resumed(
+    output: Path, newest: str | None, changes: Mapping[str, Any], evaluate: MakeEvaluate | None
+) -> tuple["RunParts", Config]:
+    """What a run is made of, and the configuration of the checkpoint that it goes on from."""
+    config = changed(read_run(output), changes)
+    parts = build_run(config, evaluate, fresh=newest is None)
+    if newest is None:
+        return parts, {}
+    checkpoint = output / "checkpoints" / newest
+    saved = read_config(checkpoint)
+    parts.data.require_same(saved.get("dataset", {}), str(checkpoint))
+    parts.state.load(checkpoint)
+    return parts, saved
 
 
 def read_run(output: Path) -> Config:
@@ -188,7 +220,8 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
             "normalizer=per_part trains a policy for several robots, and an evaluation is of one: "
             "set train.evaluate_every=0, and evaluate checkpoints by `dipole evaluate part=NAME`"
         )
-    score = evaluate(config) if evaluate is not None and settings.evaluate_every else None
+    evaluates = evaluate is not None and settings.evaluate_every and Rank.current().is_main
+    score = evaluate(config) if evaluate is not None and evaluates else None
     return RunParts(config, settings, data, state, constant, score, init)
 
 
@@ -201,7 +234,9 @@ def _fit(
     if not rank.is_main:
         say = _say_nothing
     elif state.step < settings.steps:  # otherwise nothing changes, and nor do the run's settings
-        write_json(output / RUN_FILE, {"dipole": dipole.__version__, "config": parts.config})
+        launch = Launch.of().identity
+        written = {"dipole": dipole.__version__, "config": parts.config}
+        write_json(output / RUN_FILE, {**written, "launch": launch} if launch else written)
     loader = make_loader(
         data.train,
         batch_size=settings.batch_size,
@@ -209,8 +244,10 @@ def _fit(
         device=state.policy.device,
         workers=settings.workers,
         memory_limit_bytes=settings.memory_limit_bytes,
+        shuffle_blocks=settings.shuffle_blocks,
         rank=rank.index,
         ranks=rank.count,
+        log=say,
     )
     for line in run_summary(state, settings, data, parts.constant, output):
         say(line)

@@ -28,6 +28,7 @@ from dipole.policy.training.optimization.optimizer import (
     make_optimizers,
     optimizer_tensors,
 )
+from dipole.policy.training.process.rank import Rank
 
 POLICY = "policy"  # the update, and the average, whose files have no name of their own
 HELPERS = "helpers"
@@ -92,6 +93,11 @@ class TrainState:
     def save(self, run: Path, config: TrainConfig, origin: Mapping[str, Any]) -> Path:
         """Write RUN/checkpoints/STEP. origin: further JSON for config.json (dataset, command)."""
         folder = run / "checkpoints" / f"{self.step:08d}"
+        save_checkpoint(folder, self.checkpoint(config, origin))
+        return folder
+
+    def checkpoint(self, config: TrainConfig, origin: Mapping[str, Any]) -> Checkpoint:
+        """What `save` writes; its tensors are those that are trained."""
         tensors: dict[str, Mapping[str, Tensor]] = {"model": stored_tensors(self.policy)}
         for name, ema in self.averages.items():
             tensors[_file("ema", name)] = stored_tensors(ema.model)
@@ -104,9 +110,12 @@ class TrainState:
         frozen = {name: each.source for name, each in frozen_modules(self.objective).items()}
         if frozen:
             written["frozen"] = frozen
-        training = {"step": self.step, "ema_updates": self.ema.updates}
-        save_checkpoint(folder, Checkpoint(written, tensors, training))
-        return folder
+        training = {
+            "step": self.step,
+            "ema_updates": self.ema.updates,
+            "world_size": Rank.current().count,
+        }
+        return Checkpoint(written, tensors, training)
 
     def load(self, folder: Path) -> None:
         """Take up where the checkpoint was written. Raises CheckpointError if it does not fit."""

@@ -44,6 +44,7 @@ EVERYTHING = [
         ("evaluate", [f"solver={name}"])
         for name in ("euler", "heun", "plms", "dpmpp_2m", "dpmpp_3m")
     ),
+    ("evaluate", ["cluster=ray"]),
     ("deploy", ["deploy=rtc"]),
     ("deploy", ["deploy=cross_fade", "solver=ddim"]),
     ("deploy", ["deploy=ensemble"]),

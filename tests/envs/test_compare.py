@@ -239,3 +239,15 @@ def test_intervals_do_not_depend_on_the_order_of_episodes_in_a_file(tmp_path, sc
         metrics["per_episode"].reverse()
         (folder / "metrics.json").write_text(json.dumps(metrics))
     assert compare(a, b) == before
+
+
+def test_a_sweep_is_its_jobs_and_the_best_of_them_comes_first(tmp_path, scores, capsys):
+    for job, more in ((0, 0.0), (2, 0.02), (10, 0.01)):
+        write(tmp_path / str(job), scores + more)
+    (tmp_path / "3").mkdir()  # one that failed
+    (tmp_path / "sweep.json").write_text("[]")
+    assert main(["compare", "--best", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    order = [said.index(f"{tmp_path / job} (") for job in ("2", "10", "0")]
+    assert order == sorted(order)
+    assert "A beats C by more than chance: max_reward +0.02" in said

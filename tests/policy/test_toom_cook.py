@@ -95,9 +95,26 @@ def test_a_large_batch_takes_this_way_and_a_small_one_does_not(monkeypatch):
     weight, bias = torch.randn(5, 3, 3, requires_grad=True), torch.zeros(3)
     for rows in (1, temporal_conv.LARGE_BATCH - 1, temporal_conv.LARGE_BATCH, 128):
         convolution(torch.randn(8, rows, 3), weight, bias)
-    with torch.autocast("cpu", torch.bfloat16):
-        convolution(torch.randn(8, 128, 3), weight, bias)
     assert taken == [temporal_conv.LARGE_BATCH, 128]
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_under_autocast_narrow_convolutions_are_of_single_precision_and_wide_ones_of_bf16(extra):
+    channels = temporal_conv.NARROW + extra
+    x = torch.randn(4, 64, channels, requires_grad=True)
+    weight = torch.randn(5, channels, 3).div_(20).requires_grad_()
+    bias = torch.randn(3, requires_grad=True)
+    given, direction = (x, weight, bias), torch.randn(4, 64, 3)
+    exact = plain_convolution(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = convolution(x.bfloat16(), weight, bias)
+        assert convolution(x.detach(), weight, bias).dtype == out.dtype
+    assert out.dtype == (torch.bfloat16 if extra else torch.float32)
+    assert (out - exact).abs().max() < 0.02 * exact.abs().max()
+    found = torch.autograd.grad(out, given, direction.to(out.dtype))
+    for mine, wanted in zip(found, torch.autograd.grad(exact, given, direction), strict=True):
+        assert mine.dtype == torch.float32
+        assert (mine - wanted).abs().max() < 0.02 * wanted.abs().max()
 
 
 def test_training_by_large_batches_is_that_of_the_plain_network():

@@ -12,11 +12,12 @@ from dipole.apps.terminal.errors import UsageError
 from dipole.apps.terminal.tools import Work, comma_list, pairs
 from dipole.data.convert import ConversionReport, run
 from dipole.data.core.episode_numbers import parse_episode_numbers
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.sources.combine.converted import parse_convert
 from dipole.data.sources.combine.trimmed import parse_trim
 from dipole.data.sources.source import positive_number
 from dipole.data.sources.words import ConversionRequest, open_request
+from dipole.data.store.objects.url import is_url
 
 SEVERAL = "Several: with commas between, or the option again."
 
@@ -52,10 +53,11 @@ def convert(
         ),
     ],
     destination: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DESTINATION",
-            help="A folder, or a name that ends in .zip; must not exist.",
+            help="A folder, or a name that ends in .zip, on the disk or in object storage "
+            "(s3://BUCKET/NAME.zarr); must not exist.",
             show_default=False,
         ),
     ],
@@ -185,6 +187,10 @@ def _convert(request: ConversionRequest, to: Format) -> int:
         if to is Format.LEROBOT:
             from dipole.data.export.lerobot import export_lerobot
 
+            if is_url(destination := str(request.destination)):
+                raise DataError(
+                    f"{destination}: LeRobot's format is written to the disk: copy it from there"
+                )
             opened = open_request(request)
             export_lerobot(opened, Path(request.destination).expanduser(), progress)
             name = opened.info.format

@@ -11,7 +11,6 @@ second is marked as a copy, which our own reader leaves out.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.core.units import units_text
 from dipole.data.sources.lerobot.features import COPY_OF, COUNTERS
+from dipole.data.store.objects.url import DatasetPath
 from dipole.data.store.schema import FrameSchema, check_key
 
 STATE, ENVIRONMENT_STATE = "observation.state", "observation.environment_state"
@@ -26,7 +26,7 @@ _ENVIRONMENT = ("environment_state", "env_state", "object")
 _OWN = ("observation.", "next.", "action.")
 
 
-def lerobot_keys(path: Path, frames: Mapping[str, FrameSchema]) -> dict[str, str]:
+def lerobot_keys(path: DatasetPath, frames: Mapping[str, FrameSchema]) -> dict[str, str]:
     """LeRobot's name of each key. path: of the source, for errors.
 
     Raises DataError for two keys with one name, and for one that cannot be the name of a file.

@@ -109,6 +109,11 @@ class Mixture:
         targets = assemble_targets(self.targets, self.spec.n_obs_steps, chosen, batches)
         return {**assemble(self.features, chosen, batches), **targets, **self.masks(parts)}
 
+    def prefetch(self, indices: np.ndarray) -> None:
+        """See `WindowSource.prefetch`."""
+        for one in self.by_part(indices):
+            self.parts[one.part].prefetch(one.indices)
+
     def by_part(self, indices: np.ndarray) -> list[PartRows]:
         """See `WindowSource.by_part`; raises IndexError for an index that no window has."""
         indices = np.asarray(indices, np.int64)

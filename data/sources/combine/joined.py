@@ -11,6 +11,7 @@ from dipole.data.core.errors import DataError
 from dipole.data.core.units import Units
 from dipole.data.sources.combine.wrapped import WrappedEpisode
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 from dipole.data.store.schema import FrameSchema
 
 NAMELESS = "the entries of {key} have no names; they are taken to be in the order of"
@@ -90,12 +91,23 @@ class _Reordered(WrappedEpisode):
 
 def files_state(info: SourceInfo) -> str:
     """A source's place, what was done to it, and when the newest of its files was changed."""
-    path = info.path.resolve()
-    return " ".join([str(path), f"changed {newest_change(path)}", *info.history])
+    path = whole_path(info.path)
+    return " ".join([path, f"changed {newest_change(info.path)}", *info.history])
 
 
-def newest_change(path: Path) -> int:
-    """When the newest of the files at a path was changed, nanoseconds."""
+def whole_path(path: DatasetPath) -> str:
+    """A path from the root on, as a text."""
+    return str(path) if isinstance(path, ObjectUrl) else str(path.resolve())
+
+
+def newest_change(path: DatasetPath) -> int | str:
+    """When the newest of the files at a path was changed, nanoseconds; in object storage, a hash of
+    all objects' versions."""
+    if isinstance(path, ObjectUrl):
+        from dipole.data.store.objects.tree import version_of
+
+        return version_of(path)
+    path = path.resolve()
     files: Sequence[Path] = [*path.rglob("*")] if path.is_dir() else [path]
     return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
 

@@ -3,14 +3,14 @@
 import itertools
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import DataError, StorageError
 from dipole.data.store.zarr.decoding import without_checksum
 from dipole.data.store.zarr.layout import ArrayLayout
-from dipole.data.store.zarr.tree import Tree
+from dipole.data.store.zarr.tree import FileRange, Tree
 
 _EMPTY = np.uint64(2**64 - 1)  # the index of a shard says so of a chunk that was never written
 _MISSING = "is missing"
@@ -29,6 +29,7 @@ class ChunkMap:
         self._layout = layout
         # Of each shard: what is wrong with it, or [chunks, 2], offset and size of each chunk.
         self._shards: dict[tuple[int, ...], str | np.ndarray] = {}
+        self._asked: set[int] = set()  # blocks that were prefetched and stay at hand
         self._others = [
             -(-size // chunk)
             for size, chunk in zip(layout.shape[1:], layout.chunk[1:], strict=True)
@@ -76,14 +77,53 @@ class ChunkMap:
 
     def stored(self, chunk: tuple[int, ...], last: int | None = None) -> bytes:
         """The bytes of a chunk as stored, or the last of them; it must have no `cell_error`."""
-        cell, inside = self._place(chunk)
-        state = self._shard(cell)
+        state = self._shard(self._place(chunk)[0])
         if isinstance(state, str):
             raise ValueError(state)
+        found = self._range(chunk, last)
+        return b"" if found is None else self._files.read(*found)
+
+    def prefetch(self, blocks: Iterable[int], last: int | None = None) -> None:
+        """Have the chunks of these blocks fetched in the background, or the last bytes of each.
+
+        Waits for the indices of their shards, which say where the chunks are.
+        """
+        if self._files.keeps_all:
+            blocks = [block for block in blocks if block not in self._asked]
+            if last is None:
+                self._asked.update(blocks)
+        chunks = [chunk for block in blocks for chunk in self.chunks(block)]
+        if not chunks:
+            return
+        self._prefetch_indices({self._place(chunk)[0]: None for chunk in chunks})
+        self._files.prefetch([*filter(None, (self._range(chunk, last) for chunk in chunks))])
+
+    def forget(self, chunk: tuple[int, ...]) -> None:
+        """Read the bytes of a chunk anew, should they be asked for."""
+        found = self._range(chunk)
+        if found is not None:
+            self._files.forget(*found)
+
+    def _prefetch_indices(self, cells: Iterable[tuple[int, ...]]) -> None:
+        length = self._layout.index_bytes
+        ranges = []
+        for cell in cells:
+            name = self._layout.file(cell)
+            if length and cell not in self._shards and (size := self._files.size(name)):
+                start = max(size - length, 0) if self._layout.index_at_end else 0
+                ranges.append(FileRange(name, start, length))
+        self._files.prefetch(ranges)
+
+    def _range(self, chunk: tuple[int, ...], last: int | None = None) -> FileRange | None:
+        """Where the bytes of a chunk are, or the last of them; None where there is none."""
+        cell, inside = self._place(chunk)
+        state = self._shard(cell)
+        if isinstance(state, str) or not state[inside][1]:
+            return None
         offset, size = state[inside].tolist()
         if last is not None and last < size:
             offset, size = offset + size - last, last
-        return self._files.read(self._layout.file(cell), offset, size)
+        return FileRange(self._layout.file(cell), offset, size)
 
     def _place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The shard that a chunk is in, and its place there."""
@@ -92,14 +132,18 @@ class ChunkMap:
         return cell, inside
 
     def _shard(self, cell: tuple[int, ...]) -> "str | np.ndarray":
-        if cell not in self._shards:
+        state = self._shards.get(cell)  # once: another thread may clear it
+        if state is None:
             if len(self._shards) >= _SHARDS_REMEMBERED:
                 self._shards.clear()
             try:
-                self._shards[cell] = self._look(cell)
+                state = self._look(cell)
+            except StorageError:
+                raise
             except DataError:
-                self._shards[cell] = "lies outside the dataset, so it is not opened"
-        return self._shards[cell]
+                state = "lies outside the dataset, so it is not opened"
+            self._shards[cell] = state
+        return state
 
     def _look(self, cell: tuple[int, ...]) -> "str | np.ndarray":
         """What is wrong with a shard, or where its chunks lie; a missing one has size 0."""
@@ -118,7 +162,7 @@ class ChunkMap:
             return raw
         if self._layout.index_checked:
             try:
-                raw = without_checksum(raw)
+                raw = self._checked_index(cell, raw, start)
             except ValueError:
                 return "has an index whose checksum is wrong: it is damaged or cut short"
         entries = np.frombuffer(raw, "<u8").reshape(*self._per_shard, 2).copy()
@@ -126,6 +170,18 @@ class ChunkMap:
         absent = (offset == _EMPTY) | (offset + count > np.uint64(size))
         count[absent] = 0
         return entries
+
+    def _checked_index(self, cell: tuple[int, ...], raw: bytes, start: int) -> bytes:
+        """The index without its checksum; what came over a network is read once more before it is
+        taken for damaged. Raises ValueError."""
+        try:
+            return without_checksum(raw)
+        except ValueError:
+            if not self._files.remote:
+                raise
+        name, length = self._layout.file(cell), self._layout.index_bytes
+        self._files.forget(name, start, length)
+        return without_checksum(self._files.read(name, start, length))
 
     def _blosc_problem(self, cell: tuple[int, ...], size: int) -> str | None:
         """What a Blosc frame's own header says against the file and the metadata.
@@ -151,5 +207,7 @@ class ChunkMap:
         """Bytes of a shard's file, or why they cannot be read."""
         try:
             return self._files.read(self._layout.file(cell), start, length)
+        except StorageError:
+            raise
         except Exception as error:  # a damaged zip member: whatever zipfile says of it
             return f"cannot be read ({error})"

@@ -9,28 +9,50 @@ import os
 import stat
 import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from dipole.data.core.dataset_root import DatasetRoot
 from dipole.data.core.errors import DataError
 from dipole.data.core.file_kinds import convert_it, other_format
 from dipole.data.core.zip_members import ZIP_ERRORS, check_member
+from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 
 LARGEST_METADATA = 16 * 2**20  # bytes of one JSON file; real ones have a few hundred
 _HEADER = 30  # bytes before the name of a zip's entry
 
 
-class Tree(Protocol):
-    """A read-only tree of files; names use `/` and are relative to the dataset."""
+class FileRange(NamedTuple):
+    """Bytes of a file, from `offset` on."""
 
-    path: Path
+    name: str
+    offset: int
+    length: int
+
+
+class Tree(Protocol):
+    """A read-only tree of files; names use `/` and are relative to the dataset.
+
+    remote: whether reading takes so long that it is worth saying beforehand what will be read.
+    keeps_all: whether what was read once is at hand from then on.
+    """
+
+    path: Any  # a Path or an ObjectUrl: of both, the text and the name
+    remote: bool
+    keeps_all: bool
 
     def size(self, name: str) -> int | None:
         """Bytes of the file, or None where there is none."""
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`; fewer at the end of the file."""
+
+    def prefetch(self, ranges: Iterable[FileRange]) -> None:
+        """Have these bytes fetched in the background; where `remote` is false, nothing."""
+
+    def forget(self, name: str, offset: int, length: int) -> None:
+        """Read these bytes anew, should they be asked for: they turned out to be damaged."""
 
     def folders(self, name: str) -> list[str]:
         """Names of the folders inside a folder, sorted; "" is the dataset itself."""
@@ -45,8 +67,11 @@ class Tree(Protocol):
 class FolderTree:
     """A dataset that is a folder. Raises DataError for a file that a link puts outside of it."""
 
+    remote = False
+    keeps_all = True
+
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Any = path
         self._root = DatasetRoot(path)
         self._inside: set[str] = set()  # folders that were found to lie inside
 
@@ -61,6 +86,12 @@ class FolderTree:
         with open(self._place(name), "rb") as file:
             file.seek(offset)
             return file.read(length)
+
+    def prefetch(self, ranges: Iterable[FileRange]) -> None:
+        pass
+
+    def forget(self, name: str, offset: int, length: int) -> None:
+        pass
 
     def folders(self, name: str) -> list[str]:
         folder = self._place(name)
@@ -90,17 +121,20 @@ class FolderTree:
 class ZipTree:
     """A dataset that is a zip file. Raises DataError where the zip is truncated or damaged."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    remote = False
+    keeps_all = True
+
+    def __init__(self, path: Any) -> None:
+        self.path: Any = path
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._raw = self._open_file()
+            self._zip = zipfile.ZipFile(self._raw)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise DataError(
                 f"{path}: not a readable zip file ({error}). It is truncated, damaged or something "
                 "else: copy or download it again"
             ) from error
         self._entries = {entry.filename: entry for entry in self._zip.infolist()}
-        self._raw = open(path, "rb")  # noqa: SIM115  as long as this object
         self._starts: dict[str, int] = {}
 
     def size(self, name: str) -> int | None:
@@ -115,7 +149,7 @@ class ZipTree:
             return self._decompressed(entry, offset, length)
         # zipfile would read, and check, everything before the offset.
         length = max(min(length, entry.file_size - offset), 0)
-        return os.pread(self._raw.fileno(), length, self._start(entry) + offset)
+        return self._pread(length, self._start(entry) + offset)
 
     def _decompressed(self, entry: zipfile.ZipInfo, offset: int, length: int) -> bytes:
         """Bytes through zipfile, which checks whole files against their CRC-32.
@@ -130,7 +164,13 @@ class ZipTree:
             raise OSError(str(error)) from error
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(_Member(self, name)))
+        return cast(BinaryIO, io.BufferedReader(Member(self, name)))
+
+    def prefetch(self, ranges: Iterable[FileRange]) -> None:
+        pass
+
+    def forget(self, name: str, offset: int, length: int) -> None:
+        pass
 
     def folders(self, name: str) -> list[str]:
         prefix = f"{name}/" if name else ""
@@ -141,10 +181,16 @@ class ZipTree:
         self._zip.close()
         self._raw.close()
 
+    def _open_file(self) -> BinaryIO:
+        return open(self.path, "rb")
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._raw.fileno(), length, offset)
+
     def _start(self, entry: zipfile.ZipInfo) -> int:
         """Where an entry's bytes begin: behind its own header, whose length only it says."""
         if entry.filename not in self._starts:
-            header = os.pread(self._raw.fileno(), _HEADER, entry.header_offset)
+            header = self._pread(_HEADER, entry.header_offset)
             if len(header) < _HEADER or not header.startswith(b"PK\x03\x04"):
                 raise zipfile.BadZipFile(f"no local header for {entry.filename}")
             name, extra = struct.unpack("<HH", header[26:30])
@@ -152,10 +198,10 @@ class ZipTree:
         return self._starts[entry.filename]
 
 
-class _Member(io.RawIOBase):
-    """One file of a zip, to seek in."""
+class Member(io.RawIOBase):
+    """One file of a tree, to seek in."""
 
-    def __init__(self, files: ZipTree, name: str) -> None:
+    def __init__(self, files: Tree, name: str) -> None:
         self._files, self._name, self._at = files, name, 0
         self._size = files.size(name) or 0
 
@@ -177,8 +223,12 @@ class _Member(io.RawIOBase):
         return len(content)
 
 
-def open_tree(path: Path) -> Tree:
+def open_tree(path: DatasetPath) -> Tree:
     """The files at `path`; raises DataError where there is neither a folder nor a zip."""
+    if isinstance(path, ObjectUrl):
+        from dipole.data.store.objects.tree import open_object_tree
+
+        return open_object_tree(path)
     if path.is_dir():
         return FolderTree(path)
     if path.is_file():

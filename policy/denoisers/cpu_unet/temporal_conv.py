@@ -28,18 +28,23 @@ from dipole.policy.core.toom_cook import Transform, transform_for
 SMALL_BATCH = 4
 # From so many rows on, fewer products are worth transforming the weights for: measured.
 LARGE_BATCH = 48
+# Channels up to which products are not worth rounding to bf16 under autocast: measured.
+NARROW = 128
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Stride 1, as many frames as before: [T, B, C], [K, C, C'], [C'] -> [T, B, C']."""
     if is_small_inference(x, weight):
         return gathered_product(x, weight, bias)
-    frames, rows, _ = x.shape
-    # Fewer products add and subtract more: bf16 has no digits to spare for it.
-    if rows >= LARGE_BATCH and not torch.is_autocast_enabled(x.device.type):
-        found = transform_for(frames, len(weight), x.dtype, x.device)
+    frames, rows, channels = x.shape
+    # Fewer products add and subtract more, bf16 has no digits to spare for it: under autocast they
+    # are of single precision, where what bf16 saves is less than what conversions cost.
+    autocast = torch.is_autocast_enabled(x.device.type)
+    if rows >= LARGE_BATCH and (not autocast or max(channels, weight.shape[2]) <= NARROW):
+        found = transform_for(frames, len(weight), weight.dtype, x.device)
         if found is not None:
-            return transformed_products(x, weight, bias, found)
+            with torch.autocast(x.device.type, enabled=False):
+                return transformed_products(x.to(weight.dtype), weight, bias, found)
     return tap_products(x, weight, bias, convolution_taps(frames, len(weight)), frames)
 
 

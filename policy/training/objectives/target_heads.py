@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dipole.data import Feature
 from dipole.data.core.units import each_unit
 from dipole.policy.core.named import NamedModules
+from dipole.policy.core.row_draws import mean_divisor
 from dipole.policy.heads.base import MeanError
 from dipole.policy.normalizer import Normalizer
 
@@ -81,7 +82,7 @@ class TargetPredictor(nn.Module):
         counts = self._counts(predicted, counted, missing)
         difference = (predicted - wanted).masked_fill(~counts, 0)
         number = counts.expand_as(difference).sum()
-        squared = difference.square().sum() / number.clamp(min=1)
+        squared = difference.square().sum() / mean_divisor(number)
         return TargetError(squared, {} if self.training else self._errors(difference, counts))
 
     def _counts(

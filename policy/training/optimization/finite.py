@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dipole.data.core.errors import DipoleError
+from dipole.policy.training.process.group import Group
 
 
 class TrainingDivergedError(DipoleError):
@@ -36,6 +37,16 @@ class FiniteCheck:
         if bad:
             what = min(bad, key=lambda each: bad[each])
             raise self._error(f"{what} of step {bad[what]} is not a number")
+
+    def share(self, group: Group) -> None:
+        """What any process has noted, all know from now on."""
+        if group.is_alone:
+            return
+        for found in group.gather({what: int(step) for what, step in self._first.items()}):
+            for what, step in found.items():
+                known = int(self._first.get(what, torch.tensor(-1)))
+                earliest = min((each for each in (step, known) if each >= 0), default=-1)
+                self._first[what] = torch.full((), earliest, device=self.device)
 
     def raise_bad_weights(self, step: int, parts: Mapping[str, Iterable[Tensor]]) -> None:
         """Raises TrainingDivergedError where what is to be saved is not finite: a loss can be

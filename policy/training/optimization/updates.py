@@ -1,7 +1,7 @@
 """The updates of one step: losses, gradients, optimisers."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
+from dipole.policy.core.row_draws import RowDraws
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import use_autocast
 from dipole.policy.training.optimization.finite import FiniteCheck, gradient_norm
+from dipole.policy.training.optimization.gradients import sum_gradients
 from dipole.policy.training.optimization.optimizer import learning_rate, set_learning_rate
 from dipole.policy.training.output.meter import StepMeter
-from dipole.policy.training.process.randomness import seed_step
-from dipole.policy.training.process.rank import Rank
+from dipole.policy.training.process.group import Group
+from dipole.policy.training.process.randomness import seed_step, step_seeds
 from dipole.policy.training.state import TrainState
 
 ComputeLoss = Callable[..., Loss]  # an objective, or a data-parallel wrapper of it
@@ -31,10 +33,17 @@ class Updates:
         "train/UPDATE/loss" of others.
     finite: Remembers losses and gradients that are not finite.
     norms: Of the last step's gradients, by key of the log, where they were computed.
+    group: Processes of which each has some rows of a batch; the gradient is that of all rows.
+    rows: Of a batch, this process's.
     """
 
-    def __init__(self, state: TrainState, config: TrainConfig, run: Path) -> None:
+    def __init__(
+        self, state: TrainState, config: TrainConfig, run: Path, group: Group | None = None
+    ) -> None:
         self.state, self.config = state, config
+        self.group = group or Group()
+        rank = self.group.rank
+        self.rows = len(range(rank.index, config.batch_size, rank.count))
         self.device = state.policy.device
         self.amp = use_autocast(config.amp, self.device)
         self.meter = StepMeter(self.device)
@@ -51,7 +60,7 @@ class Updates:
         """Of the loss that runs are compared by."""
         return self._key(self._names[0], "loss")
 
-    def make(self, loss: ComputeLoss, batches: Any, rank: Rank, measured: bool) -> None:
+    def make(self, loss: ComputeLoss, batches: Any, measured: bool) -> None:
         """Those of the next step, each on the same batches.
 
         measured: Whether the gradients' norms are wanted, which take a pass over memory.
@@ -65,37 +74,52 @@ class Updates:
         for place, update in enumerate(updates):
             repeated = updates[:place].count(update)
             with self._others_fixed(update):
-                self._differentiate(update, loss, drawn, rank, repeated)
+                self._differentiate(update, loss, drawn, repeated)
+                sum_gradients(self._own[update], self.group)
             self._note_gradient(update, measured)
             optimizer = self.state.optimizers[update]
             set_learning_rate(optimizer, learning_rate(self.state.step, self.config))
             optimizer.step()
             optimizer.zero_grad()
 
-    def try_out(self, loss: ComputeLoss) -> None:
-        """A step's computation on random data; weights and buffers stay as they are."""
+    def try_out(self, loss: ComputeLoss, rows: int | None = None) -> None:
+        """A step's computation on random data; weights and buffers stay as they are.
+
+        rows: Of the batch; None: as many as this process has of each.
+        """
         state = self.state
         with _same_buffers(state.objective):
             for update in self._names:
                 with self._others_fixed(update):
                     with self._autocast():
-                        batch = state.objective.fake_batch(self.config.batch_size)
+                        batch = state.objective.fake_batch(rows or self.rows)
                         total = loss(batch, update=update, step=state.step).total
                     torch.autograd.grad(total, self._own[update], allow_unused=True)
 
     def _differentiate(
-        self, update: str, loss: ComputeLoss, batches: Iterable[Batch], rank: Rank, repeated: int
+        self, update: str, loss: ComputeLoss, batches: Iterable[Batch], repeated: int
     ) -> None:
         """repeated: How often the step has made this update before: each draws its own noise."""
         config, step = self.config, self.state.step
         number = self._names.index(update) + repeated * len(self._names)
         for micro, batch in enumerate(batches):
-            seed_step(config.seed, step, micro, number, rank.index)
-            with self._autocast():
+            with self._seeded(step, micro, number), self._autocast():
                 found = loss(batch, update=update, step=step)
                 total = found.total / config.accumulate
+            if self.rows < config.batch_size:
+                total = total * (self.rows / config.batch_size)
             total.backward()  # type: ignore[no-untyped-call]
             self._note_loss(update, found)
+
+    def _seeded(self, step: int, micro: int, update: int) -> AbstractContextManager[object]:
+        """Draws are a function of these, and of the rows' places in the batch of all processes."""
+        config, rank = self.config, self.group.rank
+        if not rank.is_one_of_several:
+            seed_step(config.seed, step, micro, update)
+            return nullcontext()
+        seed_step(config.seed, step, micro, update, rank.index + 1)
+        shared, _ = step_seeds(config.seed, step, micro, update)
+        return RowDraws(rank.index, rank.count, config.batch_size, shared, self.group.add)
 
     def _wanted(self) -> Sequence[str]:
         """Raises ConfigError for an update without an optimiser, and for none."""

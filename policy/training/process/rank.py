@@ -23,6 +23,10 @@ class Rank:
     def is_main(self) -> bool:
         return self.index == 0
 
+    @property
+    def is_one_of_several(self) -> bool:
+        return self.count > 1
+
     @classmethod
     def current(cls) -> "Rank":
         """As torch.distributed says; alone where it is not in use."""

@@ -7,6 +7,8 @@ Here its sides are drawn too, and the pictures of one window have the same recta
 import torch
 from torch import Tensor
 
+from dipole.policy.core.row_draws import same_for_all_rows
+
 FILLS = ("mean", "noise")
 
 
@@ -21,7 +23,8 @@ def cut_out(images: Tensor, fill: Tensor | None, rows: int, share: float, count:
     height, width = images.shape[2:]
     hidden = rectangles(rows, count, share, (height, width), images.device)[:, None, None]
     if fill is None:
-        noise = torch.rand(1, 3, height, width, device=images.device)
+        with same_for_all_rows():
+            noise = torch.rand(1, 3, height, width, device=images.device)
         colours = torch.empty_like(images[:1]).copy_(noise)[:, None]  # in their memory layout
     else:
         colours = fill[:, None, :, None, None].to(images.dtype)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dipole.policy.core.row_draws import same_for_all_rows
+
 FIELD = 2  # sides of the noise that is drawn, in pictures: four pictures' worth for all of them
 
 
@@ -25,7 +27,8 @@ def add_noise(images: Tensor, most: float, rows: int) -> Tensor:
     all other augmentations together.
     """
     count, channels, height, width = images.shape
-    field = torch.randn(channels, FIELD * height, FIELD * width, device=images.device)
+    with same_for_all_rows():
+        field = torch.randn(channels, FIELD * height, FIELD * width, device=images.device)
     parts = field.unfold(1, height, 1).unfold(2, width, 1)  # a view [C, y, x, h, w]
     top, left = (
         torch.randint((FIELD - 1) * side + 1, (count,), device=images.device)

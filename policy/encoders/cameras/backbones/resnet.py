@@ -49,8 +49,9 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(same_size, group_norm(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.first_norm(self.first(x)))
-        return F.relu(self.second_norm(self.second(h)) + self.shortcut(x))
+        # In place: a norm's gradient needs its input alone, and each pass over maps costs memory.
+        h = F.relu(self.first_norm(self.first(x)), inplace=True)
+        return F.relu(self.second_norm(self.second(h)).add_(self.shortcut(x)), inplace=True)
 
 
 @BACKBONES.add("resnet")
@@ -101,9 +102,9 @@ def _stem(name: str, width: int) -> nn.Sequential:
     if name == "pooled":
         first, pooling = _conv(3, width, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1)
         # The largest is the same before a ReLU as after it, which then has a quarter to do.
-        return nn.Sequential(first, group_norm(width), pooling, nn.ReLU())
+        return nn.Sequential(first, group_norm(width), pooling, nn.ReLU(inplace=True))
     if name == "patches":
         first = nn.Conv2d(3, width, kernel_size=4, stride=4, bias=False)
         nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
-        return nn.Sequential(first, group_norm(width), nn.ReLU())
+        return nn.Sequential(first, group_norm(width), nn.ReLU(inplace=True))
     raise ConfigError(f"the stem is {name!r}: choose pooled or patches")

@@ -1,0 +1,69 @@
+"""A connection to a Ray cluster: one that runs, or one that is started on this machine."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dipole.data.core.errors import ConfigError
+from dipole.envs.cluster.settings import ClusterSettings
+
+LOCAL, AUTO = "local", "auto"
+OBJECT_STORE = 512 * 2**20  # bytes, of a local one: turns and batches are small and soon taken
+
+
+def ray_module() -> Any:
+    """Raises ConfigError where Ray is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            f"cluster=ray needs Ray, which cannot be imported ({error}): "
+            "pip install 'dipole[cluster]'"
+        ) from error
+    return ray
+
+
+@contextmanager
+def connected(settings: ClusterSettings, cpus: int) -> Iterator[Any]:
+    """The module `ray`, connected; a connection that was there before stays.
+
+    cpus: Of a cluster that is started here. Raises ConfigError where it cannot be reached.
+    """
+    ray = ray_module()
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        _connect(ray, settings.address, cpus)
+    except (OSError, ValueError, RuntimeError) as error:
+        where = settings.address or "a local cluster"
+        raise ConfigError(
+            f"cluster.address={where}: no Ray cluster could be reached or started ({error}); "
+            "`ray start --head` starts one, cluster.address=local one of this process's own"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None, cpus: int) -> None:
+    quiet = {"logging_level": "ERROR", "configure_logging": True}
+    if address not in (None, LOCAL):
+        ray.init(address=address, **quiet)
+        return
+    if address is None:
+        try:
+            ray.init(address=AUTO, **quiet)
+            return
+        except ConnectionError:  # none runs here
+            pass
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address=LOCAL,
+        num_cpus=cpus,
+        object_store_memory=OBJECT_STORE,
+        include_dashboard=False,
+        **quiet,
+    )

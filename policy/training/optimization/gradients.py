@@ -1,0 +1,60 @@
+"""Gradients summed over the processes of a group."""
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, distributed, nn
+
+from dipole.policy.training.process.group import Group
+
+BUCKET = 32 * 2**20  # bytes that are sent at once
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], group: Group) -> None:
+    """Each gradient becomes the sum of those of all processes, the same bits in all of them.
+
+    Nothing is sent before all processes have their gradients: an error of one is raised in all.
+    Where only some have a gradient of a parameter, it is 0 in the others; where none has, it stays
+    without. Raises what `Group.round` does.
+    """
+    if group.is_alone:
+        return
+    _make_equal(parameters, group)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    sent = []
+    for bucket in buckets(gradients):
+        joined = torch.cat([gradient.reshape(-1) for gradient in bucket])
+        sent.append((bucket, joined, distributed.all_reduce(joined, async_op=True)))
+    for bucket, joined, work in sent:
+        work.wait()
+        parts = torch.split(joined, [gradient.numel() for gradient in bucket])
+        for gradient, part in zip(bucket, parts, strict=True):
+            gradient.copy_(part.view(gradient.shape))
+
+
+def buckets(gradients: Sequence[Tensor], size: int = BUCKET) -> list[list[Tensor]]:
+    """In order, those of one dtype together, each of at most `size` bytes or one tensor."""
+    found: list[list[Tensor]] = []
+    filled = 0
+    for gradient in gradients:
+        bytes_ = gradient.numel() * gradient.element_size()
+        if not found or found[-1][0].dtype != gradient.dtype or filled + bytes_ > size:
+            found.append([])
+            filled = 0
+        found[-1].append(gradient)
+        filled += bytes_
+    return found
+
+
+def _make_equal(parameters: Sequence[nn.Parameter], group: Group) -> None:
+    """The same parameters have a gradient in all processes."""
+    present = [number for number, p in enumerate(parameters) if p.grad is not None]
+    found = group.round(len(present), zlib.crc32(repr(present).encode()))
+    if all(each == found[0] for each in found):
+        return
+    wanted = set().union(*group.gather(present))
+    for number in sorted(wanted):
+        parameter = parameters[number]
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)

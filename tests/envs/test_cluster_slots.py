@@ -1,0 +1,165 @@
+"""Slots on a cluster, with a cluster that is acted: actors answer, die and come back on demand."""
+
+import sys
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dipole.data.core.errors import ConfigError
+from dipole.envs.cluster import session
+from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.cluster.slots import RaySlots
+from dipole.envs.evaluate import evaluate
+from dipole.envs.evaluation.episodes import EpisodeRun
+from dipole.envs.interface import Interface
+from dipole.envs.rollout import Command, RolloutError
+from dipole.policy.execution.executor import Executor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_policy import FakePolicy
+from tiny_simulator import TinySimulator
+
+
+class RayActorError(Exception):
+    pass
+
+
+class ActedRay:
+    """What the slots use of `ray`, in this process. dies: called with each command and the number
+    of the actor that has it; true: the actor ends there, with all that it was sent. full: No actor
+    ever starts."""
+
+    exceptions = SimpleNamespace(RayActorError=RayActorError)
+
+    def __init__(self, dies=lambda command, actor: False, full=False):
+        self.dies, self.full, self.made = dies, full, 0
+
+    def put(self, value):
+        return value
+
+    def wait(self, references, num_returns, timeout):
+        return references, []
+
+    def kill(self, handle):
+        handle.dead = True
+
+    def available_resources(self):
+        return {"CPU": 0.0}
+
+    def remote(self, kind):
+        return SimpleNamespace(
+            options=lambda **_: SimpleNamespace(remote=partial(Handle, self, kind))
+        )
+
+
+class Reference:
+    """Is done at once, or never."""
+
+    def __init__(self, work):
+        self._future = Future()
+        try:
+            self._future.set_result(work())
+        except RayActorError as error:
+            self._future.set_exception(error)
+
+    def future(self):
+        return self._future
+
+
+class Handle:
+    def __init__(self, ray, kind, *making):
+        self.ray, self.dead, self.number = ray, False, ray.made
+        ray.made += 1
+        self._actor = kind(*making)
+        never = SimpleNamespace(future=Future)
+        self.ping = SimpleNamespace(remote=lambda: never if ray.full else Reference(lambda: None))
+        self.close = SimpleNamespace(remote=lambda: None)
+        self.perform = SimpleNamespace(remote=lambda command: Reference(partial(self._do, command)))
+
+    def _do(self, command):
+        if self.dead or self.ray.dies(command, self.number):
+            self.dead = True
+            raise RayActorError("the actor died")
+        return self._actor.perform(command)
+
+
+def run(slots, episodes=12, n_slots=5):
+    run = EpisodeRun(Executor(FakePolicy(), n_slots), slots)
+    return run.finish(range(3, 3 + episodes), n_slots), run
+
+
+def slots_of(ray, actors=2, patience=1.0, **options):
+    make = partial(TinySimulator, **options)
+    return RaySlots(ray, actors, 6, patience, make, 2, Interface(), None)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, n_envs=1).episodes
+
+
+def test_episodes_are_those_of_one_process(reference):
+    assert run(slots_of(ActedRay()))[0] == reference
+
+
+def test_an_actor_that_dies_has_its_episodes_begun_again(reference):
+    died = []
+
+    def dies(command, actor):
+        if command.actions is not None and actor < 2 and len(died) < 2 and command.episode > 3:
+            died.append(actor)
+            return True
+        return False
+
+    slots = slots_of(ActedRay(dies))
+    results, made = run(slots)
+    assert results == reference
+    assert slots.deaths == 2
+    assert made.begun_again >= 2
+
+
+def test_an_episode_that_ends_its_process_is_not_tried_for_ever():
+    slots = slots_of(ActedRay(lambda command, _: command.seed == 7 and command.actions is not None))
+    with pytest.raises(RolloutError, match=r"episode 4 \(seed 7\): 3 simulator actors ended in it"):
+        run(slots)
+
+
+def test_an_environments_exception_is_told_with_its_episode_and_not_repeated():
+    ray = ActedRay()
+    with pytest.raises(RolloutError, match=r"(?s)episode 2 \(seed 5\).*the physics exploded"):
+        run(slots_of(ray, raises_in=5))
+    assert ray.made == 2
+
+
+def test_a_cluster_without_room_is_an_error_after_a_while():
+    slots = slots_of(ActedRay(full=True), patience=0.01)
+    slots.send(Command(0, 0, 0))
+    with pytest.raises(RolloutError, match="no simulator actor of the cluster is there"):
+        slots.collect()
+
+
+def test_a_slot_goes_to_the_actor_with_the_fewest_episodes():
+    slots = slots_of(ActedRay(), actors=3)
+    for slot in range(6):
+        slots.send(Command(slot, slot, slot))
+        if not slot:
+            slots.collect()
+    homes = list(slots._home.values())
+    assert sorted(map(homes.count, set(homes))) == [2, 2, 2]
+
+
+def test_ray_that_is_missing_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'dipole\[cluster\]'"):
+        session.ray_module()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [({"name": "dask"}, "known: ray"), ({"actors": 0}, "at least 1")]
+)
+def test_settings_that_cannot_work_are_refused(values, said):
+    with pytest.raises(ConfigError, match=said):
+        ClusterSettings(**values)

@@ -1,0 +1,156 @@
+"""A small run with pictures in which everything draws, and processes that train it together."""
+
+import os
+import socket
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from eyes_fixture import SMALL_UNET, TINY_RESNET
+
+from dipole.data import EpisodeWriter
+from dipole.policy.training.process.launch import training_group
+
+AUGMENTED = {
+    "shift": 2,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "hue": 0.1,
+    "cutout": 0.3,
+    "cutout_fill": "noise",
+    "blur": 0.3,
+    "noise": 0.1,
+}
+
+
+def write_pictures(path):
+    """A joint and a gripper, the brightness of a camera's pictures."""
+    rng = np.random.default_rng(0)
+    with EpisodeWriter(path, fps=10) as writer:
+        for length in (14, 12, 11):
+            joints = rng.uniform(0, 1, (length, 2)).astype(np.float32)
+            picture = np.tile((255 * joints).astype(np.uint8)[:, :1, None, None], (1, 32, 32, 3))
+            writer.add_episode({"joints": joints, "action": joints, "front": picture})
+    return path
+
+
+def configuration(dataset, objective=None, policy=None, **train):
+    """What `dipole train` composes, as far as a run needs it."""
+    return {
+        "task": {
+            "name": "arm",
+            "dataset": str(dataset),
+            "window": {"n_obs_steps": 2, "horizon": 8, "n_action_steps": 4},
+            "observation": {
+                "front": {"shape": [32, 32, 3], "kind": "image"},
+                "joints": {"shape": [2], "kind": "state"},
+            },
+            "action": {"shape": [2], "kind": "action"},
+            "split": {"val_ratio": 0.34, "seed": 0},
+        },
+        "dataset": None,
+        "policy": policy or everything_draws(),
+        "objective": objective or {"name": "behaviour_cloning"},
+        "train": {
+            "steps": 6,
+            "batch_size": 6,
+            "warmup_steps": 1,
+            "learning_rate": 1e-3,
+            "device": "cpu",
+            "threads": 1,
+            "deterministic": True,
+            "checkpoint_every": 2,
+            "validate_every": 3,
+            "log_every": 1,
+            "rank_timeout": 60,
+            **train,
+        },
+        "evaluate": {},
+    }
+
+
+def everything_draws():
+    """Augmentation, a dropped camera, dropped conditions, prefixes, noise, times; and padding does
+    not count."""
+    return {
+        "encoder": {
+            "name": "image",
+            "backbone": TINY_RESNET,
+            "dim": 6,
+            "augment": AUGMENTED,
+            "camera_dropout": 0.2,
+        },
+        "denoiser": SMALL_UNET,
+        "guidance": {"dropout": 0.3},
+        "head": {
+            "name": "diffusion",
+            "counts_padding": False,
+            "prefix": {"probability": 0.5, "max_length": 3},
+        },
+    }
+
+
+def silent(_line):
+    pass
+
+
+def in_processes(count, work, folder, timeout=60.0, restarts=0):
+    """Fork `count` processes that form a group and call work(rank); [exit code, text] of each.
+
+    The text is what `work` returned, or its error.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pids = []
+    for rank in range(count):
+        pid = os.fork()
+        if pid == 0:
+            _child(rank, count, port, work, folder / f"rank{rank}.txt", timeout, restarts)
+        pids.append(pid)
+    return pids
+
+
+def ended(pids, folder):
+    """Wait for processes of `in_processes`: what each left."""
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    files = [folder / f"rank{rank}.txt" for rank in range(len(pids))]
+    return [
+        (code, f.read_text() if f.exists() else "") for code, f in zip(codes, files, strict=True)
+    ]
+
+
+def _child(rank, count, port, work, file, timeout, restarts):
+    code = 1
+    try:
+        file.unlink(missing_ok=True)
+        given = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_PORT": port}
+        os.environ |= {name: str(value) for name, value in given.items()}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+        torch.set_num_threads(1)
+        with open(os.devnull, "w") as nothing, training_group("cpu", timeout):
+            sys.stderr = sys.stdout = nothing
+            file.write_text(f"{work(rank)}")
+        code = 0
+    except BaseException:
+        file.write_text(traceback.format_exc())
+    finally:
+        os._exit(code)
+
+
+@contextmanager
+def changed_when(condition, module, name, change):
+    """Replace an attribute while it lasts, where `condition` is true."""
+    before = getattr(module, name)
+    if condition:
+        setattr(module, name, change(before))
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
