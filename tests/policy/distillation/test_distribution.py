@@ -100,7 +100,7 @@ def test_no_slope_where_the_students_score_is_the_teachers(build):
 
 
 def test_the_slope_leads_from_the_students_chunks_to_the_teachers(build, monkeypatch):
-    objective = build("distribution_matching").state.objective
+    objective = build("distribution_matching", normalized=True).state.objective
 
     def always(value):
         def estimate_at(x, *_):
@@ -112,6 +112,9 @@ def test_the_slope_leads_from_the_students_chunks_to_the_teachers(build, monkeyp
     monkeypatch.setattr(objective.teacher_head, "estimate_at", always(0.5))
     slope = objective._slope(torch.full((4, 8, 2), 0.1), None, None)
     assert torch.allclose(slope, torch.tensor((0.2 - 0.5) / (0.5 - 0.1)))  # downhill is upwards
+    objective.normalized = False
+    slope = objective._slope(torch.full((4, 8, 2), 0.1), None, None)
+    assert torch.allclose(slope, torch.tensor(0.2 - 0.5))
 
 
 def test_the_regression_ends_where_it_is_said(build):

@@ -23,13 +23,15 @@ SCORE = "score"  # the update of the network that learns the student's score
 class DistributionMatching(Distillation):
     """The gradient of KL(student | teacher) at a' = G(z, o), one jump from noise, is taken as
 
-        w(t) (S(a'_t) - T(a'_t)),   w(t) = 1 / mean |a' - T(a'_t)|
+        w(t) (S(a'_t) - T(a'_t)),   w(t) = 1, or 1 / mean |a' - T(a'_t)|
 
     with a'_t the chunk with noise up to a level t, T the teacher's clean chunk, and S that of a
     network that begins as the teacher and learns to denoise the student's own chunks (DMD: Yin et
     al., 2024, section 3.2; OneDP: Wang et al., 2024). In the beginning of the run, regression to
     where the teacher's ODE leads from z (Yin et al., 2024, section 3.3) keeps all modes.
 
+    normalized: Whether w(t) is the latter, as published (DMD), or 1. Where chunks are as smooth as
+        a robot's, a' - T(a'_t) is next to nothing at low noise, and its inverse makes noise of it.
     regression: Weight of the regression; 0: none.
     regression_until: Part of the run after which there is none; its weight falls linearly.
     regression_rows: Part of a batch's rows that are regressed: a pair costs `ode_steps` evaluations
@@ -46,12 +48,13 @@ class DistributionMatching(Distillation):
         teacher: str | None = None,
         weights: str = "ema",
         train_encoder: bool = False,
+        normalized: bool = False,
         regression: float = 1.0,
         regression_until: float = 0.5,
         regression_rows: float = 0.25,
         ode_steps: int = 10,
         score_updates: int = 1,
-        score_learning_rate_ratio: float = 1.0,
+        score_learning_rate_ratio: float = 10.0,
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder)
         if not (regression >= 0 and 0 <= regression_until <= 1 and score_updates >= 1):
@@ -66,7 +69,7 @@ class DistributionMatching(Distillation):
                 "at most 1, is needed"
             )
         self.regression, self.regression_until = regression, regression_until
-        self.regression_rows = regression_rows
+        self.regression_rows, self.normalized = regression_rows, normalized
         self.score_updates, self.score_ratio = score_updates, score_learning_rate_ratio
         self.grid, self.ode = (LevelGrid(self.head.process, n) for n in (1, ode_steps))
         self.score = copy.deepcopy(self.teacher_head).requires_grad_(True)
@@ -113,6 +116,8 @@ class DistributionMatching(Distillation):
         x = level.over(drawn).mix(drawn, torch.randn_like(drawn))
         own = self.score.estimate_at(x, level, context).clean
         right = self.teacher_head.estimate_at(x, level, context).clean
+        if not self.normalized:
+            return own - right
         return (own - right) / mean_size(drawn - right, counted).clamp(min=1e-3)[:, None, None]
 
     @torch.no_grad()
