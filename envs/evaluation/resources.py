@@ -52,6 +52,11 @@ class Asked:
     workers: int | None = 0
     read: Read | None = None
 
+    def __post_init__(self) -> None:
+        from dipole.policy.execution.executor import check_batch_size
+
+        check_batch_size(self.rows)
+
 
 @dataclass(frozen=True)
 class Computing:

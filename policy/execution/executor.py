@@ -108,14 +108,9 @@ class Executor:
         n_action_steps: int | None = None,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
-        size = inference_batch_size
-        if size != 1 and (size < 1 or size % ROWS):
-            raise ConfigError(
-                f"inference_batch_size is {size}; it must be 1 or a multiple of {ROWS}, or a row's "
-                "actions would depend on its place in the batch"
-            )
+        check_batch_size(inference_batch_size)
         self.policy = policy
-        self.inference_batch_size = size
+        self.inference_batch_size = inference_batch_size
         self.executed = executed_slice(policy.window, n_action_steps)
         self.pool = pool
         self.calls: list[InferenceCall] = []
@@ -194,6 +189,15 @@ class Executor:
         if self.executed.stop < chunk.shape[1]:
             self._planned_next.update(zip(rows, chunk[:, self.executed.stop], strict=True))
         return actions
+
+
+def check_batch_size(size: int) -> None:
+    """Raise ConfigError for rows of an inference call that would change a row's result."""
+    if size != 1 and (size < 1 or size % ROWS):
+        raise ConfigError(
+            f"inference_batch_size is {size}; it must be 1 or a multiple of {ROWS}, or a row's "
+            "actions would depend on its place in the batch"
+        )
 
 
 def predict_rows(

@@ -59,7 +59,10 @@ def initialize(objective: Objective, init: InitConfig) -> Initialization:
         folder = find_checkpoint(Path(init.source).expanduser())
     except CheckpointError as error:
         raise CheckpointError(f"train.init.from: {error}") from error
-    ours, theirs = _own_tensors(objective), _their_tensors(folder, init.weights)
+    ours, theirs = (
+        _own_tensors(objective),
+        _their_tensors(folder, init.weights, objective.begins_with_helpers),
+    )
     pairs = _mapped(init.map, ours, theirs, folder) if init.map else _same_names(ours, theirs)
     if not pairs:
         raise ConfigError(
@@ -84,9 +87,9 @@ def _own_tensors(objective: Objective) -> dict[str, Tensor]:
     return {short_name(name): t for name, t in tensors if not name.startswith(fixed)}
 
 
-def _their_tensors(folder: Path, weights: str) -> dict[str, Tensor]:
+def _their_tensors(folder: Path, weights: str, helpers: bool) -> dict[str, Tensor]:
     found = read_tensors(folder, FILES[weights])
-    if (folder / f"{HELPERS}.safetensors").exists():
+    if helpers and (folder / f"{HELPERS}.safetensors").exists():
         found = {**read_tensors(folder, HELPERS), **found}
     return found
 

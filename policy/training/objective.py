@@ -66,9 +66,11 @@ class Objective(nn.Module):
 
     policy: What is averaged, evaluated and exported.
     total_steps: Of the run that trains it; known once the run begins.
+    begins_with_helpers: Whether train.init takes tensors of another run's helpers too.
     trains_policy: Whether chunks are learned; otherwise they are not worth evaluating.
     """
 
+    begins_with_helpers: bool = True
     trains_policy: bool = True
 
     def __init__(self, policy: Policy) -> None:

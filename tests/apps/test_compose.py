@@ -271,6 +271,9 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     assert new <= {
         ".part",
         ".video",
+        *(f".batch.{each}" for each in ("size", "wait", "max_waiting")),
+        ".policies",
+        ".watch",
         ".video_views",
         ".keep_episodes",
         ".image_networks",

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_fixture import batch_of, drawn, method, policy_of, train
 
 from dipole.data import ConfigError
-from dipole.policy.training.objectives.distillation.consistency_training import (
+from dipole.policy.training.objectives.distillation.methods.consistency_training import (
     ConsistencyTraining,
     normal_shares,
 )

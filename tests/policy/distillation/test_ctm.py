@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_fixture import MIXTURE, batch_of, drawn, method, policy_of, taught_by, train
 
 from dipole.data import ConfigError
-from dipole.policy.training.objectives.distillation.ctm import ConsistencyTrajectory
-from dipole.policy.training.objectives.distillation.segmented import SegmentedConsistency
+from dipole.policy.training.objectives.distillation.methods.ctm import ConsistencyTrajectory
+from dipole.policy.training.objectives.distillation.methods.segmented import SegmentedConsistency
 from dipole.policy.training.objectives.distillation.steps import jump, ode_step
 
 PROCESSES = pytest.mark.parametrize("process", ["vp", "flow", "edm"])

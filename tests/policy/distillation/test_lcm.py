@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_fixture import batch_of, method, mixture_of, train
 
 from dipole.data import ConfigError
-from dipole.policy.training.objectives.distillation.lcm import LatentConsistency
+from dipole.policy.training.objectives.distillation.methods.lcm import LatentConsistency
 
 GUIDED = {"guidance": {"dropout": 0.1}}
 

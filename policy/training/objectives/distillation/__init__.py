@@ -1,20 +1,6 @@
 """Policies of one or few steps: students of a teacher, and those that learn without one.
 
-Each method is an objective in a file of its own, named as in its paper; see `base.Distillation`.
+What methods share is here; each method is an objective in a file of its own in `methods/`.
 """
 
-from dipole.policy.training.objectives.distillation import (  # noqa: F401
-    adversarial,
-    consistency,
-    consistency_training,
-    ctm,
-    distribution_matching,
-    gan,
-    lcm,
-    meanflow,
-    progressive,
-    reflow,
-    regression,
-    segmented,
-    shortcut,
-)
+from dipole.policy.training.objectives.distillation import methods  # noqa: F401

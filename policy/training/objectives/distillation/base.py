@@ -74,6 +74,7 @@ class Distillation(Objective):
     target_decay: Of the moving average of the student that makes its targets; None: there is none.
     """
 
+    begins_with_helpers = False  # a teacher's stages and discriminators are not the student's
     extra_inputs: ClassVar[tuple[str, ...]] = ()
     gamma: ClassVar[float] = 1.0
     needs_teacher: ClassVar[bool] = True

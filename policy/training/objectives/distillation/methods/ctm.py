@@ -8,8 +8,8 @@ from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation, Given
-from dipole.policy.training.objectives.distillation.consistency import check_choice
 from dipole.policy.training.objectives.distillation.losses import distance
+from dipole.policy.training.objectives.distillation.methods.consistency import check_choice
 from dipole.policy.training.objectives.distillation.steps import LevelGrid, jump
 
 

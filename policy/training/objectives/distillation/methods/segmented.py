@@ -6,7 +6,7 @@ from itertools import accumulate
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.policy import Policy
-from dipole.policy.training.objectives.distillation.ctm import ConsistencyTrajectory
+from dipole.policy.training.objectives.distillation.methods.ctm import ConsistencyTrajectory
 
 STAGES = (8, 4, 2, 1)
 

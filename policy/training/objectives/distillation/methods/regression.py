@@ -7,7 +7,7 @@ from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import ChunkBatch, Head, Loss
 from dipole.policy.heads.regression import RegressionHead
 from dipole.policy.policy import Batch
-from dipole.policy.training.objectives.distillation.reflow import PairDistillation
+from dipole.policy.training.objectives.distillation.methods.reflow import PairDistillation
 
 
 @OBJECTIVES.add("regression")
