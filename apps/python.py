@@ -1,4 +1,4 @@
-"""`dipole.train` and `dipole.evaluate`: what the commands do, called from Python.
+"""`dipole.train`, `dipole.distill` and `dipole.evaluate`: what the commands do, called from Python.
 
 import dipole
 
@@ -46,6 +46,19 @@ def train(
     from dipole.apps.commands.train import train_run
 
     return train_run(composed("train", {**(config or {}), **settings}, config_dir))
+
+
+def distill(teacher: str | Path, **settings: Any) -> "TrainResult":
+    """Make a policy of one step out of a trained one.
+
+    teacher: A run's folder (its newest checkpoint), or one checkpoint's folder.
+    settings: Those of `dipole distill --help`: method="consistency", train={"steps": 4000}, ...
+
+    Returns what `train` returns. Raises ConfigError for settings that there are not or cannot work.
+    """
+    from dipole.apps.commands.distill import distill_run
+
+    return distill_run(composed("distill", {"teacher": str(teacher), **settings}))
 
 
 def evaluate(checkpoint: str | Path, **settings: Any) -> "Evaluation":

@@ -16,16 +16,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dipole.apps.python import distill as distill
     from dipole.apps.python import evaluate as evaluate
     from dipole.apps.python import train as train
     from dipole.policy.checkpoint import load_policy as load_policy
 
 _WHERE = {
     "train": "dipole.apps.python",
+    "distill": "dipole.apps.python",
     "evaluate": "dipole.apps.python",
     "load_policy": "dipole.policy.checkpoint",
 }
-__all__ = ["evaluate", "load_policy", "train"]
+__all__ = ["distill", "evaluate", "load_policy", "train"]
 
 
 def _installed_version() -> str:

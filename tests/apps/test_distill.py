@@ -75,6 +75,16 @@ def test_a_student_learns_from_other_data_with_the_teachers_normalisers(runs, tm
         assert mine.tolist() == theirs.tolist(), name
 
 
+def test_a_student_is_made_from_python(runs, tmp_path):
+    import dipole
+
+    _, teacher = runs
+    settings = {"steps": 2, "batch_size": 8, "validate_every": 0, "threads": 1}
+    made = dipole.distill(teacher, method="consistency", train=settings, output=tmp_path / "one")
+    assert made.step == 2
+    assert dipole.load_policy(made.checkpoint).solver.name == "jump"
+
+
 def test_a_teacher_that_is_none_is_refused(tmp_path, capsys):
     assert main(["distill", f"teacher={tmp_path}", "method=consistency"]) != 0
     assert f"teacher={tmp_path}" in capsys.readouterr().err
