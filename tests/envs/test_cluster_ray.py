@@ -1,6 +1,7 @@
 """Evaluation on a Ray cluster of two nodes, of one CPU each, which all tests of this file share."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -69,8 +70,22 @@ def test_an_environments_exception_names_its_episode(cluster):
         evaluate(FakePolicy(), make, episodes=4, seed=3, cluster=ClusterSettings())
 
 
-@pytest.mark.skip(reason="has not been seen to end yet: find out where it waits")
-def test_the_episodes_of_a_node_that_dies_are_run_again(cluster, reference, tmp_path):
+@pytest.fixture
+def limited():
+    """An error in place of a test that waits for ever, which it did once on a machine at a load of
+    ten."""
+
+    def give_up(*_):
+        raise TimeoutError("no end after 240 s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(240)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_the_episodes_of_a_node_that_dies_are_run_again(cluster, reference, tmp_path, limited):
     """The last test: it leaves one node."""
     make = partial(TinySimulator, nap=0.05, pid_folder=tmp_path)
 
