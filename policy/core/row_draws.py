@@ -12,7 +12,7 @@ operation (dropout within attention), numpy's and Python's generators.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -64,6 +64,15 @@ class RowDraws(TorchFunctionMode):
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         _active.remove(self)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Meanwhile nothing is looked at: it costs some microseconds an operation."""
+        super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            super().__enter__()  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self,
@@ -177,6 +186,11 @@ def same_for_all_rows() -> Iterator[None]:
     finally:
         for each, value in zip(_active, before, strict=True):
             each.same_for_all = value
+
+
+def no_draws() -> AbstractContextManager[None]:
+    """For what draws no random numbers, and has many operations."""
+    return _active[-1].paused() if _active else nullcontext()
 
 
 def mean_divisor(count: Tensor) -> Tensor:

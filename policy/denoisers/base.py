@@ -1,12 +1,14 @@
 """What a denoiser is: a network from a noisy chunk, a time and a context to a prediction."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dipole.policy.context import Context
+from dipole.policy.core.row_draws import no_draws
 
 Prepared = Any  # tensors, or nested tuples of tensors
 
@@ -34,7 +36,8 @@ class Denoiser(nn.Module):
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         run = self.batch_runner or super().__call__
-        return run(*given, **named)
+        with no_draws() if self.rows_are_independent else nullcontext():
+            return run(*given, **named)
 
     def forward(
         self, x: Tensor, time: Tensor, context: Context, residuals: Sequence[Tensor] = ()

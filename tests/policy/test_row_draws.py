@@ -11,7 +11,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks_fixture import configuration, write_pictures
 
-from dipole.policy.core.row_draws import RowDraws, mean_divisor, same_for_all_rows
+from dipole.policy.core.row_draws import RowDraws, mean_divisor, no_draws, same_for_all_rows
 from dipole.policy.training.optimization.gradients import buckets
 from dipole.policy.training.run import build_run
 
@@ -41,6 +41,15 @@ SAME = {
 def drawn(kinds, rank, ranks, total=8, seed=5):
     with RowDraws(rank, ranks, total, seed, lambda count: count) as rows:
         return {name: draw(rows.rows) for name, draw in kinds.items()}
+
+
+def test_what_draws_nothing_is_not_looked_at():
+    with RowDraws(0, 2, 8, 5, lambda count: count) as rows:
+        with no_draws():
+            assert rows not in torch.overrides._get_current_function_mode_stack()
+        assert rows in torch.overrides._get_current_function_mode_stack()
+    with no_draws():  # alone
+        pass
 
 
 @pytest.mark.parametrize(("ranks", "total"), [(2, 8), (2, 5), (4, 8)])
