@@ -12,7 +12,7 @@ from dipole.data.store.objects.blocks import BlockReader, ObjectRange
 from dipole.data.store.objects.cache import BlockCache
 from dipole.data.store.objects.client import ObjectClient, ObjectInfo
 from dipole.data.store.objects.url import ObjectUrl
-from dipole.data.store.zarr.tree import LARGEST_METADATA, FileRange, Member, Tree, ZipTree
+from dipole.data.store.zarr.tree import LARGEST_METADATA, FileRange, Seekable, Tree, ZipTree, member
 
 LISTING = "files.json"  # what a web server, which lists nothing, is asked for
 
@@ -59,7 +59,7 @@ class ObjectTree:
         return sorted(self._folders.get(name, ()))
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(Member(self, name), 2**18))
+        return cast(BinaryIO, io.BufferedReader(member(self, name), 2**18))
 
     def close(self) -> None:
         self._reader.close()
@@ -109,38 +109,17 @@ class ObjectZipTree(ZipTree):
     def _pread(self, length: int, offset: int) -> bytes:
         return self._reader.read(self._range(offset, length))
 
+    def _read_from(self, offset: int, length: int) -> bytes:
+        return self._pread(length, offset)
+
     def _open_file(self) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(_WholeObject(self._pread, self._info.size), 2**18))
+        return cast(BinaryIO, io.BufferedReader(Seekable(self._read_from, self._info.size), 2**18))
 
     def _range(self, offset: int, length: int) -> ObjectRange:
         return ObjectRange(self.path.key, self._info, offset, offset + length)
 
 
 _HEADER_ROOM = 256
-
-
-class _WholeObject(io.RawIOBase):
-    """One object, to seek in."""
-
-    def __init__(self, pread: Any, size: int) -> None:
-        self._pread, self._size, self._at = pread, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(base + offset, 0)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        content = self._pread(len(buffer), self._at)
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
 
 
 def open_object_tree(url: ObjectUrl) -> Tree:

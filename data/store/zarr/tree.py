@@ -9,7 +9,8 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
@@ -164,7 +165,7 @@ class ZipTree:
             raise OSError(str(error)) from error
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(Member(self, name)))
+        return cast(BinaryIO, io.BufferedReader(member(self, name)))
 
     def prefetch(self, ranges: Iterable[FileRange]) -> None:
         pass
@@ -198,12 +199,11 @@ class ZipTree:
         return self._starts[entry.filename]
 
 
-class Member(io.RawIOBase):
-    """One file of a tree, to seek in."""
+class Seekable(io.RawIOBase):
+    """A file of `size` bytes, to seek in. read: (offset, length) -> bytes."""
 
-    def __init__(self, files: Tree, name: str) -> None:
-        self._files, self._name, self._at = files, name, 0
-        self._size = files.size(name) or 0
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read, self._size, self._at = read, size, 0
 
     def readable(self) -> bool:
         return True
@@ -217,10 +217,15 @@ class Member(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        content = self._files.read(self._name, self._at, len(buffer))
+        content = self._read(self._at, len(buffer))
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
+
+
+def member(files: Tree, name: str) -> Seekable:
+    """One file of a tree."""
+    return Seekable(partial(files.read, name), files.size(name) or 0)
 
 
 def open_tree(path: DatasetPath) -> Tree:

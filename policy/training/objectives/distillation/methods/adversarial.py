@@ -1,35 +1,33 @@
 """Adversarial diffusion distillation: a discriminator for detail, the teacher for what is right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.diffusion.level import Level
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objective import ParameterGroup
 from dipole.policy.training.objectives.distillation.base import Distillation
 from dipole.policy.training.objectives.distillation.discriminator import (
-    Discriminator,
-    DiscriminatorConfig,
     balance,
     deceiving_loss,
     discriminator_loss,
     judged,
 )
+from dipole.policy.training.objectives.distillation.judged_student import (
+    DISCRIMINATOR,
+    JudgedStudent,
+)
 from dipole.policy.training.objectives.distillation.losses import squared
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
-DISCRIMINATOR = "discriminator"
-
 
 @OBJECTIVES.add("adversarial")
-class AdversarialDistillation(Distillation):
+class AdversarialDistillation(JudgedStudent):
     """-D(a', o) + lambda c(t) |a' - sg(T(sg(a'_t)))|^2, a' the student's clean chunk at one of a
     few levels of noise, a'_t the same with noise up to a level t, T the teacher's clean chunk, and
     c(t) = signal / sqrt(signal^2 + noise^2) (ADD: Sauer et al., 2023, section 3). The discriminator
@@ -58,20 +56,7 @@ class AdversarialDistillation(Distillation):
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder)
         self.distillation, self.grid = distillation, LevelGrid(self.head.process, levels, spacing)
-        self.options = from_mapping(
-            DiscriminatorConfig, discriminator or {}, "objective.discriminator"
-        )
-        sizes = (self.head.action_dim, self.head.horizon, policy.encoder.spec)
-        self.discriminator = Discriminator(*sizes, self.options.width)
-
-    def parameter_groups(self) -> Mapping[str, list[ParameterGroup]]:
-        own = ParameterGroup(
-            list(self.discriminator.parameters()), self.options.learning_rate_ratio
-        )
-        return {**super().parameter_groups(), DISCRIMINATOR: [own]}
-
-    def updates(self, step: int) -> Sequence[str]:
-        return (*[DISCRIMINATOR] * self.options.updates, "policy")
+        self.add_discriminator(discriminator)
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)

@@ -1,31 +1,27 @@
 """A conditional GAN: what adversarial training alone makes of demonstrations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objective import ParameterGroup
-from dipole.policy.training.objectives.distillation.base import Distillation
 from dipole.policy.training.objectives.distillation.discriminator import (
-    Discriminator,
-    DiscriminatorConfig,
     deceiving_loss,
     discriminator_loss,
     judged,
 )
+from dipole.policy.training.objectives.distillation.judged_student import (
+    JudgedStudent,
+)
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
-
-DISCRIMINATOR = "discriminator"
 
 
 @OBJECTIVES.add("gan")
-class ConditionalGAN(Distillation):
+class ConditionalGAN(JudgedStudent):
     """The policy minimises -D(G(z, o), o), the discriminator max(0, 1 - D(a, o)) +
     max(0, 1 + D(G(z, o), o)) + R1, with chunks a of demonstrations and z noise (Goodfellow et al.,
     2014; Mirza & Osindero, 2014, conditional; Lim & Ye, 2017, hinge; Mescheder et al., 2018, R1).
@@ -47,20 +43,7 @@ class ConditionalGAN(Distillation):
     ) -> None:
         super().__init__(policy, train_encoder=train_encoder)
         self.grid = LevelGrid(self.head.process, 1)
-        self.options = from_mapping(
-            DiscriminatorConfig, discriminator or {}, "objective.discriminator"
-        )
-        sizes = (self.head.action_dim, self.head.horizon, policy.encoder.spec)
-        self.discriminator = Discriminator(*sizes, self.options.width)
-
-    def parameter_groups(self) -> Mapping[str, list[ParameterGroup]]:
-        own = ParameterGroup(
-            list(self.discriminator.parameters()), self.options.learning_rate_ratio
-        )
-        return {**super().parameter_groups(), DISCRIMINATOR: [own]}
-
-    def updates(self, step: int) -> Sequence[str]:
-        return (*[DISCRIMINATOR] * self.options.updates, "policy")
+        self.add_discriminator(discriminator)
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)

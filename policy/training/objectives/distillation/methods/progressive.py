@@ -26,10 +26,10 @@ from dipole.policy.training.objectives.distillation.discriminator import (
     discriminator_loss,
     judged,
 )
+from dipole.policy.training.objectives.distillation.judged_student import DISCRIMINATOR
 from dipole.policy.training.objectives.distillation.losses import squared
 from dipole.policy.training.objectives.distillation.steps import LevelGrid, moved, ode_step
 
-DISCRIMINATOR = "discriminator"
 TIME_UNIT = 100.0  # of the times that the discriminator is told, which are about 0 to 100
 
 
