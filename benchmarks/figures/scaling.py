@@ -76,7 +76,6 @@ def _step(network: str, batch: int, group: Group) -> tuple[Callable[[], None], A
 
     def step() -> None:
         updates.make(state.objective, batches, measured=False)
-        state.update_averages()
         state.step += 1
 
     return step, state.policy

@@ -182,9 +182,8 @@ class Trainer:
             self.updates.try_out(self.objective)
 
     def _step(self, batches: Any) -> None:
-        """The updates of one step, and that of the averages."""
+        """The updates of one step."""
         self.updates.make(self.objective, batches, measured=self._ends_period())
-        self.state.update_averages()
         self.state.step += 1
         self.progress.advance(self.state.step)
 

@@ -1,6 +1,6 @@
 """What a run is made of while it trains, and how it is saved and resumed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,10 @@ class TrainState:
         """Of the policy."""
         return self.averages[POLICY]
 
-    def update_averages(self) -> None:
-        """Once a step."""
+    def update_averages(self, wanted: Callable[[Tensor], bool] = lambda _: True) -> None:
+        """Once a step. wanted: See `EMA.update`."""
         for name, average in self.objective.averages().items():
-            self.averages[name].update(average.module)
+            self.averages[name].update(average.module, wanted)
 
     def kept_tensors(self) -> dict[str, list[Tensor]]:
         """What of a checkpoint has to be finite, by the name that a message gives it."""

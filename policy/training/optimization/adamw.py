@@ -14,6 +14,16 @@ class AdamW(torch.optim.AdamW):
     shapes of the parameters.
     """
 
+    def make_state(self) -> None:
+        """What the first update of each parameter would begin with, where there is nothing yet."""
+        for parameter in (each for group in self.param_groups for each in group["params"]):
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+
     def _init_group(self, group: dict[str, Any], *given: Any) -> Any:
         found = super()._init_group(group, *given)  # type: ignore[no-untyped-call]
         parameters, *others = (each for each in given if isinstance(each, list))

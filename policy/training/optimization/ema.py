@@ -1,6 +1,7 @@
 """Moving averages of weights."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,15 @@ class EMA:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move towards the module's weights."""
+    def update(self, model: nn.Module, wanted: Callable[[Tensor], bool] = lambda _: True) -> None:
+        """Move towards the module's weights. wanted: Those of its parameters whose averages move;
+        the others are another process's to move."""
         weight = 1 - ema_decay(self.updates, self.config)
-        averaged: list[Tensor] = list(self.model.parameters())
-        current: list[Tensor] = list(model.parameters())
-        torch._foreach_lerp_(averaged, current, weight)
+        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
+        moved = [(mine, theirs) for mine, theirs in pairs if wanted(theirs)]
+        if moved:
+            averaged, current = (list[Tensor](each) for each in zip(*moved, strict=True))
+            torch._foreach_lerp_(averaged, current, weight)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)
         self.updates += 1

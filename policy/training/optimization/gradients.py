@@ -20,7 +20,7 @@ def sum_gradients(parameters: Sequence[nn.Parameter], group: Group) -> None:
     """
     if group.is_alone:
         return
-    _make_equal(parameters, group)
+    have_same_gradients(parameters, group)
     gradients = [p.grad for p in parameters if p.grad is not None]
     sent = []
     for bucket in buckets(gradients):
@@ -47,14 +47,15 @@ def buckets(gradients: Sequence[Tensor], size: int = BUCKET) -> list[list[Tensor
     return found
 
 
-def _make_equal(parameters: Sequence[nn.Parameter], group: Group) -> None:
-    """The same parameters have a gradient in all processes."""
+def have_same_gradients(parameters: Sequence[nn.Parameter], group: Group) -> bool:
+    """Whether the same parameters have a gradient in all processes; if not, those that one of them
+    has are 0 in the others from now on."""
     present = [number for number, p in enumerate(parameters) if p.grad is not None]
     found = group.round(len(present), zlib.crc32(repr(present).encode()))
     if all(each == found[0] for each in found):
-        return
-    wanted = set().union(*group.gather(present))
-    for number in sorted(wanted):
+        return True
+    for number in sorted(set().union(*group.gather(present))):
         parameter = parameters[number]
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+    return False

@@ -1,4 +1,4 @@
-"""The updates of one step: losses, gradients, optimisers."""
+"""The updates of one step: losses, gradients, optimisers, averages."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,8 +15,8 @@ from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import use_autocast
-from dipole.policy.training.optimization.finite import FiniteCheck, gradient_norm
-from dipole.policy.training.optimization.gradients import sum_gradients
+from dipole.policy.training.optimization.division import divide
+from dipole.policy.training.optimization.finite import FiniteCheck
 from dipole.policy.training.optimization.optimizer import learning_rate, set_learning_rate
 from dipole.policy.training.output.meter import StepMeter
 from dipole.policy.training.process.group import Group
@@ -44,6 +44,7 @@ class Updates:
         self.group = group or Group()
         rank = self.group.rank
         self.rows = len(range(rank.index, config.batch_size, rank.count))
+        self.division = divide(state, self.group)
         self.device = state.policy.device
         self.amp = use_autocast(config.amp, self.device)
         self.meter = StepMeter(self.device)
@@ -61,7 +62,7 @@ class Updates:
         return self._key(self._names[0], "loss")
 
     def make(self, loss: ComputeLoss, batches: Any, measured: bool) -> None:
-        """Those of the next step, each on the same batches.
+        """Those of the next step, each on the same batches, and of the averages.
 
         measured: Whether the gradients' norms are wanted, which take a pass over memory.
         """
@@ -75,12 +76,16 @@ class Updates:
             repeated = updates[:place].count(update)
             with self._others_fixed(update):
                 self._differentiate(update, loss, drawn, repeated)
-                sum_gradients(self._own[update], self.group)
+                self.division.sum_gradients(self._own[update])
             self._note_gradient(update, measured)
             optimizer = self.state.optimizers[update]
             set_learning_rate(optimizer, learning_rate(self.state.step, self.config))
             optimizer.step()
             optimizer.zero_grad()
+            if place + 1 < len(updates):
+                self.division.meet()
+        self.state.update_averages(self.division.updates)
+        self.division.meet()
 
     def try_out(self, loss: ComputeLoss, rows: int | None = None) -> None:
         """A step's computation on random data; weights and buffers stay as they are.
@@ -165,12 +170,12 @@ class Updates:
 
     def _note_gradient(self, update: str, measured: bool) -> None:
         """Clip the gradient where that is wanted."""
-        if self.config.grad_clip is not None:
-            norm = torch.nn.utils.clip_grad_norm_(self._own[update], self.config.grad_clip)
-        elif measured:
-            norm = gradient_norm(self._own[update])
-        else:
+        clip, own = self.config.grad_clip, self._own[update]
+        if clip is None and not measured:
             return
+        norm = self.division.gradient_norm(own)
+        if clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(own, clip, norm)
         self.norms[self._key(update, "gradient_norm")] = norm
         what = self._described("the gradient's norm", update)
         self.finite.note(what, self.state.step + 1, norm)

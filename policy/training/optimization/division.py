@@ -1,0 +1,138 @@
+"""How the processes of a group divide the work of an update.
+
+Each has the gradient of its rows. With `Division` every process adds up all gradients and makes the
+whole update. Where all of them are on one machine and compute on its processors they have weights,
+averages and the optimisers' state in common memory (`SharedDivision`): each adds up the gradients
+of some of the parameters, and updates these and their averages (after Rajbhandari et al., 2020,
+"ZeRO", stage 1, without copies of anything).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor, nn
+
+from dipole.policy.training.optimization.adamw import AdamW
+from dipole.policy.training.optimization.finite import gradient_norm
+from dipole.policy.training.optimization.gradients import have_same_gradients, sum_gradients
+from dipole.policy.training.process.group import Group
+from dipole.policy.training.process.shared_memory import SharedMemory
+
+if TYPE_CHECKING:
+    from dipole.policy.training.state import TrainState
+
+
+class Division:
+    """Every process updates all parameters."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+
+    def updates(self, parameter: Tensor) -> bool:
+        """Whether this process updates it."""
+        return True
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """The gradients of those that this process updates become the sums over all processes; the
+        others have none."""
+        sum_gradients(parameters, self.group)
+
+    def gradient_norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Of the sums, of all parameters."""
+        return gradient_norm(parameters)
+
+    def meet(self) -> None:
+        """All processes have updated theirs: before a process reads parameters or averages."""
+
+
+class SharedDivision(Division):
+    """Each parameter is updated by one process, in memory that all of them have.
+
+    What else changes the weights that are trained, between steps, is done by every process, and has
+    to come to the same whether one of them does it or all.
+    """
+
+    def __init__(self, group: Group, owners: dict[Tensor, int], memory: SharedMemory) -> None:
+        super().__init__(group)
+        self._owners = owners
+        own = group.rank.index
+        self._gradients = [{p: memory.take(p) for p in owners} for _ in range(group.rank.count)]
+        self._offered = self._gradients[own]
+
+    def updates(self, parameter: Tensor) -> bool:
+        return self._owners.get(parameter, 0) == self.group.rank.index
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._offer(parameters)
+        if not have_same_gradients(parameters, self.group):
+            self._offer(parameters)
+            self.group.round()
+        count, own = self.group.rank.count, self.group.rank.index
+        for parameter in parameters:
+            if not self.updates(parameter):
+                parameter.grad = None
+            elif parameter.grad is not None:
+                for other in range(own + 1, own + count):
+                    parameter.grad.add_(self._gradients[other % count][parameter])
+
+    def gradient_norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        own = gradient_norm(parameters)
+        return self.group.add(own.double().square()).sqrt().to(own.dtype)
+
+    def meet(self) -> None:
+        self.group.round()
+
+    def _offer(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Write the gradients that other processes add up."""
+        for parameter in parameters:
+            if parameter.grad is not None and not self.updates(parameter):
+                self._offered[parameter].copy_(parameter.grad)
+
+
+def divide(state: "TrainState", group: Group) -> Division:
+    """As the processes are placed. Moves what is trained into common memory where they can have it;
+    the first process's numbers are those of all."""
+    if group.is_alone or state.policy.device.type != "cpu":
+        return Division(group)
+    trained = {
+        name: [cast("nn.Parameter", p) for g in each.param_groups for p in g["params"]]
+        for name, each in state.optimizers.items()
+    }
+    owners = owners_of(trained.values(), group.rank.count)
+    for optimizer in state.optimizers.values():
+        assert isinstance(optimizer, AdamW)
+        optimizer.make_state()
+    moved = [*owners, *_averages(state)]
+    entries = [entry for each in state.optimizers.values() for entry in each.state.values()]
+    held = [(entry, key) for entry in entries for key in entry]
+    alike = [*moved, *(entry[key] for entry, key in held)]
+    gradients = [p for _ in range(group.rank.count) for p in owners]
+    memory = SharedMemory.of(group, [*alike, *gradients])
+    if memory is None:
+        return Division(group)
+    shared = [memory.take(each) for each in alike]
+    if group.rank.is_main:
+        for each, tensor in zip(shared, alike, strict=True):
+            each.copy_(tensor.detach())
+    group.round()
+    for each, tensor in zip(shared, moved, strict=False):
+        tensor.data = each
+    for each, (entry, key) in zip(shared[len(moved) :], held, strict=True):
+        entry[key] = each
+    return SharedDivision(group, owners, memory)
+
+
+def owners_of(updates: Iterable[Sequence[Tensor]], count: int) -> dict[Tensor, int]:
+    """Which of `count` processes updates each parameter: about as many numbers for each process in
+    every update, the same in all processes."""
+    owners: dict[Tensor, int] = {}
+    for parameters in updates:
+        load = [0] * count
+        for parameter in sorted(parameters, key=lambda p: -p.numel()):
+            lightest = load.index(min(load))
+            load[owners.setdefault(parameter, lightest)] += parameter.numel()
+    return owners
+
+
+def _averages(state: "TrainState") -> list[Tensor]:
+    return [p for each in state.averages.values() for p in each.model.parameters()]
