@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context, ContextSpec
@@ -32,7 +31,7 @@ class DiscriminatorConfig:
     """
 
     width: int = 128
-    r1: float = 0.1
+    r1: float = 0.001
     learning_rate_ratio: float = 2.0
     updates: int = 1
 
@@ -49,8 +48,9 @@ class DiscriminatorConfig:
 class Discriminator(nn.Module):
     """(chunk [B, H, A], Context) -> score [B], high for chunks that are taken for real.
 
-    Spectral norms but in the last layer (Miyato et al., 2018), and a projection of the condition
-    (Miyato & Koyama, 2018).
+    With a projection of the condition (Miyato & Koyama, 2018). Without spectral norms: made chunks
+    lie so close to demonstrated ones (0.006 of mean squared distance, normalised, after one jump of
+    a teacher) that with them it told nothing apart; what bounds its slope is R1.
 
     action_dim, horizon: A and H.
     context: What encoders give; of its tokens the mean is taken.
@@ -70,14 +70,13 @@ class Discriminator(nn.Module):
         sizes = (context.vector_dim, context.token_dim or 0, further)
         channels = (action_dim + (context.frame_dim or 0), width, width)
         self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv1d(size, width, KERNEL, stride=stride, padding=KERNEL // 2))
+            nn.Conv1d(size, width, KERNEL, stride=stride, padding=KERNEL // 2)
             for size, stride in zip(channels, (1, 2, 2), strict=True)
         )
         last = -(-horizon // 4)  # frames after halving twice
-        self.condition = _linear(max(sum(sizes), 1), width)  # of nothing: one number, 0
-        self.inner = nn.ModuleList(_linear(width, width) for _ in self.layers)
-        self.hidden = _linear(last * width, width)
-        # Not normalised: chunks lie closer than the hinge's margin; R1 bounds the slope.
+        self.condition = nn.Linear(max(sum(sizes), 1), width)  # of nothing: one number, 0
+        self.inner = nn.ModuleList(nn.Linear(width, width) for _ in self.layers)
+        self.hidden = nn.Linear(last * width, width)
         self.projection, self.score = nn.Linear(width, width), nn.Linear(width, 1)
 
     def forward(self, chunk: Tensor, context: Context, further: Tensor | None = None) -> Tensor:
@@ -143,11 +142,6 @@ def balance(wanted: Tensor, other: Tensor, at: Tensor) -> Tensor:
     ]
     factor: Tensor = (lengths[0] / lengths[1].clamp(min=1e-8)).clamp(max=1e4)
     return factor.detach()
-
-
-def _linear(size: int, out: int) -> nn.Module:
-    made: nn.Module = spectral_norm(nn.Linear(size, out))
-    return made
 
 
 def _vector_of(context: Context, chunk: Tensor, further: Tensor | None) -> Tensor:
