@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import distributed
@@ -27,6 +28,7 @@ from dipole.policy.training.process.group import (
     joined,
     set_timeout,
 )
+from dipole.policy.training.process.meeting import agreed_name
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.process.whereabouts import Whereabouts
 
@@ -95,22 +97,33 @@ def training_group(device: str, seconds: float) -> Iterator[Group]:
     on_gpu = _choose_gpu(device, launch.local)
     if not on_gpu:
         _share_cores(launch.local)
-    try:
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo", init_method="env://", timeout=CONNECTING
-        )
-    except RuntimeError as error:
-        raise LostRankError(
-            f"rank {launch.rank.index}: the {launch.rank.count} processes did not find each other "
-            f"at {launch.address[0]}:{launch.address[1]}: {error}"
-        ) from error
+    name = _connect(launch, "cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     set_timeout(timedelta(seconds=seconds))
-    host, port = launch.address
-    prefix = f"dipole/{launch.restarts}"
-    asked = Whereabouts(host, port, prefix, launch.rank.index, launch.rank.count)
+    asked = Whereabouts(*launch.address, f"dipole/{name}", launch.rank.index, launch.rank.count)
     with joined(Group.of_all(seconds, asked)) as group:
         yield group
     distributed.destroy_process_group()  # not after an error: others may wait for what never comes
+
+
+def _connect(launch: Launch, backend: str) -> str:
+    """Begin torch.distributed; the name of this start of the group."""
+    rank, own = launch.rank, cast("Any", distributed)
+    try:
+        store, _, _ = next(own.rendezvous("env://", rank.index, rank.count, timeout=CONNECTING))
+        name = agreed_name(own.PrefixStore("dipole", store), rank, CONNECTING.total_seconds())
+        own.init_process_group(
+            backend,
+            store=own.PrefixStore(name, store),
+            rank=rank.index,
+            world_size=rank.count,
+            timeout=CONNECTING,
+        )
+    except (RuntimeError, LostRankError) as error:
+        raise LostRankError(
+            f"rank {rank.index}: the {rank.count} processes did not find each other at "
+            f"{launch.address[0]}:{launch.address[1]}: {error}"
+        ) from error
+    return name
 
 
 def _choose_gpu(device: str, local: Rank) -> bool:
