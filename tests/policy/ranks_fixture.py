@@ -1,14 +1,15 @@
 """A small run with pictures in which everything draws, and processes that train it together."""
 
 import os
-import socket
 import sys
 import traceback
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import distributed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import SMALL_UNET, TINY_RESNET
@@ -100,14 +101,18 @@ def silent(_line):
     pass
 
 
+@cache
+def launcher_store():
+    return distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
 def in_processes(count, work, folder, timeout=60.0, restarts=0):
     """Fork `count` processes that form a group and call work(rank); [exit code, text] of each.
 
-    The text is what `work` returned, or its error.
+    The text is what `work` returned, or its error. They find each other through a store of this
+    process, as with torchrun, which keeps what earlier groups left there.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = launcher_store().port
     pids = []
     for rank in range(count):
         pid = os.fork()
@@ -133,6 +138,7 @@ def _child(rank, count, port, work, file, timeout, restarts):
         given = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_PORT": port}
         os.environ |= {name: str(value) for name, value in given.items()}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
         torch.set_num_threads(1)
         with open(os.devnull, "w") as nothing, training_group("cpu", timeout):
             sys.stderr = sys.stdout = nothing

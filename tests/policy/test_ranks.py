@@ -245,7 +245,9 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on_bit_for_bit(tmp_path,
     for number, rank in enumerate([1, 0, 1, 0]):
         before = newest(run)
         pids = in_processes(2, lambda rank: train(run, config), folder)
+        until = time.monotonic() + 180
         while newest(run) <= before:  # it resumed, and went on
+            assert time.monotonic() < until, [f.read_text() for f in folder.glob("*.txt")]
             time.sleep(0.01)
         os.kill(pids[rank], signal.SIGKILL)
         found = ended(pids, folder)
