@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=42, help="of training")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--runtime", default="auto", help="of the evaluations")
     parser.add_argument("--times", type=float, default=0.0, help="seconds to time calls for")
     parser.add_argument("--output", type=Path, default=Path("process_study"))
     chosen = parser.parse_args(arguments)
@@ -143,6 +144,7 @@ def score(chosen: argparse.Namespace, network: str, process: str, solver: dict[s
         words = [f"solver={solver['name']}", f"solver.steps={solver['steps']}", "picture=false"]
         words += [f"solver.spacing={solver['spacing'] or 'null'}"]
         words += [f"episodes={chosen.episodes}", "video_episodes=0", f"output={place}"]
+        words += [f"runtime={chosen.runtime}"]
         dipole("evaluate", f"checkpoint={folder}", *words)
     metrics = json.loads((place / "metrics.json").read_text())
     result = {
