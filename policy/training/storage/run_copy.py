@@ -25,6 +25,7 @@ from dipole.policy.training.storage.remote_run import COPY, Owner, RemoteRun, Ta
 
 FILES = ("run.json", "log.jsonl")
 BOARD = "tensorboard"
+QUIET = 2.0  # seconds of waiting in the end that need no word
 EVENTS = re.compile(r"events\.out\.tfevents\.[A-Za-z0-9_.-]+")
 Objects = dict[str, dict[str, ObjectInfo]]
 
@@ -93,6 +94,9 @@ class RunCopy:
         self._ending = True
         self.wanted()
         if self._thread is not None:
+            self._thread.join(QUIET)
+            if self._thread.is_alive():
+                self.say(f"copy: sending what is left to {self.url}")
             self._thread.join()
         return self._failure
 
