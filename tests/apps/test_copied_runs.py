@@ -129,6 +129,6 @@ def test_what_could_not_be_copied_is_said_and_sent_later(dataset, tmp_path, caps
 def test_a_place_that_holds_a_run_is_refused_before_anything_is_written(
     run, dataset, tmp_path, capsys
 ):
-    assert train(dataset, tmp_path / "third", "train.steps=1", COPIED) == 1
+    assert train(dataset, tmp_path / "third", "train.steps=1", COPIED) == 2
     assert f"{COPIED} already holds a run" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "third")
