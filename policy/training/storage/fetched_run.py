@@ -1,7 +1,7 @@
 """A run in object storage, brought to a folder of this machine, where it goes on."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ def read_remote_run(url: ObjectUrl) -> dict[str, Any]:
     return said
 
 
-def fetch_run(url: ObjectUrl, output: Path, newer: bool = False) -> str:
+def fetch_run(
+    url: ObjectUrl, output: Path, newer: bool = False, say: Callable[[str], None] = print
+) -> str:
     """Bring the newest checkpoint of a run, the best one and the run's files to the folder
     `output`, whose name it returns.
 
@@ -75,7 +77,7 @@ def fetch_run(url: ObjectUrl, output: Path, newer: bool = False) -> str:
                 f"output={output} holds checkpoint {here[-1]} of this run, and {url} none so new: "
                 f"go on with it by `dipole train resume={output}`"
             )
-        _fetch_checkpoints(remote, there, output)
+        _fetch_checkpoints(remote, there, output, say)
         _fetch_files(remote, objects, output)
         said["config"]["output"] = str(output)
         write_json(output / RUN_FILE, said)  # last: now there is a run
@@ -97,7 +99,9 @@ def _refuse_other(output: Path, url: ObjectUrl, owner: Owner | None) -> None:
         )
 
 
-def _fetch_checkpoints(remote: RemoteRun, there: list[str], output: Path) -> None:
+def _fetch_checkpoints(
+    remote: RemoteRun, there: list[str], output: Path, say: Callable[[str], None]
+) -> None:
     """The newest one, and the best."""
     wanted = there[-1:]
     best = read_small(remote.client, remote.url / BEST)
@@ -112,6 +116,7 @@ def _fetch_checkpoints(remote: RemoteRun, there: list[str], output: Path) -> Non
                 "choose another output"
             )
         if not folder.exists():
+            say(f"fetching {place} to {output}")
             fetch_checkpoint(remote.client, place, manifest, folder, with_state=True)
 
 
