@@ -39,7 +39,7 @@ def export_checkpoint(config: Config) -> Outcome:
 
     from_mapping(ExportConfig, {k: v for k, v in config.items() if k != "overrides"}, "")
     require(config["to"])
-    checkpoint = find_checkpoint(Path(config["checkpoint"]).expanduser())
+    checkpoint = find_checkpoint(config["checkpoint"])
     policy = load_policy(checkpoint, weights=config["weights"], part=config["part"])
     set_solver(policy, config["solver"])
     set_guidance(policy, config["guidance_scale"])

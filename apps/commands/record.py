@@ -273,12 +273,12 @@ def _disturbance(settings: RecordConfig, own: "DisturbanceSpec | None") -> "Dist
 
 def _takeover(settings: RecordConfig) -> Any:
     from dipole.envs.experts.intervention import TakeoverSpec
-    from dipole.policy.checkpoint import find_checkpoint
+    from dipole.policy.checkpoint import find_checkpoint, origin
 
     if settings.takeover is None:
         return None
-    run = find_checkpoint(Path(settings.takeover).expanduser())
-    return TakeoverSpec(str(run), settings.takeover_steps or TAKEOVER_STEPS)
+    run = find_checkpoint(settings.takeover)
+    return TakeoverSpec(origin(run), settings.takeover_steps or TAKEOVER_STEPS)
 
 
 def _by_expert(

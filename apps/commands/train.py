@@ -39,23 +39,24 @@ def finished(result: "TrainResult") -> Outcome:
         print("\n".join(_told(result)))
     if result.stopped is not None:
         return Outcome(128 + signal.Signals[result.stopped])
-    return Outcome(0, result.score, result.score_name)
+    return Outcome(int(result.not_copied is not None), result.score, result.score_name)
 
 
 def train_run(config: Config) -> "TrainResult":
     """The run of a composed configuration, new or resumed."""
     import dipole.envs  # noqa: F401  simulators register the transforms of their states
     from dipole.policy.training.process.launch import training_group
-    from dipole.policy.training.run import read_run
+    from dipole.policy.training.storage.resumption import run_to_resume
 
     said = config.get("overrides", {})
     if config["resume"] is not None:
-        output = Path(config["resume"]).expanduser()
+        run = run_to_resume(config["resume"], config["output"] if "output" in said else None)
+        before = run.configuration()
         changes = {key: value for key, value in said.items() if key not in ("resume", "output")}
-        changes = resolved_in(read_run(output), changes)
-        settings = _settings_of(read_run(output), changes)
-        with training_group(settings["device"], settings["rank_timeout"]):
-            return _resume(output, changes)
+        changes = resolved_in(before, changes)
+        settings = _settings_of(before, changes)
+        with training_group(settings["device"], settings["rank_timeout"]) as group:
+            return _resume(Path(group.from_main(run.on_this_machine)), changes)
     _refuse_unused(config["policy"], said)
     return new_run(config, rename="output" not in said)
 
@@ -72,11 +73,11 @@ def new_run(config: Config, rename: bool) -> "TrainResult":
 def _start(config: Config, group: "Group", rename: bool) -> "TrainResult":
     """A new run; or, where its processes were started again after a fault, the one they began."""
     from dipole.envs.training_score import training_score
-    from dipole.policy.training.process.launch import Launch
     from dipole.policy.training.run import start_run
+    from dipole.policy.training.storage.resumption import begun_before
 
     output = Path(config["output"]).expanduser()
-    begun = group.from_main(lambda: _text(Launch.of().begun_before(output)))
+    begun = group.from_main(lambda: begun_before(output, config["train"].get("copy_to")))
     if begun is not None:
         return _resume(Path(begun), {})
     return start_run(config, output, training_score, rename=rename)
@@ -87,10 +88,6 @@ def _resume(output: Path, changes: Config) -> "TrainResult":
     from dipole.policy.training.run import resume_run
 
     return resume_run(output, changes, training_score)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _settings_of(config: Config, changes: Config) -> Config:
@@ -114,7 +111,17 @@ def _refuse_unused(policy: Config, said: Config) -> None:
 
 
 def _told(result: "TrainResult") -> list[str]:
-    """How far the run is, and what a person does next."""
+    """How far the run is, what could not be copied, and what a person does next."""
+    if result.not_copied is None:
+        return _reached(result)
+    return [
+        *_reached(result),
+        f"not all of it is in object storage: {result.not_copied}\n"
+        f"send what is missing with: dipole train resume={result.output}",
+    ]
+
+
+def _reached(result: "TrainResult") -> list[str]:
     if result.stopped is not None:
         return [
             f"{result.stopped} after step {result.step} of {result.steps}; "

@@ -10,7 +10,7 @@ from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
 from dipole.envs.evaluation.cluster.settings import ClusterSettings
 from dipole.envs.registry import check_environment
-from dipole.policy.checkpoint import find_checkpoint, read_config
+from dipole.policy.checkpoint import find_checkpoint, located, origin, read_config
 from dipole.policy.core.device import choose_device
 from dipole.policy.runtimes.exported import ExportedPolicy, is_export, read_schema
 from dipole.policy.runtimes.inference_policy import InferencePolicy
@@ -40,7 +40,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     work, before anything takes long.
     """
     cluster = check_settings(config).cluster
-    path = Path(config["checkpoint"]).expanduser()
+    path = located(config["checkpoint"])
     spec = _environment(path, config["environment"])
     policy = load_runnable(
         path,
@@ -67,7 +67,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         evaluation = evaluate(policy, spec, cluster=cluster, **passed)
     else:
         evaluation = _evaluate_delayed(policy, spec, config)
-    evaluation.metrics |= {"checkpoint": str(checkpoint), **terms}
+    evaluation.metrics |= {"checkpoint": origin(checkpoint), **terms}
     if held_out is not None:
         add_aspects(evaluation, policy, held_out, config)
     return evaluation

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import DipoleError
@@ -141,7 +140,7 @@ class FromCheckpoint:
     """Makes a checkpoint's policy where it is called: in the inference process, which alone
     imports torch. Raises CheckpointError and ConfigError there.
 
-    checkpoint: path of a run, of one of its checkpoints, or of an export.
+    checkpoint: path of a run, of one of its checkpoints, or of an export; s3://..., too.
     device: "cpu", "cuda", ..., or "auto": the accelerator, if there is one.
     weights: "ema" or "raw".
     solver: what to replace of how chunks are drawn, {"steps": 10}; None entries replace nothing.
@@ -166,7 +165,7 @@ class FromCheckpoint:
     def from_dict(cls, values: Mapping[str, Any]) -> "FromCheckpoint":
         """From a configuration that has these fields, among others."""
         chosen = {entry.name: values[entry.name] for entry in fields(cls)}
-        checkpoint = str(Path(str(values["checkpoint"])).expanduser())
+        checkpoint = os.path.expanduser(str(values["checkpoint"]))
         return from_mapping(cls, chosen | {"checkpoint": checkpoint}, "")
 
     def __call__(self) -> tuple[PolicySpec, Compute]:

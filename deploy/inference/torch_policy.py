@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,7 +110,7 @@ def load_compute(terms: FromCheckpoint) -> tuple[PolicySpec, PolicyCompute]:
         accelerated = torch.cuda.is_available() and terms.runtime in ON_GPU
         device = "cuda" if accelerated else "cpu"
     policy = load_runnable(
-        Path(terms.checkpoint),
+        terms.checkpoint,
         runtime=terms.runtime,
         device=device,
         weights=terms.weights,

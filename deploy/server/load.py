@@ -14,7 +14,7 @@ from dipole.deploy.server.batching import Batcher, BatchSettings, Row
 from dipole.deploy.server.session import ServedPolicy
 from dipole.deploy.server.swapping import Newest
 from dipole.deploy.wire.protocol import Schema
-from dipole.policy.checkpoint import export_terms, find_checkpoint
+from dipole.policy.checkpoint import export_terms, find_checkpoint, located
 from dipole.policy.execution.executor import ChunkPolicy, predict_rows
 from dipole.policy.runtimes.exported import ExportedPolicy, is_export
 
@@ -83,6 +83,7 @@ def load_served(
 
 def load_model(terms: FromCheckpoint, size: int) -> tuple[Schema, BatchedPolicy]:
     """Of a checkpoint, warmed up. Raises CheckpointError and ConfigError."""
+    terms = replace(terms, checkpoint=str(located(terms.checkpoint)))
     spec, compute = load_compute(terms)
     policy: Any = compute.policy
     model = BatchedPolicy(policy, terms.seed, size)
@@ -96,7 +97,7 @@ def newest_of(terms: FromCheckpoint, size: int) -> Newest:
 
     A checkpoint that was looked at once and is the same is not loaded again.
     """
-    seen: list[Path] = [] if is_export(Path(terms.checkpoint)) else [_folder(terms)]
+    seen: list[Path] = [] if is_export(located(terms.checkpoint)) else [_folder(terms)]
 
     def newest(fingerprint: str) -> tuple[Schema, BatchedPolicy] | None:
         folder = _folder(terms)
@@ -110,7 +111,7 @@ def newest_of(terms: FromCheckpoint, size: int) -> Newest:
 
 
 def _folder(terms: FromCheckpoint) -> Path:
-    path = Path(terms.checkpoint)
+    path = located(terms.checkpoint)
     return path.resolve() if is_export(path) else find_checkpoint(path).resolve()
 
 
@@ -120,6 +121,6 @@ def _fingerprint(policy: Any, terms: FromCheckpoint) -> str:
     if isinstance(policy, ExportedPolicy):
         source = policy.schema.get("source", {})
     else:
-        found = find_checkpoint(Path(terms.checkpoint))
+        found = find_checkpoint(terms.checkpoint)
         source = export_terms(found, terms.weights, terms.part)["source"]
     return "/".join(filter(None, (source.get("sha256"), source.get("part"))))

@@ -18,7 +18,7 @@ RUN/best.json              the checkpoint with the best score so far
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from dipole.data import Features, WindowSpec
 from dipole.data.core.errors import CheckpointError, ConfigError
+from dipole.policy.checkpoint.located import located, origin
 from dipole.policy.checkpoint.migrations import VERSION, migrated_config, migrated_tensors
 from dipole.policy.checkpoint.parts import use_part
 from dipole.policy.checkpoint.weights import load_tensors, parameters_without_memory
@@ -79,8 +80,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint that `path` means: a checkpoint, a run (its newest one), or RUN/best."""
-    path = Path(path)
+    """The checkpoint that `path` means: a checkpoint, a run (its newest one), or RUN/best; also of
+    object storage, from where it is fetched (see `located`)."""
+    path = located(path)
     if (path / "manifest.json").exists() or (path / "config.json").exists():
         return path
     if path.name == "best" and (path.parent / "best.json").exists():
@@ -107,11 +109,22 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 def prune_checkpoints(run: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints and the best one."""
-    best = run / "best.json"
-    kept = {read_json(best)["checkpoint"]} if best.exists() else set()
-    for path in checkpoints_of(run)[: -max(keep, 1)]:
+    found = checkpoints_of(run)
+    kept = kept_checkpoints([path.name for path in found], keep, best_checkpoint(run))
+    for path in found:
         if path.name not in kept:
             remove_folder(path)
+
+
+def kept_checkpoints(names: Sequence[str], keep: int, best: str | None) -> list[str]:
+    """Of checkpoints, oldest first, those that a run keeps: the newest so many, and the best."""
+    return [n for n in names[: -max(keep, 1)] if n == best] + list(names[-max(keep, 1) :])
+
+
+def best_checkpoint(run: Path) -> str | None:
+    """The name of the checkpoint that RUN/best.json names."""
+    best = run / "best.json"
+    return str(read_json(best)["checkpoint"]) if best.exists() else None
 
 
 def mark_best(run: Path, checkpoint: Path, score: float, terms: Mapping[str, Any]) -> None:
@@ -217,7 +230,7 @@ def weights_source(folder: Path, weights: str) -> dict[str, Any]:
     file = f"{WEIGHTS[weights]}.safetensors"
     listed = read_json(_present(folder, "manifest.json")).get("files", {}).get(file, {})
     return {
-        "checkpoint": str(folder.resolve()),
+        "checkpoint": origin(folder.resolve()),
         "weights": weights,
         "file": file,
         "sha256": listed.get("sha256"),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy
+from dipole.policy.checkpoint import export_terms, find_checkpoint, load_policy, located
 from dipole.policy.core.timing import least_seconds
 from dipole.policy.diffusion.solvers import Solver, solver_with
 from dipole.policy.policy import Policy
@@ -32,7 +32,7 @@ ONE_STEP = {"steps": 1}  # what heads without a solver do, whether they are aske
 
 
 def load_runnable(
-    path: Path,
+    path: str | Path,
     *,
     runtime: str | None = None,
     device: torch.device | str = "cpu",
@@ -57,6 +57,7 @@ def load_runnable(
     of a mixture the robot is like, see `load_policy`; an export's own. guidance_scale, costs: see
     `set_guidance`.
     """
+    path = located(path)
     if is_export(path):
         check_built_in(read_schema(path), guidance_scale, costs)
         return _load_export(path, runtime, _given(solver or {}), batch_size, part)

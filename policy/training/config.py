@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dipole.data.core.errors import ConfigError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.memory import read_bytes
 from dipole.data.core.registry import nearest
+from dipole.data.store.objects.url import WRITABLE, ObjectUrl
 from dipole.policy.training.hardware.process_settings import PRECISIONS
 
 WEIGHTS = ("ema", "raw")  # of a checkpoint
@@ -88,6 +89,8 @@ class TrainConfig:
         run then, and is named.
     background_checkpoints: Whether training goes on while a checkpoint is written, of which memory
         holds a copy meanwhile.
+    copy_to: A place in object storage, s3://BUCKET/NAME, where checkpoints and the run's small
+        files are written too, in the background; None: nowhere.
     memory_limit: What data in memory may take, in bytes or as "4GiB", over all processes of a
         machine; None: half of what is free.
     """
@@ -122,6 +125,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
     background_checkpoints: bool = True
+    copy_to: str | None = None
     validate_every: int = 1000
     validation_windows: int = 1024
     evaluate_every: int = 0
@@ -154,6 +158,7 @@ class TrainConfig:
                 f"{nearest(self.matmul_precision, PRECISIONS) or ';'} it is one of "
                 f"{', '.join(PRECISIONS)}"
             )
+        self.copy_place  # noqa: B018  raises where it is none
         self._check_optimizer()
         self.initial_weights  # noqa: B018  raises where it cannot be
 
@@ -184,6 +189,22 @@ class TrainConfig:
     def memory_limit_bytes(self) -> int | None:
         """`memory_limit` as a number."""
         return None if self.memory_limit is None else read_bytes(self.memory_limit)
+
+    @property
+    def copy_place(self) -> ObjectUrl | None:
+        """`copy_to`, checked."""
+        if self.copy_to is None:
+            return None
+        try:
+            place = ObjectUrl.parse(self.copy_to)
+        except DataError as error:
+            raise ConfigError(f"train.copy_to: {error}") from error
+        if place.scheme not in WRITABLE:
+            raise ConfigError(
+                f"train.copy_to={place}: a web server cannot be written to: give s3://, gs:// or "
+                "az://"
+            )
+        return place
 
     @property
     def initial_weights(self) -> InitConfig:

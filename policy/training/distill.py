@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import CheckpointError, ConfigError
-from dipole.policy.checkpoint import find_checkpoint, read_config
+from dipole.policy.checkpoint import find_checkpoint, origin, read_config
 from dipole.policy.core.components import OBJECTIVES, named
 from dipole.policy.training import objectives  # noqa: F401  they register themselves
 from dipole.policy.training.objectives.distillation.base import Distillation, distilling_methods
@@ -36,8 +36,9 @@ def student_run(config: Mapping[str, Any]) -> StudentRun:
     kind, options = _method(config["method"])
     objective, init = {**config["method"]}, None
     if kind.needs_teacher:
-        objective |= {"teacher": str(checkpoint), "weights": config["weights"]}
-        init = {"from": str(checkpoint), "map": None, "weights": config["weights"]}
+        named = origin(checkpoint)
+        objective |= {"teacher": named, "weights": config["weights"]}
+        init = {"from": named, "map": None, "weights": config["weights"]}
     policy = kind.student(run["policy"], options)
     made: Config = {
         **{key: run[key] for key in OF_THE_RUN},
@@ -53,7 +54,7 @@ def student_run(config: Mapping[str, Any]) -> StudentRun:
 
 def _checkpoint(teacher: str) -> Path:
     try:
-        return find_checkpoint(Path(teacher).expanduser())
+        return find_checkpoint(teacher)
     except CheckpointError as error:
         raise CheckpointError(f"teacher={teacher}: {error}") from error
 

@@ -56,7 +56,7 @@ def initialize(objective: Objective, init: InitConfig) -> Initialization:
     """
     assert init.source is not None
     try:
-        folder = find_checkpoint(Path(init.source).expanduser())
+        folder = find_checkpoint(init.source)
     except CheckpointError as error:
         raise CheckpointError(f"train.init.from: {error}") from error
     ours, theirs = (

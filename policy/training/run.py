@@ -10,7 +10,7 @@ objective, train, evaluate.
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from dipole.policy.training.process.group import Group
 from dipole.policy.training.process.launch import Launch
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.state import TrainState
+from dipole.policy.training.storage.run_copy import copy_of, refuse_taken
 from dipole.policy.training.validation import Validation
 
 Config = dict[str, Any]
@@ -64,14 +65,15 @@ def start_run(
     evaluate: Makes what scores the policy every train.evaluate_every steps.
     rename: Whether another name will do where `output` is taken.
 
-    Raises ConfigError, before anything is written, for what cannot work or a folder that holds a
-    run.
+    Raises ConfigError, before anything is written, for what cannot work, or where its folder or
+    train.copy_to holds a run.
     """
     group = Group.current()
     if not rename:
         group.from_main(lambda: refuse_run(output))
     config = {key: value for key, value in config.items() if key not in NOT_KEPT}
     settings = TrainConfig.from_dict(config["train"])
+    group.from_main(lambda: refuse_taken(settings))
     if settings.amp is None:
         # Decided once: a run that is resumed goes on as it began.
         device = choose_device(settings.device)
@@ -230,10 +232,13 @@ def _fit(
 ) -> TrainResult:
     """resumed: The configuration of the checkpoint that the run goes on from."""
     state, settings, data = parts.state, parts.settings, parts.data
-    rank = Rank.current()
+    rank, group = Rank.current(), Group.current()
     if not rank.is_main:
         say = _say_nothing
-    elif state.step < settings.steps:  # otherwise nothing changes, and nor do the run's settings
+    copy = copy_of(output, settings, rank.is_main, say)
+    group.from_main(lambda: copy.claim(new=resumed is None))
+    # A run that makes no step keeps its settings.
+    if rank.is_main and state.step < settings.steps:
         launch = Launch.of().identity
         written = {"dipole": dipole.__version__, "config": parts.config}
         write_json(output / RUN_FILE, {**written, "launch": launch} if launch else written)
@@ -269,8 +274,10 @@ def _fit(
         origin["init"] = init
     trainer = Trainer(state, loader, settings, output, origin, validation, parts.evaluate, rank)
     begun = state.step
-    stopped = trainer.fit()
-    return TrainResult.of(output, settings.steps, (begun, state.step), stopped)
+    with copy.beside(trainer.writer):
+        stopped = trainer.fit()
+    result = TrainResult.of(output, settings.steps, (begun, state.step), stopped)
+    return replace(result, not_copied=group.from_main(copy.finish))
 
 
 def _say_nothing(_line: str) -> None:

@@ -87,7 +87,7 @@ def test_a_url_is_told_from_a_path():
 
 @pytest.mark.parametrize("text", ["s3://bucket", "s3:///robot.zarr", "s3://b/a/../c", "az://c/a?b"])
 def test_a_place_that_is_none_is_refused(text):
-    with pytest.raises(DataError, match=r"no place of a dataset|the name holds"):
+    with pytest.raises(DataError, match=r"no place in object storage|the name holds"):
         dataset_path(text)
 
 

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import google_crc32c
@@ -44,26 +45,9 @@ class BlockCache:
 
         Raises DataError where the folder cannot be written, ConfigError for no amount of bytes.
         """
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        folder = Path(os.environ.get(FOLDER) or f"{base}/dipole/objects").expanduser() / "blocks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(folder).free
-        except OSError as error:
-            raise DataError(
-                f"{folder}: the cache of object storage cannot be written ({error}). Name another "
-                f"folder by {FOLDER}"
-            ) from error
-        given = os.environ.get(SIZE)
-        if given is None:
-            cache = cls(folder, 0)
-            room = free + cache.used()
-            cache.limit = max(min(LARGEST_DEFAULT, room // 2), SMALLEST)
-            return cache
-        limit = read_bytes(given)
-        if limit < SMALLEST:
-            raise DataError(f"{SIZE}={given}: at least {format_bytes(SMALLEST)} are needed")
-        return cls(folder, limit)
+        cache = cls(cache_folder("blocks"), 0)
+        cache.limit = cache_limit(cache.folder, cache.used)
+        return cache
 
     @staticmethod
     def name(url: str, tag: str, size: int, block: int) -> str:
@@ -160,6 +144,38 @@ class BlockCache:
                     state = os.stat(place)
                     found.append((state.st_mtime, state.st_size, place))
         return found
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of the cache that the environment names, made.
+
+    Raises DataError where it cannot be written.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(os.environ.get(FOLDER) or f"{base}/dipole/objects").expanduser() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the cache of object storage cannot be written ({error}). Name another "
+            f"folder by {FOLDER}"
+        ) from error
+    return folder
+
+
+def cache_limit(folder: Path, used: Callable[[], int]) -> int:
+    """Bytes that a folder of the cache may have: $DIPOLE_CACHE_SIZE, or half of what is free.
+
+    used: Counts what it has. Raises DataError for too few, ConfigError for no amount of bytes.
+    """
+    given = os.environ.get(SIZE)
+    if given is None:
+        room = shutil.disk_usage(folder).free + used()
+        return max(min(LARGEST_DEFAULT, room // 2), SMALLEST)
+    limit = read_bytes(given)
+    if limit < SMALLEST:
+        raise DataError(f"{SIZE}={given}: at least {format_bytes(SMALLEST)} are needed")
+    return limit
 
 
 def _checksum(content: bytes) -> bytes:

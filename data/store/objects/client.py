@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from dipole.data.core.errors import DataError
 from dipole.data.store.objects.failures import failure
@@ -85,14 +86,17 @@ class ObjectClient:
         content: bytes = self._run(f"reading {key} from byte {offset:,}", request)
         return content
 
-    def put(self, key: str, content: Any, new: bool = False) -> None:
-        """Write an object whole. content: bytes, or a Path. new: only where there is none yet."""
+    def put(self, key: str, content: bytes | Path | BinaryIO, new: bool = False) -> None:
+        """Write an object whole. content: All of an open file, too. new: only where there is none
+        yet."""
         import obstore
 
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        size = size_of(content)
         mode: Any = "create" if new else "overwrite"
 
         def request() -> None:
+            if not isinstance(content, bytes | Path):
+                content.seek(0)
             obstore.put(self._store, key, content, mode=mode, use_multipart=size > LARGE)
 
         self._run(f"writing {key}", request)
@@ -115,6 +119,13 @@ class ObjectClient:
 
     def _run(self, what: str, request: Any) -> Any:
         return self._retrying.run(self.url, what, request)
+
+
+def size_of(content: bytes | Path | BinaryIO) -> int:
+    """Bytes of what is to be written."""
+    if isinstance(content, bytes):
+        return len(content)
+    return (os.stat(content) if isinstance(content, Path) else os.fstat(content.fileno())).st_size
 
 
 def _connect(url: ObjectUrl) -> Any:

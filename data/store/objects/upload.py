@@ -8,7 +8,6 @@
 An upload that was cut short goes on when it is begun again: what has arrived stays.
 """
 
-import hashlib
 import json
 import socket
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from dipole.data.core.errors import DataError, StorageError
 from dipole.data.store.objects.client import ObjectClient, ObjectInfo
+from dipole.data.store.objects.transfer import is_same
 from dipole.data.store.objects.tree import LISTING
 from dipole.data.store.objects.url import WRITABLE, ObjectUrl
 
@@ -100,7 +100,7 @@ def _upload(
 
     def send(name: str) -> int:
         file = files[name]
-        if name not in there or not _is_same(there[name], file):
+        if name not in there or not is_same(there[name], file):
             client.put(_key(url, name), file)
         return file.stat().st_size
 
@@ -111,14 +111,6 @@ def _upload(
             progress(sent, max(total, 1), "uploading")
     finally:
         threads.shutdown(cancel_futures=True)
-
-
-def _is_same(info: ObjectInfo, file: Path) -> bool:
-    """Whether an object surely is this file: of one that was sent whole, S3's tag is the MD5."""
-    if info.size != file.stat().st_size:
-        return False
-    digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-    return info.tag.strip('"') == digest
 
 
 def _check_arrived(
@@ -144,7 +136,7 @@ def _put_new(client: ObjectClient, url: ObjectUrl, key: str, file: Path) -> None
         client.put(key, file, new=True)
     except StorageError as error:
         info = client.head(key)
-        if info is not None and _is_same(info, file):
+        if info is not None and is_same(info, file):
             return  # an attempt whose answer was lost
         if info is not None:
             raise _exists(url) from error

@@ -1,4 +1,4 @@
-"""Where a dataset lies in object storage, as a person writes it: s3://bucket/robot.zarr."""
+"""Where something lies in object storage, as a person writes it: s3://bucket/robot.zarr."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,8 +30,8 @@ class ObjectUrl:
         key = key.strip("/")
         if scheme not in SCHEMES or not bucket or not key:
             raise DataError(
-                f"{text}: no place of a dataset. Such places are s3://BUCKET/NAME.zarr, "
-                "gs://BUCKET/NAME.zarr, az://CONTAINER/NAME.zarr and https://HOST/NAME.zarr.zip"
+                f"{text}: no place in object storage. Such places are s3://BUCKET/NAME, "
+                "gs://BUCKET/NAME, az://CONTAINER/NAME and https://HOST/NAME"
             )
         if any(part in ("", ".", "..") for part in key.split("/")) or "?" in key or "#" in key:
             raise DataError(f"{text}: the name holds an empty part, '.', '..', '?' or '#'")
@@ -56,6 +56,16 @@ class ObjectUrl:
     def suffix(self) -> str:
         """What follows the last dot, with it."""
         return PurePosixPath(self.key).suffix
+
+    @property
+    def parent(self) -> "ObjectUrl":
+        """The place that this one is in; itself at the top of a bucket."""
+        above, _, _ = self.key.rpartition("/")
+        return self if not above else ObjectUrl(self.scheme, self.bucket, above)
+
+    def __truediv__(self, name: str) -> "ObjectUrl":
+        """A place within this one."""
+        return ObjectUrl(self.scheme, self.bucket, f"{self.key}/{name}")
 
     def __str__(self) -> str:
         return f"{self.root}/{self.key}"

@@ -24,7 +24,13 @@ from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
 from dipole.envs.rollout.rate import check_rate
 from dipole.envs.rollout.spaces import check_actions
-from dipole.policy.checkpoint import find_checkpoint, load_policy, read_config, weights_source
+from dipole.policy.checkpoint import (
+    find_checkpoint,
+    load_policy,
+    origin,
+    read_config,
+    weights_source,
+)
 from dipole.policy.runtimes.runnable import set_solver
 
 
@@ -66,11 +72,11 @@ class TeachingSpec:
         cls, teacher: str | Path, student: str | Path | None = None, **more: Any
     ) -> "TeachingSpec":
         """Of runs or checkpoints; more: the other fields."""
-        first = find_checkpoint(Path(teacher).expanduser())
-        other = None if student is None else find_checkpoint(Path(student).expanduser())
+        first = find_checkpoint(teacher)
+        other = None if student is None else find_checkpoint(student)
         found = {"teacher": first} | ({} if other is None else {"student": other})
         sums = {name: weights_source(folder, "ema")["sha256"] for name, folder in found.items()}
-        return cls(str(first), None if other is None else str(other), **more, sha256=sums)
+        return cls(origin(first), None if other is None else origin(other), **more, sha256=sums)
 
     @property
     def policies(self) -> dict[str, str]:
@@ -122,7 +128,7 @@ class TeachingSpec:
 
 
 def _config(checkpoint: str) -> dict[str, Any]:
-    return read_config(Path(checkpoint))
+    return read_config(find_checkpoint(checkpoint))
 
 
 def _check(path: str, environment: EnvSpec, features: Features, rate: float | None) -> None:

@@ -16,12 +16,14 @@ class CheckpointWriter:
     keep: How many of the newest stay.
     background: Whether `write` returns before the checkpoint is there. The copy takes as much
         memory as the checkpoint.
+    written: Called after each checkpoint that is whole, perhaps in the thread.
     """
 
     def __init__(self, run: Path, keep: int, background: bool) -> None:
         self.run, self.keep, self.background = run, keep, background
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self.written: Callable[[], None] = lambda: None
 
     def write(self, step: int, make: Callable[[], Checkpoint]) -> None:
         """RUN/checkpoints/STEP, after the one before it is whole. Raises what that one's writing
@@ -50,6 +52,7 @@ class CheckpointWriter:
     def _write(self, folder: Path, checkpoint: Checkpoint) -> None:
         save_checkpoint(folder, checkpoint)
         prune_checkpoints(self.run, self.keep)
+        self.written()
 
     def _write_or_note(self, folder: Path, checkpoint: Checkpoint) -> None:
         try:

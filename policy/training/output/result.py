@@ -29,6 +29,7 @@ class TrainResult:
     scores: The best of each that was logged, by the log's key: "evaluation/success_rate",
         "validation/loss_ema", "train/loss" and what else there is.
     stopped: The signal that ended it before its last step, None where none did.
+    not_copied: Why not all of it is at `train.copy_to`, None where it is, or nothing was to be.
     """
 
     output: Path
@@ -38,6 +39,7 @@ class TrainResult:
     begun: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
+    not_copied: str | None = None
 
     @property
     def score(self) -> float | None:

@@ -1,0 +1,62 @@
+"""Which run goes on, and where: one of this machine, or one that object storage has a copy of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dipole.data.core.errors import CheckpointError, ConfigError, StorageError
+from dipole.data.store.objects.url import ObjectUrl, is_url
+from dipole.policy.training.process.launch import Launch
+from dipole.policy.training.run import read_run
+from dipole.policy.training.storage.fetched_run import fetch_run, read_remote_run
+
+
+@dataclass(frozen=True)
+class RunToResume:
+    """configuration: Reads what the run was begun, or last resumed, with. Every process may.
+    on_this_machine: The folder where it goes on, after it was fetched where it has to be. One
+        process does it."""
+
+    configuration: Callable[[], dict[str, Any]]
+    on_this_machine: Callable[[], str]
+
+
+def run_to_resume(resume: str, output: str | None) -> RunToResume:
+    """The run that `resume` names, a folder or a place in object storage.
+
+    output: Where one of object storage goes on. Raises ConfigError where that is not said.
+    """
+    if not is_url(resume):
+        folder = Path(resume).expanduser()
+        return RunToResume(lambda: read_run(folder), lambda: str(folder))
+    if output is None:
+        raise ConfigError(f"resume={resume}: say where it goes on on this machine: output=FOLDER")
+    url, target = ObjectUrl.parse(resume), Path(output).expanduser()
+    return RunToResume(
+        lambda: read_remote_run(url)["config"],
+        lambda: fetch_run(url, target, newer=Launch.of().begun_before(target) == target),
+    )
+
+
+def begun_before(output: Path, copy_to: str | None) -> str | None:
+    """The run that an earlier start of this group of processes began: its folder; None where there
+    is none.
+
+    copy_to: Where its copy is. On a machine that has nothing of it, or an older checkpoint, it is
+    fetched.
+    """
+    launch = Launch.of()
+    begun = launch.begun_before(output)
+    if copy_to is None or not launch.identity:
+        return None if begun is None else str(begun)
+    url = ObjectUrl.parse(copy_to)
+    try:
+        if read_remote_run(url).get("launch") == launch.identity:
+            return fetch_run(url, begun or output, newer=True)
+    except CheckpointError:  # no run there yet
+        pass
+    except StorageError:
+        if begun is None:
+            raise
+    return None if begun is None else str(begun)
