@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.evaluate import evaluate
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
 from dipole.envs.rollout import RolloutError
 
 sys.path.insert(0, str(Path(__file__).parent))

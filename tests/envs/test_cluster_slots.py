@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.cluster import session
+from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.cluster.slots import RaySlots
 from dipole.envs.evaluate import evaluate
-from dipole.envs.evaluation.cluster import session
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
-from dipole.envs.evaluation.cluster.slots import RaySlots
 from dipole.envs.evaluation.episodes import EpisodeRun
 from dipole.envs.interface import Interface
 from dipole.envs.rollout import Command, RolloutError

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
+from dipole.envs.cluster.settings import ClusterSettings
 
 LOCAL, AUTO = "local", "auto"
 OBJECT_STORE = 512 * 2**20  # bytes, of a local one: turns and batches are small and soon taken
