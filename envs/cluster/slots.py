@@ -94,6 +94,8 @@ class RaySlots:
         events = self._group.wait(None if self._group.ready else self._patience)
         self.waited += time.perf_counter() - started
         for event in events:
+            if isinstance(stopped := event.given_up or event.answer, DipoleError):
+                raise stopped
             if event.error is not None:
                 turns += [Turn(command.slot, lost=True) for command in event.actor.sent]
             elif event.work is not None:

@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from dipole.data.core.errors import DipoleError
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.rollout import RolloutError
 from dipole.envs.rollout.worker_process import WorkerProcess, ignore_interrupts, starting_workers
 
@@ -37,16 +38,34 @@ class Pool(Protocol):
 
 @contextmanager
 def ordered(
-    make: Make, seeds: Iterable[Any], workers: int, name: str = "the episode of seed"
+    make: Make,
+    seeds: Iterable[Any],
+    workers: int,
+    name: str = "the episode of seed",
+    cluster: ClusterSettings | None = None,
+    most: int | None = None,
 ) -> Generator[Iterator[Any]]:
     """The results of `make()` for each of the seeds, or groups of them, which may have no end.
 
     make: Called once in each process; what it makes is closed, where it can be. name: Of what a
     seed is, for messages. A DipoleError of a seed is raised when its turn comes, after
     the results of the seeds before it; a process that ends is a RolloutError.
+    cluster: Its actors in place of workers; where one ends, its seeds are begun again in others.
+    most: Actors that have something to do, at most; None: all.
     """
-    with closing(WorkerPool(make, workers, name)) as pool:
+    with _pool(make, workers, name, cluster, most) as pool:
         yield in_order(pool, iter(seeds))
+
+
+def _pool(
+    make: Make, workers: int, name: str, cluster: ClusterSettings | None, most: int | None
+) -> AbstractContextManager[Pool]:
+    """On a cluster, or else in processes of this machine."""
+    if cluster is None:
+        return closing(WorkerPool(make, workers, name))
+    from dipole.envs.cluster.seeds import pool_on
+
+    return pool_on(cluster, make, name, most)
 
 
 def in_order(pool: Pool, seeds: Iterator[Any]) -> Iterator[Any]:
