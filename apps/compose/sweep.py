@@ -51,6 +51,7 @@ from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 
 STATES = ".jobs"  # of the sweep's folder, while it runs
+YEAR = 365 * 24 * 60  # minutes
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,10 @@ def _hydra_words(
         words.append(f"hydra.sweep.dir={_quoted(folder)}")
     if search and "direction" in composed.hydra.sweeper and "hydra.sweeper.direction" not in said:
         words.append(f"hydra.sweeper.direction={_direction(first)}")
+    launcher = str(OmegaConf.select(composed, "hydra.launcher._target_"))
+    here = launcher.endswith("submitit_launcher.LocalLauncher")
+    if here and "hydra.launcher.timeout_min" not in said:  # an hour, which is a queue's
+        words.append(f"hydra.launcher.timeout_min={YEAR}")
     if "optuna" in str(composed.hydra.sweeper.get("_target_")):
         if "hydra.sweeper.max_failure_rate" not in said:
             words.append("hydra.sweeper.max_failure_rate=1")  # one that fails stops no other
