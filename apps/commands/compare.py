@@ -23,6 +23,7 @@ NO_TERMINAL, RUNS_NO_TERMINAL = 160, 400  # columns
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHOWN_SEEDS = 5
 SWEEP, RUN = "sweep.json", "run.json"
+RUNNING = ".jobs"  # of a sweep's folder, while it runs
 
 app = new_app("Compare evaluations, episode by episode; or training runs, in a table.")
 
@@ -118,7 +119,7 @@ def _is_run(path: Path) -> bool:
 
 def _jobs_of(path: Path) -> list[Path]:
     """The path itself, or the jobs of a sweep that have a result, or are runs."""
-    if not (path / SWEEP).is_file():
+    if not (path / SWEEP).is_file() and not (path / RUNNING).is_dir():
         return [path]
     jobs = sorted((each for each in path.iterdir() if each.name.isdigit()), key=_number)
     found = [job for job in jobs if (job / FILE).is_file() or (job / RUN).is_file()]
@@ -128,7 +129,7 @@ def _jobs_of(path: Path) -> list[Path]:
             "`dipole evaluate` or `dipole train`"
         )
     for job in [job for job in jobs if job not in found]:
-        print(f"{job}: left out, it has no result; {path / SWEEP} says why")
+        print(f"{job}: left out, it has no result (yet); {job / 'job.log'} says why")
     return found
 
 

@@ -118,6 +118,9 @@ def test_a_sweep_is_its_runs_and_says_which_job_has_none(tmp_path, capsys):
     (tmp_path / "sweep/2").mkdir()
     (tmp_path / "sweep/sweep.json").write_text("[]")
     table, printed = compared(tmp_path, capsys, str(tmp_path / "sweep"))
+    (tmp_path / "sweep/sweep.json").unlink()
+    (tmp_path / "sweep/.jobs").mkdir()  # as while it runs
+    assert compared(tmp_path, capsys, str(tmp_path / "sweep"))[0] == table
     assert [row["path"].rpartition("/")[2] for row in table["runs"]] == ["10", "0"]
     assert "sweep/2: left out" in printed
 

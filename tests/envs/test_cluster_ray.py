@@ -36,6 +36,7 @@ def cluster():
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, before)))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: nothing on a busy machine
     node = {"num_cpus": 1, "object_store_memory": STORE}
     started = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     started.worker = started.add_node(**node)
