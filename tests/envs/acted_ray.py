@@ -31,6 +31,9 @@ class ActedRay:
     def kill(self, handle):
         handle.dead = True
 
+    def cluster_resources(self):
+        return {"CPU": 3.0}
+
     def available_resources(self):
         return {"CPU": 0.0}
 

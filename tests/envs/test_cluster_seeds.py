@@ -1,16 +1,22 @@
 """A function of seeds on a cluster that is acted, as recording uses it."""
 
 import sys
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from dipole.envs.cluster import seeds
 from dipole.envs.cluster.seeds import RayPool
+from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.experts.demonstrate import DemonstrationSpec, demonstrations
 from dipole.envs.experts.processes import in_order
 from dipole.envs.rollout import RolloutError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from acted_ray import ActedRay
+from experts import FEATURES, SPEC, walking
 
 
 def doubled(seed):
@@ -46,3 +52,19 @@ def test_a_seed_that_ends_its_process_is_an_error_when_its_turn_comes():
     assert [next(made) for _ in range(3)] == [0, 2, 4]
     with pytest.raises(RolloutError, match="the episode of seed 3: 3 simulator actors ended in it"):
         next(made)
+
+
+@pytest.mark.parametrize(("wanted", "actors"), [(5, 3), (2, 2)])
+def test_demonstrations_on_a_cluster_are_those_of_one_process(monkeypatch, wanted, actors):
+    """It has three processors, and no more actors than there are episodes wanted."""
+    ray, spec = ActedRay(), DemonstrationSpec(SPEC, features=FEATURES)
+    monkeypatch.setattr(seeds, "connected", lambda *_: nullcontext(ray))
+    with walking():
+        here = list(islice(demonstrations(spec, 3), wanted))
+        made = demonstrations(spec, 3, cluster=ClusterSettings(), wanted=wanted)
+        there = list(islice(made, wanted))
+    assert [each.seed for each in there] == [each.seed for each in here]
+    for one, other in zip(here, there, strict=True):
+        assert one.numbers == other.numbers
+        assert all((one.frames[key] == other.frames[key]).all() for key in one.frames)
+    assert ray.made == actors
