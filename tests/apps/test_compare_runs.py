@@ -63,6 +63,7 @@ def test_the_best_run_is_first_with_what_is_different_about_it(tmp_path, capsys)
     assert (table["runs"][0]["train_loss"], table["runs"][0]["validation_loss"]) == (0.4, 0.3)
     assert table["runs"][0]["minutes"] == pytest.approx(1.0)  # twice ten steps of three seconds
     assert "60.0% (50.0% to 70.0%)" in printed
+    assert "the intervals of these overlap with that of b: a" in printed
     assert "the best of 2 to 3 evaluations is higher than the policy is" in printed
 
 
@@ -71,6 +72,13 @@ def test_without_evaluations_the_lowest_validation_loss_is_first(tmp_path, capsy
     table, printed = compared(tmp_path, capsys, worse, better)
     assert table["runs"][0]["path"] == better
     assert "the best first: lowest validation loss" in printed
+
+
+def test_of_runs_that_score_alike_the_lower_loss_is_first(tmp_path, capsys):
+    one, two = run(tmp_path / "a", 0.0, loss=0.5), run(tmp_path / "b", 0.0, loss=0.2)
+    assert compared(tmp_path, capsys, one, two)[0]["runs"][0]["path"] == two
+    far = run(tmp_path / "c", 0.9)
+    assert "overlap" not in compared(tmp_path, capsys, one, far)[1]
 
 
 def test_losses_of_other_data_are_in_no_order(tmp_path, capsys):

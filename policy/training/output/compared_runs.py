@@ -104,7 +104,8 @@ class RunTable:
         measure, key, notes = _measure(runs, differing)
         order = list(runs)
         if key is not None:
-            order.sort(key=lambda run: (key(run) is None, key(run) or 0.0))
+            order.sort(key=key)
+            notes += _within_chance(order, label)
         notes += _missing(order, label)
         where = [next(n for n, run in enumerate(runs) if run is each) for each in order]
         settings = {k: [values[n] for n in where] for k, values in differing.items()}
@@ -121,7 +122,7 @@ class RunTable:
 
 def _measure(
     runs: Sequence[TrainedRun], differing: Mapping[str, Any]
-) -> tuple[str | None, Callable[[TrainedRun], float | None] | None, list[str]]:
+) -> tuple[str | None, Callable[[TrainedRun], tuple[float, float]] | None, list[str]]:
     """What the runs are ordered by and the key to sort by, lowest first, or why they are not."""
     scores = {run.score.name for run in runs if run.score is not None}
     other = _of(differing, OF_LOSSES, NOT_OF_LOSSES)
@@ -134,12 +135,37 @@ def _measure(
             said = ", ".join(elsewhere or sorted(scores))
             return None, None, [f"not ordered: evaluations differ in {said}", *notes]
         (name,) = scores
-        return name, lambda run: None if run.score is None else -run.score.best, notes
+        return name, lambda run: (_negative(run.score), 0.0 if other else _loss(run)), notes
     if other:
         return None, None, ["not ordered: no run was evaluated while it trained", *notes]
     if any(run.validation_loss is not None for run in runs):
-        return "validation_loss", lambda run: run.validation_loss, notes
-    return "train_loss", lambda run: run.train_loss, notes
+        return "validation_loss", lambda run: (_loss(run), 0.0), notes
+    return "train_loss", lambda run: (_or_last(run.train_loss), 0.0), notes
+
+
+def _negative(score: RunScore | None) -> float:
+    return math.inf if score is None else -score.best
+
+
+def _loss(run: TrainedRun) -> float:
+    return _or_last(run.validation_loss)
+
+
+def _or_last(loss: float | None) -> float:
+    return math.inf if loss is None else loss
+
+
+def _within_chance(order: Sequence[TrainedRun], label: Mapping[int, str]) -> list[str]:
+    """Whose interval overlaps with that of the best one."""
+    first = order[0].score
+    if first is None or first.ci95 is None:
+        return []
+    low = first.ci95[0]
+    scores = {label[id(run)]: run.score for run in order[1:]}
+    near = [name for name, s in scores.items() if s and s.ci95 and s.ci95[1] >= low]
+    if not near:
+        return []
+    return [f"the intervals of these overlap with that of {label[id(order[0])]}: {', '.join(near)}"]
 
 
 def _of(
