@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dipole.apps.compose import run
+from dipole.apps.compose import sweep as sweep_module
 from dipole.apps.compose.configuration import checking
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.outputs import job_paths
@@ -164,6 +167,29 @@ def test_trainings_by_submitit_s_local_executor_are_a_table_afterwards(tmp_path,
     assert list(found.values()) == sorted(found.values())
     assert table["ordered_by"] == "validation_loss"
     assert {row["steps"] for row in table["runs"]} == {2}
+
+
+def test_a_training_that_a_queue_starts_again_goes_on_with_its_run(tmp_path, monkeypatch):
+    asked = []
+    hydra = SimpleNamespace(get=lambda: SimpleNamespace(job=SimpleNamespace(num=0)))
+    monkeypatch.setattr(sweep_module, "HydraConfig", hydra)
+    monkeypatch.setattr(sweep_module, "job_configuration", dict)
+
+    def begun(request, state, states, log):
+        asked.append(request.config)
+        state.write(states)
+        (tmp_path / "0").mkdir(exist_ok=True)
+        (tmp_path / "0/run.json").touch()
+        return state
+
+    monkeypatch.setattr(sweep_module, "run_in_process", begun)
+    job = sweep_module.SweepJob("train", "sweep_jobs:job", str(tmp_path), str(tmp_path))
+    job = replace(job, sweeper=sweep_module._here())
+    for _ in range(2):
+        job({"output": "x", "resume": None, "overrides": {"train.seed": 1}})
+    output = str(tmp_path / "0")
+    assert asked[0]["resume"] is None
+    assert asked[1] == {"output": output, "resume": output, "overrides": {"output": output}}
 
 
 def test_a_range_to_search_in_needs_a_search():
