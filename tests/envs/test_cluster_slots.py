@@ -1,8 +1,10 @@
 """Slots on a cluster, with a cluster that is acted: actors answer, die and come back on demand."""
 
+import socket
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +93,22 @@ def test_ray_that_is_missing_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'dipole\[cluster\]'"):
         session.ray_module()
+
+
+def test_a_cluster_that_ended_without_a_word_is_not_waited_for(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert not session._has_ended()  # none was noted
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        (tmp_path / "ray/ray_current_cluster").write_text(address)
+        assert not session._has_ended()
+    assert session._has_ended()
+    asked = []
+    ray = SimpleNamespace(init=lambda **options: asked.append(options["address"]))
+    session._connect(ray, None, 2)
+    assert asked == ["local"]
 
 
 @pytest.mark.parametrize(
