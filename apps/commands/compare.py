@@ -33,7 +33,7 @@ def command(
     evaluations: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B",
+            metavar="EVAL_A EVAL_B | RUN_A RUN_B",
             help="Folders that `dipole evaluate` wrote, or their metrics.json, or sweeps of it: "
             "each against the first. Or runs of `dipole train`, or sweeps of it: the best first.",
             show_default=False,
