@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
 from dipole.envs.evaluation.motion import roughness
 from dipole.envs.evaluation.resources import (
     Asked,
@@ -167,7 +167,7 @@ def _computing(cluster: ClusterSettings | None, *what: Any) -> AbstractContextMa
     """On a cluster, or else in this process and others of this machine."""
     if cluster is None:
         return computing_here(*what)
-    from dipole.envs.evaluation.cluster.computing import computing_on
+    from dipole.envs.cluster.computing import computing_on
 
     return computing_on(cluster, *what)
 

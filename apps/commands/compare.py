@@ -1,4 +1,4 @@
-"""`dipole compare`: whether one evaluation is better than others by more than chance."""
+"""`dipole compare`: whether one evaluation is better than others, or what training runs came to."""
 
 import json
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ from dipole.envs.compare import Comparison, compare, means
 from dipole.envs.evaluation.paired import Estimate
 from dipole.envs.evaluation.results_file import FILE, SCORE, SUCCESS, EvaluationResult, read_result
 
-NO_TERMINAL = 160  # columns
+NO_TERMINAL, RUNS_NO_TERMINAL = 160, 400  # columns
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHOWN_SEEDS = 5
-SWEEP = "sweep.json"
+SWEEP, RUN = "sweep.json", "run.json"
+RUNNING = ".jobs"  # of a sweep's folder, while it runs
 
-app = new_app("Compare evaluations, episode by episode.")
+app = new_app("Compare evaluations, episode by episode; or training runs, in a table.")
 
 
 @app.command(cls=ToolCommand)
@@ -32,9 +33,9 @@ def command(
     evaluations: Annotated[
         list[Path],
         typer.Argument(
-            metavar="EVAL_A EVAL_B",
+            metavar="EVAL_A EVAL_B | RUN_A RUN_B",
             help="Folders that `dipole evaluate` wrote, or their metrics.json, or sweeps of it: "
-            "each against the first.",
+            "each against the first. Or runs of `dipole train`, or sweeps of it: the best first.",
             show_default=False,
         ),
     ],
@@ -55,7 +56,10 @@ def command(
         ),
     ] = False,
 ) -> Work:
-    """Pair episodes by seed; print the differences with 95 % intervals, and what they mean."""
+    """Pair episodes by seed; print the differences with 95 % intervals, and what they mean.
+
+    Of training runs, print the settings that differ, scores, losses, steps and minutes.
+    """
     return lambda: _run(evaluations, to_json, force, best)
 
 
@@ -64,7 +68,15 @@ def main(argv: list[str]) -> int:
 
 
 def _run(paths: Sequence[Path], to_json: Path | None, force: bool, best: bool = False) -> int:
-    paths = [each for path in paths for each in _evaluations_of(path.expanduser())]
+    paths = [each for path in paths for each in _jobs_of(path.expanduser())]
+    runs = [path for path in paths if _is_run(path)]
+    if runs:
+        if len(runs) < len(paths):
+            other = next(path for path in paths if path not in runs)
+            raise UsageError(
+                f"{runs[0]} is a training run and {other} is not: give runs, or evaluations"
+            )
+        return _compare_runs(runs, to_json, force)
     if not 2 <= len(paths) <= len(LETTERS):
         raise UsageError(f"{len(paths)} evaluations: two are needed, and at most {len(LETTERS)}")
     results = [read_result(path) for path in paths]
@@ -78,17 +90,52 @@ def _run(paths: Sequence[Path], to_json: Path | None, force: bool, best: bool = 
     return 0
 
 
-def _evaluations_of(path: Path) -> list[Path]:
-    """The path itself, or the jobs of a sweep that have a result."""
-    if not (path / SWEEP).is_file():
+def _compare_runs(runs: Sequence[Path], to_json: Path | None, force: bool) -> int:
+    from dipole.apps.terminal.run_table import run_lines, run_names, run_table
+    from dipole.policy.training.output.compared_runs import RunTable, TrainedRun
+
+    if len(runs) < 2:
+        raise UsageError(f"{runs[0]} alone: two runs are needed")
+    if force:
+        raise UsageError("--force is for evaluations: what runs cannot be compared by is said")
+    common, names = run_names(runs)
+    read = [TrainedRun.read(path) for path in runs]
+    table = RunTable.of(read, names)
+    named = {run.path: name for run, name in zip(read, names, strict=True)}
+    console = _console(RUNS_NO_TERMINAL)
+    console.print(escape(f"runs in {common}"), soft_wrap=True)
+    console.print(run_table(table, [named[run.path] for run in table.runs]))
+    for line in run_lines(table):
+        console.print(escape(line), soft_wrap=True)
+    if to_json is not None:
+        _write(to_json.expanduser(), table.to_dict())
+        print(to_json)
+    return 0
+
+
+def _is_run(path: Path) -> bool:
+    return (path / RUN).is_file() and not (path / FILE).is_file()
+
+
+def _jobs_of(path: Path) -> list[Path]:
+    """The path itself, or the jobs of a sweep that have a result, or are runs."""
+    if not (path / SWEEP).is_file() and not (path / RUNNING).is_dir():
         return [path]
     jobs = sorted((each for each in path.iterdir() if each.name.isdigit()), key=_number)
-    found = [job for job in jobs if (job / FILE).is_file()]
+    found = [job for job in jobs if (job / FILE).is_file() or (job / RUN).is_file()]
     if not found:
         raise DataError(
-            f"{path}: no job of this sweep is an evaluation; give a sweep of `dipole evaluate`"
+            f"{path}: no job of this sweep is an evaluation or a training run; give a sweep of "
+            "`dipole evaluate` or `dipole train`"
         )
+    for job in [job for job in jobs if job not in found]:
+        print(f"{job}: left out, it has no result (yet); {job / 'job.log'} says why")
     return found
+
+
+def _console(no_terminal: int = NO_TERMINAL) -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=no_terminal)
 
 
 def _number(folder: Path) -> int:
@@ -96,9 +143,7 @@ def _number(folder: Path) -> int:
 
 
 def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=NO_TERMINAL)
+    console = _console()
     for letter, result in zip(LETTERS, results, strict=False):
         checkpoint = result.terms.get("checkpoint") or "checkpoint not recorded"
         console.print(escape(f"{letter}: {result.path.parent} ({checkpoint})"), soft_wrap=True)

@@ -11,6 +11,7 @@ from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
+from dipole.envs.cluster.settings import ClusterSettings
 
 if TYPE_CHECKING:
     from dipole.data.recording.episode_writer import EpisodeWriter
@@ -52,6 +53,7 @@ class RecordConfig:
     resume: bool = False
     workers: int = 0
     n_envs: int | None = None
+    cluster: ClusterSettings | None = None
     video_episodes: int = 0
     fps: float | None = None
 
@@ -104,6 +106,24 @@ class RecordConfig:
             raise ConfigError(f"shoves={self.shoves}: a probability is between 0 and 1")
         if self.fps is not None and not self.fps > 0:
             raise ConfigError(f"fps={self.fps}: frames a second are a positive number")
+        self._check_cluster()
+
+    def _check_cluster(self) -> None:
+        if self.cluster is None:
+            return
+        name = self.cluster.name
+        if self.mouse:
+            raise ConfigError(f"mouse=true with cluster={name}: a window is on this machine")
+        if self.workers:
+            raise ConfigError(
+                f"workers={self.workers} with cluster={name}: its actors make the episodes in "
+                "their place, so say cluster.actors=N"
+            )
+        if self.cluster.policies:
+            raise ConfigError(
+                f"cluster.policies={self.cluster.policies}: in a recording, policies act in the "
+                "simulators' actors; leave it out"
+            )
 
     @property
     def kept(self) -> str:
@@ -286,9 +306,11 @@ def _by_expert(
 ) -> Iterator["Demonstration"]:
     from dipole.envs.experts.demonstrate import demonstrations
 
-    fewest = SIDE_BY_SIDE if left is None else -(-left // max(settings.workers, 1))
+    cluster = settings.cluster
+    processes = settings.workers if cluster is None else cluster.actors
+    fewest = SIDE_BY_SIDE if left is None else -(-left // max(processes or 1, 1))
     n_envs = settings.n_envs or max(1, min(SIDE_BY_SIDE, fewest))
-    return demonstrations(spec, seed, settings.workers, n_envs)
+    return demonstrations(spec, seed, settings.workers, n_envs, cluster, left)
 
 
 def _by_mouse(

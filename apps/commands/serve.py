@@ -1,8 +1,9 @@
 """`dipole serve`: offer a policy's chunks to robots on other computers."""
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dipole.apps.compose import run
@@ -34,21 +35,42 @@ def serve(config: Config) -> int:
     watch = config["watch"]
     if watch is not None and not watch > 0:
         raise ConfigError(f"watch is {watch}; it must be a number of seconds above 0, or null")
-    served, newest = _policies(config, batch)
-    server = PolicyServer(served, server_config, log=_say)
-    swappers = [Swapper(served[name], newest[name], _say, name) for name in served]
-    if not server_config.is_local:
-        print(NOT_ENCRYPTED)
-    try:
-        asyncio.run(_until_stopped(server, swappers, watch))
-    except OSError as error:
-        where = f"{server_config.host}:{server_config.port}"
-        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
+    with _noted_hangup() as hangups:
+        served, newest = _policies(config, batch)
+        server = PolicyServer(served, server_config, log=_say)
+        swappers = [Swapper(served[name], newest[name], _say, name) for name in served]
+        if not server_config.is_local:
+            print(NOT_ENCRYPTED)
+        _run(server, swappers, watch, hangups)
     return 0
 
 
+def _run(
+    server: PolicyServer, swappers: Sequence[Swapper], watch: float | None, hangups: list[int]
+) -> None:
+    server_config = server.config
+    try:
+        asyncio.run(_until_stopped(server, swappers, watch, hangups))
+    except OSError as error:
+        where = f"{server_config.host}:{server_config.port}"
+        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _noted_hangup() -> Iterator[list[int]]:
+    """While a policy is loaded, which may take minutes, SIGHUP asks to look for newer weights
+    afterwards: by default it would end the process."""
+    noted: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def _say(line: str) -> None:
-    print(line, flush=True)
+    with contextlib.suppress(OSError):  # its terminal was closed: robots are served all the same
+        print(line, flush=True)
 
 
 def _policies(
@@ -66,13 +88,16 @@ def _policies(
 
 
 async def _until_stopped(
-    server: PolicyServer, swappers: Sequence[Swapper], watch: float | None
+    server: PolicyServer, swappers: Sequence[Swapper], watch: float | None, hangups: Sequence[int]
 ) -> None:
     loop = asyncio.get_running_loop()
     looks: set[asyncio.Task[Any]] = set()
 
     def look() -> None:
-        looks.update(loop.create_task(each.look()) for each in swappers)
+        for each in swappers:
+            task = loop.create_task(each.look())
+            looks.add(task)
+            task.add_done_callback(looks.discard)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
@@ -82,10 +107,12 @@ async def _until_stopped(
 
     def ready(port: int) -> None:
         token = "with" if server.config.token else "without"
-        print(f"serving on ws://{server.config.host}:{port}, {token} a token", flush=True)
+        _say(f"serving on ws://{server.config.host}:{port}, {token} a token")
+        if hangups:
+            look()
 
     try:
         await server.run(ready)
     finally:
-        for each in looks:
-            each.cancel()
+        for task in looks:
+            task.cancel()

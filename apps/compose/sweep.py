@@ -51,6 +51,7 @@ from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 
 STATES = ".jobs"  # of the sweep's folder, while it runs
+YEAR = 365 * 24 * 60  # minutes
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class SweepJob:
             raise KeyboardInterrupt
         overrides = {k: v for k, v in config["overrides"].items() if k not in self.told}
         state = JobState(number, printable(overrides), str(output))
+        if self.command == "train" and _is_begun(states, number, output):
+            config |= {"resume": str(output), "overrides": {}}  # with its own settings
         config["overrides"]["output"] = str(output)  # the job's own: no other name will do
         result = str(states / f"{number}.result")
         request = JobRequest(self.command, self.function, config, result)
@@ -165,10 +168,15 @@ def run_sweep(plan: SweepPlan, options: Options) -> int:
         print(f"{row.job}  {described(row.overrides)}  {summary(row)}")
     if interrupted:
         raise KeyboardInterrupt
-    if stopped and any(row.state == DONE for row in rows):
+    if stopped and any(row.state != FAILED for row in rows):
         say(f"the sweep stopped: {stopped}")
     print(folder / "sweep.json")
     return 0 if rows and all(row.state == DONE for row in rows) else 1
+
+
+def _is_begun(states: Path, number: int, output: Path) -> bool:
+    """Whether a queue starts a training again, which it ended for another or at its limit."""
+    return (states / f"{number}.json").exists() and (output / "run.json").exists()
 
 
 def _end_idle_workers(interrupted: bool) -> None:
@@ -213,6 +221,13 @@ def _hydra_words(
         words.append(f"hydra.sweep.dir={_quoted(folder)}")
     if search and "direction" in composed.hydra.sweeper and "hydra.sweeper.direction" not in said:
         words.append(f"hydra.sweeper.direction={_direction(first)}")
+    launcher = str(OmegaConf.select(composed, "hydra.launcher._target_"))
+    here = launcher.endswith("submitit_launcher.LocalLauncher")
+    if here and "hydra.launcher.timeout_min" not in said:  # an hour, which is a queue's
+        words.append(f"hydra.launcher.timeout_min={YEAR}")
+    store = "hydra.launcher.ray.init.object_store_memory"
+    if launcher.endswith("ray_launcher.RayLauncher") and store not in said:
+        words.append(f"+{store}=null")  # its own size is refused by a cluster that runs
     if "optuna" in str(composed.hydra.sweeper.get("_target_")):
         if "hydra.sweeper.max_failure_rate" not in said:
             words.append("hydra.sweeper.max_failure_rate=1")  # one that fails stops no other

@@ -83,7 +83,8 @@ def load_served(
 
 def load_model(terms: FromCheckpoint, size: int) -> tuple[Schema, BatchedPolicy]:
     """Of a checkpoint, warmed up. Raises CheckpointError and ConfigError."""
-    terms = replace(terms, checkpoint=str(located(terms.checkpoint)))
+    # A run may have a newer one by the time this one is loaded: its fingerprint is not meant.
+    terms = replace(terms, checkpoint=str(_folder(terms)))
     spec, compute = load_compute(terms)
     policy: Any = compute.policy
     model = BatchedPolicy(policy, terms.seed, size)
@@ -95,19 +96,27 @@ def load_model(terms: FromCheckpoint, size: int) -> tuple[Schema, BatchedPolicy]
 def newest_of(terms: FromCheckpoint, size: int) -> Newest:
     """What looks whether a run has a newer checkpoint than the one that is served.
 
-    A checkpoint that was looked at once and is the same is not loaded again.
+    A checkpoint or export that was looked at once and is the same is not loaded again. An export is
+    newer where another folder lies in its place.
     """
-    seen: list[Path] = [] if is_export(located(terms.checkpoint)) else [_folder(terms)]
+    seen = [_identity(_folder(terms))]
 
     def newest(fingerprint: str) -> tuple[Schema, BatchedPolicy] | None:
         folder = _folder(terms)
-        if seen and seen[-1] == folder:
+        identity = _identity(folder)
+        if seen[-1] == identity:
             return None
         schema, model = load_model(replace(terms, checkpoint=str(folder)), size)
-        seen[:] = [folder]
+        seen[:] = [identity]
         return None if schema.fingerprint == fingerprint else (schema, model)
 
     return newest
+
+
+def _identity(folder: Path) -> tuple[Path, int, int]:
+    """Of what lies there: a folder of that name that was written later is another."""
+    found = folder.stat()
+    return folder, found.st_ino, found.st_mtime_ns
 
 
 def _folder(terms: FromCheckpoint) -> Path:

@@ -42,6 +42,7 @@ class Swapper:
         self._policy, self._newest, self._log = policy, newest, log
         self._name = f" of {name!r}" if name else ""
         self._looking = asyncio.Lock()
+        self._problem = ""  # of the last look: one that goes on is said once
 
     async def look(self, *, quiet: bool = False) -> bool:
         """Whether there were newer ones. Whatever fails is logged, and the old ones go on.
@@ -57,13 +58,19 @@ class Swapper:
                     return False
                 swap(self._policy, *found)
             except DipoleError as error:
-                self._log(f"weights{self._name}: kept, because {error}")
+                self._complain(f"kept, because {error}", quiet)
                 return False
             except Exception:
-                self._log(f"weights{self._name}: kept\n{traceback.format_exc()}")
+                self._complain(f"kept\n{traceback.format_exc()}", quiet)
                 return False
+            self._problem = ""
             self._log(f"weights{self._name}: exchanged, now {found[0].fingerprint[:12]}")
             return True
+
+    def _complain(self, problem: str, quiet: bool) -> None:
+        if not quiet or problem != self._problem:
+            self._log(f"weights{self._name}: {problem}")
+        self._problem = problem
 
     async def watch(self, seconds: float) -> None:
         """Look every so many seconds, until it is cancelled."""

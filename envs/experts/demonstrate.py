@@ -7,6 +7,7 @@ from itertools import count
 
 from dipole.data.loading.features import Features
 from dipole.data.recording.record import Demonstration, record_episode
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
 from dipole.envs.experts import find_expert
@@ -125,24 +126,32 @@ def demonstrate(
 
 
 def demonstrations(
-    spec: DemonstrationSpec, first_seed: int, workers: int = 0, n_envs: int | None = None
+    spec: DemonstrationSpec,
+    first_seed: int,
+    workers: int = 0,
+    n_envs: int | None = None,
+    cluster: ClusterSettings | None = None,
+    wanted: int | None = None,
 ) -> Iterator[Demonstration]:
     """Endlessly, in the order of the seeds, however many processes make them.
 
-    n_envs: Simulators of each process in which policies act; None: a good number. Raises
-    RolloutError where an expert or its simulator raises, or its process ends.
+    n_envs: Simulators of each process in which policies act; None: a good number.
+    cluster: Its actors make them, in place of workers.
+    wanted: How many are to be kept: a cluster starts no more actors than that; None: any number.
+    Raises RolloutError where an expert or its simulator raises, or its process ends.
     """
     spec.looked_at  # noqa: B018  what is unknown is answered here, not in a worker
     check_environment(spec.environment)
     if spec.teaching is not None:
-        yield from taught(spec, first_seed, workers, n_envs)
+        yield from taught(spec, first_seed, workers, n_envs, cluster, wanted)
         return
-    if workers < 1:
+    if workers < 1 and cluster is None:
         here = Demonstrations(spec)
         try:
             yield from map(here, count(first_seed))
         finally:
             here.close()
         return
-    with ordered(functools.partial(Demonstrations, spec), count(first_seed), workers) as made:
+    make = functools.partial(Demonstrations, spec)
+    with ordered(make, count(first_seed), workers, cluster=cluster, most=wanted) as made:
         yield from made

@@ -1,64 +1,89 @@
-"""A function of episode seeds in worker processes, its results in the order of the seeds."""
+"""A function of episode seeds in other processes, its results in the order of the seeds."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Protocol
 
 from dipole.data.core.errors import DipoleError
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.rollout import RolloutError
 from dipole.envs.rollout.worker_process import WorkerProcess, ignore_interrupts, starting_workers
 
-AHEAD = 2  # results a worker may be ahead of what was taken, which are in memory meanwhile
+AHEAD = 2  # results a process may be ahead of what was taken, which are in memory meanwhile
 
 Make = Callable[[], Callable[[Any], Any]]
 
 
+class Pool(Protocol):
+    """Processes that make results of seeds. size: How many. room: How many of them do nothing.
+
+    collect: Seeds with their results, or with the error that stopped them; waits until something
+    happens.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def room(self) -> int: ...
+
+    def send(self, seed: Any) -> None: ...
+
+    def collect(self) -> list[tuple[Any, Any]]: ...
+
+    def close(self) -> None: ...
+
+
 @contextmanager
 def ordered(
-    make: Make, seeds: Iterable[Any], workers: int, name: str = "the episode of seed"
+    make: Make,
+    seeds: Iterable[Any],
+    workers: int,
+    name: str = "the episode of seed",
+    cluster: ClusterSettings | None = None,
+    most: int | None = None,
 ) -> Generator[Iterator[Any]]:
     """The results of `make()` for each of the seeds, or groups of them, which may have no end.
 
     make: Called once in each process; what it makes is closed, where it can be. name: Of what a
     seed is, for messages. A DipoleError of a seed is raised when its turn comes, after
     the results of the seeds before it; a process that ends is a RolloutError.
+    cluster: Its actors in place of workers; where one ends, its seeds are begun again in others.
+    most: Actors that have something to do, at most; None: all.
     """
-    pool: list[_Worker] = []
-    try:
-        with starting_workers():
-            for _ in range(workers):
-                pool.append(_Worker(make, name))
-        yield _results(pool, iter(seeds))
-    finally:
-        for worker in pool:
-            worker.connection.close()
-        for worker in pool:
-            worker.end(patiently=worker.seed is None)  # one that works at nothing ends by itself
+    with _pool(make, workers, name, cluster, most) as pool:
+        yield in_order(pool, iter(seeds))
 
 
-def _results(pool: "list[_Worker]", seeds: Iterator[int]) -> Iterator[Any]:
-    given: deque[int] = deque()  # seeds of which no result was taken yet
-    done: dict[int, Any] = {}
+def _pool(
+    make: Make, workers: int, name: str, cluster: ClusterSettings | None, most: int | None
+) -> AbstractContextManager[Pool]:
+    """On a cluster, or else in processes of this machine."""
+    if cluster is None:
+        return closing(WorkerPool(make, workers, name))
+    from dipole.envs.cluster.seeds import pool_on
+
+    return pool_on(cluster, make, name, most)
+
+
+def in_order(pool: Pool, seeds: Iterator[Any]) -> Iterator[Any]:
+    """The results of a pool, in the order of the seeds; the error of one when its turn comes."""
+    given: deque[Any] = deque()  # seeds of which no result was taken yet
+    done: dict[Any, Any] = {}
     more = True
     while True:
-        for worker in pool:
-            if more and worker.seed is None and len(given) < AHEAD * len(pool):
-                seed = next(seeds, None)
-                more = seed is not None
-                if seed is not None:
-                    given.append(seed)
-                    worker.send(seed)
-        if not given:
+        while more and pool.room and len(given) < AHEAD * pool.size:
+            seed = next(seeds, None)
+            more = seed is not None
+            if more:
+                given.append(seed)
+                pool.send(seed)
+        if not given and not more:
             return
-        if given[0] not in done:
-            busy = [worker for worker in pool if worker.seed is not None]
-            ready = wait([worker.connection for worker in busy])
-            for worker in busy:
-                if worker.connection in ready:
-                    seed, result = worker.receive()
-                    done[seed] = result
+        if not given or given[0] not in done:
+            done.update(pool.collect())
             continue
         result = done.pop(given.popleft())
         if isinstance(result, DipoleError):
@@ -66,59 +91,106 @@ def _results(pool: "list[_Worker]", seeds: Iterator[int]) -> Iterator[Any]:
         yield result
 
 
-class _Worker(WorkerProcess):
-    """The first process's end of a worker. seed: what it works at; None for nothing."""
+class SeedFunction:
+    """In a process: `make()`, called when the first seed is there, and what stopped it."""
 
-    def __init__(self, make: Make, name: str) -> None:
-        super().__init__(_work, make)
-        self.seed: int | None = None
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self._function: Callable[[Any], Any] | None = None
+
+    def __call__(self, seed: Any) -> Any:
+        """The result, or the DipoleError in place of it."""
+        try:
+            self._function = self._function or self._make()
+            return self._function(seed)
+        except DipoleError as error:
+            # Its cause stays here: a simulator's own exception may not survive the journey.
+            return _plain(error)
+
+    def close(self) -> None:
+        """Close what was made, where it can be."""
+        if self._function is not None and hasattr(self._function, "close"):
+            self._function.close()
+
+
+class WorkerPool:
+    """Processes of this machine. One that ends is the error of the seed that it worked at."""
+
+    def __init__(self, make: Make, workers: int, name: str) -> None:
         self._name = name
-
-    def send(self, seed: int) -> None:
-        self.seed = seed
+        self._workers: list[_Worker] = []
         try:
-            self.connection.send(seed)
-        except OSError:
-            raise self._death() from None
+            with starting_workers():
+                for _ in range(workers):
+                    self._workers.append(_Worker(_work, make))
+        except BaseException:
+            self.close()
+            raise
 
-    def receive(self) -> tuple[int, Any]:
-        """The seed and its result."""
-        assert self.seed is not None
+    @property
+    def size(self) -> int:
+        return len(self._workers)
+
+    @property
+    def room(self) -> int:
+        return len(self._idle())
+
+    def send(self, seed: Any) -> None:
+        self._idle()[0].send(seed)
+
+    def collect(self) -> list[tuple[Any, Any]]:
+        busy = [each for each in self._workers if each.seed is not None and not each.ended]
+        ready = wait([each.connection for each in busy])
+        return [self._received(each) for each in busy if each.connection in ready]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            worker.end(patiently=worker.seed is None)  # one that works at nothing ends by itself
+
+    def _idle(self) -> "list[_Worker]":
+        return [each for each in self._workers if each.seed is None]
+
+    def _received(self, worker: "_Worker") -> tuple[Any, Any]:
+        seed = worker.seed
         try:
-            result = self.connection.recv()
+            return seed, worker.receive()
         except (EOFError, OSError):
-            raise self._death() from None
-        seed, self.seed = self.seed, None
-        return seed, result
+            worker.ended = True
+            return seed, RolloutError(
+                f"a process ended with exit code {worker.exit_code()} in {self._name} "
+                f"{seed}. Its own message, if it wrote one, stands above; a negative code is a "
+                "signal (-9 is often the end of memory: use fewer workers)"
+            )
 
-    def _death(self) -> RolloutError:
-        code = self.exit_code()
-        return RolloutError(
-            f"a process ended with exit code {code} in {self._name} "
-            f"{self.seed}. Its own message, if it wrote one, stands above; a negative code is a "
-            "signal (-9 is often the end of memory: use fewer workers)"
-        )
+
+class _Worker(WorkerProcess):
+    """The first process's end of a worker. seed: What it works at; None for nothing."""
+
+    seed: Any = None
+    ended = False
+
+    def send(self, seed: Any) -> None:
+        self.seed = seed
+        with suppress(OSError):  # it has ended, as `receive` finds out
+            self.connection.send(seed)
+
+    def receive(self) -> Any:
+        result = self.connection.recv()
+        self.seed = None
+        return result
 
 
 def _work(connection: Connection, make: Make) -> None:
     """Answer each seed with its result, or with the error that stopped it."""
     ignore_interrupts()
-    function: Callable[[int], Any] | None = None
-    try:
-        while True:
-            seed = connection.recv()
-            try:
-                function = function or make()
-                result = function(seed)
-            except DipoleError as error:
-                # Its cause stays here: a simulator's own exception may not survive the journey.
-                result = _plain(error)
-            connection.send(result)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the first process has closed the pipe, or is gone
-    finally:
-        if function is not None and hasattr(function, "close"):
-            function.close()
+    with closing(SeedFunction(make)) as function:
+        try:
+            while True:
+                connection.send(function(connection.recv()))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            pass  # the first process has closed the pipe, or is gone
 
 
 def _plain(error: DipoleError) -> DipoleError:

@@ -52,6 +52,7 @@ EVERYTHING = [
     ("export", []),
     ("bench", []),
     ("record", []),
+    ("record", ["cluster=ray"]),
 ]
 
 

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dipole.apps.compose import run
+from dipole.apps.compose import sweep as sweep_module
 from dipole.apps.compose.configuration import checking
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.outputs import job_paths
@@ -27,7 +30,7 @@ PROGRAM = (
     "import sys, sweep_jobs; from dipole.apps.compose import run\n"
     "if __name__ == '__main__': sys.exit(run('train', sys.argv[1:], sweep_jobs.job))"
 )
-JOBLIB = "hydra/launcher=joblib"
+JOBLIB, SUBMITIT = "hydra/launcher=joblib", "hydra/launcher=submitit_local"
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +138,58 @@ def test_losses_are_minimised_and_success_rates_maximised(evaluate_every, best):
     with checking("train", Options(words)) as checker:
         plan = plan_sweep("train", checker, checker.check(words, True), sweep_jobs.job)
     assert f"hydra.sweeper.direction={best}" in plan.words
+
+
+def test_no_job_of_this_machine_is_ended_by_submitit_s_limit_for_queues():
+    for said in ([], ["hydra.launcher.timeout_min=5"]):
+        words = [SUBMITIT, "train.seed=0,1", *said]
+        with checking("train", Options(words)) as checker:
+            plan = plan_sweep("train", checker, checker.check(words, True), sweep_jobs.job)
+        limits = [word for word in plan.words if "timeout_min" in word]
+        assert limits == (said or [f"hydra.launcher.timeout_min={365 * 24 * 60}"])
+
+
+@pytest.mark.heavy
+def test_trainings_by_submitit_s_local_executor_are_a_table_afterwards(tmp_path, capsys):
+    """`dipole` itself, from the first word to the comparison."""
+    words = ["task=pusht_state", "policy=unet_small", "train.steps=2", "train.batch_size=4"]
+    words += ["train.log_every=1", "train.validate_every=2", "train.validation_windows=8"]
+    words += ["policy.denoiser.down_dims=[16,32]", "train.threads=1", "train.seed=0,1"]
+    output = tmp_path / "sweep"
+    command = [sys.executable, "-m", "dipole.apps.main", "train", "-m", SUBMITIT, *words]
+    subprocess.run([*command, f"output={output}"], check=True)
+    assert [row["state"] for row in rows(output)] == ["done", "done"]
+    capsys.readouterr()
+    assert main(["compare", str(output), "--json", str(tmp_path / "table.json")]) == 0
+    table = json.loads((tmp_path / "table.json").read_text())
+    found = {row["settings"]["train.seed"]: row["validation_loss"] for row in table["runs"]}
+    assert sorted(found) == [0, 1]
+    assert list(found.values()) == sorted(found.values())
+    assert table["ordered_by"] == "validation_loss"
+    assert {row["steps"] for row in table["runs"]} == {2}
+
+
+def test_a_training_that_a_queue_starts_again_goes_on_with_its_run(tmp_path, monkeypatch):
+    asked = []
+    hydra = SimpleNamespace(get=lambda: SimpleNamespace(job=SimpleNamespace(num=0)))
+    monkeypatch.setattr(sweep_module, "HydraConfig", hydra)
+    monkeypatch.setattr(sweep_module, "job_configuration", dict)
+
+    def begun(request, state, states, log):
+        asked.append(request.config)
+        state.write(states)
+        (tmp_path / "0").mkdir(exist_ok=True)
+        (tmp_path / "0/run.json").touch()
+        return state
+
+    monkeypatch.setattr(sweep_module, "run_in_process", begun)
+    job = sweep_module.SweepJob("train", "sweep_jobs:job", str(tmp_path), str(tmp_path))
+    job = replace(job, sweeper=sweep_module._here())
+    for _ in range(2):
+        job({"output": "x", "resume": None, "overrides": {"train.seed": 1}})
+    output = str(tmp_path / "0")
+    assert asked[0]["resume"] is None
+    assert asked[1] == {"output": output, "resume": output, "overrides": {"output": output}}
 
 
 def test_a_range_to_search_in_needs_a_search():

@@ -151,6 +151,21 @@ def test_weights_of_a_policy_that_sees_something_else_are_kept_out():
     assert policy.schema.fingerprint == "old"
 
 
+def test_a_watch_says_once_why_weights_are_kept_out_and_whoever_asks_hears_it_again():
+    said = []
+
+    def newest(_):
+        raise ConfigError("it is damaged")
+
+    async def looks():
+        swapper = Swapper(policy_of(Model()), newest, said.append)
+        for quiet in (True, True, False):
+            await swapper.look(quiet=quiet)
+
+    asyncio.run(looks())
+    assert said == ["weights: kept, because it is damaged"] * 2
+
+
 def test_a_client_asks_for_a_policy_by_name():
     policies = {"": policy_of(Model(1.0)), "towel": policy_of(Model(2.0))}
     with running(policies) as server:

@@ -108,6 +108,17 @@ class Twice:
         return 2 * seed
 
 
+class Slow:
+    """The seed, after a while; leaves a file named after the process."""
+
+    def __init__(self, folder):
+        (folder / str(os.getpid())).touch()
+
+    def __call__(self, seed):
+        time.sleep(0.3)
+        return seed
+
+
 class Closed:
     """Says where it was closed, and whether Ctrl-C is left to the first process."""
 

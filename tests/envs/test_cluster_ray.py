@@ -1,5 +1,6 @@
-"""Evaluation on a Ray cluster of two nodes, of one CPU each, which all tests of this file share."""
+"""Evaluation and recording on a Ray cluster of two nodes of one CPU, which all tests share."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from dipole.apps.main import main
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.evaluate import evaluate
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
+from dipole.envs.experts.processes import ordered
 from dipole.envs.rollout import RolloutError
 
 sys.path.insert(0, str(Path(__file__).parent))
+from experts import Slow
 from fake_policy import FakePolicy
 from tiny_simulator import TinySimulator
 
@@ -32,6 +36,7 @@ def cluster():
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, before)))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: nothing on a busy machine
     node = {"num_cpus": 1, "object_store_memory": STORE}
     started = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     started.worker = started.add_node(**node)
@@ -70,6 +75,36 @@ def test_an_environments_exception_names_its_episode(cluster):
         evaluate(FakePolicy(), make, episodes=4, seed=3, cluster=ClusterSettings())
 
 
+def test_a_recording_on_two_nodes_is_that_of_one_process_file_by_file(cluster, tmp_path):
+    """Failures are left out, so that episodes of both actors are chosen by all of them."""
+    words = ["record", "task=fork", "expert=scripted", "episodes=5", "minimum=2"]
+    one, two = tmp_path / "one.zarr", tmp_path / "two.zarr"
+    assert main([*words, f"output={one}"]) == 0
+    begun = [*words, "cluster=ray", "resume=true", f"output={two}"]
+    assert main([word.replace("episodes=5", "episodes=2") for word in begun]) == 0
+    assert main(begun) == 0
+    files = [p.relative_to(one) for p in sorted(one.rglob("*")) if p.is_file()]
+    assert files == [p.relative_to(two) for p in sorted(two.rglob("*")) if p.is_file()]
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in files)
+
+
+@contextlib.contextmanager
+def losing_the_node(cluster, folder, processes):
+    """Meanwhile a node is lost, once so many processes have left a file; then it is replaced."""
+
+    def lose():
+        until = time.monotonic() + 240
+        while len(list(folder.iterdir())) < processes and time.monotonic() < until:
+            time.sleep(0.05)
+        cluster.remove_node(cluster.worker, allow_graceful=False)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    yield
+    thread.join()
+    cluster.worker = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+
+
 @pytest.fixture
 def limited():
     """An error in place of a test that waits for ever, which it did once on a machine at a load of
@@ -86,21 +121,20 @@ def limited():
 
 
 def test_the_episodes_of_a_node_that_dies_are_run_again(cluster, reference, tmp_path, limited):
-    """The last test: it leaves one node."""
     make = partial(TinySimulator, nap=0.05, pid_folder=tmp_path)
-
-    def lose_the_node():
-        until = time.monotonic() + 240
-        while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < until:
-            # the first look's, and one in each node
-            time.sleep(0.05)
-        cluster.remove_node(cluster.worker, allow_graceful=False)
-
-    thread = threading.Thread(target=lose_the_node)
-    thread.start()
-    found = evaluate(
-        FakePolicy(), make, episodes=12, seed=3, n_envs=12, cluster=ClusterSettings(actors=2)
-    )
-    thread.join()
+    with losing_the_node(cluster, tmp_path, 3):  # the first look's process, and one in each node
+        found = evaluate(
+            FakePolicy(), make, episodes=12, seed=3, n_envs=12, cluster=ClusterSettings(actors=2)
+        )
     assert found.episodes == reference
     assert found.metrics["cluster"]["begun_again"] > 0
+
+
+def test_the_seeds_of_a_node_that_dies_are_begun_again(cluster, tmp_path, limited):
+    make, settings = partial(Slow, tmp_path), ClusterSettings(actors=2)
+    with (
+        losing_the_node(cluster, tmp_path, 2),
+        pytest.warns(match="begun again"),
+        ordered(make, range(30), 0, cluster=settings) as made,
+    ):
+        assert list(made) == list(range(30))

@@ -1,7 +1,7 @@
 """Slots on a cluster, with a cluster that is acted: actors answer, die and come back on demand."""
 
+import socket
 import sys
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,81 +9,19 @@ from types import SimpleNamespace
 import pytest
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.cluster import session
+from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.cluster.slots import RaySlots
 from dipole.envs.evaluate import evaluate
-from dipole.envs.evaluation.cluster import session
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
-from dipole.envs.evaluation.cluster.slots import RaySlots
 from dipole.envs.evaluation.episodes import EpisodeRun
 from dipole.envs.interface import Interface
 from dipole.envs.rollout import Command, RolloutError
 from dipole.policy.execution.executor import Executor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from acted_ray import ActedRay
 from fake_policy import FakePolicy
 from tiny_simulator import TinySimulator
-
-
-class RayActorError(Exception):
-    pass
-
-
-class ActedRay:
-    """What the slots use of `ray`, in this process. dies: called with each command and the number
-    of the actor that has it; true: the actor ends there, with all that it was sent. full: No actor
-    ever starts."""
-
-    exceptions = SimpleNamespace(RayActorError=RayActorError)
-
-    def __init__(self, dies=lambda command, actor: False, full=False):
-        self.dies, self.full, self.made = dies, full, 0
-
-    def put(self, value):
-        return value
-
-    def wait(self, references, num_returns, timeout):
-        return references, []
-
-    def kill(self, handle):
-        handle.dead = True
-
-    def available_resources(self):
-        return {"CPU": 0.0}
-
-    def remote(self, kind):
-        return SimpleNamespace(
-            options=lambda **_: SimpleNamespace(remote=partial(Handle, self, kind))
-        )
-
-
-class Reference:
-    """Is done at once, or never."""
-
-    def __init__(self, work):
-        self._future = Future()
-        try:
-            self._future.set_result(work())
-        except RayActorError as error:
-            self._future.set_exception(error)
-
-    def future(self):
-        return self._future
-
-
-class Handle:
-    def __init__(self, ray, kind, *making):
-        self.ray, self.dead, self.number = ray, False, ray.made
-        ray.made += 1
-        self._actor = kind(*making)
-        never = SimpleNamespace(future=Future)
-        self.ping = SimpleNamespace(remote=lambda: never if ray.full else Reference(lambda: None))
-        self.close = SimpleNamespace(remote=lambda: None)
-        self.perform = SimpleNamespace(remote=lambda command: Reference(partial(self._do, command)))
-
-    def _do(self, command):
-        if self.dead or self.ray.dies(command, self.number):
-            self.dead = True
-            raise RayActorError("the actor died")
-        return self._actor.perform(command)
 
 
 def run(slots, episodes=12, n_slots=5):
@@ -155,6 +93,22 @@ def test_ray_that_is_missing_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'dipole\[cluster\]'"):
         session.ray_module()
+
+
+def test_a_cluster_that_ended_without_a_word_is_not_waited_for(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert not session._has_ended()  # none was noted
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        (tmp_path / "ray/ray_current_cluster").write_text(address)
+        assert not session._has_ended()
+    assert session._has_ended()
+    asked = []
+    ray = SimpleNamespace(init=lambda **options: asked.append(options["address"]))
+    session._connect(ray, None, 2)
+    assert asked == ["local"]
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,11 @@ def test_results_come_in_the_order_of_the_seeds_and_end_with_them():
 
 
 def test_a_process_that_ends_and_an_error_are_said_after_what_was_made_before():
+    found = []
     died = pytest.raises(RolloutError, match="exit code 3 in the episode of seed 13")
     with ordered(Twice, range(10, 20), 2) as made, died:
-        list(made)
+        found.extend(made)
+    assert found == [20, 22, 24]
     found = []
     raised = pytest.raises(RolloutError, match="27 is no seed")
     with ordered(Twice, range(20, 30), 2) as made, raised:

@@ -1,7 +1,9 @@
 """A teacher labels the frames that another policy reaches: who acts, what is kept, what fits."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,8 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError, DataError
+from dipole.envs.cluster import seeds
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.experts.demonstrate import DemonstrationSpec, demonstrations, maker
 from dipole.envs.experts.teaching.acting import ActingPolicy, Actors
 from dipole.envs.experts.teaching.episodes import TaughtEpisodes
@@ -24,6 +28,7 @@ from dipole.policy.execution.executor import Executor
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from acted_ray import ActedRay
 from experts import FEATURES, SPEC, Walk, walking
 from memory_source import MemorySource, frames
 
@@ -216,6 +221,18 @@ def test_an_error_comes_after_the_seeds_before_it(runs, monkeypatch):
             next(every)
     assert isinstance(made[1], RolloutError)
     assert [len(each) for each in (made[0], made[2])] == [6, 6]
+
+
+def test_groups_of_episodes_on_a_cluster_are_those_of_one_process(runs, monkeypatch):
+    monkeypatch.setattr(seeds, "connected", lambda *_: nullcontext(ActedRay()))
+    spec = taught(runs, teacher_acts=0.5)
+    with walking():
+        here = list(islice(demonstrations(spec, 3, n_envs=3), 3))
+        there = list(
+            islice(demonstrations(spec, 3, n_envs=2, cluster=ClusterSettings(actors=1)), 3)
+        )
+    assert [made.seed for made in there] == [3, 4, 5]
+    assert all(map(same, here, there))
 
 
 def test_an_episode_that_is_filmed_is_the_same_and_not_labelled(runs):

@@ -19,6 +19,7 @@ import numpy as np
 
 from dipole.data.core.errors import DipoleError
 from dipole.data.recording.record import Demonstration, Observation, Steps, episode_steps
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.errors import RolloutError, errors_naming
 from dipole.envs.experts.action_noise import Disturbance
 from dipole.envs.experts.processes import ordered
@@ -174,23 +175,30 @@ class _Groups:
 
 
 def taught(
-    spec: "DemonstrationSpec", first_seed: int, workers: int = 0, n_envs: int | None = None
+    spec: "DemonstrationSpec",
+    first_seed: int,
+    workers: int = 0,
+    n_envs: int | None = None,
+    cluster: ClusterSettings | None = None,
+    wanted: int | None = None,
 ) -> Iterator[Demonstration]:
     """Endlessly, in the order of the seeds, however many processes and simulators make them.
 
-    n_envs: Simulators of each process; None: as many as a policy's call has rows. Raises the error
-    of a seed when its turn comes.
+    n_envs: Simulators of each process; None: as many as a policy's call has rows. cluster, wanted:
+    See `demonstrations`. Raises the error of a seed when its turn comes.
     """
     size = ROWS if n_envs is None else n_envs
+    most = None if wanted is None else -(-wanted // size)
     with ExitStack() as stack:
-        if workers < 1:
+        if workers < 1 and cluster is None:
             here = TaughtEpisodes(spec, size)
             stack.callback(here.close)
             results = here.made(count(first_seed))
         else:
             groups: Any = (range(first, first + size) for first in count(first_seed, size))
             make = functools.partial(_Groups, spec, size)
-            each = stack.enter_context(ordered(make, groups, workers, "episodes of the seeds in"))
+            name = "episodes of the seeds in"
+            each = stack.enter_context(ordered(make, groups, workers, name, cluster, most))
             results = (result for group in each for result in group)
         for result in results:
             if isinstance(result, DipoleError):

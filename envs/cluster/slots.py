@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from dipole.data.core.errors import DipoleError
-from dipole.envs.evaluation.cluster.actors import Actor, ActorGroup
+from dipole.envs.cluster.actors import Actor, ActorGroup
 from dipole.envs.rollout.messages import Command, Turn
 from dipole.envs.rollout.simulator import SimulatorPool
 
@@ -94,6 +94,8 @@ class RaySlots:
         events = self._group.wait(None if self._group.ready else self._patience)
         self.waited += time.perf_counter() - started
         for event in events:
+            if isinstance(stopped := event.given_up or event.answer, DipoleError):
+                raise stopped
             if event.error is not None:
                 turns += [Turn(command.slot, lost=True) for command in event.actor.sent]
             elif event.work is not None:

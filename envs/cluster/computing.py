@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from dipole.envs.evaluation.cluster.policies import RayPolicy
-from dipole.envs.evaluation.cluster.session import connected
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
-from dipole.envs.evaluation.cluster.slots import RaySlots
+from dipole.envs.cluster.policies import RayPolicy
+from dipole.envs.cluster.session import connected
+from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.cluster.slots import RaySlots
 from dipole.envs.evaluation.resources import (
     Asked,
     Computing,

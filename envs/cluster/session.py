@@ -1,14 +1,17 @@
 """A connection to a Ray cluster: one that runs, or one that is started on this machine."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.evaluation.cluster.settings import ClusterSettings
+from dipole.envs.cluster.settings import ClusterSettings
 
 LOCAL, AUTO = "local", "auto"
+ANSWER_SECONDS = 5.0  # in which the head of a cluster accepts a connection
 OBJECT_STORE = 512 * 2**20  # bytes, of a local one: turns and batches are small and soon taken
 
 
@@ -53,7 +56,7 @@ def _connect(ray: Any, address: str | None, cpus: int) -> None:
     if address not in (None, LOCAL):
         ray.init(address=address, **quiet)
         return
-    if address is None:
+    if address is None and not _has_ended():
         try:
             ray.init(address=AUTO, **quiet)
             return
@@ -67,3 +70,19 @@ def _connect(ray: Any, address: str | None, cpus: int) -> None:
         include_dashboard=False,
         **quiet,
     )
+
+
+def _has_ended() -> bool:
+    """Whether the cluster that Ray has noted for this machine is no more: where it ended without
+    `ray stop`, Ray would look for it for minutes."""
+    if os.environ.get("RAY_ADDRESS"):
+        return False
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    try:
+        host, _, port = note.read_text().strip().rpartition(":")
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dipole.data.core.errors import DipoleError
 from dipole.envs.errors import RolloutError
 from dipole.envs.rollout.worker_process import GRACE_SECONDS, WORKER_VARIABLES
 
@@ -28,12 +27,14 @@ class Actor:
 @dataclass(frozen=True)
 class Event:
     """Something an actor did. work: What it answered; None for its start.
-    answer: Of the work; None where it has died. error: What it died of."""
+    answer: Of the work; None where it has died. error: What it died of.
+    given_up: What to say of the oldest work that it had, where `MOST_DEATHS` actors died in it."""
 
     actor: Actor
     work: Any
     answer: Any = None
     error: Exception | None = None
+    given_up: RolloutError | None = None
 
 
 class ActorGroup:
@@ -43,7 +44,7 @@ class ActorGroup:
     resources: Of each, as Ray's options name them. what: For messages, "simulator".
 
     An actor that died is replaced; `deaths` counts them. One that could not start `MOST_DEATHS`
-    times in a row, and work in which as many have died, end in a RolloutError.
+    times in a row is a RolloutError; work in which as many have died is given up (see Event).
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ActorGroup:
 
     def wait(self, seconds: float | None) -> list[Event]:
         """What happened; waits for something, or for `wake`. Raises RolloutError after `seconds`
-        without either, for what cannot go on, and the DipoleError that an actor answered."""
+        without either, and where no actor can start."""
         try:
             item = self._inbox.get(timeout=seconds)
         except queue.Empty:
@@ -108,9 +109,9 @@ class ActorGroup:
                 return events
 
     def close(self) -> None:
-        """Ask all to end, then insist."""
+        """Ask those that do nothing to end, then insist."""
         with contextlib.suppress(Exception):  # the cluster itself may be gone
-            asked = [actor.handle.close.remote() for actor in self.ready]
+            asked = [actor.handle.close.remote() for actor in self.ready if not actor.sent]
             if asked:
                 self._ray.wait(asked, num_returns=len(asked), timeout=GRACE_SECONDS)
         for actor in self.actors:
@@ -130,8 +131,6 @@ class ActorGroup:
         error = done.exception()
         if error is None:
             answer = done.result()
-            if isinstance(answer, DipoleError):
-                raise answer
             if work is None:
                 actor.ready, self._failed_starts = True, 0
             else:
@@ -139,10 +138,9 @@ class ActorGroup:
             return Event(actor, work, answer)
         if not isinstance(error, self._ray.exceptions.RayActorError):
             raise RolloutError(f"a {self._what} actor failed in {work}: {error}") from error
-        self._died(actor, error)
-        return Event(actor, work, error=error)
+        return Event(actor, work, error=error, given_up=self._died(actor, error))
 
-    def _died(self, actor: Actor, error: Exception) -> None:
+    def _died(self, actor: Actor, error: Exception) -> RolloutError | None:
         """Actors work at the oldest of what they were sent: that may be what they died of."""
         self.actors.remove(actor)
         self._kill(actor)
@@ -152,16 +150,18 @@ class ActorGroup:
             self._failed_starts += 1
             if self._failed_starts >= MOST_DEATHS:
                 raise RolloutError(f"{self._what} actors cannot start: {said}")
-        elif actor.sent:
-            name = str(actor.sent[0])
-            self._deaths_of[name] = self._deaths_of.get(name, 0) + 1
-            if self._deaths_of[name] >= MOST_DEATHS:
-                raise RolloutError(
-                    f"{name}: {MOST_DEATHS} {self._what} actors ended in it, one after another: "
-                    "it ends its process, or wants more memory than there is. Evaluate that seed "
-                    f"alone, without a cluster, to see why. The last one: {said}"
-                )
         self._start()
+        if not actor.ready or not actor.sent:
+            return None
+        name = str(actor.sent[0])
+        self._deaths_of[name] = self._deaths_of.get(name, 0) + 1
+        if self._deaths_of[name] < MOST_DEATHS:
+            return None
+        return RolloutError(
+            f"{name}: {MOST_DEATHS} {self._what} actors ended in it, one after another: "
+            "it ends its process, or wants more memory than there is. Run that seed "
+            f"alone, without a cluster, to see why. The last one: {said}"
+        )
 
     def _kill(self, actor: Actor) -> None:
         with contextlib.suppress(Exception):
