@@ -25,7 +25,7 @@ SIMULATORS = {
     "pick-and-place": MujocoFetchPickAndPlaceEnv,
     "slide": MujocoFetchSlideEnv,
 }
-NUMBERS = ("state", "achieved_goal", "desired_goal")
+NUMBERS = ("state", "achieved_goal", "desired_goal", "goal_offset")
 CAMERAS = ("external_camera_0", "gripper_camera_rgb", "head_camera_rgb")
 # Where `render` looks from: nearer than gymnasium-robotics' own.
 SCENE = {"distance": 1.8, "azimuth": 132.0, "elevation": -20.0, "lookat": (1.3, 0.75, 0.5)}
@@ -38,11 +38,11 @@ class Fetch(Simulation):
 
     task: "reach", "push", "pick-and-place" or "slide".
     observation: Any of "state" [25] (reach: [10]; metres and radians, velocities in metres and
-        radians a step), "achieved_goal" [3] (where the object is, for reach the gripper) and
-        "desired_goal" [3], float64 metres; pictures "scene" (from the side, as in videos),
-        "external_camera_0" (from the front), "gripper_camera_rgb", "head_camera_rgb", which are the
-        model's own, uint8 [image_size, image_size, 3], and each with "_depth" float32
-        [image_size, image_size, 1] metres.
+        radians a step), "achieved_goal" [3] (where the object is, for reach the gripper),
+        "desired_goal" [3] and "goal_offset" [3] (from the one to the other), float64 metres;
+        pictures "scene" (from the side, as in videos), "external_camera_0" (from the front),
+        "gripper_camera_rgb", "head_camera_rgb", which are the model's own, uint8 [image_size,
+        image_size, 3], and each with "_depth" float32 [image_size, image_size, 1] metres.
     max_steps: Steps after which an episode is truncated.
     reward: "sparse" (0 at the goal, else -1) or "dense" (minus the distance, metres).
     end_at_success: Whether an episode ends at the goal. As published, it goes on.
@@ -82,7 +82,7 @@ class Fetch(Simulation):
         self._achieved_site = simulator.model.site(site).id
         self._goal_site = simulator.model.site("target0").id
         stock: Any = simulator.observation_space
-        numbers = {"state": stock["observation"].shape[0], "achieved_goal": 3, "desired_goal": 3}
+        numbers = {**dict.fromkeys(NUMBERS, 3), "state": stock["observation"].shape[0]}
         cameras = {"scene": free_camera(SCENE), **{name: name for name in CAMERAS}}
         super().__init__("fetch", simulator, numbers, cameras, observation, image_size, render_size)
 
@@ -181,7 +181,8 @@ class Fetch(Simulation):
 
     def _numbers(self) -> Observation:
         seen = self.simulator._get_obs()
-        return {"state": seen.pop("observation"), **seen}
+        offset = seen["desired_goal"] - seen["achieved_goal"]
+        return {"state": seen.pop("observation"), **seen, "goal_offset": offset}
 
 
 def _goal(options: dict[str, Any]) -> Floats | None:

@@ -61,6 +61,8 @@ def test_it_is_the_stock_environment_to_the_last_bit(made, task):
             assert (seen["state"] == wanted["observation"]).all()
             assert (seen["achieved_goal"] == wanted["achieved_goal"]).all()
             assert (seen["desired_goal"] == wanted["desired_goal"]).all()
+            offset = wanted["desired_goal"] - wanted["achieved_goal"]
+            assert (seen["goal_offset"] == offset).all()
             ours.render()  # drawing changes nothing that is simulated
             seen, reward, _, _, info = ours.step(action)
             wanted, wanted_reward, _, _, wanted_info = stock.step(action)

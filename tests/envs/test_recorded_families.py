@@ -6,13 +6,14 @@ from dipole.apps.main import main
 from dipole.data import EpisodeStore
 
 pytestmark = pytest.mark.heavy
+FETCH = {"state", "achieved_goal", "desired_goal", "goal_offset"}
 
 
 @pytest.mark.parametrize(
     ("task", "package", "keys", "words"),
     [
         ("metaworld/reach", "metaworld", {"state"}, "move the hand to the goal"),
-        ("fetch/push", "gymnasium_robotics", {"state", "achieved_goal", "desired_goal"}, ""),
+        ("fetch/push", "gymnasium_robotics", FETCH, ""),
     ],
 )
 def test_disturbed_demonstrations_succeed_again(task, package, keys, words, tmp_path):
