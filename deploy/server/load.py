@@ -83,7 +83,8 @@ def load_served(
 
 def load_model(terms: FromCheckpoint, size: int) -> tuple[Schema, BatchedPolicy]:
     """Of a checkpoint, warmed up. Raises CheckpointError and ConfigError."""
-    terms = replace(terms, checkpoint=str(located(terms.checkpoint)))
+    # A run may have a newer one by the time this one is loaded: its fingerprint is not meant.
+    terms = replace(terms, checkpoint=str(_folder(terms)))
     spec, compute = load_compute(terms)
     policy: Any = compute.policy
     model = BatchedPolicy(policy, terms.seed, size)
@@ -97,7 +98,7 @@ def newest_of(terms: FromCheckpoint, size: int) -> Newest:
 
     A checkpoint that was looked at once and is the same is not loaded again.
     """
-    seen: list[Path] = [] if is_export(located(terms.checkpoint)) else [_folder(terms)]
+    seen: list[Path] = [] if is_export(Path(terms.checkpoint)) else [_folder(terms)]
 
     def newest(fingerprint: str) -> tuple[Schema, BatchedPolicy] | None:
         folder = _folder(terms)
@@ -121,6 +122,6 @@ def _fingerprint(policy: Any, terms: FromCheckpoint) -> str:
     if isinstance(policy, ExportedPolicy):
         source = policy.schema.get("source", {})
     else:
-        found = find_checkpoint(terms.checkpoint)
+        found = find_checkpoint(Path(terms.checkpoint))
         source = export_terms(found, terms.weights, terms.part)["source"]
     return "/".join(filter(None, (source.get("sha256"), source.get("part"))))
