@@ -130,6 +130,6 @@ def _fingerprint(policy: Any, terms: FromCheckpoint) -> str:
     if isinstance(policy, ExportedPolicy):
         source = policy.schema.get("source", {})
     else:
-        found = find_checkpoint(terms.checkpoint)
+        found = find_checkpoint(Path(terms.checkpoint))
         source = export_terms(found, terms.weights, terms.part)["source"]
     return "/".join(filter(None, (source.get("sha256"), source.get("part"))))

@@ -247,9 +247,11 @@ def test_a_run_is_fetched_with_its_files_and_goes_on_from_there(run, tmp_path):
         assert (target / "checkpoints" / "00000030" / file.name).read_bytes() == file.read_bytes()
     said = json.loads((target / "run.json").read_text())
     assert said["config"] == {"train": {}, "output": str(target)}
-    copy = copy_of(target, new=False)
+    copy, sent = copy_of(target, new=False), []
     add(target, 40)
-    copy.bring_up_to_date()
+    with puts(sent.append):
+        copy.bring_up_to_date()
+    assert [key for key in sent if "tensorboard" in key] == []  # they are there already
     assert whole() == ["00000010", "00000030", "00000040"]
 
 

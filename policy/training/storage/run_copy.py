@@ -177,8 +177,18 @@ class RunCopy:
         self.remote.check_owner(self._owner)
         board = sorted((self.run / BOARD).glob("events.*"))
         events = [f"{BOARD}/{path.name}" for path in board if EVENTS.fullmatch(path.name)]
+        if not self._sent:
+            self._note_sent(events)
         for name in (*FILES, *events):
             self._send_changed(name)
+
+    def _note_sent(self, events: list[str]) -> None:
+        """Of files that only grow: those of earlier starts, which are there already."""
+        there = self.remote.client.objects((self.url / BOARD).key)
+        for name in events:
+            info, state = there.get(name.removeprefix(f"{BOARD}/")), (self.run / name).stat()
+            if info is not None and info.size == state.st_size:
+                self._sent[name] = (state.st_size, state.st_mtime_ns)
 
     def _send_best(self, there: Objects) -> str | None:
         """best.json, once the checkpoint that it names is there: its name, "" where none is best,
