@@ -1,7 +1,6 @@
 """`dipole record`: settings, an expert to a dataset, a hand to a dataset."""
 
 import dataclasses
-from dataclasses import asdict
 
 import gymnasium
 import numpy as np
