@@ -23,9 +23,8 @@ def test_the_file_s_values_are_the_settings_own():
     for field in dataclasses.fields(RecordConfig):
         if field.name not in ("output", "cluster"):
             assert config[field.name] == field.default, field.name
-    assert compose("record", ["cluster=ray", "output=x.zip"])["cluster"] == asdict(
-        ClusterSettings()
-    )
+    on_ray = compose("record", ["cluster=ray", "output=x.zip"])
+    assert on_ray["cluster"] == dataclasses.asdict(ClusterSettings())
 
 
 @pytest.mark.parametrize(
