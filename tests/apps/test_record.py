@@ -11,6 +11,7 @@ from dipole.apps.compose import compose
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.core.errors import ConfigError, DataError
+from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts.demonstrate import DemonstrationSpec
 from dipole.envs.experts.first_look import first_look_by_hand
@@ -20,8 +21,10 @@ from dipole.envs.registry import ENVIRONMENTS, Environment
 def test_the_file_s_values_are_the_settings_own():
     config = compose("record", ["output=x.zip"])
     for field in dataclasses.fields(RecordConfig):
-        if field.name != "output":
+        if field.name not in ("output", "cluster"):
             assert config[field.name] == field.default, field.name
+    on_ray = compose("record", ["cluster=ray", "output=x.zip"])
+    assert on_ray["cluster"] == dataclasses.asdict(ClusterSettings())
 
 
 @pytest.mark.parametrize(
