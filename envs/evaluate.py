@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
 from dipole.envs.evaluation.motion import roughness
@@ -27,6 +26,7 @@ from dipole.envs.evaluation.resources import (
 from dipole.envs.evaluation.terms import terms
 from dipole.envs.media.video import check_video, film_stride, filmed_episodes
 from dipole.envs.rollout import Environment
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.envs.rollout.first_look import first_look
 from dipole.envs.rollout.rate import check_rate
 from dipole.envs.rollout.resolved import ResolvedEnvironment
@@ -167,7 +167,7 @@ def _computing(cluster: ClusterSettings | None, *what: Any) -> AbstractContextMa
     """On a cluster, or else in this process and others of this machine."""
     if cluster is None:
         return computing_here(*what)
-    from dipole.envs.cluster.computing import computing_on
+    from dipole.envs.evaluation.cluster_computing import computing_on
 
     return computing_on(cluster, *what)
 

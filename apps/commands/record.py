@@ -11,7 +11,7 @@ from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
-from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 if TYPE_CHECKING:
     from dipole.data.recording.episode_writer import EpisodeWriter

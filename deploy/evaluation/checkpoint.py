@@ -8,8 +8,8 @@ from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.aspects import add_aspects, open_held_out
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.registry import check_environment
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.policy.checkpoint import find_checkpoint, located, origin, read_config
 from dipole.policy.core.device import choose_device
 from dipole.policy.runtimes.exported import ExportedPolicy, is_export, read_schema

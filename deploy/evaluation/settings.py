@@ -7,9 +7,9 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.chunks.blending import MERGERS
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.media.video import check_video
 from dipole.envs.quality.settings import AspectSettings
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 
 @dataclass(frozen=True)

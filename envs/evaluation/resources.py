@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.processors import processors
 from dipole.envs.rollout import LocalSlots, Slots
 from dipole.envs.rollout.first_look import FirstLook
 from dipole.envs.rollout.kept import Read
@@ -112,13 +113,6 @@ def default_slots(look: FirstLook, rows: int, threads: int, workers: int) -> int
     if look.making_seconds > COSTLY_MAKING:
         return SLOTS_PER_WORKER * workers
     return 2 * rows * threads
-
-
-def processors() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

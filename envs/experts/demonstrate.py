@@ -7,7 +7,6 @@ from itertools import count
 
 from dipole.data.loading.features import Features
 from dipole.data.recording.record import Demonstration, record_episode
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
 from dipole.envs.experts import find_expert
@@ -20,6 +19,7 @@ from dipole.envs.experts.task_environment import TaskEnvironment
 from dipole.envs.experts.teaching.episodes import TaughtEpisodes, taught
 from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.envs.registry import check_environment, make_env
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 
 @dataclass(frozen=True)

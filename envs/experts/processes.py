@@ -7,8 +7,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from dipole.data.core.errors import DipoleError
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.rollout import RolloutError
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.envs.rollout.worker_process import WorkerProcess, ignore_interrupts, starting_workers
 
 AHEAD = 2  # results a process may be ahead of what was taken, which are in memory meanwhile
@@ -63,7 +63,7 @@ def _pool(
     """On a cluster, or else in processes of this machine."""
     if cluster is None:
         return closing(WorkerPool(make, workers, name))
-    from dipole.envs.cluster.seeds import pool_on
+    from dipole.envs.experts.cluster_seeds import pool_on
 
     return pool_on(cluster, make, name, most)
 

@@ -11,11 +11,11 @@ from dipole.apps.compose import compose
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.core.errors import ConfigError, DataError
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts.demonstrate import DemonstrationSpec
 from dipole.envs.experts.first_look import first_look_by_hand
 from dipole.envs.registry import ENVIRONMENTS, Environment
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 
 def test_the_file_s_values_are_the_settings_own():

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dipole.apps.main import main
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.evaluate import evaluate
 from dipole.envs.experts.processes import ordered
 from dipole.envs.rollout import RolloutError
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from experts import Slow

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dipole.envs.cluster import seeds
-from dipole.envs.cluster.seeds import RayPool
-from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.experts import cluster_seeds as seeds
+from dipole.envs.experts.cluster_seeds import RayPool
 from dipole.envs.experts.demonstrate import DemonstrationSpec, demonstrations
 from dipole.envs.experts.processes import in_order
 from dipole.envs.rollout import RolloutError
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from acted_ray import ActedRay

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.cluster import session
-from dipole.envs.cluster.settings import ClusterSettings
-from dipole.envs.cluster.slots import RaySlots
 from dipole.envs.evaluate import evaluate
 from dipole.envs.evaluation.episodes import EpisodeRun
 from dipole.envs.interface import Interface
 from dipole.envs.rollout import Command, RolloutError
+from dipole.envs.rollout.cluster import session
+from dipole.envs.rollout.cluster.settings import ClusterSettings
+from dipole.envs.rollout.cluster.slots import RaySlots
 from dipole.policy.execution.executor import Executor
 
 sys.path.insert(0, str(Path(__file__).parent))

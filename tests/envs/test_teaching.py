@@ -13,8 +13,7 @@ import torch
 
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError, DataError
-from dipole.envs.cluster import seeds
-from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.experts import cluster_seeds as seeds
 from dipole.envs.experts.demonstrate import DemonstrationSpec, demonstrations, maker
 from dipole.envs.experts.teaching.acting import ActingPolicy, Actors
 from dipole.envs.experts.teaching.episodes import TaughtEpisodes
@@ -22,6 +21,7 @@ from dipole.envs.experts.teaching.labels import ROWS, Labeller
 from dipole.envs.experts.teaching.relabel import labelled
 from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.envs.rollout import RolloutError
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import Checkpoint, policy_config, save_checkpoint
 from dipole.policy.execution.executor import Executor

@@ -19,13 +19,13 @@ import numpy as np
 
 from dipole.data.core.errors import DipoleError
 from dipole.data.recording.record import Demonstration, Observation, Steps, episode_steps
-from dipole.envs.cluster.settings import ClusterSettings
 from dipole.envs.errors import RolloutError, errors_naming
 from dipole.envs.experts.action_noise import Disturbance
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
 from dipole.envs.registry import make_env
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.policy.execution.executor import ROWS, NotFiniteError
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import torch
 from torch import distributed
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.processors import processors
 from dipole.policy.training.output.run_folder import RUN_FILE
 from dipole.policy.training.process.group import (
     CONNECTING,
@@ -149,14 +150,7 @@ def _share_cores(local: Rank) -> None:
     """Among the processes of this machine, unless OMP_NUM_THREADS says otherwise: torchrun sets it
     to 1 where it is not set."""
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        torch.set_num_threads(max(1, cores() // local.count))
-
-
-def cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        torch.set_num_threads(max(1, processors() // local.count))
 
 
 def _identity(variables: Mapping[str, str]) -> str:

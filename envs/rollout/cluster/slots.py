@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from dipole.data.core.errors import DipoleError
-from dipole.envs.cluster.actors import Actor, ActorGroup
+from dipole.envs.rollout.cluster.actors import Actor, ActorGroup
 from dipole.envs.rollout.messages import Command, Turn
 from dipole.envs.rollout.simulator import SimulatorPool
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.cluster.settings import ClusterSettings
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 LOCAL, AUTO = "local", "auto"
 ANSWER_SECONDS = 5.0  # in which the head of a cluster accepts a connection

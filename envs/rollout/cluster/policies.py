@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from dipole.data.core.errors import ConfigError, DipoleError
-from dipole.envs.cluster.actors import MOST_DEATHS
 from dipole.envs.errors import RolloutError
+from dipole.envs.rollout.cluster.actors import MOST_DEATHS
 from dipole.envs.rollout.worker_process import WORKER_VARIABLES
 
 

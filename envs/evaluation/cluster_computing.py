@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from dipole.envs.cluster.policies import RayPolicy
-from dipole.envs.cluster.session import connected
-from dipole.envs.cluster.settings import ClusterSettings
-from dipole.envs.cluster.slots import RaySlots
+from dipole.data.core.processors import processors
 from dipole.envs.evaluation.resources import (
     Asked,
     Computing,
     default_slots,
     inference_pool,
-    processors,
 )
+from dipole.envs.rollout.cluster.policies import RayPolicy
+from dipole.envs.rollout.cluster.session import connected
+from dipole.envs.rollout.cluster.settings import ClusterSettings
+from dipole.envs.rollout.cluster.slots import RaySlots
 from dipole.envs.rollout.first_look import FirstLook
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 from dipole.policy.runtimes.torchscript import without_interpreter

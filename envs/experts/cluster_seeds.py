@@ -10,11 +10,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from dipole.envs.cluster.actors import Actor, ActorGroup
-from dipole.envs.cluster.session import connected
-from dipole.envs.cluster.settings import ClusterSettings
-from dipole.envs.evaluation.resources import processors
+from dipole.data.core.processors import processors
 from dipole.envs.experts.processes import Make, SeedFunction
+from dipole.envs.rollout.cluster.actors import Actor, ActorGroup
+from dipole.envs.rollout.cluster.session import connected
+from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 
 @dataclass(frozen=True)
