@@ -219,29 +219,49 @@ def line(result: dict[str, Any]) -> str:
 
 
 def picture(results: list[dict[str, Any]]) -> str:
-    """A panel for each network; of each process the best solver at each number of steps."""
+    """A panel for each network; of each process the best solver at each number of steps. Solver and
+    steps are written where nothing as fast scores higher."""
     panels = []
     for network in sorted({result["network"] for result in results}):
-        series = []
-        for process in PROCESSES_TRIED:
-            own = [r for r in results if (r["network"], r["process"]) == (network, process)]
-            best: dict[int, dict[str, Any]] = {}
-            for result in sorted(own, key=lambda each: each["max_reward_mean"]):
-                best[result["steps"]] = result
-            points = [
-                Point(
-                    each["policy_ms"],
-                    each["max_reward_mean"],
-                    tuple(each["max_reward_ci95"]),
-                    f"{each['name']} {each['steps']}",
-                )
-                for _, each in sorted(best.items())
-            ]
-            if points:
-                series.append(Series(process, points))
+        best = {
+            process: best_of_steps([r for r in results if r["process"] == process], network)
+            for process in PROCESSES_TRIED
+        }
+        front = unbeaten([each for own in best.values() for each in own])
+        series = [
+            Series(process, [point(each, each in front) for each in own])
+            for process, own in best.items()
+            if own
+        ]
         x_label = f"{network}: milliseconds of an inference call, log scale"
         panels.append(Panel(series, x_label, "mean max reward", log_x=True))
     return draw(panels)
+
+
+def best_of_steps(results: list[dict[str, Any]], network: str) -> list[dict[str, Any]]:
+    """By steps; of equal scores the first solver's."""
+    best: dict[int, dict[str, Any]] = {}
+    own = [result for result in results if result["network"] == network]
+    for result in sorted(own, key=lambda each: SOLVERS_TRIED.index(each["name"])):
+        known = best.get(result["steps"])
+        if known is None or result["max_reward_mean"] > known["max_reward_mean"]:
+            best[result["steps"]] = result
+    return [best[steps] for steps in sorted(best)]
+
+
+def unbeaten(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that score higher than all that are as fast."""
+    found: list[dict[str, Any]] = []
+    for result in sorted(results, key=lambda each: (each["policy_ms"], -each["max_reward_mean"])):
+        if not found or result["max_reward_mean"] > found[-1]["max_reward_mean"]:
+            found.append(result)
+    return found
+
+
+def point(result: dict[str, Any], is_named: bool) -> Point:
+    name = f"{result['name']} {result['steps']}" if is_named else ""
+    interval = tuple(result["max_reward_ci95"])
+    return Point(result["policy_ms"], result["max_reward_mean"], interval, name)
 
 
 if __name__ == "__main__":
