@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dipole.data.core.errors import DataError
@@ -86,12 +86,27 @@ def pack_store(folder: Path, path: Path) -> Path:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise DataError where something is at the path."""
+    """Raise DataError where something is at the path; what a process that was killed between
+    placing it and its own end left beside it goes."""
     if os.path.lexists(path):
+        _remove_remains(path)
         raise DataError(
             f"{path}: exists already, and datasets are never overwritten. "
             "Choose another path or remove it"
         )
+
+
+def _remove_remains(path: Path) -> None:
+    """The folder of what was written, where nothing but its notes is left and nobody has it."""
+    work = partial_folder(path)
+    if not work.is_dir() or {entry.name for entry in work.iterdir()} - {
+        _LOCK,
+        RECORDING,
+        CONVERSION,
+    }:
+        return
+    with suppress(DataError), exclusive(work / _LOCK, str(path)):
+        shutil.rmtree(work)
 
 
 def _refuse_unfinished(path: Path, *files: str) -> None:

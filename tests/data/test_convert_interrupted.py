@@ -13,6 +13,7 @@ from dipole.data import DataError, EpisodeStore
 from dipole.data.convert import convert
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
 from dipole.data.sources.registry import open_source
+from dipole.data.store.partial_folder import refuse_existing
 
 sys.path.insert(0, str(Path(__file__).parent))
 import lerobot_corpus as corpus
@@ -146,7 +147,7 @@ KILLED_ANYWHERE = """
 import os, random, shutil, signal, sys
 from pathlib import Path
 import numpy as np
-from dipole.data import EpisodeStore
+from dipole.data import DataError, EpisodeStore
 from dipole.data.convert import convert
 from dipole.data.sources.registry import open_source
 
@@ -185,6 +186,11 @@ for number in range(8):
     if not path.exists():
         unfinished += 1
         convert(open_source(source), path, images)
+    else:  # the last one may have been killed after placing it: whoever asks next tidies up
+        try:
+            convert(open_source(source), path, images)
+        except DataError as error:
+            assert "exists already" in str(error)
     store = EpisodeStore.open(path)
     assert store.episode_ends.tolist() == whole.episode_ends.tolist()
     assert store.tasks == whole.tasks
@@ -209,3 +215,19 @@ def test_a_conversion_killed_at_sixteen_instants_comes_out_the_same(tmp_path, im
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_process_left_that_was_killed_after_placing_its_dataset_goes(tmp_path):
+    path, left = tmp_path / "mine.zarr", tmp_path / ".mine.zarr.partial"
+    path.mkdir()
+    left.mkdir()
+    for name in ("lock", "request.json"):
+        (left / name).touch()
+    with pytest.raises(DataError, match="exists already"):
+        refuse_existing(path)
+    assert not left.exists()
+    left.mkdir()
+    (left / "store").mkdir()  # somebody's data: stays
+    with pytest.raises(DataError, match="exists already"):
+        refuse_existing(path)
+    assert left.exists()
