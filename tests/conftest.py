@@ -52,3 +52,27 @@ def interrupts_are_heard():
     """A shell starts its background jobs deaf to Ctrl-C, and so would be all that tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def s3_port():
+    """Of moto's imitation of S3, with the bucket "robots"."""
+    from dipole.benchmarks.object_server import moto_server
+
+    with moto_server("robots") as port:
+        yield port
+
+
+@pytest.fixture
+def s3(s3_port, tmp_path, monkeypatch):
+    """The proxy before S3, whose address and keys are in the environment."""
+    from dipole.benchmarks.object_server import Faults, FaultyProxy
+
+    with FaultyProxy(s3_port, Faults()) as proxy:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("DIPOLE_CACHE_DIR", str(tmp_path / "cache"))
+        yield proxy

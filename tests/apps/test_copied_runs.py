@@ -6,17 +6,17 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "policy"))
 from memory_store import broken, memory_store, names, puts
+from pushes import write_pushes
 
 from dipole.apps.main import main
 from dipole.apps.python import composed
-from dipole.data import EpisodeWriter
 from dipole.deploy.inference.process import FromCheckpoint
 from dipole.deploy.server.load import load_model, newest_of
 from dipole.policy import load_policy
@@ -49,15 +49,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """States and actions that Push-T could have."""
-    path = tmp_path_factory.mktemp("data") / "pushes.zarr"
-    rng = np.random.default_rng(0)
-    with EpisodeWriter(path, fps=10.0) as writer:
-        for length in (30, 40, 25):
-            positions = 256 + rng.normal(0, 8, (length, 4)).cumsum(0)
-            angle = rng.normal(0, 0.1, (length, 1)).cumsum(0)
-            state = np.concatenate([positions, angle], 1).astype(np.float32)
-            writer.add_episode({"state": state, "action": state[:, :2]})
-    return path
+    return write_pushes(tmp_path_factory.mktemp("data") / "pushes.zarr")
 
 
 def train(dataset, output, *words):

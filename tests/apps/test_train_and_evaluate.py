@@ -1,12 +1,17 @@
 """`dipole train` and `dipole evaluate`, end to end, on data made here and the real simulator."""
 
 import json
+import sys
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pushes import write_pushes
 
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
@@ -28,15 +33,7 @@ TINY = [
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """States and actions that Push-T could have, as a dataset of the user's own."""
-    path = tmp_path_factory.mktemp("data") / "pushes.zarr"
-    rng = np.random.default_rng(0)
-    with EpisodeWriter(path, fps=10.0) as writer:
-        for length in (30, 40, 25):
-            positions = 256 + rng.normal(0, 8, (length, 4)).cumsum(0)
-            angle = rng.normal(0, 0.1, (length, 1)).cumsum(0)
-            state = np.concatenate([positions, angle], 1).astype(np.float32)
-            writer.add_episode({"state": state, "action": state[:, :2]})
-    return path
+    return write_pushes(tmp_path_factory.mktemp("data") / "pushes.zarr")
 
 
 def train(dataset, output, *words):

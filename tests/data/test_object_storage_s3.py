@@ -1,13 +1,12 @@
 """Writing to S3 and training from it, against moto's imitation: whole or not there at all."""
 
 import itertools
-import os
 
 import numpy as np
 import pytest
 import torch
 
-from dipole.benchmarks.object_server import Faults, FaultyProxy, moto_server
+from dipole.benchmarks.object_server import Faults
 from dipole.data import DataError, EpisodeStore, EpisodeWriter, Windows, WindowSpec, make_loader
 from dipole.data.convert import ConversionRequest, run
 from dipole.data.core.errors import StorageError
@@ -17,25 +16,6 @@ from dipole.data.store.objects.url import ObjectUrl
 pytest.importorskip("obstore", reason="needs obstore: pip install 'dipole[object-storage]'")
 pytest.importorskip("moto.server", reason="needs moto: pip install 'moto[server]'")
 pytestmark = pytest.mark.heavy
-
-
-@pytest.fixture(scope="module")
-def port():
-    with moto_server("robots") as port:
-        yield port
-
-
-@pytest.fixture
-def s3(port, tmp_path, monkeypatch):
-    """The proxy before S3, whose address and keys are in the environment."""
-    with FaultyProxy(port, Faults()) as proxy:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        monkeypatch.setenv("DIPOLE_CACHE_DIR", str(tmp_path / "cache"))
-        yield proxy
 
 
 @pytest.fixture

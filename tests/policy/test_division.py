@@ -1,4 +1,4 @@
-"""How processes of one machine divide an update: in common memory, or each the whole."""
+"""How processes of one machine divide an update: in shared memory, or each the whole."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def tensors_of(run):
 @on_linux
 @pytest.mark.heavy
 @pytest.mark.parametrize("count", [2, 3])
-def test_common_memory_gives_what_summing_everywhere_gives(tmp_path, adversarial, count):
+def test_shared_memory_gives_what_summing_everywhere_gives(tmp_path, adversarial, count):
     """Of two updates and two averages; with two processes the same bits."""
     dataset = write_pictures(tmp_path / "arm.zarr")
     config = configuration(dataset, objective=adversarial, steps=4)
@@ -83,9 +83,9 @@ def test_common_memory_gives_what_summing_everywhere_gives(tmp_path, adversarial
             return work(tmp_path / "apart")
 
     assert ended(in_processes(count, apart, tmp_path), tmp_path) == [(0, "0")] * count
-    common = in_processes(count, lambda rank: work(tmp_path / "common"), tmp_path)
-    assert ended(common, tmp_path) == [(0, "1")] * count
-    ours, theirs = tensors_of(tmp_path / "common"), tensors_of(tmp_path / "apart")
+    shared = in_processes(count, lambda rank: work(tmp_path / "shared"), tmp_path)
+    assert ended(shared, tmp_path) == [(0, "1")] * count
+    ours, theirs = tensors_of(tmp_path / "shared"), tensors_of(tmp_path / "apart")
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         if count == 2:
@@ -133,6 +133,15 @@ def test_what_one_process_writes_another_reads_in_the_order_of_memory_that_it_ha
 
     found = ended(in_processes(2, work, tmp_path), tmp_path)
     assert found == [(0, "(7.0, True, (1, 12, 4), 'torch.float64')")] * 2
+
+
+@on_linux
+def test_a_sandbox_that_forbids_such_memory_has_none(monkeypatch):
+    def forbidden(_name):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "memfd_create", forbidden)
+    assert shared_memory._create(64) is None
 
 
 @on_linux

@@ -1,6 +1,5 @@
 """Runs copied to S3, moto's imitation of it, through errors, kills and other machines."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from ranks_fixture import silent
 from safetensors.torch import load_file
 from training_fixture import write_dataset
 
-from dipole.benchmarks.object_server import Faults, FaultyProxy, moto_server
+from dipole.benchmarks.object_server import Faults
 from dipole.data.store.objects.url import ObjectUrl
 from dipole.policy.checkpoint import checkpoints_of
 from dipole.policy.training.output.logs import read_log
@@ -26,25 +25,6 @@ pytest.importorskip("obstore", reason="needs obstore: pip install 'dipole[object
 pytest.importorskip("moto.server", reason="needs moto: pip install 'moto[server]'")
 pytestmark = pytest.mark.heavy
 SCRIPT = Path(__file__).parent / "copied_runs.py"
-
-
-@pytest.fixture(scope="module")
-def port():
-    with moto_server("robots") as port:
-        yield port
-
-
-@pytest.fixture
-def s3(port, tmp_path, monkeypatch):
-    """The proxy before S3, whose address and keys are in the environment."""
-    with FaultyProxy(port, Faults()) as proxy:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        monkeypatch.setenv("DIPOLE_CACHE_DIR", str(tmp_path / "cache"))
-        yield proxy
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 Each has the gradient of its rows. With `Division` every process adds up all gradients and makes the
 whole update. Where all of them are on one machine and compute on its processors they have weights,
-averages and the optimisers' state in common memory (`SharedDivision`): each adds up the gradients
+averages and the optimisers' state in shared memory (`SharedDivision`): each adds up the gradients
 of some of the parameters, and updates these and their averages (after Rajbhandari et al., 2020,
 "ZeRO", stage 1, without copies of anything).
 """
@@ -41,7 +41,7 @@ class Division:
         """Of the sums, of all parameters."""
         return gradient_norm(parameters)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """All processes have updated theirs: before a process reads parameters or averages."""
 
 
@@ -57,15 +57,15 @@ class SharedDivision(Division):
         self._owners = owners
         own = group.rank.index
         self._gradients = [{p: memory.take(p) for p in owners} for _ in range(group.rank.count)]
-        self._offered = self._gradients[own]
+        self._written = self._gradients[own]
 
     def updates(self, parameter: Tensor) -> bool:
         return self._owners.get(parameter, 0) == self.group.rank.index
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._offer(parameters)
+        self._write(parameters)
         if not have_same_gradients(parameters, self.group):
-            self._offer(parameters)
+            self._write(parameters)
             self.group.round()
         count, own = self.group.rank.count, self.group.rank.index
         for parameter in parameters:
@@ -79,18 +79,18 @@ class SharedDivision(Division):
         own = gradient_norm(parameters)
         return self.group.add(own.double().square()).sqrt().to(own.dtype)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         self.group.round()
 
-    def _offer(self, parameters: Sequence[nn.Parameter]) -> None:
+    def _write(self, parameters: Sequence[nn.Parameter]) -> None:
         """Write the gradients that other processes add up."""
         for parameter in parameters:
             if parameter.grad is not None and not self.updates(parameter):
-                self._offered[parameter].copy_(parameter.grad)
+                self._written[parameter].copy_(parameter.grad)
 
 
 def divide(state: "TrainState", group: Group) -> Division:
-    """As the processes are placed. Moves what is trained into common memory where they can have it;
+    """As the processes are placed. Moves what is trained into shared memory where they can have it;
     the first process's numbers are those of all."""
     if group.is_alone or state.policy.device.type != "cpu":
         return Division(group)

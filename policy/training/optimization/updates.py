@@ -83,9 +83,9 @@ class Updates:
             optimizer.step()
             optimizer.zero_grad()
             if place + 1 < len(updates):
-                self.division.meet()
+                self.division.barrier()
         self.state.update_averages(self.division.updates)
-        self.division.meet()
+        self.division.barrier()
 
     def try_out(self, loss: ComputeLoss, rows: int | None = None) -> None:
         """A step's computation on random data; weights and buffers stay as they are.

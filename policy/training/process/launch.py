@@ -29,8 +29,8 @@ from dipole.policy.training.process.group import (
     joined,
     set_timeout,
 )
-from dipole.policy.training.process.meeting import agreed_name
 from dipole.policy.training.process.rank import Rank
+from dipole.policy.training.process.rendezvous import agreed_name
 from dipole.policy.training.process.whereabouts import Whereabouts
 
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

@@ -1,4 +1,4 @@
-"""Memory that the processes of a group have in common, where all are on one machine.
+"""Memory that the processes of a group share, where all are on one machine.
 
 It has no name in the file system, takes memory as it is written to, and goes with the last process
 that has it, however that ends.
@@ -65,7 +65,10 @@ def _create(size: int) -> int | None:
     """The descriptor of a file without a name, with a token at its beginning."""
     if not hasattr(os, "memfd_create"):  # not Linux
         return None
-    file: int = os.memfd_create("dipole")
+    try:
+        file: int = os.memfd_create("dipole")
+    except OSError:  # a sandbox that forbids it
+        return None
     os.truncate(file, size)
     os.pwrite(file, secrets.token_hex(TOKEN // 2).encode(), 0)
     return file

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributed import HashStore, PrefixStore
 
-from dipole.policy.training.process import meeting
+from dipole.policy.training.process import rendezvous
 from dipole.policy.training.process.group import LostRankError
-from dipole.policy.training.process.meeting import agreed_name
 from dipole.policy.training.process.rank import Rank
+from dipole.policy.training.process.rendezvous import agreed_name
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(meeting, "PAUSE", 0.001)
+    monkeypatch.setattr(rendezvous, "PAUSE", 0.001)
 
 
 def met(store, delays, seconds=20.0):
