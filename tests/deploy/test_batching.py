@@ -26,7 +26,7 @@ class Model:
 
     def __init__(self, value=1.0, held=False):
         self.value, self.sizes = value, []
-        self.may = threading.Event()
+        self.began, self.may = threading.Event(), threading.Event()
         if not held:
             self.may.set()
 
@@ -34,6 +34,7 @@ class Model:
         return None
 
     def compute(self, rows):
+        self.began.set()
         self.may.wait(20)
         self.sizes.append(len(rows))
         if any(np.any(row.observation["x"] == 13) for row in rows):
@@ -101,7 +102,7 @@ def test_one_request_too_many_is_refused_and_may_be_asked_again():
     batcher = Batcher(model, BatchSettings(size=1, max_waiting=2))
     first, second, third, fourth = (batcher.client() for _ in range(4))
     _, threads = asked(batcher, [first])
-    wait_until(lambda: not batcher._waiting)  # it is being computed
+    assert model.began.wait(20)  # `first` is being computed: it no longer waits
     threads += asked(batcher, [second, third])[1]
     wait_until(lambda: len(batcher._waiting) == 2)
     with pytest.raises(Overloaded, match=r"busy: 2 requests wait already"):
