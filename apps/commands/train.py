@@ -77,7 +77,7 @@ def _start(config: Config, group: "Group", rename: bool) -> "TrainResult":
     from dipole.policy.training.storage.resumption import begun_before
 
     output = Path(config["output"]).expanduser()
-    begun = group.from_main(lambda: begun_before(output, config["train"].get("copy_to")))
+    begun = group.from_main(lambda: begun_before(output, config))
     if begun is not None:
         return _resume(Path(begun), {})
     return start_run(config, output, training_score, rename=rename)

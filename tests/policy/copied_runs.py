@@ -118,7 +118,7 @@ def ranks(dataset, folder, url):
             Trainer._step = step
             assert Launch.of().identity == "mine"
             group = Group.current()
-            found = group.from_main(lambda: begun_before(output, url))
+            found = group.from_main(lambda: begun_before(output, config))
             if found is not None:
                 result = resume_run(Path(found), say=silent)
             else:

@@ -303,5 +303,7 @@ def test_a_group_that_starts_again_finds_the_run_it_began_and_no_other(tmp_path)
     again = Launch.of(LAUNCHED)
     assert again.begun_before(tmp_path / "named_otherwise") == tmp_path / "b"
     first = Launch.of(LAUNCHED | {"TORCHELASTIC_RESTART_COUNT": "0"})
-    assert first.begun_before(tmp_path / "b") is None
+    assert first.begun_before(tmp_path / "named_otherwise") is None
+    assert first.begun_before(tmp_path / "a") is None
+    assert first.begun_before(tmp_path / "b") == tmp_path / "b"  # by a launcher of the same name
     assert Launch.of(LAUNCHED | {"TORCHELASTIC_RUN_ID": "third"}).begun_before(tmp_path) is None

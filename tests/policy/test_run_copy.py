@@ -42,7 +42,8 @@ def run(tmp_path):
 
 def new_run(folder):
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps({"config": {"train": {}}, "launch": "mine"}))
+    run = {"config": {"train": {"steps": 10}}, "launch": "mine"}
+    (folder / "run.json").write_text(json.dumps(run))
     (folder / "log.jsonl").write_text("")
     (folder / "tensorboard").mkdir()
     (folder / "tensorboard" / "events.out.tfevents.1.host").write_bytes(b"a scalar")
@@ -246,7 +247,7 @@ def test_a_run_is_fetched_with_its_files_and_goes_on_from_there(run, tmp_path):
     for file in (run / "checkpoints" / "00000030").iterdir():
         assert (target / "checkpoints" / "00000030" / file.name).read_bytes() == file.read_bytes()
     said = json.loads((target / "run.json").read_text())
-    assert said["config"] == {"train": {}, "output": str(target)}
+    assert said["config"] == {"train": {"steps": 10}, "output": str(target)}
     copy, sent = copy_of(target, new=False), []
     add(target, 40)
     with puts(sent.append):
@@ -296,12 +297,24 @@ def test_a_group_on_a_machine_that_has_nothing_goes_on_with_its_own_run(run, tmp
     copy_of(run).bring_up_to_date()
     launch = Launch(restarts=0, identity="mine")
     monkeypatch.setattr(resumption.Launch, "of", lambda: launch)
-    found = resumption.begun_before(tmp_path / "fresh", str(URL))
+    config = {"train": {"copy_to": str(URL)}}
+    found = resumption.begun_before(tmp_path / "fresh", config)
     assert found == str(tmp_path / "fresh")
     assert (tmp_path / "fresh" / "checkpoints" / "00000010").exists()
-    assert resumption.begun_before(tmp_path / "new", f"{URL}2") is None
+    assert resumption.begun_before(tmp_path / "new", {"train": {"copy_to": f"{URL}2"}}) is None
     launch = Launch(restarts=0, identity="another's")
-    assert resumption.begun_before(tmp_path / "new", str(URL)) is None
+    assert resumption.begun_before(tmp_path / "new", config) is None
+
+
+def test_a_launcher_of_the_same_name_goes_on_unless_it_says_other_settings(run, monkeypatch):
+    launch = Launch(restarts=0, identity="mine")
+    monkeypatch.setattr(resumption.Launch, "of", lambda: launch)
+    assert resumption.begun_before(run, {"train": {"threads": 4}}) == str(run)
+    other = {"train": {"steps": 20}}
+    with pytest.raises(ConfigError, match=r"'mine' .* other settings \(train.steps 10 → 20\)"):
+        resumption.begun_before(run, other)
+    launch = Launch(restarts=1, identity="mine")  # its own command once more
+    assert resumption.begun_before(run, other) == str(run)
 
 
 @pytest.mark.parametrize(

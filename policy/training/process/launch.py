@@ -67,10 +67,12 @@ class Launch:
         return cls(rank, local, restarts, _identity(variables), address)
 
     def begun_before(self, output: Path) -> Path | None:
-        """The run that an earlier start of this group began: `output`, or one beside it."""
-        if not self.restarts or not self.identity:
+        """The run that an earlier start of this group began: `output`, or, where this launcher has
+        started it again, one beside it, as `output` may have the time in its name."""
+        if not self.identity:
             return None
-        for file in sorted(output.parent.glob(f"*/{RUN_FILE}")):
+        beside = sorted(output.parent.glob(f"*/{RUN_FILE}")) if self.restarts else []
+        for file in [output / RUN_FILE, *beside]:
             try:
                 if json.loads(file.read_text()).get("launch") == self.identity:
                     return file.parent

@@ -1,12 +1,13 @@
 """Which run goes on, and where: one of this machine, or one that object storage has a copy of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import CheckpointError, ConfigError, StorageError
 from dipole.data.store.objects.url import ObjectUrl, is_url
+from dipole.policy.training.output.different_settings import HOUSEKEEPING, different_settings
 from dipole.policy.training.process.launch import Launch
 from dipole.policy.training.run import read_run
 from dipole.policy.training.storage.fetched_run import fetch_run, read_remote_run
@@ -39,24 +40,47 @@ def run_to_resume(resume: str, output: str | None) -> RunToResume:
     )
 
 
-def begun_before(output: Path, copy_to: str | None) -> str | None:
+def begun_before(output: Path, config: Mapping[str, Any]) -> str | None:
     """The run that an earlier start of this group of processes began: its folder; None where there
     is none.
 
-    copy_to: Where its copy is. On a machine that has nothing of it, or an older checkpoint, it is
-    fetched.
+    config: Of the run that is to be trained; `train.copy_to` is where its copy is. On a machine
+        that has nothing of it, or an older checkpoint, it is fetched.
+    Raises ConfigError where another launcher of the same name began it with other settings.
     """
-    launch = Launch.of()
+    launch, copy_to = Launch.of(), config["train"].get("copy_to")
     begun = launch.begun_before(output)
+    if begun is not None and not launch.restarts:
+        _same_settings(read_run(begun), config, str(begun), launch.identity)
     if copy_to is None or not launch.identity:
         return None if begun is None else str(begun)
     url = ObjectUrl.parse(copy_to)
     try:
-        if read_remote_run(url).get("launch") == launch.identity:
-            return fetch_run(url, begun or output, newer=True)
+        copied = read_remote_run(url)
     except CheckpointError:  # no run there yet
-        pass
+        copied = {}
     except StorageError:
         if begun is None:
             raise
-    return None if begun is None else str(begun)
+        copied = {}
+    if copied.get("launch") != launch.identity:
+        return None if begun is None else str(begun)
+    if not launch.restarts:
+        _same_settings(copied["config"], config, str(url), launch.identity)
+    return fetch_run(url, begun or output, newer=True)
+
+
+def _same_settings(
+    begun: Mapping[str, Any], config: Mapping[str, Any], place: str, identity: str
+) -> None:
+    """Housekeeping aside: the machine may be another one."""
+    found = different_settings([begun, config])
+    changed = [
+        f"{key} {old} → {new}" for key, (old, new) in found.items() if key not in HOUSEKEEPING
+    ]
+    if changed:
+        raise ConfigError(
+            f"{place} was begun by launcher {identity!r} (--rdzv-id), as this one is called, with "
+            f"other settings ({', '.join(changed)}): go on with it by resume={place}, and the "
+            "settings to change; or give a new run another --rdzv-id and output"
+        )
