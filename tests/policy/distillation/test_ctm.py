@@ -47,7 +47,7 @@ def test_students_jump_without_fresh_noise():
 
 
 def test_segments_become_fewer_and_stages_longer():
-    made = method(SegmentedConsistency)
+    made = method(SegmentedConsistency, levels=24)
     made.total_steps = 150
     assert [made.segments(step) for step in (0, 9, 10, 30, 70, 149)] == [8, 8, 4, 2, 1, 1]
     index = torch.tensor([0, 2, 3, 11, 12, 23])
@@ -57,7 +57,7 @@ def test_segments_become_fewer_and_stages_longer():
 
 
 def test_a_single_segment_is_consistency_trajectory():
-    one, other = method(SegmentedConsistency), method(ConsistencyTrajectory, levels=24)
+    one, other = method(SegmentedConsistency, levels=24), method(ConsistencyTrajectory, levels=24)
     one.total_steps = 4
     batch = batch_of(one, 64)
     losses = []

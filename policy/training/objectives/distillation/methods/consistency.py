@@ -31,7 +31,7 @@ class ConsistencyDistillation(Distillation):
         teacher: str | None = None,
         weights: str = "ema",
         train_encoder: bool = False,
-        levels: int = 20,
+        levels: int = 10,
         spacing: str | None = None,
         order: int = 1,
         metric: str = "huber",

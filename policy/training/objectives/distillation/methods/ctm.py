@@ -45,7 +45,7 @@ class ConsistencyTrajectory(Distillation):
         teacher: str | None = None,
         weights: str = "ema",
         train_encoder: bool = False,
-        levels: int = 20,
+        levels: int = 10,
         spacing: str | None = None,
         order: int = 1,
         teacher_steps: int = 1,

@@ -44,7 +44,7 @@ class LatentConsistency(Distillation):
         weights: str = "ema",
         train_encoder: bool = False,
         levels: int = 100,
-        skip: int = 5,
+        skip: int = 10,
         spacing: str | None = None,
         w_min: float = 1.0,
         w_max: float = 4.0,

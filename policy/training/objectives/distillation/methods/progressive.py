@@ -65,7 +65,7 @@ class ProgressiveDistillation(Distillation):
         teacher: str | None = None,
         weights: str = "ema",
         train_encoder: bool = False,
-        stages: Sequence[int] = (16, 8, 4, 2, 1),
+        stages: Sequence[int] = (8, 4, 2, 1),
         shares: Sequence[float] | None = None,
         spacing: str | None = None,
         max_decay: float = 0.99,

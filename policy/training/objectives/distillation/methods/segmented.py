@@ -33,7 +33,7 @@ class SegmentedConsistency(ConsistencyTrajectory):
         weights: str = "ema",
         train_encoder: bool = False,
         stages: Sequence[int] = STAGES,
-        levels: int = 24,
+        levels: int = 8,
         spacing: str | None = None,
         order: int = 1,
         teacher_steps: int = 1,
