@@ -1,29 +1,40 @@
-"""Which recipe learns Push-T best in so many minutes of one core.
+"""Which recipe learns Push-T best, from state in so many minutes or from pixels in so many updates.
 
     python benchmarks/recipe_study.py DATASET --minutes 10 --output recipes.json
     python benchmarks/recipe_study.py DATASET --variants "as it is" wider --episodes 500
+    python benchmarks/recipe_study.py MIRRORED --of pixels --other PLAIN --updates 10000 --runs RUNS
 
-Every variant trains for as many updates as the minutes allow at the speed of a short trial, with
-`dipole train`, the learning rate falling to 0 at the end; then all are scored over the same
-episodes. What the output file already holds is not trained again: a study can be stopped and gone
-on with, and two with different variants may run beside each other, with an output each.
+Every variant trains with `dipole train`, the learning rate falling to 0 at the end, for so many
+updates, or for as many as the minutes allow at the speed of a short trial; then all are scored over
+the same episodes. Variants from pixels are what docs/images.md offers, each taken away from the
+recipe, or put in place of what it has. What the output file already holds is not trained again, and
+a training that was stopped goes on where --runs names a folder for it. Two studies of different
+variants may run beside each other, with an output each.
 """
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dipole.envs import evaluate
 from dipole.policy.runtimes.runnable import load_runnable
 
-BASE = ["task=pusht_state", "policy=unet_small", "policy/process=vp", "train.threads=1"]
-VARIANTS = {
+STATE, PIXELS = "state", "pixels"
+BASES = {
+    STATE: ["task=pusht_state", "policy=unet_small", "policy/process=vp"],
+    PIXELS: ["task=pusht_image", "policy=unet_image_small", "policy/process=flow"],
+}
+OTHER = "dataset=other"  # of a variant: the dataset of --other instead
+AUXILIARY = "objective=auxiliary"
+OF_STATE = {
     "as it is: 64-128-256, batch 128, 5e-4, EMA 0.75": [],
     "rate 2.5e-4": ["train.learning_rate=2.5e-4"],
     "rate 1e-3": ["train.learning_rate=1e-3"],
@@ -36,54 +47,106 @@ VARIANTS = {
     "EMA power 2/3": ["train.ema.power=0.6667"],
     "bf16": ["train.amp=true"],
 }
+OF_PIXELS = {
+    "as it is": [AUXILIARY],
+    "without the mirror": [AUXILIARY, OTHER],
+    "without auxiliary targets": [],
+    "auxiliary targets to the end": [AUXILIARY, "objective.decay=constant"],
+    "without shifts": [AUXILIARY, "policy.encoder.augment.shift=0"],
+    "colours too": [
+        AUXILIARY,
+        "policy.encoder.augment.brightness=0.2",
+        "policy.encoder.augment.contrast=0.2",
+        "policy.encoder.augment.hue=0.05",
+    ],
+    "cutout too": [AUXILIARY, "policy.encoder.augment.cutout=0.2"],
+    "the whole picture": [AUXILIARY, "policy.encoder.crop=null"],
+    "a random crop of 76": [
+        AUXILIARY,
+        "policy.encoder.crop=76",
+        "policy.encoder.augment.crop=true",
+        "policy.encoder.augment.shift=0",
+    ],
+    "one frame": [AUXILIARY, "task.window.n_obs_steps=1"],
+    "three frames": [AUXILIARY, "task.window.n_obs_steps=3"],
+    "differences of frames": [AUXILIARY, "policy.encoder.differences=true"],
+    "noise as published instead of the straight path": [AUXILIARY, "policy/process=vp"],
+}
+VARIANTS = {STATE: OF_STATE, PIXELS: OF_PIXELS}
 TRIAL_STEPS = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("dataset", help="demonstrations of Push-T with states")
+    parser.add_argument("dataset", help="demonstrations of Push-T")
+    parser.add_argument("--of", choices=list(VARIANTS), default=STATE, help="what policies see")
+    parser.add_argument("--other", help="the dataset of variants that have another one")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, each")
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="how they begin")
+    parser.add_argument("--updates", type=int, help="of each, instead of minutes")
+    parser.add_argument("--variants", nargs="+", help="how they begin; all where left out")
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=42, help="of training")
+    parser.add_argument("--runs", type=Path, help="a folder where trainings stay")
     parser.add_argument("--output", type=Path, default=Path("recipe_study.json"))
     chosen = parser.parse_args(arguments)
+    variants = VARIANTS[chosen.of]
     results = json.loads(chosen.output.read_text()) if chosen.output.exists() else []
-    for each in chosen.variants:
-        if not any(name.startswith(each) for name in VARIANTS):
-            parser.error(f"no variant begins with {each!r}; there are: {'; '.join(VARIANTS)}")
-    for name in VARIANTS:
-        terms = {"variant": name, "minutes": chosen.minutes, "seed": chosen.seed}
+    for each in chosen.variants or ():
+        if not any(name.startswith(each) for name in variants):
+            parser.error(f"no variant begins with {each!r}; there are: {'; '.join(variants)}")
+    for name, own in variants.items():
+        if chosen.variants and not any(name.startswith(each) for each in chosen.variants):
+            continue
+        if OTHER in own and chosen.other is None:
+            parser.error(f"{name!r} needs a dataset of its own: --other")
+        terms = {"of": chosen.of, "variant": name, "seed": chosen.seed}
         terms["episodes"] = chosen.episodes
-        wanted = any(name.startswith(each) for each in chosen.variants)
-        if wanted and not any(terms.items() <= result.items() for result in results):
-            results.append(terms | study(terms, chosen.dataset))
+        terms |= {"updates": chosen.updates} if chosen.updates else {"minutes": chosen.minutes}
+        if not any(terms.items() <= result.items() for result in results):
+            results.append(terms | study(terms, chosen))
             chosen.output.write_text(json.dumps(results, indent=1) + "\n")
             print(line(results[-1]), flush=True)
 
 
-def study(terms: dict[str, Any], dataset: str) -> dict[str, Any]:
+def study(terms: dict[str, Any], chosen: argparse.Namespace) -> dict[str, Any]:
     """Train as long as the terms say, and score."""
-    with tempfile.TemporaryDirectory(prefix="dipole_recipe_") as folder:
-        words = [*BASE, *VARIANTS[terms["variant"]], f"train.seed={terms['seed']}"]
-        words.append(f"dataset={dataset}")
-        trial = train([*words, f"train.steps={TRIAL_STEPS}", "train.log_every=10"], folder, "trial")
-        milliseconds = statistics.median(trial[1:])  # the first ten also warm up
-        updates = round(60e3 * terms["minutes"] / milliseconds)
-        taken = train([*words, f"train.steps={updates}"], folder, "run")
-        policy = load_runnable(Path(folder) / "run", runtime="auto", log=lambda _: None)
+    own = VARIANTS[chosen.of][terms["variant"]]
+    words = [*BASES[chosen.of], "train.threads=1", *(word for word in own if word != OTHER)]
+    words.append(f"train.seed={chosen.seed}")
+    words.append(f"dataset={chosen.other if OTHER in own else chosen.dataset}")
+    with kept_in(chosen.runs) as folder:
+        updates = chosen.updates
+        if updates is None:
+            trial = [*words, f"train.steps={TRIAL_STEPS}", "train.log_every=10"]
+            milliseconds = statistics.median(train(trial, folder / "trial")[1:])  # it warms up
+            updates = round(60e3 * chosen.minutes / milliseconds)
+        name = f"{terms['variant']} {chosen.seed} {updates}".replace(" ", "_").replace("/", "_")
+        run = folder / re.sub(r"[^\w.-]", "", name)
+        taken = train([*words, f"train.steps={updates}"], run)
+        policy = load_runnable(run, runtime="auto", log=lambda _: None)
         metrics = evaluate(policy, "pusht", episodes=terms["episodes"]).metrics
     names = ("max_reward_mean", "max_reward_ci95", "success_rate", "success_ci95")
     found = {name: metrics[name] for name in names}
     return {**found, "updates": updates, "ms": statistics.fmean(taken), "words": words}
 
 
-def train(words: Sequence[str], folder: str, name: str) -> list[float]:
-    """A run in the folder; the milliseconds of an update, of each report."""
-    output = Path(folder) / name
-    command = [sys.executable, "-m", "dipole.apps.main", "train", *words, f"output={output}"]
+@contextmanager
+def kept_in(folder: Path | None) -> Iterator[Path]:
+    """The folder, or one that goes with what is in it."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="dipole_recipe_") as made:
+        yield Path(made)
+
+
+def train(words: Sequence[str], run: Path) -> list[float]:
+    """A run, new or gone on with; the milliseconds of an update, of each report."""
+    command = [sys.executable, "-m", "dipole.apps.main", "train"]
+    command += [f"resume={run}"] if (run / "run.json").exists() else [*words, f"output={run}"]
     subprocess.run([*command, "train.keep_checkpoints=1"], check=True, stdout=subprocess.DEVNULL)
-    rows = [json.loads(row) for row in (output / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(row) for row in (run / "log.jsonl").read_text().splitlines()]
     return [
         row["time/data_ms"] + row["time/compute_ms"] for row in rows if "time/compute_ms" in row
     ]
