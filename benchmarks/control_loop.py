@@ -2,6 +2,7 @@
 
     python benchmarks/control_loop.py --minutes 10 --json control_loop.json
     python benchmarks/control_loop.py --minutes 1 --hz 500 --where process
+    python benchmarks/control_loop.py --checkpoint STUDENT --steps 1 --policy-hz 100 --every 2
     python benchmarks/control_loop.py --minutes 0.3                # to see that it works
 
 100 commands a second (--hz) to a robot that only remembers them; chunks come from a network of the
@@ -84,12 +85,13 @@ class Remembering(Robot):
         size = policy.action_size
         shapes = policy.observation
         self._zeros: dict[str, Any] = {
-            name: np.zeros(shape, np.float32) for name, shape in shapes.items()
+            name: np.zeros(shape, policy.meaning_of(name).dtype or np.float32)
+            for name, shape in shapes.items()
         }
         limits = Limits((-10.0,) * size, (10.0,) * size, (1.0,) * size, (4.0,) * size)
         names = tuple(f"a{i}" for i in range(size))
         self._zeros["position"] = np.zeros(size)
-        channels = {name: Channel(value.shape) for name, value in self._zeros.items()}
+        channels = {n: Channel(zero.shape, zero.dtype.name) for n, zero in self._zeros.items()}
         self.spec = RobotSpec(channels, ActionSpec(names, measured_by="position"), limits)
         self._clock = RealClock()
 
@@ -129,8 +131,15 @@ def untrained(steps: int) -> tuple[PolicySpec, Compute]:
     return spec_of(policy), PolicyCompute(policy)
 
 
-def measure(where: str, factory: Factory, seconds: float, hz: float) -> Report:
-    """One run of the loop, with inference `where`."""
+def measure(
+    where: str,
+    factory: Factory,
+    seconds: float,
+    hz: float,
+    policy_hz: float | None = None,
+    every: int | None = None,
+) -> Report:
+    """One run of the loop, with inference `where`. every: Actions between chunks."""
     inference: Inference
     if where == "process":
         inference = ProcessInference(factory)
@@ -141,6 +150,9 @@ def measure(where: str, factory: Factory, seconds: float, hz: float) -> Report:
     # Nothing but lateness shall end a run: not an old reading, not a slow machine's slow call.
     config = LoopConfig(
         control_hz=hz,
+        policy_hz=policy_hz,
+        n_action_steps=every,
+        accept_mismatch=("rate", "units", "names"),
         max_limited=None,
         max_approach=None,
         max_observation_age=10.0,
@@ -172,7 +184,9 @@ def row(report: Report) -> dict[str, Any]:
         "over_2_ms": counts["late_slots"],
         "holds": counts["holds"],
         "starved": counts["starved"],
+        "chunks": counts["chunks_accepted"],
         "chunk_p50_ms": report.samples["inference"].summary(1000.0)["p50"],
+        "chunk_p99_ms": report.samples["inference"].summary(1000.0)["p99"],
         "ended": str(report.transitions[-1].state),
     }
 
@@ -184,28 +198,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", help="whose policy computes; default: an untrained network")
     parser.add_argument("--steps", type=int, default=10, help="DDIM steps of a chunk [10]")
     parser.add_argument("--hz", type=float, default=100.0, help="commands a second [100]")
+    parser.add_argument("--policy-hz", type=float, help="actions a second; default: the policy's")
+    parser.add_argument("--every", type=int, help="actions between chunks; default: the policy's")
+    parser.add_argument("--runtime", help="of a checkpoint's policy; default: eager")
     parser.add_argument("--json", type=Path, help="write the figures and the reports here")
     chosen = parser.parse_args(arguments)
-    solver = {"name": "ddim", "steps": chosen.steps}
     factory: Factory = partial(untrained, chosen.steps)
     if chosen.checkpoint:
-        factory = FromCheckpoint(chosen.checkpoint, solver=solver, threads=1)
+        solver = {"steps": chosen.steps}
+        factory = FromCheckpoint(
+            chosen.checkpoint, solver=solver, runtime=chosen.runtime, threads=1
+        )
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {chosen.minutes:g} min each, {chosen.hz:g} Hz\n")
     columns = ["inference", "slots", "missed", "late p50, ms", "p99", "max", "over 2 ms", "HOLDs"]
-    columns += ["command, p50, p99", "chunk, ms"]
+    columns += ["command, p50, p99", "chunks used", "starved slots", "chunk p50, ms", "p99"]
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
     found = {}
     for where in chosen.where:
-        report = measure(where, factory, 60 * chosen.minutes, chosen.hz)
+        seconds, rates = 60 * chosen.minutes, (chosen.hz, chosen.policy_hz)
+        report = measure(where, factory, seconds, *rates, chosen.every)
         r = row(report)
         found[where] = r | {"report": report.to_dict()}
         print(
             f"| {where} | {r['slots']:,} | {r['missed']:,} | {r['late_p50_ms']:.3f} "
             f"| {r['late_p99_ms']:.3f} | {r['late_max_ms']:.1f} | {r['over_2_ms']:,} "
             f"| {r['holds']} | {r['command_p50_ms']:.2f}, {r['command_p99_ms']:.2f} "
-            f"| {r['chunk_p50_ms']:.0f} |",
+            f"| {r['chunks']:,} | {r['starved']:,} | {r['chunk_p50_ms']:.1f} "
+            f"| {r['chunk_p99_ms']:.1f} |",
             flush=True,
         )
     if chosen.json:
