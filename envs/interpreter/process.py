@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.contract import START_SECONDS, STEP_SECONDS
 from dipole.envs.errors import DivergedError, RolloutError
 from dipole.envs.interpreter.standalone import wire
 from dipole.envs.interpreter.standalone.wire import Channel, Memory, WireError, pack, unpack
 from dipole.envs.media.headless import prepare_rendering
 
 SERVER = Path(wire.__file__).with_name("server.py")
-START_SECONDS = 120.0  # until it greets, and until its environment is made
-STEP_SECONDS = 60.0  # until any other answer
 GRACE_SECONDS = 5.0  # for its end
 LOG_BYTES, LOG_LINES = 32 * 1024, 15
 SLICE = 1.0  # seconds after which a process that is waited for is looked after
