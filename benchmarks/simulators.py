@@ -1,16 +1,28 @@
 """MetaWorld with pictures: rendering, worker processes, and an evaluation that looks at every step.
 
     python benchmarks/simulators.py --json simulators.json      # on a quiet machine of two cores
-    python benchmarks/simulators.py --short                     # a minute, to see that it works
+    python benchmarks/simulators.py --short                     # minutes, to see that it works
 
 rendering: milliseconds a picture of 96 x 96, gymnasium's renderer of the simulator beside ours.
 workers: environment steps a second of `dipole.envs.evaluate` with N processes beside one, by a
     policy that takes no time. Runs of two lengths are timed: what starting and resets take cancels,
     on a quiet machine; on a busy one, and with --short, the difference is noise.
-evaluation: seconds of the same episodes by the same image policy (random weights, ten solver
-    steps): in a vector environment of the simulator's own class of which every step is rendered,
-    and by `dipole.envs.evaluate`. A policy with random weights does not succeed, so that all
-    episodes have the same length.
+evaluation: milliseconds a step of the same image policy (random weights, ten solver steps), in
+    gymnasium's vector environments of the simulator's own class, as LeRobot evaluates, and by
+    `dipole.envs.evaluate`; the number of simulators, pictures of 96 x 96, rows of a call and
+    executed actions are the same.
+
+    vector environment                                      beside
+    one process (SyncVectorEnv)                             one process
+    a process each (AsyncVectorEnv)                         N worker processes
+    one process, the first ten episodes filmed as well      one process, these episodes filmed
+
+    A vector environment draws every observation, whoever looks at it, and a film's frames once
+    more; LeRobot's draws 480 x 480. What it costs beside that is left out, where it would count
+    against it: the queue of actions is ours, so that pictures are converted once a chunk and not
+    once a step, and episodes are of one length, so that no simulator waits for the last one (the
+    policy does not succeed). Its simulators are made once and not counted; ours are made in each
+    run, and runs of two lengths are subtracted. A film's mp4 is encoded in ours and not in theirs.
 
 Ways alternate within a round, and ratios are taken within it.
 """
@@ -22,6 +34,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +57,8 @@ from dipole.policy import Policy, PolicyConfig  # noqa: E402
 from dipole.policy.diffusion.solvers import DDIM  # noqa: E402
 
 TASK, CAMERA, SIZE = "pick-place", "corner2", 96
+FILMED = 10  # episodes that LeRobot films by default
+LONGER = 4  # times as many steps are timed of ours: runs that start processes are subtracted
 WINDOW = WindowSpec(n_obs_steps=2, horizon=16, n_action_steps=8)
 FEATURES = Features(
     {
@@ -60,13 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement [5]")
     parser.add_argument("--episodes", type=int, default=16, help="at once, of an evaluation [16]")
-    parser.add_argument("--steps", type=int, default=96, help="of an episode [96]")
+    parser.add_argument("--steps", type=int, default=96, help="of an episode, or more [96]")
     parser.add_argument("--workers", type=int, default=2, help="processes beside one [2]")
     parser.add_argument("--short", action="store_true", help="one round of little")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     chosen = parser.parse_args(arguments)
     if chosen.short:
-        chosen.rounds, chosen.episodes, chosen.steps = 1, 4, 16
+        chosen.rounds, chosen.episodes, chosen.steps = 1, 2, 8
     figures = {name: MEASUREMENTS[name](chosen) for name in chosen.only}
     if chosen.json:
         chosen.json.write_text(json.dumps(figures | {"machine": machine()}, indent=2) + "\n")
@@ -87,7 +102,7 @@ def rendering(chosen: argparse.Namespace) -> Figures:
         for _ in range(frames):
             ours.render(stock.data, CAMERA)
 
-    seconds = alternate(chosen.rounds, by_stock, by_ours)
+    seconds = alternate(chosen.rounds, partial(timed, by_stock), partial(timed, by_ours))
     ours.close()
     stock.close()
     return compared("rendering, ms a picture", 1000 * seconds / frames, "stock", "dipole")
@@ -95,55 +110,75 @@ def rendering(chosen: argparse.Namespace) -> Figures:
 
 def workers(chosen: argparse.Namespace) -> Figures:
     """Steps a second in one process and with workers."""
-    short, long = chosen.steps, 5 * chosen.steps
-
-    def marginal(number: int) -> float:
-        taken = [_seconds(RandomPolicy(), chosen.episodes, n, number) for n in (short, long)]
-        return taken[1] - taken[0]
-
-    steps = chosen.episodes * (long - short)
-    rounds = [(marginal(0), marginal(chosen.workers)) for _ in range(chosen.rounds)]
+    ways = [
+        partial(_marginal, RandomPolicy(), chosen.episodes, LONGER * chosen.steps, number)
+        for number in (0, chosen.workers)
+    ]
+    seconds = alternate(chosen.rounds, *ways)
     names = ("one process", f"{chosen.workers} workers")
-    return compared("ms a step with pictures", 1000 * np.array(rounds) / steps, *names)
+    steps = LONGER * chosen.episodes * chosen.steps
+    return compared("ms a step with pictures", 1000 * seconds / steps, *names)
 
 
 def evaluation(chosen: argparse.Namespace) -> Figures:
-    """Seconds of the same episodes, every step rendered and only what is looked at."""
-    policy = image_policy()
-    rounds = []
-    for _ in range(chosen.rounds):
-        theirs = vector_evaluation(policy, chosen.episodes, chosen.steps)
-        ours = [_seconds(policy, chosen.episodes, chosen.steps, n) for n in (0, chosen.workers)]
-        rounds.append((theirs, *ours))
-    seconds = np.array(rounds)
-    alone = compared("evaluation, s", seconds[:, :2], "every step rendered", "dipole")
-    name = f"dipole, {chosen.workers} workers"
-    return alone | compared("evaluation, s", seconds[:, [0, 2]], "every step rendered", name)
+    """Milliseconds a step of the same policy, every step drawn and only what is looked at."""
+    policy, episodes, steps = image_policy(), chosen.episodes, chosen.steps
+    number, filmed = chosen.workers, min(FILMED, chosen.episodes)
+    make: Any = [partial(Rendered, seed) for seed in range(episodes)]
+    with (
+        closing(gymnasium.vector.SyncVectorEnv(make)) as here,
+        closing(gymnasium.vector.AsyncVectorEnv(make, context="spawn")) as there,
+    ):
+        seconds = alternate(
+            chosen.rounds,
+            lambda: vector_evaluation(here, policy, steps),
+            lambda: _marginal(policy, episodes, LONGER * steps) / LONGER,
+            lambda: vector_evaluation(there, policy, steps),
+            lambda: _marginal(policy, episodes, LONGER * steps, number) / LONGER,
+            lambda: vector_evaluation(here, policy, steps, filmed),
+            lambda: _marginal(policy, episodes, LONGER * steps, film=filmed) / LONGER,
+        )
+    each = 1000 * seconds / (episodes * steps)
+    pairs = (
+        ("every step drawn", "dipole"),
+        ("every step drawn, a process each", f"dipole, {number} workers"),
+        (f"every step drawn, {filmed} filmed", f"dipole, {filmed} filmed"),
+    )
+    found = [
+        compared("evaluation, ms a step", each[:, [2 * pair, 2 * pair + 1]], *names)
+        for pair, names in enumerate(pairs)
+    ]
+    return {name: figures for one in found for name, figures in one.items()}
 
 
-def vector_evaluation(policy: Policy, episodes: int, steps: int) -> float:
-    """Seconds of a vector environment's episodes: one batch, every step rendered."""
-    made = gymnasium.vector.SyncVectorEnv([partial(Rendered, seed) for seed in range(episodes)])
-    generators = [torch.Generator().manual_seed(seed) for seed in range(episodes)]
-    started = time.perf_counter()
+def vector_evaluation(made: Any, policy: Policy, steps: int, filmed: int = 0) -> float:
+    """Seconds of so many steps of all of a vector environment's episodes, after a first chunk.
+
+    filmed: How many of them are drawn once more after each step.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in range(made.num_envs)]
     observation, _ = made.reset()
     seen = deque([observation] * WINDOW.n_obs_steps, WINDOW.n_obs_steps)
-    first = WINDOW.n_obs_steps - 1
+    first, started = WINDOW.n_obs_steps - 1, 0.0
     queue: deque[np.ndarray] = deque()
-    for _ in range(steps):
+    for step in range(-WINDOW.n_action_steps, steps):
+        if step == 0:
+            started = time.perf_counter()
         if not queue:
             stacked = {name: np.stack([each[name] for each in seen], 1) for name in observation}
             chunk = policy.predict(stacked, generators).numpy()
             queue.extend(chunk[:, first : first + WINDOW.n_action_steps].swapaxes(0, 1))
         observation, *_ = made.step(queue.popleft())
         seen.append(observation)
-    seconds = time.perf_counter() - started
-    made.close()
-    return seconds
+        for each in getattr(made, "envs", ())[:filmed]:
+            each.render()
+    return time.perf_counter() - started
 
 
 class Rendered(gymnasium.Env[Any, Any]):
     """The simulator's own class, its own picture in every observation."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(self, seed: int) -> None:
         self.sawyer, self.seed = stock_simulator(), seed
@@ -158,16 +193,19 @@ class Rendered(gymnasium.Env[Any, Any]):
         return self._seen(state), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, Any]:
-        state, reward, _, _, info = self.sawyer.step(np.clip(action, -1, 1))
-        return self._seen(state), float(reward), False, False, info
+        state, reward, _, _, _ = self.sawyer.step(np.clip(action, -1, 1))
+        return self._seen(state), float(reward), False, False, {}
+
+    def render(self) -> Any:
+        # It does so only when it is made, and draws black after us; it takes no time.
+        self.sawyer.mujoco_renderer._get_viewer("rgb_array").make_context_current()
+        return np.ascontiguousarray(self.sawyer.render()[::-1, ::-1])
 
     def close(self) -> None:
         self.sawyer.close()
 
     def _seen(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        self.sawyer.mujoco_renderer._get_viewer("rgb_array").make_context_current()
-        upright = np.ascontiguousarray(self.sawyer.render()[::-1, ::-1])
-        return {CAMERA: upright, "state": state[:4].astype(np.float32)}
+        return {CAMERA: self.render(), "state": state[:4].astype(np.float32)}
 
 
 class RandomPolicy:
@@ -206,15 +244,17 @@ def stock_simulator() -> Any:
     return sawyer
 
 
-def alternate(rounds: int, *ways: Callable[[], None]) -> np.ndarray:
-    """Seconds [rounds, ways], after one round that is not counted."""
+def alternate(rounds: int, *ways: Callable[[], float]) -> np.ndarray:
+    """Seconds [rounds, ways] that they return, one after the other in each round, after one round
+    that is not counted."""
+    return np.array([[way() for way in ways] for _ in range(rounds + 1)])[1:]
 
-    def timed(way: Callable[[], None]) -> float:
-        started = time.perf_counter()
-        way()
-        return time.perf_counter() - started
 
-    return np.array([[timed(way) for way in ways] for _ in range(rounds + 1)])[1:]
+def timed(way: Callable[[], None]) -> float:
+    """Seconds that it takes."""
+    started = time.perf_counter()
+    way()
+    return time.perf_counter() - started
 
 
 def compared(what: str, values: np.ndarray, plain: str, ours: str) -> Figures:
@@ -238,7 +278,14 @@ def machine() -> Figures:
     }
 
 
-def _seconds(policy: Any, episodes: int, steps: int, processes: int) -> float:
+def _marginal(policy: Any, episodes: int, steps: int, processes: int = 0, film: int = 0) -> float:
+    """Seconds of so many steps of each episode: of a longer run, less those of a shorter one."""
+    fewer = WINDOW.n_action_steps
+    long, short = (_seconds(policy, episodes, n, processes, film) for n in (fewer + steps, fewer))
+    return long - short
+
+
+def _seconds(policy: Any, episodes: int, steps: int, processes: int, film: int) -> float:
     result = evaluate(
         policy,
         {"name": f"metaworld/{TASK}", "options": {"max_steps": steps, "end_at_success": False}},
@@ -246,7 +293,10 @@ def _seconds(policy: Any, episodes: int, steps: int, processes: int) -> float:
         n_envs=episodes,
         workers=processes,
         inference_batch_size=16,
+        video_episodes=film,
+        picture=False,
     )
+    assert not film or result.video is not None
     return float(result.metrics["seconds"])
 
 

@@ -18,6 +18,8 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
 
 GYMNASIUM = "gym:"  # what ids begin with that are gymnasium's
+STEP_SECONDS = 60.0  # until a simulator's process answers a step, or anything else but
+START_SECONDS = 120.0  # its start, and the making of its environment
 SCORES = (
     "success_rate",
     "success_at_end_rate",
@@ -47,7 +49,8 @@ class EnvSpec:
     reset: Options of every reset.
     fps: Steps a second. None: what the simulator says.
     python: The interpreter that the simulator runs in, of an environment of its own. None: this.
-    timeout: Seconds that an answer of that interpreter may take. None: 60 a step, 120 to make it.
+    timeout: Seconds that a step may take, or another answer, of a simulator in that interpreter or
+        in a worker process. None: 60 a step, 120 to make it.
     """
 
     id: str
@@ -78,11 +81,6 @@ class EnvSpec:
             raise ConfigError("environment.python is empty: the path of an interpreter is needed")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise ConfigError(f"environment.timeout is {self.timeout}: seconds are positive")
-        if self.timeout is not None and self.python is None:
-            raise ConfigError(
-                "environment.timeout is for a simulator in its own interpreter: give "
-                "environment.python too"
-            )
         if self.score is not None and self.score not in SCORES:
             raise ConfigError(
                 f"environment.score is {self.score!r}{nearest(self.score, SCORES) or ';'} it is "

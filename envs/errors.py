@@ -5,10 +5,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dipole.data.core.errors import ConfigError, DataError, DipoleError
+from dipole.envs.interpreter.standalone.divergence import is_divergence
 
 
 class RolloutError(DipoleError):
     """An episode could not be simulated; the message names it."""
+
+
+class DivergedError(RolloutError):
+    """The simulator's state is not finite any more: the episode ends there, as a failure.
+
+    Environments raise it, or any exception with this name or dm_control's PhysicsError; see
+    interpreter/standalone/divergence.py.
+    """
+
+
+def not_even_new(error: DivergedError) -> RolloutError:
+    """Of an environment that was just made. error: Of its reset."""
+    return RolloutError(f"a new environment cannot be reset to a finite state: {error}")
+
+
+@contextmanager
+def divergence_told() -> Iterator[None]:
+    """Around what is done with a simulator: whatever says that it diverged is a DivergedError."""
+    try:
+        yield
+    except DivergedError:
+        raise
+    except Exception as error:
+        if is_divergence(error):
+            raise DivergedError(f"{type(error).__name__}: {error}") from error
+        raise
 
 
 @contextmanager

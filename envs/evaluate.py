@@ -131,7 +131,7 @@ def evaluate(
             waiting, ended = slots.waited - run.waited_before, time.perf_counter()
             seconds = ended - started
             if film and video == "failures":
-                shown = EpisodeRun(executor, slots, filming=filming, views=views)
+                shown = EpisodeRun(executor, slots, filming=filming, views=views, say=str)
                 film_failures(shown, results, video_episodes, tasks, n_slots, stride)
             filming_again = time.perf_counter() - ended
     metrics = summarize(results, resolved.score, run.success_name) | {

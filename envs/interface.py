@@ -20,6 +20,7 @@ from dipole.data.loading.features import TRANSFORMS, Feature, Features
 from dipole.data.loading.frame_selection import select_frames
 from dipole.data.loading.text import encode_text
 from dipole.envs.contract import EnvSpec
+from dipole.envs.errors import DivergedError
 
 ARRAY = "state"  # the entry's name where an observation is one array
 SUCCESS = ("is_success", "success")  # where success is looked for if a task does not say
@@ -74,8 +75,16 @@ class LiveFeature:
         assert self.feature is not None
         return encode_text(words, self.feature.shape[0]) if isinstance(words, str) else words
 
+    @property
+    def has_to_be_finite(self) -> bool:
+        """Whether it is numbers, and no depth, where NaN or infinity is what was not measured."""
+        feature = self.feature
+        return feature is None or (feature.is_numeric and feature.depth_range is None)
+
     def _made(self, found: np.ndarray) -> np.ndarray:
         if self.feature is None:
+            if found.dtype.kind == "f" and np.isnan(found).any():
+                raise DivergedError(f"observation {self.name!r} is not finite")
             return np.array(found)
         try:
             made = select_frames(self.feature, found[None], self.transform)[0]
@@ -108,7 +117,7 @@ class LiveFeature:
             )
         is_depth = feature.depth_range is not None  # which says what stands for no measurement
         if made.dtype.kind == "f" and not is_depth and not np.isfinite(made).all():
-            raise ValueError(f"observation {self.name!r} is not finite: {made.tolist()}")
+            raise DivergedError(f"observation {self.name!r} is not finite: {made.tolist()}")
         return made.astype(feature.dtype)  # always a copy: simulators reuse their arrays
 
 
@@ -149,10 +158,15 @@ class Interface:
         asked = [each for each in self.features or () if each.words is None]
         return tuple(dict.fromkeys(each.entry for each in asked))
 
+    @property
+    def finite(self) -> dict[str, str]:
+        """{name: entry} of numbers that the policy sees, which have to be finite."""
+        return {each.name: each.entry for each in self.features or () if each.has_to_be_finite}
+
     def observe(self, observation: Any) -> dict[str, np.ndarray]:
         """What the policy sees, {name: [*stored_shape]}, out of an observation.
 
-        Raises ConfigError where it lacks something, ValueError for numbers that are not finite.
+        Raises ConfigError where it lacks something, DivergedError for numbers that are not finite.
         """
         entries = entries_of(observation, may_be_array=self.features is not None)
         if self.features is None:
@@ -210,6 +224,15 @@ def entries_of(observation: Any, may_be_array: bool = True) -> Mapping[str, Any]
             "the environment return such a dict" + (", or one numpy array" if may_be_array else "")
         )
     return {ARRAY: observation}
+
+
+def check_finite(observation: Any, entries: Mapping[str, str]) -> None:
+    """Raise DivergedError, naming it, for one of {name: entry} that is not finite."""
+    seen = entries_of(observation)
+    for name, entry in entries.items():
+        value = np.asarray(entry_of(seen, entry))
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise DivergedError(f"{name!r} is not finite: {value.tolist()}")
 
 
 def entry_of(entries: Any, path: str) -> Any:

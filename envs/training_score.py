@@ -6,6 +6,7 @@ from typing import Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
+from dipole.data.store.numbers import NOT_FINITE
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluate import evaluate
 from dipole.envs.registry import check_environment
@@ -41,7 +42,7 @@ class ScoreSettings:
 
 def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, Any]]:
     """Policy → its scores, as a run's task and its group `evaluate` say; what is unknown is left
-    out.
+    out, and so is how many episodes the simulator diverged in where it did in none.
 
     Raises ConfigError for a task without a simulator.
     """
@@ -56,6 +57,8 @@ def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, An
 
     def score(policy: Any) -> Mapping[str, Any]:
         metrics = evaluate(policy, spec, **asdict(settings)).metrics
-        return {name: metrics[name] for name in LOGGED if metrics[name] is not None}
+        diverged = metrics["ended_by"][NOT_FINITE]
+        known = {name: metrics[name] for name in LOGGED if metrics[name] is not None}
+        return known | ({NOT_FINITE: diverged} if diverged else {})
 
     return score

@@ -7,6 +7,7 @@ from typing import Any
 from dipole.apps.compose import Outcome, run
 
 Config = dict[str, Any]
+NOT_FINITE, NAMED = "state_not_finite", 8
 NAMES = {
     "success_rate": "success rate",
     "success_at_end_rate": "success rate at the end",
@@ -76,6 +77,7 @@ def describe(metrics: Config) -> str:
         low, high = metrics["success_ci95"]
         lines.append(f"success rate {metrics['success_rate']:.1%} ({low:.1%} to {high:.1%})")
         lines += _other_successes(metrics)
+    lines += _ended_early(metrics)
     if "over_tasks" in metrics:
         lines += _over_tasks(metrics)
     if "aspects" in metrics:
@@ -97,6 +99,23 @@ def _other_successes(metrics: Config) -> list[str]:
         low, high = found["ci95"]
         lines.append(f"success as {name} {found['rate']:.1%} ({low:.1%} to {high:.1%})")
     return lines
+
+
+def _ended_early(metrics: Config) -> list[str]:
+    """How many episodes the simulator could not finish."""
+    count = metrics["ended_by"][NOT_FINITE]
+    if not count:
+        return []
+    seeds = [each["seed"] for each in metrics["per_episode"] if "ended_by" in each]
+    return [
+        f"{count} of {metrics['episodes']} episodes ended because the simulator's state was not "
+        f"finite, and have failed ({_seeds(seeds)})"
+    ]
+
+
+def _seeds(seeds: list[int]) -> str:
+    named = ", ".join(map(str, seeds[:NAMED])) + (", ..." if len(seeds) > NAMED else "")
+    return f"seed {named}" if len(seeds) == 1 else f"seeds {named}"
 
 
 def _over_tasks(metrics: Config) -> list[str]:

@@ -98,7 +98,7 @@ class EpisodeCopier:
         for key, frame in self._info.frames.items():
             storage = "video" if key in self._videos else ""
             schema[key] = replace(frame, storage=storage).to_dict()
-        attributes: dict[str, Any] = {"schema": schema}
+        attributes: dict[str, Any] = {**self._info.attributes, "schema": schema}
         if self._info.fps is not None:
             attributes["fps"] = self._info.fps
         if self._info.environment:

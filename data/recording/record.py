@@ -50,6 +50,8 @@ class Demonstration:
     words: What was to be done, in spans (first frame, words); empty where nobody said it.
     task: Which task of several it was, as info's "task" says; "" where there is one.
     prelude_steps: Steps between the seed's start and the first frame; None without a prelude.
+    broken: What became NaN or infinite, of the simulator's state or of a policy's actions: nothing
+        of the episode is here. "" where nothing did.
     """
 
     seed: int
@@ -59,6 +61,12 @@ class Demonstration:
     words: TaskSpans = ()
     task: str = ""
     prelude_steps: int | None = None
+    broken: str = ""
+
+    @classmethod
+    def not_finite(cls, seed: int, what: str) -> "Demonstration":
+        """Of an episode that ended where `what` says: it has failed, and has no frames."""
+        return cls(seed, Frames().arrays(), False, -math.inf, broken=what)
 
     def __len__(self) -> int:
         return len(self.frames[ACTION])  # 0 where the prelude ended the episode

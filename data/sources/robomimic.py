@@ -19,6 +19,7 @@ from dipole.data.sources.source import (
     SourceWarnings,
     is_valid_key,
     positive_number,
+    source_attributes,
     task_spans,
 )
 
@@ -56,6 +57,7 @@ class RobomimicSource(SourceWarnings):
             left_out=left_out,
             warnings=tuple(warnings),
             groups=groups,
+            attributes=source_attributes({**self._file.attributes(""), **attributes}),
         )
         super().__init__(info)
 

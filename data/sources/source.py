@@ -5,6 +5,7 @@ A source names its keys and episodes, and opens one episode at a time. It knows 
 a source of one's own.
 """
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -51,6 +52,8 @@ class SourceInfo:
     unreadable: Keys that are damaged or not understood, and why: all others can be chosen.
     warnings: Oddities found while opening; more may come as episodes are opened.
     groups: Named subsets of the episodes' ids, such as robomimic's masks.
+    attributes: What else the dataset says of itself, plain JSON: how it was recorded, notes. What
+        other formats say stands under "source_attributes".
     history: What was joined, mirrored, renamed and so on; an unfinished conversion goes on only
         where it is the same.
     """
@@ -65,6 +68,7 @@ class SourceInfo:
     unreadable: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
     history: tuple[str, ...] = ()
 
 
@@ -187,6 +191,24 @@ def is_valid_key(key: str) -> bool:
 def task_spans(words: str) -> TaskSpans:
     """The spans of an episode with one task; () where there are no words."""
     return ((0, words),) if words else ()
+
+
+def source_attributes(said: Mapping[str, Any]) -> dict[str, Any]:
+    """`SourceInfo.attributes` of another format's notes, as far as JSON holds them."""
+    plain = {name: found for name, value in said.items() if (found := _plain(value)) is not None}
+    return {"source_attributes": plain} if plain else {}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; None for what it cannot hold."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def positive_number(value: Any) -> float | None:

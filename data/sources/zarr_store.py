@@ -12,7 +12,8 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.zip_members import ZIP_ERRORS, check_member
-from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo
+from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo, source_attributes
+from dipole.data.store.metadata import OWN
 from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.store import EpisodeStore
@@ -42,6 +43,7 @@ class StoreSource:
         elif path.is_file():
             self._extracted = ExtractedFiles(path)
         ours = "dipole_format" in store.attributes
+        said = {name: value for name, value in store.attributes.items() if name not in OWN}
         self.info = SourceInfo(
             path,
             "episode store" if ours else "zarr of Diffusion Policy",
@@ -49,6 +51,7 @@ class StoreSource:
             store.fps,
             store.environment,
             unreadable=store.unreadable,
+            attributes=said if ours else source_attributes(said),
         )
 
     def episodes(self) -> Sequence[EpisodeRef]:

@@ -10,6 +10,7 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.store.schema import FrameSchema, check_key
 
+OWN = ("dipole_format", "schema", "fps", "environment", "tasks")  # what the format itself says
 FORMAT = 1  # of the attributes; raised when an older reader would misread a newer dataset
 
 

@@ -2,6 +2,7 @@
 
 meta/seed      [episodes]   the seed of each episode
 meta/success   [episodes]   1 where it succeeded, 0 where it failed
+meta/state_not_finite       1 where the simulator's state became NaN or infinite, which ended it
 
 Any name will do, and any tool that reads zarr can read them.
 """
@@ -16,7 +17,8 @@ from dipole.data.store.zarr.tree import Tree
 
 SEED, SUCCESS = "seed", "success"
 PRELUDE = "prelude_steps"  # between the seed's start and the first frame
-ABSENT = {PRELUDE: 0}  # what an episode has that does not say it, where others do
+NOT_FINITE = "state_not_finite"
+ABSENT = {PRELUDE: 0, NOT_FINITE: 0}  # what an episode has that does not say it, where others do
 TAKEN = ("episode_ends", "task_index", "task_spans")  # other lists of meta/
 
 

@@ -17,7 +17,7 @@ from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
 from dipole.envs.evaluation import EpisodeResult
-from dipole.envs.evaluation.outcome import Outcome
+from dipole.envs.evaluation.outcome import Outcome, diverged_line
 from dipole.envs.rollout import Command, SimulatorPool, Turn
 from dipole.envs.wrapped import offered
 
@@ -59,7 +59,10 @@ class SimulatedRobot(Robot):
         self.spec = RobotSpec(channels, _action_spec(low, high, holds=hold is not None))
 
     def episode_result(self) -> EpisodeResult:
-        """What came of the episode so far; of at least one step."""
+        """What came of the episode so far; of at least one step. Prints why, where the simulator's
+        state was not finite."""
+        if self._outcome.diverged:
+            print(diverged_line(self._episode, self._outcome))
         return self._outcome.result(self._episode.seed)
 
     def connect(self) -> None:

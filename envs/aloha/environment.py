@@ -91,6 +91,11 @@ class Aloha(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.action_space = _action_space(self.simulation.model.actuator_ctrlrange)
 
     @property
+    def data(self) -> Any:
+        """MuJoCo's, whose warnings say that the state is not finite."""
+        return self.simulation.data
+
+    @property
     def dt(self) -> float:
         """Seconds of a step."""
         return STEP * self.action_repeat

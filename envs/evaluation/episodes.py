@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 from dipole.envs.evaluation.motion import Motion
-from dipole.envs.evaluation.outcome import Outcome
+from dipole.envs.evaluation.outcome import Outcome, diverged_line
 from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.evaluation.times import Times
 from dipole.envs.media.picture import Moment
@@ -61,7 +61,7 @@ class RunningEpisode:
 
     def add(self, turn: Turn) -> None:
         self.outcome.add(turn)
-        if self.sent is not None:
+        if self.sent is not None and turn.rewards:
             self.motion.add(self.sent[: len(turn.rewards)], self.planned)
         if self.recording is not None:
             self.filmed += len(turn.frames)
@@ -76,6 +76,7 @@ class RunningEpisode:
 class EpisodeRun:
     """Gives episodes to slots, and chunks to rows, until all episodes are over. A slot is a row.
 
+    say: told in a line of each episode that ended because the simulator's state was not finite.
     recordings, moments: what the first `filmed` episodes left for the video and for the picture.
     filming: told of the recordings whenever they have grown. keeping: given the number, the result
     and what is kept of each episode that is over. views: draws what the policy sees
@@ -90,9 +91,10 @@ class EpisodeRun:
         filming: Callable[[Sequence[Recording]], None] | None = None,
         keeping: Callable[[int, EpisodeResult, KeptEpisode], None] | None = None,
         views: PolicyViews | None = None,
+        say: Callable[[str], object] = print,
     ) -> None:
         self.executor, self.slots, self.progress = executor, slots, progress
-        self.filming, self.keeping, self.views = filming, keeping, views
+        self.filming, self.keeping, self.views, self.say = filming, keeping, views, say
         self.recordings: list[Recording] = []
         self.moments: list[Moment] = []
         self._next: deque[RunningEpisode] = deque()
@@ -194,6 +196,8 @@ class EpisodeRun:
     def _end(self, slot: int, kept: KeptEpisode | None) -> None:
         running = self._running.pop(slot)
         result = self._results[running.episode] = running.outcome.result(running.seed)
+        if running.outcome.diverged:
+            self.say(diverged_line(running, running.outcome))
         self._motions[running.episode] = running.motion
         self.success_name = running.outcome.success_name or self.success_name
         if self.keeping is not None and kept is not None:

@@ -2,8 +2,10 @@
 
 observation t, action t, reward t     frame t, under the stored keys that the policy was trained on
 seed, success                         of each episode, as `dipole record` writes them
+state_not_finite                      of one that ended so: its frames are those before
 """
 
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +13,8 @@ from typing import Any
 
 from dipole.data.core.errors import DataError
 from dipole.data.recording.episode_writer import EpisodeWriter
-from dipole.data.store.numbers import SEED, SUCCESS
+from dipole.data.recording.record import ACTION
+from dipole.data.store.numbers import NOT_FINITE, SEED, SUCCESS
 from dipole.data.store.partial_folder import partial_folder
 from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
@@ -84,7 +87,11 @@ class KeptEpisodes(AbstractContextManager["KeptEpisodes"]):
 
     def _write(self, result: EpisodeResult, kept: KeptEpisode) -> None:
         assert self._writer is not None
+        if not len(kept.frames[ACTION]):  # the first step diverged
+            return
         numbers = {SEED: result.seed}
+        if result.ended_by == NOT_FINITE:
+            numbers[NOT_FINITE] = 1
         if result.success is not None:
             numbers[SUCCESS] = int(result.success)
         self._writer.add_episode(kept.frames, kept.words or result.task or "", numbers)
@@ -95,6 +102,9 @@ class KeptEpisodes(AbstractContextManager["KeptEpisodes"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
+        if self._writer is not None and error is None and not self._writer.n_episodes:
+            warnings.warn("no episode had a finite step, so none is kept", stacklevel=2)
+            self._writer.abandon()
+        elif self._writer is not None:
             self._writer.complete_numbers(SUCCESS, 0)  # as in metrics.json, see summary.py
             self._writer.__exit__(kind, error, trace)

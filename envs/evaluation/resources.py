@@ -140,7 +140,8 @@ def open_slots(
     if not workers:
         return LocalSlots(resolved.make, n_obs_steps, resolved.interface, read)
     _warn_of_spinning(policy)
-    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface, read)
+    timeout = None if resolved.spec is None else resolved.spec.timeout
+    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface, read, timeout)
 
 
 def _warn_of_spinning(policy: Any) -> None:

@@ -23,6 +23,9 @@ class EpisodeResult:
     environment does not say.
     success_at_end: what the last step reported; None where no step reported any success.
     successes: by other definitions, {name: whether any step reported it}.
+    ended_by: what ended it before its time: "state_not_finite", the simulator's state was NaN or
+    infinite. It has failed, and rewards and steps are those before; 0 where there were none. None:
+    nothing did.
     """
 
     seed: int
@@ -35,12 +38,13 @@ class EpisodeResult:
     task: str | None = None
     success_at_end: bool | None = None
     successes: Mapping[str, bool] = field(default_factory=dict)
+    ended_by: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, as `per_episode` has it; the return is called "return". Of mode, task and
         what else may be unknown only what is known is there."""
         plain = asdict(self)
-        for name in ("mode", "task", "success_at_end", "successes"):
+        for name in ("mode", "task", "success_at_end", "successes", "ended_by"):
             if plain[name] is None or plain[name] == {}:
                 del plain[name]
         plain["return"] = plain.pop("episode_return")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.store.numbers import NOT_FINITE
 from dipole.envs.evaluation.metrics import (
     mean_interval,
     mean_over_groups_interval,
@@ -14,6 +15,7 @@ from dipole.envs.evaluation.metrics import (
 )
 from dipole.envs.evaluation.results import EpisodeResult
 
+SUCCESS_RATES = ("success_rate", "success_at_end_rate")
 NO_TASK = "(not told)"  # the task of an episode that tells none, where others tell theirs
 
 
@@ -27,6 +29,8 @@ def summarize(
     Raises ConfigError for a rate of success where it is not known.
     """
     knows = any(episode.success is not None for episode in episodes)
+    # Of episodes that all diverged before a step told of success, each has failed.
+    knows |= score in SUCCESS_RATES and any(episode.ended_by for episode in episodes)
     rewards = [episode.max_reward for episode in episodes]
     metrics = {
         **_scores(episodes, knows),
@@ -59,6 +63,7 @@ def _scores(episodes: Sequence[EpisodeResult], knows: bool) -> dict[str, Any]:
     at_end = sum(bool(episode.success_at_end) for episode in episodes)
     return {
         "episodes": n,
+        "ended_by": {NOT_FINITE: sum(each.ended_by == NOT_FINITE for each in episodes)},
         "success_rate": succeeded / n if knows else None,
         "success_ci95": list(wilson_interval(succeeded, n)) if knows else None,
         "success_at_end_rate": at_end / n if knows else None,

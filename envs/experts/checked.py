@@ -38,17 +38,12 @@ class CheckedExpert:
 
         Raises ConfigError for an expert that lacks a method, RolloutError where making it raises.
         """
-        name = expert_name(expert)
-        try:
-            demonstrator = expert.build(environment)
-        except DipoleError:
-            raise
-        except Exception as error:
-            raise RolloutError(
-                f"{name} raised {type(error).__name__} when it was made: {error}"
-                f"{_beneath(error, environment)}\n{''.join(traceback.format_exception(error))}"
-            ) from error
-        return cls(demonstrator, name, _shape(environment, features))
+        demonstrator = _built(expert, environment)
+        return cls(demonstrator, expert_name(expert), _shape(environment, features))
+
+    def move_to(self, expert: Expert, environment: Any) -> None:
+        """Act in another environment of the same kind from the next episode on."""
+        self._demonstrator = _built(expert, environment)
 
     def reset(self, seed: int) -> None:
         """Before an episode."""
@@ -57,6 +52,19 @@ class CheckedExpert:
     def act(self, observation: Observation) -> np.ndarray:
         """The next action, float32 [*shape]. Raises ConfigError for what is none."""
         return checked_action(self._demonstrator.act(observation), self._name, self._shape)
+
+
+def _built(expert: Expert, environment: Any) -> Demonstrator:
+    name = expert_name(expert)
+    try:
+        return expert.build(environment)
+    except DipoleError:
+        raise
+    except Exception as error:
+        raise RolloutError(
+            f"{name} raised {type(error).__name__} when it was made: {error}"
+            f"{_beneath(error, environment)}\n{''.join(traceback.format_exception(error))}"
+        ) from error
 
 
 def checked_action(action: Any, name: str, shape: tuple[int, ...] | None) -> np.ndarray:

@@ -4,11 +4,12 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from dipole.data.loading.features import Features
 from dipole.data.recording.record import Demonstration, record_episode
 from dipole.envs.contract import EnvSpec
-from dipole.envs.errors import errors_naming
+from dipole.envs.errors import DivergedError, errors_naming
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.action_noise import Disturbance, DisturbanceSpec
 from dipole.envs.experts.checked import CheckedExpert
@@ -20,6 +21,7 @@ from dipole.envs.experts.teaching.episodes import TaughtEpisodes, taught
 from dipole.envs.experts.teaching.spec import TeachingSpec
 from dipole.envs.registry import check_environment, make_env
 from dipole.envs.rollout.cluster.settings import ClusterSettings
+from dipole.policy.execution.executor import NotFiniteError
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,22 @@ class Demonstrations:
         self._takeover = None if takeover is None else Takeover(takeover, spec.environment)
         looked_at = [*self.keys.asked, *expert.observation]
         looked_at += self._takeover.policy.interface.entries if self._takeover else ()
-        made = make_env(
+        make = functools.partial(
+            make_env,
             expert.demonstrating_in(spec.environment),
             observation=tuple(dict.fromkeys(looked_at)),
             render=render,
         )
-        self.environment = TaskEnvironment(made, spec.environment)
+        finite = self.keys.finite | (
+            self._takeover.policy.interface.finite if self._takeover else {}
+        )
+        self.environment = TaskEnvironment(make, spec.environment, finite, self._move)
+        made = self.environment.environment
         self._demonstrator = CheckedExpert.of(expert, made, spec.features)
+        self._expert = expert
+
+    def _move(self, environment: Any) -> None:
+        self._demonstrator.move_to(self._expert, environment)
 
     def close(self) -> None:
         """Close the simulator."""
@@ -83,10 +94,14 @@ class Demonstrations:
         """The expert's episode from a seed's start, or from where a policy got to from there.
 
         A function of the specification and the seed, on one machine. Has no frames where the policy
-        ended it. Raises RolloutError, or ConfigError, naming the seed.
+        ended it, nor where something became NaN or infinite. Raises RolloutError, or ConfigError,
+        naming the seed.
         """
         with errors_naming(f"demonstration of seed {seed}"):
-            return self._recorded(seed)
+            try:
+                return self._recorded(seed)
+            except (DivergedError, NotFiniteError) as error:
+                return Demonstration.not_finite(seed, str(error))
 
     def _recorded(self, seed: int) -> Demonstration:
         environment, spec, policy = self.environment, self.spec.disturbance, self._takeover

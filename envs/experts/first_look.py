@@ -56,7 +56,7 @@ def first_look(spec: DemonstrationSpec, keys: RecordedKeys, seed: int) -> Record
                 demonstrator = CheckedExpert.of(expert, simulator, spec.features)
                 demonstrator.reset(seed)
                 demonstrator.act(seen)
-        bounds = TaskEnvironment(simulator, environment).bounds
+        bounds = TaskEnvironment(lambda: simulator, environment).bounds
         return RecordingLook(environment.fps or steps_per_second(simulator), bounds)
 
 

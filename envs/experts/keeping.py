@@ -38,6 +38,8 @@ class Tally:
     """What came of a recording.
 
     failed: Seeds, of those that are kept too. short: Seeds. steps: Of all episodes.
+    broken: Seeds of those that ended because the simulator's state or a policy's actions were not
+        finite; none of them is kept.
     tasks: How many were kept of each task, where there are several.
     bounds: Lowest and highest action [A]. frames: That are kept; beyond: of which the action is not
         within the bounds.
@@ -47,6 +49,7 @@ class Tally:
     kept: int = 0
     failed: list[int] = field(default_factory=list)
     short: list[int] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)
     steps: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
     bounds: tuple[Any, Any] = (-np.inf, np.inf)
@@ -56,7 +59,10 @@ class Tally:
 
     def describe(self) -> str:
         """For a person: "3 (seeds 4, 9, 11) failed, none too short"."""
-        return f"{_counted(self.failed)} failed, {_counted(self.short)} too short{self._tasks()}"
+        said = f"{_counted(self.failed)} failed, {_counted(self.short)} too short"
+        if self.broken:
+            said += f", {_counted(self.broken)} ended in a state or an action that is not finite"
+        return said + self._tasks()
 
     def notes(self) -> list[str]:
         """What a person may not expect of the episodes that are kept, a text each."""
@@ -103,7 +109,7 @@ def kept(
     for each in demonstrations:
         _count(each, spec, tally)
         short = len(each) < spec.minimum
-        if not short and (each.success or spec.keep == "all"):
+        if not short and not each.broken and (each.success or spec.keep == "all"):
             in_a_row = 0
             tally.kept += 1
             tally.tasks[each.task] += 1
@@ -116,12 +122,16 @@ def kept(
         if in_a_row == spec.max_failures:
             raise RolloutError(
                 f"{in_a_row} demonstrations in a row failed or were too short, up to seed "
-                f"{each.seed} ({tally.kept} were kept before): look at them with keep=all, or "
-                "allow more by max_failures, with resume=true behind those that were kept"
+                f"{each.seed}{_why(each)} ({tally.kept} were kept before): look at them with "
+                "keep=all, or allow more by max_failures, with resume=true behind those that were "
+                "kept"
             )
 
 
 def _count(each: Demonstration, spec: KeepSpec, tally: Tally) -> None:
+    if each.broken:
+        tally.broken.append(each.seed)
+        return
     tally.tasks[each.task] += 0
     tally.steps += len(each) + (each.prelude_steps or 0)
     if len(each) and each.success is None and spec.keep == "success":
@@ -136,6 +146,10 @@ def _count(each: Demonstration, spec: KeepSpec, tally: Tally) -> None:
             tally.shortest = min(len(each), tally.shortest or len(each))
     elif each.success is False:
         tally.failed.append(each.seed)
+
+
+def _why(each: Demonstration) -> str:
+    return f": {each.broken}" if each.broken else ""
 
 
 def _counted(seeds: list[int]) -> str:

@@ -30,11 +30,13 @@ class RecordedKeys:
     entries: {stored key: entry of the simulator's observation}, numbers and pictures.
     texts: Entries that are words, or may be.
     words: What is to be done, where no entry says it.
+    depth: Stored keys whose numbers say by NaN or infinity that nothing was measured.
     """
 
     entries: Mapping[str, str]
     texts: tuple[str, ...] = ()
     words: str = ""
+    depth: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -44,24 +46,31 @@ class RecordedKeys:
         names = stored_names(spec)
         entries: dict[str, str] = {}
         texts: list[str] = []
+        depth: list[str] = []
         live = () if features is None else Interface.of(features, spec, names).features or ()
         for each in live:
             feature = each.feature
             if feature is not None and feature.kind == "text":
                 texts.append(each.entry)
             else:
-                entries[(feature and feature.source) or each.name] = each.entry
+                entries[each.key] = each.entry
+                depth += [] if each.has_to_be_finite else [each.key]
         keys = {entry: key for key, entry in names.items()}
         for entry in looked_at:
             if entry not in entries.values():
                 entries.setdefault(keys.get(entry, entry), entry)
-        return cls(entries, tuple(texts), spec.instruction or "")
+        return cls(entries, tuple(texts), spec.instruction or "", tuple(depth))
 
     @property
     def asked(self) -> tuple[str, ...]:
         """The entries that have to be observed."""
         texts = () if self.words else self.texts
         return tuple(dict.fromkeys([*self.entries.values(), *texts]))
+
+    @property
+    def finite(self) -> dict[str, str]:
+        """{stored key: entry} of what has to be finite."""
+        return {key: entry for key, entry in self.entries.items() if key not in self.depth}
 
     def read(self, observation: Any) -> dict[str, Any]:
         """{stored key: array [*shape]}, float64 as float32, and words under WORDS.

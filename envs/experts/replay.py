@@ -18,7 +18,7 @@ from dipole.data.recording.record import ACTION, EXECUTED
 from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.contract import EnvSpec
-from dipole.envs.errors import errors_naming
+from dipole.envs.errors import DivergedError, errors_naming
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
@@ -100,8 +100,8 @@ class Replay:
         self._store = store = EpisodeStore.open(spec.dataset)
         self._keys = RecordedKeys(spec.keys)
         self._numbers = store.episode_numbers()
-        made = make_env(spec.environment, observation=self._keys.asked)
-        self._environment = TaskEnvironment(made, spec.environment)
+        make = functools.partial(make_env, spec.environment, observation=self._keys.asked)
+        self._environment = TaskEnvironment(make, spec.environment)
 
     def close(self) -> None:
         """Close the simulator and the dataset."""
@@ -128,7 +128,11 @@ class Replay:
         for frame, action in enumerate(actions):
             for key, seen in self._keys.read(observation).items():
                 compared[key].add(frame, recorded[key][frame], seen)
-            observation, _, terminated, truncated, info = environment.step(action)
+            try:
+                observation, _, terminated, truncated, info = environment.step(action)
+            except DivergedError:  # executed it was not, and what was before it is no success
+                success = False
+                break
             executed, over = executed + 1, terminated or truncated
             if (said := info.get("is_success")) is not None:
                 success = bool(success) or bool(said)

@@ -23,7 +23,10 @@ class InterpreterEnv(gymnasium.Env[Any, Any]):
     interpreter: Of which `make` was called. said: What that returned.
     task, options: Of the specification.
     It always offers `advance` and `observe`: an observation stays there until it is looked at.
+    observation_is_finite: Of the last step, as far as it was looked at there.
     """
+
+    observation_is_finite = True
 
     def __init__(
         self,
@@ -68,7 +71,8 @@ class InterpreterEnv(gymnasium.Env[Any, Any]):
         """A step whose observation is not sent, and not made where the environment can do so."""
         reply = self.interpreter.ask("advance", {"action": _sendable(action)})
         match reply:
-            case [float(reward), bool(terminated), bool(truncated), dict(info)]:
+            case [float(reward), bool(terminated), bool(truncated), dict(info), bool(finite)]:
+                self.observation_is_finite = finite
                 return reward, terminated, truncated, info
         raise self._strange("advance", reply)
 

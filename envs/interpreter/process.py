@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.errors import RolloutError
+from dipole.envs.contract import START_SECONDS, STEP_SECONDS
+from dipole.envs.errors import DivergedError, RolloutError
 from dipole.envs.interpreter.standalone import wire
 from dipole.envs.interpreter.standalone.wire import Channel, Memory, WireError, pack, unpack
 from dipole.envs.media.headless import prepare_rendering
 
 SERVER = Path(wire.__file__).with_name("server.py")
-START_SECONDS = 120.0  # until it greets, and until its environment is made
-STEP_SECONDS = 60.0  # until any other answer
 GRACE_SECONDS = 5.0  # for its end
 LOG_BYTES, LOG_LINES = 32 * 1024, 15
 SLICE = 1.0  # seconds after which a process that is waited for is looked after
@@ -98,7 +97,8 @@ class Interpreter:
     def ask(
         self, name: str, arguments: Mapping[str, Any] | None = None, timeout: float | None = None
     ) -> Any:
-        """Its answer to a request. Raises RemoteError for what the simulator raises, and
+        """Its answer to a request. Raises RemoteError for what the simulator raises, DivergedError
+        where that says that its state is not finite, and
         RolloutError for its death, for no answer in time, and for one that is none."""
         if self._failure is not None or not self.close.alive:
             raise RolloutError(self._failure or f"the simulator in {self.python} is closed")
@@ -114,6 +114,9 @@ class Interpreter:
         except BaseException:  # interrupted: the next answer would be that to this request
             self.close()
             raise
+        if reply[0] == "error" and reply[1].get("diverged"):
+            said = reply[1]
+            raise DivergedError(f"{said['type']} in {self.python}: {said['message']}")
         if reply[0] == "error":
             raise RemoteError(self.python, reply[1])
         return reply[1]

@@ -107,6 +107,11 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self.simulator_steps * self.simulator_seconds
 
     @property
+    def data(self) -> Any:
+        """MuJoCo's, whose warnings say that the state is not finite."""
+        return self.simulator.point_env.data
+
+    @property
     def position(self) -> Floats:
         """Where the ball is, [2], metres."""
         return self._seen[:2]

@@ -139,6 +139,11 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._simulator = None
 
     @property
+    def data(self) -> Any:
+        """MuJoCo's, whose warnings say that the state is not finite; None outside of episodes."""
+        return self._simulator and self._simulator.sawyer.data
+
+    @property
     def simulator(self) -> TaskSimulator:
         """Of the episode. Raises ConfigError before the first one."""
         if self._simulator is None:

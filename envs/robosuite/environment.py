@@ -171,6 +171,11 @@ class Robosuite(gymnasium.Env[Any, Any]):
         self.environment.close()
 
     @property
+    def data(self) -> Any:
+        """MuJoCo's, whose warnings say that the state is not finite."""
+        return self._data
+
+    @property
     def _model(self) -> Any:
         return self.environment.sim.model._model
 

@@ -54,6 +54,11 @@ class Simulation(gymnasium.Env[Observation, NDArray[np.float32]]):
             low.astype(np.float32), high.astype(np.float32), dtype=np.float32
         )
 
+    @property
+    def data(self) -> Any:
+        """MuJoCo's, whose warnings say that the state is not finite."""
+        return self.simulator.data
+
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -55,6 +55,8 @@ class Turn:
     views: With each of these frames, if asked for, the observation {name: [*shape]}.
     scene: After the last one, in full size, if asked for.
     kept: All of an episode that is over, where it is kept.
+    diverged: How it was seen that the simulator's state is not finite, which ended the episode: its
+        last step and what came after it are not in the turn. "" where it was not.
     lost: The simulator is gone, and with it the episode: it has to be begun again.
     seconds: Of work, by the parts above.
     """
@@ -73,6 +75,7 @@ class Turn:
     views: list[dict[str, np.ndarray]] = field(default_factory=list)
     scene: PackedFrame | None = None
     kept: KeptEpisode | None = None
+    diverged: str = ""
     lost: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 

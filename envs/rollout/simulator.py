@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.errors import errors_naming
+from dipole.envs.errors import DivergedError, errors_naming, not_even_new
 from dipole.envs.interface import Interface
 from dipole.envs.media.video import film_frame, pack_frame
 from dipole.envs.rollout.kept import Keeper, Read
@@ -57,7 +57,10 @@ class Simulator:
         self._was_reset = False
 
     def perform(self, command: Command) -> Turn:
-        """Start the command's episode, or step until its actions or the episode end."""
+        """Start the command's episode, or step until its actions or the episode end.
+
+        Raises DivergedError where the episode's first state is not finite.
+        """
         turn = Turn(command.slot)
         if command.actions is None:
             turn.observations.append(self.start(command.seed, turn))
@@ -65,8 +68,14 @@ class Simulator:
             return turn
         unseen, last = len(command.actions) - self.n_obs_steps, len(command.actions) - 1
         for k, action in enumerate(command.actions):
-            self._step(turn, action, look=k >= unseen)
-            self._film(turn, command, last=k == last)
+            try:
+                self._step(turn, action, look=k >= unseen)
+            except DivergedError as error:
+                turn.done, turn.diverged = True, str(error)
+                if self.interface.success is not None:  # there is such a thing as success
+                    turn.success = either(turn.success, False)
+            else:
+                self._film(turn, command, last=k == last)
             if turn.done:
                 turn.observations.clear()
                 turn.kept = self._keeper.episode() if self._keeper else None
@@ -90,15 +99,14 @@ class Simulator:
         with turn.timed(SIMULATION):
             reward, terminated, truncated, info = self._stepping.advance(action)
         turn.done = terminated or truncated
-        if self._keeper is not None:
-            self._keeper.add(action, reward)
+        seen = None
         if (look or self._keeper is not None) and not turn.done:
             with turn.timed(OBSERVATIONS):
                 seen = self._stepping.observe()
                 if look:
                     turn.observations.append(self.interface.observe(seen))
-                if self._keeper is not None:
-                    self._keeper.look(seen)
+        if self._keeper is not None:
+            self._keeper.add(action, reward, seen)
         turn.rewards.append(reward)
         self._judge(turn, info)
 
@@ -131,12 +139,20 @@ class Simulator:
             return
         with turn.timed(FILMING):
             frame = self.environment.render()
-            if filmed:
+            if filmed and self._viewed(turn, command):
                 turn.frames.append(film_frame(frame, command.width))
-                if command.views:
-                    turn.views.append(self.interface.observe(self._stepping.observe()))
             if scene:
                 turn.scene = pack_frame(frame)
+
+    def _viewed(self, turn: Turn, command: Command) -> bool:
+        """Note what the policy would see, where that is asked for. False where it is not finite in
+        a step that nobody else looks at: the episode goes on as it does without a camera."""
+        if command.views:
+            try:
+                turn.views.append(self.interface.observe(self._stepping.observe()))
+            except DivergedError:
+                return False
+        return True
 
 
 def _name(task: Any) -> str | None:
@@ -169,11 +185,25 @@ class SimulatorPool:
         """Raises RolloutError, naming the episode, whatever the simulator raises."""
         with errors_naming(str(command), "the simulator raised "):
             started = time.perf_counter()
-            simulator = self._simulators.get(command.slot) or self._make(command.slot)
+            there = self._simulators.get(command.slot)
+            simulator = there or self._make(command.slot)
             making = time.perf_counter() - started
-            turn = simulator.perform(command)
+            try:
+                turn = simulator.perform(command)
+            except DivergedError as error:  # of a first state
+                turn = self._begun_anew(command, error, again=there is not None)
             turn.seconds[MAKING] = turn.seconds.get(MAKING, 0.0) + making
             return turn
+
+    def _begun_anew(self, command: Command, error: DivergedError, again: bool) -> Turn:
+        """In a new environment, where the one that was used before cannot be reset any more."""
+        if again:
+            self._simulators.pop(command.slot).environment.close()
+            try:
+                return self._make(command.slot).perform(command)
+            except DivergedError as repeated:
+                error = repeated
+        raise not_even_new(error) from error
 
     def _make(self, slot: int) -> Simulator:
         made = self._make_environment()

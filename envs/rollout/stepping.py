@@ -8,7 +8,9 @@ import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.errors import DivergedError, divergence_told
 from dipole.envs.interface import Interface
+from dipole.envs.interpreter.standalone.divergence import forget, is_finite, watched
 from dipole.envs.wrapped import advancing
 
 MOST_STEPS = 20_000  # of an episode that nothing ends
@@ -18,7 +20,10 @@ EnvironmentFactory = Callable[[], Environment]
 
 
 class Stepping:
-    """The reset options, action bounds and time limit of a task, around its environment."""
+    """The reset options, action bounds and time limit of a task, around its environment.
+
+    Raises DivergedError where the simulator says that its state is not finite any more.
+    """
 
     def __init__(self, environment: Environment, interface: Interface) -> None:
         self.environment, self.interface = environment, interface
@@ -28,28 +33,38 @@ class Stepping:
         limits = [interface.max_steps, wrapped_limit if self._advancing else None]
         self._limit = min((limit for limit in limits if limit is not None), default=None)
         self._seen: Any = None
+        self._diverged: Callable[[], bool] = lambda: False
 
     def reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode: what is seen first, and info."""
         self.steps = 0
         options = {"options": dict(self.interface.reset)} if self.interface.reset else {}
-        self._seen, info = self.environment.reset(seed=seed, **options)
+        forget(self.environment)
+        with divergence_told():
+            self._seen, info = self.environment.reset(seed=seed, **options)
+            self._diverged = watched(self.environment)  # a reset may have made the simulator anew
+            self._check_state()
         return self._seen, info
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
         """A step of an action [A]: reward, terminated, truncated, info.
 
-        Raises ValueError for a reward that is not finite, ConfigError for an episode without end.
+        Raises ValueError for a reward that is not finite where what is observed is, ConfigError for
+        an episode without end.
         """
         action = self.interface.action(action, self.space)
-        if self._advancing is not None:
-            reward, terminated, truncated, info = self._advancing.advance(action)
-        else:
-            self._seen, raw, terminated, truncated, info = self.environment.step(action)
-            reward = float(raw)
-        self.steps += 1
+        with divergence_told():
+            if self._advancing is not None:
+                reward, terminated, truncated, info = self._advancing.advance(action)
+            else:
+                self._seen, raw, terminated, truncated, info = self.environment.step(action)
+                reward = float(raw)
+            self.steps += 1
+            self._check_state()
         if not math.isfinite(reward):
-            raise ValueError(f"the environment's reward is {reward}")
+            self._refuse(reward)
+        if not terminated:  # where it is, that may be what the environment has ended it for
+            self._check_seen()
         over = self._limit is not None and self.steps >= self._limit
         terminated, truncated = bool(terminated), bool(truncated or over)
         unlimited = self.interface.max_steps is None
@@ -62,4 +77,27 @@ class Stepping:
 
     def observe(self) -> Any:
         """The observation of the present state."""
-        return self._seen if self._advancing is None else self._advancing.observe()
+        if self._advancing is None:
+            return self._seen
+        with divergence_told():
+            return self._advancing.observe()
+
+    def _check_state(self) -> None:
+        if self._diverged():
+            raise DivergedError("the simulator says that its state is not finite")
+
+    def _check_seen(self) -> None:
+        """An observation that comes with each step says it in any step, whoever looks at it."""
+        if self._advancing is None:
+            finite = is_finite(self._seen)
+        else:  # of a simulator in another interpreter
+            finite = getattr(self._advancing, "observation_is_finite", True)
+        if not finite:
+            self.interface.observe(self.observe())  # raises where the policy would see it
+
+    def _refuse(self, reward: float) -> None:
+        """A reward that is not finite is the state's, or a mistake of the environment."""
+        said = f"the environment's reward is {reward}"
+        if is_finite(self.observe()):
+            raise ValueError(said)
+        raise DivergedError(f"{said}, and what is observed is not finite")

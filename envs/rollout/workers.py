@@ -14,6 +14,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from dipole.data.core.errors import DipoleError
+from dipole.envs.contract import START_SECONDS, STEP_SECONDS
 from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
 from dipole.envs.rollout.kept import Read
@@ -29,7 +30,11 @@ BYTES_AHEAD = 4096
 
 
 class WorkerSlots:
-    """Slots spread over worker processes. A worker that raises or dies is a RolloutError."""
+    """Slots spread over worker processes. A worker that raises, dies or hangs is a RolloutError.
+
+    timeout: Seconds that a step may take; None: 60, and 120 for a worker's start and the making of
+        an environment, which are never given less. It is then ended.
+    """
 
     def __init__(
         self,
@@ -38,7 +43,9 @@ class WorkerSlots:
         workers: int,
         interface: Interface | None = None,
         read: Read | None = None,
+        timeout: float | None = None,
     ) -> None:
+        self._timeout = timeout or STEP_SECONDS
         self._workers: list[_Worker] = []
         self._woken, self._waker = multiprocessing.get_context("spawn").Pipe(duplex=False)
         self.waited = 0.0
@@ -68,11 +75,31 @@ class WorkerSlots:
     def collect(self) -> list[Turn]:
         expecting = {w.connection: w for w in self._workers if w.sent}
         started = time.perf_counter()
-        ready = wait([*expecting, self._woken]) if expecting else []
-        self.waited += time.perf_counter() - started
+        soonest = min((self._deadline(w) for w in expecting.values()), default=started)
+        patience = max(0.0, soonest - started)
+        ready = wait([*expecting, self._woken], patience) if expecting else []
+        ended = time.perf_counter()
+        self.waited += ended - started
+        for connection, worker in expecting.items():
+            if connection not in ready and ended >= self._deadline(worker):
+                raise self._hang(worker)
         if self._woken in ready:
             self._woken.recv_bytes()
         return [turn for c, worker in expecting.items() if c in ready for turn in worker.receive()]
+
+    def _deadline(self, worker: "_Worker") -> float:
+        """When it has to have answered the oldest of what it was sent, on perf_counter's clock."""
+        return worker.since + allowed_seconds(worker.oldest, self._timeout)
+
+    def _hang(self, worker: "_Worker") -> RolloutError:
+        command = worker.oldest
+        worker.end(patiently=False)
+        return RolloutError(
+            f"{command}: its simulator process has not answered for "
+            f"{allowed_seconds(command, self._timeout):g} s, and was ended: a step, or a reset, "
+            f"hangs, or takes more than {self._timeout:g} s; environment.timeout=SECONDS allows it "
+            "more"
+        )
 
     def wake(self) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -89,15 +116,29 @@ class WorkerSlots:
         self._workers.clear()
 
 
+def allowed_seconds(command: Command, timeout: float) -> float:
+    """How long a worker may take for it. timeout: Of a step."""
+    if command.actions is not None:
+        return timeout * len(command.actions)
+    return 2 * max(START_SECONDS, timeout) + timeout  # its process, its environment, the reset
+
+
 class _Worker(WorkerProcess):
     """The main process's end of one worker. sent: {slot: command, size of its message} of those not
-    answered yet; waiting: those not sent yet."""
+    answered yet, the oldest first; waiting: those not sent yet. since: When it was sent the oldest,
+    or had its last answer read, on perf_counter's clock."""
 
     def __init__(self, *making: Any) -> None:
         """making: as SimulatorPool takes it."""
         super().__init__(_work, *making)
         self.sent: dict[int, tuple[Command, int]] = {}
         self.waiting: deque[Command] = deque()
+        self.since = 0.0
+
+    @property
+    def oldest(self) -> Command:
+        """What it works at; something is sent."""
+        return next(iter(self.sent.values()))[0]
 
     def send(self, command: Command) -> None:
         self.waiting.append(command)
@@ -114,6 +155,7 @@ class _Worker(WorkerProcess):
             if isinstance(answer, DipoleError):
                 raise answer
             del self.sent[answer.slot]
+            self.since = time.perf_counter()
             self._send_ahead()
             turns.append(answer)
         return turns
@@ -125,6 +167,7 @@ class _Worker(WorkerProcess):
             if self.sent and len(message) + self._bytes_ahead > BYTES_AHEAD:
                 return
             command = self.waiting.popleft()
+            self.since = self.since if self.sent else time.perf_counter()
             self.sent[command.slot] = (command, len(message))
             try:
                 self.connection.send_bytes(message)

@@ -151,11 +151,16 @@ class Executor:
 
         Raises NotFiniteError where the policy predicts NaN or an infinity.
         """
+        return self._checked(rows, self.plan_unchecked(rows))
+
+    def plan_unchecked(self, rows: Sequence[int]) -> np.ndarray:
+        """`plan`, in which actions of a row may be NaN or infinite: the others are what they are
+        without it."""
         size = self.inference_batch_size
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         if self.pool is None or len(batches) == 1:
-            return np.concatenate([self._plan_batch(batch) for batch in batches])
-        return np.concatenate(list(self.pool.map(self._plan_batch, batches)))
+            return np.concatenate([self._drawn(batch) for batch in batches])
+        return np.concatenate(list(self.pool.map(self._drawn, batches)))
 
     def start_plan(self, rows: Sequence[int]) -> "Future[np.ndarray]":
         """`plan` for at most `inference_batch_size` rows, in a thread of the pool where there is
@@ -177,15 +182,21 @@ class Executor:
         return np.stack([self._queue.pop(row) for row in rows])
 
     def _plan_batch(self, rows: Sequence[int]) -> np.ndarray:
+        return self._checked(rows, self._drawn(rows))
+
+    def _checked(self, rows: Sequence[int], actions: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(actions).all(axis=(1, 2))
+        if not finite.all():
+            raise NotFiniteError(rows[int(finite.argmin())])
+        return actions
+
+    def _drawn(self, rows: Sequence[int]) -> np.ndarray:
         observation = self._history.stacked(rows)
         generators = [self._generators[row] for row in rows]
         started = time.perf_counter()
         chunk = predict_rows(self.policy, observation, generators, self.inference_batch_size)
         self.calls.append(InferenceCall(time.perf_counter() - started, len(rows)))
         actions = chunk[:, self.executed]  # [rows, Ta, A]
-        finite = np.isfinite(actions).all(axis=(1, 2))
-        if not finite.all():
-            raise NotFiniteError(rows[int(finite.argmin())])
         if self.executed.stop < chunk.shape[1]:
             self._planned_next.update(zip(rows, chunk[:, self.executed.stop], strict=True))
         return actions

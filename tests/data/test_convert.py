@@ -118,6 +118,37 @@ def test_zarr_of_diffusion_policy_is_stored_anew(write_v2, tmp_path):
     assert store["camera"].chunk_length == 1365  # 64 KiB
 
 
+def noted(path, **notes):
+    with EpisodeWriter(path, fps=10, attributes=notes) as writer:
+        writer.add_episode(
+            {"state": np.zeros((5, 2)), "action": np.zeros((5, 1))}, "push", {"seed": 3}
+        )
+    return path
+
+
+def test_what_a_dataset_says_of_itself_stays(tmp_path):
+    notes = {"recording": {"expert": "scripted"}, "notes": "Gripper pads were worn."}
+    store = converted(noted(tmp_path / "a.zarr", **notes), tmp_path / "b.zarr")
+    assert {name: store.attributes[name] for name in notes} == notes
+    other = noted(tmp_path / "c.zarr", recording={"expert": "hand"}, notes=notes["notes"])
+    both = joined([open_source(tmp_path / "a.zarr"), open_source(other)])
+    report = convert(both, tmp_path / "d.zarr")
+    with EpisodeStore.open(tmp_path / "d.zarr") as store:
+        assert store.attributes["notes"] == notes["notes"]
+        assert "recording" not in store.attributes
+    assert "the attribute 'recording' is not the same in all" in report.warnings[0]
+
+
+def test_notes_of_other_formats_stand_apart(tmp_path):
+    path = tmp_path / "theirs.hdf5"
+    with h5py.File(path, "w") as file:
+        file["data/demo_0/actions"] = np.zeros((5, 2))
+        file["data/demo_0/states"] = np.zeros((5, 2))
+        file["data"].attrs.update({"date": "2021", "fps": 3, "odd": np.nan})
+    store = converted(path, tmp_path / "ours.zarr")
+    assert store.attributes["source_attributes"] == {"date": "2021", "fps": 3}
+
+
 def test_what_is_no_dataset_is_refused_with_what_is_known(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match="not a dataset that is known"):

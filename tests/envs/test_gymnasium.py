@@ -256,7 +256,6 @@ class Odd(TinySimulator):
     ("seen", "error", "said"),
     [
         (np.zeros(3, np.float32), ConfigError, r"shape \[2\] is needed.*\[3\]"),
-        (np.array([0.0, np.nan]), RolloutError, "'position' is not finite"),
         (np.array(["a", "b"]), ConfigError, "numbers are needed"),
     ],
 )

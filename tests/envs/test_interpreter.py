@@ -78,8 +78,6 @@ def test_interpreters_that_there_are_not_are_refused(tmp_path):
 def test_a_family_that_runs_in_this_interpreter_alone_says_so():
     with pytest.raises(ConfigError, match=r"'pusht' does not run in an interpreter of its own"):
         make_env(EnvSpec("pusht", python=sys.executable))
-    with pytest.raises(ConfigError, match=r"environment\.timeout.*give environment\.python"):
-        EnvSpec("pusht", timeout=3)
 
 
 def test_what_a_simulator_raises_is_told_with_its_traceback_and_it_goes_on():

@@ -306,3 +306,39 @@ def test_what_cannot_be_taught_is_refused(runs):
     wide = SimpleNamespace(teacher=save(runs.folder / "wide", action=Feature((2,), kind="action")))
     with walking(), pytest.raises(ConfigError, match=r"takes actions of shape \[3\]"):
         maker(taught(wide, student=None))
+
+
+def test_a_student_s_episode_ends_alone_where_the_simulator_or_its_chunk_is_not_finite(
+    runs, monkeypatch
+):
+    spec, observe = taught(runs), Walk.observe
+    fifth = torch.tensor(Walk(("goal",)).reset(seed=5)[0]["goal"], dtype=torch.float32)
+
+    def diverges_in_4(self):
+        seen = observe(self)
+        if self.seed_now == 4 and self.age == 2:
+            seen["goal"] = np.full(3, np.inf)
+        return seen
+
+    def explodes_in_5(observation, generator):
+        chunks = predict(observation, generator=generator)
+        chunks[(observation["goal"][:, -1] == fifth).all(1)] = torch.nan
+        return chunks
+
+    with walking():
+        reference = list(TaughtEpisodes(spec, 3).made([3, 4, 5, 6]))
+        monkeypatch.setattr(Walk, "observe", diverges_in_4)
+        episodes = TaughtEpisodes(spec, 3)
+        student = episodes._actors._policy.policy
+        predict = student.predict
+        monkeypatch.setattr(student, "predict", explodes_in_5)
+        made = list(episodes.made([3, 4, 5, 6]))
+    assert [each.broken[:30] for each in made] == [
+        "",
+        "'goal' is not finite: [inf, in",
+        "the acting policy's actions ar",
+        "",
+    ]
+    assert same(made[0], reference[0])
+    assert same(made[3], reference[3])
+    assert [(len(each), each.success) for each in made[1:3]] == [(0, False)] * 2

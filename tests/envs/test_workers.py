@@ -5,9 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from dipole.envs.rollout import Command, RolloutError
+from dipole.envs.rollout.workers import WorkerSlots, allowed_seconds
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_simulator import TinySimulator
 
 SCRIPT = """
 import sys
@@ -72,3 +80,32 @@ def test_no_worker_outlives_the_main_process(tmp_path, sent):
     if sent == signal.SIGINT:
         assert errors.count("Traceback") == 1  # the main process's own: workers end without a word
         assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_worker_may_take_as_long_as_its_steps_may():
+    chunk = Command(0, 0, 4, np.zeros((8, 2)))
+    assert [allowed_seconds(chunk, timeout) for timeout in (60.0, 0.5)] == [480.0, 4.0]
+    assert [allowed_seconds(Command(0, 0, 4), each) for each in (60.0, 300.0)] == [300.0, 900.0]
+
+
+def all_of(slots):
+    while slots.busy:
+        slots.collect()
+
+
+@pytest.mark.heavy
+def test_a_worker_that_hangs_is_ended_and_its_episode_named():
+    make = partial(TinySimulator, hangs_in=5)
+    slots = WorkerSlots(make, 2, workers=2, timeout=0.5)
+    try:
+        processes = [worker._process for worker in slots._workers]
+        for actions in (None, np.zeros((4, 2))):
+            for slot, seed in enumerate((4, 5)):
+                slots.send(Command(slot, slot, seed, actions=actions))
+            if actions is None:
+                all_of(slots)
+        with pytest.raises(RolloutError, match=r"episode 1 \(seed 5\): .* not answered for 2 s"):
+            all_of(slots)
+        assert not processes[1].is_alive()
+    finally:
+        slots.close()

@@ -22,6 +22,7 @@ class TinySimulator(gymnasium.Env):
         *,
         raises_in=None,  # a seed: its third step raises
         dies_in=None,  # a seed: its third step ends the process
+        hangs_in=None,  # a seed: its third step does not end
         forgets_success=False,
         reward=None,  # instead of its own
         nap=0.0,  # seconds a step takes
@@ -29,7 +30,7 @@ class TinySimulator(gymnasium.Env):
         size=None,  # of further zeros in each observation
     ):
         self.names, self.raises_in, self.dies_in = observation, raises_in, dies_in
-        self.reward, self.size = reward, size
+        self.reward, self.size, self.hangs_in = reward, size, hangs_in
         self.forgets_success, self.nap = forgets_success, nap
         if pid_folder is not None:
             (Path(pid_folder) / str(os.getpid())).touch()
@@ -64,6 +65,8 @@ class TinySimulator(gymnasium.Env):
             raise ZeroDivisionError("the physics exploded")
         if self.age == 2 and self.seed_now == self.dies_in:
             os._exit(7)
+        if self.age == 2 and self.seed_now == self.hangs_in:
+            time.sleep(999)
         time.sleep(self.nap)
         self.steps_made += 1
         self.age += 1

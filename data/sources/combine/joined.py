@@ -46,13 +46,18 @@ class _Joined:
         infos = [source.info for source in sources]
         self._info = replace(
             first,
-            warnings=(*_unsaid(infos, "names", NAMELESS), *_unsaid(infos, "units", UNITLESS)),
+            warnings=(
+                *_unsaid(infos, "names", NAMELESS),
+                *_unsaid(infos, "units", UNITLESS),
+                *_differing(infos),
+            ),
             absent=_renumbered([info.absent for info in infos], new_ids),
             groups={
                 name: tuple(ids)
                 for name, ids in _renumbered([info.groups for info in infos], new_ids).items()
             },
             environment=_in_common([info.environment for info in infos]),
+            attributes=_in_common([info.attributes for info in infos]),
             left_out={key: why for info in infos for key, why in info.left_out.items()},
             unreadable={key: why for info in infos for key, why in info.unreadable.items()},
             history=(*first.history, *(f"joined {files_state(info)}" for info in infos[1:])),
@@ -152,6 +157,16 @@ def _in_common(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What all say: a version that one of them does not know is not that of all."""
     first, *others = environments
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
+
+
+def _differing(infos: Sequence[SourceInfo]) -> list[str]:
+    """Which of their attributes are not those of the dataset that is made of all."""
+    names = {name for info in infos for name in info.attributes}
+    left_out = sorted(names - _in_common([info.attributes for info in infos]).keys())
+    return [
+        f"the attribute {name!r} is not the same in all of the datasets, and is left out"
+        for name in left_out
+    ]
 
 
 def _entry_orders(first: SourceInfo, other: SourceInfo) -> dict[str, list[int]]:

@@ -73,9 +73,10 @@ class ActingPolicy:
             return np.asarray(self.executor.act([0])[0])
 
     def plan(self, rows: Sequence[int]) -> np.ndarray:
-        """The next actions of these rows upon what was observed, [len(rows), Ta, A]."""
+        """The next actions of these rows upon what was observed, [len(rows), Ta, A]; those of some
+        may be NaN or infinite, which are no business of the others."""
         with torch_threads(1):
-            return np.asarray(self.executor.plan(rows))
+            return np.asarray(self.executor.plan_unchecked(rows))
 
 
 class Actors:
@@ -92,6 +93,11 @@ class Actors:
         self._looking = [policy] if other is None else [policy, other]
         self._random: dict[int, np.random.Generator] = {}
 
+    @property
+    def finite(self) -> dict[str, str]:
+        """{name: entry} of numbers that they look at, which have to be finite."""
+        return {n: entry for p in self._looking for n, entry in p.interface.finite.items()}
+
     def begin(self, observation: Observation, seed: int, row: int = 0) -> None:
         """A row's episode, which is a function of the seed, and its first observation."""
         self._random[row] = np.random.default_rng([seed, 3])
@@ -104,7 +110,8 @@ class Actors:
             each.observe(observation, row)
 
     def plan(self, rows: Sequence[int]) -> dict[int, np.ndarray]:
-        """The next actions of each of these rows, [Ta, A] by row; each policy is called once."""
+        """The next actions of each of these rows, [Ta, A] by row; each policy is called once. They
+        may be NaN or infinite."""
         chosen: dict[int, ActingPolicy] = {row: self._chosen(row) for row in rows}
         planned: dict[int, np.ndarray] = {}
         for each in self._looking:

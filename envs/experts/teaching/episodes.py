@@ -19,14 +19,14 @@ import numpy as np
 
 from dipole.data.core.errors import DipoleError
 from dipole.data.recording.record import Demonstration, Observation, Steps, episode_steps
-from dipole.envs.errors import RolloutError, errors_naming
+from dipole.envs.errors import DivergedError, errors_naming
 from dipole.envs.experts.action_noise import Disturbance
 from dipole.envs.experts.processes import ordered
 from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
 from dipole.envs.registry import make_env
 from dipole.envs.rollout.cluster.settings import ClusterSettings
-from dipole.policy.execution.executor import ROWS, NotFiniteError
+from dipole.policy.execution.executor import ROWS
 
 if TYPE_CHECKING:
     from dipole.envs.experts.demonstrate import DemonstrationSpec
@@ -97,15 +97,8 @@ class TaughtEpisodes:
                 yield done.pop(order.popleft())
             if not order:
                 return
-            for row, actions in self._planned(running).items():
+            for row, actions in self._actors.plan(list(running)).items():
                 self._proceed(row, running[row].seed, actions, running, done, free)
-
-    def _planned(self, running: dict[int, _Running]) -> dict[int, np.ndarray]:
-        try:
-            return self._actors.plan(list(running))
-        except NotFiniteError as error:
-            seed = running[error.row].seed
-            raise RolloutError(f"demonstration of seed {seed}: {error}") from error
 
     def _proceed(
         self,
@@ -117,19 +110,32 @@ class TaughtEpisodes:
         free: list[int],
     ) -> None:
         """Begin the row's episode, or execute actions [Ta, A] in it; perhaps it is over then."""
+        result: Result | None
         try:
             with errors_naming(f"demonstration of seed {seed}"):
-                if actions is None:
-                    running[row] = self._begun(row, seed)
-                    return
-                made = self._executed(row, running[row].steps, actions)
-                if made is None:
-                    return
-                done[seed] = self._labelled(made)
+                result = self._advanced(row, seed, actions, running)
         except DipoleError as error:
-            done[seed] = error
+            result = error
+        if result is None:
+            return
+        done[seed] = result
         running.pop(row, None)
         free.append(row)
+
+    def _advanced(
+        self, row: int, seed: int, actions: np.ndarray | None, running: dict[int, _Running]
+    ) -> Demonstration | None:
+        """What came of the episode where it is over, or else None."""
+        if actions is not None and not np.isfinite(actions).all():
+            return Demonstration.not_finite(seed, "the acting policy's actions are not finite")
+        try:
+            if actions is None:
+                running[row] = self._begun(row, seed)
+                return None
+            made = self._executed(row, running[row].steps, actions)
+        except DivergedError as error:
+            return Demonstration.not_finite(seed, str(error))
+        return None if made is None else self._labelled(made)
 
     def _begun(self, row: int, seed: int) -> _Running:
         environment, noise = self._environment(row), self.spec.disturbance
@@ -157,7 +163,8 @@ class TaughtEpisodes:
 
     def _environment(self, row: int) -> TaskEnvironment:
         if row not in self._environments:
-            self._environments[row] = TaskEnvironment(self._make(), self.spec.environment)
+            finite = self.keys.finite | self._actors.finite
+            self._environments[row] = TaskEnvironment(self._make, self.spec.environment, finite)
         return self._environments[row]
 
 

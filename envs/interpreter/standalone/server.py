@@ -2,7 +2,7 @@
 
     python server.py CHANNEL LIFELINE MEMORY      file descriptors, inherited from `process.py`
 
-With `making.py` and `wire.py` beside it, it needs Python 3.8, numpy, msgpack and, for ids of
+With the other files beside it, it needs Python 3.8, numpy, msgpack and, for ids of
 gymnasium, gymnasium (0.28 or later) or gym; nothing of dipole is imported. On CHANNEL, a socket, it
 answers one request after another:
 
@@ -23,18 +23,21 @@ import socket
 import sys
 import threading
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Iterator  # noqa: UP035  Python 3.8
 
 if TYPE_CHECKING:
-    from dipole.envs.interpreter.standalone import making, wire
+    from dipole.envs.interpreter.standalone import divergence, making, wire
 else:  # a script's folder comes first where modules are looked for: only until these are read
     FOLDER = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, FOLDER)
+    import divergence
     import making
     import wire
 
     sys.path[:] = [each for each in sys.path if each != FOLDER]
-    del sys.modules["making"], sys.modules["wire"]  # the simulator's modules may be called so
+    for each in ("divergence", "making", "wire"):  # the simulator's modules may be called so
+        del sys.modules[each]
 with contextlib.suppress(ImportError):  # the greeting says that it is missing
     import numpy as np
 
@@ -50,6 +53,7 @@ class Simulation:
         self._advancing: Any = None  # what can step without looking
         self._limit: int | None = None  # of the wrappers around it
         self._steps, self._seen = 0, None
+        self._diverged: Callable[[], bool] = lambda: False
 
     def make(self, name: str = "", file: str | None = None, **arguments: Any) -> dict[str, Any]:
         """Of an id of gymnasium, without prefix, or of a file's function `make`: what it is."""
@@ -64,21 +68,25 @@ class Simulation:
             getattr(inner, "observe", None)
         )
         self._advancing = inner if both else None
+        offered = partial(divergence.offered, self._environment)
         metadata = getattr(self._environment, "metadata", None) or {}
         return {
             "observation_space": describe(self._environment.observation_space),
             "action_space": describe(self._environment.action_space),
             "metadata": wire.plain(dict(metadata), lenient=True),
-            "render_mode": _text(_offered(self._environment, "render_mode")),
-            "dt": _number(_offered(self._environment, "dt")),
-            "offers": [name for name in OFFERED if callable(_offered(self._environment, name))],
+            "render_mode": _text(offered("render_mode")),
+            "dt": _number(offered("dt")),
+            "offers": [name for name in OFFERED if callable(offered(name))],
             "versions": versions,
         }
 
     def reset(self, seed: int | None, options: dict[str, Any] | None) -> list[Any]:
         given = {} if options is None else {"options": options}
+        divergence.forget(self._environment)
         observation, info = self._environment.reset(seed=seed, **given)
         self._steps, self._seen = 0, observation
+        self._diverged = divergence.watched(self._environment)
+        self._check_state()
         return [wire.plain(observation), wire.plain(info, lenient=True)]
 
     def step(self, action: Any) -> list[Any]:
@@ -87,17 +95,24 @@ class Simulation:
 
     def advance(self, action: Any) -> list[Any]:
         """A step whose observation stays here until it is asked for: pictures are costly."""
+        finite = True
         if self._advancing is None:
             self._seen, reward, terminated, truncated, info = self._environment.step(action)
+            finite = divergence.is_finite(self._seen)
         else:
             reward, terminated, truncated, info = self._advancing.advance(action)
-        return self._told(reward, terminated, truncated, info)
+        return [*self._told(reward, terminated, truncated, info), finite]
 
     def _told(self, reward: Any, terminated: Any, truncated: Any, info: Any) -> list[Any]:
         """Of a step that was made, within the time limit of the wrappers that `advance` passes."""
         self._steps += 1
+        self._check_state()
         over = bool(truncated) or (self._limit is not None and self._steps >= self._limit)
         return [float(reward), bool(terminated), over, wire.plain(info, lenient=True)]
+
+    def _check_state(self) -> None:
+        if self._diverged():
+            raise divergence.DivergedError("the simulator says that its state is not finite")
 
     def observe(self) -> Any:
         return wire.plain(self._seen if self._advancing is None else self._advancing.observe())
@@ -109,7 +124,7 @@ class Simulation:
         """One of OFFERED."""
         if method not in OFFERED:
             raise ValueError(f"method {method!r} is not offered")
-        return _offered(self._environment, method)(*arguments)
+        return divergence.offered(self._environment, method)(*arguments)
 
     def close(self) -> None:
         environment, self._environment = self._environment, None
@@ -118,16 +133,6 @@ class Simulation:
 
 
 REQUESTS = ("make", "reset", "step", "advance", "observe", "render", "call", "close")
-
-
-def _offered(environment: Any, name: str) -> Any:
-    """An attribute of an environment, or of one that it wraps; None where there is none."""
-    while environment is not None:
-        found = getattr(environment, name, None)
-        if found is not None:
-            return found
-        environment = getattr(environment, "env", None)
-    return None
 
 
 def _text(value: Any) -> str | None:
@@ -206,6 +211,7 @@ def _described(error: BaseException) -> dict[str, Any]:
         "module": kind.__module__,
         "message": str(error),
         "traceback": "".join(lines)[-8000:],
+        "diverged": divergence.is_divergence(error),
         "missing": missing[-1] if missing and isinstance(error, (ImportError,)) else None,
     }
     return {
