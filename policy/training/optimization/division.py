@@ -4,21 +4,29 @@ Each has the gradient of its rows. With `Division` every process adds up all gra
 whole update. Where all of them are on one machine and compute on its processors they have weights,
 averages and the optimisers' state in shared memory (`SharedDivision`): each adds up the gradients
 of some of the parameters, and updates these and their averages (after Rajbhandari et al., 2020,
-"ZeRO", stage 1, without copies of anything).
+"ZeRO", stage 1, without copies of anything). With train.sharding=full each has a shard of all of it
+(`ShardedDivision`).
 """
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, distributed, nn
 
 from dipole.policy.training.optimization.adamw import AdamW
 from dipole.policy.training.optimization.finite import gradient_norm
-from dipole.policy.training.optimization.gradients import have_same_gradients, sum_gradients
+from dipole.policy.training.optimization.gradients import (
+    have_same_gradients,
+    refuse_different_gradients,
+    sum_gradients,
+)
 from dipole.policy.training.process.group import Group
 from dipole.policy.training.process.shared_memory import SharedMemory
+from dipole.policy.training.sharding.tensors import local
 
 if TYPE_CHECKING:
+    from dipole.policy.training.sharding.fully_sharded import FullSharding
     from dipole.policy.training.state import TrainState
 
 
@@ -40,6 +48,10 @@ class Division:
     def gradient_norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Of the sums, of all parameters."""
         return gradient_norm(parameters)
+
+    def clip(self, parameters: Sequence[nn.Parameter], longest: float, norm: Tensor) -> None:
+        """Shorten the gradients that this process has to `longest`, where their norm is more."""
+        torch.nn.utils.clip_grads_with_norm_(parameters, longest, norm)
 
     def barrier(self) -> None:
         """All processes have updated theirs: before a process reads parameters or averages."""
@@ -89,9 +101,32 @@ class SharedDivision(Division):
                 self._written[parameter].copy_(parameter.grad)
 
 
+class ShardedDivision(Division):
+    """Each process updates its shards of all parameters (`FullSharding`): gradients are summed
+    during the backward pass."""
+
+    def __init__(self, group: Group, sharding: "FullSharding") -> None:
+        super().__init__(group)
+        self._processes = sharding.mesh.get_group()
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        refuse_different_gradients(parameters, self.group)
+
+    def gradient_norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        squared = gradient_norm(parameters).double().square()
+        distributed.all_reduce(squared, group=self._processes)
+        return squared.sqrt().float()
+
+    def clip(self, parameters: Sequence[nn.Parameter], longest: float, norm: Tensor) -> None:
+        gradients = [local(p.grad) for p in parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, (longest / (norm + 1e-6)).clamp(max=1.0))
+
+
 def divide(state: "TrainState", group: Group) -> Division:
     """As the processes are placed. Moves what is trained into shared memory where they can have it;
     the first process's numbers are those of all."""
+    if state.sharding is not None:
+        return ShardedDivision(group, state.sharding)
     if group.is_alone or state.policy.device.type != "cpu":
         return Division(group)
     trained = {

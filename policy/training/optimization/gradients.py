@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, distributed, nn
 
+from dipole.data.core.errors import DipoleError
 from dipole.policy.training.process.group import Group
 
 BUCKET = 32 * 2**20  # bytes that are sent at once
@@ -59,3 +60,15 @@ def have_same_gradients(parameters: Sequence[nn.Parameter], group: Group) -> boo
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     return False
+
+
+def refuse_different_gradients(parameters: Sequence[nn.Parameter], group: Group) -> None:
+    """Raises DipoleError where not the same parameters have a gradient in all processes: FSDP adds
+    up what each has of a unit, which then is not the same."""
+    present = [number for number, p in enumerate(parameters) if p.grad is not None]
+    found = group.round(len(present), zlib.crc32(repr(present).encode()))
+    if any(each != found[0] for each in found):
+        raise DipoleError(
+            "train.sharding=full: the loss of one process reaches other parameters than that of "
+            "another: let each loss reach all of them (a term times 0), or set train.sharding=none"
+        )

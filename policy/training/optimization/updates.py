@@ -175,7 +175,7 @@ class Updates:
             return
         norm = self.division.gradient_norm(own)
         if clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(own, clip, norm)
+            self.division.clip(own, clip, norm)
         self.norms[self._key(update, "gradient_norm")] = norm
         what = self._described("the gradient's norm", update)
         self.finite.note(what, self.state.step + 1, norm)

@@ -1,0 +1,1 @@
+"""Weights, gradients, averages and the optimiser's state divided among processes."""
