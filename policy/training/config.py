@@ -90,6 +90,8 @@ class TrainConfig:
         run then, and is named.
     sharding: "full": each of several processes has a share of weights, gradients, averages and the
         optimiser's state, see `FullSharding`; "none": on GPUs and over machines each has all.
+    overlap_gradients: Whether gradients are sent to other processes during the backward pass, where
+        they are sent.
     background_checkpoints: Whether training goes on while a checkpoint is written, of which memory
         holds a copy meanwhile.
     copy_to: A place in object storage, s3://BUCKET/NAME, where checkpoints and the run's small
@@ -135,6 +137,7 @@ class TrainConfig:
     wandb: bool = False
     rank_timeout: float = 600.0
     sharding: str = "none"
+    overlap_gradients: bool = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "keep_checkpoints"):

@@ -113,7 +113,7 @@ class Group:
             raise
         except Exception as error:
             if not self.is_alone:
-                if collectives and _is_of_connection(error):
+                if _is_of_connection(error):
                     raise self._lost(str(error)) from error
                 (self._leave if collectives else self._tell)(error, patient)
             raise
