@@ -48,7 +48,7 @@ from dipole.policy.training.storage.run_copy import copy_of, refuse_taken
 from dipole.policy.training.validation import Validation
 
 if TYPE_CHECKING:
-    from dipole.policy.training.sharding.fully_sharded import FullSharding
+    from dipole.policy.training.optimization.sharding import FullSharding
 
 Config = dict[str, Any]
 MakeEvaluate = Callable[[Config], Evaluate]  # what scores a policy, by a run's configuration
@@ -236,7 +236,7 @@ def _sharding(settings: TrainConfig, device: torch.device) -> "FullSharding | No
     group = Group.current()
     if settings.sharding == "none" or group.is_alone:
         return None
-    from dipole.policy.training.sharding.fully_sharded import FullSharding
+    from dipole.policy.training.optimization.sharding import FullSharding
 
     return FullSharding.of(settings, group, device)
 

@@ -29,11 +29,11 @@ from dipole.policy.training.optimization.optimizer import (
     make_optimizers,
     optimizer_tensors,
 )
+from dipole.policy.training.optimization.shards import gathered, sharded_as_in
 from dipole.policy.training.process.rank import Rank
-from dipole.policy.training.sharding.tensors import gathered, sharded_as_in
 
 if TYPE_CHECKING:
-    from dipole.policy.training.sharding.fully_sharded import FullSharding
+    from dipole.policy.training.optimization.sharding import FullSharding
 
 POLICY = "policy"  # the update, and the average, whose files have no name of their own
 HELPERS = "helpers"

@@ -37,8 +37,8 @@ from dipole.policy.encoders.cameras.backbones.resnet import ResNet
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.loop import Trainer
 from dipole.policy.training.objective import BehaviourCloning
+from dipole.policy.training.optimization.shards import gathered, local, sharded_as
 from dipole.policy.training.run import start_run
-from dipole.policy.training.sharding.tensors import gathered, local, sharded_as
 from dipole.policy.training.state import TrainState
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")

@@ -22,12 +22,12 @@ from dipole.policy.training.optimization.gradients import (
     have_same_gradients,
     refuse_different_gradients,
 )
+from dipole.policy.training.optimization.shards import local
 from dipole.policy.training.process.group import Group
 from dipole.policy.training.process.shared_memory import SharedMemory
-from dipole.policy.training.sharding.tensors import local
 
 if TYPE_CHECKING:
-    from dipole.policy.training.sharding.fully_sharded import FullSharding
+    from dipole.policy.training.optimization.sharding import FullSharding
     from dipole.policy.training.state import TrainState
 
 Parameters = Mapping[str, Sequence[nn.Parameter]]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dipole.policy.encoders.cameras.backbones.batchnorm import refuse_batchnorm
 from dipole.policy.training.config import EMAConfig
-from dipole.policy.training.sharding.tensors import local
+from dipole.policy.training.optimization.shards import local
 
 
 def ema_decay(update: int, config: EMAConfig) -> float:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dipole.data.core.errors import DipoleError
+from dipole.policy.training.optimization.shards import local
 from dipole.policy.training.process.group import Group
-from dipole.policy.training.sharding.tensors import local
 
 
 class TrainingDivergedError(DipoleError):

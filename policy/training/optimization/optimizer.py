@@ -13,7 +13,7 @@ from dipole.data.core.registry import nearest
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.objective import Objective, ParameterGroup, short_name
 from dipole.policy.training.optimization.adamw import AdamW
-from dipole.policy.training.sharding.tensors import is_sharded, sharded_as
+from dipole.policy.training.optimization.shards import is_sharded, sharded_as
 
 
 def make_optimizers(objective: Objective, config: TrainConfig) -> dict[str, torch.optim.AdamW]:

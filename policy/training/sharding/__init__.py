@@ -1,1 +1,0 @@
-"""Weights, gradients, averages and the optimiser's state divided among processes."""
