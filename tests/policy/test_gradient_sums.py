@@ -15,7 +15,8 @@ from torch import distributed, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks_fixture import changed_when, configuration, ended, in_processes, write_pictures
 from test_division import adversarial  # noqa: F401  a fixture
-from test_ranks import REGRESSION, assert_same_bits, together, train
+from test_ranks import assert_same_bits, together, train
+from training_fixture import SMALL
 
 from dipole.policy.training.objective import BehaviourCloning
 from dipole.policy.training.optimization import gradients
@@ -24,6 +25,11 @@ from dipole.policy.training.process import shared_memory
 from dipole.policy.training.process.group import Group
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+FEW_STEPS = {
+    "encoder": {"name": "image", "backbone": {"name": "resnet", "widths": [16], "blocks": [1]}},
+    "denoiser": SMALL,
+    "head": {"name": "diffusion", "solver": {"name": "ddim", "steps": 2}},
+}
 BETWEEN_MACHINES = patch.object(shared_memory, "_create", lambda size: None)
 
 
@@ -167,8 +173,8 @@ def test_a_run_of_two_updates_is_the_same_bits_whenever_gradients_are_sent(
         config = configuration(
             dataset,
             adversarial,
-            REGRESSION,
-            steps=4,
+            FEW_STEPS,
+            steps=3,
             accumulate=2,
             grad_clip=0.5,
             overlap_gradients=name == "during",

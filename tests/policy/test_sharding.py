@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
+import test_auxiliary
 from ranks_fixture import (
     changed_when,
     configuration,
@@ -24,6 +25,7 @@ from ranks_fixture import (
     silent,
     write_pictures,
 )
+from test_auxiliary import AUXILIARY
 from test_division import adversarial  # noqa: F401  a fixture
 from test_ranks import assert_like, assert_same_bits, logged, together, train, weights_of
 
@@ -172,10 +174,11 @@ def resume(run, changes, _rank):
     return train(run, None, changes)
 
 
-def assert_close(one, other):
+def assert_close(one, other, file=""):
     ours, theirs = weights_of(one), weights_of(other)
     assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
+    for name in (each for each in ours if each.startswith(file)):
+        tensor = ours[name]
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
@@ -218,6 +221,21 @@ def test_each_rank_has_a_share_and_the_averages_are_evaluated_whole(tmp_path, da
     near = {"abs": 1e-5} if not amp else {"rel": 0.02}
     assert [x for _, x in ours] == pytest.approx([x for _, x in theirs], **near)
     assert json.loads((tmp_path / "full" / "best.json").read_text())["checkpoint"] == "00000002"
+
+
+@forks
+@pytest.mark.heavy
+def test_an_objective_with_averages_of_its_own_is_sharded(tmp_path):
+    """Auxiliary targets, which call no `forward` of the policy, nor of the averaged heads."""
+    config = test_auxiliary.configuration(test_auxiliary.write(tmp_path / "arm.zarr"), AUXILIARY)
+    config["train"] |= {"steps": 3, "rank_timeout": 60, "threads": 1}
+    train(tmp_path / "one", config)
+    config["train"]["sharding"] = "full"
+    found = together(2, tmp_path / "out", lambda _: train(tmp_path / "two", config))
+    assert found == [(0, "None")] * 2
+    assert_like(tmp_path / "one", tmp_path / "two")
+    # Gradients, by their averages: some are 0 but for rounding, by whose sign AdamW steps.
+    assert_close(tmp_path / "one", tmp_path / "two", "training.safetensors")
 
 
 def held(state):
