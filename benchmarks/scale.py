@@ -117,13 +117,40 @@ def needed(setting: Setting) -> list[str]:
     return rows
 
 
+# Bytes of a parameter in fp32: itself, its gradient, its average, and AdamW's two moments.
+HELD = 4 * 5
+
+
+def held(setting: Setting) -> list[str]:
+    """Of policies of other sizes, without activations; 2 % of the parameters are in no unit, and a
+    unit is 2 %, of which two are gathered at once, with the gradient of one."""
+    rows = [
+        "| parameters | a GPU, `sharding=none` | a GPU, `sharding=full` | sent a step, `none` | "
+        "`full`, fp32 | `full`, bf16 |",
+        "|---|---|---|---|---|---|",
+    ]
+    gpus = setting.gpus
+    for millions in (110, 1_000, 3_000, 10_000, 30_000):
+        count = millions * 1e6
+        gathered = 0.02 * count * (4 + 4) + 0.02 * count * (2 * 4 + 4)
+        share = (gpus - 1) / gpus
+        sent = [2 * 4 * share, (4 + 4 + 4) * share, (2 + 2 + 4) * share]
+        rows.append(
+            f"| {count / 1e9:g} billion | {HELD * count / GIGA:.1f} GB | "
+            f"{(HELD * count / gpus + gathered) / GIGA:.1f} GB | "
+            + " | ".join(f"{each * count / GIGA:.1f} GB" for each in sent)
+            + " |"
+        )
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for each in fields(Setting):
         kind = int if each.type in (int, "int") else float
         parser.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=each.default)
     setting = Setting(**vars(parser.parse_args(arguments)))
-    print("\n".join([*stored(setting), "", *needed(setting)]))
+    print("\n".join([*stored(setting), "", *needed(setting), "", *held(setting)]))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
     for name, tensor in module.state_dict().items():
         if name in aliases:
             continue
+        if hasattr(tensor, "placements"):  # a DTensor: FSDP's shards have memory of their own
+            stored[name] = tensor
+            continue
         memory = tensor.untyped_storage().data_ptr()
         shared = memory in seen and tensor.numel() > 0
         stored[name] = tensor.clone() if shared else tensor

@@ -97,5 +97,10 @@ def attention_layers(widths: Sequence[int], token_dim: int | None, heads: int) -
     return nn.ModuleList(CrossAttention(width, token_dim, heads) for width in widths)
 
 
+def attention_units(layers: nn.ModuleList) -> list[nn.Module]:
+    """What is sharded by itself: products, as keys and values are not computed in `forward`."""
+    return [unit for each in _typed(layers) for unit in (each.query, each.key_value, each.out)]
+
+
 def identity(x: Tensor) -> Tensor:
     return x

@@ -39,6 +39,11 @@ class Denoiser(nn.Module):
         with no_draws() if self.rows_are_independent else nullcontext():
             return run(*given, **named)
 
+    def sharding_units(self) -> Sequence[nn.Module]:
+        """Layers or blocks within, whose weights nothing reads but their own `forward`:
+        train.sharding=full gathers one of them at a time."""
+        return ()
+
     def forward(
         self, x: Tensor, time: Tensor, context: Context, residuals: Sequence[Tensor] = ()
     ) -> Tensor:

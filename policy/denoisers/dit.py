@@ -30,6 +30,7 @@ from dipole.policy.core.components import DENOISERS
 from dipole.policy.denoisers.attention import (
     Attend,
     attention_layers,
+    attention_units,
     bind_attention,
     identity,
     merge_heads,
@@ -113,6 +114,9 @@ class DiffusionTransformer(Denoiser):
             nn.init.zeros_(layer.out.weight)  # type: ignore[union-attr, arg-type]
         nn.init.zeros_(self.final.modulation.weight)
         nn.init.zeros_(self.final.linear.weight)  # and the prediction is 0
+
+    def sharding_units(self) -> Sequence[nn.Module]:
+        return [*self.blocks, *attention_units(self.attention)]
 
     def prepare_time(self, times: Tensor) -> Prepared:
         """The embedding of the times, [..., D]."""

@@ -27,6 +27,7 @@ from dipole.policy.denoisers.attention import (
     Attend,
     KeysValues,
     attention_layers,
+    attention_units,
     bind_attention,
     project_keys_values,
 )
@@ -184,6 +185,12 @@ class ConditionalUnet1D(Denoiser):
         x = self._joined(x, self._frames(context)).transpose(1, 2)
         middle, skips = self._encode(x, iter(films), attend)
         return (*skips[1:], middle)
+
+    def sharding_units(self) -> Sequence[nn.Module]:
+        """Convolutions; FiLM's layers are read in `prepare_time`."""
+        kinds = (ConvNormAct, Downsample, Upsample)
+        convolutions = [module for module in self.modules() if isinstance(module, kinds)]
+        return [*convolutions, *attention_units(self.attention)]
 
     def check_horizon(self, horizon: int) -> None:
         """Refuse a horizon that cannot be halved once per resolution."""

@@ -13,6 +13,7 @@ from dipole.data.store.objects.url import WRITABLE, ObjectUrl
 from dipole.policy.training.hardware.process_settings import PRECISIONS
 
 WEIGHTS = ("ema", "raw")  # of a checkpoint
+SHARDINGS = ("none", "full")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ class TrainConfig:
         that fit on no disk; None: out of all.
     rank_timeout: Seconds; a process of several that does not come to where the others wait ends the
         run then, and is named.
+    sharding: "full": each of several processes has a share of weights, gradients, averages and the
+        optimiser's state, see `FullSharding`; "none": on GPUs and over machines each has all.
+    overlap_gradients: Whether gradients are sent to other processes during the backward pass, where
+        they are sent.
     background_checkpoints: Whether training goes on while a checkpoint is written, of which memory
         holds a copy meanwhile.
     copy_to: A place in object storage, s3://BUCKET/NAME, where checkpoints and the run's small
@@ -131,6 +136,8 @@ class TrainConfig:
     evaluate_every: int = 0
     wandb: bool = False
     rank_timeout: float = 600.0
+    sharding: str = "none"
+    overlap_gradients: bool = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "keep_checkpoints"):
@@ -157,6 +164,11 @@ class TrainConfig:
                 f"train.matmul_precision is {self.matmul_precision!r}"
                 f"{nearest(self.matmul_precision, PRECISIONS) or ';'} it is one of "
                 f"{', '.join(PRECISIONS)}"
+            )
+        if self.sharding not in SHARDINGS:
+            raise ConfigError(
+                f"train.sharding is {self.sharding!r}{nearest(self.sharding, SHARDINGS) or ';'} "
+                f"choose {' or '.join(SHARDINGS)}"
             )
         self.copy_place  # noqa: B018  raises where it is none
         self._check_optimizer()

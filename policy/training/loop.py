@@ -10,7 +10,13 @@ from typing import Any, Protocol
 
 import torch
 
-from dipole.policy.checkpoint import best_score, mark_best, prune_checkpoints
+from dipole.policy.checkpoint import (
+    Checkpoint,
+    best_score,
+    load_policy,
+    mark_best,
+    prune_checkpoints,
+)
 from dipole.policy.core.files import remove_leftovers
 from dipole.policy.core.threads import Threads, torch_threads
 from dipole.policy.denoisers.cpu_unet.compiled import compile_unets
@@ -46,6 +52,14 @@ class Loader(Protocol):
     def batches(self, start: int) -> Any: ...
 
     def epoch(self, batch: int) -> float: ...
+
+
+@dataclass
+class _Gathered:
+    """What processes with shards have made together, for the first one to write."""
+
+    losses: dict[str, float] | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass
@@ -151,13 +165,18 @@ class Trainer:
         if self.device.type != "cpu":
             return None
         keep_freed_memory()
+        if self.state.sharding is not None:  # no process computes a trial alone, nor in threads
+            torch.set_num_threads(self.cores)
+            return None
         return ThreadTuner(self.state.policy, self.config, self._trial)
 
     def _steps(self, batches: Any, tuner: ThreadTuner | None) -> bool:
         """To the end, or until threads should be chosen again: whether they should."""
         state, config = self.state, self.config
+        sharded = state.sharding is not None
         while state.step < config.steps and not self.stopped:
-            with self.group.together(), self.meter.step(wait=self._ends_period()):
+            measured = self.meter.step(wait=self._ends_period())
+            with self.group.together(collectives=sharded), measured:
                 self._step(batches)
             # Asked once a step: what ends it is saved.
             self.stopped = self._hear()
@@ -234,19 +253,45 @@ class Trainer:
             return
         with self.group.together():
             self.finite.share(self.group)
+        found = self._by_all(validates, saves) if self.state.sharding is not None else _Gathered()
         with self._alone_by_main():
             if self.rank.is_main:
-                self._keep_by_main(validates, saves, scores, last)
+                self._keep_by_main(validates, saves, scores, last, found)
 
-    def _keep_by_main(self, validates: bool, saves: bool, scores: bool, last: bool) -> None:
+    def _by_all(self, validates: bool, saves: bool) -> "_Gathered":
+        """What takes all processes that have shards: validation, and the checkpoint's tensors."""
+        state, found = self.state, _Gathered()
+        with self.group.together(collectives=True):
+            if validates and self.validation is not None:
+                found.losses = self._validation_losses(self.validation)
+            if not saves:
+                return found
+            self.finite.raise_bad()
+            self.finite.raise_bad_weights(state.step, state.kept_tensors(), self.group)
+        with self._alone_by_main():
+            self.writer.wait()  # there is one copy at a time
+        with self.group.together(collectives=True):
+            found.checkpoint = state.gathered_checkpoint(
+                self.config, self.origin, self.rank.is_main
+            )
+        return found
+
+    def _keep_by_main(
+        self, validates: bool, saves: bool, scores: bool, last: bool, found: "_Gathered"
+    ) -> None:
         state, config = self.state, self.config
         if validates and self.validation is not None:
-            self.log.write(state.step, self._validation_losses(self.validation))
+            losses = found.losses or self._validation_losses(self.validation)
+            self.log.write(state.step, losses)
         if not saves:
             return
-        self.finite.raise_bad()
-        self.finite.raise_bad_weights(state.step, state.kept_tensors())
-        self.writer.write(state.step, lambda: state.checkpoint(config, self.origin))
+        if found.checkpoint is None:
+            self.finite.raise_bad()
+            self.finite.raise_bad_weights(state.step, state.kept_tensors())
+            self.writer.write(state.step, lambda: state.checkpoint(config, self.origin))
+        else:
+            whole = found.checkpoint
+            self.writer.write(state.step, lambda: whole, is_copy=True)
         if scores or last:
             self.writer.wait()
         self._score(scores)
@@ -256,10 +301,11 @@ class Trainer:
     def _validation_losses(self, validation: Validation) -> dict[str, float]:
         """Of the raw and of the averaged policy; errors of the latter are said."""
         state = self.state
-        raw = validation.losses(state.objective, state.step)
+        with state.reading():
+            raw = validation.losses(state.objective, state.step)
+            with state.objective.using_policy(state.ema.model):
+                averaged = validation.losses(state.objective, state.step)
         found = {f"validation/{key}": value for key, value in raw.items()}
-        with state.objective.using_policy(state.ema.model):
-            averaged = validation.losses(state.objective, state.step)
         for key, value in averaged.items():
             kind, slash, name = key.partition("/")
             found[f"validation/{kind}_ema{slash}{name}"] = value
@@ -276,7 +322,7 @@ class Trainer:
         if self.log.has(state.step, "evaluation/"):
             return
         with torch_threads(self.cores):
-            metrics = self.evaluate(state.ema.model)  # type: ignore[arg-type]
+            metrics = self.evaluate(self._averaged_policy())
         numbers = {f"evaluation/{k}": v for k, v in metrics.items()}
         self.log.write(state.step, numbers)
         name, score = _score_of(metrics)
@@ -284,6 +330,12 @@ class Trainer:
         if score > best_score(self.run):
             checkpoint = self.run / "checkpoints" / f"{state.step:08d}"
             mark_best(self.run, checkpoint, score, metrics)
+
+    def _averaged_policy(self) -> Policy:
+        """Whole, in this process: where the average is sharded, that of the checkpoint."""
+        if self.state.sharding is not None:
+            return load_policy(self.run / "checkpoints" / f"{self.state.step:08d}", self.device)
+        return self.state.ema.model  # type: ignore[return-value]
 
     def _due(self, period: int) -> bool:
         return period > 0 and self.state.step % period == 0

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -68,10 +68,15 @@ class Objective(nn.Module):
     total_steps: Of the run that trains it; known once the run begins.
     begins_with_helpers: Whether train.init takes tensors of another run's helpers too.
     trains_policy: Whether chunks are learned; otherwise they are not worth evaluating.
+    not_sharded_because: Why train.sharding=full cannot be; None: it can. It takes one update, and
+        weights that nothing reads or changes outside of `forward`, averages included.
     """
 
     begins_with_helpers: bool = True
     trains_policy: bool = True
+    not_sharded_because: ClassVar[str | None] = (
+        "its class does not say that only its forward reads weights (not_sharded_because = None)"
+    )
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
@@ -137,6 +142,8 @@ class Objective(nn.Module):
 @OBJECTIVES.add("behaviour_cloning")
 class BehaviourCloning(Objective):
     """The policy's own loss on demonstrations."""
+
+    not_sharded_because = None
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         loss: Loss = self.policy(batch)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -46,6 +46,9 @@ from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.state import TrainState
 from dipole.policy.training.storage.run_copy import copy_of, refuse_taken
 from dipole.policy.training.validation import Validation
+
+if TYPE_CHECKING:
+    from dipole.policy.training.optimization.sharding import FullSharding
 
 Config = dict[str, Any]
 MakeEvaluate = Callable[[Config], Evaluate]  # what scores a policy, by a run's configuration
@@ -216,7 +219,8 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
         )
     wanted = settings.initial_weights
     init = initialize(objective, wanted) if fresh and wanted.source is not None else None
-    state = TrainState.new(objective.to(device), settings)
+    sharding = _sharding(settings, device)
+    state = TrainState.new(objective if sharding else objective.to(device), settings, sharding)
     if settings.evaluate_every and data.has_own_ranges:
         raise ConfigError(
             "normalizer=per_part trains a policy for several robots, and an evaluation is of one: "
@@ -225,6 +229,16 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     evaluates = evaluate is not None and settings.evaluate_every and Rank.current().is_main
     score = evaluate(config) if evaluate is not None and evaluates else None
     return RunParts(config, settings, data, state, constant, score, init)
+
+
+def _sharding(settings: TrainConfig, device: torch.device) -> "FullSharding | None":
+    """As the settings say. What it needs is imported where it is wanted: that takes a second."""
+    group = Group.current()
+    if settings.sharding == "none" or group.is_alone:
+        return None
+    from dipole.policy.training.optimization.sharding import FullSharding
+
+    return FullSharding.of(settings, group, device)
 
 
 def _fit(

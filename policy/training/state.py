@@ -1,9 +1,10 @@
 """What a run is made of while it trains, and how it is saved and resumed."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,11 @@ from dipole.policy.training.optimization.optimizer import (
     make_optimizers,
     optimizer_tensors,
 )
+from dipole.policy.training.optimization.shards import gathered, sharded_as_in
 from dipole.policy.training.process.rank import Rank
+
+if TYPE_CHECKING:
+    from dipole.policy.training.optimization.sharding import FullSharding
 
 POLICY = "policy"  # the update, and the average, whose files have no name of their own
 HELPERS = "helpers"
@@ -40,16 +45,20 @@ class TrainState:
 
     averages: By the objective's name for them; "policy" is what is evaluated.
     optimizers: By update.
+    sharding: Of several processes' state; None: each has all of it.
     """
 
     objective: Objective
     averages: dict[str, EMA]
     optimizers: dict[str, torch.optim.Optimizer]
     step: int = 0
+    sharding: "FullSharding | None" = None
 
     @classmethod
-    def new(cls, objective: Objective, config: TrainConfig) -> "TrainState":
-        """Before the first step."""
+    def new(
+        cls, objective: Objective, config: TrainConfig, sharding: "FullSharding | None" = None
+    ) -> "TrainState":
+        """Before the first step. sharding: Moves the objective to its devices."""
         objective.train()
         objective.total_steps = config.steps
         wanted = objective.averages()
@@ -60,8 +69,10 @@ class TrainState:
             )
         _refuse_names(objective, [*wanted, *objective.parameter_groups()])
         averages = {n: EMA(each.module, each.config or config.ema) for n, each in wanted.items()}
+        if sharding is not None:
+            sharding.shard(objective, [ema.model for ema in averages.values()])
         objective.attach_averages({name: ema.model for name, ema in averages.items()})
-        return cls(objective, averages, {**make_optimizers(objective, config)})
+        return cls(objective, averages, {**make_optimizers(objective, config)}, 0, sharding)
 
     @property
     def policy(self) -> Policy:
@@ -76,6 +87,12 @@ class TrainState:
         """Once a step. wanted: See `EMA.update`."""
         for name, average in self.objective.averages().items():
             self.averages[name].update(average.module, wanted)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Around what all processes compute with weights and averages without training them."""
+        if self.sharding is None:
+            return nullcontext()
+        return self.sharding.reading(self.objective, *(e.model for e in self.averages.values()))
 
     def kept_tensors(self) -> dict[str, list[Tensor]]:
         """What of a checkpoint has to be finite, by the name that a message gives it."""
@@ -114,8 +131,17 @@ class TrainState:
             "step": self.step,
             "ema_updates": self.ema.updates,
             "world_size": Rank.current().count,
+            "sharding": "none" if self.sharding is None else "full",
         }
         return Checkpoint(written, tensors, training)
+
+    def gathered_checkpoint(
+        self, config: TrainConfig, origin: Mapping[str, Any], wanted: bool
+    ) -> Checkpoint:
+        """`checkpoint` of whole tensors, copies in the processor's memory, where it is `wanted`.
+        All processes call it."""
+        found = self.checkpoint(config, origin)
+        return replace(found, tensors=gathered(found.tensors, wanted))
 
     def load(self, folder: Path) -> None:
         """Take up where the checkpoint was written. Raises CheckpointError if it does not fit."""
@@ -160,7 +186,7 @@ class TrainState:
                 f"{'missing' if odd[0] in expected else 'too much'}"
             )
         try:
-            self.objective.load_state_dict(stored, strict=False)
+            self.objective.load_state_dict(sharded_as_in(stored, self.objective), strict=False)
         except RuntimeError as error:
             raise CheckpointError(f"{folder}: is of another objective: {error}") from error
 
@@ -173,7 +199,7 @@ def helper_tensors(objective: Objective) -> dict[str, Tensor]:
 
 def _load(folder: Path, stem: str, module: nn.Module) -> None:
     try:
-        load_tensors(module, read_tensors(folder, stem))
+        load_tensors(module, sharded_as_in(read_tensors(folder, stem), module))
     except RuntimeError as error:
         differences = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
         raise CheckpointError(

@@ -292,6 +292,8 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
         ".train.background_checkpoints",
         ".train.copy_to",
         ".train.rank_timeout",
+        ".train.sharding",
+        ".train.overlap_gradients",
         ".train.weight_decays",
         ".train.decay_norms_and_biases",
         ".train.init.from",

@@ -28,8 +28,12 @@ AUXILIARY = {"name": "auxiliary", "targets": TARGETS, "decay": "linear", "decay_
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("data") / "arm.zarr")
+
+
+def write(path):
     """A joint and a gripper, the brightness of two cameras' pictures."""
-    path, rng = tmp_path_factory.mktemp("data") / "arm.zarr", np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     with EpisodeWriter(path, fps=10) as writer:
         for length in (14, 12, 11):
             joints = rng.uniform(0, 1, (length, 2)).astype(np.float32)

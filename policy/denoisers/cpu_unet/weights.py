@@ -24,9 +24,12 @@ def taps(layer: Convolution) -> Tensor:
 def arrange_weights(module: nn.Module, by_tap: bool | None = None) -> None:
     """Let the weights of its convolutions, and their gradients, lie one matrix per tap, or as torch
     has them; None: as suits their device. Before an optimiser is made: a fused update goes through
-    weights and state in the order of memory, which has to be the same."""
+    weights and state in the order of memory, which has to be the same. Sharded weights stay as
+    they are."""
     for layer in _convolutions(module):
         weight = layer.weight
+        if hasattr(weight, "placements"):  # a DTensor, of which this process has a shard
+            continue
         wanted = weight.device.type in ("cpu", "meta") if by_tap is None else by_tap
         axes = _axes(layer) if wanted else (0, 1, 2)
         if weight.grad is not None:

@@ -51,6 +51,8 @@ class AuxiliaryTargets(Objective):
     Raises ConfigError for a policy without cameras, and for targets that cannot be.
     """
 
+    not_sharded_because = None
+
     def __init__(
         self,
         policy: Policy,

@@ -1,1 +1,1 @@
-"""The optimisers, moving averages of weights, and the check that all of it is finite."""
+"""Optimisers, averages, what several processes share of them, and checks that all is finite."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dipole.policy.encoders.cameras.backbones.batchnorm import refuse_batchnorm
 from dipole.policy.training.config import EMAConfig
+from dipole.policy.training.optimization.shards import local
 
 
 def ema_decay(update: int, config: EMAConfig) -> float:
@@ -40,7 +41,7 @@ class EMA:
         pairs = zip(self.model.parameters(), model.parameters(), strict=True)
         moved = [(mine, theirs) for mine, theirs in pairs if wanted(theirs)]
         if moved:
-            averaged, current = (list[Tensor](each) for each in zip(*moved, strict=True))
+            averaged, current = ([local(p) for p in each] for each in zip(*moved, strict=True))
             torch._foreach_lerp_(averaged, current, weight)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)

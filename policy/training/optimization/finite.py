@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dipole.data.core.errors import DipoleError
+from dipole.policy.training.optimization.shards import local
 from dipole.policy.training.process.group import Group
 
 
@@ -48,12 +49,15 @@ class FiniteCheck:
                 earliest = min((each for each in (step, known) if each >= 0), default=-1)
                 self._first[what] = torch.full((), earliest, device=self.device)
 
-    def raise_bad_weights(self, step: int, parts: Mapping[str, Iterable[Tensor]]) -> None:
+    def raise_bad_weights(
+        self, step: int, parts: Mapping[str, Iterable[Tensor]], group: Group | None = None
+    ) -> None:
         """Raises TrainingDivergedError where what is to be saved is not finite: a loss can be
-        finite where its gradient is not."""
-        for what, tensors in parts.items():
-            if not all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point()):
-                raise self._error(f"after step {step} {what} are not all numbers")
+        finite where its gradient is not. group: Processes of which each has a shard of it."""
+        bad = [what for what, tensors in parts.items() if not all(map(_is_finite, tensors))]
+        found = [what for each in (group or Group()).gather(bad) for what in each]
+        if found:
+            raise self._error(f"after step {step} {found[0]} are not all numbers")
 
     def _error(self, finding: str) -> TrainingDivergedError:
         return TrainingDivergedError(
@@ -63,7 +67,12 @@ class FiniteCheck:
         )
 
 
+def _is_finite(tensor: Tensor) -> bool:
+    own = local(tensor)
+    return not own.is_floating_point() or bool(torch.isfinite(own).all())
+
+
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """The length of all gradients together, a scalar."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    """The length of all gradients together, of shards of them that of those, a scalar."""
+    gradients = [local(p.grad) for p in parameters if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)

@@ -13,6 +13,7 @@ from dipole.data.core.registry import nearest
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.objective import Objective, ParameterGroup, short_name
 from dipole.policy.training.optimization.adamw import AdamW
+from dipole.policy.training.optimization.shards import is_sharded, sharded_as
 
 
 def make_optimizers(objective: Objective, config: TrainConfig) -> dict[str, torch.optim.AdamW]:
@@ -156,6 +157,9 @@ def load_optimizer_tensors(
         if name not in parameters:
             raise CheckpointError(f"the optimiser's state is of another policy: it has {name!r}")
         parameter = parameters[name]
+        if is_sharded(parameter) and value.shape == parameter.shape:
+            optimizer.state[parameter][entry] = sharded_as(value, parameter)
+            continue
         # Fused updates read parameter and state in the order of memory: it has to be the same.
         like = torch.empty_like(parameter) if value.shape == parameter.shape else value
         optimizer.state[parameter][entry] = like.to(parameter.device).copy_(value)

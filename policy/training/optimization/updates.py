@@ -44,7 +44,6 @@ class Updates:
         self.group = group or Group()
         rank = self.group.rank
         self.rows = len(range(rank.index, config.batch_size, rank.count))
-        self.division = divide(state, self.group)
         self.device = state.policy.device
         self.amp = use_autocast(config.amp, self.device)
         self.meter = StepMeter(self.device)
@@ -54,6 +53,7 @@ class Updates:
         trained = [p for p in state.objective.parameters() if p.requires_grad]
         own = {name: _parameters_of(each) for name, each in state.optimizers.items()}
         self._own = {n: [p for p in trained if p in own[n]] for n in self._names}
+        self.division = divide(state, self.group, self._own, config.overlap_gradients)
         self._others = {n: [p for p in trained if p not in own[n]] for n in self._names}
 
     @property
@@ -76,7 +76,7 @@ class Updates:
             repeated = updates[:place].count(update)
             with self._others_fixed(update):
                 self._differentiate(update, loss, drawn, repeated)
-                self.division.sum_gradients(self._own[update])
+                self.division.sum_gradients(update)
             self._note_gradient(update, measured)
             optimizer = self.state.optimizers[update]
             set_learning_rate(optimizer, learning_rate(self.state.step, self.config))
@@ -113,7 +113,9 @@ class Updates:
                 total = found.total / config.accumulate
             if self.rows < config.batch_size:
                 total = total * (self.rows / config.batch_size)
-            total.backward()  # type: ignore[no-untyped-call]
+            last = micro + 1 == config.accumulate
+            with self.division.last_backward(update) if last else nullcontext():
+                total.backward()  # type: ignore[no-untyped-call]
             self._note_loss(update, found)
 
     def _seeded(self, step: int, micro: int, update: int) -> AbstractContextManager[object]:
@@ -175,7 +177,7 @@ class Updates:
             return
         norm = self.division.gradient_norm(own)
         if clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(own, clip, norm)
+            self.division.clip(own, clip, norm)
         self.norms[self._key(update, "gradient_norm")] = norm
         what = self._described("the gradient's norm", update)
         self.finite.note(what, self.state.step + 1, norm)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,17 +26,21 @@ class CheckpointWriter:
         self._error: Exception | None = None
         self.written: Callable[[], None] = lambda: None
 
-    def write(self, step: int, make: Callable[[], Checkpoint]) -> None:
+    def write(self, step: int, make: Callable[[], Checkpoint], is_copy: bool = False) -> None:
         """RUN/checkpoints/STEP, after the one before it is whole. Raises what that one's writing
-        raised."""
+        raised.
+
+        is_copy: Whether what is made shares no memory with what is trained.
+        """
         self.wait()
         folder = self.run / "checkpoints" / f"{step:08d}"
         checkpoint = make()
         if not self.background:
             return self._write(folder, checkpoint)
-        copy = Checkpoint(checkpoint.config, copied(checkpoint.tensors), checkpoint.training)
+        if not is_copy:
+            checkpoint = replace(checkpoint, tensors=copied(checkpoint.tensors))
         self._thread = threading.Thread(
-            target=self._write_or_note, args=(folder, copy), name="checkpoint"
+            target=self._write_or_note, args=(folder, checkpoint), name="checkpoint"
         )
         self._thread.start()
         return None

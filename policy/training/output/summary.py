@@ -31,6 +31,8 @@ def run_summary(
     ]
     precision = precision_note(settings.amp, policy.device)
     lines += [precision] if precision else []
+    if state.sharding is not None:
+        lines.append(state.sharding.summary(state.objective))
     lines += _warmup(settings)
     lines += policy.encoder.describe()
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]

@@ -64,8 +64,8 @@ class Throughput:
     def _share_of_a_window(self) -> float:
         """Of what this process's device computes in a second at most, what one window takes; 0
         where it cannot be counted."""
-        if not self.updates.group.rank.is_main:
-            return 0.0
+        if not self.updates.group.rank.is_main or self.updates.state.sharding is not None:
+            return 0.0  # one process alone cannot compute with shards
         try:
             with FlopCounterMode(display=False) as counter, any_derivatives():
                 self.updates.try_out(self.updates.state.objective, ROWS)

@@ -8,7 +8,7 @@ named. Alone, nothing is sent and nothing costs anything.
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +26,7 @@ FOREVER = timedelta(
     days=365
 )  # of what one process does alone: an evaluation takes as long as it does
 CONNECTING = timedelta(seconds=60)  # between the first and the last process that comes
+BACKENDS = ("gloo", "NCCL")  # of which an error's message tells
 NUMBERS = 2  # of each process in a round, beside whether it failed and whether it is to stop
 
 
@@ -97,16 +98,24 @@ class Group:
         return [each[2 : 2 + len(numbers)] for each in found]
 
     @contextmanager
-    def together(self, patient: bool = False) -> Iterator[None]:
+    def together(self, patient: bool = False, collectives: bool = False) -> Iterator[None]:
         """An error of this process within it is told to all others, in the round that they are in
-        or come to next. patient: Whether that round is a patient one."""
+        or come to next.
+
+        patient: Whether that round is a patient one.
+        collectives: Whether processes wait for each other within it outside of rounds, as for
+            shards of weights. Then no other comes to a round: this process leaves its error where
+            the others find it when their connections to it end with it.
+        """
         try:
             yield
         except (OtherRankError, LostRankError):
             raise
         except Exception as error:
             if not self.is_alone:
-                self._tell(error, patient)
+                if _is_of_connection(error):
+                    raise self._lost(str(error)) from error
+                (self._leave if collectives else self._tell)(error, patient)
             raise
 
     def from_main(self, make: Callable[[], T]) -> T:
@@ -137,20 +146,22 @@ class Group:
         total = sum(each[0] for each in self.round(float(value)))
         return torch.as_tensor(total, dtype=value.dtype, device=value.device)
 
+    def _leave(self, error: Exception, _patient: bool) -> None:
+        """Of an error of this process, which ends the connections that others wait at."""
+        where = self._channels.whereabouts if self._channels else None
+        if where is not None:
+            where.leave_error(_text(error))
+
     def _tell(self, error: Exception, patient: bool) -> None:
         """Of an error of this process."""
-        text = f"{error}"
-        if not isinstance(error, DipoleError):
-            text = "".join(traceback.format_exception(error)).rstrip()
         try:
             self._exchange([1], patient)
-            self._texts(text, patient)
+            self._texts(_text(error), patient)
         except LostRankError as lost:
             error.add_note(f"the other processes could not be told: {lost}")
 
     def _raise(self, texts: Sequence[str]) -> None:
-        failed = [f"rank {rank} failed: {text}" for rank, text in enumerate(texts) if text]
-        raise OtherRankError("\n".join(failed))
+        raise _failed(dict(enumerate(texts)))
 
     def _texts(self, text: str, patient: bool) -> list[str]:
         encoded = text.encode()
@@ -183,10 +194,13 @@ class Group:
             where.waits_in = None
         return found
 
-    def _lost(self, reason: str) -> LostRankError:
+    def _lost(self, reason: str) -> LostRankError | OtherRankError:
         channels = self._channels
         assert channels is not None
         where = channels.whereabouts
+        left = {} if where is None else where.errors()
+        if left:
+            return _failed(left)
         found = [] if where is None else where.of_others(self._rounds)
         late = "timed out" in reason.lower() or "timeout" in reason.lower()
         what = f"within {channels.seconds:g} s (train.rank_timeout)" if late else "any more"
@@ -195,6 +209,25 @@ class Group:
             f"rank {self.rank.index}: the other processes do not all answer {what}, at exchange "
             f"{self._rounds}:\n{named}"
         )
+
+
+def _failed(texts: Mapping[int, str]) -> OtherRankError:
+    failed = [f"rank {rank} failed: {text}" for rank, text in texts.items() if text]
+    return OtherRankError("\n".join(failed))
+
+
+def _text(error: Exception) -> str:
+    """For others: an error's message, or its traceback where it is a defect."""
+    if isinstance(error, DipoleError):
+        return f"{error}"
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _is_of_connection(error: Exception) -> bool:
+    """Whether torch.distributed says that another process does not answer."""
+    if isinstance(error, distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in BACKENDS)
 
 
 def _new_group(timeout: timedelta) -> Any:

@@ -48,6 +48,22 @@ class Whereabouts:
                 found.append(f"  rank {rank} {answer}")
         return found
 
+    def leave_error(self, text: str) -> None:
+        """Say what this process failed with to those that find it gone."""
+        try:
+            self._store().set(f"error/{self.rank}", text)
+        except Exception:  # whoever held the store has ended
+            return
+
+    def errors(self) -> dict[int, str]:
+        """What others have left, by rank."""
+        try:
+            store = self._store()
+            ranks = [r for r in range(self.count) if r != self.rank and store.check([f"error/{r}"])]
+            return {rank: store.get(f"error/{rank}").decode() for rank in ranks}
+        except Exception:  # whoever held the store has ended
+            return {}
+
     def _answer(self) -> None:
         try:
             store = self._store()

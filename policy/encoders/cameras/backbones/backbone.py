@@ -38,6 +38,10 @@ class Backbone(nn.Module):
         """Features of pictures [N, 3, h, w]."""
         raise NotImplementedError
 
+    def sharding_units(self) -> Sequence[nn.Module]:
+        """See `Denoiser.sharding_units`."""
+        return ()
+
     def check_size(self, size: tuple[int, int], camera: str) -> None:
         """Raise ConfigError for pictures of a height and width that it cannot take."""
 

@@ -83,6 +83,9 @@ class ResNet(Backbone):
             stages.append(_stage(narrow, wide, count, stride=2))
         self.stages = nn.Sequential(*stages)
 
+    def sharding_units(self) -> Sequence[nn.Module]:
+        return [module for module in self.stages.modules() if isinstance(module, BasicBlock)]
+
     def forward(self, images: Tensor) -> BackboneOutput:
         return BackboneOutput(self.stages(self.stem(images)))
 

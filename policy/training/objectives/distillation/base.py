@@ -74,6 +74,7 @@ class Distillation(Objective):
     target_decay: Of the moving average of the student that makes its targets; None: there is none.
     """
 
+    not_sharded_because = "a teacher, or averages, are read and copied between its updates"
     begins_with_helpers = False  # a teacher's stages and discriminators are not the student's
     extra_inputs: ClassVar[tuple[str, ...]] = ()
     gamma: ClassVar[float] = 1.0
