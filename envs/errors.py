@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dipole.data.core.errors import ConfigError, DataError, DipoleError
-from dipole.envs.interpreter.standalone.divergence import is_divergence
 
 
 class RolloutError(DipoleError):
@@ -23,19 +22,6 @@ class DivergedError(RolloutError):
 def not_even_new(error: DivergedError) -> RolloutError:
     """Of an environment that was just made. error: Of its reset."""
     return RolloutError(f"a new environment cannot be reset to a finite state: {error}")
-
-
-@contextmanager
-def divergence_told() -> Iterator[None]:
-    """Around what is done with a simulator: whatever says that it diverged is a DivergedError."""
-    try:
-        yield
-    except DivergedError:
-        raise
-    except Exception as error:
-        if is_divergence(error):
-            raise DivergedError(f"{type(error).__name__}: {error}") from error
-        raise
 
 
 @contextmanager

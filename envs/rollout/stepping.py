@@ -1,16 +1,17 @@
 """An environment stepped as a task says, and looked at only when somebody asks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.errors import DivergedError, divergence_told
+from dipole.envs.errors import DivergedError
 from dipole.envs.interface import Interface
-from dipole.envs.interpreter.standalone.divergence import forget, is_finite, watched
+from dipole.envs.interpreter.standalone.divergence import forget, is_divergence, is_finite, watched
 from dipole.envs.wrapped import advancing
 
 MOST_STEPS = 20_000  # of an episode that nothing ends
@@ -40,7 +41,7 @@ class Stepping:
         self.steps = 0
         options = {"options": dict(self.interface.reset)} if self.interface.reset else {}
         forget(self.environment)
-        with divergence_told():
+        with _divergence_told():
             self._seen, info = self.environment.reset(seed=seed, **options)
             self._diverged = watched(self.environment)  # a reset may have made the simulator anew
             self._check_state()
@@ -53,7 +54,7 @@ class Stepping:
         an episode without end.
         """
         action = self.interface.action(action, self.space)
-        with divergence_told():
+        with _divergence_told():
             if self._advancing is not None:
                 reward, terminated, truncated, info = self._advancing.advance(action)
             else:
@@ -79,7 +80,7 @@ class Stepping:
         """The observation of the present state."""
         if self._advancing is None:
             return self._seen
-        with divergence_told():
+        with _divergence_told():
             return self._advancing.observe()
 
     def _check_state(self) -> None:
@@ -101,3 +102,16 @@ class Stepping:
         if is_finite(self.observe()):
             raise ValueError(said)
         raise DivergedError(f"{said}, and what is observed is not finite")
+
+
+@contextmanager
+def _divergence_told() -> Iterator[None]:
+    """Around what is done with a simulator: whatever says that it diverged is a DivergedError."""
+    try:
+        yield
+    except DivergedError:
+        raise
+    except Exception as error:
+        if is_divergence(error):
+            raise DivergedError(f"{type(error).__name__}: {error}") from error
+        raise
