@@ -30,7 +30,7 @@ from dipole.policy.runtimes.runnable import load_runnable
 STATE, PIXELS = "state", "pixels"
 BASES = {
     STATE: ["task=pusht_state", "policy=unet_small", "policy/process=vp"],
-    PIXELS: ["task=pusht_image", "policy=unet_image_small", "policy/process=flow"],
+    PIXELS: ["task=pusht_image", "policy=unet_image_small"],
 }
 OTHER = "dataset=other"  # of a variant: the dataset of --other instead
 AUXILIARY = "objective=auxiliary"
