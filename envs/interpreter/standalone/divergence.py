@@ -64,7 +64,8 @@ def _counters(environment: Any) -> list[Any]:
 
 
 def offered(environment: Any, name: str) -> Any:
-    """An attribute of an environment, or of one that it wraps; None where there is none."""
+    """An attribute of an environment, or of one that it wraps; None where there is none. As that of
+    dipole.envs.wrapped, which is not at hand where this file runs."""
     while environment is not None:
         found = getattr(environment, name, None)
         if found is not None:
