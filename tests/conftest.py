@@ -38,6 +38,21 @@ TOGETHER = tuple(
     )
 )
 
+# Each test of these trains for minutes: divided over the workers, where other files stay together.
+DIVIDED = ("tests/envs/test_fork_learned.py",)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, without which nothing is divided
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            scope = super()._split_scope(nodeid)
+            return nodeid if scope in DIVIDED else scope
+
+    return Scheduling(config, log)
+
 
 def pytest_collection_modifyitems(items):
     here = Path(__file__).parent
