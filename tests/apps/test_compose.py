@@ -39,7 +39,8 @@ def test_a_composed_configuration_is_plain_json():
 
 
 @pytest.mark.parametrize(
-    ("policy", "batch_size", "learning_rate"), [("unet_small", 128, 5e-4), ("unet", 256, 1e-4)]
+    ("policy", "batch_size", "learning_rate"),
+    [("unet_small", 128, 5e-4), ("unet_quick", 128, 1e-3), ("unet", 256, 1e-4)],
 )
 def test_a_policy_brings_its_recipe(policy, batch_size, learning_rate):
     train = compose("train", [f"policy={policy}"])["train"]

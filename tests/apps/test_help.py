@@ -22,6 +22,7 @@ def choices(group):
 EVERYTHING = [
     ("train", ["policy=unet"]),
     ("train", ["policy=unet_small"]),
+    ("train", ["policy=unet_quick"]),
     ("train", ["policy=unet_image", "task=pusht_image"]),
     ("train", ["policy=unet_image_small"]),
     ("train", ["task=fork"]),
