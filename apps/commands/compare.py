@@ -24,6 +24,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHOWN_SEEDS = 5
 SWEEP, RUN = "sweep.json", "run.json"
 RUNNING = ".jobs"  # of a sweep's folder, while it runs
+HOW = ("weights", "runtime", "n_action_steps", "delay", "merger")  # a policy was executed
 
 app = new_app("Compare evaluations, episode by episode; or training runs, in a table.")
 
@@ -144,9 +145,10 @@ def _number(folder: Path) -> int:
 
 def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> None:
     console = _console()
-    for letter, result in zip(LETTERS, results, strict=False):
+    for letter, result, how in zip(LETTERS, results, _differing(results), strict=False):
         checkpoint = result.terms.get("checkpoint") or "checkpoint not recorded"
-        console.print(escape(f"{letter}: {result.path.parent} ({checkpoint})"), soft_wrap=True)
+        said = ", ".join([checkpoint, *(f"{name}={value}" for name, value in how.items())])
+        console.print(escape(f"{letter}: {result.path.parent} ({said})"), soft_wrap=True)
     console.print(_table(results, comparisons))
     for letter, comparison in zip(LETTERS[1:], comparisons, strict=False):
         if len(comparison.per_task) > 1:
@@ -155,6 +157,21 @@ def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison
             console.print(escape(line), soft_wrap=True)
     if len(comparisons) > 1:
         print(f"Each of these {len(comparisons)} comparisons is at 95 % of its own.")
+
+
+def _differing(results: Sequence[EvaluationResult]) -> list[dict[str, Any]]:
+    """Of each evaluation, how its policy was executed where that is not the same in all."""
+    executed: list[dict[str, Any]] = []
+    for result in results:
+        solver = result.terms.get("solver")
+        options = solver if isinstance(solver, dict) else {"name": solver}
+        executed.append(
+            {name: result.terms.get(name) for name in HOW}
+            | {f"solver.{name}": value for name, value in options.items()}
+        )
+    names = dict.fromkeys(name for each in executed for name in each)
+    differ = [name for name in names if any(e.get(name) != executed[0].get(name) for e in executed)]
+    return [{n: each[n] for n in differ if each.get(n) is not None} for each in executed]
 
 
 def _table(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> Table:
@@ -210,11 +227,12 @@ def _as_json(
         {
             "path": str(result.path),
             "checkpoint": result.terms.get("checkpoint"),
+            "differing": how,
             "episodes": len(result.episodes),
             "score_name": result.score_name,
             **{name: asdict(estimate) for name, estimate in means(result).items()},
         }
-        for result in results
+        for result, how in zip(results, _differing(results), strict=True)
     ]
     compared = [
         comparison.to_dict("A", letter)

@@ -251,3 +251,24 @@ def test_a_sweep_is_its_jobs_and_the_best_of_them_comes_first(tmp_path, scores, 
     order = [said.index(f"{tmp_path / job} (") for job in ("2", "10", "0")]
     assert order == sorted(order)
     assert "A beats C by more than chance: max_reward +0.02" in said
+
+
+def test_what_differs_in_how_policies_were_executed_is_said_and_nothing_else(
+    tmp_path, scores, capsys
+):
+    same = {"checkpoint": "run", "weights": "ema"}
+    ddim, plms = {"name": "ddim", "steps": 10, "eta": 0.0}, {"name": "plms", "steps": 4}
+    a = write(tmp_path / "a", scores, n_action_steps=8, solver=ddim, **same)
+    b = write(tmp_path / "b", scores, n_action_steps=4, solver=plms, **same)
+    c = write(tmp_path / "c", scores, solver="ddim", **same)  # as the first edition wrote it
+    found = tmp_path / "found.json"
+    assert main(["compare", *map(str, (a, b, c)), "--json", str(found)]) == 0
+    printed = capsys.readouterr().out
+    how = "n_action_steps=8, solver.name=ddim, solver.steps=10, solver.eta=0.0"
+    assert f"A: {a} (run, {how})\n" in printed
+    assert f"B: {b} (run, n_action_steps=4, solver.name=plms, solver.steps=4)\n" in printed
+    assert f"C: {c} (run, solver.name=ddim)\n" in printed
+    of_b = json.loads(found.read_text())["evaluations"][1]["differing"]
+    assert of_b == {"n_action_steps": 4, "solver.name": "plms", "solver.steps": 4}
+    assert main(["compare", str(a), str(a)]) == 0
+    assert f"A: {a} (run)\n" in capsys.readouterr().out
