@@ -44,6 +44,9 @@ DIVIDED = ("tests/envs/test_fork_learned.py",)
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, without which nothing is divided
 def pytest_xdist_make_scheduler(config, log):
+    if config.getoption("dist") != "loadfile":
+        return None  # as asked for on the command line
+
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
