@@ -11,6 +11,7 @@ from dipole.data.sources.combine.metadata import with_missing_metadata
 from dipole.data.sources.combine.mirrored import mirrored
 from dipole.data.sources.combine.renamed import renamed
 from dipole.data.sources.combine.resampled import resampled
+from dipole.data.sources.combine.resized import parse_resize, resized
 from dipole.data.sources.combine.retyped import retyped
 from dipole.data.sources.combine.selected import selected
 from dipole.data.sources.combine.trimmed import parse_trim, trimmed
@@ -33,6 +34,7 @@ class ConversionRequest:
     dtype: Other dtypes of keys, {"action": "float32"}.
     keys: What is taken, by the new names; None for everything.
     resample: Frames a second of the result; None for those of the source.
+    resize: Sizes of pictures, "240x320" or "wrist=96x128", see `parse_resize`.
     also: Further datasets, with the same keys after all this, whose episodes follow.
     episodes: Numbers of the episodes that are taken, those of `also` counted on; None for all.
     group: Names of subsets that the source records, such as robomimic's "train".
@@ -56,6 +58,7 @@ class ConversionRequest:
     group: tuple[str, ...] = ()
     mirror: str = ""
     resample: float | None = None
+    resize: tuple[str, ...] = ()
     trim: str = ""
     convert: tuple[str, ...] = ()
     images: str = "keep"
@@ -88,7 +91,9 @@ def _part(path: str | Path, request: ConversionRequest) -> Source:
     if request.keys is not None:
         source = selected(source, request.keys)
     source = with_uint8_images(source, keep=request.dtype)
-    return source if request.resample is None else resampled(source, request.resample)
+    if request.resample is not None:
+        source = resampled(source, request.resample)
+    return resized(source, parse_resize(request.resize))
 
 
 def _made(request: ConversionRequest) -> dict[str, tuple[str, ...]]:

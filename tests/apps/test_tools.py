@@ -25,6 +25,7 @@ def test_every_option_of_a_conversion_reaches_the_request(requested):
         "a b.zarr --keys state,action --episodes 0-2,5 --group train,valid --images jpeg "
         "--rename actions=action,obs=state --concatenate action=left,right --dtype action=float32 "
         "--convert action:3-6=quaternion_to_6d --resample 10 "
+        "--resize 240x320 --resize front=96x128,wrist=96x96 "
         "--trim idle,keep=0.5 --also c,d --also e "
         "--mirror pusht --fps 30 --environment pusht --to lerobot"
     )
@@ -45,6 +46,7 @@ def test_every_option_of_a_conversion_reaches_the_request(requested):
         group=("train", "valid"),
         mirror="pusht",
         resample=10.0,
+        resize=("240x320", "front=96x128", "wrist=96x96"),
         trim="idle,keep=0.5",
         convert=("action:3-6=quaternion_to_6d",),
         images="jpeg",

@@ -14,6 +14,7 @@ from dipole.data.convert import ConversionReport, run
 from dipole.data.core.episode_numbers import parse_episode_numbers
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.sources.combine.converted import parse_convert
+from dipole.data.sources.combine.resized import parse_resize
 from dipole.data.sources.combine.trimmed import parse_trim
 from dipole.data.sources.source import positive_number
 from dipole.data.sources.words import ConversionRequest, open_request
@@ -103,6 +104,14 @@ def convert(
         ),
     ] = None,
     resample: Annotated[float | None, _text("RATE", "Frames a second of the result.")] = None,
+    resize: Annotated[
+        list[str] | None,
+        _text(
+            "HEIGHTxWIDTH",
+            "Pictures and depth in another size, 240x320, or those of one camera, "
+            f"wrist=96x128. {SEVERAL}",
+        ),
+    ] = None,
     trim: Annotated[
         str,
         _text(
@@ -138,7 +147,7 @@ def convert(
 
     An interrupted conversion goes on when it is called again.
     """
-    _check(trim, convert or [])
+    _check(trim, convert or [], _several(resize))
     request = ConversionRequest(
         source=source,
         destination=destination,
@@ -154,6 +163,7 @@ def convert(
         group=_several(group),
         mirror=mirror,
         resample=_positive("--resample", resample),
+        resize=_several(resize),
         trim=trim,
         convert=tuple(convert or ()),
         images=images.value,
@@ -161,13 +171,14 @@ def convert(
     return lambda: _convert(request, to)
 
 
-def _check(trim: str, conversions: list[str]) -> None:
+def _check(trim: str, conversions: list[str], sizes: tuple[str, ...]) -> None:
     """Words of their own grammar are refused before anything is opened."""
     try:
         if trim:
             parse_trim(trim)
         for word in conversions:
             parse_convert(word)
+        parse_resize(sizes)
     except ConfigError as error:
         raise UsageError(f"--{error}") from error
 
