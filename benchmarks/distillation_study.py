@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jumps", type=int, nargs="+", default=list(JUMPS))
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--train", nargs="+", default=[], help="settings of each training")
+    parser.add_argument("--evaluate", nargs="+", default=[], help="more settings, not of Fork")
     parser.add_argument("--times", type=float, default=0.0, help="seconds to time chunks for")
     parser.add_argument("--output", type=Path, default=Path("distillation_study"))
     chosen = parser.parse_args(arguments)
@@ -150,6 +151,8 @@ def scored(run: Path, task: str, cell: Cell, place: Path, chosen: argparse.Names
         words += [f"episodes={chosen.episodes}", "video_episodes=0", f"output={place}"]
         if task == "fork":
             words += ["aspects=true", "aspects_likelihood=0"]
+        else:
+            words += chosen.evaluate
         dipole("evaluate", *words)
     metrics: Cell = json.loads((place / "metrics.json").read_text())
     return metrics
