@@ -17,6 +17,7 @@ shapely = pytest.importorskip("shapely")
 
 from dipole.envs.pusht.expert.expert import point_along, velocity_after  # noqa: E402
 from dipole.envs.pusht.expert.path import CLEARANCE, ring  # noqa: E402
+from dipole.envs.pusht.expert.plan import Planner  # noqa: E402
 from dipole.envs.pusht.expert.value import error, value  # noqa: E402
 from dipole.envs.pusht.physics import PushWorld  # noqa: E402
 
@@ -157,3 +158,12 @@ def test_bundled_episodes_end_near_the_goal():
     store = EpisodeStore.open(bundled("pusht"))
     last = store["state"][:][store.episode_ends - 1]
     assert np.median(error(last[:, 2:].astype(np.float64))) < 12.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_plan_where_all_pushes_but_one_have_failed():
+    """Fewer moves are possible than are looked at: those that are not must not be computed with."""
+    planner = Planner()
+    failed = range(len(planner.gate) - 1)
+    push = planner.plan(np.array([100.0, 100.0]), np.array([300.0, 300.0, 1.0]), failed)
+    assert push.index == len(failed)

@@ -92,7 +92,8 @@ class Planner:
         beam = np.argsort(total[0], kind="stable")[:BEAM]
         alone, outcomes = total[0, beam], outcomes[0, beam]
         pairs, _ = self._totals(alone - self.value(outcomes), outcomes, self.change[beam])
-        saved = np.where(np.isfinite(alone), np.minimum(pairs.min(axis=1) - alone, 0.0), 0.0)
+        possible, saved = np.isfinite(alone), np.zeros(len(alone))
+        saved[possible] = np.minimum(pairs.min(axis=1)[possible] - alone[possible], 0.0)
         order = np.argsort(alone + saved, kind="stable")
         pushes = beam[order] // self.lengths
         tried = np.sort(np.unique(pushes, return_index=True)[1])[:TRIES]
