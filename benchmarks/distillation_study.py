@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for cell in cells(method, chosen):
             measure(cell, chosen)
     if chosen.times:
-        (chosen.output / "times.json").write_text(json.dumps(times(chosen), indent=1) + "\n")
+        file = chosen.output / "times.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(known | times(chosen), indent=1) + "\n")
     results = found(chosen.output)
     (chosen.output / "study.md").write_text(table(results))
     (chosen.output / "study.svg").write_text(picture(results))
@@ -199,8 +201,11 @@ def chunk_call(cell: Cell, runtime: str, chosen: argparse.Namespace) -> Callable
 
 
 def found(output: Path) -> list[Cell]:
-    """All results of a study with their times, written to study.json as one list."""
-    results = [json.loads(file.read_text()) for file in output.glob("*/*/result.json")]
+    """The results of a study with their times, written to study.json as one list; of a method and
+    number of steps that of most episodes."""
+    every = [json.loads(file.read_text()) for file in output.glob("*/*/result.json")]
+    every.sort(key=lambda each: each["episodes"])
+    results: list[Cell] = list({(each["method"], each["steps"]): each for each in every}.values())
     file = output / "times.json"
     timed: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
     for result in results:
