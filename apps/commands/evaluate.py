@@ -25,11 +25,17 @@ def evaluate(config: Config) -> Outcome:
     """Evaluate, write metrics.json, video and picture to the output folder, print the score."""
     from dipole.apps.terminal.task_tables import print_tasks
     from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
+    from dipole.envs.evaluation.results import check_folder, set_aside
 
+    folder = Path(config["output"]).expanduser()
+    check_folder(folder)
     started = time.perf_counter()
     evaluation = evaluate_checkpoint(config)
     evaluated = time.perf_counter()
-    written = evaluation.save(Path(config["output"]).expanduser())
+    earlier = set_aside(folder)
+    written = evaluation.save(folder)
+    if earlier:
+        print(f"the evaluation that was there is in {earlier} now")
     print(describe(evaluation.metrics))
     print_tasks(evaluation.metrics)
     print("\n".join(str(path) for path in written))

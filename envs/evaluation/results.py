@@ -8,8 +8,39 @@ from typing import Any
 
 import numpy as np
 
+from dipole.data.core.errors import ConfigError
 from dipole.envs.media.video import Recording, video_grid, write_png, write_video
 from dipole.policy.core.files import atomic_write
+
+METRICS, VIDEO, PICTURES = (
+    "metrics.json",
+    "episodes.mp4",
+    ("chunks.png", "looks.png", "aspects.png"),
+)
+EARLIER = "earlier"  # folders of evaluations that were there before, 1, 2, ...
+OF_DATASETS = ("zarr.json", ".zgroup")
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError where an evaluation must not be written to: into a dataset."""
+    if any((folder / name).exists() for name in OF_DATASETS):
+        raise ConfigError(f"output {folder}: a dataset lies there; name another folder")
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move an evaluation that lies in `folder` to the first free number of `folder`/earlier, so
+    that none of its files stands beside those of another: where to; None where there is none."""
+    if not (folder / METRICS).exists():
+        return None
+    number = 1
+    while (folder / EARLIER / str(number)).exists():
+        number += 1
+    place = folder / EARLIER / str(number)
+    place.mkdir(parents=True)
+    for name in (VIDEO, *PICTURES, METRICS):
+        if (folder / name).exists():
+            (folder / name).replace(place / name)
+    return place
 
 
 @dataclass(frozen=True)
@@ -75,25 +106,25 @@ class Evaluation:
         """Write metrics.json, and episodes.mp4, chunks.png, looks.png, aspects.png where there are
         any: their paths.
 
-        Each file appears whole or not at all, and replaces one of the same name.
+        Each file appears whole or not at all. An evaluation that lies there is moved, see
+        `set_aside`. Raises ConfigError where a dataset does.
         """
         folder = Path(folder)
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        written = [folder / "metrics.json"]
+        set_aside(folder)
+        written = [folder / METRICS]
         with atomic_write(written[0]) as unfinished:
             unfinished.write_text(json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
         if self.recordings:
-            written.append(folder / "episodes.mp4")
+            written.append(folder / VIDEO)
             if self.video is None:
                 write_video(written[-1], video_grid(self.recordings), self.fps)
             else:
                 with atomic_write(written[-1]) as unfinished:
                     unfinished.write_bytes(self.video())
-        for name, picture in (
-            ("chunks.png", self.picture),
-            ("looks.png", self.looks),
-            ("aspects.png", self.aspects),
-        ):
+        pictures = (self.picture, self.looks, self.aspects)
+        for name, picture in zip(PICTURES, pictures, strict=True):
             if picture is not None:
                 written.append(folder / name)
                 write_png(written[-1], picture)

@@ -193,6 +193,13 @@ def check_replayable(store: EpisodeStore, episodes: Sequence[int]) -> None:
         )
 
 
+def recorded_settings(store: EpisodeStore) -> Any:
+    """The environment with its settings, as a recording says it; None where it is not said, such as
+    where datasets were joined in which it is not the same."""
+    recording = store.attributes.get(ATTRIBUTE)
+    return recording.get("environment") if isinstance(recording, dict) else None
+
+
 def recorded_environment(
     store: EpisodeStore, given: EnvSpec | None = None, python: str | None = None
 ) -> EnvSpec:
@@ -203,8 +210,7 @@ def recorded_environment(
     Raises ConfigError where the dataset does not say it, and for a module or an interpreter that
     only the dataset names: what a file names is never started.
     """
-    recording = store.attributes.get(ATTRIBUTE)
-    settings = recording.get("environment") if isinstance(recording, dict) else None
+    settings = recorded_settings(store)
     said = settings if settings is not None else store.environment.get("id")
     spec = EnvSpec.read(said) if said else None
     if given is not None:

@@ -268,7 +268,8 @@ def _fit(
         ranks=rank.count,
         log=say,
     )
-    for line in run_summary(state, settings, data, parts.constant, output):
+    environment = parts.config["task"].get("environment")
+    for line in run_summary(state, settings, data, parts.constant, output, environment):
         say(line)
     if parts.init is not None:
         say(parts.init.summary())
@@ -279,7 +280,7 @@ def _fit(
     origin = {
         "dipole": dipole.__version__,
         "dataset": data.describe(),
-        "environment": parts.config["task"].get("environment"),
+        "environment": environment,
         "objective": parts.config.get("objective", DEFAULT_OBJECTIVE),
         "run": parts.config,
     }

@@ -139,6 +139,19 @@ def test_what_a_dataset_says_of_itself_stays(tmp_path):
     assert "the attribute 'recording' is not the same in all" in report.warnings[0]
 
 
+def test_what_recordings_have_in_common_stays_when_they_are_joined(tmp_path):
+    said = {"environment": {"id": "reach", "options": {"stiffness": 0.5}}, "keys": {}, "seed": 1}
+    one = noted(tmp_path / "a.zarr", recording=said)
+    two = noted(tmp_path / "b.zarr", recording={**said, "seed": 2})
+    both = joined([open_source(one), open_source(two)])
+    assert both.info.attributes["recording"] == {k: said[k] for k in ("environment", "keys")}
+    assert ["'recording.seed'" in warning for warning in both.info.warnings] == [True]
+    other = {"id": "reach", "options": {"stiffness": 2.0}}
+    three = noted(tmp_path / "c.zarr", recording={**said, "environment": other})
+    mixed = joined([open_source(one), open_source(three)]).info.attributes["recording"]
+    assert mixed == {"keys": {}, "seed": 1}  # no half of an environment
+
+
 def test_notes_of_other_formats_stand_apart(tmp_path):
     path = tmp_path / "theirs.hdf5"
     with h5py.File(path, "w") as file:

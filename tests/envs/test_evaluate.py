@@ -302,3 +302,24 @@ def test_the_last_mode_that_an_episode_tells_counts():
     result = evaluate(FakePolicy(), ChangesItsWay, episodes=1, seed=4)
     assert result.episodes[0].steps > 5
     assert result.episodes[0].mode == "right"
+
+
+def test_an_evaluation_of_before_is_moved_with_all_of_its_files(tmp_path):
+    first = evaluate(FakePolicy(), TinySimulator, episodes=2, video_episodes=1)
+    second = evaluate(FakePolicy(), TinySimulator, episodes=3)
+    names = sorted(path.name for path in first.save(tmp_path))
+    assert "episodes.mp4" in names
+    for number in ("1", "2"):
+        assert [path.name for path in second.save(tmp_path)] == ["metrics.json"]
+        assert (tmp_path / "earlier" / number).is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier", "metrics.json"]
+    assert sorted(path.name for path in (tmp_path / "earlier" / "1").iterdir()) == names
+    assert json.loads((tmp_path / "earlier" / "2" / "metrics.json").read_text()) == second.metrics
+
+
+def test_an_evaluation_is_not_written_into_a_dataset(tmp_path):
+    (tmp_path / "zarr.json").write_text("{}")
+    result = evaluate(FakePolicy(), TinySimulator, episodes=1)
+    with pytest.raises(ConfigError, match="a dataset lies there"):
+        result.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["zarr.json"]

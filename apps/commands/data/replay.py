@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,10 @@ PICTURES = "Compare pictures too."
 TOLERANCE = "How far a number may deviate, in its units."
 WORKERS = "Processes."
 MOST_ROWS = 20
+UNSAID = (
+    "note: the dataset does not say with which settings its simulator was made: those of "
+    "demonstrations are taken. Where they were others, say them by --task"
+)
 
 
 def replay(
@@ -114,11 +119,17 @@ def _plain(each: "ReplayedEpisode") -> dict[str, Any]:
 def _environment(store: "EpisodeStore", where: dict[str, str | None]) -> tuple[Any, Any]:
     """The simulator, and {stored key: entry} where a task says it."""
     from dipole.envs.contract import EnvSpec
-    from dipole.envs.experts.replay import demonstrated_in, recorded_environment
+    from dipole.envs.experts.replay import (
+        demonstrated_in,
+        recorded_environment,
+        recorded_settings,
+    )
 
     name, python = where["environment"], where["python"]
     if where["task"] is None:
         given = None if name is None else EnvSpec(name)
+        if recorded_settings(store) is None:
+            print(UNSAID, file=sys.stderr)
         return recorded_environment(store, given, python), None
     from dipole.apps.compose import compose
     from dipole.data.loading.features import Features

@@ -57,7 +57,7 @@ class _Joined:
                 for name, ids in _renumbered([info.groups for info in infos], new_ids).items()
             },
             environment=_in_common([info.environment for info in infos]),
-            attributes=_in_common([info.attributes for info in infos]),
+            attributes=_attributes_in_common(infos),
             left_out={key: why for info in infos for key, why in info.left_out.items()},
             unreadable={key: why for info in infos for key, why in info.unreadable.items()},
             history=(*first.history, *(f"joined {files_state(info)}" for info in infos[1:])),
@@ -159,13 +159,31 @@ def _in_common(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
+def _attributes_in_common(infos: Sequence[SourceInfo]) -> dict[str, Any]:
+    """What all say of themselves; of tables, such as "recording", the entries that all have alike,
+    each whole or not at all."""
+    every = [info.attributes for info in infos]
+    found = _in_common(every)
+    for name in every[0].keys() - found.keys():
+        tables = [said[name] for said in every if isinstance(said.get(name), Mapping)]
+        if len(tables) == len(every):
+            found |= {name: alike} if (alike := _in_common(tables)) else {}
+    return found
+
+
 def _differing(infos: Sequence[SourceInfo]) -> list[str]:
     """Which of their attributes are not those of the dataset that is made of all."""
-    names = {name for info in infos for name in info.attributes}
-    left_out = sorted(names - _in_common([info.attributes for info in infos]).keys())
+    kept = _attributes_in_common(infos)
+    lost = set()
+    for info in infos:
+        for name, said in info.attributes.items():
+            if name not in kept:
+                lost.add(name)
+            elif isinstance(said, Mapping):
+                lost |= {f"{name}.{entry}" for entry in said.keys() - kept[name].keys()}
     return [
         f"the attribute {name!r} is not the same in all of the datasets, and is left out"
-        for name in left_out
+        for name in sorted(lost)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dipole.data import Features
 from dipole.data.core.units import units_text
@@ -17,8 +18,13 @@ def run_summary(
     data: TaskData,
     constant: Mapping[str, Sequence[int]],
     output: Path,
+    environment: Any = None,
 ) -> list[str]:
-    """Lines for the terminal. constant: Dimensions that do not vary in the data, by feature."""
+    """Lines for the terminal.
+
+    constant: Dimensions that do not vary in the data, by feature. environment: The task's, its name
+        or a table with its name; None: it has none.
+    """
     policy = state.policy
     parameters = sum(p.numel() for p in policy.parameters())
     lines = [
@@ -26,6 +32,7 @@ def run_summary(
         f"policy: {policy.config.name}, {parameters:,} parameters, on {policy.device}",
         *_helpers(state),
         *data.summary(),
+        *_recorded_elsewhere(data, environment),
         f"batches: {settings.batch_size * settings.accumulate} windows a step",
         _meaning(data.features),
     ]
@@ -36,6 +43,23 @@ def run_summary(
     lines += _warmup(settings)
     lines += policy.encoder.describe()
     lines += [f"constant and passed through: {k} {v}" for k, v in constant.items()]
+    return lines
+
+
+def _recorded_elsewhere(data: TaskData, environment: Any) -> list[str]:
+    """Where demonstrations are another task's of a simulator, which may have the same shapes.
+
+    Ids of other formats, such as a robot's, are not compared: they have other names for the same.
+    """
+    name = environment.get("name") if isinstance(environment, Mapping) else environment
+    lines = []
+    for part in data.parts:
+        recorded = str(part.store.environment.get("id", ""))
+        if "/" in recorded and "/" in str(name) and recorded != name:
+            lines.append(
+                f"note: {part.store.path} was recorded in {recorded}, and the task evaluates in "
+                f"{name}"
+            )
     return lines
 
 
