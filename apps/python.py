@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dipole.apps.compose.configuration import Config, checking, leaves, plain, require_values
 from dipole.apps.compose.options import Options
+from dipole.apps.compose.outputs import refuse_urls
 from dipole.apps.compose.overrides import OverrideChecker, keys_of, nearest_key
 from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.errors import ConfigError
@@ -101,7 +102,9 @@ def composed(
                 _put(checker, config, key, value)
             require_values(config_name, config)
             given = {**choices, **dict(leaves(_plain(dict(values))))}
-            return plain(config) | {"overrides": given}
+            made = plain(config)
+            refuse_urls(made)
+            return made | {"overrides": given}
     except UsageError as error:
         raise ConfigError(str(error)) from error
 

@@ -24,6 +24,7 @@ from dipole.apps.compose.configuration import (
 from dipole.apps.compose.explanation import explain, settings_help
 from dipole.apps.compose.options import Options, read_options
 from dipole.apps.compose.outcome import Outcome
+from dipole.apps.compose.outputs import refuse_urls
 from dipole.apps.compose.overrides import OverrideChecker, given
 from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
@@ -128,7 +129,9 @@ def _command_line(words: list[str]) -> Iterator[None]:
 def job_configuration(composed: DictConfig) -> Config:
     """Plain, with what the command line set; called by hydra's task functions."""
     words = list(HydraConfig.get().overrides.task)
-    return plain(composed) | {"overrides": given(OverridesParser.create().parse_overrides(words))}
+    config = plain(composed)
+    refuse_urls(config)
+    return config | {"overrides": given(OverridesParser.create().parse_overrides(words))}
 
 
 def set_waiting_policy(config_name: str, config: Config) -> None:

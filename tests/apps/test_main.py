@@ -157,3 +157,23 @@ def test_composed_commands_decide_how_threads_wait_by_their_configuration(monkey
 def test_a_mistyped_command_line_exits_with_2_whoever_reads_it(words, capsys):
     assert command.main(words) == 2
     assert capsys.readouterr().err.startswith(f"dipole {words[0]}: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["record", "task=pusht_state", "output=s3://bucket/a.zarr"],
+        ["evaluate", "checkpoint=run", "output=gs://bucket/evaluation"],
+        ["evaluate", "checkpoint=run", "keep_episodes=s3://bucket/a.zarr"],
+        ["train", "task=pusht_state", "output=s3://bucket/run"],
+    ],
+)
+def test_what_is_written_to_the_disk_has_no_place_in_object_storage(
+    words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"{words[-1]} names no folder" in said
+    assert "dipole data convert DATASET s3://BUCKET/NAME" in said
+    assert not list(tmp_path.iterdir())
