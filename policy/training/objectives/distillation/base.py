@@ -29,6 +29,11 @@ from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.objective import Average, Objective, ParameterGroup
 from dipole.policy.training.objectives.distillation.steps import Estimator, ode_step
+from dipole.policy.training.objectives.distillation.student import (
+    V,
+    prediction_notes,
+    predicts_noise,
+)
 
 TARGET = "target"  # the average of the student that makes its targets
 JUMP = "jump"
@@ -105,7 +110,8 @@ class Distillation(Objective):
         solver = {"name": JUMP, "steps": 1, "gamma": cls.gamma}
         head |= {"extra_inputs": list(cls.extra_inputs), "solver": solver}
         head["prefix"] = {**head.get("prefix", {}), "probability": 0.0}
-        return {**policy, "head": head}
+        made = {**policy, "head": head}
+        return {**made, "prediction": V} if predicts_noise(policy) else made
 
     @classmethod
     def notes(
@@ -120,6 +126,7 @@ class Distillation(Objective):
                 f"this method has no teacher: {checkpoint} gives the task, the data and the "
                 "network's sizes alone, not its weights"
             )
+        yield from prediction_notes(teacher, student, cls.needs_teacher)
 
     @property
     def head(self) -> DiffusionHead:

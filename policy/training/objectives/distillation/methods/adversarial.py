@@ -81,7 +81,7 @@ class AdversarialDistillation(JudgedStudent):
         level = noised_level(self, len(drawn), drawn.device)
         x = level.over(drawn).mix(drawn, torch.randn_like(drawn))
         weight = level.signal / (level.signal**2 + level.noise**2).sqrt()
-        return self.teacher_head.estimate_at(x, level, context).clean, weight
+        return self.teacher_estimator(context)(x, level).clean, weight
 
 
 def noised_level(method: Distillation, rows: int, device: torch.device) -> Level:

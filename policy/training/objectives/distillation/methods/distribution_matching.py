@@ -9,6 +9,7 @@ from torch import Tensor
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
+from dipole.policy.diffusion.predictions import NoisePrediction
 from dipole.policy.heads.base import ChunkBatch, Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objective import ParameterGroup
@@ -28,7 +29,9 @@ class DistributionMatching(Distillation):
     with a'_t the chunk with noise up to a level t, T the teacher's clean chunk, and S that of a
     network that begins as the teacher and learns to denoise the student's own chunks (DMD: Yin et
     al., 2024, section 3.2; OneDP: Wang et al., 2024). In the beginning of the run, regression to
-    where the teacher's ODE leads from z (Yin et al., 2024, section 3.3) keeps all modes.
+    where the teacher's ODE leads from z (Yin et al., 2024, section 3.3) keeps all modes. Where the
+    teacher predicts noise, w(t) has a factor signal^2 / (signal^2 + noise^2): its errors count noise
+    / signal times in T and S.
 
     normalized: Whether w(t) is the latter, as published (DMD), or 1. Where chunks are as smooth as
         a robot's, a' - T(a'_t) is next to nothing at low noise, and its inverse makes noise of it.
@@ -116,9 +119,13 @@ class DistributionMatching(Distillation):
         x = level.over(drawn).mix(drawn, torch.randn_like(drawn))
         own = self.score.estimate_at(x, level, context).clean
         right = self.teacher_head.estimate_at(x, level, context).clean
+        slope = own - right
+        if isinstance(self.teacher_head.prediction, NoisePrediction):
+            over = level.over(x)
+            slope = slope * over.signal**2 / (over.signal**2 + over.noise**2)
         if not self.normalized:
-            return own - right
-        return (own - right) / mean_size(drawn - right, counted).clamp(min=1e-3)[:, None, None]
+            return slope
+        return slope / mean_size(drawn - right, counted).clamp(min=1e-3)[:, None, None]
 
     @torch.no_grad()
     def _ode_end(self, x: Tensor, context: Context) -> Tensor:

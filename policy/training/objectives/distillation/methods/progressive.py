@@ -28,7 +28,12 @@ from dipole.policy.training.objectives.distillation.discriminator import (
 )
 from dipole.policy.training.objectives.distillation.judged_student import DISCRIMINATOR
 from dipole.policy.training.objectives.distillation.losses import squared
-from dipole.policy.training.objectives.distillation.steps import LevelGrid, moved, ode_step
+from dipole.policy.training.objectives.distillation.steps import (
+    Estimator,
+    LevelGrid,
+    moved,
+    ode_step,
+)
 
 TIME_UNIT = 100.0  # of the times that the discriminator is told, which are about 0 to 100
 
@@ -78,7 +83,8 @@ class ProgressiveDistillation(Distillation):
         self.max_decay, self.adversarial = max_decay, adversarial
         self.adversarial_from = adversarial_from
         self.grid = LevelGrid(self.head.process, stages[0], spacing)
-        self.stage_teacher = copy.deepcopy(self.teacher_head).requires_grad_(False).eval()
+        # Of the stages after the first, a student as it was: it may predict what the teacher does not.
+        self.stage_teacher = copy.deepcopy(self.head).requires_grad_(False).eval()
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         if adversarial_from:
             self.options = from_mapping(
@@ -159,11 +165,17 @@ class ProgressiveDistillation(Distillation):
         self, x: Tensor, index: Tensor, stride: int, steps: int, context: Context
     ) -> Tensor:
         """Where the stage's teacher ends after so many steps, of `stride` levels of the grid."""
-        teacher = self.stage_teacher
+        estimate = self._stage_estimator(context)
         for number in range(steps):
             here, there = (self.grid.at(index + stride * (number + more)) for more in (0, 1))
-            x = ode_step(lambda x, at: teacher.estimate_at(x, at, context), x, here, there)
+            x = ode_step(estimate, x, here, there)
         return x
+
+    def _stage_estimator(self, context: Context) -> Estimator:
+        """What the stage's teacher says: in the first stage the teacher, clipped as its chunks are."""
+        if self.stage == 0:
+            return self.teacher_estimator(context)
+        return lambda x, at: self.stage_teacher.estimate_at(x, at, context)
 
 
 def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tensor:

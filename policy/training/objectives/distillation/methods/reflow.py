@@ -1,7 +1,5 @@
 """Reflow: straight paths between noise and what the teacher makes of it."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -90,19 +88,6 @@ class Reflow(PairDistillation):
         check_share("from_noise", from_noise)
         self.from_noise = from_noise
 
-    @classmethod
-    def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        made = super().student(policy, options)
-        return {**made, "prediction": {"name": "v"}} if _predicts_noise(policy) else made
-
-    @classmethod
-    def notes(
-        cls, teacher: Mapping[str, Any], student: Mapping[str, Any], checkpoint: Path
-    ) -> Iterator[str]:
-        yield from super().notes(teacher, student, checkpoint)
-        if _predicts_noise(teacher):
-            yield "the teacher predicts noise, which says nothing at its end: the student learns v"
-
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         noise, chunk, context = self.pairs(batch)
         level = self._levels(len(chunk), chunk.device)
@@ -130,8 +115,3 @@ class Reflow(PairDistillation):
             chosen(most.noise, drawn.noise),
         )
 
-
-def _predicts_noise(policy: Mapping[str, Any]) -> bool:
-    prediction, process = policy.get("prediction"), policy.get("process") or {"name": "vp"}
-    name = prediction.get("name") if isinstance(prediction, Mapping) else prediction
-    return name == "noise" or (name is None and process["name"] == "vp")
