@@ -27,8 +27,8 @@ def test_the_guided_step_takes_its_noise_from_the_clean_chunk(prediction):
     given = made.given(batch | {"observation": {"x": torch.randn(6, 2, 3)}})
     level, after = made.grid.at(index), made.grid.at(index + 5)
     x, scale = torch.randn(6, 4, 2), torch.linspace(1, 4, 6)
-    found = made.step_by(made.guided(given, scale), x, level, after)
-    contexts = (given.context, given.unconditional)
+    found = made.step_by(made.teacher_estimator(given, scale), x, level, after)
+    contexts = (given.of_teacher, given.unconditional)
     with torch.no_grad():
         one, other = (made.teacher_head.estimate_at(x, level, c).clean for c in contexts)
     clean = (other + scale.view(-1, 1, 1) * (one - other)).clamp(-1, 1)
@@ -44,7 +44,7 @@ def test_an_unguided_teacher_gives_a_scale_of_one_and_a_note():
     assert torch.isfinite(made(batch_of(made)).total)
     notes = LatentConsistency.notes({"guidance": None}, {}, Path("run"))
     assert "guidance_scale=1 alone" in next(notes)
-    assert not list(LatentConsistency.notes(GUIDED, {}, Path("run")))
+    assert not list(LatentConsistency.notes(GUIDED, GUIDED, Path("run")))
 
 
 def test_unusable_scales_are_refused():

@@ -50,7 +50,7 @@ class FlowStudent(Distillation):
         made = super().student(policy, options)
         if name_of(made.get("process")) != FLOW:
             made["process"] = {"name": FLOW}
-        return {**made, "prediction": {"name": VELOCITY}, "guidance": None}
+        return {**made, "prediction": {"name": VELOCITY}}
 
     @classmethod
     def notes(
@@ -62,8 +62,6 @@ class FlowStudent(Distillation):
             before = f"process {process or 'vp'}"
             before += f", prediction {prediction}" if prediction else ""
             yield f"this method learns velocities: process flow, prediction velocity, not {before}"
-        if teacher.get("guidance") is not None:
-            yield "this method learns no guidance: the policy is trained without"
 
 
 def average_velocity(
@@ -85,12 +83,6 @@ def rows_at(share: float, rows: int) -> int:
     return 0 if share == 0 else min(rows, max(1, round(share * rows)))
 
 
-def check_share(option: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"objective.{option} is {value}: a share lies between 0 and 1")
-
-
 def straight(clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     """x = (1 - t) clean + t noise, [B, H, A]."""
     return torch.lerp(clean, noise, spread(time, clean))
-

@@ -32,3 +32,16 @@ def prediction_notes(teacher: Config, student: Config, begins_with_weights: bool
             "and needs more updates (train.steps) than the student of a teacher of v or sample"
         )
     yield note
+
+
+def guidance_notes(teacher: Config, student: Config, needs_teacher: bool) -> Iterator[str]:
+    guidance = teacher.get("guidance")
+    if guidance is None or student.get("guidance") is not None:
+        return
+    if not needs_teacher:
+        yield "this method learns no guidance: the policy is trained without"
+        return
+    yield (
+        f"the student's chunks are the teacher's at guidance_scale={guidance.get('scale', 1.0):g}, "
+        "without a second evaluation; method=lcm learns other scales too"
+    )

@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
-from dipole.policy.diffusion.level import Level
-from dipole.policy.diffusion.predictions import Estimate
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objectives.distillation.base import Distillation, Given
+from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import check_choice
 from dipole.policy.training.objectives.distillation.losses import distance
-from dipole.policy.training.objectives.distillation.methods.consistency import check_choice
-from dipole.policy.training.objectives.distillation.steps import Estimator, LevelGrid
+from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
 
 @OBJECTIVES.add("lcm")
@@ -36,6 +33,7 @@ class LatentConsistency(Distillation):
     """
 
     extra_inputs = ("guidance_scale",)
+    keeps_guidance = True
 
     def __init__(
         self,
@@ -86,26 +84,8 @@ class LatentConsistency(Distillation):
         least, most = self.scales
         scale = least + (most - least) * torch.rand(len(x), device=x.device)
         with torch.no_grad():
-            nearer = self.step_by(self.guided(given, scale), x, level, after)
+            nearer = self.step_by(self.teacher_estimator(given, scale), x, level, after)
             wanted = self.target_head.estimate_at(nearer, after, given.context, scale=scale).clean
             wanted = torch.where(after.over(x).noise == 0, nearer, wanted)
         found = self.head.estimate_at(x, level, given.context, scale=scale).clean
         return Loss(distance(self.metric, found - wanted, given.counted).mean())
-
-    def guided(self, given: Given, scale: Tensor) -> Estimator:
-        """What the teacher says of x, guided by a scale for each row, [B].
-
-        Steps take their noise from the clean chunk: where a network predicts that, its output is
-        not noise.
-        """
-        without = given.unconditional
-        if without is None:
-            return self.teacher_estimator(given.context)
-
-        def estimate(x: Tensor, at: Level) -> Estimate:
-            one, other = (self.teacher_head.estimate_at(x, at, c) for c in (given.context, without))
-            weight = scale.view(-1, 1, 1)
-            clean, noise = (u + weight * (c - u) for c, u in zip(one, other, strict=True))
-            return self.clipped(Estimate(clean, noise), x, at)
-
-        return estimate

@@ -9,10 +9,10 @@ from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
+from dipole.policy.training.objectives.distillation.checks import check_share
 from dipole.policy.training.objectives.distillation.flow_student import (
     FlowStudent,
     average_velocity,
-    check_share,
     rows_at,
     spread,
     straight,

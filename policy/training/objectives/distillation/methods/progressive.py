@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
-from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.diffusion.level import Level
 from dipole.policy.heads.base import Loss
@@ -26,6 +25,7 @@ from dipole.policy.training.objectives.distillation.discriminator import (
     discriminator_loss,
     judged,
 )
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.judged_student import DISCRIMINATOR
 from dipole.policy.training.objectives.distillation.losses import squared
 from dipole.policy.training.objectives.distillation.steps import (
@@ -83,7 +83,7 @@ class ProgressiveDistillation(Distillation):
         self.max_decay, self.adversarial = max_decay, adversarial
         self.adversarial_from = adversarial_from
         self.grid = LevelGrid(self.head.process, stages[0], spacing)
-        # Of the stages after the first, a student as it was: it may predict what the teacher does not.
+        # Of later stages: the student as it was, which need not predict what the teacher does.
         self.stage_teacher = copy.deepcopy(self.head).requires_grad_(False).eval()
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         if adversarial_from:
@@ -134,7 +134,7 @@ class ProgressiveDistillation(Distillation):
         index = self.grid.draw(len(clean), clean.device, self.student_steps) * stride
         level, after = self.grid.at(index), self.grid.at(index + stride)
         x = level.over(clean).mix(clean, torch.randn_like(clean))
-        ended = self._teacher_end(x, index, stride // ratio, ratio, context)
+        ended = self._teacher_end(x, index, stride // ratio, ratio, given)
         with torch.set_grad_enabled(torch.is_grad_enabled() and update == "policy"):
             estimate = self.head.estimate_at(x, level, context)
         wanted = clean_towards(ended, x, level, after)
@@ -145,7 +145,8 @@ class ProgressiveDistillation(Distillation):
         found = moved(estimate, x, level, after)
 
         counted = given.counted if given.counted is None else given.counted.repeat(1, 1, 2)
-        judge_pair = judged(self.discriminator, context, counted, level.time[:, None] / TIME_UNIT)
+        seen, time = context.map(Tensor.detach), level.time[:, None] / TIME_UNIT
+        judge_pair = judged(self.discriminator, seen, counted, time)
 
         def judge(reached: Tensor) -> Tensor:
             return judge_pair(torch.cat([reached, x], dim=-1))
@@ -162,20 +163,20 @@ class ProgressiveDistillation(Distillation):
 
     @torch.no_grad()
     def _teacher_end(
-        self, x: Tensor, index: Tensor, stride: int, steps: int, context: Context
+        self, x: Tensor, index: Tensor, stride: int, steps: int, given: Given
     ) -> Tensor:
         """Where the stage's teacher ends after so many steps, of `stride` levels of the grid."""
-        estimate = self._stage_estimator(context)
+        estimate = self._stage_estimator(given)
         for number in range(steps):
             here, there = (self.grid.at(index + stride * (number + more)) for more in (0, 1))
             x = ode_step(estimate, x, here, there)
         return x
 
-    def _stage_estimator(self, context: Context) -> Estimator:
-        """What the stage's teacher says: in the first stage the teacher, clipped as its chunks are."""
+    def _stage_estimator(self, given: Given) -> Estimator:
+        """What the stage's teacher says: first the teacher, clipped as its chunks are."""
         if self.stage == 0:
-            return self.teacher_estimator(context)
-        return lambda x, at: self.stage_teacher.estimate_at(x, at, context)
+            return self.teacher_estimator(given)
+        return lambda x, at: self.stage_teacher.estimate_at(x, at, given.context)
 
 
 def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tensor:

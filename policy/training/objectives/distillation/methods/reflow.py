@@ -12,7 +12,7 @@ from dipole.policy.diffusion.solvers import Jump
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
-from dipole.policy.training.objectives.distillation.flow_student import check_share
+from dipole.policy.training.objectives.distillation.checks import check_share
 from dipole.policy.training.objectives.distillation.losses import squared
 from dipole.policy.training.objectives.distillation.pairs import (
     PairPool,
@@ -52,11 +52,11 @@ class PairDistillation(Distillation):
 
     def pairs(self, batch: Batch) -> Pairs:
         """As many as the batch has rows; in validation all of them for its observations."""
-        context, rows = self.given(batch).context, len(batch["action"])
+        given, rows = self.given(batch), len(batch["action"])
         new = self.pool.new_rows(rows) if self.training else rows
-        made = drawn_pairs(self.teacher_head, context.rows_of(slice(new)), self.steps)
+        made = drawn_pairs(self.teacher_policy, given.contexts_of(slice(new)), self.steps)
         if self.train_encoder:
-            made = made._replace(context=context)
+            made = made._replace(context=given.context)
         if self.training:
             self.pool.put(made)
         return made if new == rows else joined(made, self.pool.draw(rows - new))
@@ -64,8 +64,8 @@ class PairDistillation(Distillation):
     @torch.no_grad()
     def _example(self) -> Pairs:
         with torch.random.fork_rng():
-            context = self.given(self.policy.fake_batch(1)).context
-            return drawn_pairs(self.teacher_head, context, 1)
+            given = self.given(self.policy.fake_batch(1))
+            return drawn_pairs(self.teacher_policy, given, 1)
 
 
 @OBJECTIVES.add("reflow")
@@ -114,4 +114,3 @@ class Reflow(PairDistillation):
             chosen(most.signal, drawn.signal),
             chosen(most.noise, drawn.noise),
         )
-
