@@ -33,6 +33,12 @@ def test_levels_are_drawn_as_a_normal_distribution_of_log_sigma_has_them():
     assert shares.tolist() == pytest.approx([0.6827, 0.6827, 0.3173], abs=1e-3)
 
 
+def test_levels_are_those_of_the_paper_down_to_the_least_noise():
+    grid, _ = method(ConsistencyTraining, "edm").grid(10)
+    noise = grid.at(torch.arange(grid.steps + 1)).noise.tolist()
+    assert (len(noise), noise[0], noise[-2], noise[-1]) == (11, 80.0, pytest.approx(0.002), 0.0)
+
+
 @pytest.mark.parametrize("process", ["vp", "flow", "edm"])
 def test_it_learns_from_no_teacher_and_its_student_has_no_noise_to_divide_by(process):
     made = method(ConsistencyTraining, process)

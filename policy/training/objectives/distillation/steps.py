@@ -1,6 +1,6 @@
 """Steps between noise levels of rows: the teacher's, and the student's jumps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,16 @@ class LevelGrid:
     """
 
     def __init__(self, process: Process, steps: int, spacing: str | None = None) -> None:
-        levels = Jump(steps, spacing).levels(process)
+        self._set(Jump(steps, spacing).levels(process))
+
+    @classmethod
+    def of(cls, levels: Sequence[Level]) -> "LevelGrid":
+        """Of these levels, the last of them clean."""
+        made = cls.__new__(cls)
+        made._set(levels)
+        return made
+
+    def _set(self, levels: Sequence[Level]) -> None:
         self.steps = len(levels) - 1
         rows = [[level.time, level.signal, level.noise] for level in levels]
         self._rows = torch.tensor(rows, dtype=torch.float32)  # [steps + 1, 3]

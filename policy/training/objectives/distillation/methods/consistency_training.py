@@ -89,7 +89,7 @@ class ConsistencyTraining(Distillation):
     def grid(self, levels: int) -> tuple[LevelGrid, Tensor]:
         """The levels, and how often each of them but the clean one is drawn."""
         if levels not in self._grids:
-            grid = LevelGrid(self.head.process, levels, KARRAS)
+            grid = LevelGrid.of(self.head.process.grid(levels, KARRAS))
             sigma = ratio(grid.at(torch.arange(grid.steps + 1)))
             self._grids[levels] = grid, normal_shares(sigma, *self.log_normal)
         return self._grids[levels]
