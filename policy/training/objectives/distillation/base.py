@@ -26,6 +26,7 @@ from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.objective import Average, Objective, ParameterGroup
+from dipole.policy.training.objectives.distillation.checks import check_decay
 from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.steps import Estimator, ode_step
 from dipole.policy.training.objectives.distillation.student import (
@@ -74,6 +75,8 @@ class Distillation(Objective):
         target_decay: float | None = None,
     ) -> None:
         super().__init__(policy)
+        if target_decay is not None:
+            check_decay("target_decay", target_decay)
         self.train_encoder, self.target_decay = train_encoder, target_decay
         self._check_student(policy)
         if self.needs_teacher:
@@ -85,13 +88,20 @@ class Distillation(Objective):
     def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """The student's configuration, by the teacher's; options: of the objective."""
         head = dict(policy["head"])
-        solver = {"name": JUMP, "steps": 1, "gamma": cls.gamma}
+        solver = {"name": JUMP, "steps": cls.jumps(options), "gamma": cls.gamma}
+        if options.get("spacing") is not None:
+            solver["spacing"] = options["spacing"]  # the levels that it is trained at
         head |= {"extra_inputs": list(cls.extra_inputs), "solver": solver}
         head["prefix"] = {**head.get("prefix", {}), "probability": 0.0}
         made = {**policy, "head": head}
         if predicts_noise(policy):
             made["prediction"] = V
         return made if cls.keeps_guidance else {**made, "guidance": None}
+
+    @classmethod
+    def jumps(cls, options: Mapping[str, Any]) -> int:
+        """In how many a student draws a chunk, unless told otherwise; options: of the objective."""
+        return 1
 
     @classmethod
     def notes(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate
@@ -12,6 +13,7 @@ from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.diffusion.solvers import Jump
 from dipole.policy.heads.diffusion import DiffusionHead
 
+MOST_SIGNAL = 0.005  # of a first level to its noise, above the most noise
 Estimator = Callable[[Tensor, Level], Estimate]  # x [B, H, A], levels of rows -> what is said of it
 
 
@@ -24,6 +26,7 @@ class LevelGrid:
     """
 
     def __init__(self, process: Process, steps: int, spacing: str | None = None) -> None:
+        check_start(process, spacing)
         self._set(Jump(steps, spacing).levels(process))
 
     @classmethod
@@ -46,6 +49,22 @@ class LevelGrid:
     def draw(self, rows: int, device: torch.device, last: int | None = None) -> Tensor:
         """Indices [B] of levels that are not clean, each as often. last: Below this one."""
         return torch.randint(self.steps if last is None else last, (rows,), device=device)
+
+
+def check_start(process: Process, spacing: str | None) -> None:
+    """Raises ConfigError for a spacing that does not begin at the most noise, as one jump does."""
+    if _begins_at_the_most_noise(process, spacing):
+        return
+    fitting = [s for s in process.spacings(7.0, 3.0) if _begins_at_the_most_noise(process, s)]
+    raise ConfigError(
+        f"objective.spacing is {spacing!r}, whose levels do not begin at the most noise, where a "
+        f"student's jumps do: choose {', '.join(fitting)}"
+    )
+
+
+def _begins_at_the_most_noise(process: Process, spacing: str | None) -> bool:
+    first, most = (Jump(1, each).levels(process)[0] for each in (spacing, None))
+    return bool(first.signal / first.noise <= most.signal / most.noise + MOST_SIGNAL)
 
 
 def moved(estimate: Estimate, x: Tensor, level: Level, after: Level) -> Tensor:

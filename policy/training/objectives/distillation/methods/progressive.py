@@ -17,6 +17,11 @@ from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.objective import Average, ParameterGroup
 from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import (
+    check_decay,
+    check_weight,
+    numbers,
+)
 from dipole.policy.training.objectives.distillation.discriminator import (
     Discriminator,
     DiscriminatorConfig,
@@ -35,6 +40,7 @@ from dipole.policy.training.objectives.distillation.steps import (
     ode_step,
 )
 
+STAGES = (8, 4, 2, 1)
 TIME_UNIT = 100.0  # of the times that the discriminator is told, which are about 0 to 100
 
 
@@ -70,7 +76,7 @@ class ProgressiveDistillation(Distillation):
         teacher: str | None = None,
         weights: str = "ema",
         train_encoder: bool = False,
-        stages: Sequence[int] = (8, 4, 2, 1),
+        stages: Sequence[int] = STAGES,
         shares: Sequence[float] | None = None,
         spacing: str | None = None,
         max_decay: float = 0.99,
@@ -80,9 +86,17 @@ class ProgressiveDistillation(Distillation):
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder)
         self.stages, self.shares = _checked(stages, shares)
+        check_decay("max_decay", max_decay)
+        check_weight("adversarial", adversarial)
         self.max_decay, self.adversarial = max_decay, adversarial
         self.adversarial_from = adversarial_from
-        self.grid = LevelGrid(self.head.process, stages[0], spacing)
+        self.grid = LevelGrid(self.head.process, self.stages[0], spacing)
+        if self.grid.steps != self.stages[0]:
+            raise ConfigError(
+                f"objective.stages begins with {self.stages[0]}, and of spacing {spacing!r} the "
+                f"noise process has {self.grid.steps} levels, since it rounds them: choose another "
+                "spacing (null: trailing, or uniform)"
+            )
         # Of later stages: the student as it was, which need not predict what the teacher does.
         self.stage_teacher = copy.deepcopy(self.head).requires_grad_(False).eval()
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
@@ -92,6 +106,10 @@ class ProgressiveDistillation(Distillation):
             )
             sizes = (2 * self.head.action_dim, self.head.horizon, policy.encoder.spec)
             self.discriminator = Discriminator(*sizes, self.options.width, further=1)
+
+    @classmethod
+    def jumps(cls, options: Mapping[str, Any]) -> int:
+        return int(numbers("stages", options.get("stages", STAGES), STAGES)[-1])
 
     def averages(self) -> Mapping[str, Average]:
         return {"policy": Average(self.policy, EMAConfig(max_decay=self.max_decay))}
@@ -187,18 +205,18 @@ def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tenso
     return wanted
 
 
-def _checked(
-    stages: Sequence[int], shares: Sequence[float] | None
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    if len(stages) < 2 or any(b < 1 or a <= b or a % b for a, b in pairwise(stages)):
+def _checked(stages: Any, shares: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    counts = numbers("stages", stages, STAGES)
+    if len(counts) < 2 or any(b < 1 or a <= b or a % b for a, b in pairwise(counts)):
         raise ConfigError(
             f"objective.stages is {list(stages)}: two or more numbers of steps are needed, each of "
             "which divides the one before, such as [16, 8, 4, 2, 1]"
         )
-    shares = [1.0] * (len(stages) - 1) if shares is None else shares
-    if len(shares) != len(stages) - 1 or not all(share > 0 for share in shares):
+    later = len(counts) - 1
+    parts = (1.0,) * later if shares is None else numbers("shares", shares, [1.0] * later)
+    if len(parts) != later or not all(share > 0 for share in parts):
         raise ConfigError(
-            f"objective.shares is {list(shares)}: {len(stages) - 1} positive numbers are needed, "
-            "one for each stage, that is for each of objective.stages but the first"
+            f"objective.shares is {list(parts)}: {later} positive numbers are needed, one for each "
+            "stage, that is for each of objective.stages but the first"
         )
-    return tuple(stages), tuple(shares)
+    return counts, parts

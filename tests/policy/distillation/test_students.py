@@ -1,0 +1,89 @@
+"""A student's configuration: it is sampled at the levels that its method trains."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_fixture import NETWORK, method
+
+from dipole.data import ConfigError
+from dipole.policy.core.components import OBJECTIVES, PROCESSES, build
+from dipole.policy.diffusion.solvers import solver_from
+from dipole.policy.training.objectives.distillation.steps import LevelGrid
+
+TEACHER = {
+    "encoder": {"name": "state"},
+    "denoiser": NETWORK,
+    "process": {"name": "vp"},
+    "prediction": None,
+    "head": {"name": "diffusion"},
+    "guidance": None,
+}
+SPACINGS = {
+    "vp": ("trailing", "uniform", "karras", "log_snr"),
+    "flow": ("uniform", "shifted", "karras", "log_snr"),
+    "edm": ("trailing", "karras", "log_snr"),
+}
+SPACED = ("adversarial", "consistency", "ctm", "lcm", "progressive", "segmented")
+
+
+@pytest.mark.parametrize(
+    ("process", "spacing"), [(p, s) for p, known in SPACINGS.items() for s in known]
+)
+def test_a_student_s_first_jump_begins_where_its_method_trains(process, spacing):
+    made = build(PROCESSES, {"name": process})
+    first = LevelGrid(made, 8, spacing).at(torch.tensor(0))
+    for name in SPACED:
+        config = OBJECTIVES[name].student(TEACHER, {"spacing": spacing})["head"]["solver"]
+        begun = solver_from(config).levels(made)[0]
+        assert begun.time == pytest.approx(float(first.time), rel=1e-5)
+    assert "spacing" not in OBJECTIVES["ctm"].student(TEACHER, {"spacing": None})["head"]["solver"]
+
+
+def test_a_spacing_that_does_not_begin_at_the_most_noise_is_refused():
+    said = r"spacing is 'leading'.* begin at the most noise.*: choose trailing, uniform, karras"
+    with pytest.raises(ConfigError, match=said):
+        method(OBJECTIVES["consistency"], "vp", spacing="leading")
+    with pytest.raises(ConfigError, match=r"solver.spacing is 'trailin', did you mean 'trailing'"):
+        method(OBJECTIVES["consistency"], "vp", spacing="trailin")
+
+
+@pytest.mark.parametrize("name", ["progressive", "segmented"])
+def test_a_student_of_stages_draws_in_as_many_jumps_as_its_last_one_trains(name):
+    kind = OBJECTIVES[name]
+    for stages in ([8, 4, 2, 1], [8, 4, 2], [8, 4]):
+        solver = kind.student(TEACHER, {"stages": stages})["head"]["solver"]
+        assert solver == {"name": "jump", "steps": stages[-1], "gamma": 0.0}
+    assert kind.student(TEACHER, {})["head"]["solver"]["steps"] == 1
+    for stages in (4, [], "8421"):
+        with pytest.raises(ConfigError, match=r"stages is .*: a list of whole numbers is needed"):
+            kind.student(TEACHER, {"stages": stages})
+
+
+@pytest.mark.parametrize(
+    ("name", "process", "options", "said"),
+    [
+        ("progressive", "vp", {"spacing": "karras"}, "stages begins with 8, and .* has 5 levels"),
+        ("progressive", "flow", {"stages": 4}, r"stages is 4: a list of whole numbers"),
+        ("progressive", "flow", {"shares": 3}, r"shares is 3: a list of numbers is needed"),
+        (
+            "progressive",
+            "flow",
+            {"adversarial": -1.0},
+            r"adversarial is -1.0: a number of 0 or mor",
+        ),
+        ("progressive", "flow", {"max_decay": 1.0}, r"max_decay is 1.0: from 0 to below 1"),
+        ("segmented", "flow", {"stages": [1, 2, 4]}, r"stages is \[1, 2, 4\].* below the one befo"),
+        ("segmented", "flow", {"stages": 4}, r"stages is 4: a list of whole numbers"),
+        ("adversarial", "flow", {"distillation": -1.0}, r"distillation is -1.0: a number of 0"),
+        ("adversarial", "flow", {"distillation": float("nan")}, r"distillation is nan: a number"),
+        ("consistency", "flow", {"target_decay": 1.0}, r"target_decay is 1.0: from 0 to below 1"),
+        ("ctm", "flow", {"denoising": float("inf")}, r"denoising is inf: a number of 0 or more"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(name, process, options, said):
+    with pytest.raises(ConfigError, match=said):
+        method(OBJECTIVES[name], process, **options)
