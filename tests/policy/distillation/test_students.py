@@ -73,7 +73,7 @@ def test_a_student_of_stages_draws_in_as_many_jumps_as_its_last_one_trains(name)
             "progressive",
             "flow",
             {"adversarial": -1.0},
-            r"adversarial is -1.0: a number of 0 or mor",
+            r"adversarial is -1.0: a number of 0",
         ),
         ("progressive", "flow", {"max_decay": 1.0}, r"max_decay is 1.0: from 0 to below 1"),
         ("segmented", "flow", {"stages": [1, 2, 4]}, r"stages is \[1, 2, 4\].* below the one befo"),
