@@ -5,7 +5,7 @@
 
 The student is a policy with a diffusion head over the teacher's noise process, sampled by jumps
 (`dipole.policy.diffusion.solvers.Jump`). It begins with the teacher's weights (train.init), keeps
-the teacher's normalisers, and both are given the context of the student's encoder, which stays the
+the teacher's normalisers and held actions, and both are given the context of the student's encoder, which stays the
 teacher's unless it is trained: then each is given that of its own encoder.
 """
 
@@ -83,6 +83,7 @@ class Distillation(Objective):
             self.teacher = Frozen.of_policy(_named(teacher, type(self)), weights)
             self._check_teacher()
             policy.normalizers.load_state_dict(self.teacher_policy.normalizers.state_dict())
+            policy.held.load_state_dict(self.teacher_policy.held.state_dict())
 
     @classmethod
     def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
