@@ -1,4 +1,4 @@
-"""Numbers of the action that were constant in the teacher's demonstrations, not in the student's."""
+"""Actions that were constant in the teacher's demonstrations and not in the student's."""
 
 import sys
 from pathlib import Path

@@ -4,9 +4,9 @@
                                     └─ student: jumps ─> clean chunks, compared by the method
 
 The student is a policy with a diffusion head over the teacher's noise process, sampled by jumps
-(`dipole.policy.diffusion.solvers.Jump`). It begins with the teacher's weights (train.init), keeps
-the teacher's normalisers and held actions, and both are given the context of the student's encoder, which stays the
-teacher's unless it is trained: then each is given that of its own encoder.
+(`dipole.policy.diffusion.solvers.Jump`). It begins with the teacher's weights (train.init), and
+keeps the teacher's normalisers and held actions. Both are given the context of the student's
+encoder, which stays the teacher's unless it is trained: then each is given that of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
