@@ -15,6 +15,8 @@ from dipole.policy.training.objectives.distillation.checks import check_choice
 from dipole.policy.training.objectives.distillation.losses import distance
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
+W_MIN, W_MAX = 1.0, 4.0  # scales of guidance
+
 
 @OBJECTIVES.add("lcm")
 class LatentConsistency(Distillation):
@@ -44,17 +46,14 @@ class LatentConsistency(Distillation):
         levels: int = 100,
         skip: int = 10,
         spacing: str | None = None,
-        w_min: float = 1.0,
-        w_max: float = 4.0,
+        w_min: float = W_MIN,
+        w_max: float = W_MAX,
         metric: str = "huber",
         target_decay: float = 0.95,
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder, target_decay)
         check_choice("metric", metric, ("huber", "squared"))
-        if not 0 <= w_min <= w_max:
-            raise ConfigError(
-                f"objective.w_min is {w_min} and w_max {w_max}: 0 <= w_min <= w_max is needed"
-            )
+        _check_scales(w_min, w_max)
         self.grid = LevelGrid(self.head.process, levels, spacing)
         if not 1 <= skip <= self.grid.steps:
             raise ConfigError(
@@ -65,6 +64,17 @@ class LatentConsistency(Distillation):
         self.skip, self.metric = skip, metric
 
     @classmethod
+    def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        made = super().student(policy, options)
+        guidance = made.get("guidance")
+        w_min, w_max = options.get("w_min", W_MIN), options.get("w_max", W_MAX)
+        _check_scales(w_min, w_max)
+        if guidance is not None:
+            scale = min(max(guidance.get("scale", 1.0), w_min), w_max)
+            made["guidance"] = {**guidance, "scale": scale, "scales": [w_min, w_max]}
+        return made
+
+    @classmethod
     def notes(
         cls, teacher: Mapping[str, Any], student: Mapping[str, Any], checkpoint: Path
     ) -> Iterator[str]:
@@ -73,6 +83,13 @@ class LatentConsistency(Distillation):
             yield (
                 f"{checkpoint} was not trained to do without its observation: the student learns "
                 "guidance_scale=1 alone; a teacher of policy/guidance=classifier_free gives it more"
+            )
+            return
+        scale, taken = teacher["guidance"].get("scale", 1.0), student["guidance"].get("scale", 1.0)
+        if taken != scale:
+            yield (
+                f"the teacher's guidance_scale, {scale:g}, is not within method.w_min and w_max: "
+                f"the student's is {taken:g} unless told otherwise"
             )
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
@@ -89,3 +106,10 @@ class LatentConsistency(Distillation):
             wanted = torch.where(after.over(x).noise == 0, nearer, wanted)
         found = self.head.estimate_at(x, level, given.context, scale=scale).clean
         return Loss(distance(self.metric, found - wanted, given.counted).mean())
+
+
+def _check_scales(w_min: float, w_max: float) -> None:
+    if not 0 <= w_min <= w_max:
+        raise ConfigError(
+            f"objective.w_min is {w_min} and w_max {w_max}: 0 <= w_min <= w_max is needed"
+        )
