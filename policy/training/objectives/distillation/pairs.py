@@ -91,8 +91,8 @@ def drawn_pairs(teacher: Policy, given: Given, steps: int) -> Pairs:
     along the teacher's ODE."""
     head, context, without = teacher.head, given.context, given.unconditional
     assert isinstance(head, DiffusionHead)
-    shape = (context.rows, head.horizon, head.action_dim)
-    noise, guidance = torch.randn(shape, device=context.device), None
+    # Of all rows, some of which are taken: of a batch that processes share each draws its own.
+    noise, guidance = torch.randn_like(given.clean)[: context.rows], None
     if without is not None and teacher.guidance is not None:
         guidance = Unconditional(without, teacher.guidance.scale, teacher.guidance.passes)
     solver = ode_solver(head.process, steps)
