@@ -12,6 +12,7 @@ from toy_fixture import NETWORK, method
 from dipole.data import ConfigError
 from dipole.policy.core.components import OBJECTIVES, PROCESSES, build
 from dipole.policy.diffusion.solvers import solver_from
+from dipole.policy.training import distill
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
 TEACHER = {
@@ -87,3 +88,36 @@ def test_a_student_of_stages_draws_in_as_many_jumps_as_its_last_one_trains(name)
 def test_options_that_cannot_be_are_refused(name, process, options, said):
     with pytest.raises(ConfigError, match=said):
         method(OBJECTIVES[name], process, **options)
+
+
+def test_a_student_of_a_teacher_with_prefixes_has_none_and_a_note(tmp_path):
+    head = {"name": "diffusion", "prefix": {"probability": 0.5, "max_length": 2}}
+    kind, teacher = OBJECTIVES["consistency"], {**TEACHER, "head": head}
+    made = kind.student(teacher, {})
+    assert made["head"]["prefix"]["probability"] == 0
+    assert "real-time chunking" in " ".join(kind.notes(teacher, made, tmp_path))
+    assert "real-time" not in " ".join(kind.notes(TEACHER, made, tmp_path))
+
+
+@pytest.fixture
+def distilled(monkeypatch):
+    """The run of a student of RUN, by its method and its training."""
+    run = {"task": {}, "policy": TEACHER, "dataset": "x.zarr"}
+    monkeypatch.setattr(distill, "find_checkpoint", Path)
+    monkeypatch.setattr(distill, "read_config", lambda _: {"run": run})
+    monkeypatch.setattr(distill, "origin", str)
+
+    def made(name, train):
+        given = {"teacher": "RUN", "weights": "ema", "method": {"name": name}, "dataset": None}
+        return distill.student_run({**given, "train": train, "evaluate": {}, "output": "o"}).config
+
+    return made
+
+
+def test_weights_to_begin_with_are_the_teacher_s(distilled):
+    other = {"steps": 5, "init": {"from": "OTHER", "map": None, "weights": "raw"}}
+    with pytest.raises(ConfigError, match=r"train.init.from=OTHER: a student begins with its teac"):
+        distilled("consistency", other)
+    assert distilled("meanflow", other)["train"] == other  # without a teacher: as in any run
+    for none in ({}, {"init": None}, {"init": {"from": None, "map": None, "weights": "ema"}}):
+        assert distilled("consistency", none)["train"]["init"]["from"] == "RUN"

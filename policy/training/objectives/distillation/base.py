@@ -29,12 +29,7 @@ from dipole.policy.training.objective import Average, Objective, ParameterGroup
 from dipole.policy.training.objectives.distillation.checks import check_decay
 from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.steps import Estimator, ode_step
-from dipole.policy.training.objectives.distillation.student import (
-    V,
-    guidance_notes,
-    prediction_notes,
-    predicts_noise,
-)
+from dipole.policy.training.objectives.distillation.student import V, notes, predicts_noise
 
 TARGET = "target"  # the average of the student that makes its targets
 JUMP = "jump"
@@ -112,13 +107,7 @@ class Distillation(Objective):
 
         teacher, student: Their policies' configurations. checkpoint: The teacher's.
         """
-        if not cls.needs_teacher:
-            yield (
-                f"this method has no teacher: {checkpoint} gives the task, the data and the "
-                "network's sizes alone, not its weights"
-            )
-        yield from prediction_notes(teacher, student, cls.needs_teacher)
-        yield from guidance_notes(teacher, student, cls.needs_teacher)
+        yield from notes(teacher, student, checkpoint, cls.needs_teacher)
 
     @property
     def head(self) -> DiffusionHead:

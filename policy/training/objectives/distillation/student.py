@@ -1,6 +1,7 @@
 """A student by its teacher's configuration: what it predicts, and what a person is told of it."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 Config = Mapping[str, Any]
@@ -21,27 +22,44 @@ def predicts_noise(policy: Config) -> bool:
     return name == NOISE or (name is None and name_of(policy.get("process")) in (None, "vp"))
 
 
-def prediction_notes(teacher: Config, student: Config, begins_with_weights: bool) -> Iterator[str]:
-    if not predicts_noise(teacher) or student.get("prediction") != V:
-        return
-    note = "the teacher predicts noise, which says nothing of the chunk where one jump begins: the "
-    note += "student learns v"
-    if begins_with_weights:
-        note += (
-            ". It begins with the teacher's weights, whose output means v only at little noise, "
-            "and needs more updates (train.steps) than the student of a teacher of v or sample"
-        )
-    yield note
+def notes(teacher: Config, student: Config, checkpoint: Path, needs_teacher: bool) -> Iterator[str]:
+    """What of a teacher its student does not have, a line each.
 
-
-def guidance_notes(teacher: Config, student: Config, needs_teacher: bool) -> Iterator[str]:
-    guidance = teacher.get("guidance")
-    if guidance is None or student.get("guidance") is not None:
-        return
+    teacher, student: Their policies' configurations. checkpoint: The teacher's.
+    """
     if not needs_teacher:
-        yield "this method learns no guidance: the policy is trained without"
-        return
-    yield (
-        f"the student's chunks are the teacher's at guidance_scale={guidance.get('scale', 1.0):g}, "
-        "without a second evaluation; method=lcm learns other scales too"
+        yield (
+            f"this method has no teacher: {checkpoint} gives the task, the data and the network's "
+            "sizes alone, not its weights"
+        )
+    if predicts_noise(teacher) and student.get("prediction") == V:
+        yield _of_prediction(needs_teacher)
+    guidance = teacher.get("guidance")
+    if guidance is not None and student.get("guidance") is None:
+        yield _of_guidance(guidance.get("scale", 1.0), needs_teacher)
+    prefix = teacher["head"].get("prefix") or {}
+    if prefix.get("probability", 0):
+        yield (
+            "the teacher was trained to go on from actions that are known (policy.head.prefix, of "
+            "real-time chunking); the student is not"
+        )
+
+
+def _of_prediction(begins_with_weights: bool) -> str:
+    why = "the teacher predicts noise, which says nothing of the chunk where one jump begins"
+    if not begins_with_weights:
+        return f"{why}: the student learns v"
+    return (
+        f"{why}: the student learns v. It begins with the teacher's weights, whose output means v "
+        "only at little noise, and needs more updates (train.steps) than the student of a teacher "
+        "of v or sample"
+    )
+
+
+def _of_guidance(scale: float, has_teacher: bool) -> str:
+    if not has_teacher:
+        return "this method learns no guidance: the policy is trained without"
+    return (
+        f"the student's chunks are the teacher's at guidance_scale={scale:g}, without a second "
+        "evaluation; method=lcm learns other scales too"
     )
