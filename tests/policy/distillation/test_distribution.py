@@ -14,8 +14,7 @@ from training_fixture import stop_at, write_dataset
 from dipole.data import ConfigError
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate
-from dipole.policy.training.objectives.distillation.methods.progressive import clean_towards
-from dipole.policy.training.objectives.distillation.steps import moved
+from dipole.policy.training.objectives.distillation.steps import clean_towards, moved
 
 NARROW = {"width": 8}
 METHODS = {

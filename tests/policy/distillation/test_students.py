@@ -13,6 +13,7 @@ from dipole.data import ConfigError
 from dipole.policy.core.components import OBJECTIVES, PROCESSES, build
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.training import distill
+from dipole.policy.training.objectives.distillation.pairs import ode_solver
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
 TEACHER = {
@@ -42,6 +43,13 @@ def test_a_student_s_first_jump_begins_where_its_method_trains(process, spacing)
         begun = solver_from(config).levels(made)[0]
         assert begun.time == pytest.approx(float(first.time), rel=1e-5)
     assert "spacing" not in OBJECTIVES["ctm"].student(TEACHER, {"spacing": None})["head"]["solver"]
+
+
+@pytest.mark.parametrize("process", sorted(SPACINGS))
+def test_pairs_are_drawn_along_the_levels_at_which_other_methods_train(process):
+    made = build(PROCESSES, {"name": process})
+    times = [float(level.time) for level in ode_solver(made, 10).levels(made)]
+    assert times == pytest.approx(LevelGrid(made, 10).at(torch.arange(11)).time.tolist(), rel=1e-4)
 
 
 def test_a_spacing_that_does_not_begin_at_the_most_noise_is_refused():

@@ -99,6 +99,7 @@ def test_later_stages_of_progressive_have_the_student_s_prediction():
 @pytest.mark.parametrize("made", ["distribution_matching"], indirect=True)
 @pytest.mark.parametrize("normalized", [False, True])
 def test_scores_of_equal_quality_have_no_slope_that_is_large_at_the_most_noise(made, normalized):
+    assert isinstance(made.score.prediction, NoisePrediction)  # it begins as the teacher
     made.score.estimate_at, made.normalized = of_noise, normalized
     rows = 2000
     given = made.given(batch_of(made, rows))

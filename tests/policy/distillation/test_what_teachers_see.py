@@ -152,3 +152,19 @@ def test_pairs_of_a_guided_teacher_are_guided():
     plain = made.teacher_policy.predict(seen, noise=noise, solver=solver, guidance_scale=1.0)
     assert torch.allclose(made.teacher_policy.normalize_action(found, seen), chunk, atol=1e-5)
     assert not torch.allclose(found, plain, atol=1e-3)
+
+
+def test_a_teacher_that_is_told_the_scale_is_told_its_own():
+    head = {"name": "diffusion", "extra_inputs": ["guidance_scale"]}
+    made = method(OBJECTIVES["consistency"], student=GUIDED, teacher={"head": head, **GUIDED})
+    disturb(made.teacher_policy)
+    given, index = made.given(batch_of(made, 4)), torch.arange(4)
+    x, level = torch.randn(4, 4, 2), made.grid.at(index)
+    with torch.no_grad():
+        found = made.teacher_estimate(x, level, given).clean
+        own, plain = (
+            made.teacher_head.estimate_at(x, level, given.of_teacher, scale=scale).clean
+            for scale in (3.0, 1.0)
+        )
+    assert torch.equal(found, own)
+    assert not torch.allclose(found, plain, atol=1e-4)

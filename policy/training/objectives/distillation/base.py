@@ -195,11 +195,14 @@ class Distillation(Objective):
         that of its clean chunk once it is `clipped`.
         """
         head, without = self.teacher_head, given.unconditional
+        weight = self.teacher_policy.guidance_scale if scale is None else scale
+        if head.guides_itself:
+            return head.estimate_at(x, level, given.of_teacher, scale=weight)
         found = head.estimate_at(x, level, given.of_teacher)
         if without is None:
             return found
         other = head.estimate_at(x, level, without)
-        weight = self.teacher_policy.guidance_scale if scale is None else scale.view(-1, 1, 1)
+        weight = weight.view(-1, 1, 1) if isinstance(weight, Tensor) else weight
         return Estimate(*(u + weight * (c - u) for c, u in zip(found, other, strict=True)))
 
     def clipped(self, estimate: Estimate, x: Tensor, level: Level) -> Estimate:

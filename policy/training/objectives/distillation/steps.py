@@ -77,6 +77,14 @@ def moved(estimate: Estimate, x: Tensor, level: Level, after: Level) -> Tensor:
     return torch.where(here.noise == 0, x, found)
 
 
+def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tensor:
+    """The clean chunk with which a step from x at `level` to `after` ends at `ended`."""
+    here, there = level.over(x), after.over(x)
+    ratio = there.noise / here.noise
+    wanted: Tensor = (ended - ratio * x) / (there.signal - ratio * here.signal)
+    return wanted
+
+
 def jump(
     head: DiffusionHead,
     x: Tensor,

@@ -11,7 +11,6 @@ from torch import Tensor
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.core.components import OBJECTIVES
-from dipole.policy.diffusion.level import Level
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
@@ -36,6 +35,7 @@ from dipole.policy.training.objectives.distillation.losses import squared
 from dipole.policy.training.objectives.distillation.steps import (
     Estimator,
     LevelGrid,
+    clean_towards,
     moved,
     ode_step,
 )
@@ -195,14 +195,6 @@ class ProgressiveDistillation(Distillation):
         if self.stage == 0:
             return self.teacher_estimator(given)
         return lambda x, at: self.stage_teacher.estimate_at(x, at, given.context)
-
-
-def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tensor:
-    """The clean chunk with which a step from x at `level` to `after` ends at `ended`."""
-    here, there = level.over(x), after.over(x)
-    ratio = there.noise / here.noise
-    wanted: Tensor = (ended - ratio * x) / (there.signal - ratio * here.signal)
-    return wanted
 
 
 def _checked(stages: Any, shares: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:

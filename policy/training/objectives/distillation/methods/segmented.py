@@ -58,7 +58,7 @@ class SegmentedConsistency(ConsistencyTrajectory):
             denoising,
             target_decay,
         )
-        self.stages = numbers("stages", stages, STAGES)
+        self.stages: tuple[int, ...] = numbers("stages", stages, STAGES)
         falls = all(after < before for before, after in pairwise(self.stages))
         if not falls or not 1 <= self.stages[-1] <= self.stages[0] <= self.grid.steps:
             raise ConfigError(
