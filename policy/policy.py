@@ -304,13 +304,14 @@ class Policy(nn.Module):
     def _conditioning(
         self, observation: Mapping[str, Tensor], scale: float | None
     ) -> tuple[Context, Unconditional | None]:
-        """The context to draw by, and what it is guided by: nothing at scale 1 and 0."""
+        """The context to draw by, and what it is guided by: nothing at scale 1, and nothing at 0
+        unless the network is told the scale."""
         guidance = self.guidance if scale is None else self._guidance_of(scale)
         if guidance is None or guidance.scale == 1:
             return self.encode(observation), None
         contexts = self._contexts(observation)
         unconditional = self.encoder.unconditional(contexts)
-        if guidance.scale == 0:
+        if guidance.scale == 0 and not self.head.guides_itself:
             return unconditional, None
         wanted = Unconditional(unconditional, guidance.scale, guidance.passes)
         return self.encoder.compose(contexts), wanted
@@ -326,7 +327,7 @@ class Policy(nn.Module):
             )
         if any(term.scale for term in self.costs):
             raise ConfigError("costs need gradients, which exports lack: use runtime=eager")
-        if self.guidance_scale not in (0, 1):
+        if self.guidance_scale not in (0, 1) or self.head.guides_itself:
             self.head.use_guidance(self.guidance_scale)
 
     def guided_context(
@@ -335,7 +336,7 @@ class Policy(nn.Module):
         """The context of a policy with built-in guidance: of [B] rows at scale 0 and 1, and for
         a head that guides itself; otherwise of [2 B], conditional ones first."""
         contexts = self._contexts(observation, missing)
-        if self.guidance_scale == 1 or (self.guidance_scale and self.head.guides_itself):
+        if self.guidance_scale == 1 or self.head.guides_itself:
             return self.encoder.compose(contexts)
         unconditional = self.encoder.unconditional(contexts)
         if self.guidance_scale == 0:

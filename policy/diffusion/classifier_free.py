@@ -23,12 +23,15 @@ class ClassifierFree:
     parts: Of the encoder, by name, which are replaced together; None: all of them.
     scale: Of chunks that are drawn, unless told otherwise.
     passes: "batched" evaluates the network once for twice the rows; "two" twice, in less memory.
+    scales: The least and the largest that a network was trained with which is told the scale and
+        guides itself (`DiffusionHead.guides_itself`); None: any will do.
     """
 
     dropout: float = 0.1
     parts: tuple[str, ...] | None = None
     scale: float = 1.0
     passes: str = "batched"
+    scales: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -41,6 +44,12 @@ class ClassifierFree:
                 f"known: {', '.join(PASSES)}"
             )
         check_scale(self.scale)
+        if self.scales is not None and not self.scales[0] <= self.scale <= self.scales[1]:
+            least, most = self.scales
+            raise ConfigError(
+                f"the guidance scale is {self.scale:g}: the network is told it, and was trained "
+                f"with {least:g} to {most:g} (method.w_min and w_max of `dipole distill`)"
+            )
 
     def with_scale(self, scale: float) -> "ClassifierFree":
         return replace(self, scale=scale)
@@ -51,7 +60,7 @@ class Unconditional:
     """What a head is asked to guide by.
 
     context: Of the same rows as the conditional one, with nulls in place of the parts.
-    scale: Neither 0 nor 1, for which one context is enough.
+    scale: Not 1, and not 0 unless the head guides itself: for these one context is enough.
     passes: See `ClassifierFree`.
     """
 

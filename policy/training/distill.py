@@ -36,6 +36,7 @@ def student_run(config: Mapping[str, Any]) -> StudentRun:
     kind, options = _method(config["method"])
     objective, init = {**config["method"]}, None
     if kind.needs_teacher:
+        _refuse_other_weights(config["train"])
         named = origin(checkpoint)
         objective |= {"teacher": named, "weights": config["weights"]}
         init = {"from": named, "map": None, "weights": config["weights"]}
@@ -68,6 +69,15 @@ def _run_of(checkpoint: Path) -> Config:
             "checkpoint of `dipole train` is needed"
         )
     return run
+
+
+def _refuse_other_weights(train: Mapping[str, Any]) -> None:
+    other = (train.get("init") or {}).get("from")
+    if other is not None:
+        raise ConfigError(
+            f"train.init.from={other}: a student begins with its teacher's weights; leave it out, "
+            f"or distil that run, teacher={other}"
+        )
 
 
 def _method(method: Mapping[str, Any]) -> tuple[type[Distillation], dict[str, Any]]:

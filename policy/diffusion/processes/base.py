@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,14 @@ class Process(nn.Module):
     resolve.
 
     default_prediction, default_spacing: What is taken where a configuration names none.
+    to_the_least: Spacings whose last level is always the least noise, so that the step from there
+        to the clean chunk is next to none.
     clean: The level without noise, with the time of the least noise: known tokens have it.
     """
 
     default_prediction: str
     default_spacing: str
+    to_the_least: ClassVar[frozenset[str]] = frozenset({"karras", "log_snr"})
     clean: Level
 
     def level(self, t: Tensor) -> Level:

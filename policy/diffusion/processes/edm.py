@@ -64,5 +64,7 @@ class EDM(Process):
         least, most = self.ends
         return {
             "karras": lambda steps: karras(most, least, steps, rho),
+            # The same, without the least noise: as many steps, and the last one a real one.
+            "trailing": lambda steps: karras(most, least, steps + 1, rho)[:-1],
             "log_snr": lambda steps: geometric(most, least, steps),
         }

@@ -33,6 +33,7 @@ class VariancePreserving(Process):
     alphas_cumprod: Tensor
     default_prediction = "noise"
     default_spacing = "leading"
+    to_the_least = Process.to_the_least | {"uniform"}
     clean = Level(0.0, 1.0, 0.0)
 
     def __init__(

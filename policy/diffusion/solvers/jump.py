@@ -40,6 +40,9 @@ class Jump(Solver):
     gamma: 0: each jump ends where the next one begins, so that the noise at the beginning decides;
         1: each ends at the clean chunk, whatever the network is told. Between them, at
         sqrt(1 - gamma^2) of the next level's noise / signal.
+
+    The levels of n jumps are every second one of 2 n jumps: of a spacing that ends at the least
+    noise (`Process.to_the_least`) that level is left out, from which a jump would lead nowhere.
     """
 
     name: ClassVar[str] = "jump"
@@ -53,11 +56,17 @@ class Jump(Solver):
             raise ConfigError(f"solver.gamma is {self.gamma}: it lies between 0 and 1")
 
     def levels(self, process: Process) -> list[Level]:
-        spacing = self.spacing
-        if spacing is None and TRAILING in process.spacings(self.rho, self.shift):
-            spacing = TRAILING
-        first, *rest = process.grid(self.steps, spacing, rho=self.rho, shift=self.shift)
+        first, *rest = self._grid(process)
         return [first, *(self._landing(level, process) for level in rest)]
+
+    def _grid(self, process: Process) -> list[Level]:
+        known = process.spacings(self.rho, self.shift)
+        spacing = TRAILING if TRAILING in known else process.default_spacing
+        spacing = spacing if self.spacing is None else self.spacing
+        if spacing not in process.to_the_least:
+            return process.grid(self.steps, spacing, rho=self.rho, shift=self.shift)
+        *levels, _, clean = process.grid(self.steps + 1, spacing, rho=self.rho, shift=self.shift)
+        return [*levels, clean]
 
     def table(self, levels: Sequence[Level]) -> list[SolverStep]:
         return [_jump(level, after) for level, after in pairwise(levels)]

@@ -26,6 +26,22 @@ def test_levels_double_at_equal_intervals_of_the_run():
         method(ConsistencyTraining, first_levels=20, last_levels=10)
 
 
+@pytest.mark.parametrize("last", [19, 20, 150, 160, 300])
+def test_the_last_number_of_levels_is_reached(last):
+    made = method(ConsistencyTraining, last_levels=last)
+    made.total_steps = 1000
+    found = [made.levels(step) for step in range(1000)]
+    assert (found[0], found[-1]) == (10, last)
+    assert found == sorted(found)
+    lengths = [found.count(each) for each in dict.fromkeys(found)]
+    assert max(lengths) - min(lengths) < len(lengths)  # equal intervals
+
+
+def test_levels_that_a_table_rounds_away_are_told_of():
+    with pytest.warns(UserWarning, match="of 10 to 160 noise levels .* has 7 to 54"):
+        method(ConsistencyTraining, "vp")
+
+
 def test_levels_are_drawn_as_a_normal_distribution_of_log_sigma_has_them():
     shares = normal_shares(torch.tensor([torch.inf, 1.0, 0.0]), 0.0, 2.0)
     assert torch.allclose(shares, torch.ones(2))
@@ -33,6 +49,13 @@ def test_levels_are_drawn_as_a_normal_distribution_of_log_sigma_has_them():
     assert shares.tolist() == pytest.approx([0.6827, 0.6827, 0.3173], abs=1e-3)
 
 
+def test_levels_are_those_of_the_paper_down_to_the_least_noise():
+    grid, _ = method(ConsistencyTraining, "edm").grid(10)
+    noise = grid.at(torch.arange(grid.steps + 1)).noise.tolist()
+    assert (len(noise), noise[0], noise[-2], noise[-1]) == (11, 80.0, pytest.approx(0.002), 0.0)
+
+
+@pytest.mark.filterwarnings("ignore:of 10 to 160 noise levels")
 @pytest.mark.parametrize("process", ["vp", "flow", "edm"])
 def test_it_learns_from_no_teacher_and_its_student_has_no_noise_to_divide_by(process):
     made = method(ConsistencyTraining, process)

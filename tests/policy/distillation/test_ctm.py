@@ -22,9 +22,9 @@ def test_a_jump_to_its_own_level_leaves_x_as_it_is_also_where_that_is_clean(proc
     made = method(ConsistencyTrajectory, process)
     index = torch.arange(made.grid.steps + 1)
     level, x = made.grid.at(index), torch.randn(len(index), 4, 2)
-    context = made.policy.encode({"x": torch.zeros(len(index), 2, 3)})
-    assert torch.allclose(jump(made.head, x, level, level, context), x, atol=1e-5)
-    estimate = made.teacher_estimator(context)
+    given = made.given(batch_of(made, len(index)))
+    assert torch.allclose(jump(made.head, x, level, level, given.context), x, atol=1e-5)
+    estimate = made.teacher_estimator(given)
     assert torch.equal(ode_step(estimate, x, level, level, 2)[-1], x[-1])
 
 

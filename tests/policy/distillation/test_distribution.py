@@ -14,8 +14,7 @@ from training_fixture import stop_at, write_dataset
 from dipole.data import ConfigError
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate
-from dipole.policy.training.objectives.distillation.methods.progressive import clean_towards
-from dipole.policy.training.objectives.distillation.steps import moved
+from dipole.policy.training.objectives.distillation.steps import clean_towards, moved
 
 NARROW = {"width": 8}
 METHODS = {
@@ -95,8 +94,8 @@ def test_the_teacher_is_not_saved_and_the_helpers_are(build):
 
 def test_no_slope_where_the_students_score_is_the_teachers(build):
     objective = build("distribution_matching").state.objective
-    chunk, context = torch.rand(4, 8, 2), objective.policy.encode({"state": torch.randn(4, 2, 3)})
-    assert torch.equal(objective._slope(chunk, context, None), torch.zeros(4, 8, 2))
+    given = objective.given(objective.fake_batch(4))
+    assert torch.equal(objective._slope(torch.rand(4, 8, 2), given), torch.zeros(4, 8, 2))
 
 
 def test_the_slope_leads_from_the_students_chunks_to_the_teachers(build, monkeypatch):
@@ -110,10 +109,11 @@ def test_the_slope_leads_from_the_students_chunks_to_the_teachers(build, monkeyp
 
     monkeypatch.setattr(objective.score, "estimate_at", always(0.2))
     monkeypatch.setattr(objective.teacher_head, "estimate_at", always(0.5))
-    slope = objective._slope(torch.full((4, 8, 2), 0.1), None, None)
+    given = objective.given(objective.fake_batch(4))
+    slope = objective._slope(torch.full((4, 8, 2), 0.1), given)
     assert torch.allclose(slope, torch.tensor((0.2 - 0.5) / (0.5 - 0.1)))  # downhill is upwards
     objective.normalized = False
-    slope = objective._slope(torch.full((4, 8, 2), 0.1), None, None)
+    slope = objective._slope(torch.full((4, 8, 2), 0.1), given)
     assert torch.allclose(slope, torch.tensor(0.2 - 0.5))
 
 
@@ -129,8 +129,8 @@ def test_the_regression_is_to_where_the_teachers_ode_leads_some_of_the_rows(buil
     objective = build("distribution_matching", regression_rows=0.25).state.objective
     objective.total_steps, rows = 8, []
 
-    def ended(noise, context):
-        rows.append((len(noise), context.rows))
+    def ended(noise, given):
+        rows.append((len(noise), given.of_teacher.rows))
         return torch.zeros_like(noise)
 
     monkeypatch.setattr(objective, "_ode_end", ended)

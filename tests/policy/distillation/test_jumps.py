@@ -73,6 +73,33 @@ def test_jumps_over_a_table_begin_at_its_most_noise():
     assert table_of(Jump(2, "leading"), process)[0].level.time == 50
 
 
+SPACINGS = [
+    *(("vp", name) for name in (None, "trailing", "uniform", "karras", "log_snr")),
+    *(("flow", name) for name in (None, "uniform", "shifted", "karras", "log_snr")),
+    *(("edm", name) for name in (None, "trailing", "karras", "log_snr")),
+]
+
+
+@pytest.mark.parametrize(("process", "spacing"), SPACINGS)
+def test_a_second_jump_has_something_to_do_and_levels_of_fewer_jumps_are_among_those_of_more(
+    process, spacing
+):
+    made = build(PROCESSES, {"name": process, **({"continuous": True} if process == "vp" else {})})
+    levels = {n: Jump(n, spacing).levels(made) for n in (1, 2, 4, 8)}
+    assert all(len(found) == n + 1 and found[-1].is_clean for n, found in levels.items())
+    assert levels[2][1].noise / levels[2][1].signal > 0.1
+    for steps in (1, 2, 4):
+        fewer, every_second = levels[steps], levels[2 * steps][::2]
+        rounded = 2.0 if (process, spacing) in (("vp", None), ("vp", "trailing")) else 1e-4
+        for one, other in zip(fewer, every_second, strict=True):
+            assert one.time == pytest.approx(other.time, abs=rounded)
+
+
+def test_levels_of_jumps_on_edm():
+    found = [level.noise for level in Jump(4).levels(build(PROCESSES, {"name": "edm"}))]
+    assert found == pytest.approx([80.0, 17.528, 2.515, 0.170, 0.0], abs=1e-3)
+
+
 def test_one_jump_is_one_step_of_ddim_on_the_straight_path():
     made = policy(extra_inputs=(), clip_sample=False)
     seen = {"x": torch.randn(3, 2, 3)}

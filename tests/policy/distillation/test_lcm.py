@@ -1,6 +1,7 @@
 """One evaluation for any scale of guidance: the guided step, and what the student makes of it."""
 
 import sys
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dipole.data import ConfigError
 from dipole.policy.training.objectives.distillation.methods.lcm import LatentConsistency
 
 GUIDED = {"guidance": {"dropout": 0.1}}
+HEAD = {"head": {"name": "diffusion"}}
 
 
 @pytest.mark.parametrize("prediction", ["sample", "velocity", "noise"])
@@ -27,8 +29,8 @@ def test_the_guided_step_takes_its_noise_from_the_clean_chunk(prediction):
     given = made.given(batch | {"observation": {"x": torch.randn(6, 2, 3)}})
     level, after = made.grid.at(index), made.grid.at(index + 5)
     x, scale = torch.randn(6, 4, 2), torch.linspace(1, 4, 6)
-    found = made.step_by(made.guided(given, scale), x, level, after)
-    contexts = (given.context, given.unconditional)
+    found = made.step_by(made.teacher_estimator(given, scale), x, level, after)
+    contexts = (given.of_teacher, given.unconditional)
     with torch.no_grad():
         one, other = (made.teacher_head.estimate_at(x, level, c).clean for c in contexts)
     clean = (other + scale.view(-1, 1, 1) * (one - other)).clamp(-1, 1)
@@ -42,14 +44,46 @@ def test_an_unguided_teacher_gives_a_scale_of_one_and_a_note():
     made = method(LatentConsistency)
     assert made.scales == (1.0, 1.0)
     assert torch.isfinite(made(batch_of(made)).total)
-    notes = LatentConsistency.notes({"guidance": None}, {}, Path("run"))
+    notes = LatentConsistency.notes({**HEAD, "guidance": None}, HEAD, Path("run"))
     assert "guidance_scale=1 alone" in next(notes)
-    assert not list(LatentConsistency.notes(GUIDED, {}, Path("run")))
+    assert not list(LatentConsistency.notes({**HEAD, **GUIDED}, GUIDED, Path("run")))
 
 
 def test_unusable_scales_are_refused():
     with pytest.raises(ConfigError, match="w_min is 3 and w_max 2"):
         method(LatentConsistency, w_min=3, w_max=2)
+
+
+def test_a_scale_of_0_is_told_as_any_other_in_the_policy_and_in_exports():
+    made = method(LatentConsistency, student=GUIDED, w_min=0.0)
+    policy, seen = made.policy.eval(), {"x": torch.randn(8, 2, 3)}
+    policy.guidance = replace(policy.guidance, scales=(0.0, 4.0))
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+
+    def chunk(scale):
+        return policy.predict(seen, torch.Generator().manual_seed(0), guidance_scale=scale)
+
+    none = chunk(0.0)
+    assert torch.allclose(none, chunk(1e-6), atol=1e-4)
+    assert not torch.allclose(none, chunk(1.0), atol=1e-3)
+    policy.guidance_scale = 0.0
+    policy.build_in_guidance()
+    assert policy.head.told_scale == 0.0
+    with torch.no_grad():
+        assert torch.equal(policy.guided_context(seen).vector, policy.encode(seen).vector)
+
+
+def test_a_scale_that_the_network_was_not_trained_with_is_refused(tmp_path):
+    policy = method(LatentConsistency, student=GUIDED).policy
+    with pytest.raises(ConfigError, match=r"scale is 5: .* was trained with 1 to 4 \(method.w_min"):
+        policy.guidance_scale = 5.0
+    teacher = {"head": {"name": "diffusion"}, "guidance": {"dropout": 0.1, "scale": 1.0}}
+    made = LatentConsistency.student(teacher, {"w_min": 3.0, "w_max": 15.0})
+    assert made["guidance"] == {"dropout": 0.1, "scale": 3.0, "scales": [3.0, 15.0]}
+    said = " ".join(LatentConsistency.notes(teacher, made, tmp_path))
+    assert "guidance_scale, 1, is not within method.w_min and w_max: the student's is 3" in said
 
 
 @pytest.mark.heavy

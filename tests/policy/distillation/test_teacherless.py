@@ -148,11 +148,3 @@ def test_a_regression_student_has_no_noise_process():
     made = OBJECTIVES["regression"].student(TEACHER, {})
     assert made["head"] == {"name": "regression", "counts_padding": False}
     assert made["process"] is made["prediction"] is None
-
-
-def test_what_predicts_noise_has_a_student_that_predicts_v(tmp_path):
-    kind = OBJECTIVES["reflow"]
-    teacher = {**TEACHER, "prediction": None}
-    assert kind.student(teacher, {})["prediction"] == {"name": "v"}
-    assert any("learns v" in note for note in kind.notes(teacher, teacher, tmp_path))
-    assert kind.student(TEACHER, {})["prediction"] == {"name": "sample"}

@@ -48,7 +48,8 @@ def method(kind: type[Distillation], process: str = "flow", student=None, teache
     """
     frozen = Frozen(policy_of(None, process, **(teacher or student or {})), {})
     with mock.patch.object(Frozen, "of_policy", return_value=frozen):
-        made = kind(policy_of(kind, process, **(student or {})), "teacher", **options)
+        named = {"teacher": "teacher"} if kind.needs_teacher else {}
+        made = kind(policy_of(kind, process, **(student or {})), **named, **options)
     models = {name: copy.deepcopy(each.module) for name, each in made.averages().items()}
     made.attach_averages({name: each.requires_grad_(False) for name, each in models.items()})
     return made.train()

@@ -4,14 +4,13 @@
                                     └─ student: jumps ─> clean chunks, compared by the method
 
 The student is a policy with a diffusion head over the teacher's noise process, sampled by jumps
-(`dipole.policy.diffusion.solvers.Jump`). It begins with the teacher's weights (train.init), keeps
-the teacher's normalisers, and both are given the context of the student's encoder, which stays the
-teacher's unless it is trained.
+(`dipole.policy.diffusion.solvers.Jump`). It begins with the teacher's weights (train.init), and
+keeps the teacher's normalisers and held actions. Both are given the context of the student's
+encoder, which stays the teacher's unless it is trained: then each is given that of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,43 +18,21 @@ import torch
 from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.context import Context
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, noise_in
-from dipole.policy.heads.base import ChunkBatch, Head
+from dipole.policy.heads.base import Head
 from dipole.policy.heads.diffusion import DiffusionHead
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.objective import Average, Objective, ParameterGroup
+from dipole.policy.training.objectives.distillation.checks import check_decay
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.steps import Estimator, ode_step
+from dipole.policy.training.objectives.distillation.student import V, notes, predicts_noise
 
 TARGET = "target"  # the average of the student that makes its targets
 JUMP = "jump"
-
-
-@dataclass(frozen=True)
-class Given:
-    """A batch as methods take it.
-
-    chunks: Demonstrated ones, normalised, with what of them counts.
-    context: Of the same rows, for both networks.
-    unconditional: The same without what classifier-free guidance leaves out; None: not trained so.
-    """
-
-    chunks: ChunkBatch
-    context: Context
-    unconditional: Context | None = None
-
-    @property
-    def clean(self) -> Tensor:
-        """[B, H, A]."""
-        return self.chunks.actions
-
-    @property
-    def counted(self) -> Tensor | None:
-        """bool [B, H, A]; None: all."""
-        return self.chunks.counted
 
 
 class Distillation(Objective):
@@ -66,6 +43,7 @@ class Distillation(Objective):
     needs_teacher: Whether it learns from a teacher's weights; otherwise a teacher's run gives the
         task, the data and the policy's configuration alone.
     head_class: Of the student.
+    keeps_guidance: Whether the student can be guided by another scale than the teacher's own.
     same_parts: Of the policies' configurations, that teacher and student have alike.
 
     teacher: A checkpoint, or a run's folder (its newest one).
@@ -80,6 +58,7 @@ class Distillation(Objective):
     gamma: ClassVar[float] = 1.0
     needs_teacher: ClassVar[bool] = True
     head_class: ClassVar[type[Head]] = DiffusionHead
+    keeps_guidance: ClassVar[bool] = False
     same_parts: ClassVar[tuple[str, ...]] = ("process", "encoder")
 
     def __init__(
@@ -91,21 +70,34 @@ class Distillation(Objective):
         target_decay: float | None = None,
     ) -> None:
         super().__init__(policy)
+        if target_decay is not None:
+            check_decay("target_decay", target_decay)
         self.train_encoder, self.target_decay = train_encoder, target_decay
         self._check_student(policy)
         if self.needs_teacher:
             self.teacher = Frozen.of_policy(_named(teacher, type(self)), weights)
             self._check_teacher()
             policy.normalizers.load_state_dict(self.teacher_policy.normalizers.state_dict())
+            policy.held.load_state_dict(self.teacher_policy.held.state_dict())
 
     @classmethod
     def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """The student's configuration, by the teacher's; options: of the objective."""
         head = dict(policy["head"])
-        solver = {"name": JUMP, "steps": 1, "gamma": cls.gamma}
+        solver = {"name": JUMP, "steps": cls.jumps(options), "gamma": cls.gamma}
+        if options.get("spacing") is not None:
+            solver["spacing"] = options["spacing"]  # the levels that it is trained at
         head |= {"extra_inputs": list(cls.extra_inputs), "solver": solver}
         head["prefix"] = {**head.get("prefix", {}), "probability": 0.0}
-        return {**policy, "head": head}
+        made = {**policy, "head": head}
+        if predicts_noise(policy):
+            made["prediction"] = V
+        return made if cls.keeps_guidance else {**made, "guidance": None}
+
+    @classmethod
+    def jumps(cls, options: Mapping[str, Any]) -> int:
+        """In how many a student draws a chunk, unless told otherwise; options: of the objective."""
+        return 1
 
     @classmethod
     def notes(
@@ -115,11 +107,7 @@ class Distillation(Objective):
 
         teacher, student: Their policies' configurations. checkpoint: The teacher's.
         """
-        if not cls.needs_teacher:
-            yield (
-                f"this method has no teacher: {checkpoint} gives the task, the data and the "
-                "network's sizes alone, not its weights"
-            )
+        yield from notes(teacher, student, checkpoint, cls.needs_teacher)
 
     @property
     def head(self) -> DiffusionHead:
@@ -159,37 +147,63 @@ class Distillation(Objective):
 
     def given(self, batch: Batch) -> Given:
         """The chunks of a batch and their contexts."""
-        encoder, without = self.policy.encoder, None
         with nullcontext() if self.train_encoder else torch.no_grad():
             parts = self.policy.contexts(batch)
-            context = encoder.compose(parts)
-            if self.policy.guidance is not None:
-                without = encoder.unconditional(parts)
-        return Given(self.policy.chunks(batch), context, without)
+            context = self.policy.encoder.compose(parts)
+        chunks, of_teacher, without = self.policy.chunks(batch), context, None
+        if self.needs_teacher:
+            teacher = self.teacher_policy
+            with torch.no_grad():
+                if self.train_encoder:
+                    parts = teacher.contexts(batch)
+                    of_teacher = teacher.encoder.compose(parts)
+                if self._teacher_is_guided:
+                    without = teacher.encoder.unconditional(parts)
+        return Given(chunks, context, of_teacher, without)
+
+    @property
+    def _teacher_is_guided(self) -> bool:
+        teacher = self.teacher_policy
+        return teacher.guidance is not None and (self.keeps_guidance or teacher.guidance_scale != 1)
 
     def teacher_step(
-        self, x: Tensor, level: Level, after: Level, context: Context, order: int = 1
+        self, x: Tensor, level: Level, after: Level, given: Given, order: int = 1
     ) -> Tensor:
         """x [B, H, A] at `after`, by the teacher's probability-flow ODE from `level`.
 
         level, after: Of rows, [B]. order: 1, Euler's method, or 2, Heun's.
         """
-        return self.step_by(self.teacher_estimator(context), x, level, after, order)
+        return self.step_by(self.teacher_estimator(given), x, level, after, order)
 
     @torch.no_grad()
     def step_by(
         self, estimate: Estimator, x: Tensor, level: Level, after: Level, order: int = 1
     ) -> Tensor:
-        """`teacher_step` by another estimate than the teacher's plain one."""
+        """`teacher_step` by another estimate than the teacher's own."""
         return ode_step(estimate, x, level, after, order)
 
-    def teacher_estimator(self, context: Context) -> Estimator:
-        """What the teacher says of x at levels of rows, clipped as its chunks are."""
+    def teacher_estimator(self, given: Given, scale: Tensor | None = None) -> Estimator:
+        """`teacher_estimate`, clipped as the teacher's chunks are."""
+        return lambda x, at: self.clipped(self.teacher_estimate(x, at, given, scale), x, at)
 
-        def estimate(x: Tensor, at: Level) -> Estimate:
-            return self.clipped(self.teacher_head.estimate_at(x, at, context), x, at)
+    def teacher_estimate(
+        self, x: Tensor, level: Level, given: Given, scale: Tensor | None = None
+    ) -> Estimate:
+        """What the teacher says of x [B, H, A] at levels of rows, [B], guided and not clipped.
 
-        return estimate
+        scale: Of guidance, [B]; None: the teacher's own. Where a network is guided, the noise is
+        that of its clean chunk once it is `clipped`.
+        """
+        head, without = self.teacher_head, given.unconditional
+        weight = self.teacher_policy.guidance_scale if scale is None else scale
+        if head.guides_itself:
+            return head.estimate_at(x, level, given.of_teacher, scale=weight)
+        found = head.estimate_at(x, level, given.of_teacher)
+        if without is None:
+            return found
+        other = head.estimate_at(x, level, without)
+        weight = weight.view(-1, 1, 1) if isinstance(weight, Tensor) else weight
+        return Estimate(*(u + weight * (c - u) for c, u in zip(found, other, strict=True)))
 
     def clipped(self, estimate: Estimate, x: Tensor, level: Level) -> Estimate:
         """With the clean chunk within [-1, 1] where the teacher's is, and the noise that is left of

@@ -19,6 +19,7 @@ from dipole.policy.diffusion.processes.flow import Flow
 from dipole.policy.heads.diffusion import TARGET_TIME, DiffusionHead
 from dipole.policy.policy import Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.student import name_of
 
 FLOW, VELOCITY = "flow", "velocity"
 
@@ -37,7 +38,7 @@ class FlowStudent(Distillation):
         self, policy: Policy, train_encoder: bool = True, target_decay: float | None = None
     ) -> None:
         super().__init__(policy, train_encoder=train_encoder, target_decay=target_decay)
-        prediction = _name(policy.config.prediction) or VELOCITY
+        prediction = name_of(policy.config.prediction) or VELOCITY
         if not isinstance(self.head.process, Flow) or prediction != VELOCITY:
             raise ConfigError(
                 f"objective {type(self).__name__} learns velocities: policy/process=flow with "
@@ -47,22 +48,20 @@ class FlowStudent(Distillation):
     @classmethod
     def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         made = super().student(policy, options)
-        if _name(made.get("process")) != FLOW:
+        if name_of(made.get("process")) != FLOW:
             made["process"] = {"name": FLOW}
-        return {**made, "prediction": {"name": VELOCITY}, "guidance": None}
+        return {**made, "prediction": {"name": VELOCITY}}
 
     @classmethod
     def notes(
         cls, teacher: Mapping[str, Any], student: Mapping[str, Any], checkpoint: Path
     ) -> Iterator[str]:
         yield from super().notes(teacher, student, checkpoint)
-        process, prediction = (_name(teacher.get(key)) for key in ("process", "prediction"))
+        process, prediction = (name_of(teacher.get(key)) for key in ("process", "prediction"))
         if process != FLOW or prediction not in (None, VELOCITY):
             before = f"process {process or 'vp'}"
             before += f", prediction {prediction}" if prediction else ""
             yield f"this method learns velocities: process flow, prediction velocity, not {before}"
-        if teacher.get("guidance") is not None:
-            yield "this method learns no guidance: the policy is trained without"
 
 
 def average_velocity(
@@ -84,15 +83,6 @@ def rows_at(share: float, rows: int) -> int:
     return 0 if share == 0 else min(rows, max(1, round(share * rows)))
 
 
-def check_share(option: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"objective.{option} is {value}: a share lies between 0 and 1")
-
-
 def straight(clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     """x = (1 - t) clean + t noise, [B, H, A]."""
     return torch.lerp(clean, noise, spread(time, clean))
-
-
-def _name(part: Mapping[str, Any] | str | None) -> str | None:
-    return part if isinstance(part, str) or part is None else part.get("name")

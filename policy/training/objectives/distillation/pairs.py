@@ -7,17 +7,21 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
+from dipole.policy.diffusion.classifier_free import Unconditional
 from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.diffusion.solvers import DDIM, Solver
 from dipole.policy.diffusion.solvers.jump import TRAILING
 from dipole.policy.heads.base import SampleRequest
 from dipole.policy.heads.diffusion import DiffusionHead
+from dipole.policy.policy import Policy
+from dipole.policy.training.objectives.distillation.given import Given
 
 PARTS = ("vector", "tokens", "token_mask", "frames")  # of a context
 
 
 class Pairs(NamedTuple):
-    """noise: Standard normal, [B, H, A]. chunk: What the ODE makes of it. context: Given which."""
+    """noise: Standard normal, [B, H, A]. chunk: What the ODE makes of it. context: The student's,
+    given which it learns that."""
 
     noise: Tensor
     chunk: Tensor
@@ -82,14 +86,19 @@ class PairPool(nn.Module):
 
 
 @torch.no_grad()
-def drawn_pairs(teacher: DiffusionHead, context: Context, steps: int) -> Pairs:
-    """New pairs, a row of the context each. steps: Of Euler's method along the teacher's ODE."""
-    shape = (context.rows, teacher.horizon, teacher.action_dim)
-    noise = torch.randn(shape, device=context.device)
-    context = context.map(lambda part: part.detach())
-    solver = ode_solver(teacher.process, steps)
-    chunk = teacher.sample(context, SampleRequest(noise=noise, solver=solver))
-    return Pairs(noise, chunk, context)
+def drawn_pairs(teacher: Policy, given: Given, steps: int) -> Pairs:
+    """New pairs, a row of the contexts each, guided as the teacher is. steps: Of Euler's method
+    along the teacher's ODE."""
+    head, context, without = teacher.head, given.context, given.unconditional
+    assert isinstance(head, DiffusionHead)
+    # Of all rows, some of which are taken: of a batch that processes share each draws its own.
+    noise, guidance = torch.randn_like(given.clean)[: context.rows], None
+    if without is not None and teacher.guidance is not None:
+        guidance = Unconditional(without, teacher.guidance.scale, teacher.guidance.passes)
+    solver = ode_solver(head.process, steps)
+    request = SampleRequest(noise=noise, solver=solver, guidance=guidance)
+    chunk = head.sample(given.of_teacher, request)
+    return Pairs(noise, chunk, context.map(lambda part: part.detach()))
 
 
 def joined(one: Pairs, other: Pairs) -> Pairs:

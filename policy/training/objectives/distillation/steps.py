@@ -1,10 +1,11 @@
 """Steps between noise levels of rows: the teacher's, and the student's jumps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate
@@ -12,6 +13,7 @@ from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.diffusion.solvers import Jump
 from dipole.policy.heads.diffusion import DiffusionHead
 
+MOST_SIGNAL = 0.005  # of a first level to its noise, above the most noise
 Estimator = Callable[[Tensor, Level], Estimate]  # x [B, H, A], levels of rows -> what is said of it
 
 
@@ -24,7 +26,17 @@ class LevelGrid:
     """
 
     def __init__(self, process: Process, steps: int, spacing: str | None = None) -> None:
-        levels = Jump(steps, spacing).levels(process)
+        check_start(process, spacing)
+        self._set(Jump(steps, spacing).levels(process))
+
+    @classmethod
+    def of(cls, levels: Sequence[Level]) -> "LevelGrid":
+        """Of these levels, the last of them clean."""
+        made = cls.__new__(cls)
+        made._set(levels)
+        return made
+
+    def _set(self, levels: Sequence[Level]) -> None:
         self.steps = len(levels) - 1
         rows = [[level.time, level.signal, level.noise] for level in levels]
         self._rows = torch.tensor(rows, dtype=torch.float32)  # [steps + 1, 3]
@@ -39,6 +51,22 @@ class LevelGrid:
         return torch.randint(self.steps if last is None else last, (rows,), device=device)
 
 
+def check_start(process: Process, spacing: str | None) -> None:
+    """Raises ConfigError for a spacing that does not begin at the most noise, as one jump does."""
+    if _begins_at_the_most_noise(process, spacing):
+        return
+    fitting = [s for s in process.spacings(7.0, 3.0) if _begins_at_the_most_noise(process, s)]
+    raise ConfigError(
+        f"objective.spacing is {spacing!r}, whose levels do not begin at the most noise, where a "
+        f"student's jumps do: choose {', '.join(fitting)}"
+    )
+
+
+def _begins_at_the_most_noise(process: Process, spacing: str | None) -> bool:
+    first, most = (Jump(1, each).levels(process)[0] for each in (spacing, None))
+    return bool(first.signal / first.noise <= most.signal / most.noise + MOST_SIGNAL)
+
+
 def moved(estimate: Estimate, x: Tensor, level: Level, after: Level) -> Tensor:
     """x [B, H, A] moved from `level` to `after`, levels of rows, to where an estimate leads:
     signal' clean + noise' / noise (x - signal clean). A step of length 0 leaves x as it is, also
@@ -47,6 +75,14 @@ def moved(estimate: Estimate, x: Tensor, level: Level, after: Level) -> Tensor:
     ratio = there.noise / _or_one(here.noise)
     found = there.signal * estimate.clean + ratio * (x - here.signal * estimate.clean)
     return torch.where(here.noise == 0, x, found)
+
+
+def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tensor:
+    """The clean chunk with which a step from x at `level` to `after` ends at `ended`."""
+    here, there = level.over(x), after.over(x)
+    ratio = there.noise / here.noise
+    wanted: Tensor = (ended - ratio * x) / (there.signal - ratio * here.signal)
+    return wanted
 
 
 def jump(

@@ -6,18 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.diffusion.level import Level
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import check_weight
 from dipole.policy.training.objectives.distillation.discriminator import (
     balance,
     deceiving_loss,
     discriminator_loss,
     judged,
 )
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.judged_student import (
     DISCRIMINATOR,
     JudgedStudent,
@@ -55,6 +56,7 @@ class AdversarialDistillation(JudgedStudent):
         discriminator: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder)
+        check_weight("distillation", distillation)
         self.distillation, self.grid = distillation, LevelGrid(self.head.process, levels, spacing)
         self.add_discriminator(discriminator)
 
@@ -69,19 +71,19 @@ class AdversarialDistillation(JudgedStudent):
         if update == DISCRIMINATOR:
             return discriminator_loss(judge, clean, drawn, self.options.r1)
         deceiving = deceiving_loss(judge, drawn)
-        wanted, weight = self._taught(drawn.detach(), context)
+        wanted, weight = self._taught(drawn.detach(), given)
         taught = (weight * squared(drawn - wanted, given.counted)).mean()
         factor = self.distillation * balance(deceiving, taught, drawn)
         parts = {"deceiving": deceiving, "distillation": taught, "factor": factor}
         return Loss(deceiving + factor * taught, parts)
 
     @torch.no_grad()
-    def _taught(self, drawn: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    def _taught(self, drawn: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         """The teacher's clean chunks [B, H, A] of drawn ones with noise, and their weights [B]."""
         level = noised_level(self, len(drawn), drawn.device)
         x = level.over(drawn).mix(drawn, torch.randn_like(drawn))
         weight = level.signal / (level.signal**2 + level.noise**2).sqrt()
-        return self.teacher_head.estimate_at(x, level, context).clean, weight
+        return self.teacher_estimator(given)(x, level).clean, weight
 
 
 def noised_level(method: Distillation, rows: int, device: torch.device) -> Level:

@@ -2,11 +2,11 @@
 
 import torch
 
-from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import check_choice
 from dipole.policy.training.objectives.distillation.losses import distance
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
@@ -49,14 +49,8 @@ class ConsistencyDistillation(Distillation):
         level, after = self.grid.at(index), self.grid.at(index + 1)
         x = level.over(given.clean).mix(given.clean, torch.randn_like(given.clean))
         with torch.no_grad():
-            nearer = self.teacher_step(x, level, after, given.context, self.order)
+            nearer = self.teacher_step(x, level, after, given, self.order)
             wanted = self.target_head.estimate_at(nearer, after, given.context).clean
             wanted = torch.where(after.over(x).noise == 0, nearer, wanted)
         found = self.head.estimate_at(x, level, given.context).clean
         return Loss(distance(self.metric, found - wanted, given.counted).mean())
-
-
-def check_choice(option: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        choices = ", ".join(map(str, known))
-        raise ConfigError(f"objective.{option} is {value!r}: choose {choices}")

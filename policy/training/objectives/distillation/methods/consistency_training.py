@@ -1,6 +1,7 @@
 """Consistency training: a consistency model out of demonstrations alone, without a teacher."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,7 @@ class ConsistencyTraining(Distillation):
             raise ConfigError(f"objective.log_std is {log_std}: it must be positive")
         self.ends = (first_levels, last_levels)
         self.log_normal = (log_mean, log_std)
+        self._warn_of_rounding()
         self._grids: dict[int, tuple[LevelGrid, Tensor]] = {}
 
     @classmethod
@@ -64,10 +66,13 @@ class ConsistencyTraining(Distillation):
         return super().student(policy, options) | {"prediction": PREDICTION}
 
     def levels(self, step: int) -> int:
-        """min(first 2^floor(step / K'), last), K' = floor(K / (log2(last / first) + 1)), K steps in
-        all (table 1)."""
+        """min(first 2^floor(step / K'), last), K' = floor(K / stages), K steps in all (table 1).
+
+        As many stages as doubling needs to reach the last number: the paper's log2 floor(last /
+        first) + 1 need not be whole, and with 10 and 19 never gets there.
+        """
         first, last = self.ends
-        stages = math.floor(math.log2(last / first)) + 1
+        stages = math.ceil(math.log2(last / first)) + 1
         interval = max(self.total_steps // stages, 1)
         return int(min(first * 2 ** min(step // interval, stages), last))
 
@@ -89,10 +94,24 @@ class ConsistencyTraining(Distillation):
     def grid(self, levels: int) -> tuple[LevelGrid, Tensor]:
         """The levels, and how often each of them but the clean one is drawn."""
         if levels not in self._grids:
-            grid = LevelGrid(self.head.process, levels, KARRAS)
+            grid = LevelGrid.of(self._levels(levels))
             sigma = ratio(grid.at(torch.arange(grid.steps + 1)))
             self._grids[levels] = grid, normal_shares(sigma, *self.log_normal)
         return self._grids[levels]
+
+    def _levels(self, count: int) -> list[Level]:
+        return self.head.process.grid(count, KARRAS)
+
+    def _warn_of_rounding(self) -> None:
+        asked = self.ends
+        found = [len(self._levels(count)) - 1 for count in asked]
+        if tuple(found) != asked:
+            warnings.warn(
+                f"of {asked[0]} to {asked[1]} noise levels (objective.first_levels, last_levels) "
+                f"this process has {found[0]} to {found[1]}, since it rounds their times: "
+                "policy.process.continuous=true of vp, flow and edm do not",
+                stacklevel=3,
+            )
 
 
 def ratio(level: Level) -> Tensor:

@@ -7,9 +7,14 @@ from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objectives.distillation.base import Distillation, Given
+from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import (
+    check_choice,
+    check_share,
+    check_weight,
+)
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.losses import distance
-from dipole.policy.training.objectives.distillation.methods.consistency import check_choice
 from dipole.policy.training.objectives.distillation.steps import LevelGrid, jump
 
 
@@ -61,10 +66,8 @@ class ConsistencyTrajectory(Distillation):
             raise ConfigError(
                 f"objective.teacher_steps is {teacher_steps}: between 1 and levels, {levels}"
             )
-        if not denoising >= 0:
-            raise ConfigError(f"objective.denoising is {denoising}: 0 or more is needed")
-        if not 0 <= end_share <= 1:
-            raise ConfigError(f"objective.end_share is {end_share}: it lies between 0 and 1")
+        check_weight("denoising", denoising)
+        check_share("end_share", end_share)
         self.end_share = end_share
         self.order, self.metric, self.denoising = order, metric, denoising
         self.teacher_steps = teacher_steps
@@ -117,7 +120,7 @@ class ConsistencyTrajectory(Distillation):
         for _ in range(self.teacher_steps):
             after = torch.minimum(index + 1, nearer)
             here, there = self.grid.at(index), self.grid.at(after)
-            x = self.teacher_step(x, here, there, given.context, self.order)
+            x = self.teacher_step(x, here, there, given, self.order)
             index = after
         return x
 

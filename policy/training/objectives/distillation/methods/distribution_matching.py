@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
-from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
+from dipole.policy.diffusion.predictions import NoisePrediction
 from dipole.policy.heads.base import ChunkBatch, Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objective import ParameterGroup
 from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.losses import squared
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
@@ -29,6 +30,9 @@ class DistributionMatching(Distillation):
     network that begins as the teacher and learns to denoise the student's own chunks (DMD: Yin et
     al., 2024, section 3.2; OneDP: Wang et al., 2024). In the beginning of the run, regression to
     where the teacher's ODE leads from z (Yin et al., 2024, section 3.3) keeps all modes.
+
+    Where the teacher predicts noise, w(t) has a factor signal^2 / (signal^2 + noise^2): its errors
+    count noise / signal times in S and T.
 
     normalized: Whether w(t) is the latter, as published (DMD), or 1. Where chunks are as smooth as
         a robot's, a' - T(a'_t) is next to nothing at low noise, and its inverse makes noise of it.
@@ -94,38 +98,42 @@ class DistributionMatching(Distillation):
             drawn = self.head.estimate_at(noise, level, context).clean
         if update == SCORE:
             own = ChunkBatch(drawn.detach(), counted=counted)
-            return Loss(self.score.loss(own, context.map(Tensor.detach)).total)
-        slope = self._slope(drawn.detach(), context, counted)
+            return Loss(self.score.loss(own, given.of_teacher.map(Tensor.detach)).total)
+        slope = self._slope(drawn.detach(), given)
         # Its value is the slope's own size; its gradient at `drawn`, a row, the slope.
         matching = squared(drawn - (drawn - slope).detach(), counted).mean() / 2
         weight = self.regression_weight(step)
         if not weight:
             return Loss(matching, {"matching": matching})
         some = slice(max(1, round(self.regression_rows * len(drawn))))
-        ended = self._ode_end(noise[some], context.rows_of(some))
+        ended = self._ode_end(noise[some], given.contexts_of(some))
         which = None if counted is None else counted[some]
         regression = squared(drawn[some] - ended, which).mean()
         parts = {"matching": matching, "regression": regression}
         return Loss(matching + weight * regression, parts)
 
     @torch.no_grad()
-    def _slope(self, drawn: Tensor, context: Context, counted: Tensor | None) -> Tensor:
-        """w(t) (S - T), [B, H, A]."""
+    def _slope(self, drawn: Tensor, given: Given) -> Tensor:
+        """w(t) (S - T), [B, H, A]; S, which begins as T, sees what T sees."""
         process = self.head.process
         level = process.level(process.sample_times((len(drawn),), drawn.device))
         x = level.over(drawn).mix(drawn, torch.randn_like(drawn))
-        own = self.score.estimate_at(x, level, context).clean
-        right = self.teacher_head.estimate_at(x, level, context).clean
+        own = self.score.estimate_at(x, level, given.of_teacher).clean
+        right = self.teacher_estimate(x, level, given).clean
+        slope = own - right
+        if isinstance(self.teacher_head.prediction, NoisePrediction):
+            over = level.over(x)
+            slope = slope * over.signal**2 / (over.signal**2 + over.noise**2)
         if not self.normalized:
-            return own - right
-        return (own - right) / mean_size(drawn - right, counted).clamp(min=1e-3)[:, None, None]
+            return slope
+        return slope / mean_size(drawn - right, given.counted).clamp(min=1e-3)[:, None, None]
 
     @torch.no_grad()
-    def _ode_end(self, x: Tensor, context: Context) -> Tensor:
+    def _ode_end(self, x: Tensor, given: Given) -> Tensor:
         """Where the teacher's ODE leads from noise."""
         for number in range(self.ode.steps):
             index = torch.full((len(x),), number, device=x.device)
-            x = self.teacher_step(x, self.ode.at(index), self.ode.at(index + 1), context)
+            x = self.teacher_step(x, self.ode.at(index), self.ode.at(index + 1), given)
         return x
 
 

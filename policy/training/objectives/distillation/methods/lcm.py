@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
-from dipole.policy.diffusion.level import Level
-from dipole.policy.diffusion.predictions import Estimate
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objectives.distillation.base import Distillation, Given
+from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import check_choice
 from dipole.policy.training.objectives.distillation.losses import distance
-from dipole.policy.training.objectives.distillation.methods.consistency import check_choice
-from dipole.policy.training.objectives.distillation.steps import Estimator, LevelGrid
+from dipole.policy.training.objectives.distillation.steps import LevelGrid
+
+W_MIN, W_MAX = 1.0, 4.0  # scales of guidance
 
 
 @OBJECTIVES.add("lcm")
@@ -36,6 +35,7 @@ class LatentConsistency(Distillation):
     """
 
     extra_inputs = ("guidance_scale",)
+    keeps_guidance = True
 
     def __init__(
         self,
@@ -46,17 +46,14 @@ class LatentConsistency(Distillation):
         levels: int = 100,
         skip: int = 10,
         spacing: str | None = None,
-        w_min: float = 1.0,
-        w_max: float = 4.0,
+        w_min: float = W_MIN,
+        w_max: float = W_MAX,
         metric: str = "huber",
         target_decay: float = 0.95,
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder, target_decay)
         check_choice("metric", metric, ("huber", "squared"))
-        if not 0 <= w_min <= w_max:
-            raise ConfigError(
-                f"objective.w_min is {w_min} and w_max {w_max}: 0 <= w_min <= w_max is needed"
-            )
+        _check_scales(w_min, w_max)
         self.grid = LevelGrid(self.head.process, levels, spacing)
         if not 1 <= skip <= self.grid.steps:
             raise ConfigError(
@@ -65,6 +62,17 @@ class LatentConsistency(Distillation):
         guided = self.teacher_policy.guidance is not None
         self.scales = (w_min, w_max) if guided else (1.0, 1.0)
         self.skip, self.metric = skip, metric
+
+    @classmethod
+    def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        made = super().student(policy, options)
+        guidance = made.get("guidance")
+        w_min, w_max = options.get("w_min", W_MIN), options.get("w_max", W_MAX)
+        _check_scales(w_min, w_max)
+        if guidance is not None:
+            scale = min(max(guidance.get("scale", 1.0), w_min), w_max)
+            made["guidance"] = {**guidance, "scale": scale, "scales": [w_min, w_max]}
+        return made
 
     @classmethod
     def notes(
@@ -76,6 +84,13 @@ class LatentConsistency(Distillation):
                 f"{checkpoint} was not trained to do without its observation: the student learns "
                 "guidance_scale=1 alone; a teacher of policy/guidance=classifier_free gives it more"
             )
+            return
+        scale, taken = teacher["guidance"].get("scale", 1.0), student["guidance"].get("scale", 1.0)
+        if taken != scale:
+            yield (
+                f"the teacher's guidance_scale, {scale:g}, is not within method.w_min and w_max: "
+                f"the student's is {taken:g} unless told otherwise"
+            )
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)
@@ -86,26 +101,15 @@ class LatentConsistency(Distillation):
         least, most = self.scales
         scale = least + (most - least) * torch.rand(len(x), device=x.device)
         with torch.no_grad():
-            nearer = self.step_by(self.guided(given, scale), x, level, after)
+            nearer = self.step_by(self.teacher_estimator(given, scale), x, level, after)
             wanted = self.target_head.estimate_at(nearer, after, given.context, scale=scale).clean
             wanted = torch.where(after.over(x).noise == 0, nearer, wanted)
         found = self.head.estimate_at(x, level, given.context, scale=scale).clean
         return Loss(distance(self.metric, found - wanted, given.counted).mean())
 
-    def guided(self, given: Given, scale: Tensor) -> Estimator:
-        """What the teacher says of x, guided by a scale for each row, [B].
 
-        Steps take their noise from the clean chunk: where a network predicts that, its output is
-        not noise.
-        """
-        without = given.unconditional
-        if without is None:
-            return self.teacher_estimator(given.context)
-
-        def estimate(x: Tensor, at: Level) -> Estimate:
-            one, other = (self.teacher_head.estimate_at(x, at, c) for c in (given.context, without))
-            weight = scale.view(-1, 1, 1)
-            clean, noise = (u + weight * (c - u) for c, u in zip(one, other, strict=True))
-            return self.clipped(Estimate(clean, noise), x, at)
-
-        return estimate
+def _check_scales(w_min: float, w_max: float) -> None:
+    if not 0 <= w_min <= w_max:
+        raise ConfigError(
+            f"objective.w_min is {w_min} and w_max {w_max}: 0 <= w_min <= w_max is needed"
+        )

@@ -9,10 +9,10 @@ from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
+from dipole.policy.training.objectives.distillation.checks import check_share
 from dipole.policy.training.objectives.distillation.flow_student import (
     FlowStudent,
     average_velocity,
-    check_share,
     rows_at,
     spread,
     straight,
@@ -75,7 +75,7 @@ class MeanFlow(FlowStudent):
     def _times(self, own: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """t and r, [B], r < t in the first rows."""
         mean, deviation = self.logit
-        drawn = torch.sigmoid(mean + deviation * torch.randn(2, rows, device=device))
+        drawn = torch.sigmoid(mean + deviation * torch.randn(rows, 2, device=device)).T
         time, target = drawn.amax(0), drawn.amin(0)
         apart = torch.arange(rows, device=device) < own
         return torch.where(apart, time, drawn[0]), torch.where(apart, target, drawn[0])

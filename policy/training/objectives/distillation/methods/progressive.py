@@ -10,14 +10,17 @@ from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
-from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
-from dipole.policy.diffusion.level import Level
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.objective import Average, ParameterGroup
 from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import (
+    check_decay,
+    check_weight,
+    numbers,
+)
 from dipole.policy.training.objectives.distillation.discriminator import (
     Discriminator,
     DiscriminatorConfig,
@@ -26,10 +29,18 @@ from dipole.policy.training.objectives.distillation.discriminator import (
     discriminator_loss,
     judged,
 )
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.judged_student import DISCRIMINATOR
 from dipole.policy.training.objectives.distillation.losses import squared
-from dipole.policy.training.objectives.distillation.steps import LevelGrid, moved, ode_step
+from dipole.policy.training.objectives.distillation.steps import (
+    Estimator,
+    LevelGrid,
+    clean_towards,
+    moved,
+    ode_step,
+)
 
+STAGES = (8, 4, 2, 1)
 TIME_UNIT = 100.0  # of the times that the discriminator is told, which are about 0 to 100
 
 
@@ -65,7 +76,7 @@ class ProgressiveDistillation(Distillation):
         teacher: str | None = None,
         weights: str = "ema",
         train_encoder: bool = False,
-        stages: Sequence[int] = (8, 4, 2, 1),
+        stages: Sequence[int] = STAGES,
         shares: Sequence[float] | None = None,
         spacing: str | None = None,
         max_decay: float = 0.99,
@@ -75,10 +86,19 @@ class ProgressiveDistillation(Distillation):
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder)
         self.stages, self.shares = _checked(stages, shares)
+        check_decay("max_decay", max_decay)
+        check_weight("adversarial", adversarial)
         self.max_decay, self.adversarial = max_decay, adversarial
         self.adversarial_from = adversarial_from
-        self.grid = LevelGrid(self.head.process, stages[0], spacing)
-        self.stage_teacher = copy.deepcopy(self.teacher_head).requires_grad_(False).eval()
+        self.grid = LevelGrid(self.head.process, self.stages[0], spacing)
+        if self.grid.steps != self.stages[0]:
+            raise ConfigError(
+                f"objective.stages begins with {self.stages[0]}, and of spacing {spacing!r} the "
+                f"noise process has {self.grid.steps} levels, since it rounds them: choose another "
+                "spacing (null: trailing, or uniform)"
+            )
+        # Of later stages: the student as it was, which need not predict what the teacher does.
+        self.stage_teacher = copy.deepcopy(self.head).requires_grad_(False).eval()
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         if adversarial_from:
             self.options = from_mapping(
@@ -86,6 +106,10 @@ class ProgressiveDistillation(Distillation):
             )
             sizes = (2 * self.head.action_dim, self.head.horizon, policy.encoder.spec)
             self.discriminator = Discriminator(*sizes, self.options.width, further=1)
+
+    @classmethod
+    def jumps(cls, options: Mapping[str, Any]) -> int:
+        return int(numbers("stages", options.get("stages", STAGES), STAGES)[-1])
 
     def averages(self) -> Mapping[str, Average]:
         return {"policy": Average(self.policy, EMAConfig(max_decay=self.max_decay))}
@@ -128,7 +152,7 @@ class ProgressiveDistillation(Distillation):
         index = self.grid.draw(len(clean), clean.device, self.student_steps) * stride
         level, after = self.grid.at(index), self.grid.at(index + stride)
         x = level.over(clean).mix(clean, torch.randn_like(clean))
-        ended = self._teacher_end(x, index, stride // ratio, ratio, context)
+        ended = self._teacher_end(x, index, stride // ratio, ratio, given)
         with torch.set_grad_enabled(torch.is_grad_enabled() and update == "policy"):
             estimate = self.head.estimate_at(x, level, context)
         wanted = clean_towards(ended, x, level, after)
@@ -139,7 +163,8 @@ class ProgressiveDistillation(Distillation):
         found = moved(estimate, x, level, after)
 
         counted = given.counted if given.counted is None else given.counted.repeat(1, 1, 2)
-        judge_pair = judged(self.discriminator, context, counted, level.time[:, None] / TIME_UNIT)
+        seen, time = context.map(Tensor.detach), level.time[:, None] / TIME_UNIT
+        judge_pair = judged(self.discriminator, seen, counted, time)
 
         def judge(reached: Tensor) -> Tensor:
             return judge_pair(torch.cat([reached, x], dim=-1))
@@ -156,36 +181,34 @@ class ProgressiveDistillation(Distillation):
 
     @torch.no_grad()
     def _teacher_end(
-        self, x: Tensor, index: Tensor, stride: int, steps: int, context: Context
+        self, x: Tensor, index: Tensor, stride: int, steps: int, given: Given
     ) -> Tensor:
         """Where the stage's teacher ends after so many steps, of `stride` levels of the grid."""
-        teacher = self.stage_teacher
+        estimate = self._stage_estimator(given)
         for number in range(steps):
             here, there = (self.grid.at(index + stride * (number + more)) for more in (0, 1))
-            x = ode_step(lambda x, at: teacher.estimate_at(x, at, context), x, here, there)
+            x = ode_step(estimate, x, here, there)
         return x
 
-
-def clean_towards(ended: Tensor, x: Tensor, level: Level, after: Level) -> Tensor:
-    """The clean chunk with which a step from x at `level` to `after` ends at `ended`."""
-    here, there = level.over(x), after.over(x)
-    ratio = there.noise / here.noise
-    wanted: Tensor = (ended - ratio * x) / (there.signal - ratio * here.signal)
-    return wanted
+    def _stage_estimator(self, given: Given) -> Estimator:
+        """What the stage's teacher says: first the teacher, clipped as its chunks are."""
+        if self.stage == 0:
+            return self.teacher_estimator(given)
+        return lambda x, at: self.stage_teacher.estimate_at(x, at, given.context)
 
 
-def _checked(
-    stages: Sequence[int], shares: Sequence[float] | None
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    if len(stages) < 2 or any(b < 1 or a <= b or a % b for a, b in pairwise(stages)):
+def _checked(stages: Any, shares: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    counts = numbers("stages", stages, STAGES)
+    if len(counts) < 2 or any(b < 1 or a <= b or a % b for a, b in pairwise(counts)):
         raise ConfigError(
             f"objective.stages is {list(stages)}: two or more numbers of steps are needed, each of "
             "which divides the one before, such as [16, 8, 4, 2, 1]"
         )
-    shares = [1.0] * (len(stages) - 1) if shares is None else shares
-    if len(shares) != len(stages) - 1 or not all(share > 0 for share in shares):
+    later = len(counts) - 1
+    parts = (1.0,) * later if shares is None else numbers("shares", shares, [1.0] * later)
+    if len(parts) != later or not all(share > 0 for share in parts):
         raise ConfigError(
-            f"objective.shares is {list(shares)}: {len(stages) - 1} positive numbers are needed, "
-            "one for each stage, that is for each of objective.stages but the first"
+            f"objective.shares is {list(parts)}: {later} positive numbers are needed, one for each "
+            "stage, that is for each of objective.stages but the first"
         )
-    return tuple(stages), tuple(shares)
+    return counts, parts

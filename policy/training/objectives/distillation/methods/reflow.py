@@ -1,7 +1,5 @@
 """Reflow: straight paths between noise and what the teacher makes of it."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +12,7 @@ from dipole.policy.diffusion.solvers import Jump
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
-from dipole.policy.training.objectives.distillation.flow_student import check_share
+from dipole.policy.training.objectives.distillation.checks import check_share
 from dipole.policy.training.objectives.distillation.losses import squared
 from dipole.policy.training.objectives.distillation.pairs import (
     PairPool,
@@ -54,11 +52,11 @@ class PairDistillation(Distillation):
 
     def pairs(self, batch: Batch) -> Pairs:
         """As many as the batch has rows; in validation all of them for its observations."""
-        context, rows = self.given(batch).context, len(batch["action"])
+        given, rows = self.given(batch), len(batch["action"])
         new = self.pool.new_rows(rows) if self.training else rows
-        made = drawn_pairs(self.teacher_head, context.rows_of(slice(new)), self.steps)
+        made = drawn_pairs(self.teacher_policy, given.contexts_of(slice(new)), self.steps)
         if self.train_encoder:
-            made = made._replace(context=context)
+            made = made._replace(context=given.context)
         if self.training:
             self.pool.put(made)
         return made if new == rows else joined(made, self.pool.draw(rows - new))
@@ -66,8 +64,8 @@ class PairDistillation(Distillation):
     @torch.no_grad()
     def _example(self) -> Pairs:
         with torch.random.fork_rng():
-            context = self.given(self.policy.fake_batch(1)).context
-            return drawn_pairs(self.teacher_head, context, 1)
+            given = self.given(self.policy.fake_batch(1))
+            return drawn_pairs(self.teacher_policy, given, 1)
 
 
 @OBJECTIVES.add("reflow")
@@ -89,19 +87,6 @@ class Reflow(PairDistillation):
         super().__init__(policy, **options)
         check_share("from_noise", from_noise)
         self.from_noise = from_noise
-
-    @classmethod
-    def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        made = super().student(policy, options)
-        return {**made, "prediction": {"name": "v"}} if _predicts_noise(policy) else made
-
-    @classmethod
-    def notes(
-        cls, teacher: Mapping[str, Any], student: Mapping[str, Any], checkpoint: Path
-    ) -> Iterator[str]:
-        yield from super().notes(teacher, student, checkpoint)
-        if _predicts_noise(teacher):
-            yield "the teacher predicts noise, which says nothing at its end: the student learns v"
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         noise, chunk, context = self.pairs(batch)
@@ -129,9 +114,3 @@ class Reflow(PairDistillation):
             chosen(most.signal, drawn.signal),
             chosen(most.noise, drawn.noise),
         )
-
-
-def _predicts_noise(policy: Mapping[str, Any]) -> bool:
-    prediction, process = policy.get("prediction"), policy.get("process") or {"name": "vp"}
-    name = prediction.get("name") if isinstance(prediction, Mapping) else prediction
-    return name == "noise" or (name is None and process["name"] == "vp")

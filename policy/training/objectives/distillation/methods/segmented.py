@@ -1,11 +1,13 @@
 """Trajectory-segmented consistency: jumps within parts of a trajectory, which become fewer."""
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.policy import Policy
+from dipole.policy.training.objectives.distillation.checks import numbers
 from dipole.policy.training.objectives.distillation.methods.ctm import ConsistencyTrajectory
 
 STAGES = (8, 4, 2, 1)
@@ -56,12 +58,17 @@ class SegmentedConsistency(ConsistencyTrajectory):
             denoising,
             target_decay,
         )
-        self.stages = tuple(stages)
-        if not self.stages or not all(1 <= count <= self.grid.steps for count in self.stages):
+        self.stages: tuple[int, ...] = numbers("stages", stages, STAGES)
+        falls = all(after < before for before, after in pairwise(self.stages))
+        if not falls or not 1 <= self.stages[-1] <= self.stages[0] <= self.grid.steps:
             raise ConfigError(
-                f"objective.stages is {list(stages)}: numbers of segments, from 1 to "
-                f"{self.grid.steps}, the levels"
+                f"objective.stages is {list(stages)}: numbers of segments, each below the one "
+                f"before, from {self.grid.steps}, the levels, to 1"
             )
+
+    @classmethod
+    def jumps(cls, options: Mapping[str, Any]) -> int:
+        return int(numbers("stages", options.get("stages", STAGES), STAGES)[-1])
 
     def segments(self, step: int) -> int:
         whole = sum(1 / count for count in self.stages)

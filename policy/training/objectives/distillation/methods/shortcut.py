@@ -10,15 +10,15 @@ from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objectives.distillation.base import Given
+from dipole.policy.training.objectives.distillation.checks import check_share
 from dipole.policy.training.objectives.distillation.flow_student import (
     FlowStudent,
     average_velocity,
-    check_share,
     rows_at,
     spread,
     straight,
 )
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.losses import squared
 
 
@@ -66,10 +66,11 @@ class Shortcut(FlowStudent):
 
     def _times(self, own: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """t and s, [B]: of the first rows a step of 1, 1/2, 1/4, ..., of the others none."""
-        steps = 2.0 ** torch.randint(self.halvings, (own,), device=device)
+        # Drawn for all rows: of a batch that processes share each has its own.
+        steps = 2.0 ** torch.randint(self.halvings, (rows,), device=device)[:own]
         size = 1 / steps
-        time = 1 - size * (torch.rand(own, device=device) * steps).floor()
-        plain = self.head.process.sample_times((rows - own,), device)
+        time = 1 - size * (torch.rand(rows, device=device)[:own] * steps).floor()
+        plain = self.head.process.sample_times((rows,), device)[own:]
         return torch.cat([time, plain]), torch.cat([time - size, plain])
 
     def _of_halves(self, x: Tensor, time: Tensor, target: Tensor, context: Context) -> Tensor:
