@@ -156,16 +156,22 @@ def test_pictures_are_encoded_once(dataset, monkeypatch):
     assert len(calls) == 1
 
 
-def test_features_are_those_of_each_camera_s_pictures(dataset):
+@pytest.mark.parametrize("differences", [False, True])
+def test_features_are_those_of_each_camera_s_pictures(dataset, differences):
     """The vector is frame by frame, and within a frame camera by camera."""
-    objective, batch = objective_of(dataset)
-    encoder = objective.policy.encoder
-    contexts = objective.policy.contexts(batch)
-    features = encoder.picture_features(contexts)
-    assert encoder.picture_dims == {"front": 6, "wrist": 6}
-    vector = contexts["cameras"].vector
-    assert torch.equal(features["front"][:, 1], vector[:, 12:18])
-    assert torch.equal(features["wrist"][:, 0], vector[:, 6:12])
+    config = configuration(dataset, AUXILIARY)
+    config["policy"]["encoder"]["differences"] = differences
+    parts = build_run(config)
+    policy = parts.state.objective.policy.eval()
+    batch = tensors(parts.data.train.gather(np.arange(6)))
+    features = policy.encoder.picture_features(policy.contexts(batch))
+    assert policy.encoder.picture_dims == {"front": 6, "wrist": 6}
+    cameras = policy.encoder.parts["cameras"]
+    for name in ("front", "wrist"):
+        pictures = cameras.view(name)(batch["observation"][name])
+        expected = cameras.encoder(name)(pictures).unflatten(0, (6, 2))
+        assert torch.allclose(features[name], expected, atol=1e-5)
+        assert not torch.allclose(expected[:, 0], expected[:, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ class CamerasEncoder(Encoder):
     camera_dropout: The probability with which training leaves out each camera of a row; above 0,
         cameras may be missing.
     differences: The vector has the newest frame's features, and in place of those of each earlier
-        frame what the newest differs from them by: for tasks in which motion decides. Tokens stay
-        each frame's.
+        frame what the newest differs from them by: for tasks in which motion decides. Tokens and
+        `picture_features` stay each frame's.
 
     The vector is time-major, [frame 0's cameras, frame 1's cameras, ...]: To * cameras * dim.
     """
@@ -145,7 +145,10 @@ class CamerasEncoder(Encoder):
         """A camera that is missing has the embedding that stands for it."""
         vector = contexts[WHOLE].vector
         assert vector is not None
-        by_camera = vector.view(len(vector), self.n_obs_steps, len(self.cameras), -1)
+        vectors = vector.view(len(vector), self.n_obs_steps, -1)
+        if self.differences:
+            vectors = frame_differences(vectors)  # each frame's own again
+        by_camera = vectors.unflatten(2, (len(self.cameras), -1))
         return dict(zip(self.cameras, by_camera.unbind(2), strict=True))
 
     @property
