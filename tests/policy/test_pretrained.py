@@ -82,7 +82,7 @@ def test_every_backbone_sees_pictures_of_any_size_and_learns(name, pooling):
 def test_features_keep_the_plan_of_the_picture(name):
     eye = cameras(policy_of(name).eval()).encoder("front")
     seen = eye.features(torch.rand(2, 3, 32, 48))
-    assert seen.features.shape[2:] == (4, 6)
+    assert seen.features.shape[2:] == eye.backbone.map_size((32, 48)) == (4, 6)
     assert seen.features.shape[1] == eye.backbone.channels
     assert seen.pooled.shape == (2, eye.backbone.channels)
 

@@ -77,6 +77,8 @@ class CamerasEncoder(Encoder):
         camera_dropout: float = 0.0,
         differences: bool = False,
     ) -> None:
+        if dim < 1:
+            raise ConfigError(f"policy.encoder.dim is {dim}: of a picture's vector, at least 1")
         self.cameras = _cameras(features)
         super().__init__(ContextSpec(window.n_obs_steps * dim * len(self.cameras), token_dim))
         self.n_obs_steps, self.shared_backbone = window.n_obs_steps, shared_backbone
@@ -92,7 +94,7 @@ class CamerasEncoder(Encoder):
             }
         )
         for name in self.cameras:
-            self.encoder(name).backbone.check_size(self.view(name).size, name)
+            self.encoder(name).check_size(self.view(name).size, name)
         self.missing = MissingCameraEmbedding(self.cameras, dim, camera_dropout)
         self.tokens: ImageTokens | None = None
         if token_dim is not None:
@@ -148,7 +150,7 @@ class CamerasEncoder(Encoder):
         vectors = vector.view(len(vector), self.n_obs_steps, -1)
         if self.differences:
             vectors = frame_differences(vectors)  # each frame's own again
-        by_camera = vectors.unflatten(2, (len(self.cameras), -1))
+        by_camera = vectors.view(*vectors.shape[:2], len(self.cameras), -1)
         return dict(zip(self.cameras, by_camera.unbind(2), strict=True))
 
     @property
