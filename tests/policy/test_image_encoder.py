@@ -297,6 +297,21 @@ def test_a_camera_of_another_resolution_is_named():
         policy.predict(observation)
 
 
+def test_arrays_that_were_turned_round_are_what_their_copies_are():
+    policy = make_policy().eval()
+    observation = {name: value.numpy() for name, value in policy.fake_observation(1).items()}
+    turned = {"front": observation["front"][:, :, ::-1, :, ::-1]}
+    turned["agent_pos"] = observation["agent_pos"][..., ::-1]
+    copies = {name: value.copy() for name, value in turned.items()}
+    noise = torch.zeros(1, 8, 2)
+    assert torch.equal(policy.predict(turned, noise=noise), policy.predict(copies, noise=noise))
+    looks = [
+        policy.saliency({name: value[0] for name, value in each.items()})
+        for each in (turned, copies)
+    ]
+    assert (looks[0]["front"].picture == looks[1]["front"].picture).all()
+
+
 def test_images_have_no_normaliser_and_other_features_cannot_be_left_to_the_eye():
     assert sorted(make_policy().normalizers) == ["action", "agent_pos"]
     assert Feature((8, 8, 3), kind="image").normalize == "image"
