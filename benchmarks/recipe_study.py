@@ -157,7 +157,7 @@ def updates_of(terms: dict[str, Any]) -> int:
     with tempfile.TemporaryDirectory(prefix="dipole_trial_") as made:
         trial = [*terms["words"], f"train.steps={TRIAL_STEPS}", "train.log_every=10"]
         milliseconds = statistics.median(train(trial, Path(made) / "run")[1:])  # it warms up
-    return round(60e3 * terms["minutes"] / milliseconds)
+    return round(60e3 * float(terms["minutes"]) / milliseconds)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def _options(encoder: Encoder, part: str) -> dict[str, Any]:
     if "image" in getattr(component, "kinds", ()):
         seen = features.observation.items()
         found |= {f"the shape of {n}": list(f.shape) for n, f in seen if f.kind in PICTURES}
-    return _plain(found)
+    return {name: _plain(value) for name, value in found.items()}
 
 
 def _plain(value: Any) -> Any:
