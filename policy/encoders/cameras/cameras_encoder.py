@@ -83,6 +83,7 @@ class CamerasEncoder(Encoder):
         super().__init__(ContextSpec(window.n_obs_steps * dim * len(self.cameras), token_dim))
         self.n_obs_steps, self.shared_backbone = window.n_obs_steps, shared_backbone
         self.differences = differences
+        self._moved: dict[str, Tensor] = {}
         augmentation = from_mapping(Augmentation, augment or {}, "policy.encoder.augment")
         shapes = {name: features.observation[name].shape for name in self.cameras}
         self.views = _views(shapes, resize, crop, augmentation)
@@ -154,6 +155,10 @@ class CamerasEncoder(Encoder):
         return dict(zip(self.cameras, by_camera.unbind(2), strict=True))
 
     @property
+    def picture_offsets(self) -> Mapping[str, Tensor]:
+        return self._moved if self.training else {}
+
+    @property
     def optional(self) -> Sequence[str]:
         return self.cameras if self.missing.allowed else []
 
@@ -183,6 +188,9 @@ class CamerasEncoder(Encoder):
             else:
                 places[name] = view.draw_place(len(given), given.device)
             viewed[name] = view.pixels(given, places[name])
+        if self.training:
+            drawn = {name: place for name, place in places.items() if place is not None}
+            self._moved = {name: self.view(name).moved(place) for name, place in drawn.items()}
         return viewed
 
     def _features(self, views: Mapping[str, Tensor]) -> dict[str, BackboneOutput]:
