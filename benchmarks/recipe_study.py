@@ -7,9 +7,9 @@
 Every variant trains with `dipole train`, the learning rate falling to 0 at the end, for so many
 updates, or for as many as the minutes allow at the speed of a short trial; then all are scored over
 the same episodes. Variants from pixels are what docs/images.md offers, each taken away from the
-recipe, or put in place of what it has. What the output file already holds is not trained again, and
-a training that was stopped goes on where --runs names a folder for it. Two studies of different
-variants may run beside each other, with an output each.
+recipe, or put in place of what it has. What the output file already holds of the same settings and
+dataset is not trained again, and a training that was stopped goes on where --runs names a folder
+for it. Two studies of different variants may run beside each other, with an output each.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import Any
 
 from dipole.envs import evaluate
 from dipole.policy.runtimes.runnable import load_runnable
+from dipole.policy.training.output.run_folder import RUN_FILE
 
 STATE, PIXELS = "state", "pixels"
 BASES = {
@@ -74,6 +75,7 @@ OF_PIXELS = {
 }
 VARIANTS = {STATE: OF_STATE, PIXELS: OF_PIXELS}
 TRIAL_STEPS = 60
+WORDS = "words.json"  # in a run's folder: the settings that it was begun with
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -102,32 +104,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
         terms = {"of": chosen.of, "variant": name, "seed": chosen.seed}
         terms["episodes"] = chosen.episodes
         terms |= {"updates": chosen.updates} if chosen.updates else {"minutes": chosen.minutes}
+        terms["words"] = words(own, chosen)
         if not any(terms.items() <= result.items() for result in results):
-            results.append(terms | study(terms, chosen))
+            results.append(terms | study(terms, chosen.runs))
             chosen.output.write_text(json.dumps(results, indent=1) + "\n")
             print(line(results[-1]), flush=True)
 
 
-def study(terms: dict[str, Any], chosen: argparse.Namespace) -> dict[str, Any]:
-    """Train as long as the terms say, and score."""
-    own = VARIANTS[chosen.of][terms["variant"]]
-    words = [*BASES[chosen.of], "train.threads=1", *(word for word in own if word != OTHER)]
-    words.append(f"train.seed={chosen.seed}")
-    words.append(f"dataset={chosen.other if OTHER in own else chosen.dataset}")
-    with kept_in(chosen.runs) as folder:
-        updates = chosen.updates
-        if updates is None:
-            trial = [*words, f"train.steps={TRIAL_STEPS}", "train.log_every=10"]
-            milliseconds = statistics.median(train(trial, folder / "trial")[1:])  # it warms up
-            updates = round(60e3 * chosen.minutes / milliseconds)
-        name = f"{terms['variant']} {chosen.seed} {updates}".replace(" ", "_").replace("/", "_")
+def words(own: Sequence[str], chosen: argparse.Namespace) -> list[str]:
+    """Of `dipole train`, of a variant that has these of its own; how long it trains aside."""
+    found = [*BASES[chosen.of], "train.threads=1", *(word for word in own if word != OTHER)]
+    dataset = chosen.other if OTHER in own else chosen.dataset
+    return [*found, f"train.seed={chosen.seed}", f"dataset={dataset}"]
+
+
+def study(terms: dict[str, Any], runs: Path | None) -> dict[str, Any]:
+    """Train as long as the terms say, and score. runs: Where trainings stay; None: nowhere."""
+    with kept_in(runs) as folder:
+        length = terms.get("updates") or f"{terms['minutes']:g} minutes"
+        name = f"{terms['variant']} {terms['seed']} {length}".replace(" ", "_").replace("/", "_")
         run = folder / re.sub(r"[^\w.-]", "", name)
-        taken = train([*words, f"train.steps={updates}"], run)
+        updates = begun(run, terms["words"]) or updates_of(terms)
+        taken = train([*terms["words"], f"train.steps={updates}"], run)
         policy = load_runnable(run, runtime="auto", log=lambda _: None)
         metrics = evaluate(policy, "pusht", episodes=terms["episodes"]).metrics
     names = ("max_reward_mean", "max_reward_ci95", "success_rate", "success_ci95")
     found = {name: metrics[name] for name in names}
-    return {**found, "updates": updates, "ms": statistics.fmean(taken), "words": words}
+    return {**found, "updates": updates, "ms": statistics.fmean(taken)}
+
+
+def begun(run: Path, wanted: Sequence[str]) -> int | None:
+    """Updates of the run that goes on in a folder; None: there is none, and one of these words may
+    begin. Exits where it holds a run of other words."""
+    if not (run / RUN_FILE).exists():
+        run.mkdir(parents=True, exist_ok=True)
+        (run / WORDS).write_text(json.dumps(wanted))
+        return None
+    held = json.loads((run / WORDS).read_text()) if (run / WORDS).exists() else []
+    if held != wanted:
+        theirs = [word for word in held if word not in wanted] or ["settings that it does not say"]
+        raise SystemExit(
+            f"{run} holds a run of {' '.join(theirs)}, not of {' '.join(wanted)}: move it away, or "
+            "choose another folder by --runs"
+        )
+    return int(json.loads((run / RUN_FILE).read_text())["config"]["train"]["steps"])
+
+
+def updates_of(terms: dict[str, Any]) -> int:
+    """As many as are wanted, or as the minutes allow at the speed of a trial."""
+    if "updates" in terms:
+        return int(terms["updates"])
+    with tempfile.TemporaryDirectory(prefix="dipole_trial_") as made:
+        trial = [*terms["words"], f"train.steps={TRIAL_STEPS}", "train.log_every=10"]
+        milliseconds = statistics.median(train(trial, Path(made) / "run")[1:])  # it warms up
+    return round(60e3 * float(terms["minutes"]) / milliseconds)
 
 
 @contextmanager
@@ -141,10 +171,10 @@ def kept_in(folder: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def train(words: Sequence[str], run: Path) -> list[float]:
+def train(wanted: Sequence[str], run: Path) -> list[float]:
     """A run, new or gone on with; the milliseconds of an update, of each report."""
     command = [sys.executable, "-m", "dipole.apps.main", "train"]
-    command += [f"resume={run}"] if (run / "run.json").exists() else [*words, f"output={run}"]
+    command += [f"resume={run}"] if (run / RUN_FILE).exists() else [*wanted, f"output={run}"]
     subprocess.run([*command, "train.keep_checkpoints=1"], check=True, stdout=subprocess.DEVNULL)
     rows = [json.loads(row) for row in (run / "log.jsonl").read_text().splitlines()]
     return [

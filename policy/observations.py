@@ -30,7 +30,7 @@ def checked_observation(
     checked = {}
     for name, feature in features.observation.items():
         if name in observation:
-            value = torch.as_tensor(_encoded(observation[name], feature, window))
+            value = as_tensor(_encoded(observation[name], feature, window))
             checked[name] = _checked(name, value, feature, window)
         elif name not in optional:
             raise ConfigError(
@@ -71,10 +71,18 @@ def errors_naming(name: str) -> Iterator[None]:
         raise DataError(f"observation {name!r}: {error}") from error
 
 
+def as_tensor(values: Any) -> Tensor:
+    """The same numbers in the same memory where torch can: it has no negative strides, as arrays
+    that were turned round have, such as a picture's colours by [..., ::-1]."""
+    if isinstance(values, np.ndarray) and any(stride < 0 for stride in values.strides):
+        values = values.copy()
+    return torch.as_tensor(values)
+
+
 def as_array(values: Any) -> np.ndarray:
     """A tensor on any device, or what makes one, for conversions, which are numpy's: of half
     precision, which numpy lacks in part, as float32."""
-    tensor = torch.as_tensor(values).detach().cpu()
+    tensor = as_tensor(values).detach().cpu()
     array: np.ndarray = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
     return array
 

@@ -93,6 +93,13 @@ class Encoder(nn.Module):
         `contexts` gave; see `picture_dims`."""
         return {}
 
+    @property
+    def picture_offsets(self) -> Mapping[str, Tensor]:
+        """By camera, how far from evaluation's cut the last forward of training cut its pictures:
+        [B, 2], x to the right and y down, as shares of the picture's width and height; {} in eval
+        mode, where nothing is moved."""
+        return {}
+
     def load_weights(self) -> None:
         """Load pretrained weights, where the configuration names some; called for a new run."""
 

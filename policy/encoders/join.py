@@ -85,6 +85,11 @@ class JoinEncoder(Encoder):
         return found
 
     @property
+    def picture_offsets(self) -> Mapping[str, Tensor]:
+        parts = self.encoders.values()
+        return {camera: moved for part in parts for camera, moved in part.picture_offsets.items()}
+
+    @property
     def optional(self) -> Sequence[str]:
         return [name for part in self.encoders.values() for name in part.optional]
 

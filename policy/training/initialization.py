@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dipole.data import Features
 from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.data.core.registry import nearest
-from dipole.policy.checkpoint import find_checkpoint, read_tensors, weights_source
+from dipole.policy.checkpoint import find_checkpoint, read_config, read_tensors, weights_source
+from dipole.policy.config import PolicyConfig
 from dipole.policy.diffusion.processes.base import Process
+from dipole.policy.encoders.comparison import differences
 from dipole.policy.training.config import InitConfig
 from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.objective import Objective, short_name
@@ -29,12 +32,14 @@ class Initialization:
     map: {our prefix: their prefix}, as given.
     taken: {our name: their name} of tensors that were taken.
     own: Our names that were not.
+    otherwise: What our encoder sees otherwise than theirs; see `encoders.comparison`.
     """
 
     source: Mapping[str, Any]
     map: Mapping[str, str] | None
     taken: Mapping[str, str]
     own: tuple[str, ...]
+    otherwise: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For config.json."""
@@ -44,6 +49,8 @@ class Initialization:
         """One line for the terminal."""
         parts = _whole_parts(self.own, self.taken)
         rest = f"; not taken: {', '.join(parts)}" if parts else ""
+        if self.otherwise:
+            rest += f"; the encoder sees otherwise: {', '.join(self.otherwise)}"
         total = len(self.taken) + len(self.own)
         return f"init: {len(self.taken)} of {total} tensors from {self.source['checkpoint']}{rest}"
 
@@ -75,7 +82,15 @@ def initialize(objective: Objective, init: InitConfig) -> Initialization:
         for our, their in pairs.items():
             ours[our].copy_(theirs[their])
     own = tuple(name for name in ours if name not in pairs and _part(name) not in OF_THE_DATA)
-    return Initialization(weights_source(folder, init.weights), init.map, pairs, own)
+    config, policy = read_config(folder), objective.policy
+    encoder = PolicyConfig.from_dict(config["policy"]).encoder
+    otherwise = differences(
+        (policy.config.encoder, policy.features),
+        (encoder, Features.from_dict(config["features"])),
+        pairs,
+    )
+    source = weights_source(folder, init.weights)
+    return Initialization(source, init.map, pairs, own, tuple(otherwise))
 
 
 def _own_tensors(objective: Objective) -> dict[str, Tensor]:

@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "policy"))
-from eyes_fixture import cameras, features, make_policy
+from eyes_fixture import SMALL_UNET, WINDOW, cameras, features, make_policy
 
+from dipole.data import Feature, Features
 from dipole.envs.media.marks import legend, with_heat
 from dipole.envs.media.picture import Moment
 from dipole.envs.media.saliency import looks_picture
 from dipole.envs.media.video import pack_frame
+from dipole.policy import Policy, PolicyConfig
 from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 
 
@@ -70,8 +72,17 @@ def test_every_mark_is_explained_once():
 
 
 def test_policies_without_cameras_have_no_such_picture():
-    class Blind:
+    state = Features({"agent_pos": Feature((2,))}, Feature((2,), kind="action"))
+    blind = Policy(PolicyConfig({"name": "state"}, SMALL_UNET), state, WINDOW).eval()
+    assert looks_picture([moment(blind)], blind) is None
+
+
+def test_exports_have_no_such_picture():
+    class Export:
         pass
 
-    assert looks_picture([moment(make_policy().eval())], Blind()) is None
+    assert looks_picture([moment(make_policy().eval())], Export()) is None
+
+
+def test_without_a_moment_there_is_no_picture():
     assert looks_picture([], make_policy().eval()) is None

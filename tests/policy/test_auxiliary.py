@@ -15,14 +15,18 @@ from training_fixture import stop_at
 from dipole.data import ConfigError, EpisodeWriter, Feature
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of
+from dipole.policy.encoders.cameras.augmentation.augment import Augmentation
+from dipole.policy.encoders.cameras.views import View, ViewConfig
 from dipole.policy.heads.base import MeanError
 from dipole.policy.training import Trainer
+from dipole.policy.training.objectives.picture_plane import PicturePlane
 from dipole.policy.training.objectives.target_heads import TargetPredictor
 from dipole.policy.training.output.logs import read_log
 from dipole.policy.training.run import build_run, resume_run, start_run
 from dipole.policy.training.validation import MeanErrors, errors_text
 
 TARGETS = {"joints": {"weight": 0.5}, "later": {"of": "joints", "ahead": 2, "cameras": "each"}}
+FRONT = {"cameras": ["front"], "moves_with": "front"}
 AUXILIARY = {"name": "auxiliary", "targets": TARGETS, "decay": "linear", "decay_share": 1.0}
 
 
@@ -156,16 +160,22 @@ def test_pictures_are_encoded_once(dataset, monkeypatch):
     assert len(calls) == 1
 
 
-def test_features_are_those_of_each_camera_s_pictures(dataset):
+@pytest.mark.parametrize("differences", [False, True])
+def test_features_are_those_of_each_camera_s_pictures(dataset, differences):
     """The vector is frame by frame, and within a frame camera by camera."""
-    objective, batch = objective_of(dataset)
-    encoder = objective.policy.encoder
-    contexts = objective.policy.contexts(batch)
-    features = encoder.picture_features(contexts)
-    assert encoder.picture_dims == {"front": 6, "wrist": 6}
-    vector = contexts["cameras"].vector
-    assert torch.equal(features["front"][:, 1], vector[:, 12:18])
-    assert torch.equal(features["wrist"][:, 0], vector[:, 6:12])
+    config = configuration(dataset, AUXILIARY)
+    config["policy"]["encoder"]["differences"] = differences
+    parts = build_run(config)
+    policy = parts.state.objective.policy.eval()
+    batch = tensors(parts.data.train.gather(np.arange(6)))
+    features = policy.encoder.picture_features(policy.contexts(batch))
+    assert policy.encoder.picture_dims == {"front": 6, "wrist": 6}
+    cameras = policy.encoder.parts["cameras"]
+    for name in ("front", "wrist"):
+        pictures = cameras.view(name)(batch["observation"][name])
+        expected = cameras.encoder(name)(pictures).unflatten(0, (6, 2))
+        assert torch.allclose(features[name], expected, atol=1e-5)
+        assert not torch.allclose(expected[:, 0], expected[:, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -322,6 +332,53 @@ def test_a_target_that_no_row_has_leaves_the_loss_as_it_is(dataset):
     assert float(loss.total.detach()) == pytest.approx(float(loss.parts["policy"].detach()))
 
 
+@pytest.mark.parametrize("shape", [(2,), (1, 2)])
+def test_a_place_in_a_picture_is_given_where_the_network_sees_it(shape):
+    """Each pixel of the picture holds its column and row, which are its place."""
+    torch.manual_seed(0)
+    view = View((12, 20, 3), ViewConfig(crop=(8, 10)), Augmentation(shift=1), "front").train()
+    rows, columns = torch.meshgrid(torch.arange(12), torch.arange(20), indexing="ij")
+    pictures = torch.stack([columns, rows, rows], -1).to(torch.uint8).repeat(40, 2, 1, 1, 1)
+    place = view.draw_place(40, torch.device("cpu"))
+    at = view.pixels(pictures, place)[:, :2, 4, 5].view(40, 2, *shape).float()
+    middle = view.eval().pixels(pictures)[:, :2, 4, 5].view(40, 2, *shape).float()
+    assert len(at.unique()) > 4
+    plane = PicturePlane("front", (20, 12))
+    assert torch.allclose(plane.seen(at, {"front": view.moved(place)}), middle, atol=1e-5)
+    wide = PicturePlane("front", (200, 120))  # of ten units a pixel
+    found = wide.seen(10 * at, {"front": view.moved(place)})
+    assert torch.allclose(found, 10 * middle, atol=1e-4)
+    assert plane.seen(at, {}) is at
+
+
+def test_a_target_moves_with_its_camera_s_random_cut_in_training_alone(dataset):
+    """Joints are taken for a place in a picture of 2 x 1 units."""
+    plain = {"joints": {"cameras": ["front"]}}
+    moving = {"joints": {"cameras": ["front"], "moves_with": "front", "picture_size": [2, 1]}}
+    config = configuration(dataset, {**AUXILIARY, "targets": moving})
+    config["policy"]["encoder"]["crop"] = 24
+    parts = build_run(config)
+    objective, batch = parts.state.objective, tensors(parts.data.train.gather(np.arange(6)))
+    torch.manual_seed(3)
+    squared = objective(batch).parts["target/joints"]
+    offset = objective.policy.encoder.picture_offsets["front"]
+    assert offset.abs().max() <= 4 / 32
+    assert offset.any()
+    objective.planes.clear()
+    moved = batch["target"]["joints"] - (offset * torch.tensor([2.0, 1.0]))[:, None]
+    torch.manual_seed(3)
+    assert torch.equal(
+        objective({**batch, "target": {"joints": moved}}).parts["target/joints"], squared
+    )
+    torch.manual_seed(3)
+    assert not torch.allclose(objective(batch).parts["target/joints"], squared)
+    still = build_run({**config, "objective": {**AUXILIARY, "targets": plain}}).state.objective
+    still.load_state_dict(objective.state_dict())
+    objective.planes = {"joints": PicturePlane("front", (2, 1))}
+    both = [each.eval()(batch).parts["target/joints"] for each in (objective, still)]
+    assert torch.equal(*both)
+
+
 def test_means_over_batches_are_those_of_all_their_numbers():
     sums = MeanErrors()
     for total, count in ((6.0, 2), (2.0, 6), (0.0, 0)):
@@ -340,6 +397,30 @@ def test_means_over_batches_are_those_of_all_their_numbers():
         ({"cameras": "all"}, r"cameras is 'all': choose joined, each, or a list"),
         ({"targets": {"front": {}}}, r"target 'front': it is of kind image"),
         ({"targets": None}, r"task 'arm' has no targets of its own"),
+        (
+            {"targets": {"joints": {"moves_with": "front"}}},
+            r"'joints' moves with camera 'front' and is predicted from front, wrist",
+        ),
+        (
+            {"targets": {"joints": {"moves_with": "frond", "cameras": ["front"]}}},
+            r"no camera 'frond', did you mean 'front'",
+        ),
+        (
+            {"targets": {"joints": {"picture_size": [1, 1]}}},
+            r"'joints' has a picture_size: name the camera by moves_with",
+        ),
+        (
+            {"targets": {"joints": {**FRONT, "picture_size": [1]}}},
+            r"picture_size is \[1.*\]: the picture's width and height",
+        ),
+        (
+            {
+                "targets": {
+                    "joints": {**FRONT, "of": "joints", "columns": [0], "shape": [1], "units": "m"}
+                }
+            },
+            r"moves with camera 'front' and has shape \[1\]: places are needed",
+        ),
         ({"decay": "cosin"}, r"decay is 'cosin', did you mean 'cosine'"),
         ({"decay_share": 0}, r"decay_share is 0"),
         ({"hidden": 0}, r"hidden is 0"),

@@ -127,7 +127,7 @@ def test_depth_and_the_pictures_of_its_camera_are_cut_at_the_same_place():
             "action": {"shape": [1]},
         }
     )
-    encoder = CamerasEncoder(features, WINDOW, EYES["backbone"], crop=8)
+    encoder = CamerasEncoder(features, WINDOW, EYES["backbone"], {"name": "mean"}, crop=8)
     assert encoder.cameras == ["eye", "eye_depth"]
     seen = {"eye": pictures.expand(-1, -1, -1, -1, 3).to(torch.uint8), "eye_depth": pictures}
     viewed = encoder._viewed(seen)

@@ -66,6 +66,52 @@ def test_the_resnet_quarters_the_picture_in_its_stem_and_halves_it_after_the_fir
         assert resnet(torch.rand(2, 3, 64, 96)).features.shape == (2, 48, 4, 6)
 
 
+@pytest.mark.parametrize("stem", ["pooled", "patches"])
+def test_the_resnet_tells_the_size_of_its_map(stem):
+    resnet = ResNet((16, 16, 16), (1, 1, 1), stem)
+    for size in ((4, 12), (15, 16), (33, 34), (96, 71)):
+        assert resnet.map_size(size) == resnet(torch.rand(1, 3, *size)).features.shape[2:]
+
+
+THIN_RESNET18 = {"name": "resnet", "widths": [16, 16, 16, 16], "blocks": [1, 1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "message"),
+    [
+        (THIN_RESNET18, (32, 32), "'front': of pictures of 32 x 32 .* map of 1 x 1 cells"),
+        (THIN_RESNET18, (16, 64), "map of 1 x 2 cells, and SpatialSoftmax needs 2 x 2"),
+        (THIN_RESNET18, (33, 33), None),
+        (TINY_RESNET, (2, 32), "'front': of pictures of 2 x 32 .* map of 0 x 4 cells"),
+        (TINY_RESNET, (4, 32), "crop, resize.*, or choose policy.encoder.pooling.name=mean"),
+        (TINY_RESNET, (12, 12), None),
+    ],
+)
+def test_where_a_map_could_not_tell_pictures_apart_the_camera_is_named(backbone, size, message):
+    crop = {"backbone": backbone, "crop": list(size)}
+    if message is not None:
+        with pytest.raises(ConfigError, match=message):
+            make_policy(features(front=(64, 64)), **crop)
+        return
+    policy = make_policy(features(front=(64, 64)), **crop).eval()
+    one, other = policy.fake_observation(1), policy.fake_observation(1)
+    other["agent_pos"] = one["agent_pos"]
+    assert not torch.allclose(policy.encode(one).vector, policy.encode(other).vector, atol=1e-4)
+
+
+def test_the_mean_needs_a_single_cell():
+    mean = {"pooling": {"name": "mean"}}
+    assert make_policy(crop=4, **mean).encoder.picture_dims == {"front": 6}
+    with pytest.raises(ConfigError, match=r"and Mean needs 1 x 1 to tell pictures apart: let it s"):
+        make_policy(crop=3, **mean)
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_vector_has_at_least_one_number(dim):
+    with pytest.raises(ConfigError, match=f"policy.encoder.dim is {dim}"):
+        make_policy(dim=dim)
+
+
 def test_a_keypoint_is_where_its_feature_is():
     pooling = SpatialSoftmax(channels=1, n_keypoints=1)
     torch.nn.init.constant_(pooling.logits.weight, 50.0)
@@ -249,6 +295,21 @@ def test_a_camera_of_another_resolution_is_named():
     observation["front"] = observation["front"][:, :, :16]
     with pytest.raises(ConfigError, match=r"'front' has shape \[1, 2, 16, 32, 3\]"):
         policy.predict(observation)
+
+
+def test_arrays_that_were_turned_round_are_what_their_copies_are():
+    policy = make_policy().eval()
+    observation = {name: value.numpy() for name, value in policy.fake_observation(1).items()}
+    turned = {"front": observation["front"][:, :, ::-1, :, ::-1]}
+    turned["agent_pos"] = observation["agent_pos"][..., ::-1]
+    copies = {name: value.copy() for name, value in turned.items()}
+    noise = torch.zeros(1, 8, 2)
+    assert torch.equal(policy.predict(turned, noise=noise), policy.predict(copies, noise=noise))
+    looks = [
+        policy.saliency({name: value[0] for name, value in each.items()})
+        for each in (turned, copies)
+    ]
+    assert (looks[0]["front"].picture == looks[1]["front"].picture).all()
 
 
 def test_images_have_no_normaliser_and_other_features_cannot_be_left_to_the_eye():

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from eyes_fixture import SMALL_UNET, TINY_RESNET, WINDOW, features, make_policy
 from training_fixture import SMALL, make_trainer, write_dataset
 
 from dipole.data import ConfigError
 from dipole.data.core.json_files import read_json
+from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import checkpoints_of, read_config
-from dipole.policy.training import TrainConfig
+from dipole.policy.training import BehaviourCloning, TrainConfig, TrainState
 from dipole.policy.training.config import InitConfig
 from dipole.policy.training.initialization import initialize
 from dipole.policy.training.run import resume_run, start_run
@@ -74,6 +76,52 @@ def test_a_part_is_taken_from_a_part_of_another_name(source, objective):
     assert differing(head.branch["final"], theirs) == set()
     assert torch.equal(head.denoiser.final[1].bias, before)
     assert found.summary().endswith(f"; not taken: {DENOISER}")
+
+
+EYES = {"front": (48, 48), "wrist": (32, 32)}
+
+
+@pytest.fixture(scope="module")
+def eyes(tmp_path_factory):
+    """The checkpoint of a policy with two cameras."""
+    policy = make_policy(features(**EYES), crop={"front": 28})
+    state = TrainState.new(BehaviourCloning(policy), TrainConfig())
+    return state.save(tmp_path_factory.mktemp("eyes"), TrainConfig(), {})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"augment": {"shift": 2}, "camera_dropout": 0.1, "frozen": True}, None),
+        ({"crop": {"front": 24}}, "crop is {'front': 24} here, {'front': 28} there"),
+        ({"resize": 32}, "resize is 32 here, None there"),
+        ({"resize": [32, 40]}, "resize is [32, 40] here, None there"),
+        ({"differences": True}, "differences is True here, False there"),
+        ({"wrist": (40, 32)}, "the shape of wrist is [40, 32, 3] here, [32, 32, 3] there"),
+    ],
+)
+def test_what_the_encoder_sees_otherwise_is_said(eyes, changed, said):
+    sizes = {name: changed.get(name, size) for name, size in EYES.items()}
+    options = {name: value for name, value in changed.items() if name not in EYES}
+    policy = make_policy(features(**sizes), **{"crop": {"front": 28}, **options})
+    every = initialize(BehaviourCloning(policy), InitConfig(str(eyes), None, "raw"))
+    assert every.otherwise == (() if said is None else (said,))
+    line = every.summary()
+    assert line.endswith(f"; the encoder sees otherwise: {said}") == (said is not None)
+    head = InitConfig(str(eyes), {"head": "head"}, "raw")
+    assert initialize(BehaviourCloning(policy), head).otherwise == ()
+
+
+def test_a_part_that_is_named_is_compared_with_the_same_part_of_an_image_encoder(eyes):
+    crop = {"crop": {"front": 28}, "differences": True}
+    cameras = {"name": "cameras", "backbone": TINY_RESNET, "dim": 6, **crop}
+    parts = {"eyes": cameras, "numbers": {"name": "state"}}
+    config = PolicyConfig({"name": "join", "parts": parts}, SMALL_UNET)
+    policy = Policy(config, features(**EYES), WINDOW)
+    taken = {"encoder.parts.eyes": "encoder.parts.cameras"}
+    found = initialize(BehaviourCloning(policy), InitConfig(str(eyes), taken, "raw"))
+    assert found.otherwise == ("differences is True here, False there",)
 
 
 def test_a_noise_process_stays_as_it_is_configured(tmp_path, dataset):

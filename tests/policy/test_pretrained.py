@@ -9,10 +9,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import cameras, features, make_policy
 
-from dipole.data import ConfigError
+from dipole.apps.compose import compose
+from dipole.data import ConfigError, Features, WindowSpec
+from dipole.policy import Policy, PolicyConfig, load_policy
 from dipole.policy.encoders.cameras.backbones.pretrained import FAMILIES, with_architecture
-from dipole.policy.training import EMA, EMAConfig, TrainConfig
-from dipole.policy.training.optimization.optimizer import make_optimizer, set_learning_rate
+from dipole.policy.training import EMA, BehaviourCloning, EMAConfig, TrainConfig, TrainState
+from dipole.policy.training.optimization.optimizer import (
+    make_optimizer,
+    make_optimizers,
+    set_learning_rate,
+)
 
 transformers = pytest.importorskip("transformers")
 
@@ -82,9 +88,26 @@ def test_every_backbone_sees_pictures_of_any_size_and_learns(name, pooling):
 def test_features_keep_the_plan_of_the_picture(name):
     eye = cameras(policy_of(name).eval()).encoder("front")
     seen = eye.features(torch.rand(2, 3, 32, 48))
-    assert seen.features.shape[2:] == (4, 6)
+    assert seen.features.shape[2:] == eye.backbone.map_size((32, 48)) == (4, 6)
     assert seen.features.shape[1] == eye.backbone.channels
     assert seen.pooled.shape == (2, eye.backbone.channels)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_recipe_s_learning_rate_of_the_backbone_does_not_mind_a_frozen_one(frozen):
+    small = "{hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, patch_size: 14}"
+    words = ["task=pusht_image", "policy=unet_image_pretrained", f"policy.encoder.frozen={frozen}"]
+    config = compose("train", [*words, f"policy.encoder.backbone.architecture={small}"])
+    with torch.device("meta"):
+        policy = Policy(
+            PolicyConfig.from_dict(config["policy"]),
+            Features.from_dict(config["task"]),
+            WindowSpec(**config["task"]["window"]),
+        )
+    train = TrainConfig.from_dict(config["train"])
+    (optimizer,) = make_optimizers(BehaviourCloning(policy), train).values()
+    ratios = {group["ratio"] for group in optimizer.param_groups}
+    assert sorted(ratios) == pytest.approx([1.0] if frozen else [0.1, 1.0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,9 +131,6 @@ def test_weights_of_a_folder_give_what_transformers_gives(name, folders):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_needs_no_folder(name, folders, tmp_path):
-    from dipole.policy import Policy, PolicyConfig, load_policy
-    from dipole.policy.training import BehaviourCloning, TrainState
-
     named = {"name": name, "weights": str(folders[name])}
     policy = policy_of(name, size=(32, 32), weights=str(folders[name]))
     config = with_architecture({"encoder": {**policy.config.encoder, "backbone": named}})

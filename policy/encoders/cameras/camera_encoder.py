@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES, POOLINGS, build
 from dipole.policy.encoders.cameras.backbones.backbone import BackboneOutput
 from dipole.policy.encoders.cameras.pixels import normalised
@@ -39,6 +40,21 @@ class CameraEncoder(nn.Module):
         mean, std = (torch.tensor(value) for value in (self.backbone.mean, self.backbone.std))
         self.register_buffer("scale", (1 / std)[:, None, None])
         self.register_buffer("offset", (-mean / std)[:, None, None])
+
+    def check_size(self, size: tuple[int, int], camera: str) -> None:
+        """Raise ConfigError, naming the camera, for pictures of a height and width of which the
+        backbone leaves nothing, or less than the pooling can tell pictures apart by."""
+        self.backbone.check_size(size, camera)
+        cells, least = self.backbone.map_size(size), getattr(self.pooling, "least_side", 1)
+        if cells is None or min(cells) >= least:
+            return
+        seen, left = (f"{height} x {width}" for height, width in (size, cells))
+        others = ", or choose policy.encoder.pooling.name=mean" if least > 1 else ""
+        raise ConfigError(
+            f"camera {camera!r}: of pictures of {seen} the backbone leaves a map of {left} cells, "
+            f"and {type(self.pooling).__name__} needs {least} x {least} to tell pictures apart: "
+            f"let it see more (policy.encoder.crop, resize){others}"
+        )
 
     def features(self, images: Tensor) -> BackboneOutput:
         """The backbone's output for pictures [N, 3, h, w], uint8 or in [0, 1]."""

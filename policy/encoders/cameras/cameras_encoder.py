@@ -50,8 +50,8 @@ class CamerasEncoder(Encoder):
     camera_dropout: The probability with which training leaves out each camera of a row; above 0,
         cameras may be missing.
     differences: The vector has the newest frame's features, and in place of those of each earlier
-        frame what the newest differs from them by: for tasks in which motion decides. Tokens stay
-        each frame's.
+        frame what the newest differs from them by: for tasks in which motion decides. Tokens and
+        `picture_features` stay each frame's.
 
     The vector is time-major, [frame 0's cameras, frame 1's cameras, ...]: To * cameras * dim.
     """
@@ -77,10 +77,13 @@ class CamerasEncoder(Encoder):
         camera_dropout: float = 0.0,
         differences: bool = False,
     ) -> None:
+        if dim < 1:
+            raise ConfigError(f"policy.encoder.dim is {dim}: of a picture's vector, at least 1")
         self.cameras = _cameras(features)
         super().__init__(ContextSpec(window.n_obs_steps * dim * len(self.cameras), token_dim))
         self.n_obs_steps, self.shared_backbone = window.n_obs_steps, shared_backbone
         self.differences = differences
+        self._moved: dict[str, Tensor] = {}
         augmentation = from_mapping(Augmentation, augment or {}, "policy.encoder.augment")
         shapes = {name: features.observation[name].shape for name in self.cameras}
         self.views = _views(shapes, resize, crop, augmentation)
@@ -92,7 +95,7 @@ class CamerasEncoder(Encoder):
             }
         )
         for name in self.cameras:
-            self.encoder(name).backbone.check_size(self.view(name).size, name)
+            self.encoder(name).check_size(self.view(name).size, name)
         self.missing = MissingCameraEmbedding(self.cameras, dim, camera_dropout)
         self.tokens: ImageTokens | None = None
         if token_dim is not None:
@@ -145,8 +148,15 @@ class CamerasEncoder(Encoder):
         """A camera that is missing has the embedding that stands for it."""
         vector = contexts[WHOLE].vector
         assert vector is not None
-        by_camera = vector.view(len(vector), self.n_obs_steps, len(self.cameras), -1)
+        vectors = vector.view(len(vector), self.n_obs_steps, -1)
+        if self.differences:
+            vectors = frame_differences(vectors)  # each frame's own again
+        by_camera = vectors.view(*vectors.shape[:2], len(self.cameras), -1)
         return dict(zip(self.cameras, by_camera.unbind(2), strict=True))
+
+    @property
+    def picture_offsets(self) -> Mapping[str, Tensor]:
+        return self._moved if self.training else {}
 
     @property
     def optional(self) -> Sequence[str]:
@@ -178,6 +188,9 @@ class CamerasEncoder(Encoder):
             else:
                 places[name] = view.draw_place(len(given), given.device)
             viewed[name] = view.pixels(given, places[name])
+        if self.training:
+            drawn = {name: place for name, place in places.items() if place is not None}
+            self._moved = {name: self.view(name).moved(place) for name, place in drawn.items()}
         return viewed
 
     def _features(self, views: Mapping[str, Tensor]) -> dict[str, BackboneOutput]:

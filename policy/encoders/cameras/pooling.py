@@ -14,7 +14,11 @@ class SpatialSoftmax(nn.Module):
 
     keypoints: [N, K, 2], x to the right and y down, -1 to 1 between the centres of the outermost
     cells. Works for any resolution; positions are finer than the features' cells.
+
+    Of a map one cell wide or high a position says nothing: it is the same for every picture.
     """
+
+    least_side = 2  # cells of the map, each way
 
     def __init__(self, channels: int, n_keypoints: int = 32) -> None:
         super().__init__()

@@ -132,6 +132,15 @@ class View(nn.Module):
         top, left = (_draw_offset(each, self.augmentation, rows, device) for each in slack)
         return top, left
 
+    def moved(self, place: Place) -> Tensor:
+        """How far a cut is from evaluation's middle, [B, 2], x to the right and y down, as shares
+        of the picture's width and height."""
+        down, right = (
+            (start - self.augmentation.shift - (have - want) // 2) / have
+            for start, have, want in zip(place, self.resized, self.size, strict=True)
+        )
+        return torch.stack([right, down], dim=1)
+
     def forward(self, pictures: Tensor, place: Place | None = None) -> Tensor:
         """pictures: uint8 [B, To, H, W, 3] -> float [B * To, 3, h, w] in [0, 1].
 

@@ -25,10 +25,16 @@ from dipole.policy.core.named import NamedModules
 from dipole.policy.heads.base import Loss, MeanError
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objective import Average, Objective, ParameterGroup
+from dipole.policy.training.objectives.picture_plane import PicturePlane
 from dipole.policy.training.objectives.target_heads import JOINED, TargetPredictor, picked
 
 EACH = "each"
-OWN = ("weight", "cameras")  # of a target's table; the rest says what it is
+OWN = (
+    "weight",
+    "cameras",
+    "moves_with",
+    "picture_size",
+)  # of a target's table; the rest says what it is
 SCHEDULES = ("cosine", "linear", "constant")
 HEADS = "target_heads"
 
@@ -39,7 +45,8 @@ class AuxiliaryTargets(Objective):
 
     windows: Of the training episodes, whose targets batches hold.
     targets: {name: table}: what it is (see `dipole.data.loading.targets`), its `weight`, by default
-        1, and its `cameras`, by default those below. None: all of the task's.
+        1, its `cameras`, by default those below, and, for places in a camera's picture that random
+        cuts of it move, `moves_with` and `picture_size`. None: all of the task's.
     cameras: Whose features a target is predicted from: joined, each by itself, or a list of names,
         joined.
     hidden: Width of a layer in the heads; None: they are linear.
@@ -75,12 +82,15 @@ class AuxiliaryTargets(Objective):
             raise ConfigError("objective: policy_weight and all targets' weights are 0")
         dims = policy.encoder.picture_dims
         self.target_heads = NamedModules({})
+        self.planes: dict[str, PicturePlane] = {}
         for name, target in self.targets.items():
             wanted = own[name].get("cameras", cameras)
             _check_cameras(name, wanted, dims)
             self.target_heads[name] = TargetPredictor(
                 target.feature, picked(wanted, dims), wanted == EACH, hidden
             )
+            if plane := self._plane(name, own[name]):
+                self.planes[name] = plane
         for name, statistics in windows.target_statistics().items():
             predictor = self._predictor(name)
             predictor.normalizer.fit(predictor.feature.normalize, statistics)
@@ -134,10 +144,12 @@ class AuxiliaryTargets(Objective):
         errors: dict[str, MeanError] = {}
         features = self.policy.encoder.picture_features(contexts)
         missing = batch.get("observation_is_missing") or {}
+        offsets = self.policy.encoder.picture_offsets
         for name, weight in self.weights.items():
-            found = self._predictor(name).error(
-                features, batch["target"][name], _counted(batch, name), missing
-            )
+            values, plane = batch["target"][name], self.planes.get(name)
+            if plane is not None:
+                values = plane.seen(values, offsets)
+            found = self._predictor(name).error(features, values, _counted(batch, name), missing)
             totals.append(decay * weight * found.squared)
             parts[f"target/{name}"] = found.squared
             errors |= {f"{name}/{u}" if u else name: one for u, one in found.errors.items()}
@@ -164,6 +176,21 @@ class AuxiliaryTargets(Objective):
         found = self.target_heads[name]
         assert isinstance(found, TargetPredictor)
         return found
+
+    def _plane(self, name: str, own: Mapping[str, Any]) -> PicturePlane | None:
+        """The picture that a target's numbers are places in, where its options say so."""
+        camera, size = own.get("moves_with"), own.get("picture_size")
+        if camera is None:
+            if size is not None:
+                raise ConfigError(
+                    f"target {name!r} has a picture_size: name the camera by moves_with too"
+                )
+            return None
+        _check_cameras(name, [camera], self.policy.encoder.picture_dims)
+        height, width = self.policy.features.observation[camera].shape[:2]
+        plane = PicturePlane(camera, tuple(size or (width, height)))
+        plane.check(name, self.targets[name].feature, self._predictor(name).cameras)
+        return plane
 
     def _check(self, hidden: int | None) -> None:
         if not self.policy.encoder.picture_dims:
@@ -193,10 +220,20 @@ def _own(name: str, table: Any) -> dict[str, Any]:
     return {key: found[key] for key in values}
 
 
-def _options(weight: float = 1.0, cameras: str | list[str] = JOINED) -> dict[str, Any]:
+def _options(
+    weight: float = 1.0,
+    cameras: str | list[str] = JOINED,
+    moves_with: str | None = None,
+    picture_size: list[float] | None = None,
+) -> dict[str, Any]:
     if not 0 <= weight < math.inf:
         raise ConfigError(f"objective.targets: a weight is {weight}: it must be 0 or more")
-    return {"weight": weight, "cameras": cameras}
+    return {
+        "weight": weight,
+        "cameras": cameras,
+        "moves_with": moves_with,
+        "picture_size": picture_size,
+    }
 
 
 def _without_own(table: Any) -> Any:

@@ -1,7 +1,7 @@
 """The optimisers, their learning rates, and their state by name."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -29,14 +29,14 @@ def make_optimizers(objective: Objective, config: TrainConfig) -> dict[str, torc
                 f"{list(parameter.shape)} that is not the objective's: make its module an "
                 "attribute of the objective"
             )
-    _refuse_unused(config, [names[p] for p in trained if p.requires_grad], objective)
+    _refuse_unused(config, names.values(), objective)
     return {update: _adamw(update, each, names, config) for update, each in groups.items()}
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """Of all parameters of a module."""
     names = {parameter: short_name(name) for name, parameter in model.named_parameters()}
-    _refuse_unused(config, [name for p, name in names.items() if p.requires_grad], model)
+    _refuse_unused(config, names.values(), model)
     return _adamw("policy", [ParameterGroup(list(names))], names, config)
 
 
@@ -100,9 +100,9 @@ def _refuse_clashes(objective: Objective) -> None:
             )
 
 
-def _refuse_unused(config: TrainConfig, trained: Iterable[str], model: nn.Module) -> None:
-    """Raises ConfigError for a part that no trained parameter is of."""
-    names = list(trained)
+def _refuse_unused(config: TrainConfig, names: Collection[str], model: nn.Module) -> None:
+    """Raises ConfigError for a part that no parameter is of. Those that are not trained will do: a
+    recipe's values for a part hold where it is frozen too."""
     for setting in ("learning_rates", "weight_decays"):
         for part in getattr(config, setting):
             if any(fnmatchcase(f"{name}.", f"{part}.*") for name in names):
@@ -110,7 +110,7 @@ def _refuse_unused(config: TrainConfig, trained: Iterable[str], model: nn.Module
             parts = {name.rpartition(".")[0] for name in names} | set(names)
             tops = dict.fromkeys(short_name(name).split(".")[0] for name, _ in _inner(model))
             raise ConfigError(
-                f"train.{setting}: no parameter that is trained begins with {part!r}"
+                f"train.{setting}: no parameter begins with {part!r}"
                 f"{nearest(part, parts) or ';'} the policy consists of {', '.join(tops)}"
             )
 

@@ -45,5 +45,20 @@ class Backbone(nn.Module):
     def check_size(self, size: tuple[int, int], camera: str) -> None:
         """Raise ConfigError for pictures of a height and width that it cannot take."""
 
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        """h' and w' of the features of pictures of a height and width, 0 where they are too small;
+        None: it does not say, and nothing is checked."""
+        return None
+
     def load_weights(self) -> None:
         """Load pretrained weights, where the configuration names some; called for a new run."""
+
+
+def halved(side: int, times: int) -> int:
+    """A side after so many padded convolutions of stride 2, each of which leaves a half, rounded
+    up.
+
+    >>> [halved(side, 5) for side in (32, 33, 96)]
+    [1, 2, 3]
+    """
+    return -(-side // (1 << times))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
-from dipole.policy.encoders.cameras.backbones.backbone import Backbone, BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import Backbone, BackboneOutput, halved
 from dipole.policy.encoders.cameras.backbones.batchnorm import freeze_batchnorm, to_groupnorm
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -80,6 +80,14 @@ class Pretrained(Backbone):
                 f"of {self.patch_size} x {self.patch_size}: resize or crop them to a multiple of "
                 f"{self.patch_size}, such as {max(size[0] // self.patch_size, 1) * self.patch_size}"
             )
+
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """A cell for each patch; of a ResNet, strides of 2 as its architecture says."""
+        config = self.model.config
+        if (depths := getattr(config, "depths", None)) is None:
+            return size[0] // self.patch_size, size[1] // self.patch_size
+        halvings = 1 + len(depths) + bool(config.downsample_in_first_stage)
+        return halved(size[0], halvings), halved(size[1], halvings)
 
     def forward(self, images: Tensor) -> BackboneOutput:
         options = dict.fromkeys(self.family.options, True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
-from dipole.policy.encoders.cameras.backbones.backbone import Backbone, BackboneOutput
+from dipole.policy.encoders.cameras.backbones.backbone import Backbone, BackboneOutput, halved
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 
 CHANNELS_PER_GROUP = 16
@@ -76,12 +76,18 @@ class ResNet(Backbone):
             raise ConfigError(
                 f"widths {list(widths)} and blocks {list(blocks)}: one of each for every stage"
             )
-        self.channels = widths[-1]
+        self.channels, self.stem_name = widths[-1], stem
         self.stem = _stem(stem, widths[0])
         stages = [_stage(widths[0], widths[0], blocks[0], stride=1)]
         for (narrow, wide), count in zip(pairwise(widths), blocks[1:], strict=True):
             stages.append(_stage(narrow, wide, count, stride=2))
         self.stages = nn.Sequential(*stages)
+
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Of whole patches, or of as many strides of 2, each of which rounds up."""
+        patches, halvings = self.stem_name == "patches", len(self.stages) - 1
+        height, width = (side // 4 if patches else halved(side, 2) for side in size)
+        return halved(height, halvings), halved(width, halvings)
 
     def sharding_units(self) -> Sequence[nn.Module]:
         return [module for module in self.stages.modules() if isinstance(module, BasicBlock)]
