@@ -1,5 +1,6 @@
 """The network of one camera: its pictures become a vector each."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,17 +44,21 @@ class CameraEncoder(nn.Module):
 
     def check_size(self, size: tuple[int, int], camera: str) -> None:
         """Raise ConfigError, naming the camera, for pictures of a height and width of which the
-        backbone leaves nothing, or less than the pooling can tell pictures apart by."""
+        backbone leaves nothing; warn where the pooling cannot tell pictures apart by what is left.
+        """
         self.backbone.check_size(size, camera)
         cells, least = self.backbone.map_size(size), getattr(self.pooling, "least_side", 1)
         if cells is None or min(cells) >= least:
             return
         seen, left = (f"{height} x {width}" for height, width in (size, cells))
-        others = ", or choose policy.encoder.pooling.name=mean" if least > 1 else ""
-        raise ConfigError(
-            f"camera {camera!r}: of pictures of {seen} the backbone leaves a map of {left} cells, "
-            f"and {type(self.pooling).__name__} needs {least} x {least} to tell pictures apart: "
-            f"let it see more (policy.encoder.crop, resize){others}"
+        said = f"camera {camera!r}: of pictures of {seen} the backbone leaves a map of {left} cells"
+        more = "let it see more (policy.encoder.crop, resize)"
+        if min(cells) < 1:
+            raise ConfigError(f"{said}: {more}")
+        warnings.warn(
+            f"{said}, and {type(self.pooling).__name__} needs {least} x {least} to tell pictures "
+            f"apart: {more}, or choose policy.encoder.pooling.name=mean",
+            stacklevel=2,
         )
 
     def features(self, images: Tensor) -> BackboneOutput:
