@@ -21,9 +21,9 @@ from dipole.data.loading.frame_selection import select_frames
 from dipole.data.loading.text import encode_text
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import DivergedError
+from dipole.envs.success import SUCCESS, truth
 
 ARRAY = "state"  # the entry's name where an observation is one array
-SUCCESS = ("is_success", "success")  # where success is looked for if a task does not say
 
 
 @dataclass(frozen=True)
@@ -182,15 +182,19 @@ class Interface:
         return inside.astype(space.dtype)
 
     def succeeded(self, info: Mapping[str, Any]) -> bool | None:
-        """Whether a step's info says that the task is solved; None where it does not say."""
+        """Whether a step's info says that the task is solved; None where it does not say.
+
+        Raises ConfigError for an entry that is neither true nor false.
+        """
         return self.judged(info)[1]
 
     def judged(self, info: Mapping[str, Any]) -> tuple[str, bool] | tuple[None, None]:
-        """The entry of a step's info that tells of success, and what it says."""
+        """The entry of a step's info that tells of success, and what it says. Raises ConfigError
+        for one that is neither true nor false."""
         for place in SUCCESS if self.success is None else (self.success,):
             found = entry_of(info, place)
             if found is not None:
-                return place, bool(np.any(found))
+                return place, truth(found, place)
         return None, None
 
 
