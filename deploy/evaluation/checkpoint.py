@@ -122,7 +122,8 @@ def _environment(path: Path, given: str | Config | None) -> EnvSpec:
 
 
 def _own_environment(where: Path, own: EnvSpec, given: Config, *, named: bool) -> EnvSpec:
-    """A checkpoint's own, with the settings that are given, and perhaps by its name.
+    """A checkpoint's own, with the settings that are given, and perhaps by its name. A table of
+    them (options, observation, reset) keeps what is not given; null empties it.
 
     Raises ConfigError for a module or an interpreter that only the file names.
     """
@@ -140,7 +141,15 @@ def _own_environment(where: Path, own: EnvSpec, given: Config, *, named: bool) -
     if given.get("python", "") is None:  # in this one, whose answers are not waited for
         kept.pop("timeout", None)
     changed = {name: value for name, value in given.items() if name not in ("name", "id")}
-    return EnvSpec.read({**kept, **changed})
+    return EnvSpec.read(
+        {**kept, **{name: _over(kept.get(name), changed[name]) for name in changed}}
+    )
+
+
+def _over(kept: Any, given: Any) -> Any:
+    """A setting that is given; of a table (options, observation, reset) over what is kept of it."""
+    both = isinstance(kept, Mapping) and isinstance(given, Mapping)
+    return {**kept, **given} if both else given
 
 
 def _origin(path: Path, policy: InferencePolicy, weights: str) -> tuple[Path, dict[str, Any]]:
