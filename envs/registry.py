@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError
-from typing import Any
+from typing import Any, get_type_hints
 
 import gymnasium
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import fitted
 from dipole.data.core.registry import Registry, check_options, nearest
 from dipole.envs.contract import EnvSpec
 from dipole.envs.gymnasium_ids import (
@@ -37,6 +38,11 @@ class Imported:
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self._load())
 
+    @property
+    def hints(self) -> dict[str, Any]:
+        """The types of its parameters."""
+        return _hints(self._load())
+
     def __call__(self, **options: Any) -> "gymnasium.Env[Any, Any]":
         return self._load()(**options)
 
@@ -49,8 +55,9 @@ class Environment:
     """A family of simulators.
 
     build: Makes one, `Imported` where it is a simulator's module. Its parameters are the options of
-        the environment; one that has a parameter `observation` is told which entries are looked at,
-        and may leave out the others; one of several tasks is told which by `task`.
+        the environment, and their annotations the types that are taken; one that has a parameter
+        `observation` is told which entries are looked at, and may leave out the others; one of
+        several tasks is told which by `task`.
     distribution: The package that holds the simulator.
     extra: What to install for it, as in `pip install 'dipole[extra]'`; "" for none.
     observation: {stored key: entry of its observations}, where they have different names.
@@ -86,7 +93,8 @@ def make_env(
     observation: entries of its observation that are looked at; None for the environment's own
         choice. render: whether pictures of it will be asked for. options: its builder's, over those
         of the specification, e.g. render_size.
-    Raises ConfigError for an unknown name or option, or where the simulator is not installed.
+    Raises ConfigError for an unknown name or option, for an option of another type, or where the
+    simulator is not installed.
     """
     spec = EnvSpec.read(environment)
     given = {**spec.options, **options}
@@ -113,8 +121,7 @@ def _make_family(
     observation: Sequence[str] | None,
     options: Mapping[str, Any],
 ) -> "gymnasium.Env[Any, Any]":
-    check_options("environment", spec.id, family.build, options, CHOSEN)
-    given = dict(options)
+    given = _fitted_options(spec, family, options)
     if spec.task is not None:
         given["task"] = spec.task
     if observation is not None and is_told(family.build):
@@ -138,14 +145,35 @@ def _make_there(
             f"environment {spec.id!r} does not run in an interpreter of its own: leave out "
             "environment.python"
         )
-    check_options("environment", spec.id, family.build, options, CHOSEN)
     return make_there(
         spec,
-        options,
+        _fitted_options(spec, family, options),
         observation=observation,
         standalone=family.standalone,
         install=family.install,
     )
+
+
+def _fitted_options(
+    spec: EnvSpec, family: Environment, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options as what makes the environment takes them. Raises ConfigError for an unknown one, and
+    for one of another type than it is annotated with."""
+    build = family.build
+    check_options("environment", spec.id, build, options, CHOSEN)
+    hints = build.hints if isinstance(build, Imported) else _hints(build)
+    return {
+        name: fitted(value, hints.get(name, Any), f"environment.options.{name}")
+        for name, value in options.items()
+    }
+
+
+def _hints(build: Builder) -> dict[str, Any]:
+    """Of a function's parameters, or of a class's; none where they cannot be resolved."""
+    try:
+        return get_type_hints(build.__init__ if isinstance(build, type) else build)
+    except (NameError, TypeError):  # names of type checkers alone; a partial has none
+        return {}
 
 
 def family_of(spec: EnvSpec) -> Environment:
