@@ -170,8 +170,9 @@ def _fitted_options(
 
 def _hints(build: Builder) -> dict[str, Any]:
     """Of a function's parameters, or of a class's; none where they cannot be resolved."""
+    of: Any = build.__init__ if inspect.isclass(build) else build
     try:
-        return get_type_hints(build.__init__ if isinstance(build, type) else build)
+        return get_type_hints(of)
     except (NameError, TypeError):  # names of type checkers alone; a partial has none
         return {}
 
