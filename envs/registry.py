@@ -47,6 +47,7 @@ class Imported:
         return self._load()(**options)
 
 
+SEEDS = 2**63  # that there are, from 0: datasets hold an episode's in 64 bits with a sign
 CHOSEN = ("task", "observation")  # parameters of builders that are no options: the name says one
 
 
@@ -66,6 +67,7 @@ class Environment:
     standalone: The file that makes it in an interpreter of its own (environment.python), by its
         function `make(task, observation, **options)` and without dipole; None: it cannot run there.
     install: Requirements of that file there, as pip has them.
+    seeds: How many the simulator takes, from 0.
     """
 
     build: Builder
@@ -76,6 +78,7 @@ class Environment:
     tasks: tuple[str, ...] = ()
     standalone: str | None = None
     install: str = ""
+    seeds: int = SEEDS
 
 
 ENVIRONMENTS: Registry[Environment] = Registry("environment")
@@ -230,6 +233,20 @@ def check_environment(spec: EnvSpec) -> None:
     """Raises ConfigError for an unknown family or task, before anything takes long."""
     if spec.gymnasium_id is None:
         family_of(spec)
+
+
+def check_seeds(spec: EnvSpec | None, seed: int, episodes: int, name: str = "seed") -> None:
+    """Raises ConfigError where an episode's seed would be one that the simulator does not take.
+
+    spec: None for a simulator of nobody's knowledge. name: Of the setting, in the message.
+    """
+    known = spec is not None and spec.gymnasium_id is None
+    seeds = family_of(spec).seeds if spec is not None and known else SEEDS
+    if seed + episodes > seeds:
+        where = f" of {spec.id!r}" if spec is not None and known else ""
+        raise ConfigError(
+            f"{name} is {seed}: for episodes={episodes}{where} it is at most {seeds - episodes}"
+        )
 
 
 def environment_version(environment: str | EnvSpec) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.aspects import add_aspects, open_held_out
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
-from dipole.envs.registry import check_environment
+from dipole.envs.registry import check_environment, check_seeds
 from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.policy.checkpoint import find_checkpoint, located, origin, read_config
 from dipole.policy.core.device import choose_device
@@ -42,6 +42,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     cluster = check_settings(config).cluster
     path = located(config["checkpoint"])
     spec = _environment(path, config["environment"])
+    check_seeds(spec, config["seed"], config["episodes"])
     policy = load_runnable(
         path,
         runtime=_runtime(config, path, cluster),
