@@ -19,6 +19,7 @@ from dipole.envs.media.video import Recording, video_grid, write_video
 from dipole.envs.registry import environment_version
 
 ATTRIBUTE = "recording"  # how a dataset was recorded, in its attributes
+RESUMED_BY = "the same command with resume=true"
 
 
 def described(spec: DemonstrationSpec, keys: RecordedKeys, **more: Any) -> dict[str, Any]:
@@ -43,13 +44,15 @@ def begin(
     if spec.teaching is not None:
         action = None if spec.features is None else spec.features.action
         schema |= labels_schema(action, spec.teaching.every)
-    return EpisodeWriter(
+    writer = EpisodeWriter(
         output,
         fps=fps,
         features=schema,
         environment=environment_version(spec.environment),
         attributes={ATTRIBUTE: dict(recording)},
     )
+    writer.resumed_by = RESUMED_BY
+    return writer
 
 
 def is_begun(output: Path) -> bool:
@@ -76,6 +79,7 @@ def resumed(output: Path, recording: Mapping[str, Any]) -> EpisodeWriter:
     Raises DataError, naming the settings, where it was begun in another.
     """
     writer = EpisodeWriter.resume(output)
+    writer.resumed_by = RESUMED_BY
     try:
         seeds = all(SEED in numbers for numbers in writer.episode_numbers)
         _check_recording(output, seeds and writer.attributes.get(ATTRIBUTE), recording)
