@@ -12,6 +12,8 @@ from dipole.data.recording.record import Demonstration
 from dipole.data.store.numbers import SEED
 from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
+from dipole.envs.contract import EnvSpec
+from dipole.envs.experts import expert_name
 from dipole.envs.experts.demonstrate import DemonstrationSpec, maker
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
 from dipole.envs.experts.teaching.labels import labels_schema
@@ -95,7 +97,11 @@ def _check_recording(output: Path, before: Any, recording: Mapping[str, Any]) ->
             f"{output}: does not say how it was recorded, so it cannot be gone on with: record "
             "into another place, and join both by dipole data convert --also"
         )
-    now = json.loads(json.dumps(recording))  # as a dataset says it
+    environment = EnvSpec.read(recording["environment"])
+    before, now = (
+        {**said, "expert": expert_name(said.get("expert"), environment)}
+        for said in (before, json.loads(json.dumps(recording)))  # as a dataset says it
+    )
     other = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if other:
         raise DataError(
