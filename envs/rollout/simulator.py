@@ -20,7 +20,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.errors import DivergedError, errors_naming, not_even_new
-from dipole.envs.interface import Interface
+from dipole.envs.interface import Interface, by_other_definitions
 from dipole.envs.media.video import film_frame, pack_frame
 from dipole.envs.rollout.kept import Keeper, Read
 from dipole.envs.rollout.messages import (
@@ -33,7 +33,6 @@ from dipole.envs.rollout.messages import (
     either,
 )
 from dipole.envs.rollout.stepping import Environment, EnvironmentFactory, Stepping
-from dipole.envs.success import by_other_definitions
 
 
 class Simulator:
