@@ -7,7 +7,7 @@
 An `Interface` holds no simulator, and can be sent to worker processes.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from dipole.envs.errors import DivergedError
 
 ARRAY = "state"  # the entry's name where an observation is one array
 SUCCESS = ("is_success", "success")  # where success is looked for if a task does not say
+NAMED = 8  # entries of a dictionary in a message
 
 
 @dataclass(frozen=True)
@@ -182,15 +183,19 @@ class Interface:
         return inside.astype(space.dtype)
 
     def succeeded(self, info: Mapping[str, Any]) -> bool | None:
-        """Whether a step's info says that the task is solved; None where it does not say."""
+        """Whether a step's info says that the task is solved; None where it does not say.
+
+        Raises ConfigError for an entry that is neither true nor false.
+        """
         return self.judged(info)[1]
 
     def judged(self, info: Mapping[str, Any]) -> tuple[str, bool] | tuple[None, None]:
-        """The entry of a step's info that tells of success, and what it says."""
+        """The entry of a step's info that tells of success, and what it says. Raises ConfigError
+        for one that is neither true nor false."""
         for place in SUCCESS if self.success is None else (self.success,):
             found = entry_of(info, place)
             if found is not None:
-                return place, bool(np.any(found))
+                return place, truth(found, place)
         return None, None
 
 
@@ -243,3 +248,49 @@ def entry_of(entries: Any, path: str) -> Any:
         return entries[path]
     head, _, rest = path.partition(".")
     return entry_of(entries[head], rest) if rest and head in entries else None
+
+
+def truth(value: Any, place: str) -> bool:
+    """Whether an entry of info says success; of an array, whether any of its numbers does.
+
+    place: Of the entry, with dots for nested ones, as `environment.success` names it.
+    Raises ConfigError for what is neither true nor false: a text, a dictionary, a distance.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if not _is_true_or_false(value):
+        raise ConfigError(
+            f"info's {place!r} is {_described(value)}, which tells no success: it has to be true "
+            f"or false, or 1 or 0{_hint(value, place)}"
+        )
+    return bool(np.any(value))
+
+
+def by_other_definitions(info: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """(name, whether it holds) of `info["successes"]`; one that is None is left out."""
+    successes = info.get("successes")
+    if isinstance(successes, Mapping):
+        for name, value in successes.items():
+            if value is not None:
+                yield str(name), truth(value, f"successes.{name}")
+
+
+def _is_true_or_false(value: Any) -> bool:
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        return False
+    of_two = numbers.dtype.kind in "iuf" and bool(((numbers == 0) | (numbers == 1)).all())
+    return numbers.dtype.kind == "b" or of_two
+
+
+def _described(value: Any) -> str:
+    kind = "dictionary" if isinstance(value, Mapping) else type(value).__name__
+    return f"{value!r:.80}, a {kind}"
+
+
+def _hint(value: Any, place: str) -> str:
+    if isinstance(value, Mapping) and value:
+        named = [f"{place}.{key}" for key in list(value)[:NAMED]]
+        return f". Did you mean environment.success={' or '.join(named)}?"
+    return ". Name another entry by environment.success=ENTRY"

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError
-from typing import Any
+from typing import Any, get_type_hints
 
 import gymnasium
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import fitted
 from dipole.data.core.registry import Registry, check_options, nearest
 from dipole.envs.contract import EnvSpec
 from dipole.envs.gymnasium_ids import (
@@ -37,10 +38,16 @@ class Imported:
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self._load())
 
+    @property
+    def hints(self) -> dict[str, Any]:
+        """The types of its parameters."""
+        return _hints(self._load())
+
     def __call__(self, **options: Any) -> "gymnasium.Env[Any, Any]":
         return self._load()(**options)
 
 
+SEEDS = 2**63  # that there are, from 0: datasets hold an episode's in 64 bits with a sign
 CHOSEN = ("task", "observation")  # parameters of builders that are no options: the name says one
 
 
@@ -49,8 +56,9 @@ class Environment:
     """A family of simulators.
 
     build: Makes one, `Imported` where it is a simulator's module. Its parameters are the options of
-        the environment; one that has a parameter `observation` is told which entries are looked at,
-        and may leave out the others; one of several tasks is told which by `task`.
+        the environment, and their annotations the types that are taken; one that has a parameter
+        `observation` is told which entries are looked at, and may leave out the others; one of
+        several tasks is told which by `task`.
     distribution: The package that holds the simulator.
     extra: What to install for it, as in `pip install 'dipole[extra]'`; "" for none.
     observation: {stored key: entry of its observations}, where they have different names.
@@ -59,6 +67,7 @@ class Environment:
     standalone: The file that makes it in an interpreter of its own (environment.python), by its
         function `make(task, observation, **options)` and without dipole; None: it cannot run there.
     install: Requirements of that file there, as pip has them.
+    seeds: How many the simulator takes, from 0.
     """
 
     build: Builder
@@ -69,6 +78,7 @@ class Environment:
     tasks: tuple[str, ...] = ()
     standalone: str | None = None
     install: str = ""
+    seeds: int = SEEDS
 
 
 ENVIRONMENTS: Registry[Environment] = Registry("environment")
@@ -86,7 +96,8 @@ def make_env(
     observation: entries of its observation that are looked at; None for the environment's own
         choice. render: whether pictures of it will be asked for. options: its builder's, over those
         of the specification, e.g. render_size.
-    Raises ConfigError for an unknown name or option, or where the simulator is not installed.
+    Raises ConfigError for an unknown name or option, for an option of another type, or where the
+    simulator is not installed.
     """
     spec = EnvSpec.read(environment)
     given = {**spec.options, **options}
@@ -113,8 +124,7 @@ def _make_family(
     observation: Sequence[str] | None,
     options: Mapping[str, Any],
 ) -> "gymnasium.Env[Any, Any]":
-    check_options("environment", spec.id, family.build, options, CHOSEN)
-    given = dict(options)
+    given = _fitted_options(spec, family, options)
     if spec.task is not None:
         given["task"] = spec.task
     if observation is not None and is_told(family.build):
@@ -138,14 +148,36 @@ def _make_there(
             f"environment {spec.id!r} does not run in an interpreter of its own: leave out "
             "environment.python"
         )
-    check_options("environment", spec.id, family.build, options, CHOSEN)
     return make_there(
         spec,
-        options,
+        _fitted_options(spec, family, options),
         observation=observation,
         standalone=family.standalone,
         install=family.install,
     )
+
+
+def _fitted_options(
+    spec: EnvSpec, family: Environment, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options as what makes the environment takes them. Raises ConfigError for an unknown one, and
+    for one of another type than it is annotated with."""
+    build = family.build
+    check_options("environment", spec.id, build, options, CHOSEN)
+    hints = build.hints if isinstance(build, Imported) else _hints(build)
+    return {
+        name: fitted(value, hints.get(name, Any), f"environment.options.{name}")
+        for name, value in options.items()
+    }
+
+
+def _hints(build: Builder) -> dict[str, Any]:
+    """Of a function's parameters, or of a class's; none where they cannot be resolved."""
+    of: Any = build.__init__ if inspect.isclass(build) else build
+    try:
+        return get_type_hints(of)
+    except (NameError, TypeError):  # names of type checkers alone; a partial has none
+        return {}
 
 
 def family_of(spec: EnvSpec) -> Environment:
@@ -201,6 +233,20 @@ def check_environment(spec: EnvSpec) -> None:
     """Raises ConfigError for an unknown family or task, before anything takes long."""
     if spec.gymnasium_id is None:
         family_of(spec)
+
+
+def check_seeds(spec: EnvSpec | None, seed: int, episodes: int, name: str = "seed") -> None:
+    """Raises ConfigError where an episode's seed would be one that the simulator does not take.
+
+    spec: None for a simulator of nobody's knowledge. name: Of the setting, in the message.
+    """
+    known = spec is not None and spec.gymnasium_id is None
+    seeds = family_of(spec).seeds if spec is not None and known else SEEDS
+    if seed + episodes > seeds:
+        where = f" of {spec.id!r}" if spec is not None and known else ""
+        raise ConfigError(
+            f"{name} is {seed}: for episodes={episodes}{where} it is at most {seeds - episodes}"
+        )
 
 
 def environment_version(environment: str | EnvSpec) -> dict[str, str]:

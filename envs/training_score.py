@@ -9,7 +9,7 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.data.store.numbers import NOT_FINITE
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluate import evaluate
-from dipole.envs.registry import check_environment
+from dipole.envs.registry import check_environment, check_seeds
 
 LOGGED = (
     "score",
@@ -44,7 +44,7 @@ def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, An
     """Policy → its scores, as a run's task and its group `evaluate` say; what is unknown is left
     out, and so is how many episodes the simulator diverged in where it did in none.
 
-    Raises ConfigError for a task without a simulator.
+    Raises ConfigError for a task without a simulator, and for seeds that it does not take.
     """
     settings = from_mapping(ScoreSettings, config["evaluate"], "evaluate")
     if config["task"].get("environment") is None:
@@ -54,6 +54,7 @@ def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, An
         )
     spec = EnvSpec.read(config["task"]["environment"])
     check_environment(spec)
+    check_seeds(spec, settings.seed, settings.episodes, "evaluate.seed")
 
     def score(policy: Any) -> Mapping[str, Any]:
         metrics = evaluate(policy, spec, **asdict(settings)).metrics

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
 
 
 def evaluate(config: Config) -> Outcome:
-    """Evaluate, write metrics.json, video and picture to the output folder, print the score."""
+    """Evaluate, print the score, write metrics.json, video and picture to the output folder."""
     from dipole.apps.terminal.task_tables import print_tasks
     from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
     from dipole.envs.evaluation.results import check_folder, set_aside
@@ -32,12 +32,12 @@ def evaluate(config: Config) -> Outcome:
     started = time.perf_counter()
     evaluation = evaluate_checkpoint(config)
     evaluated = time.perf_counter()
+    print(describe(evaluation.metrics))
+    print_tasks(evaluation.metrics)
     earlier = set_aside(folder)
     written = evaluation.save(folder)
     if earlier:
         print(f"the evaluation that was there is in {earlier} now")
-    print(describe(evaluation.metrics))
-    print_tasks(evaluation.metrics)
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
     print(_times(evaluated - started, evaluation.metrics, saving))

@@ -240,6 +240,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     from dipole.envs.contract import EnvSpec
     from dipole.envs.experts import find_expert
     from dipole.envs.experts.demonstrate import DemonstrationSpec
+    from dipole.envs.registry import check_seeds
 
     task = config["task"]
     check_task(task)
@@ -250,6 +251,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
         raise ConfigError(f"task {task['name']!r} has no simulator to record in")
     features = Features.from_dict({k: task[k] for k in ("observation", "action")})
     spec = DemonstrationSpec(EnvSpec.read(task["environment"]), settings.expert, features)
+    check_seeds(spec.environment, settings.seed, settings.episodes or EPISODES)
     if settings.mouse:
         return settings, replace(spec, features=None, expert="mouse")
     spec = replace(spec, teaching=_teaching(settings, config.get("solver") or {}))

@@ -27,9 +27,9 @@ FOLDER = "--config-dir"
 # Where a command keeps the settings of a simulator, which are not all in its files.
 ENVIRONMENT = "environment."
 PLACES = {
-    "train": "++task.environment.",
-    "record": "++task.environment.",
-    "evaluate": "++environment.",
+    "train": "task.environment",
+    "record": "task.environment",
+    "evaluate": "environment",
 }
 
 
@@ -97,14 +97,31 @@ def read_options(argv: list[str], config_name: str = "") -> Options:
 def with_environment(config_name: str, words: list[str]) -> list[str]:
     """`environment.python=PATH` is the same setting of every command that has a simulator.
 
-    Where the simulator is named beside it (`environment=NAME`), both hold, in any order.
+    Where the simulator is named beside it (`environment=NAME`), both hold: in any order, and
+    whether the setting is written with "+", with "++" or with neither.
     """
     place = PLACES.get(config_name)
-    settings = [word for word in words if word.startswith(ENVIRONMENT)]
-    if place is None or not settings:
+    if place is None:
         return words
-    others = [_as_block(word, place.strip("+.")) for word in words if word not in settings]
-    return [*others, *(place + word.removeprefix(ENVIRONMENT) for word in settings)]
+    found = [(word, _setting(word, place)) for word in words]
+    settings = [f"++{place}.{setting}" for _, setting in found if setting is not None]
+    others = [word for word, setting in found if setting is None]
+    return [*(_as_block(word, place) for word in others), *settings] if settings else words
+
+
+def _setting(word: str, place: str) -> str | None:
+    """`python=PATH` of `environment.python=PATH`; None for a word that is no simulator's setting.
+
+    By the command's own name for it, `task.environment.python`, only where it is added by "+": one
+    that has to be there already is left to hydra.
+    """
+    if "=" not in word:
+        return None
+    plain, added = word.lstrip("+"), word.startswith("+")
+    for prefix in (ENVIRONMENT, f"{place}.") if added else (ENVIRONMENT,):
+        if plain.startswith(prefix):
+            return plain.removeprefix(prefix)
+    return None
 
 
 def _as_block(word: str, key: str) -> str:

@@ -52,7 +52,11 @@ class EpisodeWriter:
     ...     writer.add_episode({"state": np.zeros((30, 5)), "action": np.zeros((30, 2))})
     >>> with EpisodeWriter.resume(path) as writer:
     ...     writer.add_episode({"state": np.ones((30, 5)), "action": np.ones((30, 2))})
+
+    resumed_by: What a user does to go on after an error, in the note to it; "" for nothing.
     """
+
+    resumed_by = ""
 
     def __init__(
         self,
@@ -249,11 +253,10 @@ class EpisodeWriter:
             self.abandon()
         else:
             self.leave()
+            goes_on = f"{self.resumed_by} goes on with them; " if self.resumed_by else ""
             error.add_note(
                 f"{self.n_episodes} episodes of {self.path} are whole and lie in {self._work}: "
-                f"the same command with resume=true goes on with them (`dipole record`), or "
-                f"EpisodeWriter.resume({str(self.path)!r}), which puts them in place when it is "
-                "closed"
+                f"{goes_on}EpisodeWriter.resume({str(self.path)!r}).close() puts them in place"
             )
 
     def _commit(

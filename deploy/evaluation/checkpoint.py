@@ -8,7 +8,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.aspects import add_aspects, open_held_out
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
-from dipole.envs.registry import check_environment
+from dipole.envs.registry import check_environment, check_seeds
 from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.policy.checkpoint import find_checkpoint, located, origin, read_config
 from dipole.policy.core.device import choose_device
@@ -42,6 +42,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     cluster = check_settings(config).cluster
     path = located(config["checkpoint"])
     spec = _environment(path, config["environment"])
+    check_seeds(spec, config["seed"], config["episodes"])
     policy = load_runnable(
         path,
         runtime=_runtime(config, path, cluster),
@@ -122,7 +123,8 @@ def _environment(path: Path, given: str | Config | None) -> EnvSpec:
 
 
 def _own_environment(where: Path, own: EnvSpec, given: Config, *, named: bool) -> EnvSpec:
-    """A checkpoint's own, with the settings that are given, and perhaps by its name.
+    """A checkpoint's own, with the settings that are given, and perhaps by its name. A table of
+    them (options, observation, reset) keeps what is not given; null empties it.
 
     Raises ConfigError for a module or an interpreter that only the file names.
     """
@@ -140,7 +142,15 @@ def _own_environment(where: Path, own: EnvSpec, given: Config, *, named: bool) -
     if given.get("python", "") is None:  # in this one, whose answers are not waited for
         kept.pop("timeout", None)
     changed = {name: value for name, value in given.items() if name not in ("name", "id")}
-    return EnvSpec.read({**kept, **changed})
+    return EnvSpec.read(
+        {**kept, **{name: _over(kept.get(name), changed[name]) for name in changed}}
+    )
+
+
+def _over(kept: Any, given: Any) -> Any:
+    """A setting that is given; of a table (options, observation, reset) over what is kept of it."""
+    both = isinstance(kept, Mapping) and isinstance(given, Mapping)
+    return {**kept, **given} if both else given
 
 
 def _origin(path: Path, policy: InferencePolicy, weights: str) -> tuple[Path, dict[str, Any]]:

@@ -26,7 +26,15 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
     return AlohaExpert(environment)
 
 
-ENVIRONMENTS.add("aloha")(Environment(Imported(_load), "gym-aloha", extra="aloha", tasks=TASKS))
+ENVIRONMENTS.add("aloha")(
+    Environment(
+        Imported(_load),
+        "gym-aloha",
+        extra="aloha",
+        tasks=TASKS,
+        seeds=2**32,  # of numpy's RandomState
+    )
+)
 ARM = (1.0,) * 6 + (0.0,)  # a disturbance moves joints, and no gripper: that would drop things
 EXPERTS.add("aloha")(
     Expert(_expert, "aloha", ("state", "environment_state"), DisturbanceSpec(scale=ARM * 2))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,19 @@ OF_DATASETS = ("zarr.json", ".zgroup")
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ConfigError where an evaluation must not be written to: into a dataset."""
-    if any((folder / name).exists() for name in OF_DATASETS):
+    """Raises ConfigError where an evaluation must not be written to, into a dataset, and where it
+    cannot be. Nothing is made."""
+    try:
+        is_dataset = any((folder / name).exists() for name in OF_DATASETS)
+        places = (folder, *folder.parents)
+        there = next(each for each in places if each.exists() or each.is_symlink())
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"output {folder}: nothing can be written there ({error.strerror}); name another folder"
+        ) from error
+    if is_dataset:
         raise ConfigError(f"output {folder}: a dataset lies there; name another folder")
 
 
@@ -107,7 +119,7 @@ class Evaluation:
         any: their paths.
 
         Each file appears whole or not at all. An evaluation that lies there is moved, see
-        `set_aside`. Raises ConfigError where a dataset does.
+        `set_aside`. Raises ConfigError where a dataset does, and where nothing can be written.
         """
         folder = Path(folder)
         check_folder(folder)

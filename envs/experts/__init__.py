@@ -87,6 +87,15 @@ def find_expert(name: str | None, environment: EnvSpec) -> Expert:
     raise ConfigError(_no_expert(environment, family))
 
 
+def expert_name(name: str | None, environment: EnvSpec) -> str | None:
+    """The name of the expert that `find_expert` finds; where it finds none, the name as it is."""
+    try:
+        found = find_expert(name, environment)
+    except ConfigError:
+        return name
+    return next(each for each in EXPERTS.names() if EXPERTS[each] is found)
+
+
 def _no_expert(environment: EnvSpec, family: str) -> str:
     known = sorted({EXPERTS[each].environment for each in EXPERTS.names()})
     said = f"no expert acts in {environment.id!r}"

@@ -12,6 +12,8 @@ from dipole.data.recording.record import Demonstration
 from dipole.data.store.numbers import SEED
 from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
+from dipole.envs.contract import EnvSpec
+from dipole.envs.experts import expert_name
 from dipole.envs.experts.demonstrate import DemonstrationSpec, maker
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
 from dipole.envs.experts.teaching.labels import labels_schema
@@ -19,6 +21,7 @@ from dipole.envs.media.video import Recording, video_grid, write_video
 from dipole.envs.registry import environment_version
 
 ATTRIBUTE = "recording"  # how a dataset was recorded, in its attributes
+RESUMED_BY = "the same command with resume=true"
 
 
 def described(spec: DemonstrationSpec, keys: RecordedKeys, **more: Any) -> dict[str, Any]:
@@ -43,13 +46,15 @@ def begin(
     if spec.teaching is not None:
         action = None if spec.features is None else spec.features.action
         schema |= labels_schema(action, spec.teaching.every)
-    return EpisodeWriter(
+    writer = EpisodeWriter(
         output,
         fps=fps,
         features=schema,
         environment=environment_version(spec.environment),
         attributes={ATTRIBUTE: dict(recording)},
     )
+    writer.resumed_by = RESUMED_BY
+    return writer
 
 
 def is_begun(output: Path) -> bool:
@@ -76,6 +81,7 @@ def resumed(output: Path, recording: Mapping[str, Any]) -> EpisodeWriter:
     Raises DataError, naming the settings, where it was begun in another.
     """
     writer = EpisodeWriter.resume(output)
+    writer.resumed_by = RESUMED_BY
     try:
         seeds = all(SEED in numbers for numbers in writer.episode_numbers)
         _check_recording(output, seeds and writer.attributes.get(ATTRIBUTE), recording)
@@ -91,7 +97,11 @@ def _check_recording(output: Path, before: Any, recording: Mapping[str, Any]) ->
             f"{output}: does not say how it was recorded, so it cannot be gone on with: record "
             "into another place, and join both by dipole data convert --also"
         )
-    now = json.loads(json.dumps(recording))  # as a dataset says it
+    environment = EnvSpec.read(recording["environment"])
+    before, now = (
+        {**said, "expert": expert_name(said.get("expert"), environment)}
+        for said in (before, json.loads(json.dumps(recording)))  # as a dataset says it
+    )
     other = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if other:
         raise DataError(

@@ -5,6 +5,7 @@ executed rather than those that were wanted. What is observed is compared with w
 """
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -83,13 +84,20 @@ class ReplaySpec:
     dataset: Its path.
     environment: The simulator, with all its settings.
     keys: {stored key: entry of its observation} that are compared.
-    tolerance: Of a number, in its units.
+    tolerance: Of a number, in its units. Raises ConfigError for one that no number can exceed, or
+        that each does.
     """
 
     dataset: Path | str
     environment: EnvSpec
     keys: Mapping[str, str]
     tolerance: float = TOLERANCE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < math.inf:
+            raise ConfigError(
+                f"tolerance is {self.tolerance}: a finite number, at least 0, is needed"
+            )
 
 
 class Replay:

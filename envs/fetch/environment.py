@@ -192,7 +192,10 @@ def _goal(options: dict[str, Any]) -> Floats | None:
         raise ConfigError(f"fetch has no reset option {unknown[0]!r}: only 'goal', three numbers")
     if "goal" not in options:
         return None
-    goal = np.array(options["goal"], np.float64)
+    try:
+        goal = np.array(options["goal"], np.float64)
+    except (TypeError, ValueError):
+        goal = np.empty(0)
     if goal.shape != (3,) or not np.isfinite(goal).all():
         raise ConfigError(f"fetch's goal is {options['goal']!r}: three finite numbers, metres")
     return goal

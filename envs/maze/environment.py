@@ -192,19 +192,23 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def _cells(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Reset options as the simulator takes them."""
+        cells = {}
         for name, value in options.items():
             if name not in RESET_OPTIONS:
                 raise ConfigError(
                     f"maze has no reset option {name!r}{nearest(name, RESET_OPTIONS) or '.'} "
                     f"Known: {', '.join(RESET_OPTIONS)}"
                 )
-            cell = tuple(int(each) for each in value) if value is not None else None
-            if cell is not None and (len(cell) != 2 or not self.maze.is_free(cell)):
+            if value is None:
+                continue
+            cell = _cell(value)
+            if cell is None or not self.maze.is_free(cell):
                 raise ConfigError(
-                    f"maze's {name} is {value}: a row and a column of a free cell are needed, "
+                    f"maze's {name} is {value!r}: a row and a column of a free cell are needed, "
                     f"such as {list(self.maze.free_cells[0])}"
                 )
-        return {name: value for name, value in options.items() if value is not None}
+            cells[name] = cell
+        return cells
 
     def _drawn(self, size: int) -> NDArray[np.uint8]:
         pixels = picture_size(self.maze, size)
@@ -225,6 +229,17 @@ class PointMaze(gymnasium.Env[Observation, NDArray[np.float32]]):
             width, height = picture_size(self.maze, IMAGE_SIZE)
             return spaces.Box(0, 255, (height, width, 3), np.uint8)
         return spaces.Box(-math.inf, math.inf, (numbers,), np.float64)
+
+
+def _cell(value: Any) -> tuple[int, int] | None:
+    """Two whole numbers; None for anything else."""
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        return None
+    if numbers.shape != (2,) or numbers.dtype.kind not in "iu":
+        return None
+    return int(numbers[0]), int(numbers[1])
 
 
 def _checked_names(observation: Sequence[str]) -> tuple[str, ...]:

@@ -80,7 +80,8 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """The seed's own start, or options["state"]; raises ConfigError for an unknown option."""
+        """The seed's own start, or options["state"]. Raises ConfigError for an unknown option, and
+        for a state that is none."""
         options = options or {}
         for name in options:
             if name != "state":
@@ -90,7 +91,11 @@ class PushT(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.world.start(self.np_random)
         self.target, self.steps = None, 0
         if "state" in options:
-            self.set_state(options["state"])
+            try:
+                self.set_state(options["state"])
+            except (TypeError, ValueError) as error:
+                said = f"pusht's state is {options['state']!r}: five finite numbers are needed"
+                raise ConfigError(said) from error
         return self.observe(), self._info(coverage(self.world.pose))
 
     def step(

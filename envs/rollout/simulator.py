@@ -20,7 +20,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.errors import DivergedError, errors_naming, not_even_new
-from dipole.envs.interface import Interface
+from dipole.envs.interface import Interface, by_other_definitions
 from dipole.envs.media.video import film_frame, pack_frame
 from dipole.envs.rollout.kept import Keeper, Read
 from dipole.envs.rollout.messages import (
@@ -111,13 +111,14 @@ class Simulator:
         self._judge(turn, info)
 
     def _judge(self, turn: Turn, info: Mapping[str, Any]) -> None:
-        """Note success; raises ConfigError for an episode that lacks what the task names."""
+        """Note success; raises ConfigError for an episode that lacks what the task names, and for
+        what is neither true nor false."""
         name, success = self.interface.judged(info)
         turn.success = either(turn.success, success)
         turn.success_at_end = success
         turn.success_name = name or turn.success_name
-        for each, value in _by_name(info.get("successes")):
-            turn.successes[each] = turn.successes.get(each, False) or bool(np.any(value))
+        for each, holds in by_other_definitions(info):
+            turn.successes[each] = turn.successes.get(each, False) or holds
         if info.get("mode") is not None:
             turn.mode = str(info["mode"])
         turn.task = _name(info.get("task")) or turn.task
@@ -158,12 +159,6 @@ class Simulator:
 def _name(task: Any) -> str | None:
     """A task's name; None for what an environment of somebody else calls its task."""
     return str(task) if isinstance(task, str) and task else None
-
-
-def _by_name(successes: Any) -> list[tuple[str, Any]]:
-    if not isinstance(successes, Mapping):
-        return []
-    return [(str(name), value) for name, value in successes.items() if value is not None]
 
 
 class SimulatorPool:

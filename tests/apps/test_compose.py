@@ -138,12 +138,27 @@ def test_what_cannot_be_read_is_answered_with_a_remedy(typed, remedy):
     assert remedy in refusal("train", typed)
 
 
+@pytest.mark.parametrize("plus", ["", "+", "++"])
 @pytest.mark.parametrize("named", ["environment=gym:a:B-v0", "environment={name: gym:a:B-v0}"])
-def test_an_environment_and_a_setting_of_it_both_hold_in_any_order(named):
-    words = [named, "environment.python=/a/python"]
+def test_an_environment_and_a_setting_of_it_both_hold_in_any_order(named, plus):
+    words = [named, f"{plus}environment.python=/a/python"]
     wanted = {"name": "gym:a:B-v0", "python": "/a/python"}
     for given in (words, words[::-1]):
         assert compose("evaluate", ["checkpoint=RUN", *given])["environment"] == wanted
+
+
+def test_a_task_s_environment_and_a_setting_of_it_both_hold_in_any_order():
+    wanted = {"name": "fork", "options": {}, "max_steps": 2}
+    for setting in ("environment.max_steps=2", "+task.environment.max_steps=2"):
+        words = ["++task.environment=fork", setting]
+        for given in (words, words[::-1]):
+            assert compose("train", given)["task"]["environment"] == wanted
+
+
+def test_a_setting_of_an_environment_without_a_value_is_answered_as_it_was_typed():
+    said = refusal("evaluate", "checkpoint=RUN", "environment.python")
+    assert "environment.python=VALUE" in said
+    assert "++" not in said
 
 
 def test_evaluate_asks_for_its_checkpoint():

@@ -147,7 +147,9 @@ def test_a_recording_that_was_interrupted_is_resumed_as_if_it_never_was(
 
     monkeypatch.setattr(EpisodeWriter, "add_episode", fails_after_two)
     assert main(["record", *words, f"output={parts}"]) == 1
-    assert "2 episodes of" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 episodes of" in said
+    assert "the same command with resume=true goes on with them" in said
     monkeypatch.setattr(EpisodeWriter, "add_episode", add)
     assert main(["record", *words, f"output={parts}", "resume=true", "seed=7"]) == 1
     assert "recorded with seed=1000000, and now it is seed=7" in capsys.readouterr().err

@@ -37,6 +37,27 @@ def test_one_that_is_given_is_used_with_what_else_the_checkpoint_says(trained_fo
     assert trained_for({"name": "pusht"}, {"max_steps": 3}) == EnvSpec("pusht", max_steps=3)
 
 
+@pytest.mark.parametrize("named", [{}, {"name": "maze/umaze"}])
+@pytest.mark.parametrize("table", ["options", "observation", "reset"])
+def test_one_entry_of_a_table_leaves_the_checkpoint_s_others(trained_for, table, named):
+    own = {"name": "maze/umaze", table: {"a": "x", "b": "y"}}
+    found = trained_for(own, {**named, table: {"b": "z", "c": "w"}})
+    assert getattr(found, table) == {"a": "x", "b": "z", "c": "w"}
+
+
+@pytest.mark.parametrize("table", ["options", "observation", "reset"])
+def test_null_empties_a_table_of_the_checkpoint_s(trained_for, table):
+    own = {"name": "maze/umaze", table: {"a": "x"}}
+    assert getattr(trained_for(own, {table: None}), table) == {}
+    assert getattr(trained_for(own, {table: {}}), table) == {"a": "x"}
+
+
+def test_null_as_an_option_is_that_option_s_value(trained_for):
+    own = {"name": "maze/umaze", "options": {"max_steps": 9, "control": "state"}}
+    found = trained_for(own, {"options": {"max_steps": None}})
+    assert found.options == {"max_steps": None, "control": "state"}
+
+
 def test_none_that_is_given_is_this_one(trained_for):
     own = {"name": "gym:Pendulum-v1", "python": "/a/python", "timeout": 90}
     assert trained_for(own, {"python": None}) == EnvSpec("gym:Pendulum-v1")

@@ -1,5 +1,9 @@
 """A task's environment: what it may say, and what is answered where it cannot be."""
 
+import functools
+import re
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +11,14 @@ from hypothesis import strategies as st
 from dipole.data.core.errors import ConfigError
 from dipole.envs import gymnasium_ids
 from dipole.envs.contract import SCORES, EnvSpec
-from dipole.envs.registry import environment_version, make_env, score_name, stored_names
+from dipole.envs.registry import (
+    ENVIRONMENTS,
+    Environment,
+    environment_version,
+    make_env,
+    score_name,
+    stored_names,
+)
 
 
 def test_a_name_alone_and_the_form_of_before_are_read():
@@ -125,3 +136,72 @@ def test_the_version_of_a_family_names_mujoco_where_it_is_computed_by_that(monke
         ("pusht", "gym-pusht 1"),
     ):
         assert environment_version(family) == {"id": family, "version": said}
+
+
+FAMILIES = (
+    ("pusht", None),
+    ("fork", None),
+    ("maze/umaze", None),
+    ("fetch/push", None),
+    ("metaworld/reach", None),
+    ("aloha/insertion", None),
+    ("adroit/pen", None),
+    ("kitchen/relay", None),
+    ("robosuite/lift", sys.executable),
+)
+
+
+@pytest.mark.parametrize(("name", "python"), FAMILIES)
+def test_an_option_of_another_type_is_refused_by_every_family(name, python):
+    for options in (
+        {"max_steps": 2.5},
+        {"max_steps": True},
+        {"max_steps": "many"},
+        {"render_size": "big"},
+        {"render_size": None},
+    ):
+        [(option, value)] = options.items()
+        said = f"environment.options.{option} is {value!r}: a whole number"
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            make_env(EnvSpec(name, python=python), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("maze/umaze", {"end_at_success": "no"}, "end_at_success is 'no': true or false is needed"),
+        ("maze/umaze", {"control": 1}, "control is 1: a text is needed"),
+        ("fetch/push", {"end_at_success": 1}, "end_at_success is 1: true or false is needed"),
+        ("fetch/push", {"image_size": True}, "image_size is True: a whole number is needed"),
+        ("metaworld/reach", {"steps_after_success": 0.5}, "steps_after_success is 0.5"),
+        ("aloha/insertion", {"image_size": "big"}, "image_size is 'big': a whole number or a list"),
+        ("kitchen/relay", {"end_at_success": "no"}, "end_at_success is 'no': true or false"),
+        ("fork", {"label": 3}, "label is 3: a text or null is needed"),
+    ],
+)
+def test_an_option_of_another_type_names_the_one_that_is_needed(name, options, said):
+    with pytest.raises(ConfigError, match=rf"environment\.options\.{said}"):
+        make_env(name, **options)
+
+
+def test_options_of_a_builder_without_types_are_taken_as_they_are(monkeypatch):
+    def plain(hard="no"):
+        return hard
+
+    def annotated(hard: "OnlyForTypeCheckers" = None):  # noqa: F821
+        return hard
+
+    for build in (plain, annotated, functools.partial(plain)):
+        monkeypatch.setitem(ENVIRONMENTS._table, "mine", Environment(build, "dipole"))
+        assert make_env("mine", hard=3) == 3
+
+
+def test_start_states_that_are_none_are_refused_in_one_line():
+    for name, options, said in (
+        ("pusht", {"state": "abc"}, "pusht's state is 'abc': five finite numbers are needed"),
+        ("pusht", {"state": 5}, "pusht's state is 5"),
+        ("fetch/reach", {"goal": "abc"}, "fetch's goal is 'abc': three finite numbers"),
+        ("fetch/reach", {"goal": {"x": 1}}, "fetch's goal is {'x': 1}"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            make_env(name).reset(seed=0, options=options)

@@ -242,6 +242,32 @@ def test_resuming_with_fewer_episodes_than_there_are_only_finishes_the_dataset(t
     assert recorder.finished_episodes(path, said) == 2
 
 
+@pytest.mark.parametrize("begun", [None, "scripted", "walk"])
+@pytest.mark.parametrize("now", [None, "scripted", "walk"])
+def test_an_expert_by_its_name_is_the_one_that_the_environment_has(tmp_path, begun, now):
+    path, spec = tmp_path / "d", DemonstrationSpec(SPEC, begun, FEATURES)
+    make = Demonstrations(spec)
+    writer = recorder.begin(path, spec, 10, recorder.described(spec, make.keys))
+    recorder.add(writer, make(1))
+    writer.leave()
+    again = recorder.described(replace(spec, expert=now), make.keys)
+    recorder.resumed(path, again).close()
+    assert recorder.finished_episodes(path, again) == 1
+
+
+@pytest.mark.parametrize("begun", [None, "scripted", "walk"])
+def test_another_expert_does_not_go_on_with_it(tmp_path, begun):
+    path, spec = tmp_path / "d", DemonstrationSpec(SPEC, begun, FEATURES)
+    make = Demonstrations(spec)
+    with recorder.begin(path, spec, 10, recorder.described(spec, make.keys)) as writer:
+        recorder.add(writer, make(1))
+    by_hand = recorder.described(replace(spec, expert="mouse"), make.keys)
+    with pytest.raises(
+        DataError, match="recorded with expert='walk', and now it is expert='mouse'"
+    ):
+        recorder.finished_episodes(path, by_hand)
+
+
 def test_a_finished_dataset_of_other_settings_is_not_what_was_asked_for(tmp_path):
     path, spec = tmp_path / "d", DemonstrationSpec(SPEC, None, FEATURES)
     make = Demonstrations(spec)

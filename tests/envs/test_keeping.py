@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dipole.data import EpisodeWriter
 from dipole.data.core.errors import DataError
 from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
@@ -76,3 +77,28 @@ def test_where_only_success_is_told_the_other_episodes_have_failed(tmp_path):
         assert store.episode_numbers()["success"].tolist() == [bool(each) for each in succeeded]
     failed = [episode.seed for episode in found.episodes if not episode.success]
     assert [each.seed for each in failed_episodes(found.episodes, None, 1)] == failed
+
+
+def test_what_an_interrupted_evaluation_leaves_is_not_gone_on_with_by_resume_true(tmp_path):
+    path, results = tmp_path / "kept.zarr", []
+
+    def interrupt(result):
+        results.append(result)
+        if len(results) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        evaluate(
+            FakePolicy(),
+            TinySimulator,
+            episodes=7,
+            n_envs=1,
+            keep_episodes=path,
+            progress=interrupt,
+        )
+    (note,) = caught.value.__notes__
+    assert f"EpisodeWriter.resume({str(path)!r}).close() puts them in place" in note
+    assert "resume=true" not in note
+    EpisodeWriter.resume(path).close()
+    with EpisodeStore.open(path) as store:
+        assert store.episode_numbers()["seed"].tolist() == [0, 1, 2, 3]

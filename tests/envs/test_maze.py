@@ -46,6 +46,12 @@ def test_start_and_goal_lie_in_the_cells_that_are_asked_for():
         ({"reset_cell": [0, 0]}, "maze's reset_cell is .*free cell"),
         ({"goal_cell": [99, 1]}, "free cell"),
         ({"goal_cel": [1, 1]}, "did you mean 'goal_cell'"),
+        ({"goal_cell": 5}, "maze's goal_cell is 5: a row and a column of a free cell"),
+        ({"goal_cell": "abc"}, "maze's goal_cell is 'abc'"),
+        ({"goal_cell": "11"}, "maze's goal_cell is '11'"),
+        ({"goal_cell": [1.9, 1]}, r"maze's goal_cell is \[1.9, 1\]"),
+        ({"goal_cell": [True, True]}, r"maze's goal_cell is \[True, True\]"),
+        ({"goal_cell": [[1], [1, 1]]}, "maze's goal_cell is"),
     ],
 )
 def test_reset_options_that_cannot_be_are_refused(options, message):

@@ -154,6 +154,10 @@ def test_a_dataset_without_seeds_is_told_so(capsys):
         (["--environment", "fork", "--keys", "goal"], 2, "fork has no observation 'goal'"),
         (["--environment", "fork", "--task", "fork"], 2, "exclude each other"),
         (["--config-dir", "."], 2, "give --task NAME too"),
+        (["--tolerance", "nan"], 2, "tolerance is nan: a finite number, at least 0, is needed"),
+        (["--tolerance", "inf"], 2, "tolerance is inf"),
+        (["--tolerance", "-1"], 2, "tolerance is -1.0"),
+        (["--workers", "-2"], 2, "--workers -2: it is at least 0"),
     ],
 )
 def test_what_cannot_be_replayed_is_answered(dataset, words, code, said, capsys):

@@ -68,6 +68,8 @@ def replay(
         raise UsageError("--task and --environment exclude each other: a task names its simulator")
     if config_dir is not None and task is None:
         raise UsageError("--config-dir is where a task is looked for: give --task NAME too")
+    if workers < 0:
+        raise UsageError(f"--workers {workers}: it is at least 0")
     wanted = None if keys is None else comma_list(keys)
     where = {"task": task, "environment": environment, "python": python, "folder": config_dir}
     return lambda: _replay(path, where, episodes, wanted, pictures, tolerance, workers, as_json)

@@ -1,0 +1,65 @@
+"""Where an evaluation is written: what cannot work is said before the first episode."""
+
+import pytest
+
+from dipole.apps.commands import evaluate as command
+from dipole.apps.main import main
+from dipole.deploy.evaluation import checkpoint
+from dipole.envs import Evaluation
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("mine")
+    (tmp_path / "nowhere").symlink_to("not_there/at_all")
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/zarr.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("afile", "nothing can be written there (Not a directory)"),
+        ("afile/x/y", "nothing can be written there (Not a directory)"),
+        ("nowhere", "nothing can be written there (No such file or directory)"),
+        ("x" * 300, "nothing can be written there (File name too long)"),
+        ("dataset", "a dataset lies there"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_first(
+    folder, output, why, monkeypatch, capsys
+):
+    monkeypatch.setattr(checkpoint, "evaluate_checkpoint", lambda config: pytest.fail("it ran"))
+    before = sorted(folder.iterdir())
+    assert main(["evaluate", "checkpoint=RUN", f"output={output}"]) == 2
+    said = capsys.readouterr().err
+    assert f"output {output}: {why}" in said
+    assert said.count("\n") == 1
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_output_that_is_new_is_not_made_before_there_is_something_in_it(
+    folder, monkeypatch, capsys
+):
+    def evaluated(config):
+        assert not (folder / "new").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "evaluate_checkpoint", evaluated)
+    assert main(["evaluate", "checkpoint=RUN", "output=new/inner"]) == 130
+    assert not (folder / "new").exists()
+
+
+def test_the_score_is_printed_before_it_is_saved(folder, monkeypatch, capsys):
+    class Full(Evaluation):
+        def save(self, folder):
+            raise OSError("no space left on device")
+
+    evaluation = Full({}, [])
+    monkeypatch.setattr(checkpoint, "evaluate_checkpoint", lambda config: evaluation)
+    monkeypatch.setattr(command, "describe", lambda metrics: "mean max reward 0.7")
+    with pytest.raises(OSError, match="no space left"):
+        main(["evaluate", "checkpoint=RUN", "output=new"])
+    assert "mean max reward 0.7" in capsys.readouterr().out
