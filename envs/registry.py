@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError
 from typing import Any, get_type_hints
 
 import gymnasium
+import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import fitted
@@ -165,9 +166,10 @@ def _fitted_options(
     build = family.build
     check_options("environment", spec.id, build, options, CHOSEN)
     hints = build.hints if isinstance(build, Imported) else _hints(build)
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     return {
         name: fitted(value, hints.get(name, Any), f"environment.options.{name}")
-        for name, value in options.items()
+        for name, value in plain.items()
     }
 
 

@@ -4,6 +4,7 @@ import functools
 import re
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,3 +206,9 @@ def test_start_states_that_are_none_are_refused_in_one_line():
     ):
         with pytest.raises(ConfigError, match=re.escape(said)):
             make_env(name).reset(seed=0, options=options)
+
+
+def test_an_option_of_numpy_s_is_the_number_that_it_is():
+    environment = make_env("pusht", render_size=np.int64(32))
+    environment.reset(seed=0)
+    assert environment.render().shape == (32, 32, 3)
