@@ -41,7 +41,7 @@ def test_from_the_dataset_to_a_trained_policy_and_out_again(source, tmp_path):
     task.write_text(re.search(r"```yaml\n(name:.*?)```", PAGE, re.DOTALL)[1])
     # The rest is of other keys or datasets, wants a camera, or is an error that the page shows.
     others = {"observation.state,action", "policy=unet_image_small", "unitree_g1:"}
-    others |= {"monday.zarr", "--mirror", "--concatenate", "recording.mcap"}
+    others |= {"monday.zarr", "--mirror", "--concatenate", "--resize", "recording.mcap"}
     chosen = [line for line in commands() if not others & set(line)]
     assert [line[:2] for line in chosen] == [
         ["data", "convert"],
