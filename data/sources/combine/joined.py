@@ -166,8 +166,9 @@ def _attributes_in_common(infos: Sequence[SourceInfo]) -> dict[str, Any]:
     found = _in_common(every)
     for name in every[0].keys() - found.keys():
         tables = [said[name] for said in every if isinstance(said.get(name), Mapping)]
-        if len(tables) == len(every):
-            found |= {name: alike} if (alike := _in_common(tables)) else {}
+        alike = _in_common(tables) if len(tables) == len(every) else {}
+        if alike:
+            found[name] = alike
     return found
 
 
