@@ -27,10 +27,11 @@ demo: setup ## train on the bundled demonstrations, evaluate, and say where the 
 	$(BIN)/dipole train task=pusht_state policy=unet_small $(RECIPE) output=$(DEMO)/train
 	$(BIN)/dipole evaluate checkpoint=$(DEMO)/train episodes=50 n_action_steps=4 output=$(DEMO)/evaluation
 
-# Tests start simulators, robots and servers beside inference: threads that wait have to sleep.
+# Tests start simulators, robots and servers beside inference: threads that wait have to sleep. Where
+# there is a worker for every core, one thread is enough for each.
 test: export OMP_WAIT_POLICY ?= PASSIVE
 test: setup ## run the tests (TESTS='not slow and not heavy' for the quick ones, TESTS=heavy for the rest)
-	@$(BIN)/pytest -m "($(TESTS)) and not alone" --numprocesses auto --maxprocesses 8 --dist loadfile
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -m "($(TESTS)) and not alone" --numprocesses auto --maxprocesses 8 --dist loadfile
 	@$(BIN)/pytest -m "($(TESTS)) and alone"
 
 lint: setup ## check style and formatting

@@ -33,7 +33,11 @@ def main(folder):
         flush=True,
     )
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run(*install, "--constraint", str(constraints), "--editable", f"{ROOT}[{EXTRAS}]")
+    install += ["--no-compile", "--constraint", str(constraints)]
+    run(*install, "--editable", f"{ROOT}[{EXTRAS}]")
+    for site in folder.glob("lib/python*/site-packages"):  # by every core, which pip does not
+        compile_all = [str(python), "-m", "compileall", "-qq", "-j", "0", str(site)]
+        subprocess.run(compile_all, check=False)  # some packages hold files for other versions
 
 
 def check_python():

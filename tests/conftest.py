@@ -22,19 +22,34 @@ ALONE = (
     "apps/test_bench.py",
     "apps/test_deploy.py",
     "apps/test_serve.py",
-    "apps/test_sweep.py",
 )
 # Of these, what only computes.
 TOGETHER = tuple(
     f"deploy/test_{name}.py"
     for name in (
+        "alignment",
+        "checkpoint_environment",
         "chunk_checks",
         "command_filter",
         "command_gate",
         "command_property",
         "command_rotations",
+        "delayed",
+        "fit",
+        "groups",
+        "image_policy",
         "loop_config",
+        "messages",
+        "motion",
+        "observations",
         "plan",
+        "recording",
+        "recording_export",
+        "recording_format",
+        "replay",
+        "rtc",
+        "states",
+        "trained_prefix",
     )
 )
 
