@@ -31,6 +31,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -246,8 +247,13 @@ def stock_simulator() -> Any:
 
 def alternate(rounds: int, *ways: Callable[[], float]) -> np.ndarray:
     """Seconds [rounds, ways] that they return, one after the other in each round, after one round
-    that is not counted."""
-    return np.array([[way() for way in ways] for _ in range(rounds + 1)])[1:]
+    that is not counted; each round is told on the way."""
+    seconds = []
+    for number in range(rounds + 1):
+        seconds.append([way() for way in ways])
+        told = ", ".join(f"{each:.3g}" for each in seconds[-1])
+        print(f"  round {number} of {rounds}: {told} s", file=sys.stderr, flush=True)
+    return np.array(seconds[1:])
 
 
 def timed(way: Callable[[], None]) -> float:

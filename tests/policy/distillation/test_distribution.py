@@ -163,7 +163,8 @@ def test_stages_follow_each_other_and_each_begins_with_the_student_as_it_was(bui
     for step in range(8):
         objective.begin_step(step)
         objective.begin_step(step)  # as where a run is resumed
-        seen.append((objective.student_steps, objective.teacher_strides()))
+        strides = objective.stages.teacher_strides(int(objective.stage))
+        seen.append((objective.student_steps, strides))
     assert seen == [(4, 2)] * 2 + [(2, 2)] * 2 + [(1, 2)] * 4
     averaged = objective.average("policy").head.state_dict()
     teacher = objective.stage_teacher.state_dict()

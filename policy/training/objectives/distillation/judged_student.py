@@ -20,11 +20,18 @@ class JudgedStudent(Distillation):
     options: DiscriminatorConfig
     discriminator: Discriminator
 
-    def add_discriminator(self, options: Mapping[str, Any] | None) -> None:
-        """Called once, after the policy is there. options: Of `DiscriminatorConfig`."""
+    def add_discriminator(
+        self, options: Mapping[str, Any] | None, chunks: int = 1, further: int = 0
+    ) -> None:
+        """Called once, after the policy is there.
+
+        options: Of `DiscriminatorConfig`.
+        chunks: How many it sees beside each other.
+        further: Numbers of a row that it is told beside the context.
+        """
         self.options = from_mapping(DiscriminatorConfig, options or {}, "objective.discriminator")
-        sizes = (self.head.action_dim, self.head.horizon, self.policy.encoder.spec)
-        self.discriminator = Discriminator(*sizes, self.options.width)
+        sizes = (chunks * self.head.action_dim, self.head.horizon, self.policy.encoder.spec)
+        self.discriminator = Discriminator(*sizes, self.options.width, further)
 
     def parameter_groups(self) -> Mapping[str, list[ParameterGroup]]:
         own = ParameterGroup(

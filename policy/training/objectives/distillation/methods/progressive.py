@@ -2,36 +2,31 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.objective import Average, ParameterGroup
-from dipole.policy.training.objectives.distillation.base import Distillation
-from dipole.policy.training.objectives.distillation.checks import (
-    check_decay,
-    check_weight,
-    numbers,
-)
+from dipole.policy.training.objectives.distillation.checks import check_decay, check_weight, numbers
 from dipole.policy.training.objectives.distillation.discriminator import (
-    Discriminator,
-    DiscriminatorConfig,
     balance,
     deceiving_loss,
     discriminator_loss,
     judged,
 )
 from dipole.policy.training.objectives.distillation.given import Given
-from dipole.policy.training.objectives.distillation.judged_student import DISCRIMINATOR
+from dipole.policy.training.objectives.distillation.judged_student import (
+    DISCRIMINATOR,
+    JudgedStudent,
+)
 from dipole.policy.training.objectives.distillation.losses import squared
+from dipole.policy.training.objectives.distillation.stages import STAGES, Stages
 from dipole.policy.training.objectives.distillation.steps import (
     Estimator,
     LevelGrid,
@@ -40,12 +35,11 @@ from dipole.policy.training.objectives.distillation.steps import (
     ode_step,
 )
 
-STAGES = (8, 4, 2, 1)
 TIME_UNIT = 100.0  # of the times that the discriminator is told, which are about 0 to 100
 
 
 @OBJECTIVES.add("progressive")
-class ProgressiveDistillation(Distillation):
+class ProgressiveDistillation(JudgedStudent):
     """max(SNR, 1) |clean - clean*|^2 at x_t, clean* the clean chunk with which one step from t to s
     ends where the stage's teacher ends in several:
 
@@ -85,15 +79,16 @@ class ProgressiveDistillation(Distillation):
         discriminator: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder)
-        self.stages, self.shares = _checked(stages, shares)
+        self.stages = Stages.of(stages, shares)
         check_decay("max_decay", max_decay)
         check_weight("adversarial", adversarial)
         self.max_decay, self.adversarial = max_decay, adversarial
         self.adversarial_from = adversarial_from
-        self.grid = LevelGrid(self.head.process, self.stages[0], spacing)
-        if self.grid.steps != self.stages[0]:
+        first = self.stages.counts[0]
+        self.grid = LevelGrid(self.head.process, first, spacing)
+        if self.grid.steps != first:
             raise ConfigError(
-                f"objective.stages begins with {self.stages[0]}, and of spacing {spacing!r} the "
+                f"objective.stages begins with {first}, and of spacing {spacing!r} the "
                 f"noise process has {self.grid.steps} levels, since it rounds them: choose another "
                 "spacing (null: trailing, or uniform)"
             )
@@ -101,11 +96,7 @@ class ProgressiveDistillation(Distillation):
         self.stage_teacher = copy.deepcopy(self.head).requires_grad_(False).eval()
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         if adversarial_from:
-            self.options = from_mapping(
-                DiscriminatorConfig, discriminator or {}, "objective.discriminator"
-            )
-            sizes = (2 * self.head.action_dim, self.head.horizon, policy.encoder.spec)
-            self.discriminator = Discriminator(*sizes, self.options.width, further=1)
+            self.add_discriminator(discriminator, chunks=2, further=1)
 
     @classmethod
     def jumps(cls, options: Mapping[str, Any]) -> int:
@@ -115,21 +106,17 @@ class ProgressiveDistillation(Distillation):
         return {"policy": Average(self.policy, EMAConfig(max_decay=self.max_decay))}
 
     def parameter_groups(self) -> Mapping[str, list[ParameterGroup]]:
-        own = dict(super().parameter_groups())
         if self.adversarial_from:
-            ratio = self.options.learning_rate_ratio
-            own[DISCRIMINATOR] = [ParameterGroup(list(self.discriminator.parameters()), ratio)]
-        return own
+            return super().parameter_groups()
+        return super(JudgedStudent, self).parameter_groups()  # there is no discriminator
 
     def updates(self, step: int) -> Sequence[str]:
-        if not self.is_adversarial:
-            return ("policy",)
-        return (*[DISCRIMINATOR] * self.options.updates, "policy")
+        return super().updates(step) if self.is_adversarial else ("policy",)
 
     @property
     def student_steps(self) -> int:
         """Of the stage."""
-        return self.stages[int(self.stage) + 1]
+        return self.stages.student_steps(int(self.stage))
 
     @property
     def is_adversarial(self) -> bool:
@@ -138,8 +125,7 @@ class ProgressiveDistillation(Distillation):
     def begin_step(self, step: int) -> None:
         """Enter a stage: the student as it is now becomes the teacher. A run that is resumed does
         the same with the same weights; it never goes back by a stage."""
-        ends = torch.tensor(self.shares).cumsum(0) / sum(self.shares) * self.total_steps
-        if step >= float(ends[int(self.stage)]) and self.student_steps != self.stages[-1]:
+        if self.stages.is_over(int(self.stage), step, self.total_steps):
             averaged = self.average("policy")
             assert isinstance(averaged, Policy)
             self.stage_teacher.load_state_dict(averaged.head.state_dict(), strict=False)
@@ -148,7 +134,8 @@ class ProgressiveDistillation(Distillation):
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)
         clean, context = given.clean, given.context
-        stride, ratio = self.stages[0] // self.student_steps, self.teacher_strides()
+        stride = self.stages.counts[0] // self.student_steps
+        ratio = self.stages.teacher_strides(int(self.stage))
         index = self.grid.draw(len(clean), clean.device, self.student_steps) * stride
         level, after = self.grid.at(index), self.grid.at(index + stride)
         x = level.over(clean).mix(clean, torch.randn_like(clean))
@@ -175,10 +162,6 @@ class ProgressiveDistillation(Distillation):
         factor = self.adversarial * balance(error, deceiving, estimate.clean)
         return Loss(error + factor * deceiving, {"squared": error, "deceiving": deceiving})
 
-    def teacher_strides(self) -> int:
-        """Steps of the stage's teacher that are one of the student's."""
-        return self.stages[int(self.stage)] // self.student_steps
-
     @torch.no_grad()
     def _teacher_end(
         self, x: Tensor, index: Tensor, stride: int, steps: int, given: Given
@@ -195,20 +178,3 @@ class ProgressiveDistillation(Distillation):
         if self.stage == 0:
             return self.teacher_estimator(given)
         return lambda x, at: self.stage_teacher.estimate_at(x, at, given.context)
-
-
-def _checked(stages: Any, shares: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    counts = numbers("stages", stages, STAGES)
-    if len(counts) < 2 or any(b < 1 or a <= b or a % b for a, b in pairwise(counts)):
-        raise ConfigError(
-            f"objective.stages is {list(stages)}: two or more numbers of steps are needed, each of "
-            "which divides the one before, such as [16, 8, 4, 2, 1]"
-        )
-    later = len(counts) - 1
-    parts = (1.0,) * later if shares is None else numbers("shares", shares, [1.0] * later)
-    if len(parts) != later or not all(share > 0 for share in parts):
-        raise ConfigError(
-            f"objective.shares is {list(parts)}: {later} positive numbers are needed, one for each "
-            "stage, that is for each of objective.stages but the first"
-        )
-    return counts, parts
