@@ -21,6 +21,9 @@ spec.loader.exec_module(small_mlp)
 
 # Third order from sigma 80 down to 0.002 wants more than a dozen steps (docs/solvers.md).
 SOLVERS = ["ddim 10", "euler 10", "heun 10", "plms 12", "dpmpp_2m 10", "dpmpp_3m 20", "ddpm 50"]
+# A solver is told what a network predicts, and not which one it is: one network for all solvers.
+OF_NETWORKS = {"unet1d": SOLVERS}
+OF_OTHERS = ["ddim 10", "dpmpp_2m 10"]
 
 
 @cache
@@ -52,10 +55,10 @@ def test_regression_on_the_same_data_runs_into_the_disc():
 @pytest.mark.heavy
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name in DENOISERS.names()])
-def test_each_network_learns_each_process_and_each_solver_recovers_it(network, process):
+def test_each_network_learns_each_process_and_solvers_recover_it(network, process):
     """500 episodes: 95 % has a standard deviation of 1 point, an entropy of 0.9 is 32 %."""
-    policy = learned(network, process, 2000)
-    for solver in SOLVERS:
+    policy = learned(network, process, 1000)
+    for solver in OF_NETWORKS.get(network, OF_OTHERS):
         found = score(policy, solver, episodes=500)
         assert found["success"] >= 0.95, solver
         assert found["entropy"] >= 0.9, solver
@@ -64,5 +67,5 @@ def test_each_network_learns_each_process_and_each_solver_recovers_it(network, p
 @pytest.mark.heavy
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name in DENOISERS.names()])
 def test_no_network_learns_it_by_regression(network):
-    found = score(learned(network, "regression", 1000), "", episodes=100)
+    found = score(learned(network, "regression", 500), "", episodes=100)
     assert found["success"] <= 0.1
