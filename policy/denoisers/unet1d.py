@@ -15,6 +15,7 @@ Inside, everything is [B, C, T]. On a CPU the same is computed in another order,
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise, repeat
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -306,13 +307,18 @@ class ConditionalUnet1D(Denoiser):
             )
 
     def _blocks(self) -> Iterator[ResidualBlock]:
-        """In the order in which they run."""
-        return (module for module in self.modules() if isinstance(module, ResidualBlock))
+        """In the order in which they run; `modules()` took 0.4 ms of a chunk."""
+        middle = cast(Iterable[ResidualBlock], self.middle)
+        return chain(_pairs(self.down), middle, _pairs(self.up))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ConditionalUnet1D":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         arrange_weights(self)
         return self
+
+
+def _pairs(parts: nn.ModuleList) -> Iterator[ResidualBlock]:
+    return chain.from_iterable((stage.first, stage.second) for stage in stages(parts))
 
 
 @DENOISERS.add("unet1d")
