@@ -67,5 +67,5 @@ def test_each_network_learns_each_process_and_solvers_recover_it(network, proces
 @pytest.mark.heavy
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name in DENOISERS.names()])
 def test_no_network_learns_it_by_regression(network):
-    found = score(learned(network, "regression", 500), "", episodes=100)
+    found = score(learned(network, "regression", 1000), "", episodes=100)
     assert found["success"] <= 0.1
