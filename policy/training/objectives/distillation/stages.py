@@ -48,5 +48,6 @@ class Stages:
 
     def is_over(self, stage: int, step: int, total_steps: int) -> bool:
         """Whether the next stage begins by this step; the last one is never over."""
-        ends = sum(self.shares[: stage + 1]) / sum(self.shares) * total_steps
-        return stage + 1 < len(self.shares) and step >= ends
+        if stage + 1 == len(self.shares):
+            return False
+        return step * sum(self.shares) >= total_steps * sum(self.shares[: stage + 1])
