@@ -120,6 +120,10 @@ class Head(nn.Module):
         """Guide by contexts of twice the rows from now on. See `Policy.build_in_guidance`."""
         raise ConfigError(f"a {type(self).__name__} has no guidance to build in")
 
+    def freeze(self) -> None:
+        """The weights are not changed in place from now on, until `train()`: what follows from them
+        and the solver alone may be kept from one `sample` to the next. By default nothing is."""
+
     def loss(self, batch: ChunkBatch, context: Context) -> Loss:
         """The training loss of a batch."""
         raise NotImplementedError

@@ -1,12 +1,12 @@
 """The diffusion head: a denoiser trained over a noise process, sampled by a solver."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
@@ -29,6 +29,7 @@ from dipole.policy.diffusion.processes import Process
 from dipole.policy.diffusion.solvers import Solver, SolverStep, solver_from, table_of
 from dipole.policy.heads.base import ChunkBatch, Head, Loss, SampleRequest
 from dipole.policy.heads.diffusion_program import DiffusionProgram
+from dipole.policy.heads.schedule import Schedule, ScheduleCache, Way
 
 DEFAULT_SOLVER = {"name": "ddim"}
 TARGET_TIME, GUIDANCE_SCALE = EXTRA_INPUTS = ("target_time", "guidance_scale")
@@ -88,6 +89,8 @@ class DiffusionHead(Head):
         self.process: Process = build(PROCESSES, process or {"name": "vp"})
         self.prediction = _prediction(prediction, self.process)
         self.use_solver(solver_from({**DEFAULT_SOLVER, **(solver or {})}, "policy.head.solver"))
+        self._schedules = ScheduleCache()
+        self.register_load_state_dict_post_hook(_forget_schedule)  # type: ignore[no-untyped-call]
         self.horizon, self.action_dim = horizon, torch.Size(action.shape).numel()
         self.denoiser: Denoiser = build(
             DENOISERS,
@@ -110,7 +113,22 @@ class DiffusionHead(Head):
         table_of(solver, self.process)  # refuses now what would fail later
         self.solver: Solver = solver
 
+    def freeze(self) -> None:
+        self._schedules.is_on = True
+
+    def train(self, mode: bool = True) -> "DiffusionHead":
+        if mode:
+            self._schedules = ScheduleCache()
+        super().train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffusionHead":
+        self._schedules.clear()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def use_guidance(self, scale: float) -> None:
+        self._schedules.clear()
         if self.guides_itself:
             self.told_scale = scale
             return
@@ -154,12 +172,9 @@ class DiffusionHead(Head):
         request.init: (chunk, strength): begin from this chunk, noised for the last `strength` of
         the steps (SDEdit: Meng et al., 2022); strength 1 is pure noise, 0 the chunk itself.
         """
-        levels = (request.solver or self.solver).levels(self.process)
         shape = (context.rows, self.horizon, self.action_dim)
         draw = partial(draw_noise, shape, request.generator, context.device)
         noise = draw() if request.noise is None else request.noise.to(context.device)
-        levels, x = self._start(levels, noise, request.init)
-        table = (request.solver or self.solver).table(levels)
         known = request.known
         if known is not None and not known.mask.any():
             known = None  # nothing is known: the same chunk as without, to the last bit
@@ -169,13 +184,16 @@ class DiffusionHead(Head):
         elif guide is not None:
             denoiser = GuidedDenoiser(denoiser, guide.scale, guide.passes)
             context = Context.stack([context, guide.context])
+        strength = 1.0 if request.init is None else request.init[1]
+        way = Way(request.solver or self.solver, scale, strength)
+        schedule = self._schedules.get(way, self._schedule)
+        table, x = schedule.table, self._start(schedule.levels[0], noise, request.init)
         if known is not None and known.is_clean:
             tokens_of = self.prefix.tokens_of if known.is_prefix else given_tokens
             given = tokens_of(known.mask)
             estimators = self.estimators_after(given, table, context, denoiser, scale)
         else:
-            times = self.prepared_times(table, scale)
-            estimators = self.estimators(table, times, context, denoiser)
+            estimators = self.estimators(table, schedule.times, context, denoiser)
         return denoise(
             estimators,
             x,
@@ -187,19 +205,22 @@ class DiffusionHead(Head):
             costs=request.costs or (),
         )
 
-    def _start(
-        self, levels: list[Level], noise: Tensor, init: tuple[Tensor, float] | None
-    ) -> tuple[list[Level], Tensor]:
-        """The levels to visit, and x at the first of them."""
-        strength = 1.0 if init is None else init[1]
+    def _schedule(self, way: Way) -> Schedule:
+        levels, strength = way.solver.levels(self.process), way.strength
         if not 0 <= strength <= 1:
             raise ConfigError(f"the strength of init is {strength}: it lies between 0 and 1")
-        if init is None or strength == 1:
-            scale = self.process.start_scale(levels[0])
-            return levels, noise if scale == 1 else scale * noise
-        steps = len(levels) - 1
-        left = levels[steps - round(strength * steps) :]
-        return left, init[0] if left[0].is_clean else left[0].mix(init[0], noise)
+        if strength < 1:
+            steps = len(levels) - 1
+            levels = levels[steps - round(strength * steps) :]
+        table = way.solver.table(levels)
+        return Schedule(levels, table, self.prepared_times(table, way.scale))
+
+    def _start(self, first: Level, noise: Tensor, init: tuple[Tensor, float] | None) -> Tensor:
+        """x at the first level."""
+        if init is None or init[1] == 1:
+            scale = self.process.start_scale(first)
+            return noise if scale == 1 else scale * noise
+        return init[0] if first.is_clean else first.mix(init[0], noise)
 
     def log_likelihood(
         self,
@@ -344,6 +365,12 @@ class DiffusionHead(Head):
             return found
         # What is far outside is clipped: with the noise of before, x would drift where nothing is.
         return Estimate(found.clean, noise_in(x, found.clean.clamp(-1, 1), level))
+
+
+def _forget_schedule(head: nn.Module, _incompatible_keys: object) -> None:
+    """A function of its own: modules with hooks that are lambdas cannot be pickled."""
+    assert isinstance(head, DiffusionHead)
+    head._schedules.clear()
 
 
 def _row(times: Prepared, number: int) -> Prepared:

@@ -66,6 +66,7 @@ def load_runnable(
     policy = load_policy(checkpoint, device, weights, part)
     set_solver(policy, solver or {})
     set_guidance(policy, guidance_scale, costs)
+    policy.head.freeze()
     if runtime in (None, EAGER):
         return policy
     if runtime == cuda_graph.NAME:
