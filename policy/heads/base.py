@@ -54,6 +54,11 @@ class ChunkBatch:
     counted: Tensor | None = None
     given: Tensor | None = None
 
+    def rows_of(self, which: slice) -> "ChunkBatch":
+        """Some of the rows."""
+        parts = (getattr(self, each.name) for each in fields(self))
+        return ChunkBatch(*(None if part is None else part[which] for part in parts))
+
 
 @dataclass(frozen=True)
 class SampleRequest:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_fixture import MIXTURE, batch_of, drawn, method, policy_of, taught_by, train
 
 from dipole.data import ConfigError
+from dipole.policy.training.objectives.distillation.given import count_of
 from dipole.policy.training.objectives.distillation.methods.ctm import ConsistencyTrajectory
 from dipole.policy.training.objectives.distillation.methods.segmented import SegmentedConsistency
 from dipole.policy.training.objectives.distillation.steps import jump, ode_step
@@ -22,9 +25,9 @@ def test_a_jump_to_its_own_level_leaves_x_as_it_is_also_where_that_is_clean(proc
     made = method(ConsistencyTrajectory, process)
     index = torch.arange(made.grid.steps + 1)
     level, x = made.grid.at(index), torch.randn(len(index), 4, 2)
-    given = made.given(batch_of(made, len(index)))
-    assert torch.allclose(jump(made.head, x, level, level, given.context), x, atol=1e-5)
-    estimate = made.teacher_estimator(given)
+    seen = made.given(batch_of(made, len(index)))
+    assert torch.allclose(jump(made.head, x, level, level, seen.context), x, atol=1e-5)
+    estimate = made.teacher_estimator(seen)
     assert torch.equal(ode_step(estimate, x, level, level, 2)[-1], x[-1])
 
 
@@ -69,6 +72,41 @@ def test_a_single_segment_is_consistency_trajectory():
         torch.manual_seed(2)
         losses.append(float(made(batch, step=step).total.detach()))
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("kind", [ConsistencyTrajectory, SegmentedConsistency])
+def test_rows_that_jump_to_the_end_need_no_second_jump(kind, monkeypatch):
+    """The same loss as where each row is jumped on from where it is, for a jump of no length."""
+    made = method(kind, denoising=0, end_share=0.5)
+    batch, losses, whole = batch_of(made, 32), [], made._to_end
+    for skips in (True, False):
+        if not skips:
+            monkeypatch.setattr(made, "_to_end", lambda *args: whole(*args[:-1], slice(0, None)))
+        torch.manual_seed(2)
+        loss = made(batch).total
+        made.zero_grad()
+        loss.backward()
+        losses.append([loss.detach(), *(p.grad for p in made.policy.head.parameters())])
+    for one, other in zip(*losses, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_all_and_none_of_the_rows_may_jump_to_the_end_or_have_the_denoising_loss():
+    for share in (0.0, 1.0):
+        made = method(ConsistencyTrajectory, end_share=share, denoising_rows=share)
+        found = made(batch_of(made, 8))
+        assert torch.isfinite(found.total)
+        assert set(found.parts) == ({"consistency", "denoising"} if share else set())
+
+
+@given(rows=st.integers(1, 300), share=st.floats(0, 1))
+def test_a_share_of_rows_is_right_on_average(rows, share):
+    counts = [count_of(share, rows) for _ in range(20)]
+    assert all(abs(count - share * rows) < 1 + 1e-4 for count in counts)
+    assert all(0 <= count <= rows for count in counts)
+    torch.manual_seed(0)
+    mean = sum(count_of(0.5, 1) for _ in range(400)) / 400
+    assert 0.4 < mean < 0.6
 
 
 def test_unusable_options_are_refused():

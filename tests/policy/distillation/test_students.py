@@ -91,6 +91,7 @@ def test_a_student_of_stages_draws_in_as_many_jumps_as_its_last_one_trains(name)
         ("adversarial", "flow", {"distillation": float("nan")}, r"distillation is nan: a number"),
         ("consistency", "flow", {"target_decay": 1.0}, r"target_decay is 1.0: from 0 to below 1"),
         ("ctm", "flow", {"denoising": float("inf")}, r"denoising is inf: a number of 0 or more"),
+        ("ctm", "flow", {"denoising_rows": 1.5}, r"denoising_rows is 1.5: a share lies between"),
     ],
 )
 def test_options_that_cannot_be_are_refused(name, process, options, said):

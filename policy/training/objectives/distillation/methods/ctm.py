@@ -13,7 +13,7 @@ from dipole.policy.training.objectives.distillation.checks import (
     check_share,
     check_weight,
 )
-from dipole.policy.training.objectives.distillation.given import Given
+from dipole.policy.training.objectives.distillation.given import Given, count_of
 from dipole.policy.training.objectives.distillation.losses import distance
 from dipole.policy.training.objectives.distillation.steps import LevelGrid, jump
 
@@ -34,9 +34,10 @@ class ConsistencyTrajectory(Distillation):
     order: Of the teacher's steps: 1, Euler's method, or 2, Heun's, of two evaluations.
     teacher_steps: From t to u, at most.
     end_share: Of rows whose s is 0, the jump that one step of sampling makes; of others s is drawn
-        from u to 0, as published of all.
+        from u to 0, as published of all. The jump from s to 0 is then none, and costs nothing.
     metric: huber, as of Song & Dhariwal, 2023, or squared.
     denoising: Weight of DSM.
+    denoising_rows: Share of a batch's rows that have it.
     target_decay: Of the moving average that makes targets.
     teacher, weights, train_encoder: See `Distillation`.
     """
@@ -57,6 +58,7 @@ class ConsistencyTrajectory(Distillation):
         end_share: float = 0.5,
         metric: str = "huber",
         denoising: float = 0.1,
+        denoising_rows: float = 0.25,
         target_decay: float = 0.95,
     ) -> None:
         super().__init__(policy, teacher, weights, train_encoder, target_decay)
@@ -68,7 +70,8 @@ class ConsistencyTrajectory(Distillation):
             )
         check_weight("denoising", denoising)
         check_share("end_share", end_share)
-        self.end_share = end_share
+        check_share("denoising_rows", denoising_rows)
+        self.end_share, self.denoising_rows = end_share, denoising_rows
         self.order, self.metric, self.denoising = order, metric, denoising
         self.teacher_steps = teacher_steps
         self.grid = LevelGrid(self.head.process, levels, spacing)
@@ -88,32 +91,33 @@ class ConsistencyTrajectory(Distillation):
         given = self.given(batch)
         index = self.grid.draw(len(given.clean), given.clean.device)
         consistency = self.consistency(given, index, self.ends(index, step)).mean()
-        if not self.denoising:
+        some = slice(count_of(self.denoising_rows, len(given.clean)))
+        if not (self.denoising and some.stop):
             return Loss(consistency)
-        plain = self.head.loss(given.chunks, given.context).total
+        plain = self.head.loss(given.chunks.rows_of(some), given.context.rows_of(some)).total
         terms = {"consistency": consistency, "denoising": plain}
         return Loss(consistency + self.denoising * plain, terms)
 
     def consistency(self, given: Given, index: Tensor, end: Tensor) -> Tensor:
         """The first term of rows, [B], from levels `index` on, compared at levels `end`."""
         nearer = torch.minimum(index + 1 + _below(self.teacher_steps, index), end)
-        last = self._targets(nearer, end)
+        at_end = count_of(self.end_share, len(index))  # the first rows: their order says nothing
+        last = torch.cat([end[:at_end], self._targets(nearer[at_end:], end[at_end:])])
         level, after = self.grid.at(index), self.grid.at(last)
         x = level.over(given.clean).mix(given.clean, torch.randn_like(given.clean))
+        between = slice(at_end, None)
         with torch.no_grad():
             wanted = self._teachers(x, index, nearer, given)
             wanted = jump(self.target_head, wanted, self.grid.at(nearer), after, given.context)
-            wanted = self._to_end(wanted, last, end, given)
+            wanted = self._to_end(wanted, last, end, given, between)
         found = jump(self.head, x, level, after, given.context)
-        found = self._to_end(found, last, end, given)
+        found = self._to_end(found, last, end, given, between)
         return distance(self.metric, found - wanted, given.counted)
 
     def _targets(self, nearer: Tensor, end: Tensor) -> Tensor:
         """The levels s that are jumped to, from `nearer` to `end`, [B]."""
         share = torch.rand(end.shape, device=end.device)
-        drawn = torch.minimum(nearer + (share * (end - nearer + 1)).long(), end)
-        to_end = torch.rand(end.shape, device=end.device) < self.end_share
-        return torch.where(to_end, end, drawn)
+        return torch.minimum(nearer + (share * (end - nearer + 1)).long(), end)
 
     def _teachers(self, x: Tensor, index: Tensor, nearer: Tensor, given: Given) -> Tensor:
         """x at levels `nearer`, one step of the teacher after another."""
@@ -124,9 +128,16 @@ class ConsistencyTrajectory(Distillation):
             index = after
         return x
 
-    def _to_end(self, x: Tensor, index: Tensor, end: Tensor, given: Given) -> Tensor:
-        """x where the target network's jump to the segment's end leads, which is compared."""
-        return jump(self.target_head, x, self.grid.at(index), self.grid.at(end), given.context)
+    def _to_end(self, x: Tensor, index: Tensor, end: Tensor, given: Given, which: slice) -> Tensor:
+        """x where the target network's jump to the segment's end leads, which is compared.
+
+        which: The rows that are not there yet.
+        """
+        if not len(x[which]):
+            return x
+        levels = self.grid.at(index[which]), self.grid.at(end[which])
+        ended = jump(self.target_head, x[which], *levels, given.context.rows_of(which))
+        return torch.cat([x[: which.start], ended])
 
 
 def _below(count: int, like: Tensor) -> Tensor:

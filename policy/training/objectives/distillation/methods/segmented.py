@@ -42,6 +42,7 @@ class SegmentedConsistency(ConsistencyTrajectory):
         end_share: float = 0.5,
         metric: str = "huber",
         denoising: float = 0.1,
+        denoising_rows: float = 0.25,
         target_decay: float = 0.95,
     ) -> None:
         super().__init__(
@@ -56,6 +57,7 @@ class SegmentedConsistency(ConsistencyTrajectory):
             end_share,
             metric,
             denoising,
+            denoising_rows,
             target_decay,
         )
         self.stages: tuple[int, ...] = numbers("stages", stages, STAGES)
