@@ -44,8 +44,8 @@ class EnvSpec:
     max_steps: Steps after which an episode is over. None: the simulator's own limit.
     score: The metric that decides. None: the family's own, or success_rate where success is known,
         or return_mean.
-    instruction: What the robot is to do, in words: observations of kind text, unless the simulator
-        has them itself.
+    instruction: What the robot is to do, in words: observations of kind text, whatever the
+        simulator says. None: the simulator's own words.
     reset: Options of every reset.
     fps: Steps a second. None: what the simulator says.
     python: The interpreter that the simulator runs in, of an environment of its own. None: this.

@@ -32,7 +32,7 @@ class LiveFeature:
     """One entry of what a policy sees, out of a simulator's observation.
 
     entry: of the simulator's observation; feature: None where it is taken as it is. words: of a
-    feature of kind text, where the simulator has no such entry.
+    feature of kind text, instead of the simulator's own.
     """
 
     name: str
@@ -71,8 +71,8 @@ class LiveFeature:
         )
 
     def _text(self, found: Any) -> Any:
-        """Words as bytes, the simulator's or else the task's; what is bytes already, as it is."""
-        words = self.words if found is None else found
+        """Words as bytes, the task's or else the simulator's; what is bytes already, as it is."""
+        words = found if self.words is None else self.words
         assert self.feature is not None
         return encode_text(words, self.feature.shape[0]) if isinstance(words, str) else words
 

@@ -29,7 +29,7 @@ class RecordedKeys:
 
     entries: {stored key: entry of the simulator's observation}, numbers and pictures.
     texts: Entries that are words, or may be.
-    words: What is to be done, where no entry says it.
+    words: What is to be done, whatever an entry says; "": what the entries say.
     depth: Stored keys whose numbers say by NaN or infinity that nothing was measured.
     """
 
@@ -89,10 +89,10 @@ class RecordedKeys:
                     f"environment.observation: {{{key}: ENTRY}}"
                 )
             if isinstance(value, str):
-                words = value
+                words = self.words or value
             else:
                 read[key] = _as_stored(value)
-        for entry in self.texts:
+        for entry in () if self.words else self.texts:
             value = entry_of(seen, entry)
             if value is not None:
                 words = value if isinstance(value, str) else decode_text(value)

@@ -43,6 +43,7 @@ class TaskEnvironment:
         self._make, self._finite, self._remade = make, finite or {}, remade
         self._was_reset = False
         self._interface = Interface(
+            features=(),  # what an expert sees is the simulator's own, dictionary or array
             success=spec.success,
             max_steps=spec.max_steps,
             reset=spec.reset,

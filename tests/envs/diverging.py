@@ -18,15 +18,18 @@ class Diverging(gymnasium.Env):
     at: {seed: step} of episodes that diverge; 1 is the first. how: "observation", "reward" (NaN,
         while what is observed is not looked at), "raises", or "told" by `diverged()`.
     stays: Whether it stays NaN after a reset: from then on this object is of no use.
+    is_array: Whether what is observed is one array, and not a dictionary.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
-    def __init__(self, at=None, how="observation", stays=False, render_mode=None):
+    def __init__(self, at=None, how="observation", stays=False, is_array=False, render_mode=None):
         self.at, self.how, self.stays = dict(at or {}), how, stays
         self.render_mode = render_mode
         self.spoilt = False
-        self.observation_space = spaces.Dict({"state": spaces.Box(-9, 9, (2,), np.float64)})
+        self.is_array = is_array
+        space = spaces.Box(-9, 9, (2,), np.float64)
+        self.observation_space = space if is_array else spaces.Dict({"state": space})
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
 
     def reset(self, *, seed=None, options=None):
@@ -50,7 +53,7 @@ class Diverging(gymnasium.Env):
         return self.observe(), reward, False, self.age == 8, {"is_success": success}
 
     def observe(self):
-        return {"state": self.state.copy()}
+        return self.state.copy() if self.is_array else {"state": self.state.copy()}
 
     def diverged(self):
         return self.how == "told" and bool(np.isnan(self.state).any())

@@ -25,7 +25,8 @@ class Rests:
         assert self.environment.unwrapped.seed_now == seed  # it is in the environment that acts
 
     def act(self, observation):
-        assert np.isfinite(observation["state"]).all()
+        array = observation["state"] if isinstance(observation, dict) else observation
+        assert np.isfinite(array).all()
         return np.zeros(2)
 
 
@@ -35,18 +36,20 @@ def rests(monkeypatch):
     EXPERTS.add("rests")(Expert(Rests, NAME, ("state",)))
 
 
-def spec(at, how="observation", stays=False):
+def spec(at, how="observation", **more):
     return DemonstrationSpec(
-        EnvSpec(NAME, options={"at": at, "how": how, "stays": stays}, success="is_success"),
+        EnvSpec(NAME, options={"at": at, "how": how} | more, success="is_success"),
         None,
         FEATURES,
     )
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_an_expert_s_episode_is_dropped_and_another_seed_tried(how, rests):
+@pytest.mark.parametrize("is_array", [False, True])
+def test_an_expert_s_episode_is_dropped_and_another_seed_tried(how, is_array, rests):
     tally = Tally()
-    made = kept(demonstrations(spec({4: 3, 5: 7}, how), 3), KeepSpec(2, "all"), tally)
+    diverging = spec({4: 3, 5: 7}, how, is_array=is_array)
+    made = kept(demonstrations(diverging, 3), KeepSpec(2, "all"), tally)
     assert [each.seed for each in made] == [3, 6]
     assert tally.describe() == (
         "none failed, none too short, 2 (seeds 4, 5) ended in a state or an action that is not "
