@@ -13,6 +13,7 @@ operation (dropout within attention), numpy's and Python's generators.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ class RowDraws(TorchFunctionMode):
     def _own(self, whole: Tensor) -> Tensor:
         """This process's rows of all."""
         by_row = whole.view(self.total, -1, *whole.shape[1:])
-        return by_row[self.rank :: self.ranks].flatten(0, 1)
+        return by_row[self.rank :: self.ranks].flatten(0, 1).contiguous()
 
     def _create(self, func: Any, args: list[Any], given: dict[str, Any]) -> Tensor:
         """rand(*shape), randn(*shape), randint([low,] high, shape)."""
@@ -203,3 +204,46 @@ def mean_divisor(count: Tensor) -> Tensor:
         return count.clamp(min=1)
     rows = _active[-1]
     return rows.add(count).clamp(min=1) * (rows.rows / rows.total)
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """The first rows of a batch, over all processes.
+
+    here: How many of this process's rows are among them.
+    total: How many there are.
+    weight: Of a mean over `here`, so that the mean of several processes, weighed by their rows, is
+        the mean over `total`.
+    """
+
+    here: int
+    total: int
+    weight: float = 1.0
+
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Meanwhile a draw of `here` rows is made for `total`, and `mean_divisor` is over them."""
+        before = [(each.rows, each.total) for each in _active]
+        for each in _active:
+            each.rows, each.total = self.here, self.total
+        try:
+            yield
+        finally:
+            for each, (rows, total) in zip(_active, before, strict=True):
+                each.rows, each.total = rows, total
+
+
+def first_rows(share: float, rows: int) -> FirstRows:
+    """A share of a batch's rows, rounded up or down by chance, so that it is right on average; of
+    each of several processes at least one, unless the share is 0.
+
+    rows: Of this process.
+    """
+    chance = float(torch.rand(()))  # in all processes the same
+    if not _active:
+        count = int(share * rows + chance)
+        return FirstRows(count, count)
+    every = _active[-1]
+    total = max(int(share * every.total + chance), every.ranks if share else 0)
+    here = len(range(every.rank, total, every.ranks))
+    return FirstRows(here, total, here / max(total, 1) * every.total / every.rows)

@@ -29,7 +29,8 @@ def denoise(
 
     estimators: For each row, what the network says of an x at its level.
     draw: Gives fresh noise [B, H, A].
-    clip: Whether estimates of the clean chunk are kept within [-1, 1].
+    clip: Whether estimates of the clean chunk are kept within [-1, 1]; what known parts have
+        guided, when it comes out.
     known: Parts that are given. Those that replace are set, before every evaluation and after the
         last one, to their values at that level, so that they come out exactly.
     noise: Standard normal [B, H, A], of which these are made; by default x, where that is noise.
@@ -51,6 +52,8 @@ def denoise(
         for history, newest in ((xs, x), (cleans, found.clean), (noises, found.noise)):
             history.add(newest)
         x = next_x(step, xs.entries, cleans.entries, noises.entries, z)
+    if guided is not None and clip:
+        x = guided.within(x)  # estimates say where to go, and the last step went there
     return x if replaced is None else replaced.set_in(x, CLEAN, noise)
 
 

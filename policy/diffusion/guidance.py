@@ -34,7 +34,8 @@ class InpaintingGuidance:
         to a network that was trained to go on from them (arXiv 2512.05964), at no price, exactly;
         "given" does so with any whole actions, of a policy that was trained with these.
     max_weight: the largest guidance weight, the paper's beta. None: as much as moves the sample by
-        the whole difference in one step, which of n equal steps is n.
+        the whole difference in one step, which of n equal steps is n; more it never is, so that
+        few steps do not move it beyond what is known.
     data_std: the standard deviation of chunks given what was observed, in normalised units; the
         smaller, the more a known part counts at high noise.
 
@@ -62,12 +63,13 @@ class InpaintingGuidance:
         In the paper's time, tau = signal / (signal + noise), and with a data variance of s^2
         instead of 1:
 
-            min(max_weight, (1 - tau) / (tau r^2)),
+            min(max_weight, 1 / step, (1 - tau) / (tau r^2)),
             r^2 = s^2 (1 - tau)^2 / (s^2 tau^2 + (1 - tau)^2)
         """
         tau, rest = signal / (signal + noise), noise / (signal + noise)
         step = next_signal / (next_signal + next_noise) - tau
-        largest = 1 / step if self.max_weight is None else self.max_weight
+        whole = 1 / step if step > 0 else math.inf
+        largest = whole if self.max_weight is None else min(whole, self.max_weight)
         if tau == 0:
             return largest
         return min(largest, tau / rest + rest / (tau * self.data_std**2))

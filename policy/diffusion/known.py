@@ -54,6 +54,11 @@ class KnownChunk:
         values = self.values if self.is_clean else level.mix(self.values, noise)
         return torch.where(self.mask >= 1, values, x)
 
+    def within(self, x: Tensor) -> Tensor:
+        """A clean x [B, H, A] within [-1, 1], or as far out as what is known there."""
+        known = torch.where(self.mask > 0, self.values.abs(), 0).clamp(min=1)
+        return torch.minimum(torch.maximum(x, -known), known)
+
 
 def guided_estimate(
     estimate: Estimator, x: Tensor, step: SolverStep, clip: bool, known: KnownChunk
@@ -78,6 +83,7 @@ def guided_estimate(
     else:
         clean, noise = clipped(estimate(x), clip)
         pull = known.mask * (known.values - clean)
-    weight = known.guidance.weight(level.signal, level.noise, step.next.signal, step.next.noise)
+    after = step.target or step.next  # a jump ends at its target; noise is put back afterwards
+    weight = known.guidance.weight(level.signal, level.noise, after.signal, after.noise)
     change = (level.noise / scale * weight) * pull
     return Estimate(clean + change, noise - (level.signal / level.noise) * change)

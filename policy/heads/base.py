@@ -56,8 +56,9 @@ class ChunkBatch:
 
     def rows_of(self, which: slice) -> "ChunkBatch":
         """Some of the rows."""
-        parts = (getattr(self, each.name) for each in fields(self))
-        return ChunkBatch(*(None if part is None else part[which] for part in parts))
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        known = {name: part[which] for name, part in parts.items() if part is not None}
+        return ChunkBatch(**known)
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,11 @@ class DiffusionHead(Head):
             raise ConfigError(f"the strength of init is {strength}: it lies between 0 and 1")
         if strength < 1:
             steps = len(levels) - 1
+            if steps == 1 and strength > 0:
+                raise ConfigError(
+                    f"the strength of init is {strength}, and one step has no level between noise "
+                    "and the chunk to begin at: ask for solver.steps=2 or more, or for 0 or 1"
+                )
             levels = levels[steps - round(strength * steps) :]
         table = way.solver.table(levels)
         return Schedule(levels, table, self.prepared_times(table, way.scale))

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
@@ -13,8 +15,8 @@ from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
 from dipole.policy.diffusion.known import KnownChunk, guided_estimate
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, SamplePrediction
-from dipole.policy.diffusion.processes import VariancePreserving
-from dipole.policy.diffusion.solvers import DDIM, SolverStep, table_of
+from dipole.policy.diffusion.processes import Flow, VariancePreserving
+from dipole.policy.diffusion.solvers import DDIM, Euler, Jump, SolverStep, table_of
 
 PUBLISHED = VariancePreserving()
 STEP = SolverStep(Level(50.0, 0.6, 0.8), Level(40.0, 0.8, 0.6))
@@ -76,9 +78,9 @@ def test_the_weight_is_the_papers():
     )
     assert InpaintingGuidance("jacobian", 5.0, 1.0).weight(0.1, 0.9, 0.2, 0.8) == 5.0
     # Narrow data: what is known counts more at high noise, 9 / 0.2^2.
-    assert InpaintingGuidance("identity", 1e3, 0.2).weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(
-        1 / 9 + 225
-    )
+    narrow = InpaintingGuidance("identity", 1e3, 0.2)
+    assert narrow.weight(0.1, 0.9, 0.101, 0.899) == pytest.approx(1 / 9 + 225)
+    assert narrow.weight(0.1, 0.9, 0.2, 0.8) == pytest.approx(10)  # the whole difference
     # A variance-preserving step is the same one at another scale.
     assert InpaintingGuidance("jacobian", 100.0, 1.0).weight(0.6, 0.8, 0.8, 0.6) == pytest.approx(
         0.75 + 1 / 0.75
@@ -143,6 +145,45 @@ def test_a_clipped_clean_chunk_is_still_pulled():
         known = KnownChunk(values, mask, InpaintingGuidance(form, max_weight=1.0))
         clean, _ = guided(lambda x: x, x, known, clip=True)
         assert (clean < 1.0).all()  # from 1, where 4 was clipped to
+
+
+@given(
+    solver=st.sampled_from([Jump, DDIM, Euler]),
+    steps=st.integers(1, 12),
+    gamma=st.floats(0, 1),
+    max_weight=st.none() | st.floats(0.1, 50),
+    data_std=st.floats(0.05, 5),
+    process=st.sampled_from([VariancePreserving, Flow]),
+)
+def test_few_steps_never_move_a_chunk_beyond_what_is_known(
+    solver, steps, gamma, max_weight, data_std, process
+):
+    """With one jump and the paper's weight of 5 it was moved by five times the difference."""
+    drawer = solver(steps, gamma=gamma) if solver is Jump else solver(steps)
+    table = table_of(drawer, process())
+    clean = torch.linspace(-0.9, 0.9, 16).view(1, 8, 2)
+    values, mask = -clean.roll(3, 1), torch.zeros(1, 8, 2)
+    mask[:, :4] = 1
+    known = KnownChunk(values, mask, InpaintingGuidance("identity", max_weight, data_std))
+    found = sampled(known, clean.expand_as, table, rows=1)
+    low, high = torch.minimum(clean, values), torch.maximum(clean, values)
+    assert (found >= low - 1e-3).all()
+    assert (found <= high + 1e-3).all()
+    assert torch.allclose(found[:, 4:], clean[:, 4:], atol=1e-3)
+
+
+def test_one_jump_takes_over_what_is_known_and_stays_within_the_clip():
+    values, mask = torch.full((3, 8, 2), 0.8), torch.zeros(3, 8, 2)
+    mask[:, :4] = 1
+    table = table_of(Jump(1), Flow())
+    for form in ("identity", "jacobian"):
+        known = KnownChunk(values, mask, InpaintingGuidance(form))
+        estimators = [says(lambda x: 9 * wavy(x), step) for step in table]
+        noise = torch.randn(3, 8, 2)
+        found = denoise(estimators, noise, table, lambda: None, clip=True, known=known)
+        assert found.abs().max() <= 1
+        if form == "identity":
+            assert torch.allclose(found[:, :4], values[:, :4], atol=1e-5)
 
 
 def test_the_identity_form_keeps_a_mode_that_replacement_loses():

@@ -103,6 +103,8 @@ def test_init_of_strength_0_comes_back_and_of_strength_1_is_ignored():
     assert torch.allclose(kept, start, atol=1e-3)
     fresh = policy.predict(observation, noise=noise)
     assert torch.equal(policy.predict(observation, noise=noise, init=(start, 1.0)), fresh)
+    with pytest.raises(ConfigError, match=r"strength of init is 0.5, and one step has no level"):
+        policy.predict(observation, init=(start, 0.5), solver=DDIM(1))
     with pytest.raises(ConfigError, match=r"strength of init is 1.5"):
         policy.predict(observation, init=(start, 1.5))
 

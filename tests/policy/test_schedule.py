@@ -47,6 +47,7 @@ REQUESTS = [
     {},
     {"solver": DDPM(7)},
     {"solver": Jump(1)},
+    {"solver": Jump(2), "init": (torch.full((3, 8, 2), 0.2), 0.5)},
     {"init": (torch.full((3, 8, 2), 0.2), 0.4)},
     {"init": (torch.full((3, 8, 2), 0.2), 0.0)},
     {"known": known("replace")},

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_fixture import MIXTURE, batch_of, drawn, method, policy_of, taught_by, train
 
 from dipole.data import ConfigError
-from dipole.policy.training.objectives.distillation.given import count_of
+from dipole.policy.core.row_draws import first_rows
 from dipole.policy.training.objectives.distillation.methods.ctm import ConsistencyTrajectory
 from dipole.policy.training.objectives.distillation.methods.segmented import SegmentedConsistency
 from dipole.policy.training.objectives.distillation.steps import jump, ode_step
@@ -101,11 +101,11 @@ def test_all_and_none_of_the_rows_may_jump_to_the_end_or_have_the_denoising_loss
 
 @given(rows=st.integers(1, 300), share=st.floats(0, 1))
 def test_a_share_of_rows_is_right_on_average(rows, share):
-    counts = [count_of(share, rows) for _ in range(20)]
+    counts = [first_rows(share, rows).here for _ in range(20)]
     assert all(abs(count - share * rows) < 1 + 1e-4 for count in counts)
     assert all(0 <= count <= rows for count in counts)
     torch.manual_seed(0)
-    mean = sum(count_of(0.5, 1) for _ in range(400)) / 400
+    mean = sum(first_rows(0.5, 1).here for _ in range(400)) / 400
     assert 0.4 < mean < 0.6
 
 

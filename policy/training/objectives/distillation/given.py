@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dipole.policy.context import Context
@@ -44,8 +43,3 @@ class Given:
             self.of_teacher.rows_of(which),
             None if without is None else without.rows_of(which),
         )
-
-
-def count_of(share: float, rows: int) -> int:
-    """share * rows, rounded up or down by chance, so that it is right on average."""
-    return int(share * rows + float(torch.rand(())))

@@ -31,7 +31,7 @@ class ConsistencyTraining(Distillation):
     first_levels, last_levels: Of the beginning and of the end.
     log_mean, log_std: Of log(sigma).
     train_encoder: See `Distillation`; with no teacher there is none to keep.
-    teacher, weights, target_decay: As of other methods; not used.
+    teacher, weights: As of other methods; not used.
     """
 
     needs_teacher = False
@@ -80,7 +80,8 @@ class ConsistencyTraining(Distillation):
         given = self.given(batch)
         grid, shares = self.grid(self.levels(step))
         shares = shares.to(given.clean.device)
-        index = torch.multinomial(shares, len(given.clean), replacement=True)
+        drawn = torch.rand(len(given.clean), device=shares.device) * shares.sum()
+        index = torch.searchsorted(shares.cumsum(0), drawn, right=True).clamp(max=grid.steps - 1)
         level, after = grid.at(index), grid.at(index + 1)
         noise = torch.randn_like(given.clean)
         x, nearer = (each.over(noise).mix(given.clean, noise) for each in (level, after))

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
+from dipole.policy.core.row_draws import first_rows
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
@@ -13,7 +14,7 @@ from dipole.policy.training.objectives.distillation.checks import (
     check_share,
     check_weight,
 )
-from dipole.policy.training.objectives.distillation.given import Given, count_of
+from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.losses import distance
 from dipole.policy.training.objectives.distillation.steps import LevelGrid, jump
 
@@ -91,18 +92,21 @@ class ConsistencyTrajectory(Distillation):
         given = self.given(batch)
         index = self.grid.draw(len(given.clean), given.clean.device)
         consistency = self.consistency(given, index, self.ends(index, step)).mean()
-        some = slice(count_of(self.denoising_rows, len(given.clean)))
-        if not (self.denoising and some.stop):
+        some = first_rows(self.denoising_rows, len(given.clean))
+        if not (self.denoising and some.here):
             return Loss(consistency)
-        plain = self.head.loss(given.chunks.rows_of(some), given.context.rows_of(some)).total
+        which = slice(some.here)
+        with some.drawn():
+            own = self.head.loss(given.chunks.rows_of(which), given.context.rows_of(which))
+        plain = some.weight * own.total
         terms = {"consistency": consistency, "denoising": plain}
         return Loss(consistency + self.denoising * plain, terms)
 
     def consistency(self, given: Given, index: Tensor, end: Tensor) -> Tensor:
         """The first term of rows, [B], from levels `index` on, compared at levels `end`."""
         nearer = torch.minimum(index + 1 + _below(self.teacher_steps, index), end)
-        at_end = count_of(self.end_share, len(index))  # the first rows: their order says nothing
-        last = torch.cat([end[:at_end], self._targets(nearer[at_end:], end[at_end:])])
+        at_end = first_rows(self.end_share, len(index)).here  # their order says nothing
+        last = torch.cat([end[:at_end], self._targets(nearer, end)[at_end:]])
         level, after = self.grid.at(index), self.grid.at(last)
         x = level.over(given.clean).mix(given.clean, torch.randn_like(given.clean))
         between = slice(at_end, None)
@@ -136,7 +140,8 @@ class ConsistencyTrajectory(Distillation):
         if not len(x[which]):
             return x
         levels = self.grid.at(index[which]), self.grid.at(end[which])
-        ended = jump(self.target_head, x[which], *levels, given.context.rows_of(which))
+        context = given.context.rows_of(which).map(Tensor.detach)  # the target trains nothing
+        ended = jump(self.target_head, x[which], *levels, context)
         return torch.cat([x[: which.start], ended])
 
 
