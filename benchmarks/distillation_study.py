@@ -107,14 +107,17 @@ def trained(folder: Path, words: Sequence[str], chosen: argparse.Namespace) -> N
     """A run; done.json has its minutes, all of its parts together where it was broken off."""
     note = folder / "done.json"
     state = json.loads(note.read_text()) if note.exists() else {"minutes": 0.0, "done": False}
+    asked = [*words, *chosen.train]
+    refuse_others(folder, state.get("asked", asked), asked)
     if state["done"]:
         return
+    state["asked"] = asked
     began = time.perf_counter()
     try:
         if (folder / "run.json").exists():
             dipole("train", f"resume={folder}")
         else:
-            dipole(*words, "train.keep_checkpoints=1", *chosen.train, f"output={folder}")
+            dipole(*asked, "train.keep_checkpoints=1", f"output={folder}")
         state["done"] = True
     finally:
         if folder.exists():
@@ -149,16 +152,25 @@ def measure(cell: Cell, chosen: argparse.Namespace) -> None:
 
 def scored(run: Path, task: str, cell: Cell, place: Path, chosen: argparse.Namespace) -> Cell:
     """The metrics of an evaluation."""
-    if not (place / "metrics.json").exists():
-        words = [f"checkpoint={run}", f"solver.steps={cell['steps']}", "picture=false"]
-        words += [f"episodes={chosen.episodes}", "video_episodes=0", f"output={place}"]
-        if task == "fork":
-            words += ["aspects=true", "aspects_likelihood=0"]
-        else:
-            words += chosen.evaluate
-        dipole("evaluate", *words)
+    words = [f"checkpoint={run}", f"solver.steps={cell['steps']}", f"episodes={chosen.episodes}"]
+    words += ["aspects=true", "aspects_likelihood=0"] if task == "fork" else chosen.evaluate
+    note = place / "asked.json"
+    if (place / "metrics.json").exists():
+        refuse_others(place, json.loads(note.read_text()) if note.exists() else words, words)
+    else:
+        dipole("evaluate", *words, "picture=false", "video_episodes=0", f"output={place}")
+        note.write_text(json.dumps(words) + "\n")
     metrics: Cell = json.loads((place / "metrics.json").read_text())
     return metrics
+
+
+def refuse_others(place: Path, before: Sequence[str], now: Sequence[str]) -> None:
+    """Stop where a study goes on with other settings than it began with."""
+    if list(before) != list(now):
+        sys.exit(
+            f"{place} was made with {' '.join(before)}, and now {' '.join(now)} is asked for: give "
+            "another --output"
+        )
 
 
 def dipole(*words: str) -> None:

@@ -38,6 +38,8 @@ def student_run(config: Mapping[str, Any]) -> StudentRun:
     if kind.needs_teacher:
         _refuse_other_weights(config["train"])
         named = origin(checkpoint)
+        if "://" not in named:  # a run is resumed from any folder
+            named = str(Path(named).resolve())
         objective |= {"teacher": named, "weights": config["weights"]}
         init = {"from": named, "map": None, "weights": config["weights"]}
     policy = kind.student(run["policy"], options)

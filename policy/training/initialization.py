@@ -1,6 +1,7 @@
 """Beginning with weights of another run: the setting train.init."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dipole.policy.training.objective import Objective, short_name
 from dipole.policy.training.state import HELPERS
 
 FILES = {"ema": "ema", "raw": "model"}  # by train.init.weights
+OTHER_INPUT = re.compile(r"\btime_embedding\.others\.(\d+)\.")
 OF_THE_DATA = ("normalizers", "held")  # of the policy, fitted to a run's own data
 
 
@@ -70,7 +72,13 @@ def initialize(objective: Objective, init: InitConfig) -> Initialization:
         _own_tensors(objective),
         _their_tensors(folder, init.weights, objective.begins_with_helpers),
     )
-    pairs = _mapped(init.map, ours, theirs, folder) if init.map else _same_names(ours, theirs)
+    config, policy = read_config(folder), objective.policy
+    their_policy = PolicyConfig.from_dict(config["policy"])
+    if init.map:
+        pairs = _mapped(init.map, ours, theirs, folder)
+    else:
+        inputs = [each.head.get("extra_inputs") or () for each in (policy.config, their_policy)]
+        pairs = _same_inputs(_same_names(ours, theirs), *inputs)
     if not pairs:
         raise ConfigError(
             f"train.init.from={init.source}: none of its {len(theirs)} tensors has the name of one "
@@ -82,11 +90,9 @@ def initialize(objective: Objective, init: InitConfig) -> Initialization:
         for our, their in pairs.items():
             ours[our].copy_(theirs[their])
     own = tuple(name for name in ours if name not in pairs and _part(name) not in OF_THE_DATA)
-    config, policy = read_config(folder), objective.policy
-    encoder = PolicyConfig.from_dict(config["policy"]).encoder
     otherwise = differences(
         (policy.config.encoder, policy.features),
-        (encoder, Features.from_dict(config["features"])),
+        (their_policy.encoder, Features.from_dict(config["features"])),
         pairs,
     )
     source = weights_source(folder, init.weights)
@@ -111,6 +117,22 @@ def _their_tensors(folder: Path, weights: str, helpers: bool) -> dict[str, Tenso
 
 def _same_names(ours: Iterable[str], theirs: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: name for name in ours if name in theirs and _part(name) not in OF_THE_DATA}
+
+
+def _same_inputs(
+    pairs: Mapping[str, str], ours: Sequence[str], theirs: Sequence[str]
+) -> dict[str, str]:
+    """Without the embeddings of further inputs (`other_embeddings`, by number) that are not the
+    same here and there: weights that read a guidance scale say nothing of a time to jump to."""
+    same = {
+        str(n) for n, (our, their) in enumerate(zip(ours, theirs, strict=False)) if our == their
+    }
+    numbers = {name: OTHER_INPUT.search(name) for name in pairs}
+    return {
+        our: their
+        for our, their in pairs.items()
+        if (found := numbers[our]) is None or found[1] in same
+    }
 
 
 def _mapped(

@@ -19,7 +19,7 @@ from dipole.policy import Policy, PolicyConfig
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.training import BehaviourCloning, TrainConfig, TrainState
 from dipole.policy.training.config import InitConfig
-from dipole.policy.training.initialization import initialize
+from dipole.policy.training.initialization import _same_inputs, initialize
 from dipole.policy.training.run import resume_run, start_run
 
 REGRESSION = {"head": {"name": "regression"}}
@@ -221,3 +221,16 @@ def test_a_run_from_before_there_were_objectives_goes_on(tmp_path, dataset):
     saved = read_config(checkpoints_of(tmp_path / "run")[-1])
     assert saved["objective"] == {"name": "behaviour_cloning"}
     assert "init" not in saved
+
+
+def test_weights_that_read_another_further_input_are_not_taken():
+    """A student of a student: its network is told a time to jump to, its teacher's a scale."""
+    names = [
+        f"head.denoiser.time_embedding.{part}" for part in ("mlp.0", "others.0.mlp", "others.1.mlp")
+    ]
+    pairs = {name: name for name in names}
+    assert _same_inputs(pairs, ["target_time"], ["guidance_scale"]) == {names[0]: names[0]}
+    both = ["target_time", "guidance_scale"]
+    assert _same_inputs(pairs, both, both) == pairs
+    assert set(_same_inputs(pairs, both, ["target_time"])) == {names[0], names[1]}
+    assert set(_same_inputs(pairs, (), ())) == {names[0]}

@@ -13,6 +13,8 @@ from toy_fixture import MIXTURE, batch_of, drawn, method, policy_of, taught_by, 
 
 from dipole.data import ConfigError
 from dipole.policy.core.row_draws import first_rows
+from dipole.policy.diffusion.denoising import next_x
+from dipole.policy.diffusion.solvers import DDIM, table_of
 from dipole.policy.training.objectives.distillation.methods.ctm import ConsistencyTrajectory
 from dipole.policy.training.objectives.distillation.methods.segmented import SegmentedConsistency
 from dipole.policy.training.objectives.distillation.steps import jump, ode_step
@@ -72,6 +74,30 @@ def test_a_single_segment_is_consistency_trajectory():
         torch.manual_seed(2)
         losses.append(float(made(batch, step=step).total.detach()))
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_as_many_segments_as_levels_are_the_teacher_s_steps_of_ddim(monkeypatch):
+    """Each row learns where one step of DDIM leads, from the level that it is at to the next."""
+    made = method(SegmentedConsistency, levels=6, stages=[6, 1], denoising=0, metric="squared")
+    made.total_steps, seen = 100, []
+    teachers = made._teachers
+    monkeypatch.setattr(
+        made, "_teachers", lambda *of: seen.append((*of, teachers(*of))) or seen[-1][-1]
+    )
+    loss = made(batch_of(made, 32), step=0).total
+    ((x, index, nearer, by, stepped),) = seen
+    assert torch.equal(nearer, index + 1)
+    table = table_of(DDIM(6, made.head.process.default_spacing), made.head.process)
+    clean = made.teacher_estimator(by)(x, made.grid.at(index)).clean
+    rows = zip((table[i] for i in index), x, clean, strict=True)
+    expected = [
+        next_x(step, [a], [b], [(a - step.level.signal * b) / step.level.noise], None)
+        for step, a, b in rows
+    ]
+    torch.testing.assert_close(stepped, torch.stack(expected), atol=1e-5, rtol=1e-5)
+    levels = made.grid.at(index), made.grid.at(nearer)
+    found = jump(made.head, x, *levels, by.context)
+    assert float(loss) == pytest.approx(float((found - stepped).square().mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", [ConsistencyTrajectory, SegmentedConsistency])

@@ -92,11 +92,34 @@ def test_a_student_of_stages_draws_in_as_many_jumps_as_its_last_one_trains(name)
         ("consistency", "flow", {"target_decay": 1.0}, r"target_decay is 1.0: from 0 to below 1"),
         ("ctm", "flow", {"denoising": float("inf")}, r"denoising is inf: a number of 0 or more"),
         ("ctm", "flow", {"denoising_rows": 1.5}, r"denoising_rows is 1.5: a share lies between"),
+        ("consistency", "flow", {"target_decay": None}, r"target_decay is None: from 0 to below"),
+        ("shortcut", "flow", {"target_decay": None}, r"target_decay is None: from 0 to below"),
+        ("consistency", "flow", {"levels": 0}, r"asks for 0 noise levels \(of its options levels,"),
+        ("ctm", "vp", {"levels": 200}, r"asks for 200 noise levels .* solver.steps is 200"),
+        ("reflow", "vp", {"steps": 200}, r"solver.steps is 200"),
+        ("progressive", "flow", {"stages": [8, 2], "adversarial_from": 1}, "no stage has so few"),
     ],
 )
 def test_options_that_cannot_be_are_refused(name, process, options, said):
     with pytest.raises(ConfigError, match=said):
         method(OBJECTIVES[name], process, **options)
+
+
+def test_levels_that_the_process_rounds_away_are_told_of():
+    with pytest.warns(UserWarning, match=r"of 10 noise levels .* 'karras' this process has 6"):
+        method(OBJECTIVES["consistency"], "vp", spacing="karras")
+
+
+@pytest.mark.parametrize("name", ["consistency", "shortcut", "gan"])
+def test_the_student_of_a_policy_that_is_none_of_diffusion_is_refused(name):
+    with pytest.raises(ConfigError, match="head is 'regression': a diffusion policy is needed"):
+        OBJECTIVES[name].student({**TEACHER, "head": {"name": "regression"}}, {})
+
+
+def test_a_teacher_may_have_no_prefix_at_all():
+    head = {"name": "diffusion", "prefix": None}
+    made = OBJECTIVES["consistency"].student({**TEACHER, "head": head}, {})
+    assert made["head"]["prefix"] == {"probability": 0.0}
 
 
 def test_a_student_of_a_teacher_with_prefixes_has_none_and_a_note(tmp_path):
@@ -129,4 +152,5 @@ def test_weights_to_begin_with_are_the_teacher_s(distilled):
         distilled("consistency", other)
     assert distilled("meanflow", other)["train"] == other  # without a teacher: as in any run
     for none in ({}, {"init": None}, {"init": {"from": None, "map": None, "weights": "ema"}}):
-        assert distilled("consistency", none)["train"]["init"]["from"] == "RUN"
+        named = distilled("consistency", none)["train"]["init"]["from"]
+        assert named == str(Path("RUN").resolve())  # the run is resumed from any folder

@@ -168,3 +168,41 @@ def test_a_teacher_that_is_told_the_scale_is_told_its_own():
         )
     assert torch.equal(found, own)
     assert not torch.allclose(found, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "update"),
+    [
+        ("adversarial", "policy"),
+        ("distribution_matching", "policy"),
+        ("distribution_matching", "score"),
+    ],
+)
+def test_what_no_loss_teaches_the_student_is_not_passed_on(name, update, monkeypatch):
+    """A number of the action that a dataset lacks: the student says anything of it."""
+    made = method(OBJECTIVES[name])
+    if name == "distribution_matching":
+        disturb(made.score)  # it says what the teacher says
+    batch, losses = batch_of(made, 8), []
+    batch["action_is_missing"] = torch.tensor([[False, True]]).expand(8, 2)
+    estimate_at = made.head.estimate_at
+    for by in (0.0, 0.9):
+        changed = torch.tensor([0.0, by])
+
+        def changing(*given, changed=changed):
+            found = estimate_at(*given)
+            return type(found)(found.clean + changed, found.noise)
+
+        monkeypatch.setattr(made.head, "estimate_at", changing)
+        torch.manual_seed(2)
+        losses.append(float(made(batch, update=update).total))
+    assert losses[0] == losses[1] > 0
+
+
+def test_mean_flows_are_validated_by_their_error():
+    """In training each row is divided by its own error, which leaves 1 of any policy."""
+    made = method(OBJECTIVES["meanflow"])
+    batch = batch_of(made, 16)
+    assert made(batch).total != made(batch).parts["square"]
+    found = made.eval()(batch)
+    assert found.total == found.parts["square"]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dipole.data.core.errors import ConfigError
+from dipole.policy.core.components import HEADS
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, noise_in
 from dipole.policy.heads.base import Head
@@ -29,7 +30,12 @@ from dipole.policy.training.objective import Average, Objective, ParameterGroup
 from dipole.policy.training.objectives.distillation.checks import check_decay
 from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.steps import Estimator, ode_step
-from dipole.policy.training.objectives.distillation.student import V, notes, predicts_noise
+from dipole.policy.training.objectives.distillation.student import (
+    V,
+    not_a_diffusion_head,
+    notes,
+    predicts_noise,
+)
 
 TARGET = "target"  # the average of the student that makes its targets
 JUMP = "jump"
@@ -83,12 +89,15 @@ class Distillation(Objective):
     @classmethod
     def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """The student's configuration, by the teacher's; options: of the objective."""
+        of_teacher = HEADS[policy["head"]["name"]]
+        if not (isinstance(of_teacher, type) and issubclass(of_teacher, DiffusionHead)):
+            raise not_a_diffusion_head(policy["head"]["name"])
         head = dict(policy["head"])
         solver = {"name": JUMP, "steps": cls.jumps(options), "gamma": cls.gamma}
         if options.get("spacing") is not None:
             solver["spacing"] = options["spacing"]  # the levels that it is trained at
         head |= {"extra_inputs": list(cls.extra_inputs), "solver": solver}
-        head["prefix"] = {**head.get("prefix", {}), "probability": 0.0}
+        head["prefix"] = {**(head.get("prefix") or {}), "probability": 0.0}
         made = {**policy, "head": head}
         if predicts_noise(policy):
             made["prediction"] = V
@@ -235,10 +244,7 @@ class Distillation(Objective):
     def _check_teacher(self) -> None:
         teacher, student = self.teacher_policy, self.policy
         if not isinstance(teacher.head, DiffusionHead):
-            raise ConfigError(
-                f"the teacher's head is {teacher.config.head['name']!r}: a diffusion policy is "
-                "needed (policy/head=diffusion)"
-            )
+            raise not_a_diffusion_head(teacher.config.head["name"])
         for what in ("window", "features"):
             if getattr(teacher, what) != getattr(student, what):
                 raise ConfigError(

@@ -23,9 +23,9 @@ def check_weight(option: str, value: float) -> None:
         raise ConfigError(f"objective.{option} is {value}: a number of 0 or more is needed")
 
 
-def check_decay(option: str, value: float) -> None:
+def check_decay(option: str, value: float | None) -> None:
     """Of a moving average, which at 1 would never move."""
-    if not 0 <= value < 1:
+    if value is None or not 0 <= value < 1:
         raise ConfigError(f"objective.{option} is {value}: from 0 to below 1 is needed")
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dipole.policy.context import Context
@@ -33,6 +34,11 @@ class Given:
     def counted(self) -> Tensor | None:
         """bool [B, H, A]; None: all."""
         return self.chunks.counted
+
+    def filled(self, chunk: Tensor) -> Tensor:
+        """A student's chunk [B, H, A] as another network may see it: what does not count is the
+        demonstrated one's, since no loss says what a student makes of it."""
+        return chunk if self.counted is None else torch.where(self.counted, chunk, self.clean)
 
     def contexts_of(self, which: slice) -> "Given":
         """With the contexts of some rows; the chunks stay those of all."""

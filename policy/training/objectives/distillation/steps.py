@@ -1,5 +1,6 @@
 """Steps between noise levels of rows: the teacher's, and the student's jumps."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -27,7 +28,20 @@ class LevelGrid:
 
     def __init__(self, process: Process, steps: int, spacing: str | None = None) -> None:
         check_start(process, spacing)
-        self._set(Jump(steps, spacing).levels(process))
+        try:
+            levels = Jump(steps, spacing).levels(process)
+        except ConfigError as error:
+            raise ConfigError(
+                f"the method asks for {steps} noise levels (of its options levels, stages or "
+                f"steps), as `solver.steps` of a solver are: {error}"
+            ) from error
+        self._set(levels)
+        if self.steps != steps:
+            warnings.warn(
+                f"of {steps} noise levels (objective.levels) with spacing {spacing!r} this process "
+                f"has {self.steps}, since it rounds their times",
+                stacklevel=3,
+            )
 
     @classmethod
     def of(cls, levels: Sequence[Level]) -> "LevelGrid":

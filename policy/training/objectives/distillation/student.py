@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dipole.data.core.errors import ConfigError
+
 Config = Mapping[str, Any]
 NOISE, V = "noise", {"name": "v"}
 
@@ -11,6 +13,12 @@ NOISE, V = "noise", {"name": "v"}
 def name_of(part: Config | str | None) -> str | None:
     """Of a component: "flow" of "flow" and of {"name": "flow"}."""
     return part if isinstance(part, str) or part is None else part.get("name")
+
+
+def not_a_diffusion_head(name: str) -> ConfigError:
+    return ConfigError(
+        f"the teacher's head is {name!r}: a diffusion policy is needed (policy/head=diffusion)"
+    )
 
 
 def predicts_noise(policy: Config) -> bool:

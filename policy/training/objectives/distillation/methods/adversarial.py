@@ -67,7 +67,7 @@ class AdversarialDistillation(JudgedStudent):
         level = self.grid.at(self.grid.draw(len(clean), clean.device))
         x = level.over(clean).mix(clean, torch.randn_like(clean))
         with torch.set_grad_enabled(torch.is_grad_enabled() and update == "policy"):
-            drawn = self.head.estimate_at(x, level, context).clean
+            drawn = given.filled(self.head.estimate_at(x, level, context).clean)
         if update == DISCRIMINATOR:
             return discriminator_loss(judge, clean, drawn, self.options.r1)
         deceiving = deceiving_loss(judge, drawn)

@@ -6,7 +6,7 @@ from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
-from dipole.policy.training.objectives.distillation.checks import check_choice
+from dipole.policy.training.objectives.distillation.checks import check_choice, check_decay
 from dipole.policy.training.objectives.distillation.losses import distance
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
@@ -37,6 +37,7 @@ class ConsistencyDistillation(Distillation):
         metric: str = "huber",
         target_decay: float = 0.95,
     ) -> None:
+        check_decay("target_decay", target_decay)
         super().__init__(policy, teacher, weights, train_encoder, target_decay)
         check_choice("metric", metric, ("huber", "squared"))
         check_choice("order", order, (1, 2))

@@ -11,6 +11,7 @@ from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
 from dipole.policy.training.objectives.distillation.checks import (
     check_choice,
+    check_decay,
     check_share,
     check_weight,
 )
@@ -62,6 +63,7 @@ class ConsistencyTrajectory(Distillation):
         denoising_rows: float = 0.25,
         target_decay: float = 0.95,
     ) -> None:
+        check_decay("target_decay", target_decay)
         super().__init__(policy, teacher, weights, train_encoder, target_decay)
         check_choice("metric", metric, ("huber", "squared"))
         check_choice("order", order, (1, 2))

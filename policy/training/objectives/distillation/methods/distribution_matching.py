@@ -95,7 +95,7 @@ class DistributionMatching(Distillation):
         level = self.grid.at(torch.zeros(len(clean), dtype=torch.long, device=clean.device))
         noise = level.over(clean).noise * torch.randn_like(clean)
         with torch.set_grad_enabled(torch.is_grad_enabled() and update == "policy"):
-            drawn = self.head.estimate_at(noise, level, context).clean
+            drawn = given.filled(self.head.estimate_at(noise, level, context).clean)
         if update == SCORE:
             own = ChunkBatch(drawn.detach(), counted=counted)
             return Loss(self.score.loss(own, given.of_teacher.map(Tensor.detach)).total)

@@ -84,6 +84,11 @@ class ProgressiveDistillation(JudgedStudent):
         check_weight("adversarial", adversarial)
         self.max_decay, self.adversarial = max_decay, adversarial
         self.adversarial_from = adversarial_from
+        if 0 < adversarial_from < self.stages.counts[-1]:
+            raise ConfigError(
+                f"objective.adversarial_from is {adversarial_from}, and no stage has so few steps: "
+                f"the last of objective.stages is {self.stages.counts[-1]}"
+            )
         first = self.stages.counts[0]
         self.grid = LevelGrid(self.head.process, first, spacing)
         if self.grid.steps != first:

@@ -8,7 +8,7 @@ from torch import Tensor
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.diffusion.level import Level
-from dipole.policy.diffusion.solvers import Jump
+from dipole.policy.diffusion.solvers import Jump, table_of
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
@@ -19,6 +19,7 @@ from dipole.policy.training.objectives.distillation.pairs import (
     Pairs,
     drawn_pairs,
     joined,
+    ode_solver,
 )
 
 
@@ -47,6 +48,7 @@ class PairDistillation(Distillation):
                 "objective.train_encoder: what is kept in the pool is of an earlier encoder; set "
                 "objective.pool=0"
             )
+        table_of(ode_solver(self.teacher_head.process, steps), self.teacher_head.process)
         self.steps = steps
         self.pool = PairPool(pool, reuse, self._example())
 

@@ -10,7 +10,7 @@ from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objectives.distillation.checks import check_share
+from dipole.policy.training.objectives.distillation.checks import check_decay, check_share
 from dipole.policy.training.objectives.distillation.flow_student import (
     FlowStudent,
     average_velocity,
@@ -43,6 +43,7 @@ class Shortcut(FlowStudent):
         target_decay: float = 0.999,
         train_encoder: bool = True,
     ) -> None:
+        check_decay("target_decay", target_decay)
         super().__init__(policy, train_encoder, target_decay)
         check_share("consistent", consistent)
         self.halvings = int(math.log2(max(finest, 1)))
