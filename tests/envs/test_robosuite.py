@@ -20,7 +20,12 @@ from dipole.envs.robosuite.family import TASKS
 from dipole.envs.rollout import RolloutError
 
 PYTHON = os.environ.get("DIPOLE_ROBOSUITE_PYTHON")
-installed = pytest.mark.skipif(PYTHON is None, reason="DIPOLE_ROBOSUITE_PYTHON is not set")
+
+
+def installed(test):
+    """A test that starts the simulator."""
+    skips = pytest.mark.skipif(PYTHON is None, reason="DIPOLE_ROBOSUITE_PYTHON is not set")
+    return pytest.mark.heavy(skips(test))
 
 
 def test_without_an_interpreter_it_says_how_to_make_one():
