@@ -15,6 +15,7 @@ from statistics import median
 
 import numpy as np
 
+from dipole.data.core.errors import ConfigError
 from dipole.envs.evaluation.motion import Motion
 from dipole.envs.evaluation.outcome import Outcome, diverged_line
 from dipole.envs.evaluation.results import EpisodeResult
@@ -180,13 +181,20 @@ class EpisodeRun:
         if running.turns == 0:
             self.executor.reset(slot, turn.observations[0], running.seed)
         else:
-            for observation in turn.observations:
-                self.executor.observe(slot, observation)
+            self._observe(slot, turn)
         if turn.scene is not None:
             seen = self.executor.stacked(slot)
             self.moments.append(Moment(running.seed, running.steps, seen, turn.scene))
         running.turns += 1
         self._waiting.append(slot)
+
+    def _observe(self, slot: int, turn: Turn) -> None:
+        try:
+            for observation in turn.observations:
+                self.executor.observe(slot, observation)
+        except ConfigError as error:  # a sensor that comes or goes
+            running = self._running[slot]
+            raise RolloutError(f"{running}, step {running.steps}: {error}") from error
 
     def _draw_views(self, turn: Turn, recording: Recording | None) -> None:
         if self.views is not None and recording is not None:

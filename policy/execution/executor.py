@@ -85,8 +85,9 @@ class Executor:
     A row's chunk depends on its own observations and its own seed, bit for bit, and not on the rows
     beside it. Matrix products round differently for different batch sizes, and contacts amplify
     that, so the policy is always called with exactly `inference_batch_size` rows, the last one
-    repeated where fewer need a chunk. A row's noise comes from its own generator, on the CPU
-    whatever the policy's device.
+    repeated where fewer need a chunk. Rows that lack a sensor that others have, one that the policy
+    may do without, are inferred for by themselves. A row's noise comes from its own generator, on
+    the CPU whatever the policy's device.
 
     policy: May be called by several threads at once where there is a pool.
     n_rows: Environments or robots.
@@ -191,6 +192,12 @@ class Executor:
         return actions
 
     def _drawn(self, rows: Sequence[int]) -> np.ndarray:
+        drawn: dict[int, np.ndarray] = {}
+        for alike in self._history.alike(rows):
+            drawn.update(zip(alike, self._drawn_alike(alike), strict=True))
+        return np.stack([drawn[row] for row in rows])
+
+    def _drawn_alike(self, rows: Sequence[int]) -> np.ndarray:
         observation = self._history.stacked(rows)
         generators = [self._generators[row] for row in rows]
         started = time.perf_counter()

@@ -53,22 +53,46 @@ class ObservationHistory:
         self._rows[row] = [first] * self.n_obs_steps
 
     def append(self, row: int, observation: Observation) -> None:
-        """Add the row's newest observation {name: [*shape]}; the names are those of the first."""
+        """Add the row's newest observation {name: [*shape]}.
+
+        Raises ConfigError where its names are not those of the row's first.
+        """
         past = self._rows[row]
         if not past:
             raise ValueError(f"row {row} has no first observation: reset it before appending")
-        newest = {name: np.array(observation[name]) for name in past[0]}
+        if changed := past[0].keys() ^ observation.keys():
+            name = min(changed)
+            how = "is missing now" if name in past[0] else "was missing at first"
+            raise ConfigError(
+                f"observation {name!r} {how}: what a policy may do without is there in all of an "
+                "episode or in none of it; let the simulator give it in every step"
+            )
+        newest = {name: np.array(value) for name, value in observation.items()}
         self._rows[row] = [*past[1:], newest]
 
+    def alike(self, rows: Sequence[int]) -> list[list[int]]:
+        """These rows, divided into those that have observations of the same names."""
+        found: dict[frozenset[str], list[int]] = {}
+        for row in rows:
+            found.setdefault(frozenset(self._newest(row)), []).append(row)
+        return list(found.values())
+
     def stacked(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        """The rows' observations, oldest first: {name: [len(rows), To, *shape]}."""
-        if empty := [row for row in rows if not self._rows[row]]:
-            raise ValueError(f"row {empty[0]} has no observation: reset it first")
-        names = self._rows[rows[0]][0]
+        """The rows' observations, oldest first: {name: [len(rows), To, *shape]}.
+
+        Raises ValueError for rows that are not `alike`.
+        """
+        if len(self.alike(rows)) > 1:
+            raise ValueError(f"rows {list(rows)} observe different things: stack what is `alike`")
         return {
             name: np.stack([np.stack([seen[name] for seen in self._rows[row]]) for row in rows])
-            for name in names
+            for name in self._newest(rows[0])
         }
+
+    def _newest(self, row: int) -> dict[str, np.ndarray]:
+        if not self._rows[row]:
+            raise ValueError(f"row {row} has no observation: reset it first")
+        return self._rows[row][-1]
 
 
 class ActionQueue:

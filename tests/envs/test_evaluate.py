@@ -323,3 +323,34 @@ def test_an_evaluation_is_not_written_into_a_dataset(tmp_path):
     with pytest.raises(ConfigError, match="a dataset lies there"):
         result.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["zarr.json"]
+
+
+class LosesACamera(TinySimulator):
+    """Its camera is there in episodes of odd seeds; of seed 7 for two steps."""
+
+    def _look(self):
+        blind = self.seed_now % 2 == 0 or (self.seed_now == 7 and self.age > 2)
+        seen = super()._look()
+        return {name: value for name, value in seen.items() if name != "camera" or not blind}
+
+
+class MayGoWithoutCamera(FakePolicy):
+    features = SimpleNamespace(observation={"position": None, "camera": None})
+    optional = ("camera",)
+
+    def predict(self, observation, generator=None):
+        chunk = super().predict(observation, generator)
+        return chunk * observation["camera"][:, -1:] if "camera" in observation else chunk
+
+
+def test_episodes_with_and_without_a_sensor_are_those_that_each_is_alone():
+    together = evaluate(MayGoWithoutCamera(), LosesACamera, episodes=5)
+    alone = [evaluate(MayGoWithoutCamera(), LosesACamera, episodes=1, seed=i) for i in range(5)]
+    assert together.episodes == [each.episodes[0] for each in alone]
+
+
+def test_a_sensor_that_is_lost_within_an_episode_is_an_error_that_names_both():
+    with pytest.raises(
+        RolloutError, match=r"episode 1 \(seed 7\), step \d+: .*'camera' is missing"
+    ):
+        evaluate(MayGoWithoutCamera(), LosesACamera, episodes=2, seed=6)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from dipole.data import WindowSpec
@@ -108,6 +110,39 @@ def test_history_without_a_first_observation_names_the_row():
         history.stacked([2])
 
 
+def test_a_sensor_that_comes_or_goes_within_an_episode_is_refused_by_its_name():
+    history = ObservationHistory(n_rows=1, n_obs_steps=2)
+    both = {**seen(1), "wrist": np.zeros(3)}
+    history.reset(0, both)
+    with pytest.raises(ConfigError, match=r"'wrist' is missing now: .* in every step"):
+        history.append(0, seen(2))
+    history.reset(0, seen(1))
+    with pytest.raises(ConfigError, match="'wrist' was missing at first"):
+        history.append(0, both)
+    history.reset(0, both)  # the next episode has its own
+    history.append(0, both)
+    assert history.stacked([0])["wrist"].shape == (1, 2, 3)
+
+
+@given(st.lists(st.sets(st.sampled_from("abc"), min_size=1), min_size=1, max_size=6), st.data())
+def test_rows_are_divided_by_what_they_observe_and_none_is_lost(names, data):
+    history = ObservationHistory(n_rows=len(names), n_obs_steps=2)
+    for row, observed in enumerate(names):
+        history.reset(row, {name: np.array([row]) for name in sorted(observed)})
+    rows = data.draw(st.permutations(range(len(names))))
+    alike = history.alike(rows)
+    assert sorted(row for group in alike for row in group) == sorted(rows)
+    assert len(alike) == len({frozenset(each) for each in names})
+    for group in alike:
+        assert group == [row for row in rows if row in group]  # in their order
+        stacked = history.stacked(group)
+        assert stacked.keys() == names[group[0]]
+        assert all(value[:, -1, 0].tolist() == group for value in stacked.values())
+    if len(alike) > 1:
+        with pytest.raises(ValueError, match="observe different things"):
+            history.stacked(rows)
+
+
 def test_queue_is_first_in_first_out_and_replaced_whole():
     queue = ActionQueue(n_rows=2)
     queue.replace(1, np.array([[1], [2], [3]]))
@@ -183,6 +218,30 @@ def test_a_row_gets_the_same_actions_bit_for_bit_wherever_it_stands_and_beside_w
     for place, row in enumerate(order):
         alone.reset(0, observations[row], seed=row)
         assert np.array_equal(chunks_of(alone, [0])[:, 0], crowded[:, place])
+
+
+class MayLackAnOffset(NoisyPolicy):
+    """Adds an offset where there is one."""
+
+    def predict(self, observation, generator=None):
+        chunk = super().predict(observation, generator)
+        return chunk + observation["offset"][:, -1:] if "offset" in observation else chunk
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 0, 3, 2]])
+def test_a_row_that_lacks_a_sensor_changes_nobodys_actions(order):
+    rng = np.random.default_rng(0)
+    observations = [{"x": rng.normal(size=5).astype(np.float32)} for _ in range(4)]
+    for row in (0, 3):
+        observations[row]["offset"] = rng.normal(size=2).astype(np.float32)
+    policy = MayLackAnOffset()
+    alone, mixed = Executor(policy, n_rows=1), Executor(policy, n_rows=4)
+    for row in range(4):
+        mixed.reset(row, observations[row], seed=row)
+    together = chunks_of(mixed, order)
+    for place, row in enumerate(order):
+        alone.reset(0, observations[row], seed=row)
+        assert np.array_equal(chunks_of(alone, [0])[:, 0], together[:, place])
 
 
 @pytest.mark.parametrize("batch_size", [-16, 0, 2, 17])
