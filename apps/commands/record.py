@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]
 TAKEOVER_STEPS, EPISODES = 200, 200
+# Of a teacher and its student, and of no hand: with their usual values.
+TAUGHT = {"teacher_acts": 0, "label_every": 1, "label_length": None, "n_envs": None}
+NOT_BY_HAND = {"drift": None, "shoves": None, "shove": None, "workers": 0, "video_episodes": 0}
 SIDE_BY_SIDE = 16  # simulators of a process in which policies act: rows of a policy's call
 
 
@@ -71,11 +74,7 @@ class RecordConfig:
                 "teacher=RUN; what a policy does by itself is kept by `dipole evaluate "
                 "checkpoint=RUN keep_episodes=PATH`"
             )
-        for name, usual in (("teacher_acts", 0), ("label_every", 1), ("label_length", None)):
-            if self.teacher is None and getattr(self, name) != usual:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)}, but nobody teaches: give teacher=RUN"
-                )
+        self._check_used()
         if self.mouse and self.kept != "success":
             raise ConfigError("mouse=true keeps what succeeds: an episode that fails is made again")
         if self.takeover_steps is not None and self.takeover is None:
@@ -107,6 +106,20 @@ class RecordConfig:
         if self.fps is not None and not self.fps > 0:
             raise ConfigError(f"fps={self.fps}: frames a second are a positive number")
         self._check_cluster()
+
+    def _check_used(self) -> None:
+        """Nothing that was given does nothing."""
+        for name, usual in TAUGHT.items():
+            if self.teacher is None and getattr(self, name) != usual:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)}, but nobody teaches: give teacher=RUN"
+                )
+        for name, usual in NOT_BY_HAND.items():
+            if self.mouse and getattr(self, name) != usual:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} with mouse=true: it is of episodes that are "
+                    "made without a hand; leave it out"
+                )
 
     def _check_cluster(self) -> None:
         if self.cluster is None:
@@ -156,13 +169,15 @@ def record(config: Config) -> int:
         there = recorder.finished_episodes(output, said)
         if there is not None and episodes is not None and there >= episodes:
             print(f"{output}: {there} episodes are there already")
+            if settings.video_episodes:
+                print(f"video_episodes={settings.video_episodes} films what is recorded: no video")
             return 0
         writer = recorder.resumed(output, said)
         print(f"going on behind {writer.n_episodes} episodes {writer.dropped}".rstrip(), flush=True)
     else:
         writer = recorder.begin(output, spec, fps, said)
     seeds = _write(writer, settings, spec, episodes, Tally(bounds=look.bounds))
-    if settings.video_episodes and not settings.mouse:
+    if settings.video_episodes:
         _film(output, spec, seeds[: settings.video_episodes], fps)
     return 0
 
@@ -252,9 +267,11 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     features = Features.from_dict({k: task[k] for k in ("observation", "action")})
     spec = DemonstrationSpec(EnvSpec.read(task["environment"]), settings.expert, features)
     check_seeds(spec.environment, settings.seed, settings.episodes or EPISODES)
+    solver = {k: v for k, v in (config.get("solver") or {}).items() if v is not None}
+    _refuse_solver(settings, solver)
     if settings.mouse:
         return settings, replace(spec, features=None, expert="mouse")
-    spec = replace(spec, teaching=_teaching(settings, config.get("solver") or {}))
+    spec = replace(spec, teaching=_teaching(settings, solver))
     if spec.teaching is not None:
         return settings, replace(spec, disturbance=_disturbance(settings, None))
     expert = find_expert(spec.expert, spec.environment)
@@ -275,7 +292,18 @@ def _teaching(settings: RecordConfig, solver: Config) -> "TeachingSpec | None":
         every=settings.label_every,
         length=settings.label_length,
         teacher_acts=settings.teacher_acts,
-        solver={name: value for name, value in solver.items() if value is not None},
+        solver=solver,
+    )
+
+
+def _refuse_solver(settings: RecordConfig, solver: Config) -> None:
+    if not solver or settings.teacher is not None:
+        return
+    name, value = next(iter(solver.items()))
+    acting = "takeover=RUN draws as its checkpoint says" if settings.takeover else "nobody teaches"
+    raise ConfigError(
+        f"solver.{name}={value}, which is of a teacher and its student, and {acting}: leave it "
+        "out, or give teacher=RUN"
     )
 
 
@@ -290,6 +318,11 @@ def _disturbance(settings: RecordConfig, own: "DisturbanceSpec | None") -> "Dist
     }
     given: Any = {name: value for name, value in asked.items() if value is not None}
     disturbance = replace(own or DisturbanceSpec(), **given)
+    if settings.shove and not disturbance.shove_probability:
+        raise ConfigError(
+            f"shove={settings.shove}, and the probability of a shove is 0: give shoves=PROBABILITY "
+            "(of each step), or leave shove out"
+        )
     return None if disturbance.changes_nothing else disturbance
 
 

@@ -49,6 +49,17 @@ def test_the_file_s_values_are_the_settings_own():
         (["label_every=4", "output=x"], 2, "label_every=4, but nobody teaches: give teacher=RUN"),
         (["teacher_acts=0.3", "output=x"], 2, "nobody teaches"),
         (["takeover=run", "takeover_steps=0", "output=x"], 2, "at least 1"),
+        (["task=fork", "shove=0.5", "output=x"], 2, "give shoves=PROBABILITY"),
+        (["shove=40", "shoves=0", "output=x"], 2, "shove=40, and the probability of a shove is 0"),
+        (["solver.steps=4", "output=x"], 2, "solver.steps=4, which is of a teacher and its"),
+        (["takeover=run", "solver=ddim", "output=x"], 2, "takeover=RUN draws as its checkpoint"),
+        (["mouse=true", "solver.steps=4", "output=x"], 2, "nobody teaches"),
+        (["n_envs=4", "output=x"], 2, "n_envs=4, but nobody teaches: give teacher=RUN"),
+        (["mouse=true", "drift=1", "output=x"], 2, "drift=1 with mouse=true"),
+        (["mouse=true", "shoves=0.1", "output=x"], 2, "shoves=0.1 with mouse=true"),
+        (["mouse=true", "shove=3", "output=x"], 2, "shove=3 with mouse=true"),
+        (["mouse=true", "workers=2", "output=x"], 2, "workers=2 with mouse=true"),
+        (["mouse=true", "video_episodes=2", "output=x"], 2, "video_episodes=2 with mouse=true"),
         (["expert=pusht", "mouse=true", "output=x"], 2, "choose who acts"),
         (["teacher=run", "expert=pusht", "output=x"], 2, "excludes mouse=true, expert="),
         (["student=run", "output=x"], 2, "nobody says what it should have done"),
@@ -158,6 +169,8 @@ def test_a_recording_that_was_interrupted_is_resumed_as_if_it_never_was(
     assert same(whole, parts)
     assert main(["record", *words, f"output={parts}", "resume=true"]) == 0
     assert "3 episodes are there already" in capsys.readouterr().out
+    assert main(["record", *words, f"output={parts}", "resume=true", "video_episodes=2"]) == 0
+    assert "video_episodes=2 films what is recorded: no video" in capsys.readouterr().out
 
 
 @pytest.mark.heavy
