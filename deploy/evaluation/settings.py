@@ -54,12 +54,8 @@ class EvaluationSettings:
         if self.video_views and (self.video_episodes == 0 or self.delay is not None):
             why = "video_episodes=0" if self.video_episodes == 0 else f"delay={self.delay}"
             raise ConfigError(f"video_views=true with {why}: no video is made; leave one out")
-        if self.delay is not None and self.keep_episodes is not None:
-            raise ConfigError(
-                f"keep_episodes={self.keep_episodes} with delay={self.delay}: episodes of the "
-                "control loop are not kept; leave one of them out"
-            )
         self._check_cluster()
+        self._check_delay()
         AspectSettings(self.aspects_observations, self.aspects_samples, self.aspects_likelihood)
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 0), ("video_episodes", 0)):
             value = getattr(self, name)
@@ -78,6 +74,32 @@ class EvaluationSettings:
             raise ConfigError(
                 f"delay={self.delay} with cluster={self.cluster.name}: the control loop's "
                 "episodes run on this machine; leave one of them out"
+            )
+
+    def _check_delay(self) -> None:
+        """Nothing that was given does nothing, with the control loop or without it."""
+        merging = "merger" if self.merger != "switch" else "merger_options"
+        if self.delay is None and (self.merger != "switch" or self.merger_options):
+            raise ConfigError(
+                f"{merging}={getattr(self, merging)}, and no delay: chunks are merged by the "
+                "control loop, so give delay=N, or leave it out"
+            )
+        if self.delay is None:
+            return
+        if self.keep_episodes is not None:
+            raise ConfigError(
+                f"keep_episodes={self.keep_episodes} with delay={self.delay}: episodes of the "
+                "control loop are not kept; leave one of them out"
+            )
+        for name in ("workers", "threads", "n_envs", "video_episodes"):
+            if getattr(self, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} with delay={self.delay}: the control loop's "
+                    "episodes run in this process, without a video; leave one of them out"
+                )
+        if self.video != "first":
+            raise ConfigError(
+                f"video={self.video} with delay={self.delay}: no video is made; leave one out"
             )
 
 
