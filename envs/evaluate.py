@@ -83,6 +83,7 @@ def evaluate(
         and threads; it changes no result where all of them compute alike.
     progress: called with each result as its episode ends.
 
+    Of metrics, "score" is None where a rate of success decides and no episode told of any.
     Raises ConfigError for values that cannot work and for a policy of another rate than the
     simulator's, RolloutError where a simulator fails.
     """

@@ -9,6 +9,7 @@ from dipole.data.core.from_mapping import from_mapping
 from dipole.data.store.numbers import NOT_FINITE
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluate import evaluate
+from dipole.envs.evaluation import check_scored
 from dipole.envs.registry import check_environment, check_seeds
 
 LOGGED = (
@@ -58,6 +59,7 @@ def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, An
 
     def score(policy: Any) -> Mapping[str, Any]:
         metrics = evaluate(policy, spec, **asdict(settings)).metrics
+        check_scored(metrics)
         diverged = metrics["ended_by"][NOT_FINITE]
         known = {name: metrics[name] for name in LOGGED if metrics[name] is not None}
         return known | ({NOT_FINITE: diverged} if diverged else {})

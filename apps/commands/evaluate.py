@@ -25,6 +25,7 @@ def evaluate(config: Config) -> Outcome:
     """Evaluate, print the score, write metrics.json, video and picture to the output folder."""
     from dipole.apps.terminal.task_tables import print_tasks
     from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
+    from dipole.envs.evaluation import check_scored
     from dipole.envs.evaluation.results import check_folder, set_aside
 
     folder = Path(config["output"]).expanduser()
@@ -41,6 +42,7 @@ def evaluate(config: Config) -> Outcome:
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
     print(_times(evaluated - started, evaluation.metrics, saving))
+    check_scored(evaluation.metrics)  # what was measured is kept
     return Outcome(0, *compared_by(evaluation.metrics))
 
 

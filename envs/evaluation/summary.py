@@ -1,6 +1,6 @@
 """Scores of an evaluation in the words of `metrics.json`: over episodes, by task, over tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ def summarize(
 ) -> dict[str, Any]:
     """The scores of `metrics.json`, intervals at 95 % (see metrics.py for the methods).
 
-    score: the metric that decides; None: success_rate where success is known, or return_mean.
+    score: the metric that decides; None: success_rate where success is known, or return_mean. A
+        rate of success that is not known is None, see `check_scored`.
     success_name: the entry of info that told of success.
-    Raises ConfigError for a rate of success where it is not known.
     """
     knows = any(episode.success is not None for episode in episodes)
     # Of episodes that all diverged before a step told of success, each has failed.
@@ -40,17 +40,25 @@ def summarize(
         **_by_task(episodes, knows),
     }
     name = score or ("success_rate" if knows else "return_mean")
-    if metrics[name] is None:
-        raise ConfigError(
-            f"environment.score is {name}, and no episode's info said whether it succeeded: say "
-            "where it stands by environment.success, or set environment.score=return_mean"
-        )
     return {
         **metrics,
         "score": metrics[name],
         "score_name": name,
         "per_episode": [episode.to_dict() for episode in episodes],
     }
+
+
+def check_scored(metrics: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an evaluation in which nothing told what decides.
+
+    metrics: Of `summarize`.
+    """
+    if metrics["score"] is None:
+        raise ConfigError(
+            f"environment.score is {metrics['score_name']}, and no episode's info said whether it "
+            "succeeded: say where it stands by environment.success, or set "
+            "environment.score=return_mean"
+        )
 
 
 def _scores(episodes: Sequence[EpisodeResult], knows: bool) -> dict[str, Any]:

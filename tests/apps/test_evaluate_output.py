@@ -1,11 +1,14 @@
 """Where an evaluation is written: what cannot work is said before the first episode."""
 
+import json
+
 import pytest
 
 from dipole.apps.commands import evaluate as command
 from dipole.apps.main import main
 from dipole.deploy.evaluation import checkpoint
 from dipole.envs import Evaluation
+from dipole.envs.evaluation import EpisodeResult, summarize
 
 
 @pytest.fixture
@@ -50,6 +53,19 @@ def test_an_output_that_is_new_is_not_made_before_there_is_something_in_it(
     monkeypatch.setattr(checkpoint, "evaluate_checkpoint", evaluated)
     assert main(["evaluate", "checkpoint=RUN", "output=new/inner"]) == 130
     assert not (folder / "new").exists()
+
+
+def test_what_was_measured_is_kept_where_nothing_told_what_decides(folder, monkeypatch, capsys):
+    episodes = [EpisodeResult(seed, None, 1.0, 0.5, 9, 4.0) for seed in range(3)]
+    metrics = summarize(episodes, "success_rate") | {"seconds": 1.0}
+    monkeypatch.setattr(
+        checkpoint, "evaluate_checkpoint", lambda config: Evaluation(metrics, episodes)
+    )
+    monkeypatch.setattr(command, "_times", lambda *_: "a second")
+    assert main(["evaluate", "checkpoint=RUN", "output=new"]) == 2
+    assert "set environment.score=return_mean" in capsys.readouterr().err
+    kept = json.loads((folder / "new/metrics.json").read_text())
+    assert (kept["score"], kept["return_mean"]) == (None, 4.0)
 
 
 def test_the_score_is_printed_before_it_is_saved(folder, monkeypatch, capsys):

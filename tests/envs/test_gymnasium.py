@@ -16,10 +16,12 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.loading.feature_reader import FeatureReader
 from dipole.data.loading.features import TRANSFORMS
 from dipole.envs import EnvSpec, evaluate, make_env
+from dipole.envs.evaluation import check_scored
 from dipole.envs.interface import Interface
 from dipole.envs.media.video import RUNNING
 from dipole.envs.registry import stored_names
 from dipole.envs.rollout import Command, LocalSlots, RolloutError
+from dipole.envs.training_score import training_score
 from dipole.envs.wrapped import advancing
 
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes find the module the same way
@@ -305,8 +307,19 @@ def test_a_gymnasium_environment_is_filmed(tmp_path):
 
 def test_success_alone_decides_where_a_task_says_so_and_it_is_not_known():
     spec = EnvSpec("gym:Pendulum-v1", max_steps=2, score="success_rate")
+    found = run(Feedback(state(3), 1), spec)
+    assert (found.metrics["score"], found.metrics["score_name"]) == (None, "success_rate")
+    assert found.metrics["return_mean"] < 0  # nothing that was measured is lost
     with pytest.raises(ConfigError, match="no episode's info said whether it succeeded"):
-        run(Feedback(state(3), 1), spec)
+        check_scored(found.metrics)
+
+
+def test_a_training_is_not_scored_by_something_else_where_success_is_not_known():
+    spec = {"name": "gym:Pendulum-v1", "max_steps": 2, "score": "success_rate"}
+    task = {"name": "mine", "environment": spec}
+    score = training_score({"task": task, "evaluate": {"episodes": 2}})
+    with pytest.raises(ConfigError, match="no episode's info said whether it succeeded"):
+        score(Feedback(state(3), 1))
 
 
 def test_a_camera_that_may_be_missing_may_be_missing():
