@@ -65,6 +65,7 @@ def evaluate(
         chosen by what a step takes when tried. They change no result.
     n_envs: simulators; by default as many as one inference call has rows, or twice that where
         workers simulate while this process infers, but four a worker where they are slow to make.
+        Where each is a process of its own, four, or four a worker.
     threads: how many batches of rows a policy on the processor infers for at once, each on one
         core; by default as many as torch would use for one. Like n_envs it changes no result.
     inference_batch_size: rows of each inference call, 1 or a multiple of 16; a part of the result,

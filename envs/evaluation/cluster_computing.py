@@ -39,7 +39,8 @@ def computing_on(
         policies = _policies(settings, policy, gpus)
         free = int(resources.get("CPU", 1)) - (0 if gpus else policies)
         actors = settings.actors or min(asked.episodes, max(1, free))
-        usual = max(default_slots(look, asked.rows, max(1, policies), actors), 2 * actors)
+        own = resolved.has_own_process
+        usual = max(default_slots(look, asked.rows, max(1, policies), actors, own), 2 * actors)
         n_slots = min(asked.episodes, asked.n_envs or usual)
         slots = RaySlots(
             ray,

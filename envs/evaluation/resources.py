@@ -84,7 +84,8 @@ def computing_here(
 
     workers, rows = asked.workers, asked.rows
     workers = chosen_workers(look, asked.episodes) if workers is None else workers
-    n_envs = asked.n_envs or default_slots(look, rows, asked.threads, workers)
+    own = resolved.has_own_process
+    n_envs = asked.n_envs or default_slots(look, rows, asked.threads, workers, own)
     n_slots = min(asked.episodes, n_envs)
     workers = min(workers, n_slots)
     with (
@@ -104,10 +105,15 @@ def chosen_workers(look: FirstLook, episodes: int) -> int:
     return workers if expected * (1 - 1 / workers) > STARTING else 0
 
 
-def default_slots(look: FirstLook, rows: int, threads: int, workers: int) -> int:
+def default_slots(
+    look: FirstLook, rows: int, threads: int, workers: int, own_process: bool = False
+) -> int:
     """Simulators: as many as inference has rows, and twice that beside workers, so that half of
-    them simulate meanwhile. Where making one takes long, a few for each worker, which keep it
-    busy: calls for fewer rows are the lesser cost."""
+    them simulate meanwhile. Where each is a process of its own, or where workers make them and that
+    takes long, a few for each worker, which keep it busy: calls for fewer rows are the lesser cost.
+    """
+    if own_process:
+        return min(SLOTS_PER_WORKER * max(1, workers), 2 * rows * threads)
     if not workers:
         return rows * threads
     if look.making_seconds > COSTLY_MAKING:

@@ -31,6 +31,11 @@ class ResolvedEnvironment:
     spec: EnvSpec | None = None
 
     @property
+    def has_own_process(self) -> bool:
+        """Whether each simulator is a process of its own, in another interpreter."""
+        return self.spec is not None and self.spec.python is not None
+
+    @property
     def version(self) -> dict[str, str]:
         """{"id", "version"} for the results; complete once it was made."""
         if self.given_version is None:

@@ -6,12 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluate import evaluate
 from dipole.envs.evaluation import resources
 from dipole.envs.evaluation.episodes import EpisodeRun
-from dipole.envs.evaluation.resources import chosen_workers, default_slots
+from dipole.envs.evaluation.resources import Asked, chosen_workers, computing_here, default_slots
+from dipole.envs.interface import Interface
 from dipole.envs.rollout.first_look import FirstLook
+from dipole.envs.rollout.resolved import ResolvedEnvironment
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_policy import FakePolicy
@@ -34,6 +39,32 @@ def test_simulators_that_are_slow_to_make_are_few():
     quick, slow = FirstLook(10.0, making_seconds=0.1), FirstLook(10.0, making_seconds=1.0)
     assert [default_slots(each, 16, 1, 2) for each in (quick, slow)] == [32, 8]
     assert [default_slots(each, 16, 2, 0) for each in (quick, slow)] == [32, 32]
+
+
+@given(st.sampled_from([1, 16, 64]), st.integers(1, 32), st.integers(0, 32), st.booleans())
+def test_simulators_that_are_processes_are_a_few_for_each_that_drives_them(
+    rows, threads, workers, slow
+):
+    look = FirstLook(10.0, making_seconds=10.0 * slow)
+    own = default_slots(look, rows, threads, workers, own_process=True)
+    assert 1 <= own <= 4 * max(1, workers)
+    assert own <= default_slots(FirstLook(10.0), rows, threads, max(1, workers))
+
+
+@pytest.mark.parametrize(("workers", "made"), [(0, 4), (2, 8)])
+def test_an_interpreter_s_simulators_are_few_whoever_drives_them(monkeypatch, workers, made):
+    opened = []
+    monkeypatch.setattr(
+        resources, "open_slots", lambda *_: SimpleNamespace(close=lambda: None, workers=workers)
+    )
+    policy = FakePolicy()
+    for python in ("python3.9", None):
+        spec = EnvSpec("gym:Other-v0", python=python)
+        resolved = ResolvedEnvironment("other", TenSteps, Interface(), {}, {}, spec=spec)
+        asked = Asked(episodes=50, rows=16, threads=2, workers=workers)
+        with computing_here(policy, resolved, FirstLook(10.0), asked) as computing:
+            opened.append(computing.n_slots)
+    assert opened == [made, 32 if workers == 0 else 50]
 
 
 def test_a_step_is_tried_where_processes_are_not_given():
