@@ -55,7 +55,7 @@ def test_a_puck_along_an_axis_stops_after_v_squared_over_two_mu_g():
 def test_it_is_the_stock_environment_to_the_last_bit(made, task):
     ours, stock = made(task), gymnasium.make(STOCK[task], disable_env_checker=True)
     actions = np.random.default_rng(0).uniform(-1.2, 1.2, (12, 4)).astype(np.float32)
-    for seed in (3, 1):  # the second episode does not depend on the first
+    for seed in (3, 1):
         seen, wanted = ours.reset(seed=seed)[0], stock.reset(seed=seed)[0]
         for action in actions:
             assert (seen["state"] == wanted["observation"]).all()

@@ -39,7 +39,7 @@ def random_actions(space, count):
 def test_it_is_the_stock_environment_to_the_last_bit(name):
     stock_id, options = STOCK[name]
     ours, stock = make_env(name), gymnasium.make(stock_id, disable_env_checker=True, **options)
-    for seed in (3, 1):  # the second episode does not depend on the first
+    for seed in (3, 1):
         seen, wanted = ours.reset(seed=seed)[0], stock.reset(seed=seed)[0]
         for action in random_actions(ours.action_space, 8):
             assert (seen["state"] == vector(wanted)).all()
