@@ -272,45 +272,6 @@ def test_an_interpreter_with_another_numpy_gives_the_same_numbers():
     there.close()
 
 
-GYM = '''
-import numpy as np
-class Box:
-    def __init__(self, low, high): self.low, self.high, self.dtype = low, high, low.dtype
-class Old:
-    """Of gym 0.21: four results, a seed of its own, pictures by a mode."""
-    metadata = {"render.modes": ["rgb_array"], "video.frames_per_second": 10}
-    spec = type("Spec", (), {"entry_point": "old:Old"})
-    observation_space = action_space = Box(np.zeros(1, "f4"), np.ones(1, "f4"))
-    def seed(self, seed): self.random = np.random.RandomState(seed)
-    def reset(self): return self.random.uniform(size=1)
-    def step(self, action): return action, 1, True, {"TimeLimit.truncated": True}
-    def render(self, mode): return np.zeros((4, 4, 3), "u1")
-    def close(self): pass
-class error:
-    class Error(Exception): pass
-    class UnregisteredEnv(Error): pass
-def spec(name): return Old.spec
-def make(name, **options): return Old()
-'''
-
-
-@heavy
-def test_old_gym_serves_where_there_is_no_gymnasium(tmp_path, monkeypatch):
-    (tmp_path / "gym.py").write_text(GYM)
-    hidden = tmp_path / "sitecustomize.py"  # gymnasium, from what is found
-    hidden.write_text(
-        "import importlib.util as u\nf = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'gymnasium' else f(name, *a)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    environment = make_env(EnvSpec("gym:Old-v0", python=sys.executable), render=True)
-    first = environment.reset(seed=4)[0]
-    assert first == np.random.RandomState(4).uniform(size=1)
-    assert environment.step(first)[1:] == (1.0, False, True, {"TimeLimit.truncated": True})
-    assert environment.render().shape == (4, 4, 3)
-    environment.close()
-
-
 PAGE = (HERE.parents[1] / "docs/interpreter.md").read_text()
 
 

@@ -43,7 +43,8 @@ def by_id(
     if module:
         importlib.import_module(module)
     given = dict(options)
-    if max_steps is not None:
+    limits = _takes(library.make, "max_episode_steps")
+    if max_steps is not None and limits:
         given["max_episode_steps"] = max_steps
     if render and "render_mode" not in given and "rgb_array" in _render_modes(library, own):
         given["render_mode"] = "rgb_array"
@@ -52,6 +53,8 @@ def by_id(
     except library.error.UnregisteredEnv:
         _register_installed()
         environment = _made(library, own, given)
+    if max_steps is not None and not limits:
+        environment.limit(max_steps)
     point = getattr(environment.spec, "entry_point", None)
     place = point if isinstance(point, str) else getattr(point, "__module__", "")
     others = ["mujoco"] if "mujoco" in place.lower() else []
@@ -65,6 +68,11 @@ def _library() -> Any:
         if importlib.util.find_spec(name) is not None:
             return importlib.import_module(name)
     return importlib.import_module("gymnasium")  # the error names it
+
+
+def _takes(function: Any, name: str) -> bool:
+    """Whether a function has a parameter of this name."""
+    return name in inspect.signature(function).parameters
 
 
 def _made(library: Any, name: str, given: dict[str, Any]) -> Any:
@@ -115,13 +123,42 @@ class Gym:
         metadata = dict(environment.metadata)
         self.metadata = {"render_modes": metadata.get("render.modes", []), **metadata}
 
-    def reset(self, seed: int | None = None, **options: Any) -> tuple[Any, dict[str, Any]]:
-        try:
-            found = self.env.reset(seed=seed, **options)
-        except TypeError:  # before 0.22
+    def limit(self, max_steps: int) -> None:
+        """Before 0.23 `make` passes what it does not know to the simulator: the limit that it was
+        registered with is changed in its wrapper, and where there is none dipole counts."""
+        if hasattr(self.env, "_max_episode_steps"):
+            self.env._max_episode_steps = max_steps
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        given: dict[str, Any] = {}
+        if options is not None:
+            if not self._reset_takes("options"):
+                raise ValueError(
+                    f"environment.reset is {options}, and the reset of this environment of gym "
+                    "takes no options: leave it out, or see whether the simulator takes them when "
+                    "it is made (environment.options)"
+                )
+            given["options"] = options
+        if self._reset_takes("seed"):
+            given["seed"] = seed
+        else:  # before 0.22
             self.env.seed(seed)
-            found = self.env.reset()
+        found = self.env.reset(**given)
         return found if isinstance(found, tuple) and len(found) == 2 else (found, {})
+
+    def _reset_takes(self, name: str) -> bool:
+        """Whether `reset` has such an argument, the simulator's own, which wrappers pass on."""
+        environment = self.env
+        while True:
+            parameters = inspect.signature(environment.reset).parameters
+            passes_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+            if name not in parameters and not passes_on:
+                return False
+            if environment is getattr(environment, "unwrapped", environment):
+                return True
+            environment = environment.env
 
     def step(self, action: Any) -> tuple[Any, ...]:
         found = self.env.step(action)
