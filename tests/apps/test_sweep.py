@@ -271,6 +271,7 @@ def test_the_jobs_of_a_sweep_that_is_killed_end_too(tmp_path):
     assert working_on(output) == []
 
 
+@pytest.mark.heavy
 def test_what_may_not_exist_beforehand_is_written_into_the_job_s_folder(tmp_path):
     from dipole.data import EpisodeStore
 

@@ -289,6 +289,7 @@ def test_a_sweep_of_four_short_trainings_says_their_losses(dataset, tmp_path, wo
         assert row["score_name"] == "best validation loss"
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_several_runs_at_once_go_to_folders_of_their_own(dataset, tmp_path):
     words = ["train.steps=1", "train.seed=0,1", "--multirun"]
