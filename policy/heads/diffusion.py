@@ -1,12 +1,12 @@
 """The diffusion head: a denoiser trained over a noise process, sampled by a solver."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dipole.data import Feature
 from dipole.data.core.errors import ConfigError
@@ -90,7 +90,6 @@ class DiffusionHead(Head):
         self.prediction = _prediction(prediction, self.process)
         self.use_solver(solver_from({**DEFAULT_SOLVER, **(solver or {})}, "policy.head.solver"))
         self._schedules = ScheduleCache()
-        self.register_load_state_dict_post_hook(_forget_schedule)  # type: ignore[no-untyped-call]
         self.horizon, self.action_dim = horizon, torch.Size(action.shape).numel()
         self.denoiser: Denoiser = build(
             DENOISERS,
@@ -115,17 +114,6 @@ class DiffusionHead(Head):
 
     def freeze(self) -> None:
         self._schedules.is_on = True
-
-    def train(self, mode: bool = True) -> "DiffusionHead":
-        if mode:
-            self._schedules = ScheduleCache()
-        super().train(mode)
-        return self
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffusionHead":
-        self._schedules.clear()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self
 
     def use_guidance(self, scale: float) -> None:
         self._schedules.clear()
@@ -370,12 +358,6 @@ class DiffusionHead(Head):
             return found
         # What is far outside is clipped: with the noise of before, x would drift where nothing is.
         return Estimate(found.clean, noise_in(x, found.clean.clamp(-1, 1), level))
-
-
-def _forget_schedule(head: nn.Module, _incompatible_keys: object) -> None:
-    """A function of its own: modules with hooks that are lambdas cannot be pickled."""
-    assert isinstance(head, DiffusionHead)
-    head._schedules.clear()
 
 
 def _row(times: Prepared, number: int) -> Prepared:

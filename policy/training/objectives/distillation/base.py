@@ -27,7 +27,6 @@ from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.config import EMAConfig
 from dipole.policy.training.frozen import Frozen
 from dipole.policy.training.objective import Average, Objective, ParameterGroup
-from dipole.policy.training.objectives.distillation.checks import check_decay
 from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.steps import Estimator, ode_step
 from dipole.policy.training.objectives.distillation.student import (
@@ -76,8 +75,6 @@ class Distillation(Objective):
         target_decay: float | None = None,
     ) -> None:
         super().__init__(policy)
-        if target_decay is not None:
-            check_decay("target_decay", target_decay)
         self.train_encoder, self.target_decay = train_encoder, target_decay
         self._check_student(policy)
         if self.needs_teacher:
