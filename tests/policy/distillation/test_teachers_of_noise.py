@@ -74,7 +74,7 @@ def at_most_noise(made, rows):
 def test_the_first_stage_of_progressive_takes_clipped_steps_of_the_teacher(made):
     given, index, x = at_most_noise(made, 64)
     torch.manual_seed(1)
-    found = made._teacher_end(x, index, 1, 2, given)
+    found = made.teacher_end(x, index, index + 2, given)
     torch.manual_seed(1)
     wanted = x
     for number in (0, 1):
