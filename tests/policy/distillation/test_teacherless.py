@@ -99,6 +99,19 @@ def test_the_derivative_of_mean_flows_is_that_of_small_differences(network):
     assert torch.allclose(slope, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_mean_flows_jumps_to_the_chunk_from_any_time(share):
+    torch.manual_seed(0)
+    time, target = student("meanflow", to_clean=share)._times(4000, 6000, torch.device("cpu"))
+    jumps = target[:4000] == 0
+    assert abs(float(jumps.float().mean()) - share) < 0.03
+    assert bool((target <= time)[:4000].all())
+    assert torch.equal(time[4000:], target[4000:])  # flow matching
+    if share:
+        quarters = torch.histc(time[:4000][jumps], 4, 0, 1) / jumps.sum()
+        assert torch.allclose(quarters, torch.full((4,), 0.25), atol=0.05)
+
+
 @pytest.mark.parametrize("method", ["shortcut", "meanflow"])
 def test_every_weight_learns(method):
     objective = student(method)

@@ -29,6 +29,8 @@ class MeanFlow(FlowStudent):
     rows that need it alone.
 
     apart: Share of a batch with r < t; the others are flow matching.
+    to_clean: Share of those with r = 0 and t drawn evenly from 0 to 1: one step jumps to r = 0, of
+        which the distribution hardly ever draws anything close.
     mean, deviation: Of the logit-normal distribution of which t and r are drawn, the larger is t.
     power, least: Rows weigh 1 / (|error|^2 + least)^power (eq. 22), power 0 all the same; |error|^2
         is a sum over a chunk's numbers.
@@ -39,6 +41,7 @@ class MeanFlow(FlowStudent):
         self,
         policy: Policy,
         apart: float = 0.25,
+        to_clean: float = 0.5,
         mean: float = -0.4,
         deviation: float = 1.0,
         power: float = 1.0,
@@ -47,10 +50,12 @@ class MeanFlow(FlowStudent):
     ) -> None:
         super().__init__(policy, train_encoder)
         check_share("apart", apart)
+        check_share("to_clean", to_clean)
         for name, value in (("deviation", deviation), ("least", least)):
             if not value > 0:
                 raise ConfigError(f"objective.{name} is {value}: it must be positive")
-        self.apart, self.logit = apart, (mean, deviation)
+        self.apart, self.to_clean = apart, to_clean
+        self.logit = mean, deviation
         self.power, self.least = power, least
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
@@ -79,7 +84,10 @@ class MeanFlow(FlowStudent):
         """t and r, [B], r < t in the first rows."""
         mean, deviation = self.logit
         drawn = torch.sigmoid(mean + deviation * torch.randn(rows, 2, device=device)).T
-        time, target = drawn.amax(0), drawn.amin(0)
+        share, any_time = torch.rand(2, rows, device=device)
+        jumps = share < self.to_clean
+        time = torch.where(jumps, any_time, drawn.amax(0))
+        target = drawn.amin(0).masked_fill(jumps, 0.0)
         apart = torch.arange(rows, device=device) < own
         return torch.where(apart, time, drawn[0]), torch.where(apart, target, drawn[0])
 
