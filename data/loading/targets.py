@@ -84,6 +84,12 @@ class TargetDefinition:
     def _feature(self, base: Feature | None) -> Feature:
         if base is None:
             return Feature.from_dict(self.values)
+        if base.chunks:
+            raise ConfigError(
+                f"{self.of} is stored as chunks, of which a target would be what was executed and "
+                "not what the policy learns: define it of a stored key, as "
+                f"{self.name}: {{shape: {list(base.shape)}, source: action}}"
+            )
         taken = {**base.to_dict(), "source": base.source or self.of}
         taken.pop("represent", None)
         return Feature.from_dict({**taken, **self.values})

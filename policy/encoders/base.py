@@ -1,6 +1,6 @@
 """What an encoder is: an observation becomes a `Context`, put together from named parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -83,6 +83,9 @@ class Encoder(nn.Module):
         """Entries that may be missing from an observation."""
         return ()
 
+    def check_lacking(self, names: Collection[str]) -> None:
+        """Raise ConfigError where some rows of the training data lack an entry that it needs."""
+
     @property
     def picture_dims(self) -> Mapping[str, int]:
         """By camera, the size of a picture's features; {} without cameras."""
@@ -98,6 +101,12 @@ class Encoder(nn.Module):
         """By camera, how far from evaluation's cut the last forward of training cut its pictures:
         [B, 2], x to the right and y down, as shares of the picture's width and height; {} in eval
         mode, where nothing is moved."""
+        return {}
+
+    @property
+    def picture_absent(self) -> Mapping[str, Tensor]:
+        """By camera, the rows of the last forward of training that had none of its pictures, bool
+        [B]; {} in eval mode."""
         return {}
 
     def load_weights(self) -> None:

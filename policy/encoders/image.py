@@ -10,13 +10,19 @@ from dipole.policy.encoders.cameras.cameras_encoder import CamerasEncoder
 from dipole.policy.encoders.join import JoinEncoder
 
 
+class ImageEncoder(JoinEncoder):
+    """Of which the part `cameras` has the settings that the encoder is given."""
+
+    settings = "policy.encoder."
+
+
 @ENCODERS.add("image")
-def image(features: Features, window: WindowSpec, **cameras: Any) -> JoinEncoder:
+def image(features: Features, window: WindowSpec, **cameras: Any) -> ImageEncoder:
     """`join` of the part `cameras`, with these options, and of `state`, where there is some."""
     parts: dict[str, Any] = {"cameras": {"name": "cameras", **cameras}}
     if any(feature.kind in Encoder.kinds for feature in features.observation.values()):
         parts["state"] = {"name": "state"}
-    return JoinEncoder(features, window, parts)
+    return ImageEncoder(features, window, parts)
 
 
 image.__signature__ = inspect.signature(CamerasEncoder)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """Encoders side by side: each part encodes some of the observation, one context holds all of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,16 +28,15 @@ class JoinEncoder(Encoder):
     part, frame 0 of the second, ..., frame 1 of the first, ...]; then come the other vectors.
     """
 
+    settings: ClassVar[str] = (
+        "policy.encoder.parts.{part}."  # where those of a part are, for people
+    )
+
     def __init__(
         self, features: Features, window: WindowSpec, parts: Mapping[str, Mapping[str, Any]]
     ) -> None:
         encoders = {
-            name: build(
-                ENCODERS,
-                {key: value for key, value in parts[name].items() if key != "inputs"},
-                features=replace(features, observation=observed),
-                window=window,
-            )
+            name: self._built(name, parts[name], replace(features, observation=observed), window)
             for name, observed in _assigned(parts, features).items()
         }
         super().__init__(joined_spec([encoder.spec for encoder in encoders.values()]))
@@ -93,6 +92,15 @@ class JoinEncoder(Encoder):
     def optional(self) -> Sequence[str]:
         return [name for part in self.encoders.values() for name in part.optional]
 
+    @property
+    def picture_absent(self) -> Mapping[str, Tensor]:
+        parts = self.encoders.values()
+        return {camera: rows for part in parts for camera, rows in part.picture_absent.items()}
+
+    def check_lacking(self, names: Collection[str]) -> None:
+        for part in self.encoders.values():
+            part.check_lacking(names)
+
     def load_weights(self) -> None:
         for part in self.encoders.values():
             part.load_weights()
@@ -104,7 +112,22 @@ class JoinEncoder(Encoder):
         return found
 
     def describe(self) -> list[str]:
-        return [line for part in self.encoders.values() for line in part.describe()]
+        parts = self.encoders.items()
+        return [self._said(name, line) for name, part in parts for line in part.describe()]
+
+    def _built(
+        self, part: str, options: Mapping[str, Any], features: Features, window: WindowSpec
+    ) -> Encoder:
+        own = {key: value for key, value in options.items() if key != "inputs"}
+        try:
+            made: Encoder = build(ENCODERS, own, features=features, window=window)
+        except ConfigError as error:
+            raise ConfigError(self._said(part, str(error))) from error
+        return made
+
+    def _said(self, part: str, text: str) -> str:
+        """What a part says of its settings, with where they are."""
+        return text.replace("policy.encoder.", self.settings.format(part=part))
 
 
 def joined_spec(specs: Sequence[ContextSpec]) -> ContextSpec:

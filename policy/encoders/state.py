@@ -27,8 +27,8 @@ class StateEncoder(Encoder):
         if others:
             raise ConfigError(
                 f"the state encoder cannot encode {', '.join(others)}, of kind "
-                f"{observed[others[0]].kind}: join encoders (policy/encoder=join), choose an image "
-                "encoder, or leave it out of the task's observation"
+                f"{observed[others[0]].kind}: join encoders (name: join, docs/images.md), "
+                "choose an image encoder, or leave it out of the task's observation"
             )
         size = sum(feature.size for feature in observed.values())
         super().__init__(ContextSpec(vector_dim=window.n_obs_steps * size))

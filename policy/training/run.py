@@ -208,6 +208,9 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     torch.manual_seed(settings.seed)
     config = {**config, "policy": with_architecture(config["policy"])}
     policy = Policy(PolicyConfig.from_dict(config["policy"]), data.features, data.train.spec)
+    having = [part.features.observation for part in data.train.parts]
+    wanted_of_all = data.features.observation
+    policy.encoder.check_lacking({n for n in wanted_of_all for own in having if n not in own})
     constant = policy.fit(data.train.statistics())
     if fresh:
         policy.encoder.load_weights()

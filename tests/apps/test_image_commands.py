@@ -8,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from dipole.apps.compose import compose
 from dipole.apps.main import main
 from dipole.data import EpisodeWriter
 from dipole.envs.pusht.environment import PushT
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of, read_tensors
+from dipole.policy.core.components import POOLINGS, build
 
 TINY = [
     "task=pusht_image",
@@ -49,6 +51,14 @@ def dataset(tmp_path_factory):
                 }
             )
     return path
+
+
+@pytest.mark.parametrize("policy", ["unet_image", "unet_image_small", "unet_image_pretrained"])
+@pytest.mark.parametrize("pooling", ["spatial_softmax", "mean"])
+def test_every_recipe_of_pictures_takes_every_pooling(policy, pooling):
+    words = ["task=pusht_image", f"policy={policy}", f"policy.encoder.pooling.name={pooling}"]
+    chosen = compose("train", words)["policy"]["encoder"]["pooling"]
+    assert build(POOLINGS, chosen, channels=4).dim == {"mean": 4, "spatial_softmax": 64}[pooling]
 
 
 def train(dataset, output, *words):

@@ -107,7 +107,7 @@ def test_a_range_that_cannot_be_is_refused(entry, said):
 
 def test_depth_and_the_pictures_of_its_camera_are_cut_at_the_same_place():
     views = [
-        View(shape, ViewConfig(crop=(8, 8)), Augmentation(shift=2), "front")
+        View(shape, ViewConfig(crop=(8, 8)), Augmentation(shift=2), "front", shape[2] == 1)
         for shape in ((16, 16, 3), (16, 16, 1))
     ]
     rows = torch.arange(16.0).view(16, 1, 1).expand(16, 16, 1)

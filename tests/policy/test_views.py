@@ -7,9 +7,10 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from eyes_fixture import cameras, features, make_policy
+from eyes_fixture import SMALL_UNET, WINDOW, cameras, features, make_policy
 
 from dipole.data import ConfigError
+from dipole.policy import Policy, PolicyConfig
 from dipole.policy.encoders.cameras.augmentation.augment import LUMA, Augmentation, augmented
 from dipole.policy.encoders.cameras.views import View, ViewConfig
 
@@ -78,3 +79,46 @@ def test_an_augmentation_that_does_not_exist_names_the_nearest():
         ConfigError, match=r"there is no policy.encoder.augment.shfit, did you mean 'shift'"
     ):
         make_policy(augment={"shfit": 3})
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_crop_that_is_neither_a_number_nor_a_size_is_refused(value):
+    with pytest.raises(ConfigError, match=f"camera 'front': crop is {value}"):
+        view((96, 128), crop=value)
+
+
+def test_a_shift_that_could_leave_nothing_of_the_picture_is_refused():
+    with pytest.raises(ConfigError, match=r"augment.shift is 33, and the network sees 33 x 41"):
+        View((33, 41, 3), ViewConfig(), Augmentation(shift=33), "front")
+
+
+@pytest.mark.parametrize(
+    ("options", "augmentation", "said"),
+    [
+        ({"crop": 84}, {}, True),
+        ({"crop": 84}, {"shift": 3}, False),
+        ({"crop": 84}, {"crop": False}, False),
+        ({"crop": 76}, {}, False),
+        ({}, {}, False),  # nobody asked for a crop
+    ],
+)
+def test_a_random_crop_that_has_nothing_to_cut_is_said(options, augmentation, said):
+    made = View((84, 84, 3), ViewConfig(**options), Augmentation(**augmentation), "front")
+    assert ("there is nothing to crop at random" in made.describe()) == said
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_advice_names_the_settings_where_they_are(joined):
+    options = {"backbone": {"name": "resnet18"}, "crop": 16}
+    parts = {"cameras": {"name": "cameras", **options}, "state": {"name": "state"}}
+    encoder = {"name": "join", "parts": parts} if joined else {"name": "image", **options}
+    config = PolicyConfig(encoder, SMALL_UNET)
+    with pytest.warns(UserWarning, match="to tell pictures apart"):
+        policy = Policy(config, features(front=(96, 96)), WINDOW)
+    where = "policy.encoder.parts.cameras.resize=" if joined else "policy.encoder.resize="
+    assert where in policy.encoder.describe()[0]
+    parts["cameras"]["crop"] = options["crop"] = 1
+    options["pooling"] = parts["cameras"]["pooling"] = {"name": "pooled"}
+    encoder = {"name": "join", "parts": parts} if joined else {"name": "image", **options}
+    with pytest.raises(ConfigError, match="backbone 'resnet18' has no pooled output of its own"):
+        Policy(PolicyConfig(encoder, SMALL_UNET), features(front=(96, 96)), WINDOW)

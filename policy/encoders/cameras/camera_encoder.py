@@ -37,6 +37,11 @@ class CameraEncoder(nn.Module):
         self.backbone = build(BACKBONES, backbone).requires_grad_(not frozen)
         self.frozen = frozen
         self.pooling = build(POOLINGS, pooling, channels=self.backbone.channels)
+        if getattr(self.pooling, "needs_pooled", False) and not self.backbone.has_pooled:
+            raise ConfigError(
+                f"the backbone {backbone.get('name')!r} has no pooled output of its own: choose "
+                "the pooling mean or spatial_softmax"
+            )
         self.project = nn.Linear(self.pooling.dim, dim)
         mean, std = (torch.tensor(value) for value in (self.backbone.mean, self.backbone.std))
         self.register_buffer("scale", (1 / std)[:, None, None])

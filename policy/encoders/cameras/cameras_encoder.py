@@ -1,12 +1,12 @@
 """The encoder of any number of cameras."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dipole.data import Features, WindowSpec
+from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.policy.context import Context, ContextSpec
@@ -84,9 +84,10 @@ class CamerasEncoder(Encoder):
         self.n_obs_steps, self.shared_backbone = window.n_obs_steps, shared_backbone
         self.differences = differences
         self._moved: dict[str, Tensor] = {}
+        self._absent: dict[str, Tensor] = {}
         augmentation = from_mapping(Augmentation, augment or {}, "policy.encoder.augment")
-        shapes = {name: features.observation[name].shape for name in self.cameras}
-        self.views = _views(shapes, resize, crop, augmentation)
+        observed = {name: features.observation[name] for name in self.cameras}
+        self.views = _views(observed, resize, crop, augmentation)
         pool = pooling or {"name": "spatial_softmax"}
         self.encoders = NamedModules(
             {
@@ -105,7 +106,7 @@ class CamerasEncoder(Encoder):
     def forward(
         self, observation: Mapping[str, Tensor], missing: Mapping[str, Tensor] | None = None
     ) -> Context:
-        """Images are uint8 [B, To, H, W, 3], depth is normalised, [B, To, H, W, 1]; one may be
+        """Images are uint8 [B, To, H, W, 3 or 1], depth is normalised, [B, To, H, W, 1]; one may be
         absent where the encoder was trained for that."""
         rows = n_rows(observation)
         given = [name for name in self.cameras if name in observation]
@@ -115,6 +116,8 @@ class CamerasEncoder(Encoder):
         presence = self.missing.draw(given, rows, self.training)  # {camera: [B] or None}
         lacking = {name: mask for name, mask in (missing or {}).items() if name in self.cameras}
         presence = self.missing.without(presence, lacking)
+        if self.training:
+            self._absent = {name: ~rows for name, rows in presence.items() if rows is not None}
         parts = []  # each [B, To, dim]
         for name in self.cameras:
             vector = self.encoder(name).embed(outputs[name]) if name in outputs else None
@@ -159,8 +162,15 @@ class CamerasEncoder(Encoder):
         return self._moved if self.training else {}
 
     @property
+    def picture_absent(self) -> Mapping[str, Tensor]:
+        return self._absent if self.training else {}
+
+    @property
     def optional(self) -> Sequence[str]:
         return self.cameras if self.missing.allowed else []
+
+    def check_lacking(self, names: Collection[str]) -> None:
+        self.missing.check([name for name in self.cameras if name in names])
 
     def load_weights(self) -> None:
         for camera in self.cameras[: len(self.encoders)]:
@@ -213,21 +223,22 @@ def _cameras(features: Features) -> list[str]:
     if others:
         raise ConfigError(
             f"the encoder cameras encodes images and depth alone, not {', '.join(others)}: join it "
-            "with others (policy/encoder=join)"
+            "with others (name: join, docs/images.md)"
         )
     return sorted(observed, key=lambda name: observed[name].kind == "depth")  # after its pictures
 
 
 def _views(
-    shapes: Mapping[str, tuple[int, ...]], resize: Any, crop: Any, augmentation: Augmentation
+    observed: Mapping[str, Feature], resize: Any, crop: Any, augmentation: Augmentation
 ) -> NamedModules:
-    cameras = list(shapes)
+    cameras = list(observed)
     sizes, crops = (
         per_camera(value, cameras, what) for value, what in ((resize, "resize"), (crop, "crop"))
     )
+    configs = {name: ViewConfig(sizes[name], crops[name]) for name in cameras}
     return NamedModules(
         {
-            name: View(shape, ViewConfig(sizes[name], crops[name]), augmentation, name)
-            for name, shape in shapes.items()
+            name: View(each.shape, configs[name], augmentation, name, each.kind == "depth")
+            for name, each in observed.items()
         }
     )

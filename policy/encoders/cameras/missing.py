@@ -41,15 +41,19 @@ class MissingCameraEmbedding(nn.Module):
             presence |= {name: torch.rand(rows, device=device) >= self.dropout for name in given}
         return presence | {name: self._no_row(rows) for name in missing}
 
+    def check(self, lacking: Sequence[str]) -> None:
+        """Raise ConfigError for cameras that a dataset lacks, where none may be missing."""
+        if lacking and not self.allowed:
+            raise ConfigError(
+                f"camera {lacking[0]!r} is missing from a dataset of the mixture: train with "
+                "policy.encoder.camera_dropout=0.1, so that the policy can do without"
+            )
+
     def without(
         self, presence: Presence, missing: Mapping[str, Tensor]
     ) -> dict[str, Tensor | None]:
         """The same, less the cameras that rows lack: missing, {camera: bool [B]}."""
-        if missing and not self.allowed:
-            raise ConfigError(
-                f"camera {next(iter(missing))!r} is missing from a dataset of the mixture: train "
-                "with policy.encoder.camera_dropout=0.1, so that the policy can do without"
-            )
+        self.check(list(missing))
         left = dict(presence)
         for name, lacking in missing.items():
             drawn = left[name]

@@ -63,17 +63,14 @@ class Mean(nn.Module):
 
 @POOLINGS.add("pooled")
 class Pooled(nn.Module):
-    """The backbone's own class token or pooled output: [N, C]. Raises ConfigError where it has
-    none."""
+    """The backbone's own class token or pooled output, which it has to have: [N, C]."""
+
+    needs_pooled = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.dim = channels
 
     def forward(self, output: BackboneOutput) -> Tensor:
-        if output.pooled is None:
-            raise ConfigError(
-                "this backbone has no pooled output of its own: choose the pooling mean or "
-                "spatial_softmax"
-            )
+        assert output.pooled is not None
         return output.pooled

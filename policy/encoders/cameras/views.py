@@ -6,8 +6,9 @@
 Cutting comes while pictures are bytes, and where colours stay they are handed on as bytes (see
 `View.pixels`), in channels_last memory either way.
 
-Depth [B, To, H, W, 1], normalised to [-1, 1], is resized and cut the same way, is otherwise left
-as it is, and ends as a grey picture.
+A grey picture [B, To, H, W, 1] becomes three equal colours, and is then any other picture. Depth
+[B, To, H, W, 1], normalised to [-1, 1], is resized and cut the same way, is otherwise left as it
+is, and ends as a grey picture.
 
 All of it on the pictures' device. Chance is per sample: the To pictures of one window are cut and
 coloured alike, so that what moves between them moved in the world. It comes from torch's global
@@ -42,8 +43,8 @@ class ViewConfig:
     crop: float | tuple[int, int] | None = None
 
     def sizes(self, shape: tuple[int, ...], camera: str) -> tuple[Size, Size]:
-        """For pictures of this shape [H, W, 3], or 1 for depth: the size after resizing, and that
-        of the crop.
+        """For pictures of this shape [H, W, 3], or 1, grey or depth: the size after resizing, and
+        that of the crop.
 
         Raises ConfigError, naming the camera, for a shape that is no picture's and for a crop that
         is larger than the picture.
@@ -51,11 +52,11 @@ class ViewConfig:
         if len(shape) != 3 or shape[2] not in (1, 3):
             raise ConfigError(
                 f"camera {camera!r} has pictures of shape {list(shape)}: height, width and 3 "
-                "colours, or 1 for depth, are needed"
+                "colours, or 1, grey or depth, are needed"
             )
         resized = _size(self.resize, camera, "resize") or (shape[0], shape[1])
         share = self.crop if isinstance(self.crop, int | float) else None
-        if share is not None and 0 < share <= 1:
+        if share is not None and share is not True and 0 < share <= 1:
             crop = (round(resized[0] * share), round(resized[1] * share))
         else:
             crop = _size(self.crop, camera, "crop") or resized
@@ -82,18 +83,30 @@ def _size(value: Any, camera: str, what: str) -> Size | None:
 class View(nn.Module):
     """One camera's pictures as the network sees them; in eval mode the same every time.
 
-    shape: of a picture that is given [H, W, 3], or [H, W, 1] of depth; resized: its size after
-    that; size: height and width of what comes out.
+    shape: of a picture that is given, [H, W, 3] or grey [H, W, 1], or of depth, [H, W, 1];
+    resized: its size after that; size: height and width of what comes out.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], config: ViewConfig, augmentation: Augmentation, camera: str
+        self,
+        shape: tuple[int, ...],
+        config: ViewConfig,
+        augmentation: Augmentation,
+        camera: str,
+        is_depth: bool = False,
     ) -> None:
         super().__init__()
-        self.augmentation, self.shape = augmentation, shape
+        self.augmentation, self.shape, self.is_depth = augmentation, shape, is_depth
         self.resized, self.size = config.sizes(shape, camera)
         self._resizes = self.resized != tuple(shape[:2])
         self.camera = camera
+        wants_cuts = augmentation.crop and config.crop not in (None, 1)
+        self._cannot_move = wants_cuts and not augmentation.shift and self.size == self.resized
+        if augmentation.shift >= min(self.size):
+            raise ConfigError(
+                f"camera {camera!r}: augment.shift is {augmentation.shift}, and the network sees "
+                f"{self.size[0]} x {self.size[1]} pixels, which could all lie beyond the edge"
+            )
 
     @property
     def share(self) -> float:
@@ -105,6 +118,8 @@ class View(nn.Module):
         crop leaves out the most of them."""
         sizes = [f"{size[0]}×{size[1]}" for size in (self.shape, self.resized, self.size)]
         line = f"camera {self.camera}: {sizes[0]}, resized to {sizes[1]}, seen {sizes[2]}"
+        if self._cannot_move:
+            return f"{line}; there is nothing to crop at random: crop less, or set augment.shift"
         if self.share >= SHARE_TO_SEE:
             return line
         scale = max(want / have for want, have in zip(self.size, self.shape, strict=False)) / MARGIN
@@ -115,10 +130,6 @@ class View(nn.Module):
             f"policy.encoder.resize=[{wanted[0]},{wanted[1]}], or for this camera alone "
             f"'policy.encoder.resize={{{self.camera}: [{wanted[0]}, {wanted[1]}]}}'"
         )
-
-    @property
-    def is_depth(self) -> bool:
-        return self.shape[2] == 1
 
     def is_cut_like(self, other: "View") -> bool:
         """Whether a place in one picture is the same place in the other."""
@@ -142,7 +153,7 @@ class View(nn.Module):
         return torch.stack([right, down], dim=1)
 
     def forward(self, pictures: Tensor, place: Place | None = None) -> Tensor:
-        """pictures: uint8 [B, To, H, W, 3] -> float [B * To, 3, h, w] in [0, 1].
+        """pictures: uint8 [B, To, H, W, 3 or 1], or depth -> float [B * To, 3, h, w] in [0, 1].
 
         place: As `draw_place` gave it, of this view or one that is cut like it; in training it is
         drawn where it is left out.
@@ -161,8 +172,9 @@ class View(nn.Module):
             cut = _cut_at(flat, self.size, self.augmentation.shift, drawn)  # [N, C, h, w]
         else:
             cut = _centre_crop(flat, self.size)
+        cut = cut.expand(-1, 3, -1, -1)
         if self.is_depth:
-            return ((cut.float() + 1) / 2).expand(-1, 3, -1, -1)
+            return (cut.float() + 1) / 2
         changes = self.training and self.augmentation.changes_colours
         if cut.dtype == torch.uint8 and not changes:
             return cut

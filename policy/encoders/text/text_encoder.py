@@ -28,7 +28,7 @@ class TextEncoder(Encoder):
         if others:
             raise ConfigError(
                 f"a text encoder encodes text alone, not {', '.join(others)}: join it with others "
-                "(policy/encoder=join)"
+                "(name: join, docs/images.md)"
             )
         if dim < 0 or (not dim and not token_dim):
             raise ConfigError(

@@ -143,7 +143,8 @@ class AuxiliaryTargets(Objective):
             return Loss(totals[0], parts)
         errors: dict[str, MeanError] = {}
         features = self.policy.encoder.picture_features(contexts)
-        missing = batch.get("observation_is_missing") or {}
+        missing = dict(batch.get("observation_is_missing") or {})
+        missing |= self.policy.encoder.picture_absent  # these, and what camera_dropout left out
         offsets = self.policy.encoder.picture_offsets
         for name, weight in self.weights.items():
             values, plane = batch["target"][name], self.planes.get(name)

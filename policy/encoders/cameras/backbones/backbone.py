@@ -28,9 +28,11 @@ class Backbone(nn.Module):
     """A network of pictures [N, 3, h, w], normalised by its own mean and std [3].
 
     channels: C of what it returns.
+    has_pooled: Whether it gives a pooled output of its own.
     """
 
     channels: int
+    has_pooled: bool = False
     mean: Sequence[float]
     std: Sequence[float]
 

@@ -55,6 +55,8 @@ class Pretrained(Backbone):
     are none: running statistics do not go with averaged weights.
     """
 
+    has_pooled = True
+
     def __init__(
         self, family: str, weights: str | None = None, architecture: Mapping[str, Any] | None = None
     ) -> None:
