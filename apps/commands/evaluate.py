@@ -1,4 +1,4 @@
-"""`dipole evaluate`: score a checkpoint in its simulator."""
+"""`dipole evaluate`: score a checkpoint in its simulator, or against held-out demonstrations."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,10 @@ def main(argv: list[str]) -> int:
 
 
 def evaluate(config: Config) -> Outcome:
-    """Evaluate, print the score, write metrics.json, video and picture to the output folder."""
+    """Evaluate, print the score, write metrics.json, video and picture to the output folder.
+
+    Of a task without a simulator the aspects of quality alone, where they are asked for.
+    """
     from dipole.apps.terminal.task_tables import print_tasks
     from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
     from dipole.envs.evaluation import check_scored
@@ -41,9 +44,16 @@ def evaluate(config: Config) -> Outcome:
         print(f"the evaluation that was there is in {earlier} now")
     print("\n".join(str(path) for path in written))
     saving = time.perf_counter() - evaluated
+    if not has_episodes(evaluation.metrics):
+        return Outcome(0, -evaluation.metrics["aspects"]["energy_score"], "energy score, negative")
     print(_times(evaluated - started, evaluation.metrics, saving))
     check_scored(evaluation.metrics)  # what was measured is kept
     return Outcome(0, *compared_by(evaluation.metrics))
+
+
+def has_episodes(metrics: Config) -> bool:
+    """Whether a simulator was there."""
+    return "per_episode" in metrics
 
 
 def compared_by(metrics: Config) -> tuple[float, str]:
@@ -71,6 +81,10 @@ def _times(evaluating: float, metrics: Config, saving: float) -> str:
 def describe(metrics: Config) -> str:
     """The scores and, where they were measured, the aspects of quality, a line each; what is not
     known is left out."""
+    from dipole.envs.quality.table import table
+
+    if not has_episodes(metrics):
+        return "\n".join(table(metrics["aspects"]))
     reward, returned = metrics["max_reward_ci95"], metrics["return_ci95"]
     lines = [
         f"mean max reward {metrics['max_reward_mean']:.3f} "
@@ -89,8 +103,6 @@ def describe(metrics: Config) -> str:
     if "over_tasks" in metrics:
         lines += _over_tasks(metrics)
     if "aspects" in metrics:
-        from dipole.envs.quality.table import table
-
         lines += table(metrics["aspects"])
     return "\n".join(lines)
 

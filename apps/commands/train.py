@@ -146,7 +146,10 @@ def _next(output: Path) -> str:
         return f"begin a policy with its encoder: dipole train '{init}'"
     named = config["task"].get("environment")
     if named is None:
-        return f"try it with: dipole deploy checkpoint={output} robot=YOURS dry_run=true"
+        return (
+            f"compare it with held-out demonstrations: dipole evaluate checkpoint={output} "
+            f"aspects=true\ntry it with: dipole deploy checkpoint={output} robot=YOURS dry_run=true"
+        )
     environment = EnvSpec.read(named)
     more = "" if environment.module is None else f" environment={environment.id}"
     more += "" if environment.python is None else f" environment.python={environment.python}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from dipole.data.core.errors import ConfigError
 from dipole.envs.evaluation import Evaluation
+from dipole.envs.evaluation.terms import plain
 from dipole.envs.quality.held_out import HeldOut, held_out_windows
 from dipole.envs.quality.settings import AspectSettings
 from dipole.policy.checkpoint import find_checkpoint, read_config
@@ -37,6 +38,20 @@ def open_held_out(config: Config, path: Path, policy: InferencePolicy) -> HeldOu
         config["dataset"],
         config["part"],
     )
+
+
+def evaluate_held_out(policy: InferencePolicy, held_out: HeldOut, config: Config) -> Evaluation:
+    """An evaluation without episodes: aspects alone, of a task without a simulator."""
+    frames = executed_slice(policy.window, config["n_action_steps"])
+    metrics = {
+        "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
+        "solver": plain(policy.solver),
+        "seed": config["seed"],
+        "n_action_steps": frames.stop - frames.start,
+    }
+    evaluation = Evaluation(metrics, [])
+    add_aspects(evaluation, policy, held_out, config)
+    return evaluation
 
 
 def add_aspects(

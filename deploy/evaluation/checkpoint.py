@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.deploy.evaluation.aspects import add_aspects, open_held_out
+from dipole.deploy.evaluation.aspects import add_aspects, evaluate_held_out, open_held_out
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
 from dipole.envs.registry import check_environment, check_seeds
@@ -39,10 +39,14 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     config: The keys of configs/evaluate.yaml, "output" aside. Raises ConfigError for what cannot
     work, before anything takes long.
     """
-    cluster = check_settings(config).cluster
+    settings = check_settings(config)
+    cluster = settings.cluster
     path = located(config["checkpoint"])
-    spec = _environment(path, config["environment"])
-    check_seeds(spec, config["seed"], config["episodes"])
+    spec = _environment(path, config["environment"], settings.aspects)
+    if spec is None:
+        settings.check_without_episodes()
+    else:
+        check_seeds(spec, config["seed"], config["episodes"])
     policy = load_runnable(
         path,
         runtime=_runtime(config, path, cluster),
@@ -52,7 +56,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         part=config["part"],
         guidance_scale=config["guidance_scale"],
         costs=config["costs"],
-        calls=config["episodes"] * MOST_CHUNKS / GROUP,
+        calls=_chunks(config, spec is not None) / GROUP,
         log=say,
     )
     held_out = open_held_out(config, path, policy)
@@ -63,6 +67,11 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         terms = {**terms, "guidance_scale": config["guidance_scale"]}
     if config["costs"]:
         terms = {**terms, "costs": config["costs"]}
+    if spec is None:
+        assert held_out is not None  # as aspects are asked for
+        evaluation = evaluate_held_out(policy, held_out, config)
+        evaluation.metrics |= {"checkpoint": origin(checkpoint), **terms}
+        return evaluation
     if config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
         evaluation = evaluate(policy, spec, cluster=cluster, **passed)
@@ -72,6 +81,13 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     if held_out is not None:
         add_aspects(evaluation, policy, held_out, config)
     return evaluation
+
+
+def _chunks(config: Config, has_episodes: bool) -> int:
+    """At most how many chunks are drawn."""
+    of_episodes = config["episodes"] * MOST_CHUNKS if has_episodes else 0
+    drawn = config["aspects_observations"] * config["aspects_samples"]
+    return int(of_episodes + (0 if has_episodes else drawn))
 
 
 def _runtime(config: Config, path: Path, cluster: ClusterSettings | None) -> str:
@@ -96,8 +112,9 @@ def _evaluate_delayed(policy: InferencePolicy, spec: EnvSpec, config: Config) ->
     )
 
 
-def _environment(path: Path, given: str | Config | None) -> EnvSpec:
-    """The checkpoint's own environment, or the one that is given. Raises ConfigError for none.
+def _environment(path: Path, given: str | Config | None, aspects: bool = False) -> EnvSpec | None:
+    """The checkpoint's own environment, or the one that is given. None where there is none, and
+    aspects are asked for, which need none. Otherwise raises ConfigError.
 
     What the checkpoint says of its own holds where the same one is given, or settings without a
     name, unless these say other. What a file names is neither imported nor started: a module or an
@@ -110,11 +127,13 @@ def _environment(path: Path, given: str | Config | None) -> EnvSpec:
     name = given if isinstance(given, str) else other.get("name", other.get("id"))
     if own is not None and name in (None, own.id):
         spec = _own_environment(where, own, other, named=name is not None)
+    elif given is None and aspects:
+        return None
     elif given is None:
         raise ConfigError(
-            f"{where} is of a task without a simulator: give environment=NAME to evaluate it in "
-            "one, or try it on the robot with `dipole deploy checkpoint=... robot=YOURS "
-            "dry_run=true`"
+            f"{where} is of a task without a simulator: compare its chunks with held-out "
+            "demonstrations by aspects=true, give environment=NAME to evaluate it in a simulator, "
+            "or try it on the robot with `dipole deploy checkpoint=... robot=YOURS dry_run=true`"
         )
     else:
         spec = EnvSpec.read(given)

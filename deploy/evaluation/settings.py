@@ -1,7 +1,7 @@
 """Settings of an evaluation; their values and what each means are in configs/evaluate.yaml."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
@@ -10,6 +10,18 @@ from dipole.deploy.chunks.blending import MERGERS
 from dipole.envs.media.video import check_video
 from dipole.envs.quality.settings import AspectSettings
 from dipole.envs.rollout.cluster.settings import ClusterSettings
+
+OF_EPISODES = (
+    "episodes",
+    "delay",
+    "workers",
+    "n_envs",
+    "cluster",
+    "video_episodes",
+    "video",
+    "video_views",
+    "keep_episodes",
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,16 @@ class EvaluationSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}")
+
+    def check_without_episodes(self) -> None:
+        """Raise ConfigError for what is of episodes, where aspects alone are measured."""
+        unset = {field.name: field.default for field in fields(self)}
+        for name in OF_EPISODES:
+            if getattr(self, name) != unset[name]:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)}: the task has no simulator, and without "
+                    "episodes that does nothing; leave it out, or give environment=NAME"
+                )
 
     def _check_cluster(self) -> None:
         if self.cluster is None:

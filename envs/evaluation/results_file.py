@@ -95,6 +95,11 @@ def _terms(file: Path) -> dict[str, Any]:
         terms = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not valid JSON ({error}); evaluate again") from error
+    if isinstance(terms, dict) and "aspects" in terms and "per_episode" not in terms:
+        raise DataError(
+            f"{file}: it is of held-out demonstrations alone, without episodes to pair: compare "
+            "energy_score and its interval in the two metrics.json"
+        )
     if not isinstance(terms, dict) or not isinstance(terms.get("per_episode"), list):
         raise DataError(f"{file}: no evaluation's metrics: it has no list per_episode")
     if not terms["per_episode"]:

@@ -14,11 +14,11 @@ def terms(policy: Any, resolved: ResolvedEnvironment) -> dict[str, Any]:
         "environment_options": resolved.options,
         "environment_settings": resolved.settings,
         "checkpoint": _text(getattr(policy, "checkpoint", None)),
-        "solver": _plain(getattr(policy, "solver", None)),
+        "solver": plain(getattr(policy, "solver", None)),
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A solver's name and options as JSON has them."""
     if hasattr(value, "to_dict"):
         value = value.to_dict()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.units import each_unit
 from dipole.envs.evaluation.metrics import mean_interval
 from dipole.envs.evaluation.motion import third_differences
 from dipole.envs.quality.distances import energy_distance, energy_scores, errors, spreads
@@ -80,6 +81,7 @@ def measure_aspects(
         **_likelihood(policy, held_out, settings.likelihood, seed, pool),
         **_of_episodes(metrics or {}),
         "demonstrated_jerk": _demonstrated_jerk(held_out, frames, hz),
+        "action_errors": _action_errors(held_out, chunks, frames),
     }
     actions = held_out.action.shape[-1]
     return Aspects(
@@ -104,6 +106,24 @@ def _conditional(samples: np.ndarray, demonstrated: np.ndarray) -> dict[str, Any
         found[f"{name}_ci95"] = list(mean_interval(each.tolist()))
     found["spread_ratio"] = float(spread.mean() / error.mean()) if error.any() else None
     return found
+
+
+def _action_errors(held_out: HeldOut, chunks: np.ndarray, frames: slice) -> list[dict[str, Any]]:
+    """Of each of the robot's numbers, in its unit: the mean absolute error of chunks [N, S, H, A],
+    over observations, samples and frames."""
+    demonstrated = held_out.demonstrated()[:, None, frames]
+    each = np.abs(chunks[:, :, frames] - demonstrated).mean((1, 2))  # [N, A]
+    action, size = held_out.features.action, each.shape[1]
+    names = action.names or tuple(map(str, range(size)))
+    return [
+        {
+            "name": name,
+            "unit": unit,
+            "error": float(errors.mean()),
+            "error_ci95": list(mean_interval(errors.tolist())),
+        }
+        for name, unit, errors in zip(names, each_unit(action.units, size), each.T, strict=True)
+    ]
 
 
 def _pooled(samples: np.ndarray, demonstrated: np.ndarray) -> dict[str, float]:

@@ -49,7 +49,13 @@ def rows(values: Mapping[str, Any]) -> list[Row]:
         Row(name, f"{values[key]:.4g}", _noted(values, key, note))
         for name, key, note in found
         if values.get(key) is not None
-    ]
+    ] + [_action_row(each) for each in values.get("action_errors", ())]
+
+
+def _action_row(each: Mapping[str, Any]) -> Row:
+    unit = f" {each['unit']}" if each["unit"] else ""
+    note = f"{_noted(each, 'error', 'mean absolute')}, of one of the action's numbers"
+    return Row(f"error of {each['name']}", f"{each['error']:.4g}{unit}", note)
 
 
 def _noted(values: Mapping[str, Any], key: str, note: str) -> str:

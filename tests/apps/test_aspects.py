@@ -10,8 +10,10 @@ from dipole.apps.main import main
 from dipole.data import EpisodeWriter
 from dipole.data.core.errors import ConfigError
 from dipole.deploy.evaluation.aspects import open_held_out
+from dipole.envs.quality.aspects import _action_errors
+from dipole.envs.quality.held_out import held_out_windows
 from dipole.policy import load_policy
-from dipole.policy.checkpoint import checkpoints_of
+from dipole.policy.checkpoint import checkpoints_of, find_checkpoint, read_config
 from dipole.policy.runtimes.exported import FORMAT
 
 TINY = ["policy.denoiser.down_dims=[8,16]", "policy.denoiser.time_embed_dim=8"]
@@ -68,6 +70,54 @@ def test_aspects_are_in_the_metrics_in_a_picture_and_printed(run, tmp_path, caps
     printed = capsys.readouterr().out
     assert "10 held-out observations, 3 chunks each" in printed
     assert "  energy distance " in printed
+
+
+@pytest.fixture(scope="module")
+def robot_s(tmp_path_factory):
+    """A policy of a task without a simulator, whose actions have names and units."""
+    folder = tmp_path_factory.mktemp("robot")
+    dataset = write_pushes(folder / "pushes.zarr")
+    words = [f"dataset={dataset}", f"output={folder / 'run'}", "task.split.val_ratio=0.5"]
+    assert main(["train", *words, *TINY, *TRAINING, "task.environment=null"]) == 0
+    return folder / "run"
+
+
+def test_without_a_simulator_chunks_are_compared_with_held_out_demonstrations(
+    robot_s, tmp_path, capsys
+):
+    words = [f"checkpoint={robot_s}", f"output={tmp_path}", "solver.steps=2", "runtime=eager"]
+    assert main(["evaluate", *words, *ASPECTS]) == 0
+    printed = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert "per_episode" not in metrics
+    assert metrics["n_action_steps"] == 8
+    assert metrics["checkpoint"]
+    errors = metrics["aspects"]["action_errors"]
+    assert [(each["name"], each["unit"]) for each in errors] == [("x", "px"), ("y", "px")]
+    for each in errors:
+        assert each["error_ci95"][0] <= each["error"] <= each["error_ci95"][1]
+        assert f"  error of {each['name']}" in printed
+        assert f"{each['error']:.4g} px" in printed
+    assert (tmp_path / "aspects.png").exists()
+    assert main(["compare", str(tmp_path), str(tmp_path)]) == 1
+    assert "without episodes to pair: compare energy_score" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "word", ["episodes=3", "workers=2", "keep_episodes=kept.zarr", "delay=1", "video=failures"]
+)
+def test_without_a_simulator_what_is_of_episodes_is_refused(robot_s, word, capsys):
+    assert main(["evaluate", f"checkpoint={robot_s}", "aspects=true", word]) == 2
+    assert f"{word}: the task has no simulator" in capsys.readouterr().err
+
+
+def test_errors_of_the_action_s_numbers_are_means_in_the_robot_s_units(run):
+    held_out = held_out_windows(read_config(find_checkpoint(run)), "CHECKPOINT", slice(1, 9), 12)
+    demonstrated = held_out.demonstrated()
+    offsets = np.array([3.0, -0.5])
+    chunks = demonstrated[:, None] + np.stack([offsets, 3 * offsets])[None, :, None]
+    found = _action_errors(held_out, chunks, slice(1, 9))
+    assert [each["error"] for each in found] == pytest.approx([6.0, 1.0], rel=1e-4)
 
 
 def test_they_change_no_episode(run, tmp_path):

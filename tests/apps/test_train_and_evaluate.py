@@ -252,7 +252,7 @@ def test_without_a_simulator_the_robot_comes_next(dataset, tmp_path, capsys, mon
         "dipole.deploy.evaluation.checkpoint.load_runnable", lambda *_, **__: pytest.fail("loaded")
     )
     assert main(["evaluate", f"checkpoint={output}"]) == 2
-    assert "of a task without a simulator: give environment=NAME" in capsys.readouterr().err
+    assert "of a task without a simulator: compare its chunks with" in capsys.readouterr().err
 
 
 def test_whether_bf16_is_faster_is_decided_once(dataset, tmp_path, monkeypatch):
