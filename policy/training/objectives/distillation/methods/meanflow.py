@@ -41,7 +41,7 @@ class MeanFlow(FlowStudent):
         self,
         policy: Policy,
         apart: float = 0.25,
-        to_clean: float = 0.5,
+        to_clean: float = 0.0,
         mean: float = -0.4,
         deviation: float = 1.0,
         power: float = 1.0,
