@@ -13,6 +13,7 @@ from dipole.data.loading.statistics_cache import source_code
 from dipole.data.store.store import EpisodeStore
 
 FrameMap = Callable[[np.ndarray], np.ndarray]
+_HELD = {"image": "pictures", "depth": "depth"}
 
 
 class FeatureReader:
@@ -142,10 +143,24 @@ class FeatureReader:
                     "needed. Convert it to uint8"
                 )
             self._range = top
+        self._check_pictures(store.schema(self.key)["kind"])
         found = self._select(np.zeros((1, *array.shape[1:]), array.dtype)).shape[1:]
         if found != feature.stored_shape:
             before = " before convert" if feature.convert else ""
             raise DataError(
                 f"{self.where}: shape {list(feature.stored_shape)} expected{before}, but array "
                 f"{self.key!r} gives {list(found)}. Mend the shape, the columns or the source"
+            )
+
+    def _check_pictures(self, stored: str) -> None:
+        """Raise DataError for pictures or depth, of this kind in the dataset, taken as numbers."""
+        feature = self.feature
+        if (
+            stored in ("image", "depth")
+            and feature.kind in ("state", "action")
+            and feature.transform is None
+        ):
+            raise DataError(
+                f"{self.where}: the dataset holds {_HELD[stored]} in {self.key!r} (kind {stored}), "
+                f"but the task has kind {feature.kind}: say kind: {stored}"
             )

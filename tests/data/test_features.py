@@ -77,9 +77,23 @@ def test_an_array_with_one_number_per_frame_is_a_feature_of_one_entry(tmp_path):
     assert windows[0]["observation"]["speed"].tolist() == [[0], [0]]
 
 
+def test_depth_of_the_dataset_is_no_vector_of_numbers(tmp_path):
+    with EpisodeWriter(tmp_path / "a") as writer:
+        depth = np.ones((9, 4, 4, 1), np.uint16)
+        writer.add_episode({"wrist_depth": depth, "action": np.zeros((9, 2))})
+    stored = EpisodeStore.open(tmp_path / "a")
+    with pytest.raises(DataError, match=r"'d': the dataset holds depth .* say kind: depth"):
+        windows_of(stored, {"d": Feature((4, 4, 1), source="wrist_depth")})
+
+
 @pytest.mark.parametrize(
     ("feature", "error", "message"),
     [
+        (
+            Feature((4, 4, 3), source="camera"),
+            DataError,
+            r"holds pictures in 'camera' \(kind image\), .* kind state: say kind: image",
+        ),
         (Feature((3,), source="sate"), DataError, "no array 'sate', did you mean 'state'"),
         (
             Feature((4,), source="state"),
