@@ -12,6 +12,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.npz_file import NpzArray, NpzFile
+from dipole.data.sources.registry import sorted_by_number
 from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
@@ -27,8 +28,10 @@ _LOOKED_AT = 256  # frames that tell whether float64 is needed
 
 
 def find_episodes(path: Path) -> list[Path]:
-    """The .npz files at a path, sorted by name."""
-    return [path] if path.is_file() and path.suffix == ".npz" else sorted(path.glob("*.npz"))
+    """The .npz files at a path, sorted by name, numbers in names by their size."""
+    if path.is_file() and path.suffix == ".npz":
+        return [path]
+    return sorted_by_number(path.glob("*.npz"))
 
 
 class NpzSource(SourceWarnings):

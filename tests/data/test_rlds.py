@@ -17,6 +17,7 @@ from PIL import Image
 from dipole.data import DataError, EpisodeStore
 from dipole.data.convert import convert
 from dipole.data.sources.registry import open_source
+from dipole.data.sources.rlds.reader import find_records
 from dipole.data.sources.rlds.tfrecord import parse_example
 
 
@@ -142,6 +143,13 @@ def test_numbers_that_do_not_fit_the_steps_are_refused(folder):
         source.open(source.episodes()[3])
 
 
+def test_files_are_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 9, 2):
+        (tmp_path / f"{number}.tfrecord").write_bytes(record(example(episode(number, 2))))
+    names = [path.name for path in find_records(tmp_path)]
+    assert names == ["2.tfrecord", "9.tfrecord", "10.tfrecord"]
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_example_or_an_error_of_ours(content):
     with contextlib.suppress(DataError):
@@ -180,6 +188,11 @@ def test_each_npz_is_an_episode(tmp_path):
     assert store.keys() == ["action", "image", "state"]
     assert store.episode_ends.tolist() == [3, 7]
     assert store["action"][:, 0].tolist() == [0, 0, 0, 1, 1, 1, 1]
+
+
+def test_npz_files_are_in_the_order_of_their_numbers(tmp_path):
+    source = open_source(write_npz(tmp_path / "theirs", lengths=(3,) * 12))
+    assert [ref.name for ref in source.episodes()] == [f"episode_{n}.npz" for n in range(12)]
 
 
 def test_objects_in_npz_are_left_out_without_loading_them(tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 from dipole.data.core.errors import DataError
 from dipole.data.core.json_files import read_json
 from dipole.data.sources.encoded_images import decode_frame, image_shape
+from dipole.data.sources.registry import sorted_by_number
 from dipole.data.sources.rlds.tfrecord import (
     Feature,
     is_tfrecord,
@@ -39,8 +40,8 @@ WORDS = ("language_instruction", "natural_language_instruction", "instruction")
 
 
 def find_records(path: Path) -> list[Path]:
-    """The TFRecord files at a path, sorted; raises DataError where one is something else."""
-    files = [path] if path.is_file() else sorted(path.glob("*.tfrecord*"))
+    """The TFRecord files at a path, by name and number; raises DataError for another file."""
+    files = [path] if path.is_file() else sorted_by_number(path.glob("*.tfrecord*"))
     files = [file for file in files if ".tfrecord" in file.name and file.is_file()]
     if files and not is_tfrecord(files[0]):
         raise DataError(
