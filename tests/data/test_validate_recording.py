@@ -255,6 +255,46 @@ def test_the_lag_of_the_action_is_said_in_frames(tmp_path_factory, lead, named, 
         assert f"action: the action lags {frames} behind the state 'state'" in found[0]
 
 
+def swinging(n, seed=0):
+    """Sums of sines of 0.4 to 0.9 Hz at 50 frames a second."""
+    time, phase = np.arange(n)[:, None] / 50, np.random.default_rng(seed).uniform(0, 6, (2, 2))
+    slow = np.sin(2 * np.pi * np.array([0.5, 0.4]) * time + phase[0])
+    return slow + 0.3 * np.sin(2 * np.pi * np.array([0.9, 0.8]) * time + phase[1])
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 3])
+@pytest.mark.parametrize("noise", [0, 1e-5])
+def test_the_lag_of_slow_and_smooth_motions_is_said_in_frames(tmp_path, lag, noise):
+    def episode(seed):
+        path = swinging(300, seed) + noise * RNG.normal(size=(300, 2))
+        action = path[: 300 - lag] + noise * RNG.normal(size=(300 - lag, 2))
+        return {"joints": path[lag:], "action": action}
+
+    found = warnings_of(tmp_path / "a", *map(episode, range(5)), fps=50.0)
+    assert len(found) == 1
+    lags = f"lags {lag} frame{'s' if lag > 1 else ''} behind the state 'joints' in 2 dimensions"
+    assert (lags if lag else "the state 'joints' of the same frame in 2 dim") in found[0]
+
+
+@pytest.mark.parametrize("lead", [1, 2, 3])
+def test_smooth_motions_that_follow_their_actions_are_sound(tmp_path, lead):
+    episodes = [swinging(300, seed) for seed in range(5)]
+    led = ({"joints": path[:-lead], "action": path[lead:]} for path in episodes)
+    assert warnings_of(tmp_path / "a", *led, fps=50.0) == []
+
+
+def test_an_action_that_is_the_state_is_said_where_every_velocity_is_the_same(tmp_path):
+    ramp = np.arange(300.0)[:, None] * np.array([1.0, 2.0])
+    (message,) = warnings_of(tmp_path / "a", {"joints": ramp, "action": ramp})
+    assert "the action is the state 'joints' of the same frame in 2 dimensions" in message
+
+
+def test_episodes_shorter_than_the_farthest_lag_say_nothing_of_it(tmp_path):
+    state, action = RNG.normal(size=(2, 20, 18, 2))
+    episodes = [{"joints": s, "action": a} for s, a in zip(state, action, strict=True)]
+    assert not [m for m in warnings_of(tmp_path / "a", *episodes, fps=50.0) if "lags" in m]
+
+
 def test_an_action_far_ahead_of_the_state_is_a_warning(tmp_path):
     path = smooth(300)
     episode = {"state": path[:300], "action": path[5:305]}
