@@ -10,9 +10,8 @@ from dipole.data.core.units import each_unit
 from dipole.data.inspection.findings import frame_text
 from dipole.data.store.lazy_array import LazyArray
 from dipole.data.store.schema import FrameSchema
+from dipole.data.transforms.idle import CLOCKS, is_measured
 
-CLOCKS = ("timestamp", "timestamps", "time", "stamp")
-COUNTERS = ("frame_index", "index", "episode_index", "task_index")
 MOST_NUMBERS = 4096  # of a frame that is looked at number by number
 
 
@@ -39,8 +38,7 @@ class Key:
     @property
     def moves(self) -> bool:
         """Whether its numbers say if something moves."""
-        counts = self.name.rsplit(".", 1)[-1].lower() in COUNTERS
-        return self.kind in ("state", "action") and not self.is_clock and not counts
+        return self.kind in ("state", "action") and is_measured(self.name)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,22 @@ noise does not end it, and a slow drift does.
 
 import numpy as np
 
+CLOCKS = ("timestamp", "timestamps", "time", "stamp")
+COUNTERS = ("frame_index", "index", "episode_index", "task_index")
+OUTCOMES = (
+    *("done", "dones", "reward", "rewards", "success", "successes"),
+    *("terminal", "terminals", "terminated", "truncated"),
+    *("termination", "terminations", "truncation", "truncations"),
+)
+
+
+def is_measured(key: str) -> bool:
+    """Whether a key may say if something moves: no clock, no counter, and nothing that tells how
+    an episode went, such as rewards, next.success, is_last."""
+    *above, name = key.lower().split(".")
+    said = name in (*CLOCKS, *COUNTERS, *OUTCOMES) or name.startswith("is_")
+    return not said and "next" not in above
+
 
 def idle_start(numbers: np.ndarray, tolerance: np.ndarray) -> int:
     """Frames at the beginning of [n, columns] in which nothing leaves the first frame's numbers

@@ -50,6 +50,18 @@ def test_what_moves_in_any_key_is_no_idle_time():
     assert trimmed(ArraySource(clock)).episodes()[0].n_frames == 30  # nothing ever moves
 
 
+@pytest.mark.parametrize(
+    "key", ["dones", "next.reward", "next.done", "is_last", "info.success", "Truncated"]
+)
+def test_how_an_episode_went_is_no_motion(key):
+    numbers = waiting()
+    for dtype in (bool, np.float32, np.int64):
+        ends = np.zeros((65, 1), dtype)
+        ends[-1] = 1
+        short = trimmed(ArraySource({"action": numbers, key: ends}))
+        assert short.episodes()[0].n_frames == 38
+
+
 def test_words_that_hold_where_an_episode_now_begins_stay():
     source = ArraySource(
         {"action": waiting()}, tasks=((0, "wait"), (3, "reach"), (20, "rest"), (60, "end"))

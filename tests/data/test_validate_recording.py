@@ -322,6 +322,13 @@ def test_idle_time_at_the_ends_is_a_warning_with_the_words_that_cut_it(tmp_path)
     assert "--trim idle" in message
 
 
+def test_idle_time_is_said_where_only_a_flag_of_success_changes(tmp_path):
+    path = np.concatenate([moving(60), np.repeat(moving(60)[-1:], 20, 0)])
+    success = np.arange(80.0)[:, None] == 79
+    found = warnings_of(tmp_path / "a", {"state": path, "action": path, "success": success})
+    assert "nothing moves at the beginning or end of episodes for 21 frames" in found[-1]
+
+
 def test_idle_time_within_episodes_is_a_warning(tmp_path):
     path = moving(60)
     path[20:40] = path[20]

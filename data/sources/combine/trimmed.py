@@ -18,9 +18,13 @@ from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, Source
 from dipole.data.store.numbers import without_seed
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip
-from dipole.data.transforms.idle import idle_end, idle_start, idle_stretches, tolerances
-
-CLOCKS = ("timestamp", "timestamps", "time", "frame_index", "index", "episode_index", "task_index")
+from dipole.data.transforms.idle import (
+    idle_end,
+    idle_start,
+    idle_stretches,
+    is_measured,
+    tolerances,
+)
 
 
 @dataclass(frozen=True)
@@ -151,11 +155,12 @@ def _numbers(source: Source, ref: EpisodeRef, keys: Sequence[str]) -> np.ndarray
 
 
 def moving_keys(info: SourceInfo) -> list[str]:
-    """Keys whose numbers say whether something moves: action and states, no pictures or clocks."""
+    """Keys whose numbers say whether something moves: action and states, no pictures, and none
+    that are no measure of it; see `is_measured`."""
 
     def moves(key: str, schema: FrameSchema) -> bool:
         pictures = schema.kind in ("image", "depth") or len(schema.shape or ()) > 2
-        return not pictures and key.rsplit(".", 1)[-1] not in CLOCKS
+        return not pictures and is_measured(key)
 
     return [key for key, schema in info.frames.items() if moves(key, schema)]
 
