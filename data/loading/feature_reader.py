@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.precision import is_float64
 from dipole.data.loading.features import TRANSFORMS, Feature
 from dipole.data.loading.frame_selection import select_frames
 from dipole.data.loading.image_values import as_uint8, image_range
@@ -26,7 +27,7 @@ class FeatureReader:
     def __init__(self, store: EpisodeStore, name: str, feature: Feature) -> None:
         self.feature = feature
         self._store = store
-        self.key = feature.source or name
+        self.name, self.key = name, feature.source or name
         self.where = f"{store.path}: feature {name!r}"
         self._transform = None if feature.transform is None else TRANSFORMS[feature.transform]
         self._map: FrameMap | None = None
@@ -85,6 +86,19 @@ class FeatureReader:
         if self.feature.kind != "image" or self._range is None or dtype == np.uint8:
             return None
         return f"{self.where}: pictures from 0 to {self._range}, stored as {dtype}, become uint8"
+
+    @property
+    def is_stored_as_float64(self) -> bool:
+        """Whether more is stored than `read` gives."""
+        return is_float64(self._store[self.key].dtype)
+
+    def read_exact(self, start: int, stop: int) -> np.ndarray:
+        """As `read`, of numbers, before they become float32 and what a mixture makes of them."""
+        stored = self._select(self._store[self.key].read(start, stop))
+        try:
+            return self.feature.conversions.apply(stored)
+        except ValueError as error:
+            raise DataError(f"{self.where}: convert: {error}") from error
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop): [stop - start, *shape], float32, or uint8 for images."""

@@ -223,7 +223,7 @@ def numbered(path: Path, names: list[str], prefix: str) -> dict[int, str]:
 def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[str, FrameSchema]:
     """The schemas of arrays, {key: place in the group}.
 
-    float64 becomes float32, except for stamps that would become equal.
+    float64 becomes float32, except for what float32 cannot tell apart.
     """
     frames = {}
     for key, place in places.items():

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.precision import is_float64, loses_precision
 from dipole.data.core.registry import nearest
 from dipole.data.core.units import Units, read_units
 from dipole.data.store.video import Clip
@@ -227,7 +228,8 @@ class EpisodeSchema:
             raise DataError(f"{where}: video in some episodes only; give all or none as video")
         if schema.dtype == np.float32 and key not in self._declared and not is_video:
             array = _numbers(where, values)
-            if loses_steps(array):
+            # Less strict than for the first episode, so that what hardly moves is no error.
+            if loses_precision(array, 32, 1e-3):
                 raise DataError(
                     f"{where}: float64 whose steps vanish in float32, as which it was begun: "
                     f"declare features={{{key!r}: {{'dtype': 'float64'}}}}"
@@ -264,31 +266,12 @@ def _numbers(where: str, values: Any) -> np.ndarray:
 def stored_dtype(array: np.ndarray) -> np.dtype[Any]:
     """The dtype in which numbers are stored where nobody says it.
 
-    float64, which lists and simulators give without meaning it, becomes float32, except where
-    `loses_steps`.
+    float64, which lists and simulators give without meaning it, becomes float32, except where it
+    `loses_precision`.
     """
-    if array.dtype == np.float64:
-        return np.dtype(np.float64 if loses_steps(array) else np.float32)
+    if is_float64(array.dtype) and not loses_precision(array):
+        return np.dtype(np.float32)
     return array.dtype.newbyteorder("=")
-
-
-def loses_steps(array: np.ndarray) -> bool:
-    """Whether float32 would make steps of a rising column vanish: stamps such as seconds of 1970.
-
-    array: float64 [frames, ...]. True for a column that increases with every frame, by 1e-6 in the
-    median or more, of which float32 would lose a tenth of the steps or more.
-    """
-    if len(array) < 2 or array.dtype != np.float64:
-        return False
-    columns = array.reshape(len(array), -1)
-    rising = columns[:, (columns[1] > columns[0]) & (columns[-1] > columns[0])]
-    if not rising.shape[1]:
-        return False
-    steps = np.diff(rising, axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lost = np.diff(rising.astype(np.float32), axis=0) == 0
-    real = (steps > 0).all(0) & (np.median(steps, axis=0) >= 1e-6)
-    return bool((real & (lost.mean(0) >= 0.1)).any())
 
 
 def _as_dtype(where: str, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

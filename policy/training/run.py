@@ -8,7 +8,7 @@ objective, train, evaluate.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 import dipole
 from dipole.data import make_loader
 from dipole.data.core.errors import CheckpointError, ConfigError
+from dipole.data.loading.number_notes import number_notes
 from dipole.data.loading.task_data import TaskData
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.core.device import choose_device
@@ -184,6 +185,7 @@ class RunParts:
 
     constant: Dimensions that do not vary in the data, by feature.
     init: The weights that a new run begins with, where they are another run's.
+    notes: On numbers that cannot be learnt as they are stored.
     """
 
     config: Config
@@ -193,6 +195,7 @@ class RunParts:
     constant: Mapping[str, list[int]]
     evaluate: Evaluate | None
     init: Initialization | None = None
+    notes: Sequence[str] = ()
 
 
 def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool = True) -> RunParts:
@@ -211,7 +214,8 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
     having = [part.features.observation for part in data.train.parts]
     wanted_of_all = data.features.observation
     policy.encoder.check_lacking({n for n in wanted_of_all for own in having if n not in own})
-    constant = policy.fit(data.train.statistics())
+    statistics = data.train.statistics()
+    constant, notes = policy.fit(statistics), number_notes(data.train, statistics)
     if fresh:
         policy.encoder.load_weights()
     objective = build_objective(config.get("objective"), policy, data.train)
@@ -231,7 +235,7 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
         )
     evaluates = evaluate is not None and settings.evaluate_every and Rank.current().is_main
     score = evaluate(config) if evaluate is not None and evaluates else None
-    return RunParts(config, settings, data, state, constant, score, init)
+    return RunParts(config, settings, data, state, constant, score, init, notes)
 
 
 def _sharding(settings: TrainConfig, device: torch.device) -> "FullSharding | None":
@@ -274,6 +278,8 @@ def _fit(
     environment = parts.config["task"].get("environment")
     for line in run_summary(state, settings, data, parts.constant, output, environment):
         say(line)
+    for note in parts.notes:
+        say(f"note: {note}")
     if parts.init is not None:
         say(parts.init.summary())
     validation = None

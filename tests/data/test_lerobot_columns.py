@@ -10,7 +10,8 @@ import pytest
 
 from dipole.data import DataError, EpisodeStore
 from dipole.data.convert import convert
-from dipole.data.sources.lerobot.columns import loses_precision, numbers
+from dipole.data.core.precision import loses_precision
+from dipole.data.sources.lerobot.columns import numbers
 from dipole.data.sources.registry import open_source
 
 sys.path.insert(0, str(Path(__file__).parent))

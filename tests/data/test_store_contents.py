@@ -230,6 +230,26 @@ def test_stamps_of_float64_stay_float64_where_float32_would_make_them_equal(tmp_
     assert store["state"].dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", ["<f8", ">f8"])
+def test_positions_that_float32_cannot_tell_apart_stay_float64(tmp_path, dtype):
+    walk = np.random.default_rng(0).normal(size=(200, 1)).cumsum(0) * 0.1
+    utm, gps = (4649776.0 + walk).astype(dtype), (47.3769 + 1e-4 * walk).astype(dtype)
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.add_episode({"utm": utm, "gps": gps, "action": walk.astype(dtype)})
+    store = EpisodeStore.open(tmp_path / "a")
+    assert np.array_equal(store["utm"][:], utm)
+    assert np.array_equal(store["gps"][:], gps)
+    assert store["action"].dtype == np.float32
+
+
+def test_what_hardly_moves_is_float32_and_no_error_in_a_later_episode(tmp_path):
+    resting = 0.8 + 1e-5 * np.random.default_rng(0).normal(size=(50, 1))
+    with EpisodeWriter(tmp_path / "a") as writer:
+        for block in (resting, 300 + resting, 300 + 100 * resting):
+            writer.add_episode({"block": block, "action": np.zeros((50, 1))})
+    assert EpisodeStore.open(tmp_path / "a")["block"].dtype == np.float32
+
+
 def test_stamps_that_were_begun_as_float32_are_an_error_that_says_what_to_declare(tmp_path):
     writer = EpisodeWriter(tmp_path / "a")
     writer.add_episode({"time": np.arange(4) / 30, "action": np.zeros((4, 2))})

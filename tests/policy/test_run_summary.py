@@ -2,9 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from dipole.data import EpisodeWriter
 from dipole.policy.training.output.summary import _recorded_elsewhere
+from dipole.policy.training.run import build_run
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,22 @@ def test_demonstrations_of_another_task_of_a_simulator_are_spoken_of(recorded, e
     lines = _recorded_elsewhere(SimpleNamespace(parts=[SimpleNamespace(store=store)]), environment)
     assert bool(lines) == said
     assert not said or lines[0].startswith("note: a.zarr was recorded in fetch/push, and the task")
+
+
+def test_actions_that_are_held_constant_though_they_move_are_noted(tmp_path):
+    state = np.random.default_rng(0).normal(size=(30, 2))
+    with EpisodeWriter(tmp_path / "a.zarr", fps=10) as writer:
+        for _ in range(2):
+            writer.add_episode({"state": state, "action": 1e-5 * state})
+    task = {
+        "name": "mine",
+        "observation": {"state": {"shape": [2]}},
+        "action": {"shape": [2]},
+        "window": {"n_obs_steps": 2, "horizon": 8, "n_action_steps": 4},
+    }
+    denoiser = {"name": "unet1d", "down_dims": [8, 16], "n_groups": 4, "time_embed_dim": 8}
+    train = {"steps": 1, "batch_size": 4, "device": "cpu"}
+    config = {"task": task, "dataset": str(tmp_path / "a.zarr"), "train": train}
+    parts = build_run({**config, "policy": {"denoiser": denoiser}})
+    assert parts.constant == {"action": [0, 1]}
+    assert [note[:19] for note in parts.notes] == ["action[0] moves by ", "action[1] moves by "]

@@ -46,22 +46,6 @@ def numbers(array: Any, shape: tuple[int, ...], place: str, start: int = 0) -> n
     return values.reshape(n_frames, *shape)
 
 
-def loses_precision(values: np.ndarray) -> bool:
-    """Whether float64 [N, ...] varies by less than float32 can tell apart, as time stamps do.
-
-    >>> loses_precision(1.7e9 + np.arange(4)[:, None] / 30), loses_precision(np.arange(4.0) / 30)
-    (True, False)
-    """
-    if values.dtype != np.float64 or not len(values):
-        return False
-    flat = values.reshape(len(values), -1)
-    size = np.abs(flat).max(0)
-    extent = flat.max(0) - flat.min(0)
-    step = np.spacing(size.astype(np.float32)).astype(np.float64)
-    # Fewer than 1,000 values over the whole extent: the difference between neighbours is lost.
-    return bool(((extent > 0) & (step * 1000 > extent) & np.isfinite(extent)).any())
-
-
 def _list_lengths(array: Any) -> np.ndarray | None:
     """Entries of each list, int64 [N]; None where the array holds no lists."""
     import pyarrow.compute as pc

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.lerobot.columns import loses_precision, numbers
+from dipole.data.core.precision import loses_precision
+from dipole.data.sources.lerobot.columns import numbers
 from dipole.data.sources.lerobot.data_files import DataFile
 from dipole.data.sources.lerobot.episodes import FileColumn
 from dipole.data.sources.lerobot.folder import DatasetFolder

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.lerobot.columns import loses_precision, numbers
+from dipole.data.core.precision import loses_precision
+from dipole.data.sources.lerobot.columns import numbers
 from dipole.data.sources.lerobot.data_files import DataFile, DataFiles
 from dipole.data.sources.lerobot.folder import DatasetFolder
 from dipole.data.sources.lerobot.images import depth_dtype, image_bytes
