@@ -1,6 +1,11 @@
-"""Where quaternions stand among the entries of an array, by what its names say."""
+"""Where quaternions stand among the entries of an array, by what its names say, or its numbers."""
 
 import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+UNIT = 0.01  # by how much the length of four numbers that look like a quaternion differs from 1
 
 _LAST_LETTER = re.compile(r"(.*?)([xyzw])", re.IGNORECASE)
 _ORDERS = ("xyzw", "wxyz")
@@ -28,6 +33,31 @@ def quaternion_columns(
         else:
             start += 1
     return found
+
+
+def unnamed_quaternions(
+    numbers: np.ndarray, named: Iterable[tuple[int, ...]]
+) -> Iterator[tuple[int, ...]]:
+    """Four columns in a row of an episode [N, columns] whose length is 1 in every frame.
+
+    named: Columns that are known already. Columns that take two values at most, as flags do, are
+    none of a quaternion that turns: two at least must take more.
+    """
+    known = {column for columns in named for column in columns}
+    turning = np.array([len(np.unique(column)) > 2 for column in numbers.T])
+    start = 0
+    while start + 4 <= numbers.shape[1]:
+        columns = tuple(range(start, start + 4))
+        four = numbers[:, start : start + 4]
+        if (
+            known.isdisjoint(columns)
+            and turning[start : start + 4].sum() >= 2
+            and (np.abs(np.linalg.norm(four, axis=1) - 1) <= UNIT).all()
+        ):
+            yield columns
+            start += 4
+        else:
+            start += 1
 
 
 def _is_quaternion(names: tuple[str, ...]) -> bool:

@@ -69,6 +69,32 @@ def test_quaternions_go_along_the_arc_whatever_their_signs():
         assert (Rotation.from_quat(found) * right.inv()).magnitude().max() < 1e-3
 
 
+def tumbling(n=40, seed=0):
+    """A pose: a position and a quaternion whose sign changes."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, 3)).cumsum(0)
+    turned = Rotation.from_rotvec(vectors).as_quat()
+    return np.float32(np.concatenate([vectors, turned * rng.choice([-1, 1], (n, 1))], 1))
+
+
+def test_what_looks_like_a_quaternion_without_names_is_said():
+    fine = resampled(ArraySource({"action": tumbling()}, {"action": tumbling(seed=1)}), 15)
+    assert fine.info.warnings == ()
+    whole(fine, "action"), whole(fine, "action", 1)
+    (warning,) = fine.info.warnings
+    assert warning.startswith("'action': columns 3 to 6 have length 1 in every frame")
+    assert "--convert action:3-6=quaternion_to_6d" in warning
+
+
+def test_named_quaternions_and_other_numbers_look_like_none():
+    names = ("x", "y", "z", "qx", "qy", "qz", "qw")
+    named = resampled(ArraySource({"action": tumbling()}, action={"names": names}), 15)
+    flags = np.float32(np.eye(4)[np.arange(40) // 20])  # one of four
+    other = resampled(ArraySource({"action": tumbling()[:, :3], "flags": flags}), 15)
+    whole(named, "action"), whole(other, "action"), whole(other, "flags")
+    assert named.info.warnings == other.info.warnings == ()
+
+
 def test_pictures_whole_numbers_and_switches_are_those_of_the_nearest_frame():
     pictures = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
     episode = {

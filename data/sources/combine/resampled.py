@@ -12,7 +12,7 @@ them to absolute ones before.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, Source
 from dipole.data.store.labels import TEACHER_CHUNK
 from dipole.data.store.numbers import without_seed
 from dipole.data.store.schema import FrameSchema
-from dipole.data.transforms.quaternion_columns import quaternion_columns
+from dipole.data.transforms.quaternion_columns import quaternion_columns, unnamed_quaternions
 from dipole.data.transforms.rotation_arrays import slerp
 
 TURNS = {"rad": 2 * math.pi, "deg": 360.0}
@@ -69,11 +69,18 @@ class _Resampled(WrappedSource):
         info = source.info
         assert info.fps is not None
         self._fps, self._step = fps, info.fps / fps
+        self._warnings: dict[str, None] = {}
         history = (*info.history, f"resampled to {fps:g}")
         frames = without_video(info.frames)
         super().__init__(source, replace(info, frames=frames, fps=fps, history=history))
         self._refs = [self._ref(ref) for ref in source.episodes()]
         self._originals = dict(zip([ref.id for ref in self._refs], source.episodes(), strict=True))
+
+    @property
+    def info(self) -> SourceInfo:
+        """With a warning for what looked like a quaternion in the episodes read so far."""
+        info = super().info
+        return replace(info, warnings=(*info.warnings, *self._warnings))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
@@ -81,7 +88,7 @@ class _Resampled(WrappedSource):
     def open(self, ref: EpisodeRef) -> SourceEpisode:
         episode = self._source.open(self._originals[ref.id])
         times = _times(episode.n_frames, self._step)
-        return _ResampledEpisode(episode, ref, times, self._info)
+        return _ResampledEpisode(episode, ref, times, self._info, self._warnings)
 
     def _ref(self, ref: EpisodeRef) -> EpisodeRef:
         known = None if ref.n_frames is None else len(_times(ref.n_frames, self._step))
@@ -89,14 +96,22 @@ class _Resampled(WrappedSource):
 
 
 class _ResampledEpisode(PickedEpisode):
-    """times: of each frame, counted in frames of `episode`, float64 [n]."""
+    """times: Of each frame, counted in frames of `episode`, float64 [n].
+
+    warnings: Gets those of what is read, as keys.
+    """
 
     def __init__(
-        self, episode: SourceEpisode, ref: EpisodeRef, times: np.ndarray, info: SourceInfo
+        self,
+        episode: SourceEpisode,
+        ref: EpisodeRef,
+        times: np.ndarray,
+        info: SourceInfo,
+        warnings: dict[str, None],
     ) -> None:
         nearest = np.ceil(times - 0.5 - 1e-6).astype(np.int64).clip(0, episode.n_frames - 1)
         super().__init__(episode, ref, nearest)
-        self._times, self._frames = times, info.frames
+        self._times, self._frames, self._warnings = times, info.frames, warnings
         self._whole: dict[str, np.ndarray] = {}
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
@@ -105,6 +120,7 @@ class _ResampledEpisode(PickedEpisode):
             return super().read(key, start, stop)
         if key not in self._whole:
             stored = self._episode.read(key, 0, self._episode.n_frames)
+            self._warnings.update(dict.fromkeys(_quaternion_warnings(key, schema, stored)))
             self._whole[key] = interpolated(key, schema, stored, self._times, self._numbers)
         return self._whole[key][start:stop]
 
@@ -129,6 +145,20 @@ def interpolated(
         side = (found * flat[nearest][:, at]).sum(-1, keepdims=True)
         mixed[:, at] = np.where(side < 0, -found, found)
     return np.asarray(mixed.reshape(len(times), *stored.shape[1:]), stored.dtype)
+
+
+def _quaternion_warnings(key: str, schema: FrameSchema, stored: np.ndarray) -> Iterator[str]:
+    """What is said of four numbers that look like a quaternion, and go along the line."""
+    if stored.ndim != 2:
+        return
+    named = quaternion_columns(key, schema.names, schema.shape or ())
+    for first, *_, last in unnamed_quaternions(stored.astype(np.float64), named):
+        yield (
+            f"{key!r}: columns {first} to {last} have length 1 in every frame, as a quaternion "
+            "has, and each was interpolated by itself. If they are one, give them names that end in x, "
+            "y, z, w (or w, x, y, z) in the dataset, or bring it in before with --convert "
+            f"{key}:{first}-{last}=quaternion_to_6d"
+        )
 
 
 def _apart(difference: np.ndarray, schema: FrameSchema) -> np.ndarray:
