@@ -28,6 +28,7 @@ from dipole.data.store.objects.url import DatasetPath
 from dipole.data.store.reading import (
     ends_problems,
     length_problems,
+    nested_arrays,
     no_arrays,
     read_arrays,
     read_episode_ends,
@@ -107,6 +108,8 @@ def _read_arrays(result: Validation, files: Tree, metadata: StoreMetadata) -> di
     arrays, unreadable = read_arrays(files, metadata)
     for key, reason in unreadable.items():
         result.problem(key, reason)
+    for place, why in nested_arrays(files).items():
+        result.warning("data", f"data/{place} is not read: {why}")
     if not files.folders("data"):
         result.problem("data", no_arrays(files))
     return dict(arrays)

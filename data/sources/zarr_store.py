@@ -15,6 +15,7 @@ from dipole.data.core.zip_members import ZIP_ERRORS, check_member
 from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo, source_attributes
 from dipole.data.store.metadata import OWN
 from dipole.data.store.objects.url import DatasetPath, ObjectUrl
+from dipole.data.store.reading import nested_arrays
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.store import EpisodeStore
 from dipole.data.store.video import Clip
@@ -50,6 +51,7 @@ class StoreSource:
             {key: FrameSchema.from_dict(key, store.schema(key)) for key in store.arrays},
             store.fps,
             store.environment,
+            left_out={f"data/{place}": why for place, why in nested_arrays(store.files).items()},
             unreadable=store.unreadable,
             attributes=said if ours else source_attributes(said),
         )

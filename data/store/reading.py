@@ -23,6 +23,7 @@ from dipole.data.store.zarr_array import ChunkCache, ZarrArray
 ENDS = "meta/episode_ends"
 TASKS = "meta/task_index"
 SPANS = "meta/task_spans"
+DEEPEST = 6  # groups within each other that are looked for arrays
 
 
 def read_store_metadata(files: Tree) -> StoreMetadata:
@@ -78,6 +79,32 @@ def read_arrays(
         except DataError as error:
             unreadable[key] = str(error)
     return arrays, unreadable
+
+
+def nested_arrays(files: Tree) -> dict[str, str]:
+    """Arrays in groups below data/, by their place in it, and why they are not taken."""
+    found, open_groups = {}, [(key, 1) for key in files.folders("data")]
+    while open_groups:
+        place, depth = open_groups.pop()
+        if _is_array(files, place):
+            if depth > 1:
+                found[place] = (
+                    "it lies in a group, and only arrays directly below data/ are taken: write it "
+                    f"as data/{place.replace('/', '.')}"
+                )
+        elif depth < DEEPEST:
+            open_groups += [
+                (f"{place}/{name}", depth + 1) for name in files.folders(f"data/{place}")
+            ]
+    return dict(sorted(found.items()))
+
+
+def _is_array(files: Tree, place: str) -> bool:
+    """Whether there is one at a place below data/, readable or not."""
+    try:
+        return read_layout(files, f"data/{place}") is not None
+    except DataError:
+        return True
 
 
 def refuse_claimed_fill(arrays: Mapping[str, LazyArray]) -> None:

@@ -53,6 +53,20 @@ def test_the_original_push_t_dataset_becomes_uint8_without_loss(tmp_path):
     )
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_arrays_in_groups_are_said_to_be_left_out(tmp_path, zarr_format):
+    group = zarr.create_group(tmp_path / "theirs.zarr", zarr_format=zarr_format)
+    for key in ("action", "obs/state", "obs/hand/width"):
+        group.create_array(f"data/{key}", data=np.arange(10.0)[:, None])
+    group.create_array("meta/episode_ends", data=np.array([10]))
+    report = convert(open_source(tmp_path / "theirs.zarr"), tmp_path / "ours.zarr")
+    assert report.keys == ("action",)
+    assert list(report.left_out) == ["data/obs/hand/width", "data/obs/state"]
+    assert report.left_out["data/obs/state"].endswith("write it as data/obs.state")
+    found = [each.message for each in validate(tmp_path / "theirs.zarr").warnings]
+    assert any(message.startswith("data/obs/state is not read: it lies in a") for message in found)
+
+
 @no_jxl
 def test_umi_pictures_in_jpeg_xl_are_read_and_its_pose_becomes_the_action(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3), dtype=np.uint8)

@@ -155,8 +155,8 @@ def _quaternion_warnings(key: str, schema: FrameSchema, stored: np.ndarray) -> I
     for first, *_, last in unnamed_quaternions(stored.astype(np.float64), named):
         yield (
             f"{key!r}: columns {first} to {last} have length 1 in every frame, as a quaternion "
-            "has, and each was interpolated by itself. If they are one, give them names that end in "
-            "x, y, z, w (or w, x, y, z) in the dataset, or bring it in before with --convert "
+            "has, and each was interpolated by itself. If they are one, name them in the dataset "
+            "so that they end in x, y, z, w (or w, x, y, z), or bring it in before with --convert "
             f"{key}:{first}-{last}=quaternion_to_6d"
         )
 
