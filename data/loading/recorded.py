@@ -65,8 +65,8 @@ def recorded_feature(store: EpisodeStore, name: str, feature: "Feature") -> "Fea
             f"{where} has the names {', '.join(feature.names)}, but {store.path} has {key!r} as "
             f"{', '.join(names)}: correct one of them, choose by columns, or leave names out"
         )
-    if feature.stored_shape != (size,):
-        names = ()
+    if feature.stored_shape != (size,) or len(names) != size:
+        names = ()  # of another shape than the array's, which is said where it is read
     return replace(feature, units=_merged(feature.units, units, size), names=feature.names or names)
 
 

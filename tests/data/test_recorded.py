@@ -11,6 +11,8 @@ from dipole.data import (
     EpisodeWriter,
     Feature,
     Features,
+    Windows,
+    WindowSpec,
 )
 from dipole.data.loading.recorded import as_recorded
 
@@ -94,6 +96,13 @@ def test_another_spelling_of_the_same_unit_is_no_contradiction(tmp_path):
 def test_a_contradiction_between_task_and_dataset_names_both(tmp_path, said, message):
     with pytest.raises(ConfigError, match=message):
         as_recorded(said, dataset(tmp_path / "a"))
+
+
+def test_a_wrong_shape_is_said_with_the_feature_and_the_array(tmp_path):
+    store = dataset(tmp_path / "a")
+    found = as_recorded(features(Feature((2,)), Feature((3,), kind="action")), store)
+    with pytest.raises(DataError, match=r"feature 'joints': shape \[2\] .* 'joints' gives \[3\]"):
+        Windows(store, WindowSpec(2, 4, 3), found)
 
 
 def test_features_with_a_rate_survive_json(tmp_path):
