@@ -17,7 +17,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.data.core.units import units_text
 from dipole.data.loading.features import Feature, Features
-from dipole.data.loading.mixture.mixture import Mixture, MixturePart
+from dipole.data.loading.mixture.mixture import NORMALIZERS, Mixture, MixturePart
 from dipole.data.loading.targets import define_targets, require_targets
 from dipole.data.loading.task_part import OpenedPart, PartConfig, TaskPart
 from dipole.data.loading.window_source import WindowSource
@@ -95,6 +95,7 @@ class TaskData:
             part.windows(spec, strided, own) for part, own in zip(opened, found, strict=True)
         )
         if task.get("datasets") is None:
+            _refuse_normalizer(task.get("normalizer"))
             return cls._single(parts[0])
         return cls._mixed(task, parts, hz)
 
@@ -198,10 +199,31 @@ def _entries(task: Mapping[str, Any], dataset: str | None) -> Sequence[Mapping[s
             "is one: leave it out, or set task.datasets=null"
         )
     if isinstance(several, Mapping):
-        several = [{"name": str(name), **(entry or {})} for name, entry in several.items()]
+        return [{"name": str(name), **_entry(name, entry)} for name, entry in several.items()]
     if not isinstance(several, Sequence) or isinstance(several, str) or not several:
         raise ConfigError(f"task.datasets is {several!r}: tables by name, or a list, are needed")
-    return several
+    return [_entry(number, entry) for number, entry in enumerate(several)]
+
+
+def _entry(which: object, said: Any) -> Mapping[str, Any]:
+    """Of task.datasets: a table, or a path alone."""
+    if isinstance(said, str):
+        return {"path": said}
+    if not isinstance(said, Mapping | None):
+        raise ConfigError(f"task.datasets.{which} is {said!r}: a path, or a table with one")
+    return said or {}
+
+
+def _refuse_normalizer(said: Any) -> None:
+    """Raise ConfigError for one that a single dataset does not have."""
+    if said is None or said == "merged":
+        return
+    if said not in NORMALIZERS:
+        raise ConfigError(f"normalizer is {said!r}: choose {' or '.join(NORMALIZERS)}")
+    raise ConfigError(
+        f"normalizer is {said!r}, and the task has one dataset: it is for several (task.datasets). "
+        "Leave it out; how a feature is normalised is its own normalize"
+    )
 
 
 def _rate(policy_hz: Any, opened: Sequence[OpenedPart]) -> float | None:

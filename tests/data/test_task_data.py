@@ -169,6 +169,25 @@ def test_a_part_of_the_action_has_its_names_and_units(tmp_path):
     assert data.features.action.names == ("x", "y", "grip")
 
 
+def test_a_dataset_of_several_may_be_its_path_alone(tmp_path):
+    one, two = write(tmp_path / "one.zarr", [30, 40]), write(tmp_path / "two.zarr", [30, 20])
+    assert TaskData.open(task(datasets={"a": one, "b": {"path": two}}), None).names == ["a", "b"]
+    assert TaskData.open(task(datasets=[one, two]), None).names == ["one.zarr", "two.zarr"]
+    for several in ({"a": 3}, {"a": [one]}):
+        with pytest.raises(ConfigError, match=r"task\.datasets\.a is .*: a path, or a table"):
+            TaskData.open(task(datasets=several), None)
+    with pytest.raises(ConfigError, match=r"task\.datasets\.1 is 3"):
+        TaskData.open(task(datasets=[one, 3]), None)
+
+
+def test_a_normalizer_of_several_datasets_is_refused_where_there_is_one(tmp_path):
+    path = write(tmp_path / "d.zarr", [40, 40])
+    with pytest.raises(ConfigError, match="'per_part', and the task has one dataset"):
+        TaskData.open(task(dataset=path, normalizer="per_part"), None)
+    with pytest.raises(ConfigError, match="'foo': choose merged or per_part"):
+        TaskData.open(task(dataset=path, normalizer="foo"), None)
+
+
 @pytest.mark.parametrize("key", ["observation", "action", "window"])
 def test_a_task_that_lacks_a_table_is_refused(tmp_path, key):
     said = {name: value for name, value in task(dataset="d").items() if name != key}
