@@ -19,7 +19,6 @@ from dipole.data.sources.source import (
     SourceEpisode,
     SourceInfo,
     SourceWarnings,
-    is_valid_key,
 )
 from dipole.data.store.schema import FrameSchema
 
@@ -108,8 +107,8 @@ def _arrays(file: Hdf5File) -> tuple[dict[str, str], dict[str, str]]:
             continue
         if why:
             left_out[place] = why
-        elif not is_valid_key(key) or key in places:
-            left_out[place] = f"no key can be called {key!r}, or one is already"
+        elif key in places:
+            left_out[place] = f"a key is called {key!r} already"
         else:
             places[key] = place
     return dict(sorted(places.items())), left_out

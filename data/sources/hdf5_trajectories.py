@@ -14,7 +14,6 @@ from dipole.data.sources.source import (
     SourceEpisode,
     SourceInfo,
     SourceWarnings,
-    is_valid_key,
 )
 
 
@@ -89,8 +88,8 @@ class TrajectorySource(SourceWarnings):
             skipped = [reason for begin, reason in self._skipped.items() if place.startswith(begin)]
             if why or skipped:
                 left_out[place] = why or skipped[0]
-            elif not is_valid_key(key) or key in places:
-                left_out[place] = f"no key can be called {key!r}, or one is already"
+            elif key in places:
+                left_out[place] = f"a key is called {key!r} already"
             else:
                 places[key] = place
         return dict(sorted(places.items())), left_out

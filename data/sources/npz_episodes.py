@@ -52,8 +52,8 @@ class NpzSource(SourceWarnings):
                     continue
                 if not array.is_numbers:
                     left_out[name] = f"{array.dtype} {list(array.shape)}: not numbers [frames, ...]"
-                elif key in self._places or not is_valid_key(key):
-                    left_out[name] = f"no key can be called {key!r}, or one is already"
+                elif key in self._places:
+                    left_out[name] = f"a key is called {key!r} already"
                 else:
                     self._places[key], frames[key] = name, _schema(first, key, array)
             self._known = set(first.arrays)
@@ -84,18 +84,9 @@ class _Episode:
     ) -> None:
         self._file, self.ref, self._places, self._frames = file, ref, places, frames
         self.tasks: TaskSpans = ()
-        lengths = {}
-        for key, name in places.items():
-            array = file.arrays.get(name)
-            if array is None:
-                raise DataError(f"{file.path}: no array {name!r}. Leave the episode or the key out")
-            other = (array.shape[1:] or (1,)) != (frames[key].shape or (1,))
-            if other or not array.is_numbers:
-                raise DataError(
-                    f"{file.path}: {name!r} is {array.dtype} {list(array.shape)}, frames of "
-                    f"{list(frames[key].shape or ())} in the first episode"
-                )
-            lengths[key] = array.shape[0]
+        # Those of odd names are left out, unless they are renamed.
+        keys = [key for key in places if is_valid_key(key)] or [*places]
+        lengths = {key: self._length(key) for key in keys}
         if len(set(lengths.values())) > 1:
             raise DataError(
                 f"{file.path}: its arrays have different numbers of frames: {lengths}. Leave the "
@@ -103,7 +94,25 @@ class _Episode:
             )
         self.n_frames = next(iter(lengths.values()), 0)
 
+    def _length(self, key: str) -> int:
+        """Frames of an array; raises DataError where it is not as in the first episode."""
+        file, name, shape = self._file, self._places[key], self._frames[key].shape or ()
+        array = file.arrays.get(name)
+        if array is None:
+            raise DataError(f"{file.path}: no array {name!r}. Leave the episode or the key out")
+        if (array.shape[1:] or (1,)) != (shape or (1,)) or not array.is_numbers:
+            raise DataError(
+                f"{file.path}: {name!r} is {array.dtype} {list(array.shape)}, frames of "
+                f"{list(shape)} in the first episode"
+            )
+        return int(array.shape[0])
+
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        if not is_valid_key(key) and self._length(key) != self.n_frames:
+            raise DataError(
+                f"{self._file.path}: {self._places[key]!r} has {self._length(key)} frames, "
+                f"{self.n_frames} expected. Leave the episode or the key out"
+            )
         frames = self._file.read(self._places[key], start, stop)
         return frames.reshape(stop - start, *(self._frames[key].shape or ()))
 

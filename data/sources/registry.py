@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +11,7 @@ from pathlib import Path
 from dipole.data.core.errors import DataError
 from dipole.data.core.file_kinds import begins_with, is_hdf5, is_mcap
 from dipole.data.core.registry import Registry
+from dipole.data.sources.combine.named import without_odd_names
 from dipole.data.sources.source import Source
 from dipole.data.store.bundle import dataset_path
 from dipole.data.store.objects.url import DatasetPath, ObjectUrl
@@ -51,21 +52,23 @@ _HINTS = (
 )  # fmt: skip
 
 
-def open_source(path: str | DatasetPath) -> Source:
+def open_source(path: str | DatasetPath, kept: Collection[str] = ()) -> Source:
     """The dataset at `path` or "bundled:NAME", its format recognised by what lies there.
 
-    Raises DataError where there is nothing, or nothing that is known.
+    Keys whose names no dataset can have are left out, but for those of `kept`, which are to be
+    renamed. Raises DataError where there is nothing, or nothing that is known.
     """
     place = dataset_path(path)
     if isinstance(place, ObjectUrl):
         from dipole.data.sources.zarr_store import StoreSource
 
-        return StoreSource(place)  # the one format that is read from there
+        # The one format that is read from there.
+        return without_odd_names(StoreSource(place), kept)
     if not place.exists():
         raise DataError(f"{place}: there is no dataset here; check the path")
     name = format_of(place)
     if name:
-        return FORMATS[name].open(place)
+        return without_odd_names(FORMATS[name].open(place), kept)
     known = "; ".join(f"{name}: {FORMATS[name].looks}" for name in FORMATS.names())
     raise DataError(
         f"{place}: not a dataset that is known{_hint(place)}. Known are {known}. For a format of "

@@ -17,7 +17,6 @@ from dipole.data.sources.source import (
     SourceEpisode,
     SourceInfo,
     SourceWarnings,
-    is_valid_key,
     positive_number,
     source_attributes,
     task_spans,
@@ -97,8 +96,6 @@ class RobomimicSource(SourceWarnings):
                 left_out["next_obs"] = "it repeats obs, one frame later"
             elif why:
                 left_out[name] = why
-            elif not is_valid_key(key):
-                left_out[name] = "its name has other characters than letters, digits, '_', '-', '.'"
             elif key in places:
                 kept, dropped = sorted((places[key], name), key=_precedence)
                 places[key], left_out[dropped] = kept, f"{kept} has the same name"

@@ -78,7 +78,7 @@ def open_request(request: ConversionRequest) -> Source:
 
 def _part(path: str | Path, request: ConversionRequest) -> Source:
     """One of the datasets, with the keys that are taken, by their new names."""
-    source = open_source(path)
+    source = open_source(path, kept=request.rename)
     source = with_missing_metadata(source, request.fps, request.environment, request.task)
     frames_of(source.info, list(request.rename))  # a misspelt name is an error, also if not taken
     needed = _needed(request)

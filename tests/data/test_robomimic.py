@@ -99,7 +99,7 @@ def test_what_is_not_taken_is_listed_with_the_reason(tmp_path):
     assert left_out["next_obs"] == "it repeats obs, one frame later"
     assert left_out["state"] == "obs/state has the same name"
     assert "text" in left_out["obs/words"]
-    assert "other characters" in left_out["obs/sp ace"]
+    assert "other characters" in left_out["sp ace"]  # by the name that --rename takes
 
 
 def test_depth_is_known_by_its_name_and_shape(tmp_path):
