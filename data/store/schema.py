@@ -137,6 +137,8 @@ class FrameSchema:
         shape, dtype = array.shape[1:], array.dtype
         settled = FrameSchema(shape, dtype, kind, self.units, self.names, storage)
         settled._check_entries(f"features[{key!r}]")
+        if not self.kind or self.kind == "image":
+            _refuse_channels_first(key, shape, dtype)
         return settled
 
     def to_dict(self) -> dict[str, Any]:
@@ -246,6 +248,17 @@ class EpisodeSchema:
             if self._settled and key not in self.frames:
                 hint = nearest(key, self.frames)
                 raise DataError(f"{where} has a new key {key!r}{hint}: the first episode had not")
+
+
+def _refuse_channels_first(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise DataError for uint8 frames [3, height, width], of which nobody says that they are
+    numbers."""
+    if dtype == np.uint8 and len(shape) == 3 and shape[0] in (1, 3, 4) and min(shape[1:]) > 4:
+        raise DataError(
+            f"{key!r}: uint8 frames of shape {list(shape)} look like pictures with channels first: "
+            "transpose them to [height, width, channels], or declare features="
+            f"{{{key!r}: {{'kind': 'state'}}}} where they are numbers"
+        )
 
 
 def _numbers(where: str, values: Any) -> np.ndarray:

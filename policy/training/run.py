@@ -21,6 +21,7 @@ from dipole.data import make_loader
 from dipole.data.core.errors import CheckpointError, ConfigError
 from dipole.data.loading.number_notes import number_notes
 from dipole.data.loading.task_data import TaskData
+from dipole.data.store.bundle import dataset_path
 from dipole.policy.checkpoint import checkpoints_of, read_config
 from dipole.policy.core.device import choose_device
 from dipole.policy.core.files import write_json
@@ -135,6 +136,7 @@ def _resumed(
 ) -> tuple["RunParts", Config]:
     """What a run is made of, and the configuration of the checkpoint that it goes on from."""
     config = changed(read_run(output), changes)
+    _require_dataset(config)
     parts = build_run(config, evaluate, fresh=newest is None)
     if newest is None:
         return parts, {}
@@ -143,6 +145,17 @@ def _resumed(
     parts.data.require_same(saved.get("dataset", {}), str(checkpoint))
     parts.state.load(checkpoint)
     return parts, saved
+
+
+def _require_dataset(config: Config) -> None:
+    """Raise ConfigError where the run's dataset is not where a relative path says."""
+    said = config.get("dataset") or config["task"].get("dataset")
+    place = None if said is None else dataset_path(said)
+    if isinstance(place, Path) and not place.is_absolute() and not place.exists():
+        raise ConfigError(
+            f"{place}: the run's dataset is not there. Its path is relative to the folder from "
+            f"which you call, now {Path.cwd()}; dataset=PATH says where it lies now"
+        )
 
 
 def read_run(output: Path) -> Config:

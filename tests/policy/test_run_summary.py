@@ -1,13 +1,14 @@
 """What a run says before it begins."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dipole.data import EpisodeWriter
+from dipole.data import ConfigError, EpisodeWriter
 from dipole.policy.training.output.summary import _recorded_elsewhere
-from dipole.policy.training.run import build_run
+from dipole.policy.training.run import build_run, resume_run
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,12 @@ def test_actions_that_are_held_constant_though_they_move_are_noted(tmp_path):
     parts = build_run({**config, "policy": {"denoiser": denoiser}})
     assert parts.constant == {"action": [0, 1]}
     assert [note[:19] for note in parts.notes] == ["action[0] moves by ", "action[1] moves by "]
+
+
+def test_a_relative_dataset_that_is_not_found_on_resuming_says_from_where(tmp_path):
+    config = {"task": {"dataset": "mine.zarr"}, "dataset": None, "train": {}}
+    (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+    with pytest.raises(
+        ConfigError, match=r"mine\.zarr: .* from which you call.* dataset=PATH says"
+    ):
+        resume_run(tmp_path)
