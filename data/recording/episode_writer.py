@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,12 @@ from dipole.data.store.schema import EpisodeSchema, FrameSchema
 from dipole.data.store.tasks import TaskSpans, check_spans
 from dipole.data.store.video import Clip, VideoError, video_error
 from dipole.data.store.writer import StoreWriter
+
+_EXAMPLES = {
+    "features": "{'joints': {'units': 'rad'}}",
+    "environment": "{'id': 'my_robot', 'version': '1'}",
+    "attributes": "{'operator': 'A'}",
+}
 
 
 class EpisodeWriter:
@@ -68,8 +75,7 @@ class EpisodeWriter:
         images: str = "zstd",
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        if fps is not None and not 0 < fps < math.inf:
-            raise DataError(f"fps is {fps}: frames per second are a positive number")
+        _check_options(fps, features, environment, attributes)
         EpisodeSchema(features or {})
         options = {
             "fps": None if fps is None else float(fps),
@@ -308,6 +314,25 @@ class EpisodeWriter:
                 attributes[name] = self._options[name]
         attributes["schema"] = {key: frame.to_dict() for key, frame in self._schema.frames.items()}
         return attributes
+
+
+def _check_options(fps: Any, features: Any, environment: Any, attributes: Any) -> None:
+    """Raise DataError, naming it, for one of another type."""
+    if fps is not None and not (_is_number(fps) and 0 < fps < math.inf):
+        raise DataError(f"fps is {fps!r}: frames per second are a positive number")
+    tables = {"features": features, "environment": environment, "attributes": attributes}
+    for name, value in tables.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise DataError(f"{name} is {value!r}: a table is needed, such as {_EXAMPLES[name]}")
+    for key, entry in (features or {}).items():
+        if not isinstance(entry, Mapping):
+            raise DataError(
+                f"features[{key!r}] is {entry!r}: a table is needed, such as {{'units': 'rad'}}"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:

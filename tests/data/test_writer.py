@@ -124,6 +124,17 @@ def test_a_first_episode_that_is_refused_settles_nothing(tmp_path):
     assert EpisodeStore.open(tmp_path / "a").keys() == ["action"]
 
 
+def test_pictures_with_channels_first_are_refused_and_maps_of_numbers_are_not(tmp_path):
+    first = episode(camera=np.zeros((5, 3, 48, 64), np.uint8))
+    with EpisodeWriter(tmp_path / "a") as writer:
+        with pytest.raises(DataError, match=r"'camera': .* \[3, 48, 64\] .* channels first: trans"):
+            writer.add_episode(first)
+        writer.add_episode(episode(camera=np.zeros((5, 48, 64, 3), np.uint8)))
+    with EpisodeWriter(tmp_path / "b", features={"camera": {"kind": "state"}}) as writer:
+        writer.add_episode(first)
+    assert EpisodeStore.open(tmp_path / "b").schema("camera")["kind"] == "state"
+
+
 def test_float64_becomes_float32_unless_declared(tmp_path):
     with EpisodeWriter(tmp_path / "a", features={"state": {"dtype": "float64"}}) as writer:
         writer.add_episode(episode())
@@ -135,6 +146,12 @@ def test_float64_becomes_float32_unless_declared(tmp_path):
     ("options", "message"),
     [
         ({"fps": 0}, "fps is 0"),
+        ({"fps": "30"}, "fps is '30': frames per second are a positive number"),
+        ({"fps": True}, "fps is True"),
+        ({"environment": "x"}, "environment is 'x': a table is needed, such as {'id'"),
+        ({"features": [1]}, r"features is \[1\]: a table is needed, such as {'joints'"),
+        ({"features": {"state": "m"}}, r"features\['state'\] is 'm': a table is needed"),
+        ({"attributes": [1]}, r"attributes is \[1\]: a table is needed"),
         ({"features": {"state": {"unit": "m"}}}, "no field 'unit', did you mean 'units'"),
         ({"features": {"state": {"kind": "imge"}}}, "'imge', did you mean 'image'"),
         ({"features": {"state": {"dtype": "object"}}}, "only numbers"),
