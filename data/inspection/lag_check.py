@@ -162,14 +162,15 @@ class LagCheck:
         if lead == 0:
             return (
                 f"the action is the state {states} of the same frame in {dimensions}: a policy "
-                "learns to stay where it is. Take the state of the next frame as the action"
+                "learns to stay where it is. Take the state of the next frame as the action: "
+                "dipole data convert --shift action=1"
             )
         if lead < 0:
             frames = counted(-lead, "frame")
             return (
                 f"the action lags {frames} behind the state {states} in {dimensions}: it is where "
-                "the robot was. Shift it while recording, or mend the time stamps that it was "
-                "joined by"
+                f"the robot was. Shift it (dipole data convert --shift action={1 - lead}), or mend "
+                "the time stamps that it was joined by"
             )
         if lead == self._most:
             return (

@@ -11,7 +11,7 @@ from pathlib import Path
 from dipole.data.core.errors import DataError
 from dipole.data.core.file_kinds import begins_with, is_hdf5, is_mcap
 from dipole.data.core.registry import Registry
-from dipole.data.sources.combine.named import without_odd_names
+from dipole.data.sources.combine.renamed import without_odd_names
 from dipole.data.sources.source import Source
 from dipole.data.store.bundle import dataset_path
 from dipole.data.store.objects.url import DatasetPath, ObjectUrl

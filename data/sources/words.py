@@ -14,6 +14,7 @@ from dipole.data.sources.combine.resampled import resampled
 from dipole.data.sources.combine.resized import parse_resize, resized
 from dipole.data.sources.combine.retyped import retyped
 from dipole.data.sources.combine.selected import selected
+from dipole.data.sources.combine.shifted import shifted
 from dipole.data.sources.combine.trimmed import parse_trim, trimmed
 from dipole.data.sources.combine.uint8_images import with_uint8_images
 from dipole.data.sources.registry import open_source
@@ -34,6 +35,7 @@ class ConversionRequest:
     dtype: Other dtypes of keys, {"action": "float32"}.
     keys: What is taken, by the new names; None for everything.
     resample: Frames a second of the result; None for those of the source.
+    shift: Keys taken from later frames of the result, {"action": 1}, see `shifted`.
     resize: Sizes of pictures, "240x320" or "wrist=96x128", see `parse_resize`.
     also: Further datasets, with the same keys after all this, whose episodes follow.
     episodes: Numbers of the episodes that are taken, those of `also` counted on; None for all.
@@ -58,6 +60,7 @@ class ConversionRequest:
     group: tuple[str, ...] = ()
     mirror: str = ""
     resample: float | None = None
+    shift: Mapping[str, int] = field(default_factory=dict)
     resize: tuple[str, ...] = ()
     trim: str = ""
     convert: tuple[str, ...] = ()
@@ -93,6 +96,7 @@ def _part(path: str | Path, request: ConversionRequest) -> Source:
     source = with_uint8_images(source, keep=request.dtype)
     if request.resample is not None:
         source = resampled(source, request.resample)
+    source = shifted(source, request.shift)
     return resized(source, parse_resize(request.resize))
 
 

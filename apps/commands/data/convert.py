@@ -15,6 +15,7 @@ from dipole.data.core.episode_numbers import parse_episode_numbers
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.sources.combine.converted import parse_convert
 from dipole.data.sources.combine.resized import parse_resize
+from dipole.data.sources.combine.shifted import parse_shift
 from dipole.data.sources.combine.trimmed import parse_trim
 from dipole.data.sources.source import positive_number
 from dipole.data.sources.words import ConversionRequest, open_request
@@ -104,6 +105,14 @@ def convert(
         ),
     ] = None,
     resample: Annotated[float | None, _text("RATE", "Frames a second of the result.")] = None,
+    shift: Annotated[
+        list[str] | None,
+        _text(
+            "KEY=FRAMES",
+            "Numbers taken from later frames, action=1: the action of the next one, where it was "
+            f"recorded as the state of its own. {SEVERAL}",
+        ),
+    ] = None,
     resize: Annotated[
         list[str] | None,
         _text(
@@ -163,6 +172,7 @@ def convert(
         group=_several(group),
         mirror=mirror,
         resample=_positive("--resample", resample),
+        shift=_shifts(shift),
         resize=_several(resize),
         trim=trim,
         convert=tuple(convert or ()),
@@ -256,6 +266,13 @@ def _episodes(text: str) -> tuple[int, ...]:
         return parse_episode_numbers(text)
     except ConfigError as error:
         raise UsageError(f"--episodes: {error}") from error
+
+
+def _shifts(values: list[str] | None) -> dict[str, int]:
+    try:
+        return parse_shift(pairs("--shift", values))
+    except ConfigError as error:
+        raise UsageError(f"--{error}") from error
 
 
 def _positive(option: str, value: float | None) -> float | None:

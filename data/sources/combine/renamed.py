@@ -1,13 +1,20 @@
-"""Keys of a source under other names."""
+"""Keys of a source under other names, and names that no dataset can have, such as "eef quat"."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
-from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo, frames_of
+from dipole.data.sources.source import (
+    EpisodeRef,
+    Source,
+    SourceEpisode,
+    SourceInfo,
+    frames_of,
+    is_valid_key,
+)
 from dipole.data.store.schema import check_key
 from dipole.data.store.video import Clip
 
@@ -41,6 +48,29 @@ def renamed(source: Source, names: Mapping[str, str]) -> Source:
         history=(*info.history, f"renamed {said}"),
     )
     return _Renamed(source, described, {new: old for old, new in new_names.items()})
+
+
+def without_odd_names(source: Source, kept: Collection[str] = ()) -> Source:
+    """The source, keys of odd names left out with the reason, but for those of `kept`, which are to
+    be renamed."""
+    info = source.info
+    odd = {key for key in info.frames if not is_valid_key(key)} - set(kept)
+    if not odd:
+        return source
+    why = {
+        key: "its name has other characters than letters, digits, '_', '-', '.': take it by "
+        f"--rename '{key}=NAME'"
+        for key in sorted(odd)
+    }
+    return WrappedSource(
+        source,
+        replace(
+            info,
+            frames={key: frame for key, frame in info.frames.items() if key not in odd},
+            absent={key: ids for key, ids in info.absent.items() if key not in odd},
+            left_out={**info.left_out, **why},
+        ),
+    )
 
 
 class _Renamed(WrappedSource):
