@@ -256,12 +256,15 @@ def flat(node, prefix=""):
 
 
 def as_of_this_version(config):
-    """Noise process and prediction apart from the head; leading spacing is what vp prefers."""
+    """Noise process and prediction apart from the head; leading spacing is what vp prefers; so many
+    keypoints are what the pooling has by itself."""
     solvers = [config["solver"]] if "solver" in config else []
     if "policy" in config:
         policy = migrated_config(config["policy"], 1)
         assert policy.pop("prediction") == "noise"
         solvers.append(policy["head"]["solver"])
+        pooling = policy["encoder"].get("pooling", {})
+        assert pooling.pop("n_keypoints", 32) == 32
         config = {**config, "policy": policy}
     for solver in solvers:
         solver["spacing"] = None
