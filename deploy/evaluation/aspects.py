@@ -40,8 +40,8 @@ def open_held_out(config: Config, path: Path, policy: InferencePolicy) -> HeldOu
     )
 
 
-def evaluate_held_out(policy: InferencePolicy, held_out: HeldOut, config: Config) -> Evaluation:
-    """An evaluation without episodes: aspects alone, of a task without a simulator."""
+def without_episodes(policy: InferencePolicy, config: Config) -> Evaluation:
+    """An evaluation of a task without a simulator, to which aspects are to be added."""
     frames = executed_slice(policy.window, config["n_action_steps"])
     metrics = {
         "evaluations_per_chunk": getattr(policy, "evaluations_per_chunk", None),
@@ -49,9 +49,7 @@ def evaluate_held_out(policy: InferencePolicy, held_out: HeldOut, config: Config
         "seed": config["seed"],
         "n_action_steps": frames.stop - frames.start,
     }
-    evaluation = Evaluation(metrics, [])
-    add_aspects(evaluation, policy, held_out, config)
-    return evaluation
+    return Evaluation(metrics, [])
 
 
 def add_aspects(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
-from dipole.deploy.evaluation.aspects import add_aspects, evaluate_held_out, open_held_out
+from dipole.deploy.evaluation.aspects import add_aspects, open_held_out, without_episodes
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
 from dipole.envs.registry import check_environment, check_seeds
@@ -56,7 +56,7 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         part=config["part"],
         guidance_scale=config["guidance_scale"],
         costs=config["costs"],
-        calls=_chunks(config, spec is not None) / GROUP,
+        calls=_chunks(config, has_episodes=spec is not None) / GROUP,
         log=say,
     )
     held_out = open_held_out(config, path, policy)
@@ -68,11 +68,8 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
     if config["costs"]:
         terms = {**terms, "costs": config["costs"]}
     if spec is None:
-        assert held_out is not None  # as aspects are asked for
-        evaluation = evaluate_held_out(policy, held_out, config)
-        evaluation.metrics |= {"checkpoint": origin(checkpoint), **terms}
-        return evaluation
-    if config["delay"] is None:
+        evaluation = without_episodes(policy, config)
+    elif config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
         evaluation = evaluate(policy, spec, cluster=cluster, **passed)
     else:
@@ -84,10 +81,10 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
 
 
 def _chunks(config: Config, has_episodes: bool) -> int:
-    """At most how many chunks are drawn."""
-    of_episodes = config["episodes"] * MOST_CHUNKS if has_episodes else 0
-    drawn = config["aspects_observations"] * config["aspects_samples"]
-    return int(of_episodes + (0 if has_episodes else drawn))
+    """At most how many chunks are drawn: for episodes, or else for aspects."""
+    if has_episodes:
+        return int(config["episodes"] * MOST_CHUNKS)
+    return int(config["aspects_observations"] * config["aspects_samples"])
 
 
 def _runtime(config: Config, path: Path, cluster: ClusterSettings | None) -> str:

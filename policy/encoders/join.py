@@ -28,9 +28,8 @@ class JoinEncoder(Encoder):
     part, frame 0 of the second, ..., frame 1 of the first, ...]; then come the other vectors.
     """
 
-    settings: ClassVar[str] = (
-        "policy.encoder.parts.{part}."  # where those of a part are, for people
-    )
+    # Where the settings of a part are, in what people are told.
+    settings: ClassVar[str] = "policy.encoder.parts.{part}."
 
     def __init__(
         self, features: Features, window: WindowSpec, parts: Mapping[str, Mapping[str, Any]]

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from eyes_fixture import SMALL_UNET, TINY_RESNET
+from auxiliary_fixture import AUXILIARY, TARGETS, configuration, silent, tensors, write
 from safetensors.torch import load_file
 from training_fixture import stop_at
 
-from dipole.data import ConfigError, EpisodeWriter
+from dipole.data import ConfigError
 from dipole.policy import load_policy
 from dipole.policy.checkpoint import checkpoints_of
 from dipole.policy.training import Trainer
@@ -20,9 +20,7 @@ from dipole.policy.training.objectives.picture_plane import PicturePlane
 from dipole.policy.training.output.logs import read_log
 from dipole.policy.training.run import build_run, resume_run, start_run
 
-TARGETS = {"joints": {"weight": 0.5}, "later": {"of": "joints", "ahead": 2, "cameras": "each"}}
 FRONT = {"cameras": ["front"], "moves_with": "front"}
-AUXILIARY = {"name": "auxiliary", "targets": TARGETS, "decay": "linear", "decay_share": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -30,77 +28,11 @@ def dataset(tmp_path_factory):
     return write(tmp_path_factory.mktemp("data") / "arm.zarr")
 
 
-def write(path):
-    """A joint and a gripper, the brightness of two cameras' pictures."""
-    rng = np.random.default_rng(0)
-    with EpisodeWriter(path, fps=10) as writer:
-        for length in (14, 12, 11):
-            joints = rng.uniform(0, 1, (length, 2)).astype(np.float32)
-            bytes_ = (255 * joints).astype(np.uint8)
-            pictures = [np.tile(bytes_[:, n, None, None, None], (1, 32, 32, 3)) for n in (0, 1)]
-            writer.add_episode(
-                {
-                    "joints": joints,
-                    "action": joints,
-                    "front": pictures[0],
-                    "wrist": pictures[1],
-                }
-            )
-    return path
-
-
-def configuration(dataset, objective=None, **train):
-    """What `dipole train` composes, as far as a run needs it."""
-    camera = {"shape": [32, 32, 3], "kind": "image"}
-    return {
-        "task": {
-            "name": "arm",
-            "dataset": str(dataset),
-            "window": {"n_obs_steps": 2, "horizon": 8, "n_action_steps": 4},
-            "observation": {
-                "front": camera,
-                "wrist": camera,
-                "joints": {"shape": [2], "kind": "state", "units": ["rad", "m"]},
-            },
-            "action": {"shape": [2], "kind": "action"},
-            "split": {"val_ratio": 0.34, "seed": 0},
-        },
-        "dataset": None,
-        "policy": {
-            "encoder": {"name": "image", "backbone": TINY_RESNET, "dim": 6},
-            "denoiser": SMALL_UNET,
-            "head": {"name": "regression"},
-        },
-        "objective": objective or {"name": "behaviour_cloning"},
-        "train": {
-            "steps": 4,
-            "batch_size": 6,
-            "warmup_steps": 1,
-            "learning_rate": 1e-3,
-            "device": "cpu",
-            "threads": 1,
-            "deterministic": True,
-            "checkpoint_every": 2,
-            "validate_every": 2,
-            "log_every": 2,
-            **train,
-        },
-        "evaluate": {},
-    }
-
-
 def objective_of(dataset, **options):
     """The objective of a new run."""
     parts = build_run(configuration(dataset, {**AUXILIARY, **options}))
     batch = parts.data.train.gather(np.arange(6))
     return parts.state.objective, tensors(batch)
-
-
-def tensors(batch):
-    return {
-        name: tensors(one) if isinstance(one, dict) else torch.as_tensor(one)
-        for name, one in batch.items()
-    }
 
 
 def with_gradient(objective):
@@ -119,10 +51,6 @@ def files_of(run):
 def differing(one, other):
     assert one.keys() == other.keys()
     return [name for name in one if not torch.equal(one[name], other[name])]
-
-
-def silent(_line):
-    pass
 
 
 def test_a_target_s_gradients_reach_the_encoder_and_not_the_denoiser(dataset):
@@ -389,67 +317,3 @@ def test_random_batches_have_targets_too(dataset):
     batch = objective.fake_batch(3)
     assert batch["target"]["later"].shape == (3, 2, 2)
     assert torch.isfinite(objective(batch).total)
-
-
-def test_rows_whose_camera_training_leaves_out_count_for_no_target(dataset):
-    objective, batch = dropping(dataset, {"joints": {"cameras": ["front"]}})
-    torch.manual_seed(0)
-    before = objective(batch).total
-    absent = objective.policy.encoder.picture_absent["front"]
-    assert 0 < int(absent.sum()) < 6
-    batch["target"]["joints"][absent] += 100
-    torch.manual_seed(0)
-    assert torch.equal(objective(batch).total, before)
-    objective.zero_grad()
-    before.backward()
-    stand_in = objective.policy.encoder.parts["cameras"].missing.vectors["front"]
-    assert stand_in.grad is None or not stand_in.grad.any()
-    objective.eval()
-    objective(batch)
-    assert not objective.policy.encoder.picture_absent
-
-
-def dropping(dataset, targets):
-    """The objective of a new run whose training leaves out cameras, without the policy's loss."""
-    config = configuration(dataset, {**AUXILIARY, "targets": targets, "policy_weight": 0})
-    config["policy"]["encoder"]["camera_dropout"] = 0.5
-    parts = build_run(config)
-    return parts.state.objective.train(), tensors(parts.data.train.gather(np.arange(6)))
-
-
-def test_a_target_of_an_action_that_is_stored_as_chunks_is_refused(tmp_path):
-    path, rng = tmp_path / "taught.zarr", np.random.default_rng(0)
-    with EpisodeWriter(path, fps=10) as writer:
-        for _ in range(3):
-            writer.add_episode(
-                {
-                    "joints": rng.uniform(size=(14, 2)).astype(np.float32),
-                    "action": rng.uniform(size=(14, 2)).astype(np.float32),
-                    "front": rng.integers(0, 256, (14, 32, 32, 3), dtype=np.uint8),
-                    "wrist": rng.integers(0, 256, (14, 32, 32, 3), dtype=np.uint8),
-                    "teacher_chunk": rng.uniform(size=(14, 7, 2)).astype(np.float32),
-                }
-            )
-    config = configuration(path, {**AUXILIARY, "targets": {"action": {}}})
-    config["task"]["action"] |= {"source": "teacher_chunk", "chunks": True}
-    with pytest.raises(ConfigError, match=r"target 'action': action is stored as chunks"):
-        build_run(config)
-    config["objective"]["targets"] = {"action": {"shape": [2], "source": "action"}}
-    assert build_run(config).state.objective.targets["action"].feature.source == "action"
-
-
-@pytest.mark.parametrize("fault", ["pooled", "lacking"])
-def test_what_pictures_cannot_do_leaves_no_run_behind(dataset, tmp_path, fault):
-    config = configuration(dataset)
-    if fault == "pooled":
-        config["policy"]["encoder"]["pooling"] = {"name": "pooled"}
-    else:
-        config["task"]["dataset"] = None
-        config["task"]["datasets"] = [
-            {"name": "a", "path": str(dataset)},
-            {"name": "b", "path": str(dataset), "observation": {"wrist": None}},
-        ]
-    said = {"pooled": "no pooled output", "lacking": "camera 'wrist' is missing from a dataset"}
-    with pytest.raises(ConfigError, match=said[fault]):
-        start_run(config, tmp_path / "run", say=silent)
-    assert not (tmp_path / "run").exists()

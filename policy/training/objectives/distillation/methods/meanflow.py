@@ -29,8 +29,8 @@ class MeanFlow(FlowStudent):
     rows that need it alone.
 
     apart: Share of a batch with r < t; the others are flow matching.
-    to_clean: Share of those with r = 0 and t drawn evenly from 0 to 1: one step jumps to r = 0, of
-        which the distribution hardly ever draws anything close.
+    to_clean: Share of those with r = 0 and t drawn evenly from 0 to 1. One step of sampling asks
+        for t = 1 and r = 0, close to which the distribution below hardly ever draws.
     mean, deviation: Of the logit-normal distribution of which t and r are drawn, the larger is t.
     power, least: Rows weigh 1 / (|error|^2 + least)^power (eq. 22), power 0 all the same; |error|^2
         is a sum over a chunk's numbers.
