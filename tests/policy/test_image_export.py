@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from eyes_fixture import features, make_policy
 from test_pretrained import ARCHITECTURES
 
+from dipole.data import Feature, Features
 from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.encoders.cameras.resize import resize, resizing_weights
 from dipole.policy.runtimes.export import export_policy
@@ -49,6 +50,18 @@ def check(policy, runtime, folder):
 def test_an_exported_image_policy_gives_the_same_chunks(kind, runtime, tmp_path):
     policy = make_policy(features(**CAMERAS), **POLICIES[kind])
     check(policy, runtime, tmp_path / "export")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_grey_cameras_are_exported_as_bytes_of_one_channel(runtime, tmp_path):
+    grey = Features(
+        {
+            "front": Feature((24, 32, 1), kind="image"),
+            "wrist": Feature((24, 32, 3), kind="image"),
+        },
+        Feature((2,), kind="action"),
+    )
+    check(make_policy(grey, shared_backbone=True, crop=20), runtime, tmp_path / "export")
 
 
 @pytest.mark.heavy
