@@ -31,7 +31,7 @@ demo: setup ## train on the bundled demonstrations, evaluate, and say where the 
 # there is a worker for every core, one thread is enough for each.
 test: export OMP_WAIT_POLICY ?= PASSIVE
 test: setup ## run the tests (TESTS='not slow and not heavy' for the quick ones, TESTS=heavy for the rest)
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -m "($(TESTS)) and not alone" --numprocesses auto --maxprocesses 8 --dist loadfile
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -m "($(TESTS)) and not alone" --numprocesses auto --maxprocesses 8 --dist loadfile --max-worker-restart 1
 	@$(BIN)/pytest -m "($(TESTS)) and alone" tests/deploy tests/apps
 
 lint: setup ## check style and formatting

@@ -1,9 +1,13 @@
 """A small run with pictures in which everything draws, and processes that train it together."""
 
+import faulthandler
+import gc
 import os
+import signal
 import sys
+import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -114,25 +118,42 @@ def in_processes(count, work, folder, timeout=60.0, restarts=0):
     """
     port = launcher_store().port
     pids = []
+    gc.collect()
+    gc.freeze()  # a process group that a child collects waits for threads which are not its own
     for rank in range(count):
         pid = os.fork()
         if pid == 0:
             _child(rank, count, port, work, folder / f"rank{rank}.txt", timeout, restarts)
         pids.append(pid)
+    gc.unfreeze()
     return pids
 
 
-def ended(pids, folder):
-    """Wait for processes of `in_processes`: what each left."""
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-    files = [folder / f"rank{rank}.txt" for rank in range(len(pids))]
-    return [
-        (code, f.read_text() if f.exists() else "") for code, f in zip(codes, files, strict=True)
-    ]
+def ended(pids, folder, within=240.0):
+    """Wait for processes of `in_processes`: what each left.
+
+    Of one that has not ended within so many seconds the stack is what the test fails with.
+    """
+    until, found = time.monotonic() + within, []
+    for rank, pid in enumerate(pids):
+        while (status := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
+            time.sleep(0.005)
+        if status == (0, 0):
+            for each in pids[rank:]:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGABRT)  # faulthandler writes where it is
+                    os.waitpid(each, 0)
+            stacks = "\n".join(path.read_text() for path in sorted(folder.glob("rank*.stack")))
+            raise AssertionError(f"rank {rank} has not ended in {within:g} s:\n{stacks}")
+        file = folder / f"rank{rank}.txt"
+        code = os.waitstatus_to_exitcode(status[1])
+        found.append((code, file.read_text() if file.exists() else ""))
+    return found
 
 
 def _child(rank, count, port, work, file, timeout, restarts):
     code = 1
+    faulthandler.enable(open(file.with_suffix(".stack"), "w"))  # noqa: SIM115
     try:
         file.unlink(missing_ok=True)
         given = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_PORT": port}
