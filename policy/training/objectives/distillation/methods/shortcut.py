@@ -29,6 +29,7 @@ class Shortcut(FlowStudent):
     size learn by flow matching (Frans et al., 2024, eq. 5 and algorithm 1).
 
     consistent: Share of a batch that learns the first.
+    begin: Updates of flow matching alone before, whose velocities the steps are then made of.
     finest: Steps, a power of 2, from noise to the chunk with the least d > 0; half steps of that
         size are asked for as steps of no size.
     target_decay: Of the moving average.
@@ -39,6 +40,7 @@ class Shortcut(FlowStudent):
         self,
         policy: Policy,
         consistent: float = 0.25,
+        begin: int = 0,
         finest: int = 32,
         target_decay: float = 0.999,
         train_encoder: bool = True,
@@ -46,15 +48,17 @@ class Shortcut(FlowStudent):
         check_decay("target_decay", target_decay)
         super().__init__(policy, train_encoder, target_decay)
         check_share("consistent", consistent)
+        if begin < 0:
+            raise ConfigError(f"objective.begin is {begin}: updates, 0 or more, are needed")
         self.halvings = int(math.log2(max(finest, 1)))
         if finest < 2 or 2**self.halvings != finest:
             raise ConfigError(f"objective.finest is {finest}: a power of 2, at least 2, is needed")
-        self.consistent, self.finest = consistent, finest
+        self.consistent, self.begin, self.finest = consistent, begin, finest
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)
         clean, noise = given.clean, torch.randn_like(given.clean)
-        own = rows_at(self.consistent, len(clean))
+        own = rows_at(self.consistent if step >= self.begin else 0, len(clean))
         time, target = self._times(own, len(clean), clean.device)
         x, wanted = straight(clean, noise, time), noise - clean
         if own:
