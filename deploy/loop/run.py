@@ -59,10 +59,19 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.arm not in ("ask", "now"):
             raise ConfigError(f"arm={self.arm}: ask, or now")
+        for name in ("dry_run", "record"):
+            if not isinstance(getattr(self, name), bool):  # "no", or nothing, would count as one
+                raise ConfigError(f"{name}={getattr(self, name)!r}; it must be true or false")
         for name in ("seconds", "watchdog"):
             value = getattr(self, name)
             if value is not None and not is_positive(value):
                 raise ConfigError(f"{name}={value!r}; it must be a positive number, or null")
+        if not isinstance(self.loop, LoopConfig):
+            raise ConfigError(f"loop={self.loop!r}; it must be a LoopConfig")
+        if not isinstance(self.output, str | Path | None):
+            raise ConfigError(f"output={self.output!r}; it must be a folder's path, or null")
+        if self.output is not None:
+            object.__setattr__(self, "output", Path(self.output))
 
 
 def run_policy(

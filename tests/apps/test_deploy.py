@@ -82,6 +82,9 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
     ("words", "message"),
     [
         (["arm=maybe"], "arm=maybe: ask, or now"),
+        (["dry_run="], "dry_run=''; it must be true or false"),
+        (["dry_run=null"], "dry_run=None; it must be true or false"),
+        (["record=maybe"], "record='maybe'; it must be true or false"),
         (["deploy.control_hz=95", "inference=thread"], "not a whole multiple"),
         (["deploy.merger=swich", "inference=thread"], "did you mean 'switch'"),
         (["module=nowhere.py"], "there is no such file"),

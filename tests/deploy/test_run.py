@@ -210,6 +210,29 @@ def test_a_run_of_no_length_is_refused(name, value):
         RunConfig(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["dry_run", "record"])
+@pytest.mark.parametrize("value", ["", None, "no", "maybe", 0, 1])
+def test_a_switch_that_is_neither_true_nor_false_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name}={value!r}; it must be true or false"):
+        RunConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"loop": {"max_hold": 1.0}}, "loop={'max_hold': 1.0}; it must be a LoopConfig"),
+        ({"output": 3}, "output=3; it must be a folder's path, or null"),
+    ],
+)
+def test_a_run_with_settings_of_another_type_is_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(**setting)
+
+
+def test_the_output_of_a_run_may_be_a_text():
+    assert RunConfig(output="runs/arm").output == Path("runs/arm")
+
+
 def test_what_inference_has_to_say_is_in_the_report(tmp_path, monkeypatch):
     assert infer().notes == []
     monkeypatch.setattr(ThreadInference, "notes", ["computed on a toaster"])
