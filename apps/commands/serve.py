@@ -10,11 +10,13 @@ from dipole.apps.compose import run
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.deploy.inference.process import FromCheckpoint
+from dipole.deploy.loop.config import is_positive
 from dipole.deploy.server.batching import BatchSettings
 from dipole.deploy.server.config import ServerConfig
 from dipole.deploy.server.server import PolicyServer
 from dipole.deploy.server.session import ServedPolicy
 from dipole.deploy.server.swapping import Newest, Swapper
+from dipole.deploy.wire.protocol import check_token
 
 Config = dict[str, Any]
 NOT_ENCRYPTED = (
@@ -29,12 +31,15 @@ def main(argv: list[str]) -> int:
 
 def serve(config: Config) -> int:
     """Load, warm up, listen until Ctrl-C."""
+    check_token(config["token"])
     address = {"host": config["host"], "port": config["port"], "token": config["token"] or None}
     server_config = from_mapping(ServerConfig, {**config["server"], **address}, "server")
     batch = from_mapping(BatchSettings, config["batch"], "batch")
-    watch = config["watch"]
-    if watch is not None and not watch > 0:
-        raise ConfigError(f"watch is {watch}; it must be a number of seconds above 0, or null")
+    watch, forget_after = config["watch"], config["forget_after"]
+    if watch is not None and not is_positive(watch):
+        raise ConfigError(f"watch is {watch!r}; it must be a number of seconds above 0, or null")
+    if not is_positive(forget_after) and forget_after != 0:
+        raise ConfigError(f"forget_after is {forget_after!r}; it must be a number of seconds")
     with _noted_hangup() as hangups:
         served, newest = _policies(config, batch)
         server = PolicyServer(served, server_config, log=_say)

@@ -7,6 +7,7 @@
 A lone client never waits. What is asked for meanwhile makes the next batch.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,8 +34,13 @@ class BatchSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("wait", 0), ("max_waiting", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"batch.{name} is {getattr(self, name)}; at least {least}")
+            value = getattr(self, name)
+            kinds = (int, float) if name == "wait" else int
+            if type(value) is bool or not isinstance(value, kinds) or not least <= value < math.inf:
+                what = "a number" if name == "wait" else "a whole number"
+                raise ConfigError(
+                    f"batch.{name} is {value!r}; {what} of at least {least} is needed"
+                )
 
 
 @dataclass(eq=False)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 
 from dipole.data.core.errors import ConfigError
 from dipole.deploy.wire.codec import MessageLimits
+from dipole.deploy.wire.protocol import check_token
 
 SHORTEST_TOKEN = 16
+LAST_PORT = 65_535
 SCHEMES = ("Bearer ", "Api-Key ")  # the second is what openpi's clients send
 
 
@@ -43,12 +45,18 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if entry.type in (int, float) and (
-                not isinstance(value, int | float) or not 0 <= value < math.inf
-            ):
-                raise ConfigError(f"{entry.name} is {value!r}; it must be a number above 0")
-            if entry.type in (int, float) and entry.name != "port" and value == 0:
-                raise ConfigError(f"{entry.name} is 0; it must be above 0")
+            if entry.name == "port" or entry.type not in (int, float):
+                continue
+            kinds = int if entry.type is int else (int, float)
+            if type(value) is bool or not isinstance(value, kinds) or not 0 < value < math.inf:
+                what = "whole number" if entry.type is int else "number"
+                raise ConfigError(f"{entry.name} is {value!r}; it must be a {what} above 0")
+        if type(self.port) is not int or not 0 <= self.port <= LAST_PORT:
+            raise ConfigError(
+                f"port is {self.port!r}; it must be a whole number from 0 (any free one) to "
+                f"{LAST_PORT}"
+            )
+        check_token(self.token)
         if self.token is not None and len(self.token) < SHORTEST_TOKEN:
             raise ConfigError(
                 f"the token has {len(self.token)} characters; at least {SHORTEST_TOKEN} are "

@@ -20,13 +20,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from dipole import __version__
-from dipole.data.core.errors import DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.types import Meaning, PolicySpec, Request, Result, Ticket, read_fps
 from dipole.deploy.wire.codec import MessageError, pack
 
 PROTOCOL = 1
 CLIENT = "Dipole-Client"  # header: a secret; who knows it may replace the connection it came with
+DELETE = 0x7F  # the one control character that does not come before the space
 
 
 class ProtocolError(DipoleError):
@@ -48,6 +49,22 @@ class Schema:
         """Whether a client of the other policy may go on with this one."""
         same = (self.spec, dict(self.dtypes)) == (other.spec, dict(other.dtypes))
         return same and other.fingerprint in (self.fingerprint, *self.replaced)
+
+
+def check_token(token: Any) -> None:
+    """Raise ConfigError for a token that no header can carry, without the token's text.
+
+    token: A text, or None.
+    """
+    if token is None:
+        return
+    if not isinstance(token, str):
+        raise ConfigError("the token is no text: quote it, token='\"...\"', or set DIPOLE_TOKEN")
+    if token != token.strip() or any(ord(c) < ord(" ") or ord(c) == DELETE for c in token):
+        raise ConfigError(
+            "the token has a line break or a space at one of its ends, or a control character "
+            "inside (it is not shown here): set DIPOLE_TOKEN to the token alone"
+        )
 
 
 def greeting(schema: Schema, max_message: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.wire.codec import MessageError, MessageLimits, unpack
-from dipole.deploy.wire.protocol import CLIENT
+from dipole.deploy.wire.protocol import CLIENT, check_token
 
 LIMITS = MessageLimits()
 CLOSE_SECONDS = 0.5
@@ -62,7 +62,8 @@ class ClientConfig:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
                 raise ConfigError(f"{entry.name} is {value!r}; it must be a positive number")
 
 
@@ -70,12 +71,13 @@ class WebSocket:
     """Opened, spoken over, lost, and opened anew.
 
     address: ws://host:port/ROBOT, or wss:// with TLS. token: the server's, if it has one.
-    Raises ConfigError for an address that is none; see the methods for the rest.
+    Raises ConfigError for an address or a token that is none; see the methods for the rest.
     """
 
     def __init__(self, address: str, token: str | None, config: ClientConfig) -> None:
         if not address.startswith(("ws://", "wss://")):
             raise ConfigError(f"server={address}: ws://host:port, or wss://host:port, is needed")
+        check_token(token)
         self.address = address
         self._config = config
         self._headers = {CLIENT: secrets.token_hex(16)}

@@ -20,6 +20,11 @@ def no_token(monkeypatch):
         (["host=0.0.0.0"], "there is no token"),
         (["token=short"], "at least 16 are needed"),
         (["server.max_clients=0"], "max_clients is 0"),
+        (["port=70000"], "port is 70000"),
+        (["watch=true"], "watch is True; it must be a number"),
+        (["watch=soon"], "watch is 'soon'; it must be a number"),
+        (["forget_after=null"], "forget_after is None; it must be a number"),
+        (["batch.size=true"], "batch.size is True"),
         ([], "nowhere: no such folder"),
     ],
 )
@@ -27,6 +32,13 @@ def test_what_cannot_be_served_is_answered(words, message, tmp_path, capsys):
     code = 2 if words else 1  # of a setting; of a checkpoint that cannot be read
     assert main(["serve", f"checkpoint={tmp_path / 'nowhere'}", *words]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_token_that_is_read_as_a_number_is_not_shown(capsys):
+    assert main(["serve", "checkpoint=x", "token=1234567890123456789"]) == 2
+    said = capsys.readouterr().err
+    assert "the token is no text" in said
+    assert "123456" not in said
 
 
 def test_the_token_comes_from_the_environment(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from dipole.data.core.errors import ConfigError
 from dipole.deploy.inference.base import InferenceDied
+from dipole.deploy.inference.remote import RemoteInference
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.types import PolicySpec, Request, Ticket
 from dipole.deploy.wire.codec import pack
@@ -97,6 +98,18 @@ def test_a_wrong_token_is_said_at_once(client):
         with pytest.raises(InferenceDied, match=r"HTTP 401\): wrong token, or none"):
             client(server.address, "wrong", config=patient)
         assert client(server.address, TOKEN).spec == SPEC
+
+
+@pytest.mark.parametrize("token", ["SECRET-SECRET-SECRET\n", "SECRET-SECRET\x7fSECRET", 10**20])
+def test_a_token_that_no_header_carries_is_refused_without_asking_and_without_its_text(token):
+    with pytest.raises(ConfigError, match=r"the token (has a line break|is no text)") as refused:
+        RemoteInference("ws://127.0.0.1:1", token, config=ClientConfig(start_timeout=600.0))
+    assert str(token)[:6] not in str(refused.value)
+
+
+def test_a_client_of_settings_that_are_no_numbers_is_refused():
+    with pytest.raises(ConfigError, match="open_timeout is True; it must be a positive number"):
+        ClientConfig(open_timeout=True)
 
 
 def test_a_second_client_for_one_robot_is_refused_with_the_servers_words(client):

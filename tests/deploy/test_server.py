@@ -212,11 +212,25 @@ def test_odd_bytes_in_a_token_are_no_error():
         ({"token": "short"}, "at least 16 are needed"),
         ({"compute_timeout": 0}, "compute_timeout is 0"),
         ({"max_clients": -1}, "max_clients is -1"),
+        ({"max_clients": True}, "max_clients is True; it must be a whole number above 0"),
+        ({"max_message": 0.5}, "max_message is 0.5; it must be a whole number above 0"),
+        ({"ping_timeout": True}, "ping_timeout is True; it must be a number above 0"),
+        ({"port": 65536}, "port is 65536; it must be a whole number from 0 .* to 65535"),
+        ({"port": -1}, "port is -1"),
+        ({"port": 8000.5}, "port is 8000.5"),
+        ({"port": True}, "port is True"),
     ],
 )
-def test_a_server_that_would_be_open_to_all_is_refused(settings, said):
+def test_a_server_that_would_be_open_to_all_or_cannot_work_is_refused(settings, said):
     with pytest.raises(ConfigError, match=said):
         ServerConfig(**settings)
+
+
+@pytest.mark.parametrize("token", [TOKEN + "\n", " " + TOKEN, TOKEN + "\r", "a\0b" + TOKEN, 10**20])
+def test_a_token_that_no_header_carries_is_refused_without_its_text(token):
+    with pytest.raises(ConfigError, match=r"the token (has a line break|is no text)") as refused:
+        ServerConfig(token=token)
+    assert str(token).strip() not in str(refused.value)
 
 
 def test_a_second_client_for_one_robot_is_refused_and_one_for_another_is_not():
