@@ -26,8 +26,8 @@ MODULES = {
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
     "deploy.inference": "__init__ base process remote virtual worker",
     "deploy.loop": (
-        "__init__ clock command_sender config control_loop log motion preparation "
-        "receding_horizon report run states watched"
+        "__init__ arming clock command_sender config control_loop log motion preparation "
+        "receding_horizon report report_file run states watched"
     ),
     "deploy.observations": "__init__ angles buffer channel_buffer history",
     "deploy.recording": (

@@ -10,7 +10,8 @@ from dipole.deploy import LoopConfig, Robot
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.inference.process import FromCheckpoint, ProcessInference
 from dipole.deploy.inference.worker import ThreadInference
-from dipole.deploy.loop.run import RunConfig, ended_well, refusal_reported, run_policy
+from dipole.deploy.loop.report_file import refusal_reported
+from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
 from dipole.deploy.robots.registry import import_robots, make_robot
 
 Config = dict[str, Any]

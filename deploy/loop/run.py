@@ -6,19 +6,19 @@ report = run_policy(MyArm(), lambda: RemoteInference("ws://gpu:8000"), RunConfig
 """
 
 import contextlib
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dipole.data.core.errors import ConfigError, DipoleError
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.inference.base import Inference
+from dipole.deploy.loop.arming import asked_to_arm, interrupting_signals
 from dipole.deploy.loop.config import LoopConfig, is_positive
 from dipole.deploy.loop.control_loop import ControlLoop
-from dipole.deploy.loop.log import LOGGER, PrintedLog, printed_log
+from dipole.deploy.loop.log import LOGGER, printed_log
 from dipole.deploy.loop.report import Report
+from dipole.deploy.loop.report_file import refusal_reported, task_result, tell
 from dipole.deploy.loop.states import State
 from dipole.deploy.loop.watched import run_in_thread
 from dipole.deploy.recording.recorder import FlightRecorder
@@ -27,12 +27,6 @@ from dipole.deploy.robots.robot import Robot
 from dipole.deploy.safety.signals import stop_signals
 from dipole.deploy.safety.times import check_times
 from dipole.deploy.safety.watchdog import Watchdog
-
-REPORT = "report.json"
-NOT_CERTIFIED = (
-    "This is no certified emergency stop: keep the hardware's within reach, and the controller's "
-    "own limits set."
-)
 
 
 @dataclass(frozen=True)
@@ -80,33 +74,11 @@ def run_policy(
     """Move a robot by a policy, and say how it went; None where nobody armed it.
 
     make_inference: called once a person can be told that it takes time; it is closed at the end.
-    Raises the DipoleErrors of whatever could not begin, and leaves the reason in report.json.
+    Raises the DipoleErrors of whatever could not begin, and leaves the reason in report.json. What
+    else is raised, by a defect or a second Ctrl-C, is raised after the report was written.
     """
     with refusal_reported(config.output):
         return _run_policy(robot, make_inference, config)
-
-
-@contextmanager
-def refusal_reported(output: Path | None) -> Iterator[None]:
-    """Leaves {"state": "REFUSED", "reason": ...} in output/report.json where a run cannot begin.
-
-    The report of a run that is there already stays.
-    """
-    try:
-        yield
-    except DipoleError as error:
-        if output is not None and not _is_of_a_run(output / REPORT):
-            output.mkdir(parents=True, exist_ok=True)
-            refusal = {"state": "REFUSED", "reason": str(error)}
-            (output / REPORT).write_text(json.dumps(refusal, indent=1) + "\n")
-        raise
-
-
-def _is_of_a_run(path: Path) -> bool:
-    try:
-        return path.exists() and json.loads(path.read_text()).get("state") != "REFUSED"
-    except (OSError, ValueError, AttributeError):
-        return True
 
 
 def _run_policy(
@@ -114,32 +86,72 @@ def _run_policy(
 ) -> Report | None:
     # What is entered first ends last: the log and the signals outlive the robot's motion.
     with printed_log() as log, ExitStack() as signals, _recorder(robot, config) as recorder:
-        LOGGER.info("loading the policy")
-        inference = make_inference()
-        try:
-            _say_rates(config.loop, inference)
+        signals.enter_context(interrupting_signals())
+        with _said_if_interrupted(), refusal_reported(config.output, BaseException):
+            LOGGER.info("loading the policy")
+            inference = make_inference()
             driven = DryRun(robot) if config.dry_run else robot
-            loop = ControlLoop(driven, inference, config.loop, log=LOGGER.info, recorder=recorder)
-            check_times(loop.config, None if config.dry_run else config.watchdog)
-        except BaseException:
-            inference.close()
-            raise
+            loop = _loop(driven, inference, config, recorder)
         try:
-            loop.prepare()
-            if not (config.arm == "now" or config.dry_run or _ask(log)):
-                LOGGER.info("not armed: nothing was moved")
-                return None
-            signals.enter_context(stop_signals(loop.request_stop))
-            report = _move(loop, robot, config)
+            with _said_if_interrupted(), refusal_reported(config.output, BaseException):
+                loop.prepare()
+                if not (config.arm == "now" or config.dry_run or asked_to_arm(log)):
+                    LOGGER.info("not armed: nothing was moved")
+                    return None
+                signals.enter_context(stop_signals(loop.request_stop))
+            try:
+                return _move(loop, robot, config)
+            finally:
+                if _was_armed(loop):
+                    loop.fault("interrupted")  # unless it has ended
+                    _conclude(loop.report, driven, inference, recorder, config.output)
         finally:
             loop.close()
-        report.notes += inference.notes
-        if recorder is not None:
-            recorder.outcome(robot.result())
-            recorder.close()
-            report.notes += recorder.problems
-        _tell(report, robot, config.output)
-        return report
+
+
+def _loop(
+    robot: Robot, inference: Inference, config: RunConfig, recorder: FlightRecorder | None
+) -> ControlLoop:
+    """Closes the inference where the loop cannot be made."""
+    try:
+        _say_rates(config.loop, inference)
+        loop = ControlLoop(robot, inference, config.loop, log=LOGGER.info, recorder=recorder)
+        check_times(loop.config, None if config.dry_run else config.watchdog)
+    except BaseException:
+        inference.close()
+        raise
+    return loop
+
+
+def _was_armed(loop: ControlLoop) -> bool:
+    return any(transition.state is State.ARMED for transition in loop.report.transitions)
+
+
+def _conclude(
+    report: Report,
+    robot: Robot,
+    inference: Inference,
+    recorder: FlightRecorder | None,
+    output: Path | None,
+) -> None:
+    """Say how a run ended, however it did, while the robot is still connected."""
+    task = task_result(robot, report.notes)
+    report.notes += inference.notes
+    if recorder is not None:
+        recorder.outcome(task)
+        recorder.close()
+        report.notes += recorder.problems
+    tell(report, task, output)
+
+
+@contextmanager
+def _said_if_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        by = f" by {error}" if str(error) else ""
+        LOGGER.info(f"interrupted{by} before the robot was armed: nothing was moved")
+        raise
 
 
 def ended_well(report: Report | None) -> bool:
@@ -194,22 +206,19 @@ def _recorder(robot: Robot, config: RunConfig) -> Iterator[FlightRecorder | None
         return
     config.output.mkdir(parents=True, exist_ok=True)
     path = config.output / "flight.rec"
-    if path.exists():
-        raise ConfigError(f"{path}: exists already, and recordings are never overwritten")
-    recorder = FlightRecorder(path, robot.spec, config.loop, dry_run=config.dry_run)
+    try:
+        recorder = FlightRecorder(path, robot.spec, config.loop, dry_run=config.dry_run)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path}: exists already, and recordings are never overwritten: give another output"
+        ) from None
     try:
         yield recorder
     finally:
         recorder.close()
-
-
-def _ask(log: PrintedLog) -> bool:
-    """Whether a person allows the robot to move."""
-    if not sys.stdin.isatty():
-        raise DipoleError("nobody is here to arm the robot: run it in a terminal, or give arm=now")
-    LOGGER.info(NOT_CERTIFIED)
-    log.flush()
-    return input("Type ARM to let the robot move, anything else to end: ").strip() == "ARM"
+        if not recorder.armed:  # of no run; it would be in the way of the next attempt
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _say_rates(loop: LoopConfig, inference: Inference) -> None:
@@ -221,17 +230,3 @@ def _say_rates(loop: LoopConfig, inference: Inference) -> None:
             f"actions at {rates.policy_hz:g} Hz (demonstrations: {trained}), "
             f"commands at {rates.control_hz:g} Hz"
         )
-
-
-def _tell(report: Report, robot: Robot, output: Path | None) -> None:
-    """The report: written first, because a terminal may be closed."""
-    task = robot.result()
-    path = None if output is None else output / REPORT
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report.to_dict() | {"task": task}, indent=1) + "\n")
-    LOGGER.info(f"\n{report}")
-    for name, value in task.items():
-        LOGGER.info(f"{name.replace('_', ' ')} {value:.3f}")
-    if path is not None:
-        LOGGER.info(str(path))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dipole.deploy.inference.base import NOTHING_KNOWN, Inference
 from dipole.deploy.loop.config import LoopConfig
-from dipole.deploy.loop.states import Transition
+from dipole.deploy.loop.states import State, Transition
 from dipole.deploy.recording.appended_file import AppendedFile, open_new
 from dipole.deploy.recording.bounded_queue import OVERHEAD, BoundedQueue
 from dipole.deploy.recording.file_format import DTYPES, Record, parts
@@ -96,6 +96,7 @@ class FlightRecorder:
     robot, config: What the loop runs with.
     dry_run: Whether nothing is sent; such a recording is not exported as demonstrations.
     max_bytes: How much may wait for the disk; what does not fit is dropped.
+    armed: Whether the loop was armed; before that, what is recorded is of no run.
 
     Raises FileExistsError where there is a file, DataError where none can be written.
     """
@@ -110,6 +111,7 @@ class FlightRecorder:
         dry_run: bool = False,
     ) -> None:
         self.path = path
+        self.armed = False
         self._begin = {"robot": asdict(robot), "dry_run": dry_run}
         self._config = config
         self._queue = BoundedQueue(MAX_RECORDS, max_bytes)
@@ -162,6 +164,7 @@ class FlightRecorder:
         self._note(Record("command", values), {"command": command.values})
 
     def state(self, transition: Transition) -> None:
+        self.armed = self.armed or transition.state is State.ARMED
         self._note(Record("state", asdict(transition)))
 
     def result(self, result: Result) -> None:

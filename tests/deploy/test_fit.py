@@ -23,7 +23,8 @@ from dipole.deploy import (
     VirtualClock,
 )
 from dipole.deploy.inference.virtual import VirtualInference
-from dipole.deploy.loop.run import RunConfig, refusal_reported, run_policy
+from dipole.deploy.loop.report_file import refusal_reported
+from dipole.deploy.loop.run import RunConfig, run_policy
 from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.recording.replay import replay
 from dipole.deploy.robots.fit import check_fit
