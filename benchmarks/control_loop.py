@@ -56,6 +56,10 @@ class OnControlThread:
         """Nothing to report."""
         return []
 
+    @property
+    def warmed_up(self) -> None:
+        """Not kept."""
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

@@ -29,6 +29,11 @@ class Inference(Protocol):
         """Lines for the report of a run, about how chunks were computed; often none."""
         ...
 
+    @property
+    def warmed_up(self) -> Any:
+        """The answer to the last request of warm_up, {"action": [H, A]}; None: there was none."""
+        ...
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

@@ -34,6 +34,10 @@ class VirtualInference:
         """Nothing to report."""
         return []
 
+    @property
+    def warmed_up(self) -> None:
+        """Nothing is computed."""
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

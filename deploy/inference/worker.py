@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from dipole.data.core.errors import DipoleError
 from dipole.deploy.inference.base import (
@@ -34,6 +35,7 @@ class InferenceWorker:
     def __init__(
         self, exchange: Callable[[Request], Result], alive: Callable[[], None] = lambda: None
     ) -> None:
+        self.warmed_up: Any = None
         self._exchange = exchange
         self._alive = alive
         self._slot: Request | None = None
@@ -76,6 +78,7 @@ class InferenceWorker:
             reason = result.error
         if result.error:
             raise InferenceDied(f"warming up failed: {result.error}")
+        self.warmed_up = result.answer
         return result.seconds
 
     def submit(self, request: Request) -> None:

@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dipole.data.core.errors import DipoleError
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.deploy.chunks.action_queue import ChunkQueue
 from dipole.deploy.inference.base import Inference
 from dipole.deploy.loop.clock import Clock, RealClock
 from dipole.deploy.loop.command_sender import CommandSender
-from dipole.deploy.loop.config import LoopConfig
+from dipole.deploy.loop.config import LoopConfig, is_positive
 from dipole.deploy.loop.log import LOGGER
 from dipole.deploy.loop.preparation import first_observation, warm_up
 from dipole.deploy.loop.receding_horizon import RecedingHorizon
@@ -84,8 +84,8 @@ class ControlLoop:
     def prepare(self) -> None:
         """Connect, look, and have chunks computed, with the robot still: IDLE to WARMUP.
 
-        Raises RobotFault or InferenceDied, StateError where no observation comes, and OutsideLimits
-        where the robot stands outside its limits.
+        Raises RobotFault or InferenceDied, StateError where no observation comes, OutsideLimits
+        where the robot stands outside its limits, RefusedAction for a chunk that makes no sense.
         """
         self.states.to(State.WARMUP, "connecting")
         try:
@@ -97,6 +97,7 @@ class ControlLoop:
             if warning := warm_up(self._inference, self._executor, seen, self.config):
                 self.report.notes.append(warning)
                 self._say(warning)
+            self._executor.check_warmed_up(self._inference.warmed_up)
         except BaseException as error:  # whatever it is, the robot is told to stop
             reason = str(error) if isinstance(error, DipoleError) else repr(error)
             self._finish(Ending(State.FAULT, reason, brake=False))
@@ -111,8 +112,10 @@ class ControlLoop:
 
         The robot is braked and its stop() called in every case; a part of a slot that takes longer
         than call_timeout is a fault, seen from another thread. Raises StateError where it is not
-        armed.
+        armed, ConfigError for a time that is none.
         """
+        if seconds is not None and not is_positive(seconds):
+            raise ConfigError(f"run({seconds!r}): seconds must be a positive number, or None")
         if self.states.state is not State.ARMED:
             raise StateError(f"the loop is {self.states.state}: arm it first")
         if not isinstance(self.clock, RealClock):
@@ -243,9 +246,9 @@ class ControlLoop:
 
     def _asked_to_end(self, now: float, until: float) -> Ending | None:
         if self._stop_asked:
-            return Ending(State.STOPPED, self._stop_asked)
+            return Ending(State.STOPPED, self._stop_asked, as_asked=True)
         if now >= until - 1e-9:
-            return Ending(State.STOPPED, "the time is up")
+            return Ending(State.STOPPED, "the time is up", as_asked=True)
         longest, since = self.config.max_hold, self._held_since
         if longest is not None and since is not None and now - since > longest:
             return Ending(State.STOPPED, f"held for {longest:g} s: {self._hold_reason}")
@@ -318,6 +321,7 @@ class ControlLoop:
                 report.stopped = supervisor.stop()
             finally:
                 if transition is not None:
+                    report.as_asked = ending.as_asked
                     self._keep(transition)
                 self._over.set()
         if transition is not None:

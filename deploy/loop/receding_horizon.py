@@ -5,6 +5,7 @@ what replaying a recording is.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from dipole.deploy.observations.buffer import ObservationBuffer
 from dipole.deploy.robots.action_math import nearest_equal
 from dipole.deploy.robots.fit import check_fit
 from dipole.deploy.robots.robot import Reading, RobotSpec
+from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
 from dipole.deploy.types import Arrays, Decision, Floats, KnownActions
 
 NEVER = 1e6  # seconds
@@ -87,6 +89,18 @@ class RecedingHorizon:
         merger says nothing."""
         stay = [self.measured()] * (self.window.horizon - self.window.n_obs_steps + 1)
         return self._merger.known([], stay, 1, self.window)
+
+    def check_warmed_up(self, answer: Any) -> None:
+        """Raise RefusedAction for a policy's chunk that no robot should be armed for.
+
+        answer: To the last request of warming up; None: there was none.
+        """
+        if answer is None:
+            return
+        try:
+            check_chunk(answer, self._robot.action, self._config.refuse_beyond, self.measured())
+        except RefusedAction as error:
+            raise RefusedAction(f"the policy's chunk for what is seen now: {error}") from None
 
     def measured(self) -> Floats:
         """Where the robot was seen last, as an action [A]."""

@@ -63,6 +63,8 @@ class Report:
     samples, in seconds unless they say otherwise: lateness, observation_age, inference,
         section_<name>, behind (how far commands lag behind actions, at full speed), and seam_jump
         and jerk in the action's units, of several groups seam_jump_<group> and jerk_<group>.
+    as_asked: whether the run ended because its time was up or somebody asked; False: by a fault, or
+        because the loop gave up (max_hold, max_limited, max_approach).
     """
 
     def __init__(self, clock: Clock, control_hz: float) -> None:
@@ -70,6 +72,7 @@ class Report:
         self.samples: dict[str, Samples] = {}
         self.transitions: list[Transition] = []
         self.stopped: bool | None = None  # whether the robot's own stop() returned
+        self.as_asked = False
         self.seconds = 0.0
         self.notes: list[str] = []
         self.clock = clock
@@ -119,6 +122,7 @@ class Report:
             "control_hz": self._control_hz,
             "state": str(self.transitions[-1].state) if self.transitions else "IDLE",
             "reason": self.transitions[-1].reason if self.transitions else "",
+            "as_asked": self.as_asked,
             "stopped": self.stopped,
             "counts": dict(sorted(self.counts.items())),
             **{

@@ -135,6 +135,8 @@ def _conclude(
     output: Path | None,
 ) -> None:
     """Say how a run ended, however it did, while the robot is still connected."""
+    if not report.counts["actions"]:
+        report.notes.append("nothing moved: the policy gave no action that could be used in time")
     task = task_result(robot, report.notes)
     report.notes += inference.notes
     if recorder is not None:
@@ -155,11 +157,12 @@ def _said_if_interrupted() -> Iterator[None]:
 
 
 def ended_well(report: Report | None) -> bool:
-    """Whether the robot moved and was stopped without a fault."""
+    """Whether the robot moved, and was stopped when that was asked for and not before."""
     return (
         report is not None
         and bool(report.stopped)
-        and report.transitions[-1].state is State.STOPPED
+        and report.as_asked
+        and report.counts["actions"] > 0
     )
 
 

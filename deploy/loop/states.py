@@ -53,11 +53,17 @@ class Transition:
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a run ends; brake: whether the robot can still be commanded to rest."""
+    """Why a run ends.
+
+    brake: Whether the robot can still be commanded to rest.
+    as_asked: Whether its time was up, or somebody asked; else the loop gave up, or there was a
+        fault.
+    """
 
     state: State
     reason: str
     brake: bool = True
+    as_asked: bool = False
 
 
 class StateMachine:

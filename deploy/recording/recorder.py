@@ -265,6 +265,11 @@ class _Listened:
         """The inference's own."""
         return self._inference.notes
 
+    @property
+    def warmed_up(self) -> Any:
+        """The inference's own."""
+        return self._inference.warmed_up
+
     def warm_up(
         self, observation: Arrays, calls: int, known: KnownActions = NOTHING_KNOWN
     ) -> list[float]:

@@ -176,6 +176,10 @@ class _RecordedAnswers:
         """Nothing to report."""
         return []
 
+    @property
+    def warmed_up(self) -> None:
+        """Not kept."""
+
     def hear(self, result: Result) -> None:
         self._heard.append(result)
 

@@ -184,6 +184,17 @@ def test_nothing_is_sent_before_arming_and_starting():
     assert "hold" not in robot.calls
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0, -1.0, True, "30"])
+def test_a_run_of_no_length_is_refused_and_the_robot_stays_armed(seconds):
+    loop, robot = make_loop()
+    loop.prepare()
+    loop.arm()
+    with pytest.raises(ConfigError, match=r"seconds must be a positive number, or None"):
+        loop.run(seconds)
+    assert robot.sent == []
+    assert loop.states.state is State.ARMED
+
+
 def test_a_fault_latches_until_it_is_reset():
     def fault(n):
         if n == 3:

@@ -8,20 +8,23 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dipole.data.core.errors import ConfigError
 from dipole.deploy import ActionSpec, DryRun, Limits, LoopConfig, State, VirtualClock
+from dipole.deploy.inference.base import WARM_UP
 from dipole.deploy.inference.worker import ThreadInference
 from dipole.deploy.loop import run as module
 from dipole.deploy.loop.log import LOGGER, printed_log
 from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
 from dipole.deploy.loop.watched import run_in_thread
 from dipole.deploy.safety import watchdog
+from dipole.deploy.safety.chunk_checks import RefusedAction
 from dipole.deploy.safety.times import check_braking, check_times
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from real_processes import RealRobot, make_real_loop, quick
+from real_processes import SPEC, RealRobot, make_real_loop, quick
 from stoppers import touch
 from virtual_robot import VirtualRobot
 
@@ -135,6 +138,69 @@ def test_how_the_task_went_is_in_the_report(tmp_path):
     written = json.loads((tmp_path / "run" / "report.json").read_text())
     assert written["task"] == {"max_reward": 0.75}
     assert written["stopped"] is True
+
+
+# Runs that come to nothing ------------------------------------------------------------------------
+
+
+def broken(when):
+    """A policy whose chunks are not finite where `when` says so of a ticket."""
+
+    def compute(ticket, observation):
+        return {"action": np.full((16, 2), np.nan if when(ticket) else 1.0)}
+
+    return lambda: ThreadInference(SPEC, compute)
+
+
+def test_a_policy_without_a_usable_chunk_is_refused_before_a_person_is_asked(tmp_path):
+    robot = RealRobot(tmp_path)
+    with pytest.raises(RefusedAction, match=r"chunk for what is seen now: .* are not finite"):
+        run_policy(robot, broken(lambda ticket: True), config(tmp_path, arm="ask"))
+    assert robot.sent == []
+    assert "close" in robot.calls
+
+
+def test_a_run_in_which_no_action_could_be_used_did_not_end_well(tmp_path):
+    moving = broken(lambda ticket: ticket != WARM_UP)
+    report = run_policy(RealRobot(tmp_path), moving, config(tmp_path))
+    assert report.transitions[-1].reason == "the time is up"
+    assert report.notes == ["nothing moved: the policy gave no action that could be used in time"]
+    assert not ended_well(report)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"max_hold": 0.2}, "held for 0.2 s"),
+        ({"max_approach": 0.2}, "the first action was not reached for 0.2 s"),
+        ({"max_limited": 0.2, "max_approach": None}, "limits were met for 0.2 s"),
+    ],
+)
+def test_a_run_that_the_loop_gave_up_did_not_end_well(tmp_path, settings, reason):
+    robot = RealRobot(tmp_path, limits=Limits((-2.0,) * 2, (2.0,) * 2, (0.1,) * 2, (1.0,) * 2))
+
+    def make():
+        return ThreadInference(SPEC, compute)
+
+    def compute(ticket, observation):
+        if "max_limited" in settings and ticket.chunk_id < 2:  # first something it can reach
+            return {"action": np.zeros((16, 2))}
+        gone = "max_hold" in settings and ticket.chunk_id > 1
+        return {"action": np.full((16, 2), np.nan if gone else 1.5)}
+
+    terms = config(tmp_path, seconds=20.0)
+    report = run_policy(robot, make, replace(terms, loop=replace(PATIENT, **settings)))
+    assert report.transitions[-1].state is State.STOPPED
+    assert report.transitions[-1].reason.startswith(reason)
+    assert report.to_dict()["as_asked"] is False
+    assert report.counts["actions"] > 0
+    assert not ended_well(report)
+
+
+def test_a_run_whose_time_is_up_ended_as_asked(tmp_path):
+    report = run_policy(RealRobot(tmp_path), infer, config(tmp_path))
+    assert report.to_dict()["as_asked"] is True
+    assert ended_well(report)
 
 
 # Time-outs ----------------------------------------------------------------------------------------
