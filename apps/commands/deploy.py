@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
 
 
 def deploy(config: Config) -> int:
-    """Prepare, ask to be allowed, move, report. 0 where the robot moved, and was stopped as asked."""
+    """Prepare, ask to be allowed, move, report. 0 where it moved, and was stopped as asked."""
     with refusal_reported(Path(config["output"]).expanduser()):
         return _deploy(config)
 

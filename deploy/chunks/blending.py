@@ -10,22 +10,24 @@ too, but asks for a chunk that goes on as the old plan does (Black et al., 2025,
 `trained_prefix` does so of a policy that learned it in training (Black et al., 2025, 2512.05964).
 """
 
-import math
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.core.from_mapping import fitted
 from dipole.data.core.registry import Registry
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.deploy.chunks.prefix import known_prefix, whole_prefix
 from dipole.deploy.robots.action_math import interpolate, weighted_mean
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.types import Floats, KnownActions, PolicySpec
-from dipole.policy.diffusion.guidance import InpaintingGuidance, prefix_weights
+from dipole.policy.diffusion.guidance import GIVEN, InpaintingGuidance, prefix_weights
 
+MOST_DECAY = 100.0  # e^-100 of the weight is less than a float's last bit
 FORMER_NAMES = {
     "form": "method",
     "clip": "max_weight",
@@ -67,13 +69,29 @@ class Merger(ABC):
 MERGERS: Registry[Callable[..., Merger]] = Registry("merger")
 
 
-def make_merger(name: str, spec: ActionSpec, **options: Any) -> Merger:
-    """A merger by name; raises ConfigError for an unknown name or option."""
+def make_merger(name: str, spec: ActionSpec, /, **options: Any) -> Merger:
+    """A merger by name.
+
+    Raises ConfigError for an unknown name or option, and for a value of another type than the
+    merger declares: at the first seam it would be a fault in motion.
+    """
     build = MERGERS[name]
+    hints = _hints(build)
+    for key, value in options.items():
+        fitted(value, hints.get(key, Any), f"merger_options.{key}")
     try:
         return build(spec, **options)
     except TypeError as error:
         raise ConfigError(f"merger {name!r} does not take these options: {error}") from None
+
+
+def _hints(build: Callable[..., Merger]) -> dict[str, Any]:
+    """The types of a merger's options, as far as it declares them."""
+    made: Any = build
+    try:
+        return get_type_hints(made.__init__ if inspect.isclass(build) else made)
+    except (NameError, TypeError):  # names that only a type checker imports; no function
+        return {}
 
 
 @MERGERS.add("switch")
@@ -109,12 +127,15 @@ class Ensemble(Merger):
     """The mean of all predictions for a position, weighted exp(-decay i), i = 0 for the oldest.
 
     decay 0.01 is the authors' (they ask for a chunk at every action); a negative one trusts the
-    newest more.
+    newest more. It lies between -MOST_DECAY and MOST_DECAY.
     """
 
     def __init__(self, spec: ActionSpec, decay: float = 0.01) -> None:
-        if not math.isfinite(decay):
-            raise ConfigError(f"ensemble decay is {decay}; it must be a finite number")
+        if not abs(decay) <= MOST_DECAY:
+            raise ConfigError(
+                f"ensemble decay is {decay}; it must be a number from {-MOST_DECAY:g} to "
+                f"{MOST_DECAY:g}: beyond, one prediction has all of the weight"
+            )
         self._spec, self._decay = spec, decay
         self.reset()
 
@@ -128,7 +149,8 @@ class Ensemble(Merger):
 
     def _mean(self, position: int) -> Floats:
         seen = [c[position - p] for p, c in self._chunks if 0 <= position - p < len(c)]
-        weights = np.exp(-self._decay * np.arange(len(seen)))
+        powers = -self._decay * np.arange(len(seen))
+        weights = np.exp(powers - powers.max())  # the largest is 1, however many there are
         return weighted_mean(np.stack(seen), weights, self._spec)
 
 
@@ -154,8 +176,11 @@ class RealTimeChunking(Switch):
         super().__init__(spec)
         settings = {"method": method, "max_weight": max_weight, "data_std": data_std}
         self._guidance = InpaintingGuidance(**(settings | _renamed(former)))
-        if self._guidance.method == "prefix":
-            raise ConfigError("rtc has no method prefix: that is merger trained_prefix")
+        if self._guidance.method in ("prefix", GIVEN):
+            raise ConfigError(
+                f"rtc has no method {self._guidance.method}: it is for policies that were trained "
+                "with known actions, as merger trained_prefix asks of them"
+            )
         prefix_weights(0, 1, 1, decay)  # refuse now what would be refused at the first seam
         if keep is not None and keep < 1:
             raise ConfigError(f"rtc keep is {keep}; at least one action has to be kept")

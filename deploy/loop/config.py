@@ -105,7 +105,8 @@ class LoopConfig:
                 f"sensor_latency is {latency!r}; it must be a number that is not negative, or such "
                 "numbers by name"
             )
-        if not isinstance(self.merger_options, Mapping):
+        options = self.merger_options
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
             raise ConfigError(f"merger_options is {self.merger_options!r}: {{steps: 4}}, or {{}}")
         if not isinstance(self.align_to, str | None):
             raise ConfigError(

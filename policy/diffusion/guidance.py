@@ -54,8 +54,11 @@ class InpaintingGuidance:
             )
         for name in ("max_weight", "data_std"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"guidance {name} is {value}; it must be a positive number")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if name == "max_weight" and value is None:
+                continue
+            if not number or not 0 < value < math.inf:
+                raise ConfigError(f"guidance {name} is {value!r}; it must be a positive number")
 
     def weight(self, signal: float, noise: float, next_signal: float, next_noise: float) -> float:
         """The guidance weight of one step, from signal and noise before and after it (eq. 2 to 4).

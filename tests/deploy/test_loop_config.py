@@ -19,6 +19,7 @@ from dipole.deploy import LoopConfig
         ({"max_braking": None}, "max_braking is None; it must be a positive number"),
         ({"max_braking": float("inf")}, "max_braking is inf; it must be a positive number"),
         ({"merger_options": "steps"}, "merger_options is 'steps'"),
+        ({"merger_options": {4: 1}}, "merger_options is {4: 1}"),
         ({"align_to": ["camera"]}, r"align_to is \['camera'\]; it is an observation's name"),
     ],
 )

@@ -146,6 +146,44 @@ def test_a_mistyped_merger_or_option_is_answered():
         make_merger("switch", ONE, steps=3)
 
 
+@pytest.mark.parametrize(
+    ("merger", "options", "message"),
+    [
+        ("cross_fade", {"steps": 2.5}, "merger_options.steps is 2.5: a whole number is needed"),
+        ("cross_fade", {"steps": True}, "merger_options.steps is True"),
+        ("cross_fade", {"steps": "4"}, "merger_options.steps is '4'"),
+        ("cross_fade", {"steps": None}, "merger_options.steps is None"),
+        ("cross_fade", {"steps": 0}, "cross_fade steps is 0"),
+        ("ensemble", {"decay": "0.01"}, "merger_options.decay is '0.01': a number is needed"),
+        ("ensemble", {"decay": float("nan")}, "ensemble decay is nan"),
+        ("ensemble", {"decay": -300.0}, "ensemble decay is -300.0; it must be .* -100 to 100"),
+        ("rtc", {"keep": 2.5}, "merger_options.keep is 2.5: a whole number or null is needed"),
+        ("rtc", {"keep": True}, "merger_options.keep is True"),
+        ("rtc", {"method": 3}, "merger_options.method is 3: a text is needed"),
+        ("rtc", {"method": "given"}, "rtc has no method given"),
+        ("rtc", {"max_weight": "x"}, "merger_options.max_weight is 'x'"),
+        ("rtc", {"clip": "x"}, "guidance max_weight is 'x'; it must be a positive number"),
+        ("rtc", {"data_std": None}, "merger_options.data_std is None: a number is needed"),
+        ("rtc", {"data_scale": None}, "guidance data_std is None; it must be a positive number"),
+        ("rtc", {"decay": 1}, "merger_options.decay is 1: a text is needed"),
+        ("switch", {"name": 1}, "does not take these options"),
+        ("switch", {"spec": 1}, "does not take these options"),
+    ],
+)
+def test_an_option_of_a_merger_that_would_fail_in_motion_is_refused(merger, options, message):
+    with pytest.raises(ConfigError, match=message):
+        make_merger(merger, ONE, **options)
+
+
+@pytest.mark.parametrize(("decay", "mean"), [(-100.0, 7.0), (100.0, 0.0)])
+def test_an_ensemble_of_many_predictions_stays_a_number_at_the_largest_decay(decay, mean):
+    ensemble = make_merger("ensemble", ONE, decay=decay)
+    for value in range(7):
+        ensemble.merge([], np.array([[float(value)]]), 0)
+    merged = ensemble.merge([], np.array([[7.0]]), 0)[:, 0]
+    assert merged.tolist() == pytest.approx([mean], abs=1e-9)
+
+
 def test_the_ramp_is_straight_and_ends_at_the_action_exactly():
     ramp = Interpolation(ONE, steps=4, default="linear")
     ramp.start(np.array([0.0]))
