@@ -1,5 +1,6 @@
 """`dipole deploy`: move a robot by a trained policy, in real time, within limits, and report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
 from dipole.deploy.robots.registry import import_robots, make_robot
 
 Config = dict[str, Any]
+OF_A_CHECKPOINT = (
+    "weights", "guidance_scale", "part", "inference", "device", "runtime", "threads", "seed",
+    "solver",
+)  # fmt: skip
+OF_A_SERVER = ("token", "client", "openpi")
 
 
 def main(argv: list[str]) -> int:
@@ -47,19 +53,34 @@ def _deploy(config: Config) -> int:
         raise ConfigError(
             "give the policy: either checkpoint=RUN, to compute here, or server=ws://HOST:PORT"
         )
-    if config["server"] is not None:
-        _refuse_settings_of_the_server(config)
+    _refuse_unused(config)
     return 0 if ended_well(run_policy(robot, lambda: _inference(config, robot), terms)) else 1
 
 
-def _refuse_settings_of_the_server(config: Config) -> None:
-    """Raise ConfigError where something is asked for that the server decides."""
-    for name in ("guidance_scale", "part"):
-        if config[name] is not None:
+def _refuse_unused(config: Config) -> None:
+    """Raise ConfigError where something is asked for that would do nothing."""
+    if config["server"] is None:
+        if names := _given(config, OF_A_SERVER):
             raise ConfigError(
-                f"{name}={config[name]}: the server at {config['server']} draws the chunks; give "
-                "it to `dipole serve` there"
+                f"{names}: of the connection to a server, and checkpoint= computes here; leave it "
+                "out, or give server=ws://HOST:PORT in place of checkpoint="
             )
+        return
+    set_in_files = [name for name in ("guidance_scale", "part") if config[name] is not None]
+    if names := _given(config, OF_A_CHECKPOINT) or ", ".join(set_in_files):
+        raise ConfigError(
+            f"{names}: the server at {config['server']} draws the chunks; leave it out, or give it "
+            "to `dipole serve` there"
+        )
+
+
+def _given(config: Config, names: Sequence[str]) -> str:
+    """Which of these settings, or parts of them, the command line has; their values may be secret.
+
+    names: At the top of the configuration.
+    """
+    given = config["overrides"]
+    return ", ".join(key for key in given if key.partition(".")[0] in names)
 
 
 def _inference(config: Config, robot: Robot) -> Inference:

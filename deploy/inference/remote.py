@@ -10,8 +10,10 @@ import threading
 import time
 from typing import Any
 
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.inference.base import InferenceDied
 from dipole.deploy.inference.worker import InferenceWorker
+from dipole.deploy.loop.log import LOGGER
 from dipole.deploy.loop.report import Samples
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.types import Request, Result
@@ -22,6 +24,7 @@ from dipole.deploy.wire.websocket import (
     SMALLER,
     ClientConfig,
     ConnectionLost,
+    Occupied,
     RefusedError,
     WebSocket,
 )
@@ -177,11 +180,12 @@ class RemoteInference(InferenceWorker):
         try:
             same = self._dialect.is_same(greeting)
             return same and self._dialect.learn(self._ask_first) == self.spec
-        except MessageError:
+        except (MessageError, ConfigError):  # what was asked for does not fit its policy
             return False
 
     def _connect(self, until: float) -> Any:
         """The greeting of a new connection. Raises InferenceDied after `until`, or `close`."""
+        said = until == math.inf  # of a connection that is made anew, the hold's reason tells
         while not self._closing.wait(self._pause):
             self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
             try:
@@ -190,9 +194,13 @@ class RemoteInference(InferenceWorker):
                 raise InferenceDied(str(error)) from None
             except ConnectionLost as loss:
                 self._last_loss = str(loss)
+                if isinstance(loss, Occupied) and not said:
+                    said = True  # at once: a person can mend it while it is tried again
+                    LOGGER.info(f"{loss}. Trying again for {self.config.start_timeout:g} s")
                 if time.monotonic() + self._pause > until:
+                    what = "place" if isinstance(loss, Occupied) else "policy server"
                     raise InferenceDied(
-                        f"no policy server at {self._socket.address} within "
+                        f"no {what} at {self._socket.address} within "
                         f"{self.config.start_timeout:g} s: {loss}"
                     ) from None
                 continue

@@ -9,7 +9,7 @@ what the policy sees and does, so the robot's spec and a first chunk do.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,14 @@ class OpenpiTerms:
     prompt: str | None = None
     n_action_steps: int | None = None
 
+    def __post_init__(self) -> None:
+        steps = self.n_action_steps
+        if steps is not None and (type(steps) is not int or steps < 1):
+            raise ConfigError(
+                f"openpi.n_action_steps is {steps!r}; it must be a whole number of at least 1, or "
+                "null: half of a chunk"
+            )
+
 
 class OpenpiDialect:
     """Raises ConfigError for a channel that the robot does not have."""
@@ -62,6 +70,11 @@ class OpenpiDialect:
         zeros = {name: np.zeros(c.shape, c.dtype) for name, c in self._channels.items()}
         horizon, size = _actions(ask(self._packed(zeros), FIRST_SECONDS)).shape
         steps = self._terms.n_action_steps or max(1, horizon // 2)
+        if steps > horizon:
+            raise ConfigError(
+                f"openpi.n_action_steps is {steps}, and a chunk of this server has {horizon} "
+                "actions"
+            )
         shapes = {name: channel.shape for name, channel in self._channels.items()}
         return PolicySpec(shapes, size, WindowSpec(1, horizon, steps))
 
@@ -82,8 +95,22 @@ class OpenpiDialect:
 
 
 def choose_dialect(greeting: Any, robot: RobotSpec | None, openpi: OpenpiTerms | None) -> Dialect:
-    """By a server's first message. Raises ConfigError if openpi's needs to be told more."""
+    """By a server's first message.
+
+    Raises ConfigError if openpi's needs to be told more, and if dipole's is told what is openpi's.
+    """
     if is_ours(greeting):
+        unset = OpenpiTerms()
+        given = [
+            entry.name
+            for entry in fields(OpenpiTerms)
+            if openpi is not None and getattr(openpi, entry.name) != getattr(unset, entry.name)
+        ]
+        if given:
+            raise ConfigError(
+                f"openpi.{', openpi.'.join(given)}: for a server of openpi, and this one is "
+                "dipole's, which says itself what its policy sees; leave it out"
+            )
         return DipoleDialect(greeting)
     if robot is None:
         raise ConfigError(

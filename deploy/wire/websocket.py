@@ -21,6 +21,7 @@ from dipole.deploy.wire.protocol import CLIENT, check_token
 LIMITS = MessageLimits()
 CLOSE_SECONDS = 0.5
 REFUSED = (401, 403, 404)  # HTTP: trying again would not help
+OCCUPIED = 409  # HTTP: by another client, perhaps by one that is gone and not missed yet
 REJECTED = {  # the connection ended because of a message: the same message would end the next one
     CloseCode.UNSUPPORTED_DATA,
     CloseCode.INVALID_DATA,
@@ -32,6 +33,10 @@ SMALLER = "send fewer or smaller pictures, or serve with a larger server.max_mes
 
 class ConnectionLost(DipoleError):  # noqa: N818  it is what happened
     """There is no connection now, and why; there may be one later."""
+
+
+class Occupied(ConnectionLost):
+    """The server is there and has no place for this client; it may have one when another goes."""
 
 
 class RefusedError(DipoleError):
@@ -176,7 +181,9 @@ class WebSocket:
         status, body = error.response.status_code, error.response.body
         words = (body or b"").decode(errors="replace").strip()[:500]
         said = f"the server at {self.address} refuses (HTTP {status}): {words}"
-        return RefusedError(said) if status in REFUSED else ConnectionLost(said)
+        if status in REFUSED:
+            return RefusedError(said)
+        return Occupied(said) if status == OCCUPIED else ConnectionLost(said)
 
 
 def _reason(closed: ConnectionClosed) -> DipoleError:

@@ -20,11 +20,11 @@ def checkpoint(tmp_path_factory):
 
 
 def deploy(checkpoint, output, *words):
-    solver = ["solver=ddim", "solver.steps=2"]
+    solver = [] if checkpoint is None else ["solver=ddim", "solver.steps=2", "device=cpu"]
     # A shared machine may be slow: what is tested here is not its speed.
     patience = ["deploy.call_timeout=2", "deploy.max_observation_age=2", "watchdog=5"]
     policy = f"checkpoint={'null' if checkpoint is None else checkpoint}"
-    settings = [policy, f"output={output}", "device=cpu"]
+    settings = [policy, f"output={output}"]
     return main(["deploy", *settings, *solver, *patience, *words])
 
 
@@ -102,10 +102,34 @@ def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, wo
     assert message in report["reason"]
 
 
-@pytest.mark.parametrize("setting", ["guidance_scale=2", "part=left"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "guidance_scale=2", "part=left", "weights=raw", "runtime=eager", "device=cpu", "threads=2",
+        "seed=7", "inference=thread", "solver=ddim", "solver.steps=3",
+    ],
+)  # fmt: skip
 def test_what_the_server_decides_is_not_left_unheard(tmp_path, capsys, setting):
     assert deploy(None, tmp_path, "server=ws://127.0.0.1:1", setting) == 2
-    assert f"{setting}: the server at ws://127.0.0.1:1 draws" in capsys.readouterr().err
+    name = setting.partition("=")[0]
+    assert f"{name}: the server at ws://127.0.0.1:1 draws" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["client.start_timeout=3", "openpi.prompt=fold", "openpi.n_action_steps=4", "token=x"],
+)
+def test_what_only_a_connection_has_is_refused_where_the_policy_computes_here(
+    checkpoint, tmp_path, capsys, setting
+):
+    assert deploy(checkpoint, tmp_path, setting) == 2
+    name = setting.partition("=")[0]
+    assert f"{name}: of the connection to a server" in capsys.readouterr().err
+
+
+def test_several_settings_that_do_nothing_are_named_at_once(tmp_path, capsys):
+    assert deploy(None, tmp_path, "server=ws://127.0.0.1:1", "seed=7", "device=cpu") == 2
+    assert "seed, device: the server at" in capsys.readouterr().err
 
 
 def test_a_policy_of_another_robot_is_refused_before_anything_moves(tmp_path, capsys):

@@ -112,12 +112,27 @@ def test_a_client_of_settings_that_are_no_numbers_is_refused():
         ClientConfig(open_timeout=True)
 
 
-def test_a_second_client_for_one_robot_is_refused_with_the_servers_words(client):
-    with running() as server:
+def test_a_second_client_for_one_robot_is_refused_with_the_servers_words(client, caplog):
+    with running() as server, caplog.at_level("INFO", "dipole.deploy"):
         client(server.address + "/left")
-        with pytest.raises(InferenceDied, match="robot 'left' has a client already"):
+        with pytest.raises(
+            InferenceDied, match=r"no place at .* robot 'left' has a client already"
+        ):
             client(server.address + "/left", config=ClientConfig(start_timeout=0.5))
         client(server.address + "/right")
+    assert len(caplog.messages) == 1  # at the first attempt
+    assert "robot 'left' has a client already" in caplog.messages[0]
+    assert caplog.messages[0].endswith("Trying again for 0.5 s")
+
+
+def test_a_client_that_comes_while_the_one_before_leaves_gets_its_place(client):
+    with running() as server:
+        first = client(server.address + "/left")
+        timer = threading.Timer(0.5, first.close)
+        timer.start()
+        second = client(server.address + "/left", config=ClientConfig(start_timeout=60.0))
+        assert second.spec == SPEC
+        timer.join()
 
 
 @pytest.mark.parametrize(

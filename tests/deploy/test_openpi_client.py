@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from client_requests import GREETING, answer
 from faulty_server import BlockedServer, Close, FaultyServer
 from real_processes import RealRobot
+from real_server import SPEC, running
 
 
 def test_a_server_of_openpi_is_spoken_to_in_its_own_words(client, tmp_path):
@@ -96,3 +97,25 @@ def test_what_an_openpi_server_is_asked_has_to_be_the_robots(client, tmp_path):
             client(server.address, robot=RealRobot(tmp_path).spec, openpi=OpenpiTerms({"s": "y"}))
         with pytest.raises(ConfigError, match="none of dipole's"):
             client(server.address)
+
+
+@pytest.mark.parametrize("steps", [0, -3, 2.5, True, "4"])
+def test_a_number_of_actions_that_is_none_is_refused(steps):
+    with pytest.raises(ConfigError, match=r"openpi.n_action_steps is .* at least 1, or null"):
+        OpenpiTerms(n_action_steps=steps)
+
+
+def test_more_actions_than_a_chunk_has_are_refused(client, tmp_path):
+    with FaultyServer({}, lambda *_: [{"actions": np.zeros((4, 2))}], openpi=True) as server:
+        terms = OpenpiTerms(n_action_steps=5)
+        with pytest.raises(ConfigError, match=r"n_action_steps is 5, and a chunk .* has 4 actions"):
+            client(server.address, robot=RealRobot(tmp_path).spec, openpi=terms)
+
+
+def test_what_is_openpis_is_refused_where_the_server_is_dipoles(client):
+    with running() as server:
+        with pytest.raises(
+            ConfigError, match=r"openpi.prompt, openpi.n_action_steps: for a server"
+        ):
+            client(server.address, openpi=OpenpiTerms(prompt="fold", n_action_steps=4))
+        assert client(server.address, openpi=OpenpiTerms()).spec == SPEC
