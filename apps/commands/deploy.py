@@ -29,11 +29,17 @@ def main(argv: list[str]) -> int:
 
 def deploy(config: Config) -> int:
     """Prepare, ask to be allowed, move, report. 0 where it moved, and was stopped as asked."""
-    with refusal_reported(Path(config["output"]).expanduser()):
+    output = config["output"]
+    if not isinstance(output, str) or not output:
+        raise ConfigError(f"output={output!r}; it must be a folder's path")
+    with refusal_reported(Path(output).expanduser()):
         return _deploy(config)
 
 
 def _deploy(config: Config) -> int:
+    for name in ("server", "module"):
+        if not isinstance(config[name], str | None):
+            raise ConfigError(f"{name}={config[name]!r}; it must be a text, or null")
     terms = RunConfig(
         LoopConfig.from_dict(config["deploy"]),
         config["seconds"],

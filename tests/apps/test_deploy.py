@@ -88,6 +88,8 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
         (["deploy.control_hz=95", "inference=thread"], "not a whole multiple"),
         (["deploy.merger=swich", "inference=thread"], "did you mean 'switch'"),
         (["module=nowhere.py"], "there is no such file"),
+        (["module=3"], "module=3; it must be a text, or null"),
+        (["server=8000"], "server=8000; it must be a text, or null"),
         (["robot.options.noise=-1"], "cannot be negative"),
         (["inference=cloud"], "inference=cloud: process, or thread"),
         (["server=ws://127.0.0.1:1"], "either checkpoint=RUN, to compute here, or server="),
@@ -100,6 +102,12 @@ def test_settings_that_cannot_work_are_answered(checkpoint, tmp_path, capsys, wo
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["state"] == "REFUSED"
     assert message in report["reason"]
+
+
+@pytest.mark.parametrize(("output", "shown"), [("null", "None"), ("", "''"), ("3", "3")])
+def test_an_output_that_is_no_folder_is_refused(capsys, output, shown):
+    assert deploy("nowhere", output) == 2
+    assert f"output={shown}; it must be a folder's path" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
