@@ -135,7 +135,7 @@ def _conclude(
     output: Path | None,
 ) -> None:
     """Say how a run ended, however it did, while the robot is still connected."""
-    if not report.counts["actions"]:
+    if not report.counts["actions"] and report.transitions[-1].state is State.STOPPED:
         report.notes.append("nothing moved: the policy gave no action that could be used in time")
     task = task_result(robot, report.notes)
     report.notes += inference.notes

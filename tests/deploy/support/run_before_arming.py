@@ -1,5 +1,6 @@
 """A run in a process of its own, for what ends it before it is armed: FOLDER WHERE."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,9 @@ class Arm(RealRobot):
 
 
 if __name__ == "__main__":
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):  # however the tests were started
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, where = Path(sys.argv[1]), sys.argv[2]
     config = RunConfig(LoopConfig(max_observation_age=5.0), watchdog=None, output=folder / "run")
     try:
