@@ -33,7 +33,9 @@ MODULES = {
     "deploy.recording": (
         "__init__ appended_file bounded_queue contents file_format plain recorder replay"
     ),
-    "deploy.robots": "__init__ action_math dry_run fit groups registry robot sensors",
+    "deploy.robots": (
+        "__init__ action_math channel dry_run fit groups measurement registry robot sensors"
+    ),
     "deploy.safety": (
         "__init__ attempt axis chunk_checks command_filter command_gate limits signals supervisor "
         "times watchdog"

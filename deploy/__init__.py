@@ -7,9 +7,10 @@ from dipole.deploy.loop.clock import RealClock, VirtualClock
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.states import State
+from dipole.deploy.robots.channel import Channel
 from dipole.deploy.robots.dry_run import DryRun
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec
-from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
+from dipole.deploy.robots.robot import Reading, Robot, RobotSpec
 from dipole.deploy.robots.sensors import Polled, newest_reading
 from dipole.deploy.safety.limits import Limits
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dipole.deploy.loop.clock import Clock
+from dipole.deploy.robots.channel import Channel
 from dipole.deploy.robots.groups import ActionGroup, ActionSpec, Kind
-from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
+from dipole.deploy.robots.robot import Reading, Robot, RobotSpec
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
 from dipole.envs.evaluation import EpisodeResult

@@ -11,8 +11,8 @@ import numpy as np
 
 from dipole.data.core.units import canonical, each_unit
 from dipole.data.transforms import rotation as rotations
+from dipole.deploy.robots.channel import Channel
 from dipole.deploy.robots.groups import FULL_TURN, ActionGroup
-from dipole.deploy.robots.robot import Channel
 from dipole.deploy.types import Floats
 
 ROUNDING = 1.0 + 1e-6  # a float32 pi is larger than pi

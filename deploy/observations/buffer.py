@@ -7,8 +7,9 @@ from dipole.data.core.errors import ConfigError
 from dipole.deploy.observations.angles import angles_of
 from dipole.deploy.observations.channel_buffer import KEPT, ChannelBuffer
 from dipole.deploy.observations.history import RecentObservations
+from dipole.deploy.robots.channel import Channel
 from dipole.deploy.robots.groups import ActionGroup
-from dipole.deploy.robots.robot import Channel, Reading
+from dipole.deploy.robots.robot import Reading
 from dipole.deploy.types import OTHERS_AGE, Arrays, PolicySpec
 
 ByName = float | Mapping[str, float]

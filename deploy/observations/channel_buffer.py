@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dipole.deploy.observations.angles import Angles, angles_of
-from dipole.deploy.robots.robot import Channel, Reading
+from dipole.deploy.robots.channel import Channel
+from dipole.deploy.robots.robot import Reading
 from dipole.deploy.types import Floats
 
 FUTURE = 0.005  # seconds that a reading may lie ahead: clocks of sensors are not exact

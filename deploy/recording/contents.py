@@ -11,8 +11,9 @@ from dipole.data.core.errors import ConfigError, DataError
 from dipole.deploy.loop.config import LoopConfig, ResolvedLoopConfig
 from dipole.deploy.recording.file_format import Record, read_format, read_recording
 from dipole.deploy.recording.plain import from_plain
+from dipole.deploy.robots.channel import Channel
 from dipole.deploy.robots.groups import ActionGroup
-from dipole.deploy.robots.robot import Channel, Reading, RobotSpec
+from dipole.deploy.robots.robot import Reading, RobotSpec
 from dipole.deploy.types import PolicySpec, Result, Ticket
 
 # What code raises that is given values of a wrong kind, size or order.

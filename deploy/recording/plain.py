@@ -14,7 +14,7 @@ def from_plain(kind: Any, value: Any) -> Any:
     Only what the dataclasses' own annotations name is constructed. Raises TypeError or ValueError
     for values that do not fit, and whatever the dataclasses' validation raises.
 
-    >>> from dipole.deploy.robots.robot import Channel
+    >>> from dipole.deploy.robots.channel import Channel
     >>> from_plain(Channel, {"shape": [2], "unit": "rad"})
     Channel(shape=(2,), dtype='float32', unit='rad', quaternions=())
     """

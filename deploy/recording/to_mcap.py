@@ -38,7 +38,7 @@ from dipole.deploy.recording.contents import (
     reading_of,
 )
 from dipole.deploy.recording.file_format import Record
-from dipole.deploy.robots.robot import Channel
+from dipole.deploy.robots.channel import Channel
 
 LIMITS = ("position", "velocity", "acceleration")
 STATES = {str(state): number for number, state in enumerate(State)}

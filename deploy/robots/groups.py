@@ -51,7 +51,7 @@ class ActionGroup:
     unit: of the numbers: "rad", "m"; or one for each: "m/s, m/s, rad/s". Not of a rotation's.
     measured_by: the observation that measures what a position sets, in the same unit and order;
         required for positions, optional otherwise (velocities: else at rest at the start).
-    columns: which entries of that observation's last axis (default: all, n of them).
+    columns: which of that observation's numbers, in the order of names (default: all, n of them).
     measured_range: what is measured at limits.low and at limits.high, where a gripper's command
         and its measurement have different units.
     rotation: how the last numbers of a pose write its rotation, see rotation.py.
@@ -150,24 +150,6 @@ class ActionGroup:
         shut, opened = self.measured_range
         low, high = self.limits.array("low"), self.limits.array("high")
         return low + (read - shut) / (opened - shut) * (high - low)
-
-    def check_measurement(self, channels: Mapping[str, Any]) -> None:
-        """Raises ConfigError if the robot declares no observation that measures the group."""
-        if not self.measured_by:
-            return
-        channel = channels.get(self.measured_by)
-        if channel is None:
-            raise ConfigError(
-                f"action group {self.name!r}: measured_by is {self.measured_by!r}; the robot "
-                f"declares {', '.join(channels) or 'no observation'}"
-            )
-        count = math.prod(channel.shape)
-        fits = max(self.columns) < count if self.columns else count == self.size
-        if not fits:
-            raise ConfigError(
-                f"action group {self.name!r}: {self.measured_by!r} has shape {channel.shape}, and "
-                f"{self.size} numbers of it are needed: say which in columns="
-            )
 
     def _kind_problem(self) -> str:
         if self.kind not in list(Kind):

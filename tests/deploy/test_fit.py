@@ -14,6 +14,7 @@ from virtual_robot import WINDOW, VirtualRobot, counting
 
 from dipole.data import ConfigError
 from dipole.deploy import (
+    ActionGroup,
     ActionSpec,
     Channel,
     ControlLoop,
@@ -77,7 +78,10 @@ def test_other_names_are_refused():
 
 
 def test_another_order_of_an_observation_is_refused():
-    said = refusal(arm(joints=("elbow", "shoulder")))
+    group = ActionGroup("arm", "joint_position", JOINTS, "deg", measured_by="joints",
+                        columns=(1, 0))  # fmt: skip
+    channel = Channel((2,), unit="deg", names=("elbow", "shoulder"))
+    said = refusal(RobotSpec({"joints": channel}, ActionSpec.of(group), LIMITS))
     assert said.startswith("observation 'joints' has another order: the policy was trained on (sho")
 
 

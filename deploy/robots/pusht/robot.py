@@ -12,10 +12,11 @@ import numpy as np
 
 from dipole.data.core.errors import DipoleError
 from dipole.deploy.loop.clock import Clock
+from dipole.deploy.robots.channel import Channel
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.pusht.shared_memory import SharedSlot
 from dipole.deploy.robots.pusht.world import PHYSICS_HZ, PushTWorld, WorldConfig
-from dipole.deploy.robots.robot import Channel, Reading, Robot, RobotSpec
+from dipole.deploy.robots.robot import Reading, Robot, RobotSpec
 from dipole.deploy.safety.signals import ignore_terminal_signals
 from dipole.deploy.types import Floats
 from dipole.envs.pusht.environment import PushT

@@ -153,7 +153,7 @@ class SimulatedArm(Robot):
         self.on_command, self.on_observe, self.look = on_command, on_observe, look
         spec = ActionSpec.of(*groups)
         channels = {
-            group.measured_by: Channel((group.size,), quaternions=_quaternions(group))
+            group.measured_by: Channel((group.size,), rotations=_quaternions(group))
             for group in groups
             if group.measured_by
         }
@@ -278,7 +278,7 @@ def _as_command(group, seen):
 
 
 def _quaternions(group):
-    return (3,) if "quaternion" in group.rotation else ()
+    return ((3, group.rotation),) if "quaternion" in group.rotation else ()
 
 
 # The hard limits ----------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""What measures a group: the declared numbers are those that the action sets, or it is refused."""
+
+import pytest
+
+from dipole.data.core.errors import ConfigError
+from dipole.deploy import ActionGroup, ActionSpec, Channel, Limits, RobotSpec
+
+JOINTS = ("shoulder", "elbow")
+
+
+def arm(**options):
+    given = {"name": "arm", "kind": "joint_position", "names": JOINTS, "unit": "rad",
+             "measured_by": "joints"}  # fmt: skip
+    return ActionGroup(**given | options)
+
+
+def tool(rotation, names=("x", "y", "z", "a", "b", "c", "d"), **options):
+    return ActionGroup("tool", "pose", names, "m", measured_by="pose", rotation=rotation, **options)
+
+
+def spec(channel, group):
+    return RobotSpec({group.measured_by: channel}, ActionSpec.of(group))
+
+
+def refused(channel, group, message):
+    with pytest.raises(ConfigError, match=message):
+        spec(channel, group)
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+def test_names_in_the_actions_order_are_accepted():
+    spec(Channel((2,), names=JOINTS), arm())
+    spec(Channel((3,), names=("gripper", *JOINTS)), arm(columns=(1, 2)))
+    spec(Channel((2,), names=JOINTS[::-1]), arm(columns=(1, 0)))
+
+
+def test_names_in_another_order_are_refused():
+    refused(
+        Channel((2,), names=JOINTS[::-1]),
+        arm(),
+        r"'arm': 'joints' measures elbow, shoulder where the action sets shou.*columns=\(1, 0\)",
+    )
+
+
+def test_columns_that_pick_the_names_in_another_order_are_refused():
+    refused(Channel((2,), names=JOINTS), arm(columns=(1, 0)), "measures elbow, shoulder")
+    shifted = Channel((3,), names=(*JOINTS, "wrist"))
+    refused(shifted, arm(columns=(1, 2)), "measures elbow, wrist where the action sets shoulder")
+
+
+def test_wholly_other_names_need_columns():
+    other = Channel((2,), names=("q1", "q2"))
+    refused(
+        other, arm(), r"measures q1, q2 where the action sets shoulder, elbow.*columns=\(0, 1\)"
+    )
+    spec(other, arm(columns=(0, 1)))
+
+
+# Units --------------------------------------------------------------------------------------------
+
+
+def test_other_units_are_refused_and_unknown_ones_accepted():
+    refused(
+        Channel((2,), unit="deg"),
+        arm(),
+        "'arm': 'joints' measures shoulder in 'deg'; the action sets it in 'rad'",
+    )
+    spec(Channel((2,), unit="radians"), arm())
+    spec(Channel((2,)), arm())
+    spec(Channel((2,), unit="deg"), arm(unit=""))
+
+
+def test_units_are_compared_at_the_groups_columns():
+    mixed = Channel((3,), unit="m, rad, rad")
+    spec(mixed, arm(columns=(1, 2)))
+    refused(mixed, arm(columns=(0, 1)), "measures shoulder in 'm'")
+    rows = Channel((2, 2), unit="rad, deg")
+    spec(rows, arm(columns=(0, 2)))
+    refused(rows, arm(columns=(2, 3)), "measures elbow in 'deg'")
+
+
+def test_a_measured_range_stands_for_other_units():
+    gripper = ActionGroup("gripper", "gripper", ("opening",), "%", measured_by="width",
+                          measured_range=(0.0, 0.08),
+                          limits=Limits((0.0,), (100.0,), (10.0,), (10.0,)))  # fmt: skip
+    spec(Channel((1,), unit="m"), gripper)
+
+
+# Rotations ----------------------------------------------------------------------------------------
+
+
+def test_a_rotation_written_as_the_actions_is_accepted():
+    spec(Channel((7,), quaternions=(3,)), tool("quaternion_xyzw"))
+    spec(Channel((7,), rotations=((3, "quaternion_wxyz"),)), tool("quaternion_wxyz"))
+    spec(Channel((7,)), tool("quaternion_wxyz"))
+    first = tool("quaternion_xyzw", columns=(4, 5, 6, 0, 1, 2, 3))
+    spec(Channel((7,), quaternions=(0,)), first)
+    rows = Channel((2, 7), quaternions=(3,))
+    spec(rows, tool("quaternion_xyzw", columns=tuple(range(7, 14))))
+
+
+def test_a_rotation_written_otherwise_is_refused():
+    refused(
+        Channel((7,), quaternions=(3,)),
+        tool("quaternion_wxyz"),
+        "'tool': 'pose' has a quaternion_xyzw at 3; the action's rotation is 'quaternion_wxyz'",
+    )
+    six = tool("rotation_6d", tuple("xyzabcdef"))
+    refused(Channel((9,), rotations=((3, "rotation_6d_columns"),)), six, "rotation_6d_columns at 3")
+
+
+def test_a_rotation_at_other_columns_than_the_actions_is_refused():
+    refused(Channel((7,), quaternions=(0,)), tool("quaternion_xyzw"), "quaternion_xyzw at 0")
+    shuffled = tool("quaternion_xyzw", columns=(0, 1, 2, 6, 3, 4, 5))
+    refused(Channel((7,), quaternions=(3,)), shuffled, r"at columns \(6, 3, 4, 5\)")
+    joints = arm(columns=(2, 3))
+    refused(Channel((7,), quaternions=(3,)), joints, "quaternion_xyzw at 3; the action has no")
+
+
+def test_a_rotation_elsewhere_in_the_channel_is_not_compared():
+    spec(Channel((6,), quaternions=(2,)), arm(columns=(0, 1)))
