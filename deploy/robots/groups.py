@@ -52,8 +52,10 @@ class ActionGroup:
     measured_by: the observation that measures what a position sets, in the same unit and order;
         required for positions, optional otherwise (velocities: else at rest at the start).
     columns: which of that observation's numbers, in the order of names (default: all, n of them).
-    measured_range: what is measured at limits.low and at limits.high, where a gripper's command
-        and its measurement have different units.
+    measured_range: what is measured at two commands, where a gripper's command and its measurement
+        have different units.
+    commanded_range: these two commands, n numbers each (default: low and high of the first limits
+        that it has; others that a configuration gives later leave them as they are).
     rotation: how the last numbers of a pose write its rotation, see rotation.py.
     continuous: names of joints without an end, whose angle wraps; they go the short way, and
         their limits of position do not apply.
@@ -73,6 +75,7 @@ class ActionGroup:
     measured_by: str = ""
     columns: tuple[int, ...] = ()
     measured_range: tuple[float, float] | None = None
+    commanded_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     rotation: str = ""
     continuous: tuple[str, ...] = ()
     interpolation: str = ""
@@ -85,11 +88,14 @@ class ActionGroup:
         problems = (
             self._kind_problem(),
             self._measurement_problem(),
+            self._commanded_range_problem(),
             self._angle_problem(),
             self._discrete_problem(),
         )
         if problem := next(filter(None, problems), ""):
             raise ConfigError(f"action group {self.name!r}: {problem}")
+        if self.measured_range and self.limits is not None and self.commanded_range is None:
+            object.__setattr__(self, "commanded_range", (self.limits.low, self.limits.high))
 
     @property
     def size(self) -> int:
@@ -145,11 +151,11 @@ class ActionGroup:
             return np.full(self.size, 0.0 if self.rest is None else self.rest)
         read = np.ravel(np.asarray(observation[self.measured_by], np.float64))
         read = read[list(self.columns)] if self.columns else read
-        if self.measured_range is None or self.limits is None:
+        if self.measured_range is None or self.commanded_range is None:
             return read.copy()
         shut, opened = self.measured_range
-        low, high = self.limits.array("low"), self.limits.array("high")
-        return low + (read - shut) / (opened - shut) * (high - low)
+        low, high = (np.array(ends, np.float64) for ends in self.commanded_range)
+        return np.asarray(low + (read - shut) / (opened - shut) * (high - low), np.float64)
 
     def _kind_problem(self) -> str:
         if self.kind not in list(Kind):
@@ -179,6 +185,21 @@ class ActionGroup:
         if self.interpolation and self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
             return f"interpolation is {self.interpolation!r}; it is one of {known}"
+        return ""
+
+    def _commanded_range_problem(self) -> str:
+        if self.commanded_range is None:
+            return ""
+        if self.measured_range is None:
+            return "commanded_range without measured_range: say what is measured at these commands"
+        low, high = self.commanded_range
+        pairs = list(zip(low, high, strict=False))
+        fits = len(low) == len(high) == self.size
+        if not fits or not all(a != b and math.isfinite(a) and math.isfinite(b) for a, b in pairs):
+            return (
+                f"commanded_range is {self.commanded_range}; two different finite numbers for each "
+                f"of {', '.join(self.names)} are needed, as ((0.0,), (1.0,)) for one"
+            )
         return ""
 
     def _angle_problem(self) -> str:

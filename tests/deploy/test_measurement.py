@@ -1,9 +1,34 @@
 """What measures a group: the declared numbers are those that the action sets, or it is refused."""
 
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from dipole.data.core.errors import ConfigError
-from dipole.deploy import ActionGroup, ActionSpec, Channel, Limits, RobotSpec
+from dipole.data.core.registry import Registry
+from dipole.deploy import (
+    ActionGroup,
+    ActionSpec,
+    Channel,
+    ControlLoop,
+    Limits,
+    LoopConfig,
+    Reading,
+    Robot,
+    RobotSpec,
+    VirtualClock,
+)
+from dipole.deploy.inference import PolicySpec, VirtualInference
+from dipole.deploy.recording.plain import from_plain
+from dipole.deploy.robots import registry
+from dipole.deploy.safety.command_filter import OutsideLimits
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from virtual_robot import WINDOW
 
 JOINTS = ("shoulder", "elbow")
 
@@ -121,3 +146,86 @@ def test_a_rotation_at_other_columns_than_the_actions_is_refused():
 
 def test_a_rotation_elsewhere_in_the_channel_is_not_compared():
     spec(Channel((6,), quaternions=(2,)), arm(columns=(0, 1)))
+
+
+# A gripper's range --------------------------------------------------------------------------------
+
+
+def gripper(low=0.0, **options):
+    given = {"limits": Limits((low,), (1.0,), (2.0,), (20.0,))} | options
+    return ActionGroup("gripper", "gripper", ("opening",), measured_by="width",
+                       measured_range=(0.0, 0.08), **given)  # fmt: skip
+
+
+class Hand(Robot):
+    """A gripper that is shut: measured at 0 m, which is the command 0."""
+
+    def __init__(self, group, limits=None):
+        self.spec = RobotSpec({"width": Channel((1,), unit="m")}, ActionSpec.of(group), limits)
+
+    def observe(self):
+        return Reading(0.0, {"width": np.float32([0.0])})
+
+    def connect(self):
+        pass
+
+    hold = stop = close = command = connect
+
+
+NARROW = {"low": 0.5, "high": 1.0, "velocity": 2.0, "acceleration": 20.0}
+
+
+@pytest.fixture
+def hand(monkeypatch):
+    """A function that makes one with limits of a configuration."""
+    made = Registry("robot")
+    monkeypatch.setattr(registry, "ROBOTS", made)
+    made.add("hand")(Hand)
+    return lambda configured, **options: registry.make_robot("hand", options, configured)
+
+
+@pytest.mark.parametrize("limits", [NARROW, {"gripper": NARROW}])
+def test_narrower_limits_of_a_configuration_leave_the_sensor_as_it_is(hand, limits):
+    seen = {"width": np.array([0.02])}
+    spec = hand(limits, group=gripper()).spec
+    assert spec.action.groups[0].limits.low == (0.5,)
+    assert spec.measured(seen).tolist() == [0.25]
+    own = Limits((0.0,), (1.0,), (2.0,), (20.0,))
+    assert hand(limits, group=gripper(limits=None), limits=own).spec.measured(seen) == [0.25]
+
+
+def test_the_first_limits_say_what_a_range_stands_for_unless_it_is_declared(hand):
+    seen = {"width": np.array([0.02])}
+    assert hand(NARROW, group=gripper(limits=None)).spec.measured(seen).tolist() == [0.625]
+    declared = gripper(limits=None, commanded_range=((0.0,), (1.0,)))
+    assert hand(NARROW, group=declared).spec.measured(seen).tolist() == [0.25]
+
+
+def test_a_gripper_outside_narrower_limits_is_refused_as_any_joint_is(hand):
+    robot, clock = hand({"gripper": NARROW}, group=gripper()), VirtualClock()
+    policy = PolicySpec({"width": (1,)}, 1, WINDOW)
+    inference = VirtualInference(policy, lambda _ticket, _seen: {"action": np.full((16, 1), 0.6)},
+                                 clock)  # fmt: skip
+    loop = ControlLoop(robot, inference, LoopConfig(), clock=clock, log=lambda line: None)
+    with pytest.raises(OutsideLimits, match=r"opening is measured at 0 , outside its limits 0\.5"):
+        loop.prepare()
+
+
+def test_the_commands_of_a_range_survive_a_recording():
+    group = replace(gripper(), limits=Limits((0.5,), (1.0,), (2.0,), (20.0,)))
+    assert from_plain(ActionGroup, json.loads(json.dumps(asdict(group)))) == group
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (((0.0,), (0.0,)), "two different finite numbers for each"),
+        (((0.0, 0.0), (1.0, 1.0)), "commanded_range is"),
+        (((0.0,), (float("inf"),)), "commanded_range is"),
+    ],
+)
+def test_commands_that_a_range_cannot_stand_for_are_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        gripper(commanded_range=given)
+    with pytest.raises(ConfigError, match="commanded_range without measured_range"):
+        arm(commanded_range=((0.0, 0.0), (1.0, 1.0)))
