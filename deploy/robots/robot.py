@@ -140,7 +140,11 @@ class Robot(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the connection; stop() has been called."""
+        """Close the connection; stop() has been called.
+
+        Also called after a connect() that raised: it closes what had been opened, and switches off
+        what had been switched on.
+        """
 
     def result(self) -> dict[str, float]:
         """How the task went, for the report, if the robot knows."""

@@ -59,9 +59,16 @@ class Supervisor:
         self._forbidden = False
 
     def connect(self) -> None:
-        """It may take its time: nothing moves yet."""
-        with self._reported("connect"):
-            self._robot.connect()
+        """It may take its time: nothing moves yet.
+
+        Where it raises, the robot's close() is called, for what was opened until then.
+        """
+        try:
+            with self._reported("connect"):
+                self._robot.connect()
+        except BaseException:
+            attempt(self._robot.close, self._stop_timeout)
+            raise
         self._connected = True
 
     def observe(self) -> Reading | None:

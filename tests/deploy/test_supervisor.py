@@ -111,6 +111,43 @@ def test_whoever_watches_is_told_how_long_a_stop_may_take():
     assert told == [pytest.approx(1.6)]
 
 
+class HalfConnected(VirtualRobot):
+    """Its connect() raises after the motors were enabled; close(): what it does then."""
+
+    def __init__(self, error, close=lambda: None):
+        super().__init__(VirtualClock())
+        self.error, self.closing = error, close
+
+    def connect(self):
+        self.calls.append("motors enabled")
+        raise self.error
+
+    def close(self):
+        self.calls.append("close")
+        self.closing()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(OSError, RobotFault), (KeyboardInterrupt, KeyboardInterrupt)]
+)
+def test_a_connection_that_fails_half_way_is_closed_once(error, raised):
+    robot = HalfConnected(error)
+    supervisor = Supervisor(robot, robot.clock, 0.1, stop_timeout=WAIT)
+    with pytest.raises(raised):
+        supervisor.connect()
+    supervisor.close()
+    assert robot.calls == ["motors enabled", "close"]
+
+
+@pytest.mark.parametrize("closing", [threading.Event().wait, lambda: 1 / 0])
+def test_closing_after_a_failed_connection_hides_nothing_and_is_not_waited_for(closing):
+    robot = HalfConnected(OSError("no camera"), closing)
+    supervisor = Supervisor(robot, robot.clock, 0.1, stop_timeout=0.01)
+    with pytest.raises(RobotFault, match=r"connect\(\) raised OSError: no camera") as fault:
+        supervisor.connect()
+    assert fault.value.call == "connect"
+
+
 # The monitor --------------------------------------------------------------------------------------
 
 
