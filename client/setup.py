@@ -22,7 +22,7 @@ MODULES = {
     "policy": "__init__",
     "policy.diffusion": "__init__ guidance",
     "policy.execution": "__init__ history",
-    "deploy": "__init__ types",
+    "deploy": "__init__ sequences types",
     "deploy.chunks": "__init__ action_queue blending interpolation prefix replanner",
     "deploy.inference": "__init__ base process remote virtual worker",
     "deploy.loop": (

@@ -13,6 +13,7 @@ from dipole.deploy.robots.robot import Reading
 from dipole.deploy.types import Floats
 
 FUTURE = 0.005  # seconds that a reading may lie ahead: clocks of sensors are not exact
+FROM_THE_FUTURE = "is from the future"
 KEPT = 16  # readings: more than a camera is late
 Values = NDArray[Any]
 
@@ -119,7 +120,7 @@ class ChannelBuffer:
         if not math.isfinite(time):
             return "has a time that is not finite"
         if time > now + FUTURE:
-            return "is from the future"
+            return FROM_THE_FUTURE
         return "went back in time" if time < self.time else ""
 
     def _value_problem(self, value: Values) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import Units, canonical, each_unit
-from dipole.data.transforms.rotation import SIZES, XYZW
+from dipole.data.transforms.rotation import SIX, SIZES, XYZW
 from dipole.deploy.robots.groups import FULL_TURN
+from dipole.deploy.sequences import as_tuple, whole_numbers
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Channel:
     continuous: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        self._make_tuples()
         if self.names and (len(self.names),) != self.shape:
             raise ConfigError(
                 f"{len(self.names)} names ({', '.join(self.names)}) for a reading of shape "
@@ -53,6 +55,23 @@ class Channel:
             taken |= self._columns_of(start, written, taken)
         for column in self.continuous:
             self._check_angle(column, taken)
+
+    def _make_tuples(self) -> None:
+        """What was given as lists, as tuples; raises ConfigError for anything else."""
+        for name in ("shape", "quaternions", "continuous"):
+            object.__setattr__(self, name, whole_numbers(name, getattr(self, name)))
+        object.__setattr__(self, "names", as_tuple("names", self.names))
+        if any(size < 0 for size in self.shape):
+            raise ConfigError(f"shape is {self.shape}: no size is negative")
+        pairs = as_tuple("rotations", self.rotations)
+        for pair in pairs:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ConfigError(
+                    f"rotations has {pair!r}: each is where it begins and how it is written, as "
+                    f"rotations=((3, {SIX!r}),)"
+                )
+        rotations = tuple((*whole_numbers("rotations", pair[:1]), pair[1]) for pair in pairs)
+        object.__setattr__(self, "rotations", rotations)
 
     @property
     def width(self) -> int:

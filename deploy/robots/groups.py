@@ -23,6 +23,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import canonical
 from dipole.data.transforms import rotation as rotations
 from dipole.deploy.safety.limits import Limits
+from dipole.deploy.sequences import as_tuple
 from dipole.deploy.types import Floats
 
 
@@ -85,6 +86,9 @@ class ActionGroup:
     limits: Limits | None = None
 
     def __post_init__(self) -> None:
+        for name in ("names", "columns", "continuous", "values"):
+            given = as_tuple(f"action group {self.name!r}: {name}", getattr(self, name))
+            object.__setattr__(self, name, given)
         problems = (
             self._kind_problem(),
             self._measurement_problem(),
@@ -253,6 +257,8 @@ class ActionSpec:
     groups: tuple[ActionGroup, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("names", "quaternions", "groups"):
+            object.__setattr__(self, name, as_tuple(name, getattr(self, name)))
         if self.groups:
             names = tuple(name for group in self.groups for name in group.names)
             self._check_not_both(names)

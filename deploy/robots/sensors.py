@@ -45,9 +45,9 @@ class Captured:
 class Polled:
     """A sensor that is read again and again in a thread of its own, until it is closed.
 
-    read: The driver's; it may block. It returns the value [*shape]; or (seconds, value), if the
-        driver knows when it was captured, in seconds of time.monotonic(); or None if there is
-        nothing new. Without seconds a value was captured when read returned, less
+    read: The driver's; it may block. It returns the value, an array [*shape]; or (seconds, value),
+        if the driver knows when it was captured, in seconds of time.monotonic(); or None if there
+        is nothing new. Without seconds a value was captured when read returned, less
         deploy.sensor_latency.
     hz: At most so many reads a second. If read waits for the next value, more than the sensor
         gives: a driver that queues would be ever further behind.
@@ -110,6 +110,8 @@ class Polled:
     def _take(self, found: Values | tuple[float, Values] | None) -> None:
         if found is None:
             return
+        if isinstance(found, tuple):
+            _check_pair(found)
         moment, value = found if isinstance(found, tuple) else (time.monotonic(), found)
         value = np.asarray(value)
         last = self.newest
@@ -119,6 +121,17 @@ class Polled:
             np.may_share_memory(value, each.value) for each in self._recent
         )
         self._recent.append(Captured(moment, value.copy() if self._copies else value))
+
+
+def _check_pair(found: tuple[Any, ...]) -> None:
+    """Raises TypeError for a tuple that is not (seconds, array), as joints given as a tuple."""
+    if len(found) != 2 or (
+        isinstance(found[1], int | float) and not isinstance(found[1], np.generic)
+    ):
+        raise TypeError(
+            f"read returned {found!r:.60}: a tuple is (seconds, array); for a value alone, give an "
+            "array"
+        )
 
 
 def newest_reading(*sensors: Polled) -> Reading | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
+from dipole.deploy.sequences import numbers
 from dipole.deploy.types import Floats
 
 
@@ -28,7 +29,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            values = getattr(self, field.name)
+            values = numbers(f"limits.{field.name}", getattr(self, field.name))
+            object.__setattr__(self, field.name, values)
             if not all(math.isfinite(value) for value in values):
                 raise ConfigError(f"limits.{field.name} is {list(values)}: limits are finite")
             if len(values) != len(self.low):

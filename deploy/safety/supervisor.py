@@ -2,10 +2,12 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Protocol
+
+import numpy as np
 
 from dipole.data.core.errors import DipoleError
 from dipole.deploy.loop.clock import SUSPENDED_SECONDS, Clock, suspended
@@ -72,8 +74,35 @@ class Supervisor:
         self._connected = True
 
     def observe(self) -> Reading | None:
+        """The robot's newest reading; a RobotFault if it returned anything else."""
         with self._timed("observe"):
-            return self._robot.observe()
+            found = self._robot.observe()
+        if problem := _reading_problem(found):
+            raise RobotFault(f"the robot's observe() returned {problem}", "observe")
+        return found
+
+    def observe_in_time(self) -> Reading | None:
+        """The same, in a thread of its own: before motion, no Monitor watches a call that blocks.
+
+        A RobotFault after call_timeout. The clock must be real.
+        """
+        found: list[Reading | BaseException | None] = []
+        over = threading.Event()
+
+        def observe() -> None:
+            try:
+                found.append(self.observe())
+            except BaseException as error:
+                found.append(error)
+            over.set()
+
+        threading.Thread(target=observe, daemon=True, name="dipole-observe").start()
+        while not over.wait(MONITOR_SECONDS):
+            if problem := _overdue(self.call, self._clock.now(), self.call_timeout):
+                raise RobotFault(problem, "observe")
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return found[0]
 
     def command(self, action: Floats) -> bool:
         """Send an action [A]; whether it was sent. Nothing is after forbid() or stop()."""
@@ -175,6 +204,31 @@ class Supervisor:
             raise RobotFault(message, name) from error
 
 
+def _overdue(call: tuple[str, float] | None, now: float, most: float) -> str:
+    """What is wrong with a call (name, when it began) that has not returned; "" if nothing is."""
+    if call is None or (took := now - call[1]) <= most:
+        return ""
+    return f"the robot's {call[0]}() has not returned for {took:.2f} s (call_timeout)"
+
+
+def _reading_problem(found: object) -> str:
+    """What is wrong with what observe() returned; "" if it can be used."""
+    if found is None or (isinstance(found, Reading) and isinstance(found.values, Mapping)):
+        return ""
+    if isinstance(found, Reading):
+        what = f"a Reading whose values are {found.values!r:.60}"
+    elif isinstance(found, np.ndarray):
+        what = f"an array of shape {found.shape}"
+    elif isinstance(found, Mapping):
+        what = f"a {type(found).__name__} ({', '.join(map(str, found))})"
+    else:
+        what = f"{found!r:.60}"
+    return (
+        f'{what}; a Reading is needed, as Reading(time.monotonic(), {{"joints": positions}}), or '
+        "None where nothing was measured yet"
+    )
+
+
 class Watched(Protocol):
     """What Monitor needs of the control loop."""
 
@@ -226,8 +280,8 @@ class Monitor:
             return f"the computer was suspended for {slept:.1f} s"
         call, doing = self._loop.supervisor.call, self._loop.doing
         now, most = self._loop.clock.now(), self._loop.supervisor.call_timeout
-        if call is not None and (took := now - call[1]) > most:
-            return f"the robot's {call[0]}() has not returned for {took:.2f} s (call_timeout)"
+        if problem := _overdue(call, now, most):
+            return problem
         if doing is not None and (took := now - doing[1]) > most:
             return f"the control loop's {doing[0]} has lasted {took:.2f} s (call_timeout)"
         return ""
