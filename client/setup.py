@@ -37,8 +37,8 @@ MODULES = {
         "__init__ action_math channel dry_run fit groups measurement registry robot sensors"
     ),
     "deploy.safety": (
-        "__init__ attempt axis chunk_checks command_filter command_gate limits signals supervisor "
-        "times watchdog"
+        "__init__ attempt axis chunk_checks command_filter command_gate deviation limits signals "
+        "supervisor times watchdog"
     ),
     "deploy.wire": "__init__ codec openpi protocol websocket",
 }

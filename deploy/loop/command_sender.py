@@ -9,6 +9,7 @@ from dipole.deploy.loop.report import Report
 from dipole.deploy.recording.recorder import Recorder
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.safety.command_gate import CommandGate
+from dipole.deploy.safety.deviation import Deviated, DeviationCheck
 from dipole.deploy.safety.supervisor import Supervisor
 from dipole.deploy.types import Floats
 
@@ -31,6 +32,8 @@ class CommandSender:
         self._config, self._clock, self._supervisor = config, clock, supervisor
         self._recorder, self._report = recorder, report
         self._gate = CommandGate(robot.action, config.period)
+        self._deviation = DeviationCheck(robot.action)
+        self._commanded: Floats | None = None  # what was sent last
         self._last: float | None = None  # when the last command was sent
         self._not_before = -math.inf  # when the next one may be
 
@@ -38,6 +41,18 @@ class CommandSender:
         """The robot rests at `measured` [A]. Raises OutsideLimits."""
         self.motion.start(measured)
         self._gate.start(measured)
+
+    def seen(self, measured: Floats) -> None:
+        """The robot is measured at `measured` [A]: motion starts there, or it is compared with the
+        last command. Raises OutsideLimits, Deviated."""
+        if not self.motion.started:
+            self.start(measured)
+        if self._commanded is None:
+            return
+        found = self._deviation.compare(measured, self._commanded)
+        self._report.deviated(found.largest)
+        if found.problem:
+            raise Deviated(found.problem)
 
     def send(self) -> bool:
         """Send the next command; whether it was sent. Raises RobotFault.
@@ -57,6 +72,7 @@ class CommandSender:
         # Of a call that took long, the end counts: two commands never arrive at once.
         self._not_before = max(self._not_before, self._clock.now() + CLOSEST / 2 * period)
         if sent:
+            self._commanded = command.values
             self._report.commanded(command)
             self._recorder.command(now, command, missed)
         return sent

@@ -269,8 +269,8 @@ class ControlLoop:
             decision = self._executor.decide(reading, now)
         with self._part("record"):
             self.recorder.act(now, reading, decision)
-        if not self._motion.started and decision.measured is not None:
-            self._sender.start(decision.measured)
+        if decision.measured is not None:
+            self._sender.seen(decision.measured)
         if decision.action is None:
             self._hold(decision.hold)
             return

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +16,7 @@ from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.types import Floats
 
-IN_UNITS = ("seam_jump", "jerk")  # samples that are no durations
+IN_UNITS = ("seam_jump", "jerk", "deviation")  # samples that are no durations
 KEEP = 100_000  # values of one kind; beyond it every second one is kept, then every fourth, ...
 
 
@@ -62,7 +62,10 @@ class Report:
         for with a longer delay than the merger was trained to bridge), ...
     samples, in seconds unless they say otherwise: lateness, observation_age, inference,
         section_<name>, behind (how far commands lag behind actions, at full speed), and seam_jump
-        and jerk in the action's units, of several groups seam_jump_<group> and jerk_<group>.
+        and jerk in the action's units, of several groups seam_jump_<group> and jerk_<group>;
+        deviation: how far a group was measured from its last command, by group in the same way, and
+        by unit where a group has several: deviation_<group>_<unit>.
+    units: of samples, where they are known.
     as_asked: whether the run ended because its time was up or somebody asked; False: by a fault, or
         because the loop gave up (max_hold, max_limited, max_approach).
     """
@@ -70,6 +73,7 @@ class Report:
     def __init__(self, clock: Clock, control_hz: float) -> None:
         self.counts: Counter[str] = Counter()
         self.samples: dict[str, Samples] = {}
+        self.units: dict[str, str] = {}
         self.transitions: list[Transition] = []
         self.stopped: bool | None = None  # whether the robot's own stop() returned
         self.as_asked = False
@@ -110,6 +114,12 @@ class Report:
             self.counts[f"clamps_{limit.replace(' ', '_')}"] += 1
         self.sample("behind", command.behind)
 
+    def deviated(self, largest: Mapping[str, tuple[float, str]]) -> None:
+        """How far the robot is from its last command; see Deviation.largest."""
+        for name, (value, unit) in largest.items():
+            self.units[f"deviation{name}"] = unit
+            self.sample(f"deviation{name}", value)
+
     def paused(self) -> None:
         """The motion was interrupted: no jerk across it."""
         self._recent = []
@@ -129,6 +139,7 @@ class Report:
                 name if name in in_units else f"{name}_ms": samples.summary(
                     1.0 if name in in_units else 1000.0
                 )
+                | ({"unit": self.units[name]} if self.units.get(name) else {})
                 for name, samples in sorted(self.samples.items())
             },
             "transitions": [asdict(t) | {"state": str(t.state)} for t in self.transitions],
@@ -157,6 +168,7 @@ class Report:
             lines.append(f"readings refused{refused}")
         lines += [
             f"{name:<24} p50 {s['p50']:9.3f}   p99 {s['p99']:9.3f}   max {s['max']:9.3f}"
+            + f" {s.get('unit', '')}".rstrip()
             for name, s in plain.items()
             if isinstance(s, dict) and s.get("count") and "p50" in s
         ]

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from dipole.deploy.robots.robot import Reading, Robot
+from dipole.deploy.robots.groups import ActionSpec
+from dipole.deploy.robots.robot import Reading, Robot, RobotSpec
 from dipole.deploy.types import Floats
 
 LOGGER = logging.getLogger("dipole.deploy")
@@ -25,7 +27,7 @@ class DryRun(Robot):
         show: Callable[[str], None] = LOGGER.info,
         every: int = 100,
     ) -> None:
-        self.spec = robot.spec
+        self.spec = _without_deviation(robot.spec)
         self.commands: list[Floats] = []
         self._robot = robot
         self._show = show
@@ -62,3 +64,12 @@ class DryRun(Robot):
         if self._doing != doing:
             self._show(f"dry run: would {doing}")
         self._doing = doing
+
+
+def _without_deviation(spec: RobotSpec) -> RobotSpec:
+    """The same without max_deviation: nothing follows commands that are not sent."""
+    groups = (
+        replace(group, limits=group.limits and replace(group.limits, max_deviation=None))
+        for group in spec.action.groups
+    )
+    return replace(spec, action=ActionSpec.of(*groups), limits=None)

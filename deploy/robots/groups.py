@@ -93,6 +93,7 @@ class ActionGroup:
             self._kind_problem(),
             self._measurement_problem(),
             self._commanded_range_problem(),
+            self._deviation_problem(),
             self._angle_problem(),
             self._discrete_problem(),
         )
@@ -113,6 +114,12 @@ class ActionGroup:
         turned = "rad" if self.rotation == rotations.VECTOR else ""
         listed = each if len(each) == straight else (self.unit,) * straight
         return (*listed, *[turned] * self.turning)
+
+    def with_limits(self, limits: Limits) -> "ActionGroup":
+        """The same with other limits; where these have no max_deviation, its own stays."""
+        if limits.max_deviation is None and self.limits is not None:
+            limits = replace(limits, max_deviation=self.limits.max_deviation)
+        return replace(self, limits=limits)
 
     @property
     def is_position(self) -> bool:
@@ -206,6 +213,16 @@ class ActionGroup:
             )
         return ""
 
+    def _deviation_problem(self) -> str:
+        most = None if self.is_position or self.limits is None else self.limits.max_deviation
+        for name, value in zip(self.names, most or (), strict=False):
+            if value < math.inf:
+                return (
+                    f"limits.max_deviation of {name} is {value:g}: it compares a measured position "
+                    f"with its command, and {name} is none: give inf for it"
+                )
+        return ""
+
     def _angle_problem(self) -> str:
         if self.rotation and (self.kind != Kind.POSE or self.rotation not in rotations.SIZES):
             return (
@@ -297,7 +314,7 @@ class ActionSpec:
         if len(limits.low) != self.size:
             raise ConfigError(f"limits for {len(limits.low)} numbers, actions have {self.size}")
         groups = tuple(
-            group if group.is_discrete else replace(group, limits=limits.part(part))
+            group if group.is_discrete else group.with_limits(limits.part(part))
             for group, part in self.parts
         )
         return ActionSpec.of(*groups)

@@ -55,7 +55,7 @@ def make_robot(
 
 def _with_group_limits(spec: RobotSpec, given: Mapping[str, Any]) -> RobotSpec:
     groups = [
-        replace(group, limits=Limits.from_dict(given[group.name], group.size))
+        group.with_limits(Limits.from_dict(given[group.name], group.size))
         if group.name in given
         else group
         for group in spec.action.groups

@@ -18,7 +18,9 @@ class Limits:
     """Limits of each of the A numbers of an action, in the action's own units.
 
     low, high: positions; velocity: units per second; acceleration: units per second squared, which
-    is also how hard it brakes before `low` and `high`. A number stands for all A of them.
+    is also how hard it brakes before `low` and `high`. max_deviation: how far a position may be
+    measured from its last command before the run ends (deviation.py), of a rotation the least of
+    its numbers, rad; inf: any distance; None: no such limit.
     Raises ConfigError for limits that are not finite, empty, or of the wrong number.
     """
 
@@ -26,47 +28,59 @@ class Limits:
     high: tuple[float, ...]
     velocity: tuple[float, ...]
     acceleration: tuple[float, ...]
+    max_deviation: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            values = numbers(f"limits.{field.name}", getattr(self, field.name))
-            object.__setattr__(self, field.name, values)
-            if not all(math.isfinite(value) for value in values):
-                raise ConfigError(f"limits.{field.name} is {list(values)}: limits are finite")
+        for name in self._given:
+            values = numbers(f"limits.{name}", getattr(self, name))
+            object.__setattr__(self, name, values)
+            if name != "max_deviation" and not all(map(math.isfinite, values)):
+                raise ConfigError(f"limits.{name} is {list(values)}: limits are finite")
             if len(values) != len(self.low):
                 raise ConfigError(
-                    f"limits.{field.name} has {len(values)} values, limits.low has {len(self.low)}"
+                    f"limits.{name} has {len(values)} values, limits.low has {len(self.low)}"
                 )
         for i, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             if not low < high:
                 raise ConfigError(f"limits.low[{i}] is {low}, not below limits.high[{i}] = {high}")
-        for name in ("velocity", "acceleration"):
+        for name in self._given[2:]:
             for i, value in enumerate(getattr(self, name)):
                 if not value > 0:
                     raise ConfigError(f"limits.{name}[{i}] is {value}; it must be positive")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, size: int) -> "Limits":
-        """From plain values for an action of `size` numbers; refuses what is absent."""
+        """From plain values for an action of `size` numbers; refuses what is absent.
+
+        A number stands for all of them. max_deviation may be absent.
+        """
         known = [field.name for field in fields(cls)]
         given = dict(values or {})
         for name in given:
             if name not in known:
                 raise ConfigError(f"limits have no entry {name!r}{nearest(name, known)}")
-        missing = [name for name in known if given.get(name) is None]
+        needed = [name for name in known if name != "max_deviation"]
+        missing = [name for name in needed if given.get(name) is None]
         if missing:
             raise ConfigError(
                 f"limits.{missing[0]} is not set. A robot is not moved without limits: give "
-                + ", ".join(f"limits.{name}" for name in known)
+                + ", ".join(f"limits.{name}" for name in needed)
             )
-        return cls(**{name: _spread(name, given[name], size) for name in known})
+        told = {name: value for name, value in given.items() if value is not None}
+        return cls(**{name: _spread(name, value, size) for name, value in told.items()})
 
     def array(self, name: str) -> Floats:
         return np.asarray(getattr(self, name), np.float64)
 
     def part(self, part: slice) -> "Limits":
         """Those of some of the numbers."""
-        return Limits(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+        return Limits(**{name: getattr(self, name)[part] for name in self._given})
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        """The names of those that are set; low and high first."""
+        names = (field.name for field in fields(self))
+        return tuple(name for name in names if getattr(self, name) is not None)
 
 
 def _spread(name: str, value: Any, size: int) -> tuple[float, ...]:
