@@ -14,18 +14,23 @@ from dipole.deploy import (
     ActionGroup,
     ActionSpec,
     Channel,
+    ControlLoop,
     DryRun,
     Limits,
+    LoopConfig,
     RobotSpec,
     State,
     VirtualClock,
 )
+from dipole.deploy.inference import PolicySpec, VirtualInference
+from dipole.deploy.recording.recorder import FlightRecorder
+from dipole.deploy.recording.replay import replay
 from dipole.deploy.robots import registry
 from dipole.deploy.safety.deviation import DeviationCheck
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from measured_arm import MeasuredArm, loop_of, moving, velocities
-from virtual_robot import VirtualRobot, run
+from virtual_robot import WINDOW, VirtualRobot, run
 
 BOX = {"low": (-3.0,) * 2, "high": (3.0,) * 2, "velocity": (1.0,) * 2, "acceleration": (4.0,) * 2}
 
@@ -113,6 +118,20 @@ def test_a_deviation_beyond_the_limit_always_ends_the_run_and_one_below_never(
     assert report.samples["deviation"].maximum == pytest.approx(
         np.abs(offset).max(), rel=1e-3, abs=1e-6
     )
+
+
+def test_such_a_run_is_made_again_from_its_recording(tmp_path):
+    clock = VirtualClock()
+    robot = arm_of(clock, (0.3, 0.3), lambda x: np.array([1.5, -1.0]))
+    config = LoopConfig()
+    kept = FlightRecorder(tmp_path / "flight.rec", robot.spec, config)
+    inference = VirtualInference(PolicySpec({"camera": (1,)}, 2, WINDOW), moving, clock)
+    loop = ControlLoop(robot, inference, config, clock=clock, log=lambda _: None, recorder=kept)
+    assert "max_deviation" in run(loop, 5.0).transitions[-1].reason
+    kept.close()
+    found = list(replay(tmp_path / "flight.rec"))
+    assert all(one.same for one in found)
+    assert sum(one.then.kind == "command" for one in found) == len(robot.sent) > 30
 
 
 def test_a_dry_run_goes_on_although_nothing_follows():
