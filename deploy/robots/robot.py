@@ -147,7 +147,7 @@ class Robot(ABC):
         """
 
     def result(self) -> dict[str, float]:
-        """How the task went, for the report, if the robot knows."""
+        """How the task went, for the report, if the robot knows; called once, before `close`."""
         return {}
 
     def stopper(self) -> Callable[[], None] | None:
