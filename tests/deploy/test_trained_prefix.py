@@ -105,7 +105,7 @@ def test_a_policy_without_it_is_refused_before_anything_moves(spec, message):
 def test_rtc_is_not_given_the_form_of_this_merger():
     clock = VirtualClock()
     config = LoopConfig(merger="rtc", merger_options={"method": "prefix"})
-    with pytest.raises(ConfigError, match="that is merger trained_prefix"):
+    with pytest.raises(ConfigError, match="as merger trained_prefix asks"):
         ControlLoop(VirtualRobot(clock), VirtualInference(SPEC, counting(), clock), config)
 
 
