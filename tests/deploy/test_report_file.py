@@ -11,6 +11,7 @@ import pytest
 from dipole.data.core.errors import ConfigError
 from dipole.deploy import LoopConfig
 from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop.receding_horizon import RecedingHorizon
 from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
 from dipole.deploy.safety.command_filter import OutsideLimits
 
@@ -133,35 +134,29 @@ def test_a_refusal_that_the_disk_does_not_take_is_raised_all_the_same(tmp_path, 
 # Defects ----------------------------------------------------------------------------------------
 
 
-class Defective(RealRobot):
-    """After some readings it returns what is none."""
-
-    def __init__(self, folder, good):
-        super().__init__(folder)
-        self.good = good
-
-    def observe(self):
-        self.good -= 1
-        return super().observe() if self.good >= 0 else {"x": np.zeros(2)}
+def defect(_executor, _reading, _now):
+    raise ZeroDivisionError("of the loop's own")
 
 
 def test_after_a_defect_in_the_control_thread_the_report_is_written_before_it_is_raised(
-    tmp_path, capsys
+    tmp_path, capsys, monkeypatch
 ):
-    with pytest.raises(AttributeError):
-        run_policy(Defective(tmp_path, good=4), infer, config(tmp_path, seconds=20.0))
+    monkeypatch.setattr(RecedingHorizon, "decide", defect)
+    with pytest.raises(ZeroDivisionError):
+        run_policy(RealRobot(tmp_path), infer, config(tmp_path, seconds=20.0))
     report = written(tmp_path)
     assert (report["state"], report["stopped"]) == ("FAULT", True)
-    assert report["reason"].startswith("AttributeError: ")
+    assert report["reason"].startswith("ZeroDivisionError: ")
     assert "robot stopped   yes" in capsys.readouterr().out
     assert (tmp_path / "run" / "flight.rec").exists()
 
 
-def test_a_defect_before_arming_is_a_refusal_with_its_reason(tmp_path):
-    with pytest.raises(AttributeError):
-        run_policy(Defective(tmp_path, good=0), infer, config(tmp_path))
+def test_a_defect_before_arming_is_a_refusal_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(RecedingHorizon, "first_look", defect)
+    with pytest.raises(ZeroDivisionError):
+        run_policy(RealRobot(tmp_path), infer, config(tmp_path))
     assert written(tmp_path)["state"] == "REFUSED"
-    assert written(tmp_path)["reason"].startswith("AttributeError: ")
+    assert written(tmp_path)["reason"].startswith("ZeroDivisionError: ")
 
 
 # The recording ----------------------------------------------------------------------------------
