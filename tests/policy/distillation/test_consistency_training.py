@@ -37,6 +37,22 @@ def test_the_last_number_of_levels_is_reached(last):
     assert max(lengths) - min(lengths) < len(lengths)  # equal intervals
 
 
+def test_a_share_of_the_run_learns_as_a_diffusion_policy_before():
+    made = method(ConsistencyTraining, begin=0.5)
+    made.total_steps = 1000
+    assert [made.levels(step) for step in (0, 499, 500, 599, 600, 999)] == [10, 10, 10, 10, 20, 160]
+    batch = batch_of(made, 8)
+    given = made.given(batch)
+    torch.manual_seed(5)
+    before = made(batch, step=499).total
+    torch.manual_seed(5)
+    assert torch.equal(before, made.head.loss(given.chunks, given.context).total)
+    torch.manual_seed(5)
+    assert not torch.equal(before, made(batch, step=500).total)
+    with pytest.raises(ConfigError, match=r"objective.begin is 1.0: a share of the run"):
+        method(ConsistencyTraining, begin=1.0)
+
+
 def test_levels_that_a_table_rounds_away_are_told_of():
     with pytest.warns(UserWarning, match="of 10 to 160 noise levels .* has 7 to 54"):
         method(ConsistencyTraining, "vp")

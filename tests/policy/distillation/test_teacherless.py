@@ -81,8 +81,9 @@ def test_a_shortcut_s_target_is_two_half_steps_and_the_finest_of_no_size():
     assert torch.allclose(found, (first + second) / 2, atol=1e-5)
 
 
-def test_shortcuts_begin_after_so_many_updates_of_flow_matching_alone():
-    objective = student("shortcut", begin=3)
+def test_shortcuts_begin_after_a_share_of_the_run_of_flow_matching_alone():
+    objective = student("shortcut", begin=0.3)
+    objective.total_steps = 10
     batch = objective.fake_batch(16)
     assert set(objective(batch, step=2).parts) == {"flow_matching"}
     assert set(objective(batch, step=3).parts) == {"flow_matching", "consistency"}
@@ -134,8 +135,8 @@ def test_a_share_that_is_none_and_an_odd_number_of_steps_are_refused():
         student("meanflow", apart=1.5)
     with pytest.raises(ConfigError, match=r"objective.finest is 12: a power of 2"):
         student("shortcut", finest=12)
-    with pytest.raises(ConfigError, match=r"objective.begin is -1: updates"):
-        student("shortcut", begin=-1)
+    with pytest.raises(ConfigError, match=r"objective.begin is 1: a share of the run below 1"):
+        student("shortcut", begin=1)
 
 
 def test_a_pool_keeps_its_newest_pairs_and_draws_no_other():

@@ -29,6 +29,11 @@ def check_decay(option: str, value: float | None) -> None:
         raise ConfigError(f"objective.{option} is {value}: from 0 to below 1 is needed")
 
 
+def check_begin(value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"objective.begin is {value}: a share of the run below 1 is needed")
+
+
 def numbers(option: str, value: Any, such_as: Sequence[float]) -> tuple[Any, ...]:
     """A list of at least one number; such_as: An example, of whole ones where they are to be."""
     kinds = int if all(isinstance(each, int) for each in such_as) else (int, float)

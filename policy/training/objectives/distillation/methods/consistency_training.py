@@ -14,6 +14,7 @@ from dipole.policy.diffusion.level import Level
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
 from dipole.policy.training.objectives.distillation.base import Distillation
+from dipole.policy.training.objectives.distillation.checks import check_begin
 from dipole.policy.training.objectives.distillation.losses import pseudo_huber
 from dipole.policy.training.objectives.distillation.steps import LevelGrid
 
@@ -28,7 +29,10 @@ class ConsistencyTraining(Distillation):
     average (Song & Dhariwal, 2023, "improved" consistency training, table 1). The number of levels
     is doubled at equal intervals of the run. At the clean level f is x itself.
 
-    first_levels, last_levels: Of the beginning and of the end.
+    begin: Share of the run after which it begins; before, the policy's own loss is learned: a
+        diffusion model is what a consistency model is best begun with (Geng et al., 2024,
+        "Consistency models made easy", section 3).
+    first_levels, last_levels: When it begins, and at the end.
     log_mean, log_std: Of log(sigma).
     train_encoder: See `Distillation`; with no teacher there is none to keep.
     teacher, weights: As of other methods; not used.
@@ -42,6 +46,7 @@ class ConsistencyTraining(Distillation):
         teacher: str | None = None,
         weights: str = "ema",
         train_encoder: bool = True,
+        begin: float = 0.0,
         first_levels: int = 10,
         last_levels: int = 160,
         log_mean: float = -1.1,
@@ -53,9 +58,10 @@ class ConsistencyTraining(Distillation):
                 f"objective.first_levels is {first_levels} and last_levels {last_levels}: at least "
                 "2, and no fewer at the end"
             )
+        check_begin(begin)
         if not log_std > 0:
             raise ConfigError(f"objective.log_std is {log_std}: it must be positive")
-        self.ends = (first_levels, last_levels)
+        self.begin, self.ends = begin, (first_levels, last_levels)
         self.log_normal = (log_mean, log_std)
         self._warn_of_rounding()
         self._grids: dict[int, tuple[LevelGrid, Tensor]] = {}
@@ -66,18 +72,22 @@ class ConsistencyTraining(Distillation):
         return super().student(policy, options) | {"prediction": PREDICTION}
 
     def levels(self, step: int) -> int:
-        """min(first 2^floor(step / K'), last), K' = floor(K / stages), K steps in all (table 1).
+        """min(first 2^floor(k / K'), last), K' = floor(K / stages), of the step k of K (table 1),
+        both counted from `begin` on.
 
         As many stages as doubling needs to reach the last number: the paper's log2 floor(last /
         first) + 1 need not be whole, and with 10 and 19 never gets there.
         """
         first, last = self.ends
         stages = math.ceil(math.log2(last / first)) + 1
-        interval = max(self.total_steps // stages, 1)
-        return int(min(first * 2 ** min(step // interval, stages), last))
+        begun = math.ceil(self.begin * self.total_steps)
+        interval = max((self.total_steps - begun) // stages, 1)
+        return int(min(first * 2 ** min(max(step - begun, 0) // interval, stages), last))
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)
+        if step < self.begin * self.total_steps:
+            return self.head.loss(given.chunks, given.context)
         grid, shares = self.grid(self.levels(step))
         shares = shares.to(given.clean.device)
         drawn = torch.rand(len(given.clean), device=shares.device) * shares.sum()

@@ -10,7 +10,11 @@ from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
 from dipole.policy.heads.base import Loss
 from dipole.policy.policy import Batch, Policy
-from dipole.policy.training.objectives.distillation.checks import check_decay, check_share
+from dipole.policy.training.objectives.distillation.checks import (
+    check_begin,
+    check_decay,
+    check_share,
+)
 from dipole.policy.training.objectives.distillation.flow_student import (
     FlowStudent,
     average_velocity,
@@ -29,7 +33,8 @@ class Shortcut(FlowStudent):
     size learn by flow matching (Frans et al., 2024, eq. 5 and algorithm 1).
 
     consistent: Share of a batch that learns the first.
-    begin: Updates of flow matching alone before, whose velocities the steps are then made of.
+    begin: Share of the run after which that begins; before, all of a batch is flow matching, whose
+        velocities the steps are then made of.
     finest: Steps, a power of 2, from noise to the chunk with the least d > 0; half steps of that
         size are asked for as steps of no size.
     target_decay: Of the moving average.
@@ -40,7 +45,7 @@ class Shortcut(FlowStudent):
         self,
         policy: Policy,
         consistent: float = 0.25,
-        begin: int = 0,
+        begin: float = 0.0,
         finest: int = 32,
         target_decay: float = 0.999,
         train_encoder: bool = True,
@@ -48,8 +53,7 @@ class Shortcut(FlowStudent):
         check_decay("target_decay", target_decay)
         super().__init__(policy, train_encoder, target_decay)
         check_share("consistent", consistent)
-        if begin < 0:
-            raise ConfigError(f"objective.begin is {begin}: updates, 0 or more, are needed")
+        check_begin(begin)
         self.halvings = int(math.log2(max(finest, 1)))
         if finest < 2 or 2**self.halvings != finest:
             raise ConfigError(f"objective.finest is {finest}: a power of 2, at least 2, is needed")
@@ -58,7 +62,7 @@ class Shortcut(FlowStudent):
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)
         clean, noise = given.clean, torch.randn_like(given.clean)
-        own = rows_at(self.consistent if step >= self.begin else 0, len(clean))
+        own = rows_at(self._share(step), len(clean))
         time, target = self._times(own, len(clean), clean.device)
         x, wanted = straight(clean, noise, time), noise - clean
         if own:
@@ -68,6 +72,9 @@ class Shortcut(FlowStudent):
             wanted = torch.cat([halves, wanted[own:]])
         found = average_velocity(self.head, x, time, target, given.context)
         return self._loss(found - wanted, given, own)
+
+    def _share(self, step: int) -> float:
+        return 0.0 if step < self.begin * self.total_steps else self.consistent
 
     def _times(self, own: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """t and s, [B]: of the first rows a step of 1, 1/2, 1/4, ..., of the others none."""
