@@ -24,9 +24,9 @@ from dipole.policy.runtimes.runtime import is_installed
 
 EAGER, AUTO = "eager", "auto"
 FASTEST = "openvino"  # what "auto" compares with eager: the fastest on every CPU measured
-# When "auto" exports: exporting takes some seconds, and a chunk in less time than a camera's
-# picture takes to arrive is fast enough.
-WORTH_SECONDS = 20.0
+# When "auto" exports: it takes some seconds, and minutes with hundreds of steps, which are written
+# out one by one; and a chunk in less time than a camera's picture takes to arrive is fast enough.
+WORTH_SECONDS, STEPS_AS_LONG = 20.0, 100
 FAST_ENOUGH = 0.005
 ONE_STEP = {"steps": 1}  # what heads without a solver do, whether they are asked to or not
 
@@ -101,7 +101,9 @@ def _fastest(
     if cannot or not is_installed(FASTEST):
         return policy
     seconds = _seconds_of([policy], batch_size)[EAGER]
-    if seconds < FAST_ENOUGH or seconds * calls < WORTH_SECONDS:
+    steps = policy.solver.steps if policy.solver is not None else 1
+    worth = WORTH_SECONDS * (1 + steps / STEPS_AS_LONG)
+    if seconds < FAST_ENOUGH or seconds * calls < worth:
         return policy
     try:
         exported = _export_to_temporary(policy, terms, FASTEST, batch_size)

@@ -95,11 +95,16 @@ def test_auto_takes_the_policy_itself_where_its_export_does_not_agree(run, capsy
         runnable.load_runnable(run, runtime="openvino")
 
 
-@pytest.mark.parametrize(("seconds", "calls"), [(0.004, 1e9), (0.1, 100)])
-def test_auto_converts_nothing_where_little_is_to_be_saved(run, monkeypatch, seconds, calls):
+@pytest.mark.parametrize(
+    ("seconds", "calls", "steps"), [(0.004, 1e9, 2), (0.1, 100, 2), (6.0, 20, 1000)]
+)
+def test_auto_converts_nothing_where_little_is_to_be_saved(run, monkeypatch, seconds, calls, steps):
+    """Of a thousand steps, all written out, the conversion takes minutes."""
     monkeypatch.setattr(runnable, "least_seconds", lambda _: {"eager": seconds})
     monkeypatch.setattr(runnable, "_export_to_temporary", lambda *_: pytest.fail("converted"))
-    assert isinstance(runnable.load_runnable(run, runtime="auto", calls=calls), Policy)
+    solver = {"name": "ddim", "steps": steps}
+    found = runnable.load_runnable(run, runtime="auto", calls=calls, solver=solver)
+    assert isinstance(found, Policy)
 
 
 def test_what_is_known_of_a_chunk_goes_to_the_policy_that_was_exported(run, export):
