@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dipole.apps.main import main
+from dipole.policy.training.output.different_settings import different_settings
 
 CONFIG = {
     "train": {"steps": 20, "seed": 0, "log_every": 10},
@@ -106,6 +107,36 @@ def test_what_follows_from_a_name_is_not_said_beside_it(tmp_path, capsys):
     runs.append(run(tmp_path / "c", policy__denoiser={"name": "unet1d", "sizes": [8, 8]}))
     table, _ = compared(tmp_path, capsys, *runs)
     assert list(table["runs"][0]["settings"]) == ["policy.name", "policy.denoiser.sizes"]
+
+
+@pytest.mark.parametrize(
+    ("without", "given", "found"),
+    [
+        ({"policy": {"known": None}}, {"policy": {"known": {"first": "x"}}}, "policy.known.first"),
+        ({"policy": {"name": "a"}}, {"policy": {"name": "a", "guidance": {"dropout": 0.1}}},
+         "policy.guidance.dropout"),
+        ({"train": {"learning_rates": {}}}, {"train": {"learning_rates": {"encoder.*": 0.1}}},
+         "train.learning_rates.encoder.*"),
+        ({"train": {"weight_decays": None}}, {"train": {"weight_decays": {"encoder": 0.1}}},
+         "train.weight_decays.encoder"),
+        ({"task": {"name": "a"}}, {"task": {"name": "a", "datasets": ["b.zarr"]}}, "task.datasets"),
+        ({"task": {"name": "a", "datasets": ["b.zarr"]}},
+         {"task": {"name": "a", "datasets": {"b": {"path": "b.zarr"}}}}, "task.datasets.b.path"),
+        ({"task": {"environment": {"name": "a"}}},
+         {"task": {"environment": {"name": "a", "max_steps": 9}}}, "task.environment.max_steps"),
+    ],
+)  # fmt: skip
+def test_what_one_run_has_and_the_other_was_not_asked_for_is_a_difference(without, given, found):
+    assert list(different_settings([without, given])) == [found]
+    assert different_settings([given, without])[found][1] is None
+
+
+def test_nothing_is_no_difference_from_nothing_nor_from_what_another_edition_lacks():
+    nothing = {"train": {"learning_rates": {}}, "policy": {"known": None}, "task": {"fps": None}}
+    as_well = {"train": {"learning_rates": None}, "policy": {"name": "a"}, "task": {"name": None}}
+    assert different_settings([nothing, as_well]) == {}
+    newer = {"train": {"learning_rates": {}, "amp": True}, "evaluate": {"episodes": 50}}
+    assert different_settings([nothing, newer]) == {}
 
 
 def test_runs_that_lack_something_are_last_and_named(tmp_path, capsys):

@@ -317,6 +317,22 @@ def test_a_launcher_of_the_same_name_goes_on_unless_it_says_other_settings(run, 
     assert resumption.begun_before(run, other) == str(run)
 
 
+def test_a_launcher_of_the_same_name_is_refused_where_it_asks_for_a_group_of_settings_anew(
+    run, monkeypatch
+):
+    monkeypatch.setattr(resumption.Launch, "of", lambda: Launch(restarts=0, identity="mine"))
+    begun = {"train": {"steps": 10, "learning_rates": {}}, "policy": {"name": "unet"}}
+    (run / "run.json").write_text(json.dumps({"config": begun, "launch": "mine"}))
+    assert resumption.begun_before(run, begun) == str(run)
+    for group, added, said in (
+        ("train", {"learning_rates": {"encoder": 0.1}}, "train.learning_rates.encoder None → 0.1"),
+        ("policy", {"guidance": {"dropout": 0.1}}, "policy.guidance.dropout None → 0.1"),
+    ):
+        other = {**begun, group: {**begun[group], **added}}
+        with pytest.raises(ConfigError, match=rf"other settings \({said}\)"):
+            resumption.begun_before(run, other)
+
+
 @pytest.mark.parametrize(
     ("place", "told"),
     [("runs/first", "no place in object storage"), ("https://host/run", "cannot be written to")],

@@ -1,10 +1,11 @@
-"""The settings that differ between runs, without those that follow from others."""
+"""The settings that differ between runs: all of them, and without those that follow from others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 UNKNOWN = object()  # a setting that a run of another edition does not have
 NO_SETTINGS = ("output", "resume", "overrides")
+LEFT_OUT_IS_NONE = ("task",)  # groups that users write, with what they need and nothing else
 HOUSEKEEPING = tuple(
     f"train.{name}"
     for name in ("checkpoint_every", "device", "keep_checkpoints", "log_every", "threads")
@@ -17,14 +18,28 @@ def different_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[A
     What follows from the name of a group is left out: with policy.name unet and dit the sizes of
     their networks differ, and only what runs of one name have differently is said beside it.
     """
-    flat = [dict(_flat(config)) for config in configs]
+    return without_what_follows(all_different_settings(configs))
+
+
+def all_different_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """As `different_settings`, also those that follow from the name of a group."""
+    paths = {".".join(path): path for config in configs for path in _paths(config)}
     found: dict[str, list[Any]] = {}
-    for key in sorted(dict.fromkeys(key for each in flat for key in each), key=_order):
-        values = [each.get(key, UNKNOWN) for each in flat]
+    for key in sorted(paths, key=_order):
+        values = [_value(config, paths[key]) for config in configs]
         known = [value for value in values if value is not UNKNOWN]
-        if all(value == known[0] for value in known) or _follows(key, values, found):
+        if all(value == known[0] for value in known):
             continue
         found[key] = [None if value is UNKNOWN else value for value in values]
+    return found
+
+
+def without_what_follows(different: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Of all that differ, those that no name of a group decides."""
+    found: dict[str, list[Any]] = {}
+    for key, values in different.items():
+        if not _follows(key, values, found):
+            found[key] = values
     return found
 
 
@@ -43,20 +58,36 @@ def _follows(key: str, values: Sequence[Any], found: Mapping[str, Sequence[Any]]
             continue
         of: dict[str, Any] = {}
         pairs = [(str(n), value) for n, value in zip(found[name], values, strict=True)]
-        if all(_same(of.setdefault(named, value), value) for named, value in pairs):
+        if all(of.setdefault(named, value) == value for named, value in pairs):
             return True
     return False
 
 
-def _same(one: Any, other: Any) -> bool:
-    return one is other if UNKNOWN in (one, other) else bool(one == other)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _paths(config: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Of all settings: names of their groups and their own, which may have dots in it."""
     for name, value in config.items():
-        if not prefix and name in NO_SETTINGS:
+        if not above and name in NO_SETTINGS:
             continue
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _paths(value, (*above, name))
         else:
-            yield f"{prefix}{name}", value
+            yield (*above, name)
+
+
+def _value(config: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """None where it, or a group that it is in, is null or empty, and where its group is left out.
+
+    UNKNOWN where its group is there and lacks it, and where it is a group of settings here, each of
+    which is compared.
+    """
+    inner: Any = config
+    for depth, name in enumerate(path):
+        if not isinstance(inner, Mapping) or not inner:
+            return None  # nothing of it was asked for
+        if name not in inner:
+            grouped = depth > 0 and (depth < len(path) - 1 or path[0] in LEFT_OUT_IS_NONE)
+            return None if grouped else UNKNOWN
+        inner = inner[name]
+    if isinstance(inner, Mapping):
+        return UNKNOWN if inner else None
+    return inner
