@@ -91,12 +91,66 @@ def test_losses_of_other_data_are_in_no_order(tmp_path, capsys):
     assert "losses cannot be compared where these differ: task.dataset" in printed
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"policy__known": {"first": "position", "last": "goal"}}, "policy.known"),
+        ({"task__datasets": {"lab": {"path": "lab.zarr"}}}, "task.datasets.lab.path"),
+        ({"task__normalizer": "per_part"}, "task.normalizer"),
+        ({"task__policy_hz": 5}, "task.policy_hz"),
+        ({"task__targets": {"lid": {"shape": [1]}}}, "task.targets.lid.shape"),
+        ({"train__validation_windows": 4}, "train.validation_windows"),
+    ],
+)
+def test_losses_that_measure_something_else_are_in_no_order(settings, said, tmp_path, capsys):
+    one = run(tmp_path / "a", loss=0.5, train__validation_windows=1024)
+    two = run(tmp_path / "b", loss=0.2, **{"train__validation_windows": 1024, **settings})
+    table, printed = compared(tmp_path, capsys, one, two)
+    assert table["ordered_by"] is None
+    assert f"losses cannot be compared where these differ: {said}\n" in printed
+
+
+def test_other_guidance_forbids_an_order_by_the_loss_of_training_alone(tmp_path, capsys):
+    one = run(tmp_path / "a")
+    two = run(tmp_path / "b", policy__guidance={"dropout": 0.1, "scale": 2.0})
+    assert compared(tmp_path, capsys, one, two)[0]["ordered_by"] == "validation_loss"
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
+        (folder / "log.jsonl").write_text("".join(x for x in lines if "validation" not in x))
+    table, printed = compared(tmp_path, capsys, one, two)
+    assert table["ordered_by"] is None
+    assert "losses cannot be compared where these differ: policy.guidance.dropout\n" in printed
+
+
 def test_scores_in_other_environments_are_in_no_order(tmp_path, capsys):
     one = run(tmp_path / "a", 0.5)
     two = run(tmp_path / "b", 0.9, task__environment={"name": "fork"})
     table, printed = compared(tmp_path, capsys, one, two)
     assert table["ordered_by"] is None
     assert "not ordered: evaluations differ in task.environment.name" in printed
+
+
+def test_what_follows_from_a_name_forbids_an_order_all_the_same(tmp_path, capsys):
+    flow, vp = {"name": "flow"}, {"name": "vp", "steps": 100}
+    one = run(tmp_path / "a", loss=0.5, policy__process=flow)
+    two = run(tmp_path / "b", loss=0.2, policy__name="dit", policy__process=vp)
+    table, printed = compared(tmp_path, capsys, one, two)
+    assert table["ordered_by"] is None
+    assert list(table["runs"][0]["settings"]) == ["policy.name"]
+    assert "losses cannot be compared where these differ: policy.process.name" in printed
+
+
+def test_scores_in_the_environments_of_two_tasks_are_in_no_order(tmp_path, capsys):
+    fork = {"name": "fork", "environment": {"name": "fork", "label": "left"}, "dataset": "fork.zip"}
+    one, two = run(tmp_path / "a", 0.5), run(tmp_path / "b", 0.9, task=fork)
+    table, printed = compared(tmp_path, capsys, one, two)
+    assert table["ordered_by"] is None
+    assert [row["settings"] for row in table["runs"]] == [
+        {"task.name": "push"},
+        {"task.name": "fork"},
+    ]
+    assert "not ordered: evaluations differ in task.environment\n" in printed
+    assert "losses cannot be compared where these differ: task.dataset" in printed
 
 
 def test_what_follows_from_a_name_is_not_said_beside_it(tmp_path, capsys):

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dipole.policy.training.output.different_settings import different_settings
+from dipole.policy.training.output.different_settings import (
+    all_different_settings,
+    without_what_follows,
+)
 from dipole.policy.training.output.logs import read_log
 from dipole.policy.training.output.result import SCORES
 from dipole.policy.training.run import read_run
@@ -17,15 +20,26 @@ EVALUATION = "evaluation/"
 OF_LOSSES = (
     "dataset",
     "task.dataset",
+    "task.datasets",
+    "task.fps",
+    "task.policy_hz",
+    "task.normalizer",
     "task.split",
     "task.observation",
     "task.action",
+    "task.targets",
     "task.window",
     "policy.process",
     "policy.prediction",
     "policy.head",
+    "policy.known",
     "objective",
 )
+OF_VALIDATION = ("train.validation_windows",)
+OF_TRAINING = (
+    "policy.guidance.dropout",
+    "policy.guidance.parts",
+)  # held-out windows keep all parts
 NOT_OF_LOSSES = ("policy.head.solver",)
 OF_EVALUATIONS = ("task.environment",)
 
@@ -99,7 +113,8 @@ class RunTable:
     @classmethod
     def of(cls, runs: Sequence[TrainedRun], names: Sequence[str]) -> "RunTable":
         """names: Of the runs, for the notes."""
-        differing = different_settings([run.config for run in runs])
+        # What follows from a name is not shown beside it, and forbids an order all the same.
+        differing = all_different_settings([run.config for run in runs])
         label = dict(zip(map(id, runs), names, strict=True))
         measure, key, notes = _measure(runs, differing)
         order = list(runs)
@@ -107,8 +122,9 @@ class RunTable:
             order.sort(key=key)
             notes += _within_chance(order, label)
         notes += _missing(order, label)
+        shown = without_what_follows(differing)
         where = [next(n for n, run in enumerate(runs) if run is each) for each in order]
-        settings = {k: [values[n] for n in where] for k, values in differing.items()}
+        settings = {k: [values[n] for n in where] for k, values in shown.items()}
         return cls(order, measure, settings, notes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +141,9 @@ def _measure(
 ) -> tuple[str | None, Callable[[TrainedRun], tuple[float, float]] | None, list[str]]:
     """What the runs are ordered by and the key to sort by, lowest first, or why they are not."""
     scores = {run.score.name for run in runs if run.score is not None}
-    other = _of(differing, OF_LOSSES, NOT_OF_LOSSES)
+    validated = any(run.validation_loss is not None for run in runs)
+    of_losses = (*OF_LOSSES, *(OF_VALIDATION if validated else OF_TRAINING))
+    other = _of(differing, of_losses, NOT_OF_LOSSES)
     notes = []
     if other:
         notes.append(f"losses cannot be compared where these differ: {', '.join(other)}")
@@ -138,7 +156,7 @@ def _measure(
         return name, lambda run: (_negative(run.score), 0.0 if other else _loss(run)), notes
     if other:
         return None, None, ["not ordered: no run was evaluated while it trained", *notes]
-    if any(run.validation_loss is not None for run in runs):
+    if validated:
         return "validation_loss", lambda run: (_loss(run), 0.0), notes
     return "train_loss", lambda run: (_or_last(run.train_loss), 0.0), notes
 
@@ -171,15 +189,18 @@ def _within_chance(order: Sequence[TrainedRun], label: Mapping[int, str]) -> lis
 def _of(
     differing: Mapping[str, Any], groups: Sequence[str], not_of: Sequence[str] = ()
 ) -> list[str]:
+    """Those of the groups in which settings differ; of one setting alone its own name."""
+
     def within(key: str, group: str) -> bool:
         return f"{key}.".startswith(f"{group}.")
 
-    return [
-        key
-        for key in differing
-        if any(within(key, group) for group in groups)
-        and not any(within(key, group) for group in not_of)
-    ]
+    found = []
+    for group in groups:
+        keys = [key for key in differing if within(key, group)]
+        keys = [key for key in keys if not any(within(key, other) for other in not_of)]
+        if keys:
+            found.append(keys[0] if len(keys) == 1 else group)
+    return found
 
 
 def _missing(runs: Sequence[TrainedRun], label: Mapping[int, str]) -> list[str]:
