@@ -1,7 +1,7 @@
 """`dipole compare`: whether one evaluation is better than others, or what training runs came to."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHOWN_SEEDS = 5
 SWEEP, RUN = "sweep.json", "run.json"
 RUNNING = ".jobs"  # of a sweep's folder, while it runs
-HOW = ("weights", "runtime", "n_action_steps", "delay", "merger")  # a policy was executed
+HOW = (  # a policy was executed
+    "weights", "runtime", "part", "guidance_scale", "costs", "n_action_steps", "delay", "merger",
+    "merger_options", "control_hz", "interpolation", "limits", "solver",
+)  # fmt: skip
 
 app = new_app("Compare evaluations, episode by episode; or training runs, in a table.")
 
@@ -147,7 +150,7 @@ def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison
     console = _console()
     for letter, result, how in zip(LETTERS, results, _differing(results), strict=False):
         checkpoint = result.terms.get("checkpoint") or "checkpoint not recorded"
-        said = ", ".join([checkpoint, *(f"{name}={value}" for name, value in how.items())])
+        said = ", ".join([checkpoint, *(f"{name}={_typed(value)}" for name, value in how.items())])
         console.print(escape(f"{letter}: {result.path.parent} ({said})"), soft_wrap=True)
     console.print(_table(results, comparisons))
     for letter, comparison in zip(LETTERS[1:], comparisons, strict=False):
@@ -161,17 +164,31 @@ def _print(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison
 
 def _differing(results: Sequence[EvaluationResult]) -> list[dict[str, Any]]:
     """Of each evaluation, how its policy was executed where that is not the same in all."""
-    executed: list[dict[str, Any]] = []
-    for result in results:
-        solver = result.terms.get("solver")
-        options = solver if isinstance(solver, dict) else {"name": solver}
-        executed.append(
-            {name: result.terms.get(name) for name in HOW}
-            | {f"solver.{name}": value for name, value in options.items()}
-        )
+    executed = [_executed(result.terms) for result in results]
     names = dict.fromkeys(name for each in executed for name in each)
     differ = [name for name in names if any(e.get(name) != executed[0].get(name) for e in executed)]
     return [{n: each[n] for n in differ if each.get(n) is not None} for each in executed]
+
+
+def _executed(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each option its own value. A solver that the first edition wrote is its name alone."""
+    found: dict[str, Any] = {}
+    for name in HOW:
+        value = terms.get(name)
+        if name == "solver" and not isinstance(value, dict):
+            value = {"name": value}
+        if isinstance(value, dict):
+            found |= {f"{name}.{option}": each for option, each in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _typed(value: Any) -> str:
+    """On one line, about as it is typed on a command line: [{name:obstacle,scale:10}]."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, separators=(",", ":")).replace('"', "")
+    return str(value)
 
 
 def _table(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> Table:

@@ -272,3 +272,21 @@ def test_what_differs_in_how_policies_were_executed_is_said_and_nothing_else(
     assert of_b == {"n_action_steps": 4, "solver.name": "plms", "solver.steps": 4}
     assert main(["compare", str(a), str(a)]) == 0
     assert f"A: {a} (run)\n" in capsys.readouterr().out
+
+
+def test_guidance_costs_part_and_merger_are_how_a_policy_was_executed(tmp_path, scores, capsys):
+    cost = {"name": "obstacle", "centre": [1, 0], "scale": 10}
+    a = write(tmp_path / "a", scores, checkpoint="run", merger="ensemble")
+    b = write(tmp_path / "b", scores, checkpoint="run", guidance_scale=3, costs=[cost], part="lab")
+    options = {"steps": 4}
+    c = write(tmp_path / "c", scores, checkpoint="run", merger="ensemble", merger_options=options)
+    found = tmp_path / "found.json"
+    assert main(["compare", *map(str, (a, b, c)), "--json", str(found)]) == 0
+    printed = capsys.readouterr().out
+    costs = "costs=[{name:obstacle,centre:[1,0],scale:10}]"
+    assert f"A: {a} (run, merger=ensemble)\n" in printed
+    assert f"B: {b} (run, part=lab, guidance_scale=3, {costs})\n" in printed
+    assert f"C: {c} (run, merger=ensemble, merger_options.steps=4)\n" in printed
+    differing = [each["differing"] for each in json.loads(found.read_text())["evaluations"]]
+    assert differing[1] == {"part": "lab", "guidance_scale": 3, "costs": [cost]}
+    assert differing[2] == {"merger": "ensemble", "merger_options.steps": 4}
