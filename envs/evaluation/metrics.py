@@ -29,7 +29,10 @@ def wilson_interval(successes: float, trials: float, level: float = 0.95) -> tup
     p, n = successes / trials, trials
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Without successes, or failures, one end is exact, and rounding would leave it beside 0 or 1.
+    low = centre - half if successes > 0 else 0.0
+    high = centre + half if successes < trials else 1.0
+    return max(0.0, low), min(1.0, high)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:

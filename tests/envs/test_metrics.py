@@ -28,6 +28,12 @@ def test_wilson_interval(successes, trials, expected):
     assert wilson_interval(successes, trials) == pytest.approx(expected, abs=1e-4)
 
 
+def test_wilson_interval_ends_at_0_without_successes_and_at_1_without_failures():
+    for trials in range(1, 201):
+        assert wilson_interval(0, trials)[0] == 0.0
+        assert wilson_interval(trials, trials)[1] == 1.0
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(1, 0), (3, 2), (-1, 4)])
 def test_what_is_no_proportion_is_refused(successes, trials):
     with pytest.raises(ValueError, match="no proportion"):
