@@ -88,6 +88,11 @@ def _run(paths: Sequence[Path], to_json: Path | None, force: bool, best: bool = 
         results.sort(key=lambda result: -means(result)[SCORE].value)
     comparisons = [compare(results[0], other, force=force) for other in results[1:]]
     _print(results, comparisons)
+    if best and len(comparisons) > 1:
+        print(
+            f"A is the best of {len(results)} by these episodes, which makes its lead look larger "
+            "than it is: confirm it by new evaluations, with another seed."
+        )
     if to_json is not None:
         _write(to_json.expanduser(), _as_json(results, comparisons))
         print(to_json)

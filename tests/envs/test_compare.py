@@ -253,6 +253,17 @@ def test_a_sweep_is_its_jobs_and_the_best_of_them_comes_first(tmp_path, scores, 
     assert "A beats C by more than chance: max_reward +0.02" in said
 
 
+def test_the_best_of_several_is_said_to_be_chosen_by_the_episodes_it_leads_in(
+    tmp_path, scores, capsys
+):
+    folders = [str(write(tmp_path / str(n), scores + 0.01 * n)) for n in range(3)]
+    chosen = "A is the best of 3 by these episodes, which makes its lead look larger than it is"
+    assert main(["compare", "--best", *folders]) == 0
+    assert chosen in capsys.readouterr().out
+    assert main(["compare", *folders]) == 0
+    assert "A is the best" not in capsys.readouterr().out
+
+
 def test_what_differs_in_how_policies_were_executed_is_said_and_nothing_else(
     tmp_path, scores, capsys
 ):
