@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +50,7 @@ from dipole.apps.compose.overrides import OverrideChecker
 from dipole.apps.compose.secrets import printable
 from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
+from dipole.data.store.objects.url import is_url
 
 STATES = ".jobs"  # of the sweep's folder, while it runs
 YEAR = 365 * 24 * 60  # minutes
@@ -88,7 +90,11 @@ class SweepJob:
         state = JobState(number, printable(overrides), str(output))
         if self.command == "train" and _is_begun(states, number, output):
             config |= {"resume": str(output), "overrides": {}}  # with its own settings
-        config["overrides"]["output"] = str(output)  # the job's own: no other name will do
+        if self.command == "train" and _goes_on_here(config):
+            config["overrides"].pop("output", None)  # in its own folder, which is not the job's
+            state = replace(state, output=str(Path(config["resume"]).expanduser()))
+        else:
+            config["overrides"]["output"] = str(output)  # the job's own: no other name will do
         result = str(states / f"{number}.result")
         request = JobRequest(self.command, self.function, config, result)
         ended = run_in_process(request, state, states, folder / "job.log")
@@ -122,12 +128,15 @@ def plan_sweep(
         raise UsageError(f"dipole {config_name} runs one job at a time: leave out --multirun")
     if "<" in job.__qualname__:
         raise ValueError(f"{job.__qualname__}: a sweep needs a job that other processes can import")
+    combinations = [] if search else _jobs(checker, ours)
+    if config_name == "train":
+        _refuse_one_run(first, combinations, search)
     folder = str(sweep_folder(config_name, str(first.output)))
     words = [str(override.input_line) for override in hydras]
     words += _hydra_words(composed, hydras, first, folder, search)
     words += [str(override.input_line) for override in ours]
     told = tuple(o.key_or_group for o in ours if not o.is_sweep_override())
-    jobs = None if search else [_settings(each, told) for each in _jobs(checker, ours)]
+    jobs = None if search else [_settings(each, told) for each in combinations]
     function = f"{job.__module__}:{job.__qualname__}"
     task = SweepJob(config_name, function, folder, str(first.output), told, _here())
     return SweepPlan(config_name, task, words, jobs)
@@ -204,6 +213,33 @@ def _first_job(checker: OverrideChecker, ours: list[Override], search: bool) -> 
 
 def _jobs(checker: OverrideChecker, ours: list[Override]) -> list[list[Override]]:
     return [checker.parse(words) for words in checker.combinations(ours)]
+
+
+def _refuse_one_run(first: DictConfig, jobs: list[list[Override]], search: bool) -> None:
+    """Raises UsageError where several jobs would go on with one run, each after the one before.
+
+    jobs: Of a search, whose jobs are not known, nothing: all of them may have what the first has.
+    """
+    said = [{override.key_or_group: override.value() for override in job} for job in jobs]
+    runs = [str(job.get("resume", first.resume) or "") for job in said]
+    runs += [str(first.resume or "")] * (2 if search else 0)
+    counts = Counter(_place(run) for run in runs if run)
+    for run in filter(None, runs):
+        if counts[_place(run)] > 1:
+            raise UsageError(
+                f"resume={run}: several jobs of the sweep would train this one run, each where the "
+                "one before ended. Give each job a run of its own, resume=A,B, or let new runs "
+                f"begin with its weights: train.init.from={run}"
+            )
+
+
+def _place(run: str) -> str:
+    return run.rstrip("/") if is_url(run) else str(Path(run).expanduser().resolve())
+
+
+def _goes_on_here(config: dict[str, Any]) -> bool:
+    """Whether a training goes on with a run of this machine."""
+    return config["resume"] is not None and not is_url(str(config["resume"]))
 
 
 def _settings(parsed: list[Override], told: tuple[str, ...]) -> dict[str, Any]:

@@ -132,6 +132,29 @@ def test_a_search_goes_on_past_jobs_that_fail(tmp_path, capsys):
     assert [row["state"] for row in rows(tmp_path / "sweep")] == ["failed"] * 3
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["resume=a", "train.seed=0,1"],
+        ["resume=a,b,./a"],
+        ["resume=s3://runs/a,s3://runs/a/"],
+        ["resume=a", "hydra/sweeper=optuna", "train.seed=choice(0,1)"],
+    ],
+)
+def test_a_sweep_in_which_jobs_go_on_with_the_same_run_is_refused(words, tmp_path):
+    with pytest.raises(UsageError, match=r"several jobs .* this one run.*train.init.from="):
+        sweep(tmp_path / "sweep", *words)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_each_job_of_a_sweep_may_go_on_with_a_run_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("train", ["-m", "output=sweep", "resume=a,b"], sweep_jobs.told) == 0
+    told = [json.loads((tmp_path / f"sweep/{n}/told.json").read_text()) for n in range(2)]
+    assert told == [{"resume": "a"}, {"resume": "b"}]  # an output is of new runs
+    assert [row["output"] for row in rows(tmp_path / "sweep")] == ["a", "b"]
+
+
 @pytest.mark.parametrize(("evaluate_every", "best"), [(0, "minimize"), (5, "maximize")])
 def test_losses_are_minimised_and_success_rates_maximised(evaluate_every, best):
     words = ["hydra/sweeper=optuna", f"train.evaluate_every={evaluate_every}"]
