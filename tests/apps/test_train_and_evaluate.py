@@ -132,6 +132,18 @@ def test_a_resumed_run_can_be_lengthened(dataset, tmp_path):
     assert checkpoints_of(tmp_path / "run")[-1].name == "00000003"
 
 
+def test_a_run_goes_on_in_no_other_folder_than_its_own(run, tmp_path, capsys):
+    words = [f"resume={run}", "train.steps=4", "train.evaluate_every=0"]
+    before = (run / "log.jsonl").read_text()
+    assert main(["train", *words, f"output={tmp_path / 'other'}"]) == 2
+    error = capsys.readouterr().err
+    assert f"output={tmp_path / 'other'}: a run goes on in its own folder, {run}" in error
+    assert "copy its folder and resume the copy; or begin another run with its weights by " in error
+    assert f"train.init.from={run}" in error
+    assert (run / "log.jsonl").read_text() == before
+    assert main(["train", *words, f"output={run.parent / '.' / run.name}/"]) == 0
+
+
 def said_of(capsys):
     return capsys.readouterr().out
 

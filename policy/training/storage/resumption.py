@@ -26,10 +26,17 @@ class RunToResume:
 def run_to_resume(resume: str, output: str | None) -> RunToResume:
     """The run that `resume` names, a folder or a place in object storage.
 
-    output: Where one of object storage goes on. Raises ConfigError where that is not said.
+    output: Where one of object storage goes on. Raises ConfigError where that is not said, and
+        where a run of this machine would go on in another folder than its own.
     """
     if not is_url(resume):
         folder = Path(resume).expanduser()
+        if output is not None and Path(output).expanduser().resolve() != folder.resolve():
+            raise ConfigError(
+                f"output={output}: a run goes on in its own folder, {resume}: leave output out. To "
+                f"keep the run as it is, copy its folder and resume the copy; or begin another run "
+                f"with its weights by train.init.from={resume}"
+            )
         return RunToResume(lambda: read_run(folder), lambda: str(folder))
     if output is None:
         raise ConfigError(f"resume={resume}: say where it goes on on this machine: output=FOLDER")
