@@ -27,6 +27,7 @@ from dipole.policy.core.device import choose_device
 from dipole.policy.core.files import write_json
 from dipole.policy.encoders.cameras.backbones.pretrained import with_architecture
 from dipole.policy.policy import Policy, PolicyConfig
+from dipole.policy.training.changes import changed
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import precision_note, use_autocast
 from dipole.policy.training.initialization import Initialization, initialize
@@ -110,7 +111,8 @@ def resume_run(
 
     changes: Single settings by dotted key, {"train.steps": 20000}; they are kept with the run.
 
-    Raises ConfigError where there is no run, another process trains it, or its data are others.
+    Raises ConfigError where there is no run, another process trains it, its data are others, or
+    the changes would make its policy another one.
     """
     group = Group.current()
     with ExitStack() as held:
@@ -168,28 +170,6 @@ def read_run(output: Path) -> Config:
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{path}: damaged ({error})") from error
     return saved
-
-
-def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A copy of a run's configuration with single settings replaced."""
-    copy: Config = json.loads(json.dumps(config))
-    for key, value in changes.items():
-        _set(copy, key, value)
-    return copy
-
-
-def _set(config: Config, key: str, value: Any) -> None:
-    if f"{key}.".startswith("train.init."):
-        raise ConfigError(f"{key} is of new runs: a resumed one goes on with its own weights")
-    *parents, last = key.split(".")
-    inner: Any = None if "/" in key else config
-    for parent in parents:
-        inner = inner.get(parent) if isinstance(inner, dict) else None
-    if not isinstance(inner, dict) or (
-        isinstance(inner.get(last), Mapping) and not isinstance(value, Mapping)
-    ):
-        raise ConfigError(f"a resumed run keeps its {key}: set single values, such as train.steps")
-    inner[last] = value
 
 
 @dataclass

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 POLICY = "policy"  # the update, and the average, whose files have no name of their own
 HELPERS = "helpers"
+SAME_POLICY = (
+    "A run goes on with the policy that it began with; another one is a new run, which "
+    "train.init.from lets begin here"
+)
 
 
 @dataclass
@@ -203,8 +207,7 @@ def _load(folder: Path, stem: str, module: nn.Module) -> None:
     except RuntimeError as error:
         differences = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
         raise CheckpointError(
-            f"{folder}: is of another policy: {differences[0]} A run goes on with the policy that "
-            "it began with; another one is a new run, which train.init.from lets begin here"
+            f"{folder}: is of another policy: {differences[0]} {SAME_POLICY}"
         ) from error
 
 

@@ -14,10 +14,10 @@ from dipole.data import CheckpointError, ConfigError
 from dipole.policy.config import PolicyConfig, unused_parts
 from dipole.policy.diffusion.costs import CostTerm, Obstacle
 from dipole.policy.training import TrainConfig
+from dipole.policy.training.changes import changed
 from dipole.policy.training.config import InitConfig
 from dipole.policy.training.initialization import initialize
 from dipole.policy.training.objective import build_objective
-from dipole.policy.training.run import changed
 
 DIT = {"name": "dit", "width": 16, "depth": 1, "heads": 2, "time_embed_dim": 8}
 
@@ -143,6 +143,79 @@ def test_a_cost_that_lacks_an_option_names_it():
 def test_a_resumed_run_takes_no_initial_weights():
     with pytest.raises(ConfigError, match=r"train.init.from is of new runs"):
         changed({"train": {"init": {"from": None}}}, {"train.init.from": "runs/other"})
+
+
+RUN = {
+    "dataset": "walk.zarr",
+    "task": {
+        "environment": {"name": "fork"},
+        "datasets": {"lab": {"path": "lab.zarr", "weight": 0.3}},
+        "observation": {"state": {"normalize": "limits"}},
+        "window": {"horizon": 16, "n_action_steps": 8},
+        "split": {"val_ratio": 0.02, "seed": 42},
+    },
+    "policy": {
+        "process": {"name": "flow"},
+        "prediction": {"name": "velocity"},
+        "head": {"name": "diffusion", "clip_sample": True, "solver": {"name": "ddim", "steps": 10}},
+        "guidance": {"dropout": 0.1, "scale": 1.0},
+    },
+    "objective": {"name": "reflow", "teacher": "runs/teacher", "steps": 10},
+    "train": {"steps": 4, "ema": {"power": 0.75}, "init": {"from": None}},
+    "evaluate": {"episodes": 50},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("task.split.seed", 7),
+        ("task.split.val_ratio", 0.5),
+        ("task.split.max_train", 3),
+        ("task.window.horizon", 8),
+        ("task.observation.state.normalize", "gaussian"),
+        ("task.datasets.lab.weight", 0.9),
+        ("policy.prediction.name", "noise"),
+        ("policy.process", {"name": "edm"}),
+        ("policy.process.name", "edm"),
+        ("policy.process.logit_mean", 1.0),
+        ("policy.head.clip_sample", False),
+        ("policy.guidance.dropout", 0.5),
+        ("objective.steps", 20),
+        ("train", {"steps": 8}),
+    ],
+)
+def test_what_would_make_a_resumed_run_another_policys_is_refused(key, value):
+    with pytest.raises(ConfigError, match=f"{key}=.*goes on with the policy that it began with"):
+        changed(RUN, {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.steps", 8),
+        ("train.ema.power", 0.5),
+        ("train.ema", {"power": 0.5}),
+        ("train.learning_rates", {"head": 1e-5}),
+        ("evaluate.episodes", 10),
+        ("dataset", "moved.zarr"),
+        ("task.dataset", "moved.zarr"),
+        ("task.datasets.lab.path", "moved.zarr"),
+        ("task.environment.options", {"wind": 1.0}),
+        ("task.window.n_action_steps", 4),
+        ("policy.head.solver.steps", 2),
+        ("policy.head.solver", {"name": "euler", "steps": 2}),
+        ("policy.guidance.scale", 2.0),
+        ("objective.teacher", "moved/teacher"),
+        ("task.split.seed", 42),  # as it is
+        ("policy.process", {"name": "flow"}),
+    ],
+)
+def test_what_leaves_a_resumed_run_its_policy_may_change(key, value):
+    found = changed(RUN, {key: value})
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
 
 
 def test_initial_weights_from_a_folder_that_is_none_name_the_setting(tmp_path):
