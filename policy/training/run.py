@@ -31,10 +31,11 @@ from dipole.policy.training.changes import changed
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import precision_note, use_autocast
 from dipole.policy.training.initialization import Initialization, initialize
-from dipole.policy.training.loop import Evaluate, Trainer
+from dipole.policy.training.loop import Evaluate, Loader, Trainer
 from dipole.policy.training.objective import DEFAULT as DEFAULT_OBJECTIVE
 from dipole.policy.training.objective import build_objective, wanted_targets
 from dipole.policy.training.optimization.optimizer import learning_rate
+from dipole.policy.training.output.logs import require_wandb
 from dipole.policy.training.output.result import TrainResult
 from dipole.policy.training.output.run_folder import (
     RUN_FILE,
@@ -89,11 +90,12 @@ def start_run(
         config["train"] = {**config["train"], "amp": amp}
     with group.together(patient=True):
         parts = build_run(config, evaluate)
+        loader = _loader(parts, say)
         group.round(patient=True)
     with ExitStack() as held:
         folder = _claimed(group, held, output, rename)
         parts.config["output"] = str(folder)
-        return _fit(parts, folder, say)
+        return _fit(parts, loader, folder, say)
 
 
 def _claimed(group: Group, held: ExitStack, output: Path, rename: bool) -> Path:
@@ -119,11 +121,12 @@ def resume_run(
         newest = group.from_main(lambda: _newest(output, held))
         with group.together(patient=True):
             parts, saved = _resumed(output, newest, changes or {}, evaluate)
+            loader = _loader(parts, say)
             group.round(patient=True)
         if group.rank.is_main and newest:
             for note in _resume_notes(parts, saved.get("train")):
                 say(note)
-        return _fit(parts, output, say, saved)
+        return _fit(parts, loader, output, say, saved)
 
 
 def _newest(output: Path, held: ExitStack) -> str | None:
@@ -198,6 +201,8 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
         of train.init.
     """
     settings = TrainConfig.from_dict(config["train"])
+    if settings.wandb and Rank.current().is_main:
+        require_wandb()
     device = choose_device(settings.device)
     targets = wanted_targets(config.get("objective"))
     data = TaskData.open(config["task"], config["dataset"], targets)
@@ -241,8 +246,30 @@ def _sharding(settings: TrainConfig, device: torch.device) -> "FullSharding | No
     return FullSharding.of(settings, group, device)
 
 
+def _loader(parts: RunParts, say: Say) -> Loader:
+    """Made before anything is written: it refuses what processes cannot divide, and data that
+    cannot be read."""
+    settings, rank = parts.settings, Rank.current()
+    return make_loader(
+        parts.data.train,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=parts.state.policy.device,
+        workers=settings.workers,
+        memory_limit_bytes=settings.memory_limit_bytes,
+        shuffle_blocks=settings.shuffle_blocks,
+        rank=rank.index,
+        ranks=rank.count,
+        log=say if rank.is_main else _say_nothing,
+    )
+
+
 def _fit(
-    parts: RunParts, output: Path, say: Say, resumed: Mapping[str, Any] | None = None
+    parts: RunParts,
+    loader: Loader,
+    output: Path,
+    say: Say,
+    resumed: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """resumed: The configuration of the checkpoint that the run goes on from."""
     state, settings, data = parts.state, parts.settings, parts.data
@@ -256,18 +283,6 @@ def _fit(
         launch = Launch.of().identity
         written = {"dipole": dipole.__version__, "config": parts.config}
         write_json(output / RUN_FILE, {**written, "launch": launch} if launch else written)
-    loader = make_loader(
-        data.train,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        device=state.policy.device,
-        workers=settings.workers,
-        memory_limit_bytes=settings.memory_limit_bytes,
-        shuffle_blocks=settings.shuffle_blocks,
-        rank=rank.index,
-        ranks=rank.count,
-        log=say,
-    )
     environment = parts.config["task"].get("environment")
     for line in run_summary(state, settings, data, parts.constant, output, environment):
         say(line)

@@ -236,10 +236,12 @@ def test_resuming_on_other_data_is_refused(run, dataset, tmp_path, capsys):
         (["train", "task.window.n_action_steps=16", "output=never"], "past the horizon"),
         (["train", "task.action.normalize=gaussian", "output=never"], "clip_sample"),
         (["train", "policy.head.solver.spacing=linspace", "output=never"], "leading or trailing"),
+        (["train", "train.wandb=true", "output=never"], "or set train.wandb=false"),
         (["evaluate", "checkpoint=nowhere"], "no such folder"),
     ],
 )
 def test_what_cannot_work_says_so_and_leaves_nothing(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     monkeypatch.chdir(tmp_path)
     code = 1 if "=nowhere" in words[1] else 2  # what is not there, or a setting
     assert main(words) == code

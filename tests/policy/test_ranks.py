@@ -164,6 +164,15 @@ def start(output, dataset):
 
 
 @pytest.mark.heavy
+def test_a_batch_of_fewer_rows_than_ranks_is_refused_before_there_is_a_run(tmp_path, dataset):
+    config = configuration(dataset, batch_size=1)
+    found = together(2, tmp_path / "out", lambda rank: train(tmp_path / "run", config))
+    assert [code for code, _ in found] == [1, 1]
+    assert all("with batches of 1" in said for _, said in found)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.heavy
 def test_two_groups_on_one_folder_are_refused(tmp_path, dataset):
     train(tmp_path / "run", configuration(dataset, steps=2))
     from dipole.policy.training.output.run_folder import resumed_run_folder

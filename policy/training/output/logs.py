@@ -81,11 +81,18 @@ class NoLog:
         pass
 
 
-def _start_wandb(run: Path, config: Any) -> Any:
+def require_wandb() -> Any:
+    """The library. Raises ConfigError where it is not installed."""
     try:
         import wandb
     except ImportError as error:
         raise ConfigError(
-            "train.wandb is on, but wandb is not installed: pip install 'dipole[wandb]'"
+            "train.wandb is on, but wandb is not installed: pip install 'dipole[wandb]', or set "
+            "train.wandb=false"
         ) from error
+    return wandb
+
+
+def _start_wandb(run: Path, config: Any) -> Any:
+    wandb = require_wandb()
     return wandb.init(project="dipole", dir=str(run), config=config, name=run.name)
