@@ -257,6 +257,7 @@ class Trainer:
         with self._alone_by_main():
             if self.rank.is_main:
                 self._keep_by_main(validates, saves, scores, last, found)
+        self.finite.has_checkpoint |= saves
 
     def _by_all(self, validates: bool, saves: bool) -> "_Gathered":
         """What takes all processes that have shards: validation, and the checkpoint's tensors."""

@@ -178,10 +178,22 @@ def test_a_gradient_that_is_not_a_number_stops_the_run_before_it_is_saved(
 ):
     trainer = make_trainer(tmp_path, dataset, keep_checkpoints=9, **options)
     bad_gradient(trainer, at_step)
-    with pytest.raises(TrainingDivergedError, match=message + r".*checkpoints are from before it"):
+    remedy = r".*checkpoints are from before it.*go on .*resume=\S+ train.learning_rate="
+    with pytest.raises(TrainingDivergedError, match=message + remedy):
         trainer.fit()
     saved = [int(path.name) for path in checkpoints_of(tmp_path)]
     assert saved == [step for step in (4, 8) if step < at_step]
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_names_none(tmp_path, dataset):
+    trainer = make_trainer(tmp_path, dataset, log_every=2)
+    bad_gradient(trainer, 2)
+    with pytest.raises(TrainingDivergedError) as raised:
+        trainer.fit()
+    assert "there is no checkpoint yet" in str(raised.value)
+    again = f"dipole train resume={tmp_path} train.learning_rate="
+    assert f"begin again in another output, or in this one with: {again}" in str(raised.value)
+    assert str(tmp_path / "checkpoints") not in str(raised.value)
 
 
 def test_weights_that_are_not_numbers_are_not_saved(tmp_path, dataset):

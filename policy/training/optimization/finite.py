@@ -17,10 +17,13 @@ class TrainingDivergedError(DipoleError):
 
 class FiniteCheck:
     """Remembers the first step whose loss or gradient was not finite, without waiting for the
-    device; `raise_bad` waits."""
+    device; `raise_bad` waits.
 
-    def __init__(self, device: torch.device, run: Path) -> None:
-        self.device, self.run = device, run
+    has_checkpoint: Whether the run has one, or one is being written.
+    """
+
+    def __init__(self, device: torch.device, run: Path, has_checkpoint: bool = False) -> None:
+        self.device, self.run, self.has_checkpoint = device, run, has_checkpoint
         self._first: dict[str, Tensor] = {}
 
     def note(self, what: str, step: int, value: Tensor) -> None:
@@ -60,10 +63,17 @@ class FiniteCheck:
             raise self._error(f"after step {step} {found[0]} are not all numbers")
 
     def _error(self, finding: str) -> TrainingDivergedError:
+        """What is left of the run, and how it goes on: its folder is taken either way."""
+        again = f"dipole train resume={self.run} train.learning_rate=LOWER"
+        if self.has_checkpoint:
+            left = f"the checkpoints in {self.run / 'checkpoints'} are from before it"
+            remedy = f"go on from the newest with: {again}"
+        else:
+            left = "there is no checkpoint yet"
+            remedy = f"begin again in another output, or in this one with: {again}"
         return TrainingDivergedError(
-            f"{finding}: training stopped, and the checkpoints in {self.run / 'checkpoints'} are "
-            "from before it. Check the data with `dipole data validate`, lower "
-            "train.learning_rate, or set train.grad_clip=1"
+            f"{finding}: training stopped, and {left}. Check the data with `dipole data validate`; "
+            f"{remedy} (or train.grad_clip=1)"
         )
 
 

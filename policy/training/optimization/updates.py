@@ -47,7 +47,7 @@ class Updates:
         self.device = state.policy.device
         self.amp = use_autocast(config.amp, self.device)
         self.meter = StepMeter(self.device)
-        self.finite = FiniteCheck(self.device, run)
+        self.finite = FiniteCheck(self.device, run, has_checkpoint=state.step > 0)
         self.norms: dict[str, Tensor] = {}
         self._names = list(state.optimizers)
         trained = [p for p in state.objective.parameters() if p.requires_grad]
