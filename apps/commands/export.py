@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dipole.apps.compose import Outcome, run
+from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 
 Config = dict[str, Any]
@@ -27,6 +28,13 @@ class ExportConfig:
     batch_sizes: tuple[int, ...]
     solver: Mapping[str, Any]
     output: str
+
+    def __post_init__(self) -> None:
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise ConfigError(
+                f"batch_sizes is {list(self.batch_sizes)}: give one size or more, each at least 1, "
+                "such as batch_sizes=[1,16]"
+            )
 
 
 def export_checkpoint(config: Config) -> Outcome:

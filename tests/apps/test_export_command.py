@@ -132,6 +132,14 @@ def test_what_an_export_cannot_do_is_refused(export, tmp_path, capsys, words, me
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("sizes", ["[]", "[0]", "[1,-2]"])
+def test_an_export_for_no_batch_is_refused(run, tmp_path, capsys, sizes):
+    words = [f"checkpoint={run}", "to=onnx", f"batch_sizes={sizes}", f"output={tmp_path / 'x'}"]
+    assert main(["export", *words]) == 2
+    assert "give one size or more, each at least 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_runtime_is_refused(run, tmp_path, capsys):
     assert evaluate(run, tmp_path, "runtime=tensorrt") == 2
     assert "unknown runtime 'tensorrt'; known: eager, auto" in capsys.readouterr().err
