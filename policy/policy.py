@@ -79,6 +79,8 @@ class Policy(nn.Module):
             context=self.encoder.spec,
             **config.head_parts(),
         )
+        if self.guidance is not None:
+            self.guidance.check_head(config.head["name"], self.head.supports)
         self.ends = known_ends(
             config.known, features, window, config.head["name"], self.head.supports
         )

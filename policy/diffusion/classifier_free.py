@@ -6,6 +6,7 @@ Scale 1 is the conditional policy, 0 the unconditional one; both are computed as
 at no cost. Above 1 chunks follow the condition more closely and vary less.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from dipole.data.core.errors import ConfigError
@@ -49,6 +50,17 @@ class ClassifierFree:
             raise ConfigError(
                 f"the guidance scale is {self.scale:g}: the network is told it, and was trained "
                 f"with {least:g} to {most:g} (method.w_min and w_max of `dipole distill`)"
+            )
+
+    def check_head(self, head: str, supports: Collection[str]) -> None:
+        """Raise ConfigError where a policy's head, by name, draws no chunks that could be guided.
+
+        supports: What may be asked of the head.
+        """
+        if "guidance" not in supports:
+            raise ConfigError(
+                f"policy.guidance is set, and the policy's head {head!r} draws no chunks that "
+                "could be guided: choose policy/head=diffusion, or set policy.guidance=null"
             )
 
     def with_scale(self, scale: float) -> "ClassifierFree":

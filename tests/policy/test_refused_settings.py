@@ -83,6 +83,10 @@ DIT = {"name": "dit", "width": 16, "depth": 1, "heads": 2, "time_embed_dim": 8}
         ({"guidance": {"parts": []}}, "policy.guidance.parts is empty"),
         ({"guidance": {"parts": ["txt"]}}, "no part 'txt'; it has observation"),
         ({"guidance": {"passes": "one"}}, "passes is 'one'; known: batched, two"),
+        (
+            {"guidance": {"dropout": 0.1}, "head": {"name": "regression"}},
+            "policy.guidance is set, and the policy's head 'regression' draws no chunks",
+        ),
     ],
 )
 def test_a_policy_that_cannot_work_is_refused(config, message):
