@@ -41,13 +41,16 @@ class ScoreSettings:
                 )
 
 
-def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, Any]]:
+def training_score(config: Mapping[str, Any]) -> Callable[[Any], Mapping[str, Any]] | None:
     """Policy → its scores, as a run's task and its group `evaluate` say; what is unknown is left
-    out, and so is how many episodes the simulator diverged in where it did in none.
+    out, and so is how many episodes the simulator diverged in where it did in none. None for a run
+    that is not scored, train.evaluate_every=0, whose group is checked all the same.
 
     Raises ConfigError for a task without a simulator, and for seeds that it does not take.
     """
-    settings = from_mapping(ScoreSettings, config["evaluate"], "evaluate")
+    settings = from_mapping(ScoreSettings, config.get("evaluate", {}), "evaluate")
+    if not config["train"].get("evaluate_every"):
+        return None
     if config["task"].get("environment") is None:
         raise ConfigError(
             f"task {config['task']['name']!r} has no environment to evaluate in: "

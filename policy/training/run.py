@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from dipole.policy.training.optimization.sharding import FullSharding
 
 Config = dict[str, Any]
-MakeEvaluate = Callable[[Config], Evaluate]  # what scores a policy, by a run's configuration
+# What scores a policy, by a run's configuration, which it checks; None where nothing does.
+MakeEvaluate = Callable[[Config], Evaluate | None]
 Say = Callable[[str], None]
 NOT_KEPT = ("overrides", "resume")  # how the configuration came about
 
@@ -231,8 +232,7 @@ def build_run(config: Config, evaluate: MakeEvaluate | None = None, fresh: bool 
             "normalizer=per_part trains a policy for several robots, and an evaluation is of one: "
             "set train.evaluate_every=0, and evaluate checkpoints by `dipole evaluate part=NAME`"
         )
-    evaluates = evaluate is not None and settings.evaluate_every and Rank.current().is_main
-    score = evaluate(config) if evaluate is not None and evaluates else None
+    score = evaluate(config) if evaluate is not None and Rank.current().is_main else None
     return RunParts(config, settings, data, state, constant, score, init, notes)
 
 

@@ -65,6 +65,14 @@ from dipole.apps.main import main
             "train train.evaluate_every=1 evaluate.episodes=ten dataset=bundled:pusht",
             "evaluate.episodes is 'ten': a whole number is needed",
         ),
+        (
+            "train train.evaluate_every=0 +evaluate.episode=10 dataset=bundled:pusht",
+            "there is no evaluate.episode, did you mean 'episodes'",
+        ),
+        (
+            "train train.evaluate_every=0 evaluate.episodes=0 dataset=bundled:pusht",
+            "evaluate.episodes is 0: it must be at least 1",
+        ),
     ],
 )
 def test_what_is_mistyped_exits_with_2_and_says_what_is_meant(

@@ -51,8 +51,9 @@ def test_a_recording_s_are_bounded(words, said, tmp_path, capsys):
 
 def test_those_that_score_a_training_are_bounded_before_it():
     task = {"name": "mine", "environment": {"name": "aloha/insertion"}}
+    run = {"task": task, "train": {"evaluate_every": 1}, "evaluate": {"seed": 4294967290}}
     with pytest.raises(ConfigError, match=r"evaluate\.seed is 4294967290: for episodes=50"):
-        training_score({"task": task, "evaluate": {"seed": 4294967290}})
+        training_score(run)
 
 
 def test_the_largest_is_taken():

@@ -317,7 +317,8 @@ def test_success_alone_decides_where_a_task_says_so_and_it_is_not_known():
 def test_a_training_is_not_scored_by_something_else_where_success_is_not_known():
     spec = {"name": "gym:Pendulum-v1", "max_steps": 2, "score": "success_rate"}
     task = {"name": "mine", "environment": spec}
-    score = training_score({"task": task, "evaluate": {"episodes": 2}})
+    train = {"evaluate_every": 1}
+    score = training_score({"task": task, "train": train, "evaluate": {"episodes": 2}})
     with pytest.raises(ConfigError, match="no episode's info said whether it succeeded"):
         score(Feedback(state(3), 1))
 
