@@ -292,8 +292,7 @@ def _fit(
         say(parts.init.summary())
     validation = None
     if data.validation is not None and settings.validate_every:
-        limit, size = settings.validation_windows, settings.batch_size
-        validation = Validation(data.validation, limit, size, settings.seed)
+        validation = Validation(data.validation, settings.validation_windows)
     origin = {
         "dipole": dipole.__version__,
         "dataset": data.describe(),

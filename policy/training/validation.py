@@ -1,4 +1,8 @@
-"""The loss on held-out episodes, in eval mode, the same windows and noise every time."""
+"""The loss on held-out episodes, in eval mode, the same windows and noise every time.
+
+What is drawn (noise, noise levels) is a function of the windows alone: losses of runs with other
+seeds and batch sizes are compared.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,14 +16,17 @@ from dipole.policy.heads.base import MeanError
 from dipole.policy.training.objective import Objective
 from dipole.policy.training.process.randomness import seed_step
 
+SEED = 42
+BATCH_SIZE = 32  # of windows, at most; without gradients they take less than training's
+
 
 class Validation:
     """Loss over up to `limit` windows, spread evenly over the held-out episodes."""
 
-    def __init__(self, windows: WindowSource, limit: int, batch_size: int, seed: int) -> None:
+    def __init__(self, windows: WindowSource, limit: int) -> None:
         chosen = np.unique(np.linspace(0, len(windows) - 1, min(limit, len(windows))).astype(int))
-        self.windows, self.seed = windows, seed
-        self.parts = np.array_split(chosen, -(-len(chosen) // batch_size))
+        self.windows = windows
+        self.parts = np.array_split(chosen, -(-len(chosen) // BATCH_SIZE))
 
     @torch.no_grad()
     def losses(self, objective: Objective, step: int = 0) -> dict[str, float]:
@@ -30,7 +37,7 @@ class Validation:
         errors = MeanErrors()
         with in_eval_mode(objective):
             for number, indices in enumerate(self.parts):
-                seed_step(self.seed, number)
+                seed_step(SEED, number)
                 batch = to_device(self.windows.gather(indices), objective.policy.device)
                 loss = objective(batch, update=update, step=step)
                 named = {"loss": loss.total, **{f"loss/{n}": p for n, p in loss.parts.items()}}

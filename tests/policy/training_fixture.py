@@ -69,7 +69,7 @@ def make_trainer(
         log=lambda _: None,
     )
     held_out = Windows(store, window, Features.of(store), episodes=[2])
-    validation = Validation(held_out, 64, 16, config.seed)
+    validation = Validation(held_out, 64)
     return Trainer(state, loader, config, run, {"note": "a test"}, validation)
 
 
