@@ -88,9 +88,10 @@ class SweepJob:
             raise KeyboardInterrupt
         overrides = {k: v for k, v in config["overrides"].items() if k not in self.told}
         state = JobState(number, printable(overrides), str(output))
-        if self.command == "train" and _is_begun(states, number, output):
+        begun = self.command == "train" and _is_begun(states, number, output)
+        if begun:
             config |= {"resume": str(output), "overrides": {}}  # with its own settings
-        if self.command == "train" and _goes_on_here(config):
+        if not begun and self.command == "train" and _goes_on_here(config):
             config["overrides"].pop("output", None)  # in its own folder, which is not the job's
             state = replace(state, output=str(Path(config["resume"]).expanduser()))
         else:

@@ -27,7 +27,6 @@ from dipole.policy.core.device import choose_device
 from dipole.policy.core.files import write_json
 from dipole.policy.encoders.cameras.backbones.pretrained import with_architecture
 from dipole.policy.policy import Policy, PolicyConfig
-from dipole.policy.training.changes import changed
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import precision_note, use_autocast
 from dipole.policy.training.initialization import Initialization, initialize
@@ -48,6 +47,7 @@ from dipole.policy.training.process.group import Group
 from dipole.policy.training.process.launch import Launch
 from dipole.policy.training.process.rank import Rank
 from dipole.policy.training.state import TrainState
+from dipole.policy.training.storage.changes import changed
 from dipole.policy.training.storage.run_copy import copy_of, refuse_taken
 from dipole.policy.training.validation import Validation
 

@@ -14,10 +14,10 @@ from dipole.data import CheckpointError, ConfigError
 from dipole.policy.config import PolicyConfig, unused_parts
 from dipole.policy.diffusion.costs import CostTerm, Obstacle
 from dipole.policy.training import TrainConfig
-from dipole.policy.training.changes import changed
 from dipole.policy.training.config import InitConfig
 from dipole.policy.training.initialization import initialize
 from dipole.policy.training.objective import build_objective
+from dipole.policy.training.storage.changes import changed
 
 DIT = {"name": "dit", "width": 16, "depth": 1, "heads": 2, "time_embed_dim": 8}
 
