@@ -235,9 +235,9 @@ def test_a_robot_is_moved_by_one_job_at_a_time():
 
 
 def started(tmp_path, launcher):
-    """A sweep whose first job waits, and the folder of that job; in a process group of its own."""
+    """A sweep of jobs that wait, once its first one does; a process group of its own."""
     output = tmp_path / "sweep"
-    words = ["-m", *launcher, "train.seed=10,0,1,2", f"output={output}"]
+    words = ["-m", *launcher, "train.seed=10,11,12,13", f"output={output}"]
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words],
         start_new_session=True,
