@@ -21,6 +21,7 @@ from dipole.envs.experts.action_noise import DisturbanceSpec
 from dipole.envs.registry import check_environment
 
 SCRIPTED = "scripted"  # the name of whichever expert an environment has
+ANYWHERE = "*"  # where an expert acts that has to be asked for by its name
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Expert:
 
     build: Makes one, for an environment that gymnasium.make returned and that it may look into;
         what an environment has beside gymnasium's interface is at its `unwrapped`.
-    environment: Where it acts: a family, one task of it, or a gymnasium id.
+    environment: Where it acts: a family, one task of it, a gymnasium id, or ANYWHERE.
     observation: The entries of the environment's observation that it looks at. They are recorded,
         beside what the task's policies see.
     disturbance: Of its executed actions, where none is asked for; None: none.
@@ -74,7 +75,7 @@ def find_expert(name: str | None, environment: EnvSpec) -> Expert:
         _import(environment.module, environment.id)
     if name is not None and name != SCRIPTED:
         found = EXPERTS[name]
-        if found.environment not in (environment.id, family):
+        if found.environment not in (environment.id, family, ANYWHERE):
             raise ConfigError(
                 f"expert {name!r} acts in {found.environment!r}, not in {family!r}, "
                 "the environment of the task"
@@ -97,7 +98,7 @@ def expert_name(name: str | None, environment: EnvSpec) -> str | None:
 
 
 def _no_expert(environment: EnvSpec, family: str) -> str:
-    known = sorted({EXPERTS[each].environment for each in EXPERTS.names()})
+    known = sorted({EXPERTS[each].environment for each in EXPERTS.names()} - {ANYWHERE})
     said = f"no expert acts in {environment.id!r}"
     near = get_close_matches(family, known, n=1, cutoff=0.7)
     if near:

@@ -4,6 +4,8 @@ A simulator holds a compiled model of some 50 MB and takes half a second to make
 borrow one for an episode, so that slots that run all fifty tasks do not each hold fifty.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import NDArray
 
 from dipole.envs.media.mujoco_renderer import Renderers
-from dipole.envs.metaworld.tasks import VERSION
+from dipole.envs.metaworld.tasks import MOVED, VERSION
 
 # Cameras that MetaWorld mounts upside down: what they see is turned by 180 degrees.
 UPSIDE_DOWN = frozenset({"corner", "corner2", "corner3", "corner4"})
@@ -67,11 +69,15 @@ class TaskSimulator:
 
     def picture(self, camera: str, size: int) -> NDArray[np.uint8]:
         """What a camera sees, upright: [size, size, 3]."""
-        return _upright(self._renderers.of(size, size).render(self.sawyer.data, camera), camera)
+        data = self.sawyer.data
+        with _mounted(data, camera) as name:
+            return _upright(self._renderers.of(size, size).render(data, name), name)
 
     def depth(self, camera: str, size: int) -> NDArray[np.float32]:
         """Distances from a camera's plane, metres, upright: [size, size, 1]."""
-        return _upright(self._renderers.of(size, size).depth(self.sawyer.data, camera), camera)
+        data = self.sawyer.data
+        with _mounted(data, camera) as name:
+            return _upright(self._renderers.of(size, size).depth(data, name), name)
 
     def forget_renderer(self, size: int) -> None:
         """Free what draws pictures of this size until one is asked for again."""
@@ -99,6 +105,19 @@ SIMULATORS = FreeSimulators()  # of this process
 
 def _stay(steps: int = 0) -> None:
     """In the place of what moves the hand."""
+
+
+@contextmanager
+def _mounted(data: Any, camera: str) -> Iterator[str]:
+    """While a picture is drawn: the name of the camera that stands where `camera` does."""
+    name, place = MOVED.get(camera, (camera, None))
+    mounted = data.camera(name).xpos
+    before = mounted.copy()
+    try:
+        mounted[:] = before if place is None else place
+        yield name
+    finally:
+        mounted[:] = before
 
 
 def _upright(pixels: NDArray[Any], camera: str) -> NDArray[Any]:

@@ -76,4 +76,12 @@ SETS = {
     "mt50": tuple(TASKS),
 }
 
-CAMERAS = ("corner", "corner2", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
+# What most published policies that see pictures look from (Seo et al., 2022, "Masked World Models";
+# Ze et al., 2024, "3D Diffusion Policy"): MetaWorld's camera, at another place in the world.
+MOVED: dict[str, tuple[str, tuple[float, float, float]]] = {
+    "corner2_near": ("corner2", (0.75, 0.075, 0.7)),
+}
+CAMERAS = (
+    *("corner", "corner2", "corner3", "corner4", "topview", "behindGripper", "gripperPOV"),
+    *MOVED,
+)

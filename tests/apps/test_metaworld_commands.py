@@ -50,4 +50,4 @@ def test_a_set_records_which_task_it_was_in_a_vector_and_in_words(tmp_path):
 def test_pictures_of_another_task_are_recorded_and_seen(tmp_path):
     task = "task.environment.name=metaworld/push"
     store, _ = run_all("image", 2, tmp_path, task, policy="unet_image_small")
-    assert store["corner2"].shape[1:] == (96, 96, 3)
+    assert store["corner2_near"].shape[1:] == (96, 96, 3)

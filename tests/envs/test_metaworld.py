@@ -9,6 +9,7 @@ from dipole.envs.experts import EXPERTS
 
 pytestmark = pytest.mark.heavy
 pytest.importorskip("metaworld")
+mujoco = pytest.importorskip("mujoco")
 
 
 def made(task, *observation, **options):
@@ -121,13 +122,30 @@ def test_only_what_is_observed_is_computed_and_cameras_are_upright():
 
 def test_every_camera_that_is_turned_is_upside_down_in_the_model():
     from dipole.envs.metaworld.simulator import UPSIDE_DOWN
-    from dipole.envs.metaworld.tasks import CAMERAS
+    from dipole.envs.metaworld.tasks import CAMERAS, MOVED
 
     environment = made("reach")
     environment.reset(seed=0)
     data = environment.simulator.sawyer.data
-    upwards = {name: data.camera(name).xmat.reshape(3, 3)[2, 1] for name in CAMERAS}
+    mounted = set(CAMERAS) - set(MOVED)
+    upwards = {name: data.camera(name).xmat.reshape(3, 3)[2, 1] for name in mounted}
     assert {name for name, z in upwards.items() if z < -0.1} == UPSIDE_DOWN
+
+
+def test_a_moved_camera_draws_from_its_own_place_and_is_put_back():
+    """Near as published: `env.model.cam_pos[2] = [0.75, 0.075, 0.7]`, then MetaWorld's own."""
+    names = ("corner2_near", "corner2_near_depth", "corner2")
+    environment = made("push", *names, image_size=48)
+    observation, _ = environment.reset(seed=0)
+    sawyer = environment.simulator.sawyer
+    whole = made("push", "corner2", image_size=48)
+    np.testing.assert_array_equal(observation["corner2"], whole.reset(seed=0)[0]["corner2"])
+    sawyer.model.cam_pos[sawyer.model.camera("corner2").id] = [0.75, 0.075, 0.7]
+    mujoco.mj_camlight(sawyer.model, sawyer.data)
+    moved = environment.observe()
+    np.testing.assert_array_equal(moved["corner2"], observation["corner2_near"])
+    away = observation["corner2_near_depth"], moved["corner2_near_depth"]
+    np.testing.assert_array_equal(*away)
 
 
 def test_bad_settings_and_actions_are_refused():
