@@ -140,8 +140,9 @@ class RecordConfig:
 
     @property
     def kept(self) -> str:
-        """`keep`, or the usual: where a student fails is what its teacher is asked about."""
-        return self.keep or ("all" if self.student else "success")
+        """`keep`, or the usual: where a student fails is what its teacher is asked about, and
+        random actions do no task."""
+        return self.keep or ("all" if self.student or self.expert == "random" else "success")
 
 
 def main(argv: list[str]) -> int:
