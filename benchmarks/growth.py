@@ -24,7 +24,7 @@ from dipole.benchmarks.figures.networks import (
     NETWORKS,
     STEPS,
     forward_flops,
-    loop_weight_bytes,
+    loop_weights,
     training_flops,
 )
 from dipole.benchmarks.figures.plot import Panel, Point, Series, draw
@@ -93,7 +93,7 @@ def _chunk(terms: Mapping[str, Any], limits: Limits) -> tuple[dict[str, Contesta
             for runtime, way in zip(("eager", "openvino"), WAYS[1:], strict=True)
         },
     }
-    loop, _ = loop_weight_bytes(terms["network"])
+    loop, _ = loop_weights(terms["network"])
     reading = 4 * loop / (1e6 * limits["read_gb_s"])
     flops = forward_flops(terms["network"], given["horizon"]) * given["batch"]
     computing = 1e-6 * flops / limits["gemm_gflops"]["float32"]

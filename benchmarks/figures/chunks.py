@@ -2,6 +2,7 @@
 
 import tempfile
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from dipole.benchmarks.figures.networks import STEPS, our_policy, plain_network
 from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler
 from dipole.benchmarks.figures.turns import Work
+from dipole.policy import Policy
 from dipole.policy.core.threads import Threads, fastest_threads
 
 
@@ -31,30 +33,36 @@ def plain(
     scheduler, (observation, noise) = plain_scheduler(steps), inputs(batch, horizon)
     frames = [observation["keypoint"].flatten(2), observation["agent_pos"]]
     vector = torch.cat(frames, dim=2).flatten(1)
-
-    def work() -> Tensor:
-        return plain_chunk(model, scheduler, vector, noise)
-
-    choices = list(dict.fromkeys([Threads(1), Threads(threads)]))
-    _, found = fastest_threads(choices, lambda _: work())
-    return work, {"threads": found, "chunk": work()[0].tolist()}
+    return timed(lambda: plain_chunk(model, scheduler, vector, noise), threads)
 
 
 def ours(
     network: str, batch: int, threads: int, runtime: str, steps: int = STEPS, horizon: int = 16
 ) -> tuple[Work, dict[str, Any]]:
     """A policy in one of the runtimes, or eager."""
-    policy = our_policy(network, horizon, steps).eval().requires_grad_(False)
-    observation, noise = inputs(batch, horizon)
+    policy = our_policy(network, horizon, steps)
+    return predicting(policy, *inputs(batch, horizon), threads, runtime)
+
+
+def timed(work: Callable[[], Tensor], threads: int) -> tuple[Work, dict[str, Any]]:
+    """Work that returns chunks, on one thread or all, whichever is faster."""
+    choices = list(dict.fromkeys([Threads(1), Threads(threads)]))
+    _, found = fastest_threads(choices, lambda _: work())
+    return work, {"threads": found, "chunk": work()[0].tolist()}
+
+
+def predicting(
+    policy: Policy, observation: dict[str, Tensor], noise: Tensor, threads: int, runtime: str
+) -> tuple[Work, dict[str, Any]]:
+    """Its chunks in a runtime, which chooses its threads itself, or eager."""
+    policy = policy.eval().requires_grad_(False)
     if runtime == "eager":
-        choices = list(dict.fromkeys([Threads(1), Threads(threads)]))
-        _, found = fastest_threads(choices, lambda _: policy.predict(observation, noise=noise))
-        run: Any = policy
-    else:
-        torch.set_num_threads(threads)
-        run, found = _exported(policy, runtime), f"up to {threads}"
+        return timed(lambda: policy.predict(observation, noise=noise), threads)
+    torch.set_num_threads(threads)
+    run = _exported(policy, runtime)
     chunk = run.predict(observation, noise=noise)[0].tolist()
-    return lambda: run.predict(observation, noise=noise), {"threads": found, "chunk": chunk}
+    more = {"threads": f"up to {threads}", "chunk": chunk}
+    return lambda: run.predict(observation, noise=noise), more
 
 
 def _exported(policy: Any, runtime: str) -> Any:

@@ -11,10 +11,10 @@ from dipole.benchmarks.figures import chunks, images, pusht, scaling, training
 from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     STEPS,
-    loop_weight_bytes,
+    loop_weights,
     training_flops,
 )
-from dipole.benchmarks.figures.turns import Contestant
+from dipole.benchmarks.figures.turns import Contestant, Make
 from dipole.policy.denoisers.cpu_unet.compiled import has_compiler
 from dipole.policy.runtimes import RUNTIMES
 from dipole.policy.runtimes.runtime import is_installed
@@ -49,6 +49,7 @@ def all_figures(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
         "training": _training,
         "image_training": _image_training,
         "chunk": _chunk,
+        "image_chunk": _image_chunk,
         "evaluation": _evaluation,
         "pusht": _pusht,
     }
@@ -59,7 +60,7 @@ def all_figures(config: Mapping[str, Any], threads: int, limits: Limits) -> Iter
             yield from makers[name](config, threads, limits[str(threads)])
 
 
-FIGURES = ("training", "image_training", "chunk", "evaluation", "pusht", "scaling")
+FIGURES = ("training", "image_training", "chunk", "image_chunk", "evaluation", "pusht", "scaling")
 
 
 def _training(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
@@ -140,21 +141,40 @@ def _alone(options: Mapping[str, Any], threads: int) -> Contestant:
 def _chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
     for network in config["networks"]:
         options = {"network": network, "batch": 1, "threads": threads}
-        ways = {PLAIN: Contestant(chunks.plain, options, environment=AS_IT_COMES)}
-        loop, once = loop_weight_bytes(network)
-        milliseconds = 1e-6 * (STEPS * loop + once) / limits["read_gb_s"]
-        bounds = {PLAIN: 4 * milliseconds}
-        for runtime in _runtimes(config):
-            way = "dipole" if runtime == "eager" else f"dipole {runtime}"
-            ours = options | {"runtime": runtime}
-            ways[way] = Contestant(chunks.ours, ours, environment=ASLEEP)
-            bounds[way] = WEIGHT_BYTES.get(runtime, 4) * milliseconds
-        yield Figure(
-            f"chunk, {network}, batch 1, {STEPS} steps",
-            ways,
-            bounds,
-            f"the loop's {1e-6 * loop:.1f} M weights read {STEPS} times from memory",
-        )
+        makers = chunks.plain, chunks.ours
+        yield _chunk_figure(config, options, makers, loop_weights(network), limits)
+
+
+def _image_chunk(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:
+    for network in config["image_networks"]:
+        options = {"network": network, "threads": threads}
+        makers = images.plain_chunks, images.our_chunks
+        yield _chunk_figure(config, options, makers, images.loop_weights(network), limits)
+
+
+def _chunk_figure(
+    config: Mapping[str, Any],
+    options: Mapping[str, Any],
+    makers: tuple[Make, Make],
+    weights: tuple[int, int],
+    limits: Limits,
+) -> Figure:
+    """makers: The plain way, and ours in a runtime. weights: Read in every step, and once."""
+    plain, ours = makers
+    loop, once = weights
+    ways = {PLAIN: Contestant(plain, dict(options), environment=AS_IT_COMES)}
+    milliseconds = 1e-6 * (STEPS * loop + once) / limits["read_gb_s"]
+    bounds = {PLAIN: 4 * milliseconds}
+    for runtime in _runtimes(config):
+        way = "dipole" if runtime == "eager" else f"dipole {runtime}"
+        ways[way] = Contestant(ours, {**options, "runtime": runtime}, environment=ASLEEP)
+        bounds[way] = WEIGHT_BYTES.get(runtime, 4) * milliseconds
+    return Figure(
+        f"chunk, {options['network']}, batch 1, {STEPS} steps",
+        ways,
+        bounds,
+        f"the loop's {1e-6 * loop:.1f} M weights read {STEPS} times from memory",
+    )
 
 
 def _evaluation(config: Mapping[str, Any], threads: int, limits: Limits) -> Iterator[Figure]:

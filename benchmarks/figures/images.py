@@ -1,7 +1,8 @@
-"""A training step from pixels: the plain way, as it is usually written, and ours.
+"""A training step and a chunk from pixels: the plain way, as it is usually written, and ours.
 
-The plain way: bytes become floats in [0, 1], a random crop is cut from each picture, torch's own
-layers compute in torch's own memory, and a spatial softmax follows.
+The plain way: bytes become floats in [0, 1], a crop is cut from each picture (a random one in
+training, else the middle), torch's own layers compute in torch's own memory, and a spatial softmax
+follows. A chunk encodes once, and denoises in diffusers' loop.
 """
 
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dipole.benchmarks.figures.networks import product_flops, window
-from dipole.benchmarks.figures.plain import plain_unet
+from dipole.benchmarks.figures.chunks import predicting, timed
+from dipole.benchmarks.figures.networks import STEPS, product_flops, weights_of_loop, window
+from dipole.benchmarks.figures.plain import plain_chunk, plain_scheduler, plain_unet
 from dipole.benchmarks.figures.training import our_training, plain_training
+from dipole.benchmarks.figures.turns import Work
 from dipole.data import Feature, Features
 from dipole.policy import Policy, PolicyConfig
+from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.encoders.cameras.backbones.resnet import ResNet
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 from dipole.policy.encoders.cameras.pooling import SpatialSoftmax
@@ -47,7 +51,7 @@ class PlainImagePolicy(nn.Module):
 
     def context(self, images: Tensor, state: Tensor) -> Tensor:
         """images: [B, 2, 3, H, W] in [0, 1]; state: [B, 2, 2]."""
-        cut = random_crops(images.flatten(0, 1))
+        cut = (random_crops if self.training else middle_crops)(images.flatten(0, 1))
         vectors = self.project(self.pooling(self.resnet((cut - 0.5) / 0.5)))
         return torch.cat([vectors.unflatten(0, (-1, FRAMES)), state], 2).flatten(1)
 
@@ -64,6 +68,12 @@ def random_crops(images: Tensor) -> Tensor:
         for image, (top, left) in zip(images, places, strict=True)
     ]
     return torch.stack(cut)
+
+
+def middle_crops(images: Tensor) -> Tensor:
+    """[N, 3, H, W] -> [N, 3, CROP, CROP]."""
+    start = (SIZE - CROP) // 2
+    return images[:, :, start : start + CROP, start : start + CROP]
 
 
 def plain_resnet(resnet: ResNet) -> ResNet:
@@ -102,6 +112,29 @@ def our_step(network: str, batch: int, threads: int, bf16: bool = False, steps: 
     return our_training(our_policy(network), data, threads, bf16, steps)
 
 
+def plain_chunks(network: str, threads: int) -> tuple[Work, dict[str, Any]]:
+    """One chunk after another; see the head of this file."""
+    torch.manual_seed(0)
+    model = PlainImagePolicy(network).eval().requires_grad_(False)
+    scheduler = plain_scheduler(STEPS)
+    pictures, state, noise = _seeded_batch()
+
+    def work() -> Tensor:
+        with torch.inference_mode():
+            context = model.context(pictures.permute(0, 1, 4, 2, 3).float() / 255, state)
+            return plain_chunk(model.unet, scheduler, context, noise)
+
+    return timed(work, threads)
+
+
+def our_chunks(network: str, threads: int, runtime: str) -> tuple[Work, dict[str, Any]]:
+    """The same of a policy in one of the runtimes, or eager."""
+    policy = our_policy(network)
+    policy.solver = DDIM(STEPS)
+    pictures, state, noise = _seeded_batch()
+    return predicting(policy, {"image": pictures, "agent_pos": state}, noise, threads, runtime)
+
+
 def our_policy(network: str) -> Policy:
     """With random weights."""
     resnet, unet = IMAGE_NETWORKS[network]
@@ -120,6 +153,17 @@ def training_flops(network: str, batch: int) -> float:
     first = model.resnet.stem[0]
     once = product_flops(first, torch.zeros(FRAMES, 3, CROP, CROP))
     return (3 * product_flops(model, images, state, actions, torch.zeros(1)) - once) * batch
+
+
+def _seeded_batch() -> tuple[Tensor, Tensor, Tensor]:
+    """One observation and a noise, the same for everybody."""
+    torch.manual_seed(1)
+    return _batch(1)
+
+
+def loop_weights(network: str) -> tuple[int, int]:
+    """Parameters of the denoiser that are read in every step, and those read once a chunk."""
+    return weights_of_loop(our_policy(network))
 
 
 def _batch(batch: int) -> tuple[Tensor, Tensor, Tensor]:

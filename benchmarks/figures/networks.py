@@ -87,8 +87,13 @@ def product_flops(network: nn.Module, *inputs: torch.Tensor) -> float:
     return float(total)
 
 
-def loop_weight_bytes(name: str) -> tuple[int, int]:
+def loop_weights(name: str) -> tuple[int, int]:
     """Parameters read in every denoising step, and those read once a chunk."""
-    sizes = {key: p.numel() for key, p in denoiser_of(our_policy(name)).named_parameters()}
+    return weights_of_loop(our_policy(name))
+
+
+def weights_of_loop(policy: Policy) -> tuple[int, int]:
+    """The same of a policy's denoiser."""
+    sizes = {key: p.numel() for key, p in denoiser_of(policy).named_parameters()}
     once = sum(size for key, size in sizes.items() if ".film." in key or "time_emb" in key)
     return sum(sizes.values()) - once, once

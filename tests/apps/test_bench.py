@@ -10,7 +10,7 @@ from dipole.apps.commands.bench import bench
 from dipole.apps.compose import compose
 from dipole.benchmarks.figures import chunks, definitions, images, pusht, training, turns
 from dipole.benchmarks.figures.definitions import PLAIN, Figure
-from dipole.benchmarks.figures.networks import our_policy, training_flops
+from dipole.benchmarks.figures.networks import denoiser_of, our_policy, training_flops
 from dipole.benchmarks.figures.report import describe, show, table
 from dipole.benchmarks.figures.turns import (
     LEAST_ROUNDS,
@@ -169,21 +169,39 @@ def test_what_cannot_be_measured_is_refused(override, message):
         bench(compose("bench", [override]))
 
 
-def test_the_plain_image_policy_computes_what_ours_does(monkeypatch):
-    ours, plain = (
-        images.our_policy("unet_image_small").eval(),
-        images.PlainImagePolicy("unet_image_small"),
-    )
+@pytest.fixture
+def image_policies():
+    """Ours and the plain one, with the same weights."""
+    ours = images.our_policy("unet_image_small").eval()
+    plain = images.PlainImagePolicy("unet_image_small").eval()
     camera = ours.encoder.encoders["cameras"].encoder("image")
     plain.resnet.load_state_dict(camera.backbone.state_dict())
     plain.pooling.load_state_dict(camera.pooling.state_dict())
     plain.project.load_state_dict(camera.project.state_dict())
+    plain.unet.load_state_dict(denoiser_of(ours).state_dict())
+    return ours, plain
+
+
+def test_the_plain_image_policy_computes_what_ours_does(image_policies, monkeypatch):
+    ours, plain = image_policies
     pictures, state, _ = images._batch(2)
-    monkeypatch.setattr(images, "random_crops", lambda x: x[:, :, 6:90, 6:90])
     with torch.no_grad():
         found = ours.encode({"image": pictures, "agent_pos": state}).vector
-        wanted = plain.context(pictures.permute(0, 1, 4, 2, 3).float() / 255, state)
-    assert torch.allclose(found, wanted, atol=1e-4)
+        floats = pictures.permute(0, 1, 4, 2, 3).float() / 255
+        wanted = plain.context(floats, state)
+        assert torch.allclose(found, wanted, atol=1e-4)
+        monkeypatch.setattr(images, "random_crops", images.middle_crops)
+        assert torch.equal(plain.train().context(floats, state), wanted)
+
+
+def test_chunks_from_pixels_are_the_plain_way_s(image_policies, monkeypatch):
+    ours, plain = image_policies
+    monkeypatch.setattr(images, "our_policy", lambda network: ours)
+    monkeypatch.setattr(images, "PlainImagePolicy", lambda network: plain)
+    _, wanted = images.plain_chunks("unet_image_small", threads=1)
+    _, found = images.our_chunks("unet_image_small", threads=1, runtime="eager")
+    assert torch.tensor(found["chunk"]).shape == (16, 2)
+    assert torch.allclose(torch.tensor(found["chunk"]), torch.tensor(wanted["chunk"]), atol=1e-3)
 
 
 def test_a_step_from_pixels_multiplies_as_the_layers_say():
