@@ -63,7 +63,7 @@ class Interpolation:
     @property
     def arrived(self) -> bool:
         """Whether the reference is at the action."""
-        return self._done == self._steps
+        return bool((self._at == self._to).all())
 
     def next(self) -> Floats:
         """The reference [A] of the next command."""

@@ -130,6 +130,15 @@ def test_a_motion_within_the_limits_is_no_approach_and_never_limited():
     assert motion.limited_for == 0.0
 
 
+def test_what_stays_where_the_robot_is_was_reached_although_a_slot_of_every_action_is_missed():
+    motion = motion_of(robot_of(10.0, 1e4))
+    for _ in range(3):
+        motion.follow(np.zeros(1))
+        commands(motion, 8)
+        motion.next(missed=1)
+    assert not motion.approaching
+
+
 def test_what_is_far_away_is_approached_and_a_motion_too_fast_is_limited():
     motion = motion_of(robot_of(1.0, 4.0))
     motion.follow(np.array([1.0]))

@@ -183,15 +183,15 @@ def test_a_run_that_the_loop_gave_up_did_not_end_well(tmp_path, settings, reason
         return ThreadInference(SPEC, compute)
 
     def compute(ticket, observation):
-        if "max_limited" in settings and ticket.chunk_id < 2:  # first something it can reach
-            return {"action": np.zeros((16, 2))}
+        if "max_limited" in settings and (robot.x != 0.005).any():  # what it can reach comes first
+            return {"action": np.full((16, 2), 0.005)}
         gone = "max_hold" in settings and ticket.chunk_id > 1
         return {"action": np.full((16, 2), np.nan if gone else 1.5)}
 
     terms = config(tmp_path, seconds=20.0)
     report = run_policy(robot, make, replace(terms, loop=replace(PATIENT, **settings)))
-    assert report.transitions[-1].state is State.STOPPED
-    assert report.transitions[-1].reason.startswith(reason)
+    assert report.transitions[-1].state is State.STOPPED, report.transitions
+    assert report.transitions[-1].reason.startswith(reason), report.transitions
     assert report.to_dict()["as_asked"] is False
     assert report.counts["actions"] > 0
     assert not ended_well(report)
