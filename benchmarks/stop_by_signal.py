@@ -184,7 +184,7 @@ def trial(event: str, terms: Terms, folder: Path) -> Trial:
         if event == "kill -STOP loop":
             os.kill(terminal.pid, signal.SIGCONT)
             wait_until(terminal.ended, LONGEST_SECONDS)
-        wait_until(lambda: not any(map(_alive, processes)), 5.0)
+        wait_until(lambda: not any(map(_alive, processes)), 30.0)
         left = sum(map(_alive, processes))
     finally:
         terminal.close()

@@ -20,14 +20,15 @@ from client_requests import GREETING
 from faulty_server import FaultyServer
 from real_processes import RealRobot
 from real_server import Running, running, wait_until
+from ticker import Ticker
 
 
 def start_loop(folder, inference, **settings):
     patient = {
         "max_limited": None,
         "max_approach": None,
-        "max_observation_age": 2.0,
-        "call_timeout": 2.0,
+        "max_observation_age": 20.0,
+        "call_timeout": 20.0,
     }
     loop = ControlLoop(RealRobot(folder), inference, LoopConfig(**patient | settings),
                        log=lambda line: None)  # fmt: skip
@@ -79,15 +80,20 @@ def test_a_server_that_stays_away_ends_in_a_stop_within_the_holds_bound(client, 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_process_that_is_killed_or_stopped_blocks_no_slot(fault, client, tmp_path):
     command = [sys.executable, str(Path(__file__).parent / "support" / "serve_counting.py"), "0"]
+    terms = ClientConfig(ping_interval=5.0, ping_timeout=5.0)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        inference = client(f"ws://127.0.0.1:{process.stdout.readline().strip()}",
-                           config=ClientConfig(ping_interval=5.0, ping_timeout=5.0))  # fmt: skip
-        loop = start_loop(tmp_path, inference)
-        threading.Timer(0.5, os.kill, (process.pid, fault)).start()
-        report = run_watched(loop, 5.0)
-        process.kill()
+        try:
+            address = f"ws://127.0.0.1:{process.stdout.readline().strip()}"
+            inference = client(address, config=terms)
+            loop = start_loop(tmp_path, inference)
+            threading.Timer(0.5, os.kill, (process.pid, fault)).start()
+            with Ticker() as ticker:
+                report = run_watched(loop, 5.0)
+        finally:
+            process.kill()
     assert "HOLD" in [str(t.state) for t in report.transitions]
-    assert report.samples["lateness"].maximum < 2.0  # a slot that waited would wait for 10 s
+    late = report.samples["lateness"].maximum  # a slot that waited would wait for 10 s
+    assert late < 2.0 + ticker.longest
     assert report.stopped is True
     assert report.to_dict()["state"] == "STOPPED"
     loop.close()
@@ -109,9 +115,11 @@ def test_delay_jitter_reordering_and_duplicates_on_the_wire_bring_no_old_chunk_b
     with FaultyServer(GREETING, answers) as server:
         quick = ClientConfig(answer_timeout=1.0, ping_interval=5.0, ping_timeout=5.0)
         loop = start_loop(tmp_path, client(server.address, config=quick), inference_timeout=1.0)
-        report = run_watched(loop, 5.0)
+        with Ticker() as ticker:
+            report = run_watched(loop, 5.0)
     chunks = [round(action[0] // 100) for _, action in loop.supervisor._robot.sent]
     assert chunks == sorted(chunks)
     assert len(set(chunks)) >= 3
-    assert report.samples["lateness"].maximum < 1.0  # an answer is waited for so long
+    late = report.samples["lateness"].maximum  # an answer is waited for one second
+    assert late < 1.0 + ticker.longest
     loop.close()

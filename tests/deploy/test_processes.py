@@ -1,6 +1,7 @@
 """Inference, loop and terminal for real: processes, threads, kills. Nothing here has torch."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -26,6 +27,7 @@ import real_processes
 import stop_by_signal
 from real_processes import SPEC, RealRobot, make_real_loop
 from real_server import wait_until
+from ticker import Ticker
 from virtual_robot import counting
 
 OBSERVATION = {"x": np.zeros((2, 2), np.float32)}
@@ -109,12 +111,12 @@ def test_a_process_computes_and_its_death_is_noticed_without_a_request(inference
         answer(inference)
 
 
-@pytest.mark.parametrize("inference", [partial(real_processes.slow, 1.0)], indirect=True)
+@pytest.mark.parametrize("inference", [partial(real_processes.slow, 10.0)], indirect=True)
 def test_asking_a_slow_process_takes_no_time(inference):
     started = time.monotonic()
     inference.submit(request(1))
     assert inference.poll() is None
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 5.0
 
 
 @pytest.mark.parametrize(
@@ -133,13 +135,18 @@ def test_a_process_that_cannot_begin_says_why():
 
 # The loop ---------------------------------------------------------------------------------------
 
+# For a machine that pauses: of calls that return, and of those that never do.
+PATIENT = {"call_timeout": 5.0, "max_observation_age": 5.0}
+STUCK = {"call_timeout": 2.0, "max_observation_age": 5.0}
+
 
 @pytest.mark.slow
 def test_the_loop_keeps_its_deadlines_beside_slow_inference(tmp_path):
-    loop = make_real_loop(tmp_path, partial(real_processes.slow, 0.2))
+    loop = make_real_loop(tmp_path, partial(real_processes.slow, 0.2), **PATIENT)
     loop.prepare()
     loop.arm()
-    report = run_watched(loop, 3.0)
+    with Ticker() as ticker:
+        report = run_watched(loop, 3.0)
     loop.close()
     assert loop.states.state is State.STOPPED
     computed = report.samples["inference"].count  # one may be in work; the warm-up does not count
@@ -147,13 +154,13 @@ def test_the_loop_keeps_its_deadlines_beside_slow_inference(tmp_path):
     assert report.samples["inference"].summary()["p50"] > 0.2
     # A loop that waited for each chunk would miss 20 slots every time, and begin the next one late.
     assert computed >= 2
-    assert report.counts["missed_slots"] < 20 * computed
-    assert report.samples["lateness"].summary()["p50"] < 0.01
+    assert report.counts["missed_slots"] - ticker.slots < 20 * computed
+    assert report.samples["lateness"].summary()["p50"] < 0.01 + ticker.median
     assert (tmp_path / "stopped").exists()
 
 
 def test_an_inference_process_that_dies_is_a_fault_and_the_robot_is_stopped(tmp_path):
-    loop = make_real_loop(tmp_path, partial(real_processes.dying, 2))
+    loop = make_real_loop(tmp_path, partial(real_processes.dying, 2), **PATIENT)
     loop.prepare()
     loop.arm()
     report = run_watched(loop, 20.0)
@@ -166,12 +173,14 @@ def test_an_inference_process_that_dies_is_a_fault_and_the_robot_is_stopped(tmp_
 def test_a_write_that_never_returns_is_a_fault_and_nothing_is_sent_after_it(tmp_path):
     stuck = threading.Event()
     robot = RealRobot(tmp_path, fault=lambda n: stuck.wait(30) if n == 20 else None)
-    loop = make_real_loop(tmp_path, robot=robot, call_timeout=0.3)
+    loop = make_real_loop(tmp_path, robot=robot, **STUCK)
     loop.prepare()
     loop.arm()
     report = run_watched(loop, 20.0)
     assert loop.states.state is State.FAULT
-    assert "command() has not returned" in loop.states.reason
+    # Of the call or of its part of the slot, which began just before: whichever is looked at first.
+    said = r"robot's command\(\) has not returned|control loop's command has lasted"
+    assert re.search(said, loop.states.reason)
     assert report.stopped is True
     assert "still stuck" in str(report)
     assert not stuck.is_set()
@@ -182,7 +191,7 @@ def test_a_write_that_never_returns_is_a_fault_and_nothing_is_sent_after_it(tmp_
 
 def test_asking_for_a_chunk_that_blocks_is_a_fault_too(tmp_path):
     stuck = threading.Event()
-    loop = make_real_loop(tmp_path, call_timeout=0.3)
+    loop = make_real_loop(tmp_path, **STUCK)
     loop.prepare()
     loop._inference.submit = lambda request: stuck.wait(30)
     loop.arm()
@@ -229,7 +238,7 @@ class Stuck(RealRobot):
 
 def test_after_a_command_that_is_still_stuck_no_other_run_begins(tmp_path):
     robot = Stuck(tmp_path, "command")
-    loop = make_real_loop(tmp_path, robot=robot, call_timeout=0.5)
+    loop = make_real_loop(tmp_path, robot=robot, **STUCK)
     loop.prepare()
     loop.arm()
     run_watched(loop, 20.0)
@@ -244,7 +253,7 @@ def test_after_a_command_that_is_still_stuck_no_other_run_begins(tmp_path):
 @pytest.mark.parametrize("where", ["observe", "submit"])
 def test_a_thread_that_was_stuck_in_the_run_before_does_nothing_in_the_next(tmp_path, where):
     robot = Stuck(tmp_path, where)
-    loop = make_real_loop(tmp_path, robot=robot, call_timeout=0.5)
+    loop = make_real_loop(tmp_path, robot=robot, **STUCK)
     submit = loop._inference.submit
     loop._inference.submit = lambda request: (robot.wait("submit"), submit(request))
     loop.prepare()
@@ -270,11 +279,18 @@ def test_a_thread_that_was_stuck_in_the_run_before_does_nothing_in_the_next(tmp_
 # A run on a terminal of its own -------------------------------------------------------------------
 
 # A busy computer runs a process late: what is tested here is what happens, not how soon.
-PATIENT = stop_by_signal.Terms(call_timeout=2.0, watchdog=4.0)
+TERMS = stop_by_signal.Terms(call_timeout=2.0, watchdog=4.0)
 
 
-def on_terminal(event, folder):
-    trial = stop_by_signal.trial(event, PATIENT, folder)
+def on_terminal(event, folder, tries=3):
+    """A pause of the machine may end a run before its event: then there is another."""
+    try:
+        (folder / str(tries)).mkdir()
+        trial = stop_by_signal.trial(event, TERMS, folder / str(tries))
+    except stop_by_signal.NoTrialError:
+        if tries == 1:
+            raise
+        return on_terminal(event, folder, tries - 1)
     assert (
         trial.seconds < stop_by_signal.LONGEST_SECONDS
     )  # the robot drives on unless it is stopped

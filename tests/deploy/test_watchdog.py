@@ -52,7 +52,7 @@ def test_it_stops_the_robot_when_the_heartbeat_ends(watch, tmp_path):
 
 
 def test_one_that_is_closed_stops_nothing_and_is_gone(watch, tmp_path):
-    watchdog = watch(timeout=0.2)
+    watchdog = watch(timeout=2.0)
     watchdog.beat()
     watchdog.close()
     assert watchdog._process.exitcode == 0
@@ -95,26 +95,26 @@ def test_a_watchdog_that_hangs_is_noticed(watch):
     watchdog._stale = 0.3
     os.kill(watchdog.pid, signal.SIGSTOP)
     wait_for(lambda: time.monotonic() - watchdog._memory.look > 0.3)
-    with pytest.raises(WatchdogDied, match="hangs: its last sign of life is 0"):
+    with pytest.raises(WatchdogDied, match=r"hangs: its last sign of life is \d+"):
         watchdog.beat()
 
 
 def test_a_stop_may_take_longer_than_the_time_without_a_beat(watch):
-    watchdog = watch(timeout=0.1)
+    watchdog = watch(timeout=1.0)
     watchdog.beat()
     watchdog.stopping(LONG)
     last = watchdog._memory.beat
-    wait_for(lambda: watchdog._memory.look > last + 1.0)  # ten times its timeout
+    wait_for(lambda: watchdog._memory.look > last + 2.0)  # twice its timeout
     assert not watchdog.fired
 
 
 def test_a_stop_that_takes_too_long_is_not_waited_for(watch, tmp_path):
-    watchdog = watch(timeout=0.1)
+    watchdog = watch(timeout=1.0)
     watchdog.beat()
-    watchdog.stopping(0.2)
+    watchdog.stopping(1.0)
     wait_for((tmp_path / "stopped").exists)
     stopped = float((tmp_path / "stopped").read_text())
-    assert stopped > watchdog._memory.beat + 0.2 + 0.1
+    assert stopped > watchdog._memory.beat + 1.0 + 1.0
 
 
 def test_a_beat_after_too_long_a_silence_forbids_the_command_that_follows_it(watch):
