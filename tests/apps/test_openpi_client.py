@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -91,10 +92,12 @@ def test_the_openpi_client_gets_chunks_from_dipole_serve(their_python, tmp_path)
     words = ["port=0", "device=cpu", "solver=ddim", "solver.steps=2", f"token={TOKEN}"]
     command = [sys.executable, "-m", "dipole.apps.main", "serve", f"checkpoint={checkpoint}"]
     with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as server:
-        address = re.match(r"serving on (ws://\S+),", server.stdout.readline())[1]
-        client = [their_python, "-c", CLIENT, address, TOKEN]
-        done = subprocess.run(client, capture_output=True, text=True, check=False, timeout=60)
-        server.terminate()
+        try:
+            address = re.match(r"serving on (ws://\S+),", server.stdout.readline())[1]
+            client = [their_python, "-c", CLIENT, address, TOKEN]
+            done = subprocess.run(client, capture_output=True, text=True, check=False, timeout=240)
+        finally:
+            server.kill()
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["metadata"]["observation"]["keypoint"] == {"shape": [9, 2], "dtype": "float32"}
@@ -116,14 +119,18 @@ def test_our_client_speaks_to_a_server_that_packs_as_openpi_does(their_python):
     with subprocess.Popen(
         [their_python, "-c", SERVER], stdout=subprocess.PIPE, text=True
     ) as server:
-        address = f"ws://127.0.0.1:{server.stdout.readline().strip()}"
-        inference = RemoteInference(address, robot=spec, openpi=terms)
-        observation = {"joints": np.array([[10.0, 20.0]], np.float32)}
-        inference.submit(Request(Ticket(1, 0, 0.0, 0), observation))
-        while (result := inference.poll()) is None:
-            pass
-        inference.close()
-        server.kill()
+        try:
+            address = f"ws://127.0.0.1:{server.stdout.readline().strip()}"
+            inference = RemoteInference(address, robot=spec, openpi=terms)
+            observation = {"joints": np.array([[10.0, 20.0]], np.float32)}
+            inference.submit(Request(Ticket(1, 0, 0.0, 0), observation))
+            until = time.monotonic() + 60
+            while (result := inference.poll()) is None:
+                assert time.monotonic() < until, "no answer came"
+                time.sleep(0.002)
+            inference.close()
+        finally:
+            server.kill()
     assert result.answer["action"].tolist() == [[10.0 + k, 20.0 + k] for k in range(6)]
     assert inference.spec.window.horizon == 6
     assert inference.computing.maximum == pytest.approx(0.0015)

@@ -128,9 +128,11 @@ def test_it_moves_a_users_robot_by_a_server_in_another_process(robots_python, tm
     (tmp_path / "arm.py").write_text(PROGRAM)
     command = [sys.executable, str(Path(__file__).parent / "support" / "serve_counting.py"), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        address = f"ws://127.0.0.1:{server.stdout.readline().strip()}"
-        said = run(robots_python, "arm.py", address, cwd=tmp_path)
-        server.kill()
+        try:
+            address = f"ws://127.0.0.1:{server.stdout.readline().strip()}"
+            said = run(robots_python, "arm.py", address, cwd=tmp_path)
+        finally:
+            server.kill()
     assert "ended STOPPED: the time is up" in said
     assert "the robot's own stop" in said
     assert f"server {address}: reconnected 0 times, round trip p50" in said

@@ -16,13 +16,19 @@ from dipole.deploy.loop.run import RunConfig, ended_well, run_policy
 from dipole.deploy.safety.command_filter import OutsideLimits
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+from enough import LONG, end_long_runs_after
 from real_processes import RealRobot, quick
 
 PATIENT = LoopConfig(max_observation_age=5.0, call_timeout=2.0)
 
 
 def config(folder, **settings):
-    settings = {"seconds": 0.3, "arm": "now", "watchdog": None, "output": folder / "run"} | settings
+    settings = {
+        "seconds": LONG,
+        "arm": "now",
+        "watchdog": None,
+        "output": folder / "run",
+    } | settings
     return RunConfig(PATIENT, **settings)
 
 
@@ -32,6 +38,11 @@ def infer():
 
 def written(folder):
     return json.loads((folder / "run" / "report.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def a_long_run_ends_once_it_has_moved(monkeypatch):
+    end_long_runs_after(monkeypatch, 1)
 
 
 class ArmWithResult(RealRobot):

@@ -24,6 +24,7 @@ from dipole.deploy.safety.chunk_checks import RefusedAction
 from dipole.deploy.safety.times import check_braking, check_times
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+from enough import LONG, end_long_runs_after
 from real_processes import SPEC, RealRobot, make_real_loop, quick
 from stoppers import touch
 from virtual_robot import VirtualRobot
@@ -32,11 +33,16 @@ PATIENT = LoopConfig(max_observation_age=5.0, call_timeout=2.0)
 
 
 def config(folder, **settings):
-    return RunConfig(PATIENT, **{"seconds": 0.3, "arm": "now", "watchdog": 5.0} | settings)
+    return RunConfig(PATIENT, **{"seconds": LONG, "arm": "now", "watchdog": 5.0} | settings)
 
 
 def infer():
     return ThreadInference(*quick())
+
+
+@pytest.fixture(autouse=True)
+def a_long_run_ends_once_it_has_moved(monkeypatch):
+    end_long_runs_after(monkeypatch, 1)
 
 
 # Ends ---------------------------------------------------------------------------------------------
@@ -162,7 +168,7 @@ def test_a_policy_without_a_usable_chunk_is_refused_before_a_person_is_asked(tmp
 
 def test_a_run_in_which_no_action_could_be_used_did_not_end_well(tmp_path):
     moving = broken(lambda ticket: ticket != WARM_UP)
-    report = run_policy(RealRobot(tmp_path), moving, config(tmp_path))
+    report = run_policy(RealRobot(tmp_path), moving, config(tmp_path, seconds=0.3))
     assert report.transitions[-1].reason == "the time is up"
     assert report.notes == ["nothing moved: the policy gave no action that could be used in time"]
     assert not ended_well(report)
@@ -198,7 +204,8 @@ def test_a_run_that_the_loop_gave_up_did_not_end_well(tmp_path, settings, reason
 
 
 def test_a_run_whose_time_is_up_ended_as_asked(tmp_path):
-    report = run_policy(RealRobot(tmp_path), infer, config(tmp_path))
+    report = run_policy(RealRobot(tmp_path), infer, config(tmp_path, seconds=1.0))
+    assert report.transitions[-1].reason == "the time is up"
     assert report.to_dict()["as_asked"] is True
     assert ended_well(report)
 
