@@ -39,8 +39,8 @@ def told(config):
 
 def _wait(output):
     """Until it is interrupted: then it saves, as training does."""
-    (output / "waiting").touch()
     try:
+        (output / "waiting").touch()
         time.sleep(600)
     except KeyboardInterrupt:
         (output / "saved").touch()

@@ -235,7 +235,10 @@ def test_a_robot_is_moved_by_one_job_at_a_time():
 
 
 def started(tmp_path, launcher):
-    """A sweep of jobs that wait, once its first one does; a process group of its own."""
+    """A sweep of jobs that wait, once those beside each other do; a process group of its own.
+
+    A process that joblib has started ends by a Ctrl-C which comes before its first job.
+    """
     output = tmp_path / "sweep"
     words = ["-m", *launcher, "train.seed=10,11,12,13", f"output={output}"]
     process = subprocess.Popen(
@@ -245,7 +248,8 @@ def started(tmp_path, launcher):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    while not (output / "0/waiting").exists():
+    beside = [output / f"{number}/waiting" for number in range(2 if launcher else 1)]
+    while not all(each.exists() for each in beside):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     return process, output

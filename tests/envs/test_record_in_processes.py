@@ -49,12 +49,12 @@ def test_what_was_made_in_a_process_is_closed_there_and_an_interrupt_does_not_en
 def test_a_recording_that_was_killed_goes_on_in_any_number_of_processes(tmp_path):
     pytest.importorskip("gym_pusht")
     words = [sys.executable, "-m", "dipole.apps.main", "record", "task=pusht_state"]
-    words += ["episodes=3", "seed=1000003", "resume=true"]
+    words += ["episodes=8", "seed=1000003", "resume=true"]
     whole, killed = tmp_path / "whole.zarr", tmp_path / "killed.zarr"
     subprocess.run([*words, f"output={whole}"], check=True)
     process = subprocess.Popen([*words, "workers=2", f"output={killed}"])
     commits = tmp_path / ".killed.zarr.partial" / "store" / "unfinished" / "commits"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not commits.exists() or commits.stat().st_size < 1000:
         assert time.monotonic() < deadline
         assert process.poll() is None

@@ -15,7 +15,7 @@ from dipole.envs.evaluation import resources
 from dipole.envs.evaluation.episodes import EpisodeRun
 from dipole.envs.evaluation.resources import Asked, chosen_workers, computing_here, default_slots
 from dipole.envs.interface import Interface
-from dipole.envs.rollout.first_look import FirstLook
+from dipole.envs.rollout.first_look import FirstLook, first_look
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -68,9 +68,17 @@ def test_an_interpreter_s_simulators_are_few_whoever_drives_them(monkeypatch, wo
 
 
 def test_a_step_is_tried_where_processes_are_not_given():
+    make = partial(TenSteps, nap=0.004)
+    resolved = ResolvedEnvironment("ten steps", make, Interface(), {}, {})
+    assert first_look(resolved, FakePolicy()).step_seconds is None
+    assert first_look(resolved, FakePolicy(), measure=True).step_seconds > 0.004
+
+
+def test_few_steps_are_no_reason_to_start_processes(monkeypatch):
+    monkeypatch.setattr("dipole.envs.rollout.first_look._step_seconds", lambda *_: 0.005)
     metrics = evaluate(FakePolicy(), partial(TenSteps, nap=0.004), episodes=2, workers=None).metrics
-    assert 4 < metrics["step_ms"] < 400
-    assert metrics["workers"] == 0  # 20 steps are no reason to start any
+    assert metrics["step_ms"] == pytest.approx(5)
+    assert metrics["workers"] == 0
     assert "waiting" not in metrics["seconds_by_part"]
     assert metrics["seconds_by_part"]["simulation"] > 20 * 0.004
     assert metrics["steps_per_second"] == pytest.approx(20 / metrics["seconds"])

@@ -47,7 +47,7 @@ def alive(pid):
         return False
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -71,7 +71,7 @@ def test_no_worker_outlives_the_main_process(tmp_path, sent):
                 os.killpg(process.pid, sent)  # as Ctrl-C in a terminal does
             else:
                 process.kill()
-            errors = process.communicate(timeout=30)[1]
+            errors = process.communicate(timeout=120)[1]
             wait_until(lambda: not any(alive(pid) for pid in workers))
         finally:
             if process.poll() is None:

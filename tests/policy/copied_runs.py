@@ -78,8 +78,14 @@ def kills(dataset, folder, url, count=5):
     random.seed(0)
     for number in range(count + 1):
         output, said = folder / f"machine{number}", folder / f"said{number}.txt"
-        pid = forked(lambda output=output: trained(config, output, url).not_copied, said)
         last = number == count
+
+        def work(output=output, last=last):
+            if not last:
+                wait_after(4)
+            return trained(config, output, url).not_copied
+
+        pid = forked(work, said)
         while not last and begun(output) is None and os.waitpid(pid, os.WNOHANG) == (0, 0):
             time.sleep(0.02)
         if not last:
@@ -89,6 +95,21 @@ def kills(dataset, folder, url, count=5):
         if code != (0 if last else -signal.SIGKILL):
             raise SystemExit(f"start {number} ended with {code}: {said.read_text()}")
         print(begun(output), said.read_text().splitlines()[-1], flush=True)
+
+
+def wait_after(steps):
+    """This process goes so many steps and no further: it is to be killed, and not to end before."""
+    from dipole.policy.training.loop import Trainer
+
+    own, first = Trainer._step, []
+
+    def step(trainer, batches):
+        first.append(trainer.state.step)
+        if trainer.state.step >= first[0] + steps:
+            time.sleep(600)
+        return own(trainer, batches)
+
+    Trainer._step = step
 
 
 def begun(output):

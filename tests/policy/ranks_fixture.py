@@ -116,6 +116,8 @@ def in_processes(count, work, folder, timeout=60.0, restarts=0):
     The text is what `work` returned, or its error. They find each other through a store of this
     process, as with torchrun, which keeps what earlier groups left there.
     """
+    import torch.utils.tensorboard  # noqa: F401  here, or every first process would, for seconds
+
     port = launcher_store().port
     pids = []
     gc.collect()
