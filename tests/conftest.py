@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Tests share processors: how long an example takes says nothing.
-settings.register_profile("shared_processors", settings(), deadline=None)
+# Tests share processors: how long an example takes says nothing. In CI the same examples each time.
+settings.register_profile(
+    "shared_processors", settings(), deadline=None, derandomize=bool(os.environ.get("CI"))
+)
 settings.load_profile("shared_processors")
 
 # MuJoCo reads it once in a process, whichever test imports it first.
@@ -17,9 +19,9 @@ if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get(
     os.environ.setdefault("MUJOCO_GL", "egl")
 
 # Loops in real time and their servers, what is timed or interrupted: with nothing beside them.
-# `make test` looks for them in these two folders, not to collect all others once more.
-ALONE = ("deploy", "apps/test_deploy.py")
-assert all(place.startswith(("deploy", "apps/")) for place in ALONE)
+# `make test` looks for them in two folders and a file, not to collect all others once more.
+ALONE = ("deploy", "apps/test_deploy.py", "envs/test_cluster_ray.py")
+assert all(place.startswith(("deploy", "apps/", "envs/test_cluster_ray.py")) for place in ALONE)
 # Of these, what only computes.
 TOGETHER = tuple(
     f"deploy/test_{name}.py"
@@ -77,6 +79,25 @@ def pytest_collection_modifyitems(items):
         alone = any(item.path.is_relative_to(here / place) for place in ALONE)
         if alone and item.path.relative_to(here).as_posix() not in TOGETHER:
             item.add_marker("alone")
+
+
+def seed_generators():
+    """Those that all tests of a process share, of libraries that are there already."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    seed_generators()  # for fixtures that tests share
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers_each_time():
+    """Whichever tests came before."""
+    seed_generators()
 
 
 @pytest.fixture(autouse=True, scope="session")
