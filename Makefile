@@ -32,7 +32,7 @@ demo: setup ## train on the bundled demonstrations, evaluate, and say where the 
 test: export OMP_WAIT_POLICY ?= PASSIVE
 test: setup ## run the tests (TESTS='not slow and not heavy' for the quick ones, TESTS=heavy for the rest)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -m "($(TESTS)) and not alone" --numprocesses auto --maxprocesses 8 --dist loadfile --max-worker-restart 1
-	@$(BIN)/pytest -m "($(TESTS)) and alone" tests/deploy tests/apps
+	@$(BIN)/pytest -m "($(TESTS)) and alone" tests/deploy tests/apps tests/envs/test_cluster_ray.py
 
 lint: setup ## check style and formatting
 	@$(BIN)/ruff check

@@ -7,6 +7,7 @@ import time
 
 import gymnasium
 import numpy as np
+from tiny_simulator import wait_for
 
 from dipole.data import Feature, Features
 from dipole.envs.contract import EnvSpec
@@ -108,14 +109,14 @@ class Twice:
         return 2 * seed
 
 
-class Slow:
-    """The seed, after a while; leaves a file named after the process."""
+class AwaitingSeed:
+    """The seed, once `go_on` exists; leaves a file named after the process while it waits."""
 
-    def __init__(self, folder):
-        (folder / str(os.getpid())).touch()
+    def __init__(self, folder, go_on):
+        self.folder, self.go_on = folder, go_on
 
     def __call__(self, seed):
-        time.sleep(0.3)
+        wait_for(self.go_on, self.folder)
         return seed
 
 

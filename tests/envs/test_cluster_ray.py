@@ -18,11 +18,11 @@ from dipole.envs.rollout import RolloutError
 from dipole.envs.rollout.cluster.settings import ClusterSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from experts import Slow
+from experts import AwaitingSeed
 from fake_policy import FakePolicy
-from tiny_simulator import TinySimulator
+from tiny_simulator import Awaiting, TinySimulator
 
-pytestmark = [pytest.mark.heavy, pytest.mark.alone]
+pytestmark = pytest.mark.heavy
 ray = pytest.importorskip("ray")
 STORE = 80 * 2**20  # bytes, the least that Ray takes
 
@@ -88,15 +88,29 @@ def test_a_recording_on_two_nodes_is_that_of_one_process_file_by_file(cluster, t
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in files)
 
 
+def alive(file):
+    """Whether the process that a file is named after has not ended."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{file.name}/status").read_text()
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
-def losing_the_node(cluster, folder, processes):
-    """Meanwhile a node is lost, once so many processes have left a file; then it is replaced."""
+def losing_the_node(cluster, folder, go_on):
+    """Meanwhile a node is lost, once a process on each of two has left a file; when one of them has
+    ended, `go_on` is written, for which their work waits. Then the node is replaced."""
+
+    def until(condition):
+        deadline = time.monotonic() + 100
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def lose():
-        until = time.monotonic() + 240
-        while len(list(folder.iterdir())) < processes and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: len(list(folder.iterdir())) == 2)
         cluster.remove_node(cluster.worker, allow_graceful=False)
+        until(lambda: not all(map(alive, folder.iterdir())))
+        go_on.touch()
 
     thread = threading.Thread(target=lose)
     thread.start()
@@ -121,8 +135,10 @@ def limited():
 
 
 def test_the_episodes_of_a_node_that_dies_are_run_again(cluster, reference, tmp_path, limited):
-    make = partial(TinySimulator, nap=0.05, pid_folder=tmp_path)
-    with losing_the_node(cluster, tmp_path, 3):  # the first look's process, and one in each node
+    go_on, folder = tmp_path / "go_on", tmp_path / "waiting"
+    folder.mkdir()
+    make = partial(Awaiting, first=os.getpid(), go_on=go_on, folder=folder)
+    with losing_the_node(cluster, folder, go_on):
         found = evaluate(
             FakePolicy(), make, episodes=12, seed=3, n_envs=12, cluster=ClusterSettings(actors=2)
         )
@@ -131,9 +147,11 @@ def test_the_episodes_of_a_node_that_dies_are_run_again(cluster, reference, tmp_
 
 
 def test_the_seeds_of_a_node_that_dies_are_begun_again(cluster, tmp_path, limited):
-    make, settings = partial(Slow, tmp_path), ClusterSettings(actors=2)
+    go_on, folder = tmp_path / "go_on", tmp_path / "waiting"
+    folder.mkdir()
+    make, settings = partial(AwaitingSeed, folder, go_on), ClusterSettings(actors=2)
     with (
-        losing_the_node(cluster, tmp_path, 2),
+        losing_the_node(cluster, folder, go_on),
         pytest.warns(match="begun again"),
         ordered(make, range(30), 0, cluster=settings) as made,
     ):

@@ -9,6 +9,14 @@ import gymnasium
 import numpy as np
 
 
+def wait_for(file, folder):
+    """Until it exists; meanwhile a file named after the process is in the folder."""
+    (Path(folder) / str(os.getpid())).touch()
+    until = time.monotonic() + 240
+    while not Path(file).exists() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 class TinySimulator(gymnasium.Env):
     """Two numbers that chase each other; the episode's length depends on the seed."""
 
@@ -128,6 +136,19 @@ class TwoWays(TinySimulator):
         reward, success, over, info = super()._move(action)
         mode = None if self.age == 1 else "right" if self.x[1] > 0.5 else "left"
         return reward, success, over, info | {"mode": mode}
+
+
+class Awaiting(TinySimulator):
+    """In other processes than `first` its episodes begin once the file `go_on` exists."""
+
+    def __init__(self, observation=("position",), *, first, go_on, folder):
+        super().__init__(observation)
+        self.first, self.go_on, self.folder = first, go_on, folder
+
+    def reset(self, *, seed=None, options=None):
+        if os.getpid() != self.first:
+            wait_for(self.go_on, self.folder)
+        return super().reset(seed=seed, options=options)
 
 
 TASKS = ("push", "reach", "turn")
