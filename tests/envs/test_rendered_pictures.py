@@ -12,7 +12,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "images.md").read_text()
 
 
 def test_rendered_pictures_show_the_states_beside_them(tmp_path, monkeypatch):
-    code = re.search(r"Rendered at random states.*?```python\n(.*?)```", PAGE, re.DOTALL)[1]
+    code = re.search(r"random states show more.*?```python\n(.*?)```", PAGE, re.DOTALL)[1]
     monkeypatch.chdir(tmp_path)
     exec(compile(code.replace("range(100)", "range(3)"), "docs/images.md", "exec"), {})
     store = EpisodeStore.open(tmp_path / "rendered.zarr")
