@@ -76,7 +76,7 @@ def test_a_server_that_stays_away_ends_in_a_stop_within_the_holds_bound(client, 
     loop.close()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_process_that_is_killed_or_stopped_blocks_no_slot(fault, client, tmp_path):
     command = [sys.executable, str(Path(__file__).parent / "support" / "serve_counting.py"), "0"]
@@ -99,7 +99,7 @@ def test_a_server_process_that_is_killed_or_stopped_blocks_no_slot(fault, client
     loop.close()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_delay_jitter_reordering_and_duplicates_on_the_wire_bring_no_old_chunk_back(
     client, tmp_path
 ):

@@ -21,18 +21,32 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from random_runs import Outcome, one_run
 from simulated_arm import Figures, Sent, examine, make_group
 
-RUNS = 2000
+
+def runs(count):
+    """So many runs, the same each time."""
+    return settings(
+        max_examples=count, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # actions of 1e308 are tried
-@settings(
-    max_examples=RUNS, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+@runs(800)
 @given(st.randoms(use_true_random=False))
 def test_every_command_is_finite_inside_the_box_and_within_velocity_and_acceleration(random):
-    outcome = one_run(random)
+    check(one_run(random))
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@runs(2000)
+@given(st.randoms(use_true_random=False))
+def test_the_same_of_more_runs(random):
+    check(one_run(random))
+
+
+def check(outcome):
     assert outcome.figures.problems == [], "\n".join(outcome.story)
     assert outcome.figures.not_finite == 0
     assert outcome.figures.velocity <= 1.0001

@@ -170,6 +170,7 @@ def test_an_inference_process_that_dies_is_a_fault_and_the_robot_is_stopped(tmp_
     assert report.stopped is True
 
 
+@pytest.mark.heavy
 def test_a_write_that_never_returns_is_a_fault_and_nothing_is_sent_after_it(tmp_path):
     stuck = threading.Event()
     robot = RealRobot(tmp_path, fault=lambda n: stuck.wait(30) if n == 20 else None)
@@ -189,6 +190,7 @@ def test_a_write_that_never_returns_is_a_fault_and_nothing_is_sent_after_it(tmp_
     assert len(robot.sent) <= 21  # the stuck one at most, after which nothing is sent
 
 
+@pytest.mark.heavy
 def test_asking_for_a_chunk_that_blocks_is_a_fault_too(tmp_path):
     stuck = threading.Event()
     loop = make_real_loop(tmp_path, **STUCK)
@@ -236,6 +238,7 @@ class Stuck(RealRobot):
         super().command(action)
 
 
+@pytest.mark.heavy
 def test_after_a_command_that_is_still_stuck_no_other_run_begins(tmp_path):
     robot = Stuck(tmp_path, "command")
     loop = make_real_loop(tmp_path, robot=robot, **STUCK)
@@ -250,6 +253,7 @@ def test_after_a_command_that_is_still_stuck_no_other_run_begins(tmp_path):
     loop.close()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("where", ["observe", "submit"])
 def test_a_thread_that_was_stuck_in_the_run_before_does_nothing_in_the_next(tmp_path, where):
     robot = Stuck(tmp_path, where)
@@ -331,6 +335,7 @@ def test_killing_the_watchdog_makes_the_loop_stop_the_robot(tmp_path):
     assert "the watchdog's process" in trial.reason
 
 
+@pytest.mark.heavy
 def test_a_loop_that_was_stopped_and_goes_on_sends_nothing_more(tmp_path):
     trial = on_terminal("kill -STOP loop", tmp_path)
     assert (trial.stopped_by, trial.state) == ("both", "FAULT")
