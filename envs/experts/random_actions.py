@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dipole.data.core.errors import ConfigError
 from dipole.data.recording.record import Observation
 from dipole.envs.experts import ANYWHERE, EXPERTS, Expert
+from dipole.envs.wrapped import offered
 
 SEED = 23  # beside an episode's seed
 LONGEST = 16  # steps from one drawn action to the next
@@ -33,12 +34,12 @@ class RandomActions:
                 f"expert 'random' draws actions between bounds, and this environment's are {space}"
             )
         self._low, self._high = space.low.astype(np.float64), space.high.astype(np.float64)
-        self._environment = environment.unwrapped
+        self._environment = environment
 
     def reset(self, seed: int) -> None:
         """Called after the environment's reset with the same seed."""
         self._rng = np.random.default_rng([seed, SEED])
-        hold = getattr(self._environment, "hold_action", None)
+        hold = offered(self._environment, "hold_action")
         begin = self._drawn() if hold is None else np.asarray(hold(), np.float64)
         self._from = self._to = begin
         self._step = self._steps = 0

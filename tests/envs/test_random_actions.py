@@ -25,9 +25,8 @@ LOW, HIGH = np.array([-1.0, 0.0, 5.0], np.float32), np.array([1.0, 0.5, 500.0], 
 
 
 def acting(low=LOW, high=HIGH, **more):
-    environment = SimpleNamespace(action_space=spaces.Box(low, high), **more)
-    environment.unwrapped = environment
-    return RandomActions(environment)
+    wrapped = SimpleNamespace(**more)
+    return RandomActions(SimpleNamespace(action_space=spaces.Box(low, high), env=wrapped))
 
 
 def episode(expert, seed, steps=100):
