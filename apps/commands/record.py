@@ -140,9 +140,8 @@ class RecordConfig:
 
     @property
     def kept(self) -> str:
-        """`keep`, or the usual: where a student fails is what its teacher is asked about, and
-        random actions do no task."""
-        return self.keep or ("all" if self.student or self.expert == "random" else "success")
+        """`keep`, or the usual: where a student fails is what its teacher is asked about."""
+        return self.keep or ("all" if self.student else "success")
 
 
 def main(argv: list[str]) -> int:
@@ -279,6 +278,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     environment = expert.demonstrating_in(spec.environment)  # as the dataset says it
     disturbance = _disturbance(settings, expert.disturbance)
     spec = replace(spec, environment=environment, disturbance=disturbance)
+    settings = replace(settings, keep=settings.keep or expert.keep)
     return settings, replace(spec, takeover=_takeover(settings))
 
 

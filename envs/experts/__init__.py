@@ -35,7 +35,8 @@ class Expert:
         beside what the task's policies see.
     disturbance: Of its executed actions, where none is asked for; None: none.
     options: Of the environment that it demonstrates in, where the task does not say others.
-    Raises ConfigError for entries that are no tuple of names.
+    keep: Which of its episodes are kept where nothing else is asked: "success", or "all".
+    Raises ConfigError for entries that are no tuple of names, and for another `keep`.
     """
 
     build: Callable[["gymnasium.Env[Any, Any]"], Demonstrator]
@@ -43,8 +44,13 @@ class Expert:
     observation: tuple[str, ...]
     disturbance: DisturbanceSpec | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    keep: str = "success"
 
     def __post_init__(self) -> None:
+        if self.keep not in ("success", "all"):
+            raise ConfigError(
+                f"keep={self.keep!r} of an expert in {self.environment!r}: it is success or all"
+            )
         entries: Any = self.observation
         listed = isinstance(entries, tuple | list) and all(isinstance(e, str) for e in entries)
         if not listed:

@@ -58,4 +58,4 @@ class RandomActions:
         return self._rng.uniform(self._low, self._high)
 
 
-EXPERTS.add("random")(Expert(RandomActions, ANYWHERE, ()))
+EXPERTS.add("random")(Expert(RandomActions, ANYWHERE, (), keep="all"))

@@ -116,6 +116,11 @@ def test_an_expert_s_entries_are_a_tuple():
         Expert(Still, "spring", "state")
 
 
+def test_an_expert_keeps_success_or_all():
+    with pytest.raises(ConfigError, match=r"keep='some' of an expert in 'spring': .* or all"):
+        Expert(Still, "spring", ("state",), keep="some")
+
+
 def test_a_module_that_cannot_be_imported_is_told_where(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "sprung.py").write_text(
