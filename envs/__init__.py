@@ -6,6 +6,7 @@ Importing this package imports no simulator; it registers what datasets of the s
 import dipole.envs.aloha.family
 import dipole.envs.experts.random_actions
 import dipole.envs.fetch.family
+import dipole.envs.fetch.mirror
 import dipole.envs.fetch.scene
 import dipole.envs.fork.family
 import dipole.envs.fork.scene

@@ -241,6 +241,19 @@ def test_chosen_episodes_are_mirrored_also_where_videos_of_others_are_missing():
         refuse_absent(all_of_them)
 
 
+def test_the_mirror_of_a_family_is_that_of_its_tasks():
+    turn = Reflection(lambda x: -x)
+    MIRRORS.add("test_arm")(Mirror({"state": turn, "action": turn}, environment="arm"))
+    try:
+        lift = mirrored(MemorySource([pair()], environment={"id": "arm/lift"}), "test_arm")
+        assert frames(lift, "action", 1)[0].tolist() == [-1, -1]
+        for other in ("army/lift", "lift/arm"):
+            with pytest.raises(DataError, match=f"recorded in '{other}', and --mirror test_arm"):
+                mirrored(MemorySource([pair()], environment={"id": other}), "test_arm")
+    finally:
+        del MIRRORS._table["test_arm"]
+
+
 def test_the_words_of_push_t_change_as_its_diagonal_does():
     assert MIRRORS["pusht"].words("push it to the top left") == "push it to the right bottom"
 

@@ -37,7 +37,8 @@ class Mirror:
 
     reflections: By key, what is done to its frames; to executed actions and those of a teacher
         what is done to actions.
-    environment: Whose mirror it is, where that is recorded; empty for any.
+    environment: Whose mirror it is, where that is recorded: an environment, or a family, whose
+        tasks are all meant; empty for any.
     swaps: Pairs of words in tasks that change places: left and right, unless said otherwise.
     """
 
@@ -130,9 +131,13 @@ class _MirroredEpisode(WrappedEpisode):
         return None
 
 
+def _within(environment: str, family: str) -> bool:
+    return environment == family or environment.startswith(f"{family}/")
+
+
 def _check(info: SourceInfo, mirror: Mirror, name: str) -> None:
     recorded = str(info.environment.get("id", ""))
-    if mirror.environment and recorded and recorded != mirror.environment:
+    if mirror.environment and recorded and not _within(recorded, mirror.environment):
         raise DataError(
             f"{info.path}: recorded in {recorded!r}, and --mirror {name} is that of "
             f"{mirror.environment!r}. {OWN}"
