@@ -6,6 +6,7 @@
 For clients of the second kind the server remembers what each connection has seen.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from dipole.data.core.registry import nearest
 from dipole.deploy.inference.base import Compute, compute_chunk
 from dipole.deploy.observations.history import RecentObservations
-from dipole.deploy.server.batching import Batcher
+from dipole.deploy.server.batching import Batcher, Overloaded
 from dipole.deploy.types import Arrays, Request, Ticket
 from dipole.deploy.wire.codec import MessageError
 from dipole.deploy.wire.protocol import Schema, answer_message, error_message, read_request
@@ -51,6 +52,7 @@ class Session:
         self._recent = RecentObservations(self._spec.window.n_obs_steps)
         self._sent = -float("inf")
         self._ticket = Ticket(0, 0, 0.0, 0)  # of the newest request that came without one
+        self._busy = threading.Lock()  # held from a request's beginning to its answer
 
     def close(self) -> None:
         """The client has gone."""
@@ -59,8 +61,20 @@ class Session:
             close()
 
     def answer(self, message: Any) -> dict[str, Any]:
-        """The answer to a message. Raises MessageError for what is no request; what a policy raises
-        is left to the caller."""
+        """The answer to a message. Raises MessageError for what is no request, and Overloaded while
+        the request before it, whose client no longer waits for it, is still computed; what a policy
+        raises is left to the caller."""
+        if not self._busy.acquire(blocking=False):
+            raise Overloaded(
+                "the chunk that took longer than server.compute_timeout is still being computed: "
+                "ask again later"
+            )
+        try:
+            return self._answer(message)
+        finally:
+            self._busy.release()
+
+    def _answer(self, message: Any) -> dict[str, Any]:
         if not isinstance(message, Mapping):
             raise MessageError(f"a request is a map, not {type(message).__name__}")
         if "ticket" in message:

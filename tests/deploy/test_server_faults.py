@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from dipole.deploy.server.batching import Overloaded
+from dipole.deploy.server.session import Session
 from dipole.deploy.wire.codec import pack, unpack
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -104,6 +106,25 @@ def test_a_chunk_that_takes_too_long_is_an_error_and_not_the_end():
         assert "within 0.2 s" in ask(client, a_request(1))["error"]
         go_on.set()
         wait_until(lambda: "actions" in ask(client, a_request(2)))
+
+
+def test_a_request_is_not_computed_beside_the_one_that_took_too_long():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def compute(ticket, observation):
+        begun.set()
+        go_on.wait(20)
+        return counting()(ticket, observation)
+
+    session = Session(served(compute))
+    first = threading.Thread(target=session.answer, args=(a_request(1),))
+    first.start()
+    assert begun.wait(20)
+    with pytest.raises(Overloaded, match="still being computed: ask again later"):
+        session.answer(a_request(2))
+    go_on.set()
+    first.join(20)
+    assert "actions" in session.answer(a_request(3))
 
 
 def test_a_client_that_leaves_during_its_chunk_makes_room_at_once():
