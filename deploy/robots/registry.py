@@ -18,8 +18,8 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry
 from dipole.deploy.robots.groups import ActionSpec
-from dipole.deploy.robots.robot import Robot, RobotSpec
-from dipole.deploy.safety.limits import Limits
+from dipole.deploy.robots.robot import Robot
+from dipole.deploy.safety.limits import Limits, spread
 
 ROBOTS: Registry[Callable[..., Robot]] = Registry("robot")
 
@@ -29,9 +29,9 @@ def make_robot(
 ) -> Robot:
     """A robot by name, with its options, and with limits where these are given.
 
-    limits: {low, high, velocity, acceleration} of all numbers of an action, or {group: {low, ...}}
-    of some of its groups. Raises ConfigError for an unknown name or option, and for a robot that
-    then has no limits.
+    limits: {low, high, velocity, acceleration, max_deviation} of all numbers of an action, or
+    {group: {low, ...}} of some of its groups. What they do not name stays as the robot's class has
+    it. Raises ConfigError for an unknown name or option, and for a robot that then has no limits.
     """
     build = ROBOTS[name]
     try:
@@ -39,12 +39,12 @@ def make_robot(
     except TypeError as error:
         raise ConfigError(f"robot {name!r} does not take these options: {error}") from None
     given = {key: value for key, value in (limits or {}).items() if value is not None}
-    names = [group.name for group in robot.spec.action.groups]
-    if given and set(given) <= set(names):
-        robot.spec = _with_group_limits(robot.spec, given)
-    elif given or robot.spec.without_limits == tuple(names):
-        checked = Limits.from_dict(given, robot.spec.action.size)
-        robot.spec = replace(robot.spec, limits=checked)
+    action = robot.spec.action
+    names = [group.name for group in action.groups]
+    of_groups = bool(given) and set(given) <= set(names)
+    if given or robot.spec.without_limits == tuple(names):
+        by_group = given if of_groups else _by_group(action, given)
+        robot.spec = replace(robot.spec, action=_limited(action, by_group), limits=None)
     if missing := robot.spec.without_limits:
         raise ConfigError(
             f"limits of the group {missing[0]!r} are not set. A robot is not moved without limits: "
@@ -53,14 +53,26 @@ def make_robot(
     return robot
 
 
-def _with_group_limits(spec: RobotSpec, given: Mapping[str, Any]) -> RobotSpec:
-    groups = [
-        group.with_limits(Limits.from_dict(given[group.name], group.size))
-        if group.name in given
-        else group
-        for group in spec.action.groups
-    ]
-    return replace(spec, action=ActionSpec.of(*groups), limits=None)
+def _by_group(action: ActionSpec, limits: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Limits of all numbers of an action as limits of each of its groups that can have some."""
+    all_numbers = spread(limits, action.size)
+    return {
+        group.name: {name: numbers[part] for name, numbers in all_numbers.items()}
+        for group, part in action.parts
+        if not group.is_discrete
+    }
+
+
+def _limited(action: ActionSpec, limits: Mapping[str, Mapping[str, Any]]) -> ActionSpec:
+    """An action whose groups have these limits, in the place of those of their own."""
+    return ActionSpec.of(
+        *(
+            replace(group, limits=Limits.from_dict(limits[group.name], group.size, group.limits))
+            if group.name in limits
+            else group
+            for group in action.groups
+        )
+    )
 
 
 def import_robots(path: Path) -> None:

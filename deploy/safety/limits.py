@@ -49,25 +49,27 @@ class Limits:
                     raise ConfigError(f"limits.{name}[{i}] is {value}; it must be positive")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any] | None, size: int) -> "Limits":
+    def from_dict(
+        cls, values: Mapping[str, Any] | None, size: int, own: "Limits | None" = None
+    ) -> "Limits":
         """From plain values for an action of `size` numbers; refuses what is absent.
 
-        A number stands for all of them. max_deviation may be absent.
+        A number stands for all of them. max_deviation may be absent. own: The limits there are
+        already, of which values replace what they name.
         """
-        known = [field.name for field in fields(cls)]
-        given = dict(values or {})
-        for name in given:
-            if name not in known:
-                raise ConfigError(f"limits have no entry {name!r}{nearest(name, known)}")
-        needed = [name for name in known if name != "max_deviation"]
-        missing = [name for name in needed if given.get(name) is None]
+        if not isinstance(values, Mapping | None):
+            raise ConfigError(f"limits are {values!r}; low, high, velocity and more are needed")
+        told = {name: getattr(own, name) for name in own._given} if own is not None else {}
+        given = {name: value for name, value in (values or {}).items() if value is not None}
+        told |= spread(given, size)
+        needed = [name for name in _names() if name != "max_deviation"]
+        missing = [name for name in needed if name not in told]
         if missing:
             raise ConfigError(
                 f"limits.{missing[0]} is not set. A robot is not moved without limits: give "
                 + ", ".join(f"limits.{name}" for name in needed)
             )
-        told = {name: value for name, value in given.items() if value is not None}
-        return cls(**{name: _spread(name, value, size) for name, value in told.items()})
+        return cls(**told)
 
     def array(self, name: str) -> Floats:
         return np.asarray(getattr(self, name), np.float64)
@@ -79,8 +81,23 @@ class Limits:
     @property
     def _given(self) -> tuple[str, ...]:
         """The names of those that are set; low and high first."""
-        names = (field.name for field in fields(self))
-        return tuple(name for name in names if getattr(self, name) is not None)
+        return tuple(name for name in _names() if getattr(self, name) is not None)
+
+
+def spread(values: Mapping[str, Any], size: int) -> dict[str, tuple[float, ...]]:
+    """Limits by name, each a number or `size` of them, as `size` numbers each.
+
+    Raises ConfigError for unknown names and other values.
+    """
+    known = _names()
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"limits have no entry {name!r}{nearest(name, known)}")
+    return {name: _spread(name, value, size) for name, value in values.items()}
+
+
+def _names() -> list[str]:
+    return [field.name for field in fields(Limits)]
 
 
 def _spread(name: str, value: Any, size: int) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,36 @@ def test_a_configuration_sets_it_with_the_other_limits(
     robot = registry.make_robot("arm", {"most": own}, {"action": given} if group else given)
     found = robot.spec.action.groups[0].limits
     assert (found.low, found.max_deviation) == ((-1.0, -1.0), expected)
+
+
+@pytest.mark.parametrize("group", [True, False])
+@pytest.mark.parametrize(
+    ("configured", "changed"),
+    [
+        ({"max_deviation": 0.3}, {"max_deviation": (0.3, 0.3)}),
+        ({"velocity": [0.1, 0.2]}, {"velocity": (0.1, 0.2)}),
+        ({"low": 0.0, "high": None}, {"low": (0.0, 0.0)}),
+    ],
+)
+def test_a_configuration_replaces_what_it_names_and_leaves_the_class_s_other_limits(
+    monkeypatch, group, configured, changed
+):
+    monkeypatch.setattr(registry, "ROBOTS", {"arm": Arm})
+    own = Arm().spec.action.groups[0].limits
+    robot = registry.make_robot("arm", {}, {"action": configured} if group else configured)
+    assert robot.spec.action.groups[0].limits == replace(own, **changed)
+
+
+@pytest.mark.parametrize(
+    ("configured", "message"),
+    [
+        ({"low": 4}, r"limits.low\[0\] is 4.0, not below limits.high\[0\] = 3.0"),
+        ({"velocty": 2}, "no entry 'velocty', did you mean 'velocity'"),
+        ({"velocity": [1, 2, 3]}, "must be a number, or 2 of them"),
+        ({"action": 3}, "limits are 3; low, high, velocity and more are needed"),
+    ],
+)
+def test_what_it_names_is_checked_with_the_class_s_other_limits(monkeypatch, configured, message):
+    monkeypatch.setattr(registry, "ROBOTS", {"arm": Arm})
+    with pytest.raises(ConfigError, match=message):
+        registry.make_robot("arm", {}, configured)
