@@ -82,7 +82,7 @@ class TrainConfig:
     amp: bf16 autocast; None: where that is faster on the device.
     matmul_precision: Of fp32 products on a GPU, for the time of training: "high" is TF32,
         "highest" fp32, several times slower, "medium" bf16.
-    compile: torch.compile, of the norms alone.
+    compile: torch.compile, of the U-Net's norms on a CPU, of all of it elsewhere.
     deterministic: Bit for bit the same result on the same machine, also after resuming.
     shuffle_blocks: Windows are drawn out of so many of the dataset's shards at a time, for data
         that fit on no disk; None: out of all.

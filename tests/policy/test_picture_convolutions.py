@@ -5,12 +5,18 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from dipole.policy.denoisers import any_derivatives
 from dipole.policy.encoders.cameras.backbones.resnet import ResNet
 from dipole.policy.encoders.cameras.convolutions import layer
 from dipole.policy.encoders.cameras.convolutions.gathered import gathered_product, pointwise_product
+from dipole.policy.encoders.cameras.convolutions.group_norm import (
+    PictureGroupNorm,
+    in_channels_last,
+)
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 from dipole.policy.encoders.cameras.convolutions.transformed import transformed_convolution
 
@@ -191,3 +197,33 @@ def test_the_published_network_is_the_plain_one_to_single_precision():
     with torch.no_grad():
         out, wanted = network(x.to(memory_format=CL)).features, plain_resnet(network)(x).features
     assert torch.allclose(out, wanted, atol=1e-4 * wanted.abs().max().item())
+
+
+@given(st.integers(1, 3), st.sampled_from([1, 2, 4]), st.integers(1, 3), st.integers(1, 5))
+def test_group_norm_in_channels_last_memory_is_torch_s_and_its_gradients(n, groups, wide, side):
+    channels = groups * wide
+    generator = torch.Generator().manual_seed(n * 100 + channels * 10 + side)
+    x = torch.randn(n, channels, side, side + 1, generator=generator, dtype=torch.float64)
+    weight, bias = (torch.randn(channels, generator=generator, dtype=x.dtype) for _ in range(2))
+    inputs = [x.contiguous(memory_format=CL), weight, bias]
+    inputs = [each.requires_grad_() for each in inputs]
+    ours = in_channels_last(inputs[0], groups, weight, bias, 1e-5)
+    theirs = F.group_norm(inputs[0], groups, weight, bias, 1e-5)
+    wanted = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    torch.testing.assert_close(ours, theirs)
+    assert ours.is_contiguous(memory_format=CL)
+    gradients = [torch.autograd.grad((y * wanted).sum(), inputs) for y in (ours, theirs)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_norm_off_a_cpu_leaves_pictures_in_the_memory_in_which_they_lie():
+    norms = [each for each in ResNet().modules() if isinstance(each, nn.GroupNorm)]
+    assert len(norms) == 20
+    assert {type(each) for each in norms} == {PictureGroupNorm}
+    norm = norms[0].to("meta")
+    x = torch.empty(2, 64, 5, 7, device="meta", dtype=torch.bfloat16)
+    assert norm(x.float()).is_contiguous()
+    there = norm(x.to(memory_format=CL))
+    assert there.is_contiguous(memory_format=CL)
+    assert there.dtype == torch.float32  # as torch's own under autocast

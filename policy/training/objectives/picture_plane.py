@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dipole.data import Feature
@@ -26,7 +27,8 @@ class PicturePlane:
         offset = offsets.get(self.camera)
         if offset is None:
             return values
-        moved = offset * offset.new_tensor(self.size)  # [B, 2]
+        width, height = self.size  # as numbers: a tensor of them would be copied from the host
+        moved = torch.stack([offset[:, 0] * width, offset[:, 1] * height], dim=1)  # [B, 2]
         places = values.flatten(2)  # [B, To, n]
         moved = moved.repeat(1, places.shape[2] // 2)[:, None]
         return (places - moved).view_as(values)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
+from dipole.policy.encoders.cameras.convolutions.group_norm import PictureGroupNorm
 
 
 class FrozenBatchNorm(nn.Module):
@@ -50,7 +51,7 @@ def to_groupnorm(network: nn.Module, channels_per_group: int = 16) -> None:
         groups = max(1, norm.num_features // channels_per_group)
         if norm.num_features % groups:
             groups = 1
-        return nn.GroupNorm(groups, norm.num_features)
+        return PictureGroupNorm(groups, norm.num_features)
 
     _replace(network, grouped)
 

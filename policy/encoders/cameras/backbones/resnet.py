@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dipole.data.core.errors import ConfigError
 from dipole.policy.core.components import BACKBONES
 from dipole.policy.encoders.cameras.backbones.backbone import Backbone, BackboneOutput, halved
+from dipole.policy.encoders.cameras.convolutions.group_norm import PictureGroupNorm
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 
 CHANNELS_PER_GROUP = 16
@@ -24,7 +25,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with 16 channels a group."""
     if channels % CHANNELS_PER_GROUP:
         raise ConfigError(f"width {channels} is no multiple of {CHANNELS_PER_GROUP}")
-    return nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
+    return PictureGroupNorm(channels // CHANNELS_PER_GROUP, channels)
 
 
 def _conv(channels_in: int, channels_out: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
