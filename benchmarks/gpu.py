@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py --output gpu.json
     python benchmarks/gpu.py --networks unet_small --seconds 0.2 --device cpu     # to try it out
+    python benchmarks/gpu.py --networks unet_image --output gpu_pictures.json
 
 The plain way is the network alone, eager, fp32 without TF32; it has what makes torch fast on a
 GPU, a fused AdamW and one operation for the average. "compiled" is what train.compile=true makes of
@@ -19,9 +20,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from dipole.benchmarks import gpu_images
+from dipole.benchmarks.figures import images
 from dipole.benchmarks.figures.chunks import inputs
+from dipole.benchmarks.figures.images import IMAGE_NETWORKS
 from dipole.benchmarks.figures.networks import (
     BATCH_SIZES,
     NETWORKS,
@@ -60,12 +64,14 @@ STEP_WAYS = (
     ("dipole, compiled", "tf32"),
     ("dipole, compiled", "bf16"),
 )
-Step = tuple[Callable[[], None], Callable[[], Tensor]]  # an update; a prediction before any
+# An update; a prediction before any, of networks whose error is measured.
+CHOICES = [*NETWORKS, *IMAGE_NETWORKS]
+Step = tuple[Callable[[], None], Callable[[], Tensor] | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=CHOICES)
     parser.add_argument("--seconds", type=float, default=0.4, help="of a contestant's turn")
     parser.add_argument("--compile-limit", type=int, default=40, help="seconds; 0: no compiling")
     parser.add_argument("--device", default="cuda")
@@ -76,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(report["machine"] | report["limits"]), flush=True)
     for network in chosen.networks:
         for contestants, exact in (
-            (training_steps(network, device, chosen.compile_limit), exact_prediction(network)),
+            (training_steps(network, device, chosen.compile_limit), exact_of(network)),
             (chunks(network, 1, device), None),
             (chunks(network, 16, device), None),
         ):
@@ -89,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def training_steps(network: str, device: torch.device, limit: int) -> Iterator[Contestant]:
     """A step: loss, backward pass, AdamW, and the moving average."""
-    batch = BATCH_SIZES[network]
+    sees = network in IMAGE_NETWORKS
+    batch = gpu_images.BATCH if sees else BATCH_SIZES[network]
+    flops = (images.training_flops if sees else training_flops)(network, batch)
     for way, precision in STEP_WAYS:
         compiles = "compiled" in way
         if compiles and not limit:
@@ -107,7 +115,7 @@ def training_steps(network: str, device: torch.device, limit: int) -> Iterator[C
             continue
         found = {
             "batch": batch,
-            "flops": training_flops(network, batch),
+            "flops": flops,
             "first_call_seconds": time.perf_counter() - started,
         }
         yield Contestant("training step", way, precision, update, predict, found)
@@ -126,42 +134,58 @@ def ours_on(device: torch.device, network: str) -> Policy:
 
 def plain_step(network: str, batch: int, device: torch.device, compiles: bool = False) -> Step:
     """As a person would write it for a GPU."""
+    actions = torch.randn(batch, 16, 2, device=device)
+    if network in IMAGE_NETWORKS:
+        eyes = copy.deepcopy(gpu_images.plain_on(device, network))
+        seeing = torch.compile(eyes) if compiles else eyes
+        observation = gpu_images.window_of(batch, device)
+        return _plain_update(eyes, gpu_images.plain_prediction(seeing, observation), actions), None
     untrained = plain_on(device, network)
-    model, average = copy.deepcopy(untrained), copy.deepcopy(untrained).requires_grad_(False)
+    model = copy.deepcopy(untrained)
+    denoise: Callable[..., Tensor] = torch.compile(model) if compiles else model
+    vector = torch.randn(batch, 40, device=device)
+    update = _plain_update(model, lambda noisy, times: denoise(noisy, times, vector), actions)
+    fixed = example(batch, device)
+    return update, lambda: untrained(*fixed)
+
+
+def _plain_update(
+    model: nn.Module, predict: Callable[[Tensor, Tensor], Tensor], actions: Tensor
+) -> Callable[[], None]:
+    """Of a model whose prediction of the noise is `predict(noisy, times)`; actions: [B, H, A]."""
+    batch, device = len(actions), actions.device
+    average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, fused=True
     )
-    predict: Callable[..., Tensor] = torch.compile(model) if compiles else model
     kept = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 100), 0).to(device)
-    vector = torch.randn(batch, 40, device=device)
-    actions = torch.randn(batch, 16, 2, device=device)
 
     def update() -> None:
         noise, times = torch.randn_like(actions), torch.randint(100, (batch,), device=device)
         alpha = kept[times].view(-1, 1, 1)
         noisy = alpha.sqrt() * actions + (1 - alpha).sqrt() * noise
-        F.mse_loss(predict(noisy, times, vector), noise).backward()  # type: ignore[no-untyped-call]
+        F.mse_loss(predict(noisy, times), noise).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 0.01)
 
-    fixed = example(batch, device)
-    return update, lambda: untrained(*fixed)
+    return update
 
 
 def our_step(network: str, batch: int, device: torch.device, compiles: bool = False) -> Step:
     """What the trainer does in a step."""
-    untrained, config = ours_on(device, network), TrainConfig()
-    policy = copy.deepcopy(untrained)
+    sees = network in IMAGE_NETWORKS
+    untrained = gpu_images.ours_on(device, network, STEPS) if sees else ours_on(device, network)
+    policy, config = copy.deepcopy(untrained), TrainConfig()
     if compiles:
         compile_unets(policy)
     optimizer, average = make_optimizer(policy, config), EMA(policy, config.ema)
-    observation = {"keypoint": (2, 9, 2), "agent_pos": (2, 2)}
+    shapes = {"keypoint": (2, 9, 2), "agent_pos": (2, 2)}
     data: dict[str, Any] = {
-        "observation": {
-            name: torch.randn(batch, *shape, device=device) for name, shape in observation.items()
-        },
+        "observation": gpu_images.window_of(batch, device)
+        if sees
+        else {n: torch.randn(batch, *shape, device=device) for n, shape in shapes.items()},
         "action": torch.randn(batch, 16, 2, device=device),
     }
 
@@ -171,6 +195,8 @@ def our_step(network: str, batch: int, device: torch.device, compiles: bool = Fa
         optimizer.zero_grad()
         average.update(policy)
 
+    if sees:
+        return update, None
     fixed = example(batch, device)
 
     def predict() -> Tensor:
@@ -190,8 +216,11 @@ def example(batch: int, device: torch.device | str) -> tuple[Tensor, Tensor, Ten
 
 
 @torch.no_grad()
-def exact_prediction(network: str) -> Tensor:
-    """In float64 on the processor, of the weights that everybody begins with."""
+def exact_of(network: str) -> Tensor | None:
+    """In float64 on the processor, of the weights that everybody begins with; None for networks
+    that see, whose training cuts pictures at random."""
+    if network in IMAGE_NETWORKS:
+        return None
     chunk, times, vector = (each.double() for each in example(BATCH_SIZES[network], "cpu"))
     prediction: Tensor = plain_network(network).double()(chunk, times, vector)
     return prediction
@@ -200,13 +229,15 @@ def exact_prediction(network: str) -> Tensor:
 def chunks(network: str, batch: int, device: torch.device) -> Iterator[Contestant]:
     """Observation and noise on the host in, ten DDIM steps, actions on the host out."""
     figure, found = f"chunk, batch {batch}", {"batch": batch, "solver_steps": STEPS}
-    model = copy.deepcopy(plain_on(device, network)).eval().requires_grad_(False)
-    scheduler, (observation, noise) = plain_scheduler(STEPS), inputs(batch, 16)
-    vector = torch.cat([observation["keypoint"].flatten(2), observation["agent_pos"]], 2).flatten(1)
-    policy = copy.deepcopy(ours_on(device, network)).eval().requires_grad_(False)
-
-    def plain() -> Tensor:
-        return plain_chunk(model, scheduler, vector.to(device), noise.to(device)).cpu()
+    sees, scheduler = network in IMAGE_NETWORKS, plain_scheduler(STEPS)
+    if sees:
+        untrained = gpu_images.ours_on(device, network, STEPS)
+        observation, noise = gpu_images.window_of(batch, "cpu"), torch.randn(batch, 16, 2)
+        plain = gpu_images.plain_chunks(network, device, scheduler, observation, noise)
+    else:
+        untrained, (observation, noise) = ours_on(device, network), inputs(batch, 16)
+        plain = plain_chunks(network, device, scheduler, observation, noise)
+    policy = copy.deepcopy(untrained).eval().requires_grad_(False)
 
     def eager() -> Tensor:
         return policy.predict(observation, noise=noise).cpu()
@@ -228,6 +259,15 @@ def chunks(network: str, batch: int, device: torch.device) -> Iterator[Contestan
 
         way = "dipole, cuda_graph"
         yield Contestant(figure, way, precision, replayed, found={**found, "parity": parity})
+
+
+def plain_chunks(
+    network: str, device: torch.device, scheduler: Any, observation: Any, noise: Tensor
+) -> Callable[[], Tensor]:
+    """What is on the host in, actions on the host out."""
+    model = copy.deepcopy(plain_on(device, network)).eval().requires_grad_(False)
+    vector = torch.cat([observation["keypoint"].flatten(2), observation["agent_pos"]], 2).flatten(1)
+    return lambda: plain_chunk(model, scheduler, vector.to(device), noise.to(device)).cpu()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from dipole.data import Feature, Features
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.diffusion.solvers import DDIM
 from dipole.policy.encoders.cameras.backbones.resnet import ResNet
+from dipole.policy.encoders.cameras.convolutions.group_norm import PictureGroupNorm
 from dipole.policy.encoders.cameras.convolutions.layer import PictureConv2d
 from dipole.policy.encoders.cameras.pooling import SpatialSoftmax
 
@@ -85,6 +86,8 @@ def plain_resnet(resnet: ResNet) -> ResNet:
                 plain = nn.Conv2d(*size, child.stride, child.padding, bias=False)  # type: ignore[arg-type]
                 plain.weight = child.weight
                 setattr(parent, name, plain)
+            if isinstance(child, PictureGroupNorm):
+                setattr(parent, name, nn.GroupNorm(child.num_groups, child.num_channels))
     stem = list(resnet.stem)
     if isinstance(stem[-1], nn.ReLU) and isinstance(stem[-2], nn.MaxPool2d):
         resnet.stem = nn.Sequential(*stem[:-2], stem[-1], stem[-2])
