@@ -43,6 +43,9 @@ class InterpreterEnv(gymnasium.Env[Any, Any]):
             self.render_mode = said["render_mode"]
             if said["dt"] is not None:
                 self.dt = float(said["dt"])
+            self.tasks = tuple(map(str, said["tasks"]))
+            if said["max_steps"] is not None:
+                self.max_steps = int(said["max_steps"])
             self.versions = {str(name): str(each) for name, each in said["versions"].items()}
             for method in said["offers"]:
                 setattr(self, method, partial(self._call, method))

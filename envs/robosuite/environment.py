@@ -34,9 +34,12 @@ COSTLY = [int(mujoco.mjtRndFlag.mjRND_SHADOW), int(mujoco.mjtRndFlag.mjRND_REFLE
 MODEL_SEED = 0  # of what a model draws when it is made: the edges of lift's cube
 
 
-def make(task: str, observation: Sequence[str] | None, **options: Any) -> Robosuite:
+def make(
+    task: str, observation: Sequence[str] | None, max_steps: int | None = None, **options: Any
+) -> Robosuite:
     """What `server.py` calls: an environment of a task, with the entries that are looked at."""
-    return Robosuite(task, ("state",) if observation is None else observation, **options)
+    entries = ("state",) if observation is None else observation
+    return Robosuite(task, entries, max_steps=max_steps, **options)
 
 
 class Robosuite(gymnasium.Env[Any, Any]):

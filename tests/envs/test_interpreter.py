@@ -20,7 +20,7 @@ import torch
 from dipole.data import Feature, Features, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.envs import EnvSpec, environment_version, evaluate, make_env
-from dipole.envs.interpreter.client import InterpreterEnv
+from dipole.envs.interpreter.client import InterpreterEnv, make_there
 from dipole.envs.rollout import RolloutError
 
 HERE = Path(__file__).parent
@@ -292,3 +292,30 @@ def test_the_page_s_environment_runs_in_another_interpreter(tmp_path, monkeypatc
         steps += 1
     assert (info["is_success"], steps < 40) == (True, True)
     environment.close()
+
+
+def test_its_tasks_and_its_limit_are_known_here():
+    plain = make_env(other())
+    assert (plain.tasks, plain.max_steps) == ((), 7)
+    plain.close()
+    both = make_env(other(max_steps=3, options={"tasks": ["a", "b"]}))
+    assert (both.tasks, both.max_steps) == (("a", "b"), 3)
+    both.close()
+
+
+STANDALONE = """
+from troubled import Troubled
+def make(task, observation, max_steps=None, **options):
+    made = Troubled(**options)
+    made.max_steps = 400 if max_steps is None else max_steps
+    return made
+"""
+
+
+@pytest.mark.parametrize(("asked", "found"), [(None, 400), (800, 800)])
+def test_a_family_s_own_limit_is_raised_by_the_task_s(tmp_path, asked, found):
+    (tmp_path / "standalone.py").write_text(STANDALONE)
+    spec = EnvSpec("family/task", python=sys.executable, max_steps=asked)
+    made = make_there(spec, {}, standalone=str(tmp_path / "standalone.py"))
+    assert made.max_steps == found
+    made.close()

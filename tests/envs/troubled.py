@@ -18,10 +18,10 @@ class Troubled(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20, "modes": ["left"]}  # noqa: RUF012
 
-    def __init__(self, trouble=None, children=False, render_mode=None):
+    def __init__(self, trouble=None, children=False, render_mode=None, tasks=()):
         print("made by", sys.executable)
         self.trouble, self.render_mode = trouble, render_mode
-        self.looks = 0
+        self.looks, self.tasks = 0, tasks
         self.observation_space = spaces.Dict(
             {
                 "pid": spaces.Box(0, 1e9, (2,), np.float64),

@@ -22,7 +22,8 @@ def by_file(
     max_steps: int | None,
     options: dict[str, Any],
 ) -> tuple[Any, dict[str, str]]:
-    """A family's standalone environment: its file's `make(task, observation, **options)`."""
+    """A family's standalone environment: its file's `make(task, observation, **options)`, of which
+    `max_steps` is one where it has a parameter of that name."""
     found = importlib.util.spec_from_file_location("environment_of_a_family", file)
     module = importlib.util.module_from_spec(found)  # type: ignore[arg-type]
     sys.modules[found.name] = module  # type: ignore[union-attr]

@@ -76,9 +76,16 @@ class Simulation:
             "metadata": wire.plain(dict(metadata), lenient=True),
             "render_mode": _text(offered("render_mode")),
             "dt": _number(offered("dt")),
+            "tasks": _texts(offered("tasks")),
+            "max_steps": self._most_steps(offered),
             "offers": [name for name in OFFERED if callable(offered(name))],
             "versions": versions,
         }
+
+    def _most_steps(self, offered: Callable[[str], Any]) -> int | None:
+        """Of an episode, where the environment or a wrapper around it says so."""
+        limits = [self._limit, offered("max_steps")]
+        return min((each for each in limits if type(each) is int), default=None)
 
     def reset(self, seed: int | None, options: dict[str, Any] | None) -> list[Any]:
         given = {} if options is None else {"options": options}
@@ -137,6 +144,12 @@ REQUESTS = ("make", "reset", "step", "advance", "observe", "render", "call", "cl
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> list[str]:
+    """Of a list of texts; empty for anything else."""
+    listed = isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+    return list(value) if listed else []
 
 
 def _number(value: Any) -> float | None:
