@@ -36,6 +36,10 @@ ENVIRONMENTS.add("aloha")(
     )
 )
 ARM = (1.0,) * 6 + (0.0,)  # a disturbance moves joints, and no gripper: that would drop things
-EXPERTS.add("aloha")(
-    Expert(_expert, "aloha", ("state", "environment_state"), DisturbanceSpec(scale=ARM * 2))
+OBSERVATION = ("state", "environment_state")
+DRIFT = 0.005  # rad; a peg that trembles by more than its socket leaves it is not pushed in
+FINE_DRIFT = 0.002
+EXPERTS.add("aloha")(Expert(_expert, "aloha", OBSERVATION, DisturbanceSpec(DRIFT, scale=ARM * 2)))
+EXPERTS.add("aloha/insertion")(
+    Expert(_expert, "aloha/insertion", OBSERVATION, DisturbanceSpec(FINE_DRIFT, scale=ARM * 2))
 )
