@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +180,21 @@ def record(config: Config) -> int:
     seeds = _write(writer, settings, spec, episodes, Tally(bounds=look.bounds))
     if settings.video_episodes:
         _film(output, spec, seeds[: settings.video_episodes], fps)
+    if (next_command := _next_command(config, settings)) is not None:
+        print(next_command)
     return 0
+
+
+def _next_command(config: Config, settings: RecordConfig) -> str | None:
+    """What trains on the dataset; None for one of failures too, and where it takes more words."""
+    asked = config["overrides"]
+    if settings.kept == "all" or any(each.startswith("task.") for each in asked):
+        return None
+    task = asked.get("task")
+    if task is not None and not (files("dipole.configs") / "task" / f"{task}.yaml").is_file():
+        return None  # of a folder of the person's own
+    named = "" if task is None else f"task={task} "
+    return f"train with: dipole train {named}dataset={settings.output}"
 
 
 def _write(

@@ -191,7 +191,10 @@ def _entries(task: Mapping[str, Any], dataset: str | None) -> Sequence[Mapping[s
     if several is None:
         path = dataset or task.get("dataset")
         if path is None:
-            raise ConfigError(f"task {_name(task)} has no dataset of its own: give dataset=PATH")
+            raise ConfigError(
+                f"task {_name(task)} has no dataset of its own: give dataset=PATH (where its "
+                "simulator has an expert, `dipole record task=... output=PATH` makes one)"
+            )
         return [{"path": str(path)}]
     if dataset is not None or task.get("dataset") is not None:
         raise ConfigError(

@@ -89,7 +89,9 @@ def test_an_expert_s_dataset_is_the_same_for_any_number_of_workers(tmp_path, wor
     path = tmp_path / "expert.zarr.zip"
     words = ["expert=pusht", "episodes=2", "seed=1000003", f"workers={workers}", f"output={path}"]
     assert main(["record", *words]) == 0
-    assert "2 episodes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 episodes" in said
+    assert f"train with: dipole train dataset={tmp_path}" in said
     store = EpisodeStore.open(path)
     expected = [demonstrate("pusht", seed, DISTURBANCE) for seed in (1000003, 1000004)]
     assert store.fps == 10.0
