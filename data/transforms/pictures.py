@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.transforms.nearest import nearest
 
 Size = tuple[int, int]  # height, width
 
@@ -31,13 +32,13 @@ def resized_pictures(frames: np.ndarray, size: Size) -> np.ndarray:
 
 def resized_depth(frames: np.ndarray, size: Size) -> np.ndarray:
     """[N, H, W, ...] -> [N, height, width, ...] of the nearest pixels: a mean of two distances is
-    one at which nothing is.
+    one at which nothing is. `policy.encoder.resize` takes the same ones.
 
     size: height, width, pixels. Raises ConfigError for other frames and sizes.
     """
     _check(frames, size, frames.ndim >= 3, "[N, H, W] or [N, H, W, 1]")
     rows, columns = (
-        ((np.arange(want) + 0.5) * have / want).astype(np.int64)
+        nearest(np.arange(want, dtype=np.int64), have, want)
         for have, want in zip(frames.shape[1:3], size, strict=True)
     )
     return frames[:, rows[:, None], columns]

@@ -4,11 +4,12 @@
                            ── colours and more, in training ──> float [B * To, 3, h, w] in [0, 1]
 
 Cutting comes while pictures are bytes, and where colours stay they are handed on as bytes (see
-`View.pixels`), in channels_last memory either way.
+`View.pixels`), in channels_last memory either way. Resizing leaves bytes on a CPU; on other devices
+and in exported graphs it makes floats, the same to within one grey level (`resize.py`).
 
 A grey picture [B, To, H, W, 1] becomes three equal colours, and is then any other picture. Depth
-[B, To, H, W, 1], normalised to [-1, 1], is resized and cut the same way, is otherwise left as it
-is, and ends as a grey picture.
+[B, To, H, W, 1], normalised to [-1, 1], is cut the same way; resized, it is the nearest pixels and
+no average; it is otherwise left as it is, and ends as a grey picture.
 
 All of it on the pictures' device. Chance is per sample: the To pictures of one window are cut and
 coloured alike, so that what moves between them moved in the world. It comes from torch's global
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from dipole.data.core.errors import ConfigError
 from dipole.policy.encoders.cameras.augmentation.augment import Augmentation, augmented
 from dipole.policy.encoders.cameras.pixels import LARGEST, unit_range
-from dipole.policy.encoders.cameras.resize import Size, resize
+from dipole.policy.encoders.cameras.resize import Size, resize, resize_depth
 
 SHARE_TO_SEE = 0.5  # of a picture, below which a crop is warned of
 Place = tuple[Tensor, Tensor]  # of a cut: rows above it and columns left of it, int64 [B] each
@@ -165,7 +166,7 @@ class View(nn.Module):
         rows = pictures.shape[0]
         flat = pictures.flatten(0, 1)  # [N, H, W, C]
         if self._resizes:
-            flat = _resize(flat, self.resized)
+            flat = (resize_depth if self.is_depth else _resize)(flat, self.resized)
         if self.training:
             drawn = self.draw_place(rows, flat.device) if place is None else place
             assert drawn is not None
@@ -183,8 +184,9 @@ class View(nn.Module):
 
 
 def _resize(flat: Tensor, size: Size) -> Tensor:
-    """[N, H, W, C] -> [N, h, w, C], each new pixel an average of the old ones it covers."""
-    return resize(flat.permute(0, 3, 1, 2).float(), size).permute(0, 2, 3, 1)
+    """[N, H, W, C] -> [N, h, w, C], each new pixel an average of the old ones it covers: bytes on a
+    CPU, floats in [0, 255] elsewhere."""
+    return resize(flat.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
 
 
 def _centre_crop(flat: Tensor, size: Size) -> Tensor:
@@ -206,8 +208,11 @@ def _cut_at(flat: Tensor, size: Size, shift: int, place: Place) -> Tensor:
     """[N, H, W, C] -> [N, C, h, w], at each sample's place.
 
     shift: how far beyond the picture's edge a cut may reach; the outermost pixels are repeated.
+    All of a picture without a shift is the picture as it is.
     """
     count, height, width, channels = flat.shape
+    if size == (height, width) and not shift:
+        return flat.permute(0, 3, 1, 2)
     top, left = (offset.repeat_interleave(count // len(offset)) for offset in place)  # [N]
     rows = _lines(top, size[0], shift, height)  # [N, h]
     columns = _lines(left, size[1], shift, width)  # [N, w]
