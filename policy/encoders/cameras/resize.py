@@ -20,8 +20,8 @@ from torch import Tensor
 from dipole.data.transforms.nearest import nearest
 
 Size = tuple[int, int]  # height, width
-LARGEST_WEIGHT = 2**15  # of a signed number of 16 bits, in torch's kernel for bytes; one too many
-MOST_BITS = 22
+TOO_LARGE = 2**15  # for a weight of torch's kernel for bytes, a signed number of 16 bits
+MOST_BITS = 22  # of its fraction
 
 
 def resize(images: Tensor, size: Size) -> Tensor:
@@ -61,9 +61,10 @@ def resizing_weights_of_bytes(have: int, want: int) -> Tensor:
     the largest power of two for which they are that."""
     weights = _weights(have, want)
     largest, bits = float(weights.max()), 0
-    while bits < MOST_BITS and int(largest * 2 ** (bits + 1) + 0.5) < LARGEST_WEIGHT:
+    while bits < MOST_BITS and int(largest * (2 << bits) + 0.5) < TOO_LARGE:
         bits += 1
-    return (torch.floor(weights * 2**bits + 0.5) / 2**bits).float()
+    one = 1 << bits
+    return (torch.floor(weights * one + 0.5) / one).float()
 
 
 def _products(images: Tensor, size: Size) -> Tensor:
