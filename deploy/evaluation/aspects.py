@@ -55,7 +55,7 @@ def without_episodes(policy: InferencePolicy, config: Config) -> Evaluation:
 def add_aspects(
     evaluation: Evaluation, policy: InferencePolicy, held_out: HeldOut, config: Config
 ) -> None:
-    """Add `aspects` to the metrics, and the picture."""
+    """Add `aspects` to the metrics, their picture and, of an image policy, what it looks at."""
     from dipole.envs.quality.aspects import measure_aspects
     from dipole.envs.quality.picture import aspects_picture
 
@@ -75,9 +75,23 @@ def add_aspects(
             metrics=evaluation.metrics,
             pool=pool,
         )
+    evaluation.aspects = aspects_picture(found)
+    if config["picture"]:
+        _add_looks(evaluation, policy, held_out)
     seconds = {"seconds": time.perf_counter() - started}
     evaluation.metrics["aspects"] = found.values | seconds
-    evaluation.aspects = aspects_picture(found)
+
+
+def _add_looks(evaluation: Evaluation, policy: InferencePolicy, held_out: HeldOut) -> None:
+    """At as many held-out observations as the picture of episodes has moments, which is kept."""
+    from dipole.envs.evaluation.episodes import PICTURED
+    from dipole.envs.media.saliency import looks_picture
+
+    looks = looks_picture(held_out.moments(PICTURED), policy)
+    if evaluation.episodes:
+        evaluation.looks_held_out = looks
+    else:
+        evaluation.looks = looks
 
 
 def _threads(policy: InferencePolicy, wanted: int | None) -> int:

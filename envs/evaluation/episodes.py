@@ -31,6 +31,7 @@ from dipole.policy.execution.executor import Executor, NotFiniteError
 RECENT_CALLS = 9
 PICTURED_EPISODES = 4
 PICTURED_TURNS = (0, 4)  # the picture shows a filmed episode before its first and its fifth chunk
+PICTURED = PICTURED_EPISODES * len(PICTURED_TURNS)  # moments, at most
 
 Progress = Callable[[EpisodeResult], None]
 

@@ -13,8 +13,7 @@ def illustrate(evaluation: Evaluation, run: EpisodeRun, make: EnvironmentFactory
     try:
         projection, executor = action_projection(environment), run.executor
         moments = sorted(run.moments, key=lambda moment: (moment.step > 0, moment.seed))
-        policy = getattr(executor.policy, "fallback", None) or executor.policy
-        evaluation.looks = looks_picture(moments, policy)
+        evaluation.looks = looks_picture(moments, executor.policy)
         if projection is not None:
             evaluation.picture = chunk_picture(
                 moments, executor.policy, projection, executor.executed

@@ -16,7 +16,7 @@ from dipole.policy.core.files import atomic_write
 METRICS, VIDEO, PICTURES = (
     "metrics.json",
     "episodes.mp4",
-    ("chunks.png", "looks.png", "aspects.png"),
+    ("chunks.png", "looks.png", "looks_held_out.png", "aspects.png"),
 )
 EARLIER = "earlier"  # folders of evaluations that were there before, 1, 2, ...
 OF_DATASETS = ("zarr.json", ".zgroup")
@@ -100,9 +100,10 @@ class Evaluation:
 
     recordings: the filmed episodes. picture: chunks over scenes, [height, width, 3] uint8; None
     where nothing was filmed or actions have no place in the scene. looks: what an image policy
-    looks at, [height, width, 3] uint8. aspects: of quality, [height, width, 3] uint8, where they
-    were asked for. video: makes the recordings' mp4, where it is made elsewhere
-    than in `save`.
+    looks at in the episodes, or where there are none in held-out demonstrations; looks_held_out:
+    in these, beside episodes; both [height, width, 3] uint8. aspects: of quality, [height, width,
+    3] uint8, where they were asked for. video: makes the recordings' mp4, where it is made
+    elsewhere than in `save`.
     """
 
     metrics: dict[str, Any]
@@ -110,13 +111,14 @@ class Evaluation:
     recordings: list[Recording] = field(default_factory=list)
     picture: np.ndarray | None = None
     looks: np.ndarray | None = None
+    looks_held_out: np.ndarray | None = None
     aspects: np.ndarray | None = None
     fps: float = 10.0
     video: Callable[[], bytes] | None = None
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write metrics.json, and episodes.mp4, chunks.png, looks.png, aspects.png where there are
-        any: their paths.
+        """Write metrics.json, and episodes.mp4, chunks.png, looks.png, looks_held_out.png,
+        aspects.png where there are any: their paths.
 
         Each file appears whole or not at all. An evaluation that lies there is moved, see
         `set_aside`. Raises ConfigError where a dataset does, and where nothing can be written.
@@ -135,7 +137,7 @@ class Evaluation:
             else:
                 with atomic_write(written[-1]) as unfinished:
                     unfinished.write_bytes(self.video())
-        pictures = (self.picture, self.looks, self.aspects)
+        pictures = (self.picture, self.looks, self.looks_held_out, self.aspects)
         for name, picture in zip(PICTURES, pictures, strict=True):
             if picture is not None:
                 written.append(folder / name)

@@ -31,6 +31,11 @@ class Moment:
     observation: dict[str, np.ndarray]
     frame: PackedFrame
 
+    @property
+    def where(self) -> str:
+        """In words, for captions."""
+        return f"seed {self.seed}   step {self.step}"
+
 
 def action_projection(environment: Any) -> Projection | None:
     """How actions of this environment lie in its rendered scene; None where they do not.
@@ -84,7 +89,7 @@ def _panel(
     for points in projection(chunks, height, width):  # [H, 2]
         _draw_chunk(draw, points, executed)
     drawn = scene.resize((width // OVERSAMPLING, height // OVERSAMPLING), Image.Resampling.LANCZOS)
-    caption = f"seed {moment.seed}   step {moment.step}   {len(chunks)} samples"
+    caption = f"{moment.where}   {len(chunks)} samples"
     return caption_tile(np.asarray(drawn), caption, RUNNING)
 
 

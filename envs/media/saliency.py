@@ -1,13 +1,12 @@
 """What an image policy looks at: each camera's picture with its keypoints, and a heat map."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from dipole.envs.media.marks import STRENGTH, draw_keypoints, legend, with_heat
-from dipole.envs.media.picture import Moment
 from dipole.envs.media.video import RUNNING, caption_tile, tiled
 from dipole.policy.encoders.cameras.saliency import Saliency
 from dipole.policy.inspection import Heat, heat_maps
@@ -17,12 +16,27 @@ PANEL = 320  # pixels, both ways
 GAP = 4
 
 
-def looks_picture(moments: Sequence[Moment], policy: Any) -> np.ndarray | None:
+class Seen(Protocol):
+    """What a policy is given at one moment, of an episode or of a recording.
+
+    observation: {name: [To, *shape]}, in the robot's numbers.
+    where: The moment in words, for captions.
+    """
+
+    @property
+    def observation(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def where(self) -> str: ...
+
+
+def looks_picture(moments: Sequence[Seen], policy: Any) -> np.ndarray | None:
     """A grid of the cameras' pictures [height, width, 3] uint8, one for each moment and camera:
     on the left what the network is given, with its keypoints, on the right a heat map.
 
-    None for policies that cannot say what they look at: those without cameras, and exports.
+    None for policies that cannot say what they look at: those without cameras, and exports, unless
+    the policy that they were made of is at hand.
     """
+    policy = getattr(policy, "fallback", None) or policy
     if not moments or not hasattr(policy, "saliency"):
         return None
     tiles, kinds, keypoints = [], [], False
@@ -40,8 +54,8 @@ def looks_picture(moments: Sequence[Moment], policy: Any) -> np.ndarray | None:
     return np.concatenate([legend(grid.shape[1], list(dict.fromkeys(kinds)), keypoints), grid])
 
 
-def _caption(moment: Moment, camera: str, heat: Heat) -> str:
-    caption = f"{camera}   seed {moment.seed}   step {moment.step}"
+def _caption(moment: Seen, camera: str, heat: Heat) -> str:
+    caption = f"{camera}   {moment.where}"
     share = "" if heat.share > 0.9995 else f"   {heat.share:.0%} of the {heat.kind}"
     return caption + share
 

@@ -1,14 +1,22 @@
 """Observations that a policy was not trained on, and what was demonstrated there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dipole.data import Features, WindowSource
+from dipole.data import Features, Mixture, WindowSource
 from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.data.loading.task_data import TaskData
+
+
+@dataclass(frozen=True)
+class HeldOutMoment:
+    """A held-out observation, {name: [To, *stored_shape]}, and where it was recorded, in words."""
+
+    observation: Mapping[str, np.ndarray]
+    where: str
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,7 @@ class HeldOut:
     features: Of the policy, none of them relative to another.
     dataset: Where they come from.
     windows: Of all held-out episodes, of which these are spread evenly.
+    places: Where each was recorded, in words, N: its episode and the newest observed frame in it.
     """
 
     observation: Mapping[str, np.ndarray]
@@ -30,6 +39,7 @@ class HeldOut:
     features: Features
     dataset: str
     windows: int
+    places: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.action)
@@ -46,6 +56,14 @@ class HeldOut:
     def standardized_action(self, frames: slice) -> np.ndarray:
         """Those frames of the demonstrated chunks, [N, D]."""
         return self._rows(self.action, frames)
+
+    def moments(self, count: int) -> list[HeldOutMoment]:
+        """Up to `count` of the observations, spread evenly over all of them."""
+        named = self.observation.items()
+        return [
+            HeldOutMoment({name: values[row] for name, values in named}, self.places[row])
+            for row in _spread(count, len(self))
+        ]
 
     def _rows(self, action: np.ndarray, frames: slice) -> np.ndarray:
         rows: np.ndarray = action[..., frames, :].astype(float) / self.scale
@@ -68,7 +86,7 @@ def held_out_windows(
     """
     data = _open(config, where, dataset)
     windows, train = _source(data, where, part)
-    chosen = np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).astype(int))
+    chosen = _spread(count, len(windows))
     batch = windows.gather(chosen)
     kept = ~batch["action_is_pad"][:, frames].any(1)
     for lacking in batch.get("observation_is_missing", {}).values():
@@ -84,7 +102,30 @@ def held_out_windows(
     }
     statistics = train.statistics()["action"]
     scale = np.where(statistics.constant, 1.0, statistics.std)
-    return HeldOut(observation, batch["action"][kept], scale, features, data.path, len(windows))
+    places = _places(windows, chosen[kept])
+    return HeldOut(
+        observation, batch["action"][kept], scale, features, data.path, len(windows), places
+    )
+
+
+def _spread(count: int, size: int) -> np.ndarray:
+    """Up to `count` numbers from 0 to before `size`, evenly apart, the first and the last among
+    them."""
+    return np.unique(np.linspace(0, size - 1, min(count, size)).astype(int))
+
+
+def _places(windows: WindowSource, chosen: np.ndarray) -> list[str]:
+    """Episode and current frame of these windows, in words; in a mixture also which dataset."""
+    places = [""] * len(chosen)
+    for rows in windows.by_part(chosen):
+        part = windows.parts[rows.part]
+        name = f"{windows.given[rows.part].name}   " if isinstance(windows, Mixture) else ""
+        current = part.frames(rows.indices).observed[:, -1]
+        episodes = np.searchsorted(part.store.episode_ends, current, side="right")
+        frames = current - part.store.episode_starts[episodes]
+        for row, episode, frame in zip(rows.rows, episodes, frames, strict=True):
+            places[row] = f"{name}episode {episode}   frame {frame}"
+    return places
 
 
 def _open(config: Mapping[str, Any], where: str, dataset: str | None) -> TaskData:

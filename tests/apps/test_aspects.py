@@ -98,7 +98,7 @@ def test_without_a_simulator_chunks_are_compared_with_held_out_demonstrations(
         assert each["error_ci95"][0] <= each["error"] <= each["error_ci95"][1]
         assert f"  error of {each['name']}" in printed
         assert f"{each['error']:.4g} px" in printed
-    assert (tmp_path / "aspects.png").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aspects.png", "metrics.json"]
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 1
     assert "without episodes to pair: compare energy_score" in capsys.readouterr().err
 

@@ -106,7 +106,54 @@ def test_a_video_shows_what_the_policy_sees_and_a_picture_where_it_looks(run, tm
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == 1 + 12
     assert frames[0].shape[1] == 2 * 256 + 8  # of one episode; the other is below it
-    assert Image.open(tmp_path / "looks.png").width == 2 * (2 * 320 + 4 + 8)
+    assert Image.open(tmp_path / "looks.png").width == WIDTH
+
+
+ASPECTS = ["aspects=true", "aspects_observations=20", "aspects_samples=2", "aspects_likelihood=0"]
+WIDTH = 2 * (2 * 320 + 4 + 8)  # of looks.png: two tiles, each a picture beside its heat map
+
+
+def evaluate(run, output, *words):
+    fast = ["solver.steps=2", "runtime=eager"]
+    return main(["evaluate", f"checkpoint={run}", f"output={output}", *fast, *words])
+
+
+@pytest.fixture(scope="module")
+def robot_s(dataset, tmp_path_factory):
+    """A policy of a task without a simulator."""
+    output = tmp_path_factory.mktemp("robot") / "run"
+    words = ["task.environment=null", "task.split.val_ratio=0.6", "train.steps=3"]
+    assert train(dataset, output, *words) == 0
+    return output
+
+
+def test_without_a_simulator_a_picture_shows_where_it_looks_in_demonstrations(
+    robot_s, tmp_path, capsys
+):
+    assert evaluate(robot_s, tmp_path, *ASPECTS) == 0
+    names = ["aspects.png", "looks.png", "metrics.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert str(tmp_path / "looks.png") in capsys.readouterr().out.splitlines()
+    picture = Image.open(tmp_path / "looks.png").convert("RGB")
+    assert picture.size == (WIDTH, 2 * 22 + 4 * (320 + 32))  # eight tiles below two lines
+    first, last = (np.asarray(picture)[y : y + 320, 4:324] for y in (44 + 28, 44 + 3 * 352 + 28))
+    assert first.std() > 0
+    assert not np.array_equal(first, last)
+
+
+def test_without_a_simulator_picture_false_leaves_it_out(robot_s, tmp_path):
+    assert evaluate(robot_s, tmp_path, *ASPECTS, "picture=false") == 0
+    assert not (tmp_path / "looks.png").exists()
+
+
+def test_with_a_simulator_demonstrations_have_a_picture_beside_the_episodes_own(run, tmp_path):
+    words = ["episodes=1", "environment.max_steps=10"]
+    assert evaluate(run, tmp_path / "with", *words, *ASPECTS) == 0
+    assert evaluate(run, tmp_path / "without", *words) == 0
+    own, alone = ((tmp_path / name / "looks.png").read_bytes() for name in ("with", "without"))
+    assert own == alone
+    assert Image.open(tmp_path / "with/looks_held_out.png").width == WIDTH
+    assert not (tmp_path / "without/looks_held_out.png").exists()
 
 
 def test_training_says_what_is_seen_of_a_camera(dataset, tmp_path, capsys):

@@ -1,12 +1,13 @@
 """Which observations the aspects of quality are measured on, and in what numbers."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from dipole.data import EpisodeWriter, WindowSpec
+from dipole.data import EpisodeStore, EpisodeWriter, WindowSpec
 from dipole.data.core.errors import ConfigError
 from dipole.data.loading.task_data import TaskData
 from dipole.envs.quality.aspects import measure_aspects
@@ -90,6 +91,21 @@ def test_windows_that_are_fewer_than_all_are_spread_evenly(config):
     some = held_out_windows(config, "CHECKPOINT", EXECUTED, 3)
     assert some.action.tolist() == every.action[[0, (len(every) - 1) // 2, -1]].tolist()
     assert some.windows == len(every)
+
+
+def test_a_moment_says_its_episode_and_the_frame_that_is_seen_last(config, dataset):
+    found = held_out_windows(config, "CHECKPOINT", EXECUTED, 100)
+    stored, moments = EpisodeStore.open(dataset), found.moments(5)
+    assert len(moments) == 5
+    for moment in moments:
+        episode, frame = map(
+            int, re.fullmatch(r"episode (\d+)   frame (\d+)", moment.where).groups()
+        )
+        picture = stored["camera"][stored.episode_starts[episode] + frame]
+        assert np.array_equal(moment.observation["camera"][-1], picture)
+    held_out = TaskData.open(task(), str(dataset)).validation.episodes
+    episodes = {int(moment.where.split()[1]) for moment in moments}
+    assert episodes == set(held_out.tolist())
 
 
 def test_frames_that_repeat_the_last_action_are_left_out(config):
