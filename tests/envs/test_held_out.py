@@ -108,6 +108,17 @@ def test_a_moment_says_its_episode_and_the_frame_that_is_seen_last(config, datas
     assert episodes == set(held_out.tolist())
 
 
+def test_a_moment_of_a_mixture_says_which_dataset_it_is_of(dataset):
+    parts = [{"path": str(dataset), "name": name} for name in ("kitchen", "office")]
+    mixture = {**task(), "datasets": parts}
+    data = TaskData.open(mixture, None)
+    config = {"run": {"task": mixture}, "dataset": data.describe()}
+    first, last = held_out_windows(config, "CHECKPOINT", EXECUTED, 100).moments(2)
+    episodes = data.parts[0].held_out.episodes  # the same of both
+    assert first.where == f"kitchen   episode {episodes[0]}   frame 0"
+    assert last.where.startswith(f"office   episode {episodes[-1]}   frame ")
+
+
 def test_frames_that_repeat_the_last_action_are_left_out(config):
     every = held_out_windows(config, "CHECKPOINT", EXECUTED, 100)
     long = held_out_windows(config, "CHECKPOINT", slice(1, 6), 100)
