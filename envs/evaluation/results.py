@@ -1,8 +1,10 @@
 """What came of an evaluation's episodes, and how it is kept in a folder."""
 
+import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -18,6 +20,7 @@ METRICS, VIDEO, PICTURES = (
     "episodes.mp4",
     ("chunks.png", "looks.png", "looks_held_out.png", "aspects.png"),
 )
+TABLE = "episodes.csv"
 EARLIER = "earlier"  # folders of evaluations that were there before, 1, 2, ...
 OF_DATASETS = ("zarr.json", ".zgroup")
 
@@ -49,7 +52,7 @@ def set_aside(folder: Path) -> Path | None:
         number += 1
     place = folder / EARLIER / str(number)
     place.mkdir(parents=True)
-    for name in (VIDEO, *PICTURES, METRICS):
+    for name in (VIDEO, *PICTURES, TABLE, METRICS):
         if (folder / name).exists():
             (folder / name).replace(place / name)
     return place
@@ -117,8 +120,8 @@ class Evaluation:
     video: Callable[[], bytes] | None = None
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write metrics.json, and episodes.mp4, chunks.png, looks.png, looks_held_out.png,
-        aspects.png where there are any: their paths.
+        """Write metrics.json, and episodes.csv, episodes.mp4, chunks.png, looks.png,
+        looks_held_out.png, aspects.png where there are any: their paths.
 
         Each file appears whole or not at all. An evaluation that lies there is moved, see
         `set_aside`. Raises ConfigError where a dataset does, and where nothing can be written.
@@ -130,6 +133,10 @@ class Evaluation:
         written = [folder / METRICS]
         with atomic_write(written[0]) as unfinished:
             unfinished.write_text(json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
+        if self.episodes:
+            written.append(folder / TABLE)
+            with atomic_write(written[-1]) as unfinished:
+                unfinished.write_text(_table(self.episodes))
         if self.recordings:
             written.append(folder / VIDEO)
             if self.video is None:
@@ -143,3 +150,18 @@ class Evaluation:
                 written.append(folder / name)
                 write_png(written[-1], picture)
         return written
+
+
+def _table(episodes: Sequence[EpisodeResult]) -> str:
+    """CSV, a line an episode: `per_episode` with a column for each number, `successes.NAME` for
+    each further definition; empty where an episode has none."""
+    rows = []
+    for episode in episodes:
+        row = episode.to_dict()
+        others = row.pop("successes", {})
+        rows.append({**row, **{f"successes.{name}": each for name, each in others.items()}})
+    text, columns = StringIO(), dict.fromkeys(name for row in rows for name in row)
+    table = csv.DictWriter(text, list(columns), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()

@@ -86,7 +86,7 @@ def test_it_is_evaluated_and_says_on_what_terms(folder, capsys):
     assert metrics["score_name"] == "success_rate"
     assert "success rate" in capsys.readouterr().out
     written = sorted(path.name for path in (folder / "found").iterdir())
-    assert written == ["episodes.mp4", "metrics.json"]
+    assert written == ["episodes.csv", "episodes.mp4", "metrics.json"]
 
 
 def test_what_is_given_comes_before_the_checkpoint_s_own_settings(folder):

@@ -1,7 +1,9 @@
 """Evaluation as a list of episodes: the same results, bit for bit, however they are run."""
 
+import csv
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +22,8 @@ from dipole.envs.rollout import Command, LocalSlots, RolloutError, Simulator
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes find the module the same way
 from fake_policy import FakePolicy
 from tiny_simulator import ShySimulator, TinySimulator
+
+FILES = ["metrics.json", "episodes.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +211,7 @@ def test_progress_hears_of_every_episode_once():
 
 def test_metrics_name_their_terms(tmp_path, reference):
     result = evaluate(FakePolicy(), TinySimulator, episodes=12, seed=3, n_action_steps=4)
-    assert [path.name for path in result.save(tmp_path / "new" / "folder")] == ["metrics.json"]
+    assert [path.name for path in result.save(tmp_path / "new" / "folder")] == FILES
     metrics = json.loads((tmp_path / "new" / "folder" / "metrics.json").read_text())
     assert metrics == result.metrics
     assert metrics["episodes"] == 12
@@ -310,11 +314,22 @@ def test_an_evaluation_of_before_is_moved_with_all_of_its_files(tmp_path):
     names = sorted(path.name for path in first.save(tmp_path))
     assert "episodes.mp4" in names
     for number in ("1", "2"):
-        assert [path.name for path in second.save(tmp_path)] == ["metrics.json"]
+        assert [path.name for path in second.save(tmp_path)] == FILES
         assert (tmp_path / "earlier" / number).is_dir()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier", "metrics.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier", *sorted(FILES)]
     assert sorted(path.name for path in (tmp_path / "earlier" / "1").iterdir()) == names
     assert json.loads((tmp_path / "earlier" / "2" / "metrics.json").read_text()) == second.metrics
+
+
+def test_episodes_are_a_table_too(tmp_path):
+    result = evaluate(FakePolicy(), ChangesItsWay, episodes=2, seed=4)
+    result.episodes[1] = replace(result.episodes[1], mode=None, successes={"last_step": True})
+    result.save(tmp_path)
+    with (tmp_path / "episodes.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["seed"], first["mode"], first["successes.last_step"]) == ("4", "right", "")
+    assert (second["seed"], second["mode"], second["successes.last_step"]) == ("5", "", "True")
+    assert float(second["max_reward"]) == result.episodes[1].max_reward
 
 
 def test_an_evaluation_is_not_written_into_a_dataset(tmp_path):

@@ -302,7 +302,11 @@ def test_a_gymnasium_environment_is_filmed(tmp_path):
     border = result.recordings[0].tile(3)[0, 0]
     assert tuple(border) == RUNNING  # neither solved nor failed: there is no success
     written = [path.name for path in result.save(tmp_path)]
-    assert written == ["metrics.json", "episodes.mp4"]  # no picture: its actions have no place
+    assert written == [
+        "metrics.json",
+        "episodes.csv",
+        "episodes.mp4",
+    ]  # no picture: its actions have no place
 
 
 def test_success_alone_decides_where_a_task_says_so_and_it_is_not_known():

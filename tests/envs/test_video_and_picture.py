@@ -112,7 +112,7 @@ def test_an_evaluation_films_as_many_episodes_as_asked_for(tmp_path):
         assert len(film.frames) == episode.steps + 1
         assert film.success == episode.success
     names = [path.name for path in result.save(tmp_path)]
-    assert names == ["metrics.json", "episodes.mp4", "chunks.png"]
+    assert names == ["metrics.json", "episodes.csv", "episodes.mp4", "chunks.png"]
     frames, _, fps = read_video(tmp_path / "episodes.mp4")
     assert len(frames) == 1 + max(episode.steps for episode in result.episodes[:3])
     assert fps == 5
