@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from dipole.data.loading.features import Feature
 from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation import EpisodeResult, Evaluation, latency, summarize
 from dipole.envs.evaluation.motion import roughness
@@ -51,6 +52,7 @@ def evaluate(
     n_action_steps: int | None = None,
     environment_options: Mapping[str, Any] | None = None,
     keep_episodes: Path | str | None = None,
+    targets: Mapping[str, Feature] | None = None,
     cluster: ClusterSettings | None = None,
     progress: Callable[[EpisodeResult], None] | None = None,
 ) -> Evaluation:
@@ -80,6 +82,8 @@ def evaluate(
     n_action_steps: how much of each chunk is executed, instead of what the policy says.
     keep_episodes: where all episodes are kept as a dataset, failures too: what the policy saw under
         its stored keys, actions, rewards, seed and success. Nothing is overwritten.
+    targets: what else is kept then, by name: features whose stored keys the policy does not see,
+        and which it, or another one, is to learn to tell. What the environment has not is warned of.
     cluster: a Ray cluster whose machines simulate, and infer where it says so, in place of workers
         and threads; it changes no result where all of them compute alike.
     progress: called with each result as its episode ends.
@@ -91,7 +95,12 @@ def evaluate(
     from dipole.envs.evaluation.episodes import EpisodeRun
     from dipole.envs.evaluation.failures import film_failures
     from dipole.envs.evaluation.illustrate import illustrate
-    from dipole.envs.evaluation.keeping import KeptEpisodes, check_new, recorded_keys
+    from dipole.envs.evaluation.keeping import (
+        KeptEpisodes,
+        check_new,
+        keeping_targets,
+        recorded_keys,
+    )
     from dipole.envs.media.filming import Filming
     from dipole.envs.media.views import PolicyViews
     from dipole.policy.execution.executor import Executor
@@ -105,6 +114,8 @@ def evaluate(
     threads = inference_threads(policy, threads)
     film = video_episodes != 0
     resolved = ResolvedEnvironment.of(environment, policy, environment_options or {}, render=film)
+    if keep is not None and targets:
+        resolved = keeping_targets(resolved, targets, seed)
     read = None if keep is None else recorded_keys(resolved).read
     workers = 0 if cluster is not None else workers
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)

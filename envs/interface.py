@@ -8,7 +8,7 @@ An `Interface` holds no simulator, and can be sent to worker processes.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium
@@ -32,7 +32,7 @@ class LiveFeature:
     """One entry of what a policy sees, out of a simulator's observation.
 
     entry: of the simulator's observation; feature: None where it is taken as it is. words: of a
-    feature of kind text, instead of the simulator's own.
+    feature of kind text, instead of the simulator's own. what: it is, for messages.
     """
 
     name: str
@@ -41,6 +41,7 @@ class LiveFeature:
     transform: Callable[[np.ndarray], np.ndarray] | None = None
     optional: bool = False
     words: str | None = None
+    what: str = "observation"
 
     @property
     def key(self) -> str:
@@ -65,7 +66,7 @@ class LiveFeature:
         if self.optional:
             return None
         raise ConfigError(
-            f"observation {self.name!r}: the simulator has no {self.entry!r}"
+            f"{self.what} {self.name!r}: the simulator has no {self.entry!r}"
             f"{nearest(self.entry, entries) or ';'} it has {', '.join(entries) or 'nothing'}. Say "
             f"which entry it is by environment.observation: {{{self.key}: ENTRY}}"
         )
@@ -85,13 +86,13 @@ class LiveFeature:
     def _made(self, found: np.ndarray) -> np.ndarray:
         if self.feature is None:
             if found.dtype.kind == "f" and np.isnan(found).any():
-                raise DivergedError(f"observation {self.name!r} is not finite")
+                raise DivergedError(f"{self.what} {self.name!r} is not finite")
             return np.array(found)
         try:
             made = select_frames(self.feature, found[None], self.transform)[0]
         except (DataError, ValueError, IndexError) as error:
             raise ConfigError(
-                f"observation {self.name!r}: made of the simulator's {self.entry!r}, of shape "
+                f"{self.what} {self.name!r}: made of the simulator's {self.entry!r}, of shape "
                 f"{list(found.shape)}: {error}"
             ) from error
         return self._checked(made, found)
@@ -102,23 +103,23 @@ class LiveFeature:
             return np.array(made)
         if made.shape != feature.stored_shape:
             raise ConfigError(
-                f"observation {self.name!r}: shape {list(feature.stored_shape)} is needed, and the "
+                f"{self.what} {self.name!r}: shape {list(feature.stored_shape)} is needed, and the "
                 f"simulator's {self.entry!r}, of shape {list(found.shape)}, gives "
                 f"{list(made.shape)}: check the entry, and the feature's columns"
             )
         if not feature.is_numeric and made.dtype != np.uint8:
             raise ConfigError(
-                f"observation {self.name!r}: the simulator's {self.entry!r} is {made.dtype}: "
+                f"{self.what} {self.name!r}: the simulator's {self.entry!r} is {made.dtype}: "
                 "pictures are uint8, 0 to 255, and so is text"
             )
         if made.dtype.kind not in "fiub":
             raise ConfigError(
-                f"observation {self.name!r}: the simulator's {self.entry!r} holds {made.dtype}, "
+                f"{self.what} {self.name!r}: the simulator's {self.entry!r} holds {made.dtype}, "
                 "and numbers are needed"
             )
         is_depth = feature.depth_range is not None  # which says what stands for no measurement
         if made.dtype.kind == "f" and not is_depth and not np.isfinite(made).all():
-            raise DivergedError(f"observation {self.name!r} is not finite: {made.tolist()}")
+            raise DivergedError(f"{self.what} {self.name!r} is not finite: {made.tolist()}")
         return made.astype(feature.dtype)  # always a copy: simulators reuse their arrays
 
 
@@ -214,6 +215,18 @@ def _live(
     if feature is None or feature.transform is None:
         return LiveFeature(name, entry, feature, None, optional)
     return LiveFeature(name, entry, feature, TRANSFORMS[feature.transform], optional)
+
+
+def live_targets(
+    targets: Mapping[str, Feature], names: Mapping[str, str], made: Collection[str]
+) -> tuple[LiveFeature, ...]:
+    """Targets that policies learn to tell and are not shown, out of a simulator's observation.
+
+    names: {stored key: entry}, where they differ. made: Stored keys that whoever records makes
+    itself, such as the action: of these nothing is observed.
+    """
+    live = (_live(name, one, names, False, None) for name, one in targets.items())
+    return tuple(replace(each, what="target") for each in live if each.key not in made)
 
 
 def entries_of(observation: Any, may_be_array: bool = True) -> Mapping[str, Any]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from dipole.envs.experts.demonstrate import DemonstrationSpec
     from dipole.envs.experts.first_look import RecordingLook
     from dipole.envs.experts.keeping import Tally
-    from dipole.envs.experts.recorded import RecordedKeys
     from dipole.envs.experts.teaching.spec import TeachingSpec
 
 Config = dict[str, Any]
@@ -157,9 +156,8 @@ def record(config: Config) -> int:
 
     settings, spec = _read(config)
     output = Path(settings.output).expanduser()
-    looked_at = () if settings.mouse else spec.looked_at
-    keys = RecordedKeys.of(None if settings.mouse else spec.features, spec.environment, looked_at)
-    look = _first_look(settings, spec, keys)
+    keys = RecordedKeys({}) if settings.mouse else spec.keys  # by hand it is all that is observed
+    look = _first_look(settings, spec)
     fps = _rate(settings, spec, look)
     if spec.teaching is not None and spec.features is not None:
         spec.teaching.check(spec.environment, spec.features, fps)
@@ -242,15 +240,13 @@ def _progress(writer: "EpisodeWriter", tally: "Tally", newest: "Demonstration") 
     return f"{so_far}, {len(tally.failed)} failed" if tally.failed else so_far
 
 
-def _first_look(
-    settings: RecordConfig, spec: "DemonstrationSpec", keys: "RecordedKeys"
-) -> "RecordingLook":
+def _first_look(settings: RecordConfig, spec: "DemonstrationSpec") -> "RecordingLook":
     """What does not fit is said before anything is written."""
     from dipole.envs.experts.first_look import first_look, first_look_by_hand
 
     if settings.mouse:
         return first_look_by_hand(spec.environment)
-    return first_look(spec, keys, settings.seed)
+    return first_look(spec, settings.seed)
 
 
 def _rate(settings: RecordConfig, spec: "DemonstrationSpec", look: "RecordingLook") -> float:
@@ -266,6 +262,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     """Settings, and who shows what; raises ConfigError for what cannot be."""
     import dipole.envs  # noqa: F401  registers what features are made by
     from dipole.data.loading.features import Features
+    from dipole.data.loading.targets import recorded_targets
     from dipole.data.loading.task_data import check_task
     from dipole.envs.contract import EnvSpec
     from dipole.envs.experts import find_expert
@@ -286,7 +283,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
     _refuse_solver(settings, solver)
     if settings.mouse:
         return settings, replace(spec, features=None, expert="mouse")
-    spec = replace(spec, teaching=_teaching(settings, solver))
+    spec = replace(spec, targets=recorded_targets(task), teaching=_teaching(settings, solver))
     if spec.teaching is not None:
         return settings, replace(spec, disturbance=_disturbance(settings, None))
     expert = find_expert(spec.expert, spec.environment)

@@ -73,13 +73,17 @@ class TargetDefinition:
         base = features.named().get(self.of) if self.of is not None else None
         if self.of is not None and base is None:
             return None
-        try:
-            target = Target(self._feature(base), self.ahead)
-        except ConfigError as error:
-            raise ConfigError(f"target {self.name!r}: {error}") from error
+        target = self.target(base)
         if (target.feature.source or self.name) not in store:
             return None
         return Target(recorded_feature(store, self.name, target.feature), self.ahead)
+
+    def target(self, base: Feature | None = None) -> Target:
+        """As the task has it. base: Of `of`. Raises ConfigError, naming the target."""
+        try:
+            return Target(self._feature(base), self.ahead)
+        except ConfigError as error:
+            raise ConfigError(f"target {self.name!r}: {error}") from error
 
     def _feature(self, base: Feature | None) -> Feature:
         if base is None:
@@ -126,6 +130,21 @@ def define_targets(
             )
         wanted = dict.fromkeys(own)
     return [_definition(name, table, own, task) for name, table in wanted.items()]
+
+
+def recorded_targets(
+    task: Mapping[str, Any], wanted: Mapping[str, Any] | None = None
+) -> dict[str, Feature]:
+    """What a recording has to hold beside what a policy sees and does: the task's targets, and
+    those that an objective defines, each a feature of the stored key that it is made of.
+
+    wanted: The objective's, as `define_targets` takes them; of an observation, or of what is done,
+        there is nothing else to record.
+    Raises ConfigError, naming the target.
+    """
+    defined = define_targets(None, task) if task.get("targets") else []
+    defined += define_targets(wanted, task) if wanted else []
+    return {one.name: one.target().feature for one in defined if one.of is None}
 
 
 def _definition(

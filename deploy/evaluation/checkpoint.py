@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError
+from dipole.data.loading.features import Feature
+from dipole.data.loading.targets import recorded_targets
 from dipole.deploy.evaluation.aspects import add_aspects, open_held_out, without_episodes
 from dipole.deploy.evaluation.settings import check_settings
 from dipole.envs import EnvSpec, Evaluation, evaluate
@@ -71,7 +73,8 @@ def evaluate_checkpoint(config: Config, say: Callable[[str], None] = print) -> E
         evaluation = without_episodes(policy, config)
     elif config["delay"] is None:
         passed = {key: config[key] for key in PASSED_ON}
-        evaluation = evaluate(policy, spec, cluster=cluster, **passed)
+        targets = None if config["keep_episodes"] is None else _targets(path)
+        evaluation = evaluate(policy, spec, cluster=cluster, targets=targets, **passed)
     else:
         evaluation = _evaluate_delayed(policy, spec, config)
     evaluation.metrics |= {"checkpoint": origin(checkpoint), **terms}
@@ -136,6 +139,23 @@ def _environment(path: Path, given: str | Config | None, aspects: bool = False) 
         spec = EnvSpec.read(given)
     check_environment(spec)
     return spec
+
+
+def _targets(path: Path) -> dict[str, Feature]:
+    """What the run of a checkpoint, or of an export's that is there, has for targets."""
+    from dipole.policy.core.components import OBJECTIVES
+    from dipole.policy.training import objectives  # noqa: F401  they register themselves
+    from dipole.policy.training.objective import wanted_targets
+
+    if is_export(path):
+        path = Path((read_schema(path).get("source") or {}).get("checkpoint") or path)
+        if not path.is_dir() or is_export(path):
+            return {}
+    config = read_config(find_checkpoint(path))
+    task = (config.get("run") or {}).get("task")
+    known = (config.get("objective") or {}).get("name") in OBJECTIVES
+    wanted = wanted_targets(config["objective"]) if known else None
+    return recorded_targets(task, wanted) if task else {}
 
 
 def _own_environment(where: Path, own: EnvSpec, given: Config, *, named: bool) -> EnvSpec:

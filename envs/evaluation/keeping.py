@@ -1,17 +1,20 @@
 """An evaluation's episodes as a dataset: what the policy saw and did, and what came of it.
 
 observation t, action t, reward t     frame t, under the stored keys that the policy was trained on
+targets t                             what they are made of, where the simulator has it
 seed, success                         of each episode, as `dipole record` writes them
 state_not_finite                      of one that ended so: its frames are those before
 """
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import DataError, DipoleError
+from dipole.data.loading.features import Feature
 from dipole.data.recording.episode_writer import EpisodeWriter
 from dipole.data.recording.record import ACTION
 from dipole.data.store.numbers import NOT_FINITE, SEED, SUCCESS
@@ -19,13 +22,15 @@ from dipole.data.store.partial_folder import partial_folder
 from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
 from dipole.envs.experts.recorder import ATTRIBUTE, is_begun
-from dipole.envs.rollout.kept import KeptEpisode
+from dipole.envs.interface import LiveFeature, entries_of, live_targets
+from dipole.envs.rollout.first_look import made, observed
+from dipole.envs.rollout.kept import REWARD, KeptEpisode
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 
 
 def recorded_keys(resolved: ResolvedEnvironment) -> RecordedKeys:
     """Which entries of the simulator's observation are kept, under which stored keys: those that
-    the policy's features are made of."""
+    the policy's features and the targets are made of."""
     entries, texts = {}, []
     for each in resolved.interface.features or ():
         feature = each.feature
@@ -33,7 +38,48 @@ def recorded_keys(resolved: ResolvedEnvironment) -> RecordedKeys:
             texts += [] if each.words is not None else [each.entry]
         else:
             entries[(feature.source if feature is not None else "") or each.name] = each.entry
+    for each in resolved.targets:
+        entries.setdefault(each.key, each.entry)
     return RecordedKeys(entries, tuple(texts), resolved.settings.get("instruction") or "")
+
+
+def keeping_targets(
+    resolved: ResolvedEnvironment, targets: Mapping[str, Feature], seed: int
+) -> ResolvedEnvironment:
+    """The environment that looks at what targets are made of too, where it has that.
+
+    What it has not is warned of: a policy may have learnt to tell what only its demonstrations say.
+    seed: Of the reset that shows it.
+    """
+    live = live_targets(targets, resolved.names, (ACTION, REWARD))
+    seen = recorded_keys(resolved).entries
+    more = tuple(each for each in live if each.key not in seen)
+    offered = _offered(resolved, more, seed) if more else ()
+    kept = tuple(each for each in live if each.key in seen or each in offered)
+    return resolved.with_targets(kept)
+
+
+def _offered(
+    resolved: ResolvedEnvironment, targets: tuple[LiveFeature, ...], seed: int
+) -> tuple[LiveFeature, ...]:
+    """Those that the environment has, by looking once, or for each of them where one is absent."""
+    looking = resolved.with_targets(targets)
+    interface = looking.interface
+    try:
+        with made(looking.name, looking.make) as environment:
+            seen = observed(looking.name, environment, interface, interface.entries, seed)
+            for each in targets:
+                each.read(entries_of(seen))
+            return targets
+    except DipoleError as error:
+        if len(targets) > 1:
+            return tuple(kept for each in targets for kept in _offered(resolved, (each,), seed))
+        said, _, _ = str(error).partition("\n")
+        warnings.warn(
+            f"kept without what target {targets[0].name!r} is made of, {targets[0].entry!r}: {said}",
+            stacklevel=2,
+        )
+        return ()
 
 
 def check_new(path: Path | str) -> Path:
@@ -73,7 +119,7 @@ class KeptEpisodes(AbstractContextManager["KeptEpisodes"]):
         self._writer = EpisodeWriter(
             path,
             fps=fps,
-            features=recorded_schema(features, disturbed=False),
+            features=recorded_schema(features, disturbed=False, targets=resolved.targets),
             environment=resolved.version,
             attributes={ATTRIBUTE: said},
         )

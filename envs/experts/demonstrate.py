@@ -1,13 +1,14 @@
 """Demonstrations of an expert, one per seed, in worker processes or without."""
 
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from dipole.data.loading.features import Features
-from dipole.data.recording.record import Demonstration, record_episode
+from dipole.data.loading.features import Feature, Features
+from dipole.data.recording.record import ACTION, EXECUTED, Demonstration, record_episode
+from dipole.data.store.labels import TEACHER_CHUNK
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import DivergedError, errors_naming
 from dipole.envs.experts import find_expert
@@ -19,7 +20,8 @@ from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
 from dipole.envs.experts.teaching.episodes import TaughtEpisodes, taught
 from dipole.envs.experts.teaching.spec import TeachingSpec
-from dipole.envs.registry import check_environment, make_env
+from dipole.envs.interface import LiveFeature, live_targets
+from dipole.envs.registry import check_environment, make_env, stored_names
 from dipole.envs.rollout.cluster.settings import ClusterSettings
 from dipole.policy.execution.executor import NotFiniteError
 
@@ -35,6 +37,8 @@ class DemonstrationSpec:
     disturbance: Of executed actions; None: none.
     takeover: The policy that acts first; None: nobody.
     teaching: A teacher and whoever acts in the expert's place; None: the expert acts.
+    targets: What policies are to tell from pictures and are not shown, by name: what it is made of
+        is recorded too.
     """
 
     environment: EnvSpec
@@ -43,6 +47,20 @@ class DemonstrationSpec:
     disturbance: DisturbanceSpec | None = None
     takeover: TakeoverSpec | None = None
     teaching: TeachingSpec | None = None
+    targets: Mapping[str, Feature] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> RecordedKeys:
+        """What is recorded. Raises ConfigError where no expert knows the environment."""
+        return RecordedKeys.of(self.features, self.environment, self.looked_at, self.live_targets)
+
+    @property
+    def live_targets(self) -> tuple[LiveFeature, ...]:
+        """The targets that are made of what is observed."""
+        disturbed = () if self.disturbance is None else (EXECUTED,)
+        labelled = () if self.teaching is None else (TEACHER_CHUNK,)
+        names = stored_names(self.environment)
+        return live_targets(self.targets, names, (ACTION, *disturbed, *labelled))
 
     @property
     def looked_at(self) -> tuple[str, ...]:
@@ -64,7 +82,7 @@ class Demonstrations:
     def __init__(self, spec: DemonstrationSpec, render: bool = False) -> None:
         expert = find_expert(spec.expert, spec.environment)
         self.spec = spec
-        self.keys = RecordedKeys.of(spec.features, spec.environment, expert.observation)
+        self.keys = spec.keys
         takeover = spec.takeover
         self._takeover = None if takeover is None else Takeover(takeover, spec.environment)
         looked_at = [*self.keys.asked, *expert.observation]

@@ -3,21 +3,22 @@
 By the same checks as before an evaluation, so that errors come before anything is written.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from dipole.data.core.errors import ConfigError, DipoleError
 from dipole.data.loading.features import Features
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import errors_naming
 from dipole.envs.experts import find_expert
 from dipole.envs.experts.checked import CheckedExpert
 from dipole.envs.experts.demonstrate import DemonstrationSpec
-from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
-from dipole.envs.interface import Interface
+from dipole.envs.interface import Interface, entries_of
 from dipole.envs.registry import make_env, stored_names
 from dipole.envs.rollout.first_look import made, observed
 from dipole.envs.rollout.rate import frame_rate, steps_per_second
@@ -33,16 +34,20 @@ class RecordingLook:
     bounds: tuple[Any, Any]
 
 
-def first_look(spec: DemonstrationSpec, keys: RecordedKeys, seed: int) -> RecordingLook:
+def first_look(spec: DemonstrationSpec, seed: int) -> RecordingLook:
     """Make the environment, reset it, look at what is recorded, and ask the expert for one action.
 
     Raises ConfigError where the task, the environment and the expert do not fit each other, and
     RolloutError where one of them raises. A policy that acts is not made.
     """
-    environment = spec.environment
-    looked_at = tuple(dict.fromkeys([*keys.asked, *spec.looked_at]))
-    make = partial(make_env, environment, observation=looked_at)
-    with made(environment.id, make) as simulator:
+    environment, keys, looked_at = spec.environment, spec.keys, _looked_at(spec)
+    with ExitStack() as stack:
+        try:
+            make = partial(make_env, environment, observation=looked_at)
+            simulator = stack.enter_context(made(environment.id, make))
+        except DipoleError as error:
+            _refuse_targets(spec, error)
+            raise
         space = getattr(simulator, "action_space", None)
         if spec.features is not None:
             remedy = "give task.action the environment's shape"
@@ -50,6 +55,8 @@ def first_look(spec: DemonstrationSpec, keys: RecordedKeys, seed: int) -> Record
         interface = _interface(spec.features, environment)
         seen = observed(environment.id, simulator, interface, looked_at, seed)
         with errors_naming(f"demonstration of seed {seed}"):
+            for target in spec.live_targets:
+                target.read(entries_of(seen))
             keys.read(seen)
             if spec.teaching is None:
                 expert = find_expert(spec.expert, environment)
@@ -64,6 +71,33 @@ def first_look_by_hand(environment: EnvSpec) -> RecordingLook:
     """Of an environment in which a person acts."""
     rate = environment.fps or frame_rate(partial(make_env, environment))
     return RecordingLook(rate, (-np.inf, np.inf))
+
+
+def _looked_at(spec: DemonstrationSpec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*spec.keys.asked, *spec.looked_at]))
+
+
+def _refuse_targets(spec: DemonstrationSpec, error: DipoleError) -> None:
+    """Raises ConfigError, naming them, where targets alone are why an environment cannot be made.
+
+    error: Of making it.
+    """
+    others = _looked_at(replace(spec, targets={}))
+    lacking = [each for each in spec.live_targets if each.entry not in others]
+    if not lacking:
+        return
+    environment = spec.environment
+    try:
+        with made(environment.id, partial(make_env, environment, observation=others)):
+            pass
+    except DipoleError:
+        return
+    said, _, _ = str(error).partition("\n")
+    wanted = ", ".join(f"target {each.name!r} is made of {each.entry!r}" for each in lacking)
+    raise ConfigError(
+        f"{wanted}: {said}. Say which entry it is by environment.observation: "
+        f"{{{lacking[0].key}: ENTRY}}, or leave it out by '~task.targets.{lacking[0].name}'"
+    ) from error
 
 
 def _interface(features: Features | None, environment: EnvSpec) -> Interface:

@@ -1,10 +1,11 @@
 """Which entries of a simulator's observation are recorded, and under which stored keys.
 
 features of the task   keypoint = transform of key "state"    ->  state: exact_state
+its targets            cube = columns (0, 1) of key "pose"    ->  pose: pose
 the expert             looks at the entry "label"             ->  label: label
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from dipole.data.loading.text import decode_text
 from dipole.data.recording.record import ACTION, EXECUTED
 from dipole.data.store.schema import FrameSchema
 from dipole.envs.contract import EnvSpec
-from dipole.envs.interface import Interface, entries_of, entry_of
+from dipole.envs.interface import Interface, LiveFeature, entries_of, entry_of
 from dipole.envs.registry import stored_names
 
 WORDS = "task words"  # under which words are read: no stored key has a space
@@ -40,9 +41,13 @@ class RecordedKeys:
 
     @classmethod
     def of(
-        cls, features: Features | None, spec: EnvSpec, looked_at: Collection[str] = ()
+        cls,
+        features: Features | None,
+        spec: EnvSpec,
+        looked_at: Collection[str] = (),
+        targets: Iterable[LiveFeature] = (),
     ) -> "RecordedKeys":
-        """What the features are made of, and what an expert looks at (entries)."""
+        """What features and targets are made of, and what an expert looks at (entries)."""
         names = stored_names(spec)
         entries: dict[str, str] = {}
         texts: list[str] = []
@@ -55,6 +60,8 @@ class RecordedKeys:
             else:
                 entries[each.key] = each.entry
                 depth += [] if each.has_to_be_finite else [each.key]
+        for each in targets:
+            entries.setdefault(each.key, each.entry)
         keys = {entry: key for key, entry in names.items()}
         for entry in looked_at:
             if entry not in entries.values():
@@ -99,17 +106,22 @@ class RecordedKeys:
         return {**read, WORDS: words} if words else read
 
 
-def recorded_schema(features: Features | None, disturbed: bool) -> dict[str, dict[str, Any]]:
+def recorded_schema(
+    features: Features | None, disturbed: bool, targets: Iterable[LiveFeature] = ()
+) -> dict[str, dict[str, Any]]:
     """What a task says of the keys that it reads whole, as `EpisodeWriter` takes it.
 
-    disturbed: Whether executed actions are recorded too.
+    disturbed: Whether executed actions are recorded too. targets: Which are recorded.
     """
-    if features is None:
-        return {EXECUTED: {"kind": "action"}} if disturbed else {}
     said: dict[str, dict[str, Any]] = {}
-    for name, feature in features.observation.items():
+    for name, feature in features.observation.items() if features is not None else ():
         if is_whole(feature) and feature.kind != "text":
             said.setdefault(feature.source or name, _said(feature))
+    for each in targets:
+        if each.feature is not None and is_whole(each.feature):
+            said.setdefault(each.key, _said(each.feature))
+    if features is None:
+        return said | ({EXECUTED: {"kind": "action"}} if disturbed else {})
     for key in (ACTION, EXECUTED) if disturbed else (ACTION,):
         whole = is_whole(features.action)
         said[key] = _said(features.action) if whole else {"kind": "action"}

@@ -42,7 +42,7 @@ def begin(
     output: Path, spec: DemonstrationSpec, fps: float, recording: Mapping[str, Any]
 ) -> EpisodeWriter:
     """The writer of a new dataset; it appears at `output` when the writer is closed."""
-    schema = recorded_schema(spec.features, spec.disturbance is not None)
+    schema = recorded_schema(spec.features, spec.disturbance is not None, spec.live_targets)
     if spec.teaching is not None:
         action = None if spec.features is None else spec.features.action
         schema |= labels_schema(action, spec.teaching.every)
@@ -125,7 +125,8 @@ def film(path: Path, spec: DemonstrationSpec, seeds: list[int], fps: float) -> N
 
     Raises whatever the environment raises where it cannot be drawn.
     """
-    bare = replace(spec, features=None)  # pictures that only a dataset needs are not rendered
+    # Pictures that only a dataset needs are not rendered.
+    bare = replace(spec, features=None, targets={})
     make = maker(bare, render=True)
     try:
         write_video(path, video_grid([_filmed(make, seed) for seed in seeds]), fps)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from dipole.envs.contract import EnvSpec
-from dipole.envs.interface import Interface
+from dipole.envs.interface import Interface, LiveFeature
 from dipole.envs.registry import environment_version, is_told, make_env, score_name, stored_names
 from dipole.envs.rollout.stepping import Environment, EnvironmentFactory
 
@@ -18,6 +18,7 @@ class ResolvedEnvironment:
     settings: What the task says of it beside its name and options, for the results.
     fps, score: What the task or family says; None if nothing.
     given_version: Of what is not registered; spec: of what is.
+    targets: What is kept of an episode beside what the policy sees.
     """
 
     name: str
@@ -29,6 +30,20 @@ class ResolvedEnvironment:
     score: str | None = None
     given_version: str | None = None
     spec: EnvSpec | None = None
+    targets: tuple[LiveFeature, ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """{stored key: entry of the observation}, where they differ."""
+        return {} if self.spec is None else stored_names(self.spec)
+
+    def with_targets(self, targets: tuple[LiveFeature, ...]) -> "ResolvedEnvironment":
+        """One that looks at what they are made of too."""
+        told = getattr(self.make, "keywords", {}).get("observation")
+        if told is None:
+            return replace(self, targets=targets)
+        looked_at = tuple(dict.fromkeys([*told, *(each.entry for each in targets)]))
+        return replace(self, targets=targets, make=partial(self.make, observation=looked_at))
 
     @property
     def has_own_process(self) -> bool:

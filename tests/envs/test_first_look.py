@@ -14,7 +14,6 @@ from dipole.envs.experts import EXPERTS, Expert, find_expert
 from dipole.envs.experts.checked import CheckedExpert, checked_action
 from dipole.envs.experts.demonstrate import DemonstrationSpec
 from dipole.envs.experts.first_look import first_look
-from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.interface import Interface
 from dipole.envs.registry import ENVIRONMENTS, Environment
 from dipole.envs.rollout import RolloutError
@@ -62,7 +61,7 @@ def look(monkeypatch):
         EXPERTS._table["hooke"] = Expert(build, "spring", ("state",))
         features = Features({"state": Feature(state)}, Feature(shape, kind="action"))
         spec = DemonstrationSpec(EnvSpec("spring"), None, features)
-        return first_look(spec, RecordedKeys.of(features, spec.environment, ("state",)), 3)
+        return first_look(spec, 3)
 
     return looked
 

@@ -22,7 +22,6 @@ from dipole.data.recording.record import Demonstration, Observation, Steps, epis
 from dipole.envs.errors import DivergedError, errors_naming
 from dipole.envs.experts.action_noise import Disturbance
 from dipole.envs.experts.processes import ordered
-from dipole.envs.experts.recorded import RecordedKeys
 from dipole.envs.experts.task_environment import TaskEnvironment
 from dipole.envs.registry import make_env
 from dipole.envs.rollout.cluster.settings import ClusterSettings
@@ -53,7 +52,7 @@ class TaughtEpisodes:
         teaching = spec.teaching
         assert teaching is not None
         self.spec, self.n_envs = spec, n_envs
-        self.keys = RecordedKeys.of(spec.features, spec.environment, spec.looked_at)
+        self.keys = spec.keys
         entries = [teaching.entries(name, spec.environment) for name in teaching.policies]
         asked = dict.fromkeys([*self.keys.asked, *(each for one in entries for each in one)])
         self._make: Callable[[], Any] = functools.partial(
