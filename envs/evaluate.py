@@ -83,7 +83,8 @@ def evaluate(
     keep_episodes: where all episodes are kept as a dataset, failures too: what the policy saw under
         its stored keys, actions, rewards, seed and success. Nothing is overwritten.
     targets: what else is kept then, by name: features whose stored keys the policy does not see,
-        and which it, or another one, is to learn to tell. What the environment has not is warned of.
+        and which it, or another one, is to learn to tell. What the environment has not is warned
+        of.
     cluster: a Ray cluster whose machines simulate, and infer where it says so, in place of workers
         and threads; it changes no result where all of them compute alike.
     progress: called with each result as its episode ends.
@@ -113,9 +114,11 @@ def evaluate(
     keep = None if keep_episodes is None else check_new(keep_episodes)
     threads = inference_threads(policy, threads)
     film = video_episodes != 0
-    resolved = ResolvedEnvironment.of(environment, policy, environment_options or {}, render=film)
-    if keep is not None and targets:
-        resolved = keeping_targets(resolved, targets, seed)
+    resolved = keeping_targets(
+        ResolvedEnvironment.of(environment, policy, environment_options or {}, render=film),
+        targets if keep is not None else None,
+        seed,
+    )
     read = None if keep is None else recorded_keys(resolved).read
     workers = 0 if cluster is not None else workers
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)

@@ -44,13 +44,15 @@ def recorded_keys(resolved: ResolvedEnvironment) -> RecordedKeys:
 
 
 def keeping_targets(
-    resolved: ResolvedEnvironment, targets: Mapping[str, Feature], seed: int
+    resolved: ResolvedEnvironment, targets: Mapping[str, Feature] | None, seed: int
 ) -> ResolvedEnvironment:
     """The environment that looks at what targets are made of too, where it has that.
 
     What it has not is warned of: a policy may have learnt to tell what only its demonstrations say.
     seed: Of the reset that shows it.
     """
+    if not targets:
+        return resolved
     live = live_targets(targets, resolved.names, (ACTION, REWARD))
     seen = recorded_keys(resolved).entries
     more = tuple(each for each in live if each.key not in seen)
@@ -76,7 +78,8 @@ def _offered(
             return tuple(kept for each in targets for kept in _offered(resolved, (each,), seed))
         said, _, _ = str(error).partition("\n")
         warnings.warn(
-            f"kept without what target {targets[0].name!r} is made of, {targets[0].entry!r}: {said}",
+            f"kept without what target {targets[0].name!r} is made of, {targets[0].entry!r}: "
+            f"{said}",
             stacklevel=2,
         )
         return ()

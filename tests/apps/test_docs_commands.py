@@ -116,3 +116,4 @@ def test_fetch_s_policy_of_pictures_is_told_nothing_of_the_object(own_configs):
     }
     gripper = (0, 1, 2)
     assert seen == {("state", gripper), ("desired_goal", ()), ("external_camera_0", ())}
+    assert {one["source"] for one in task["targets"].values()} == {"achieved_goal"}

@@ -22,7 +22,7 @@ from dipole.data import (
     Windows,
     make_loader,
 )
-from dipole.data.loading.targets import Target, define_targets
+from dipole.data.loading.targets import Target, define_targets, recorded_targets
 from dipole.data.loading.task_data import TaskData
 
 FORCE = Target(Feature((1,), source="force"))
@@ -217,3 +217,17 @@ def test_a_task_without_targets_of_its_own_says_how_to_name_some(paths):
     del without["targets"]
     with pytest.raises(ConfigError, match=r"no targets of its own.*targets=\{joints: \{\}\}"):
         define_targets(None, without)
+
+
+def test_what_targets_are_made_of_is_what_a_recording_needs_beside_the_observations():
+    own = {"cube": {"shape": [3], "source": "pose", "columns": [0, 1, 2], "ahead": 4}}
+    task = {"observation": {"joints": {"shape": [2]}}, "action": {"shape": [2]}, "targets": own}
+    wanted = {"joints": {}, "soon": {"of": "action", "ahead": 2}, "width": {"shape": [1]}}
+    found = recorded_targets(task, wanted)
+    assert {name: one.source or name for name, one in found.items()} == {
+        "cube": "pose",
+        "width": "width",
+    }
+    assert recorded_targets({**task, "targets": None}) == {}
+    with pytest.raises(ConfigError, match="target 'cube': it is of kind image"):
+        recorded_targets({**task, "targets": {"cube": {"shape": [8, 8, 3], "kind": "image"}}})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dipole.apps.compose import compose
 from dipole.data.core.errors import ConfigError
 from dipole.envs import EnvSpec, make_env
 from dipole.envs.experts import find_expert
@@ -36,6 +37,17 @@ def test_only_what_is_asked_for_is_computed():
         "velocity": (14,),
     }
     assert env.unwrapped._renderers._made == {}
+
+
+def test_pictures_are_taught_where_the_cube_is():
+    target = compose("train", ["task=aloha/transfer_cube_image"])["task"]["targets"]["cube"]
+    env = make_env("aloha/transfer_cube", observation=(target["source"],))
+    for seed in range(3):
+        observation, _ = env.reset(seed=seed)
+        x, y, z = observation[target["source"]][target["columns"]]
+        assert 0 <= x <= 0.2
+        assert 0.4 <= y <= 0.6
+        assert 0 < z < 0.1
 
 
 def test_pictures_and_depth_have_the_size_that_is_asked_for():

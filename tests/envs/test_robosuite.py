@@ -108,6 +108,14 @@ def test_an_expert_says_which_tasks_it_knows():
         RobosuiteExpert("door")
 
 
+def test_pictures_are_taught_where_the_expert_finds_the_object():
+    target = compose("train", ["task=robosuite/image"])["task"]["targets"]["object"]
+    proprioception = 9  # of one arm, before `object` in the entry `state`
+    for task, columns in (("lift", target["columns"]), ("can", [7, 8, 9])):
+        assert proprioception + columns[0] == ERRANDS[task].position
+    assert target["source"] == "object"
+
+
 def looked_at(task):
     said = compose("train", [f"task=robosuite/{task}"])["task"]
     found = Features.from_dict({key: said[key] for key in ("observation", "action")})
