@@ -72,6 +72,7 @@ def _offered(
             seen = observed(looking.name, environment, interface, interface.entries, seed)
             for each in targets:
                 each.read(entries_of(seen))
+            recorded_keys(looking).read(seen)
             return targets
     except DipoleError as error:
         if len(targets) > 1:
