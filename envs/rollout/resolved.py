@@ -39,11 +39,12 @@ class ResolvedEnvironment:
 
     def with_targets(self, targets: tuple[LiveFeature, ...]) -> "ResolvedEnvironment":
         """One that looks at what they are made of too."""
-        told = getattr(self.make, "keywords", {}).get("observation")
+        make: Any = self.make
+        told = getattr(make, "keywords", {}).get("observation")
         if told is None:
             return replace(self, targets=targets)
         looked_at = tuple(dict.fromkeys([*told, *(each.entry for each in targets)]))
-        return replace(self, targets=targets, make=partial(self.make, observation=looked_at))
+        return replace(self, targets=targets, make=partial(make, observation=looked_at))
 
     @property
     def has_own_process(self) -> bool:

@@ -1,5 +1,7 @@
 """What does not fit is said before an evaluation or a recording begins, and names what to mend."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -97,6 +99,30 @@ def test_what_fits_gives_rate_and_bounds(look):
 def test_what_does_not_fit_is_said_before_anything_is_recorded(look, given, said):
     with pytest.raises(ConfigError, match=said):
         look(**given)
+
+
+def only_state(observation=("state",)):
+    """Spring, which says what it has not when it is made."""
+    for entry in observation:
+        if entry != "state":
+            raise ConfigError(f"spring has no observation {entry!r}. Known: state")
+    return Spring()
+
+
+def test_a_target_that_an_environment_is_not_made_with_is_named(monkeypatch):
+    for registry in (ENVIRONMENTS, EXPERTS):
+        monkeypatch.setattr(registry, "_table", dict(registry._table))
+    ENVIRONMENTS._table["spring"] = Environment(only_state, distribution="numpy")
+    EXPERTS._table["hooke"] = Expert(lambda _: Still((0.0, 0.0)), "spring", ("state",))
+    features = Features({"state": Feature((6,))}, Feature((2,), kind="action"))
+    spec = DemonstrationSpec(EnvSpec("spring"), None, features)
+    targets = {"tip": Feature((2,), source="state", columns=(0, 1))}
+    assert first_look(replace(spec, targets=targets), 3).fps == 10
+    with pytest.raises(ConfigError, match=r"'tip' is made of 'end': spring .* Known: state\. S"):
+        first_look(replace(spec, targets={"tip": Feature((2,), source="end")}), 3)
+    elsewhere = EnvSpec("spring", observation={"state": "ends"})  # what policies see is not there
+    with pytest.raises(ConfigError, match=r"^spring has no observation 'ends'"):
+        first_look(replace(spec, environment=elsewhere, targets=targets), 3)
 
 
 def test_an_expert_that_cannot_be_made_is_told_where_the_environment_s_own_is():
