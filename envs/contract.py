@@ -50,7 +50,8 @@ class EnvSpec:
     fps: Steps a second. None: what the simulator says.
     python: The interpreter that the simulator runs in, of an environment of its own. None: this.
     timeout: Seconds that a step may take, or another answer, of a simulator in that interpreter or
-        in a worker process. None: 60 a step, 120 to make it.
+        in a worker process of an evaluation, a recording or a replay. None: 60 a step, 120 to make
+        it.
     """
 
     id: str

@@ -1,5 +1,6 @@
 """A function of episode seeds in other processes, its results in the order of the seeds."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -7,8 +8,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from dipole.data.core.errors import DipoleError
+from dipole.envs.experts.watch import LOOK_SECONDS, Noted, Watch, note_in
 from dipole.envs.rollout import RolloutError
 from dipole.envs.rollout.cluster.settings import ClusterSettings
+from dipole.envs.rollout.deadline import hang
 from dipole.envs.rollout.worker_process import WorkerProcess, ignore_interrupts, starting_workers
 
 AHEAD = 2  # results a process may be ahead of what was taken, which are in memory meanwhile
@@ -49,7 +52,8 @@ def ordered(
 
     make: Called once in each process; what it makes is closed, where it can be. name: Of what a
     seed is, for messages. A DipoleError of a seed is raised when its turn comes, after
-    the results of the seeds before it; a process that ends is a RolloutError.
+    the results of the seeds before it; a process that ends, or in which a simulator takes longer
+    than it may, and which is ended then, is a RolloutError.
     cluster: Its actors in place of workers; where one ends, its seeds are begun again in others.
     most: Actors that have something to do, at most; None: all.
     """
@@ -114,7 +118,8 @@ class SeedFunction:
 
 
 class WorkerPool:
-    """Processes of this machine. One that ends is the error of the seed that it worked at."""
+    """Processes of this machine. One that ends, or is ended because a simulator hangs in it, is the
+    error of the seed that it worked at."""
 
     def __init__(self, make: Make, workers: int, name: str) -> None:
         self._name = name
@@ -122,7 +127,7 @@ class WorkerPool:
         try:
             with starting_workers():
                 for _ in range(workers):
-                    self._workers.append(_Worker(_work, make))
+                    self._workers.append(_Worker(make))
         except BaseException:
             self.close()
             raise
@@ -140,8 +145,17 @@ class WorkerPool:
 
     def collect(self) -> list[tuple[Any, Any]]:
         busy = [each for each in self._workers if each.seed is not None and not each.ended]
-        ready = wait([each.connection for each in busy])
-        return [self._received(each) for each in busy if each.connection in ready]
+        found: list[tuple[Any, Any]] = []
+        while not found:
+            began = time.perf_counter()
+            ready = wait([each.connection for each in busy], LOOK_SECONDS)
+            waited = time.perf_counter() - began
+            for each in busy:
+                if each.connection in ready:
+                    found.append(self._received(each))
+                elif (seconds := each.watch.exceeded(waited)) is not None:
+                    found.append(self._ended(each, seconds))
+        return found
 
     def close(self) -> None:
         for worker in self._workers:
@@ -164,12 +178,21 @@ class WorkerPool:
                 "signal (-9 is often the end of memory: use fewer workers)"
             )
 
+    def _ended(self, worker: "_Worker", seconds: float) -> tuple[Any, Any]:
+        """Of one whose simulator has taken longer than it may."""
+        worker.ended = True
+        worker.end(patiently=False)
+        return worker.seed, hang(f"{self._name} {worker.seed}", seconds, seconds)
+
 
 class _Worker(WorkerProcess):
     """The first process's end of a worker. seed: What it works at; None for nothing."""
 
-    seed: Any = None
-    ended = False
+    def __init__(self, make: Make) -> None:
+        self.seed: Any = None
+        self.ended = False
+        self.watch = Watch()
+        super().__init__(_work, self.watch.noted, make)
 
     def send(self, seed: Any) -> None:
         self.seed = seed
@@ -182,9 +205,10 @@ class _Worker(WorkerProcess):
         return result
 
 
-def _work(connection: Connection, make: Make) -> None:
+def _work(connection: Connection, noted: Noted, make: Make) -> None:
     """Answer each seed with its result, or with the error that stopped it."""
     ignore_interrupts()
+    note_in(noted)
     with closing(SeedFunction(make)) as function:
         try:
             while True:

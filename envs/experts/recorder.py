@@ -99,7 +99,11 @@ def _check_recording(output: Path, before: Any, recording: Mapping[str, Any]) ->
         )
     environment = EnvSpec.read(recording["environment"])
     before, now = (
-        {**said, "expert": expert_name(said.get("expert"), environment)}
+        {
+            **said,
+            "expert": expert_name(said.get("expert"), environment),
+            "environment": _without_timeout(said.get("environment")),
+        }
         for said in (before, json.loads(json.dumps(recording)))  # as a dataset says it
     )
     other = [k for k in {**before, **now} if before.get(k) != now.get(k)]
@@ -108,6 +112,13 @@ def _check_recording(output: Path, before: Any, recording: Mapping[str, Any]) ->
             f"{output}: was recorded with {_settings(before, other)}, and now it is "
             f"{_settings(now, other)}: resume with the same settings, or record into another place"
         )
+
+
+def _without_timeout(environment: Any) -> Any:
+    """It changes no frame, and whom it was too short for resumes with a longer one."""
+    if not isinstance(environment, dict):
+        return environment
+    return {name: value for name, value in environment.items() if name != "timeout"}
 
 
 def next_seed(writer: EpisodeWriter, first: int) -> int:

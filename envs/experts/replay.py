@@ -246,7 +246,7 @@ def recorded_environment(
 
 def _without_interpreter(spec: EnvSpec) -> EnvSpec:
     settings = spec.to_dict()
-    return EnvSpec.read({k: v for k, v in settings.items() if k not in ("python", "timeout")})
+    return EnvSpec.read({k: v for k, v in settings.items() if k != "python"})
 
 
 def compared_keys(

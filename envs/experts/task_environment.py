@@ -9,8 +9,10 @@ import numpy as np
 
 from dipole.envs.contract import EnvSpec
 from dipole.envs.errors import DivergedError, not_even_new
+from dipole.envs.experts.watch import limited
 from dipole.envs.interface import Interface, check_finite
 from dipole.envs.media.video import PackedFrame, film_frame
+from dipole.envs.rollout.deadline import start_seconds, step_seconds
 from dipole.envs.rollout.stepping import Environment, EnvironmentFactory, Stepping
 
 
@@ -29,7 +31,8 @@ class TaskEnvironment:
         is called with the new one. finite: {name: entry} of observations that have to be finite.
         Raises DivergedError where they are not, and where the simulator says so itself.
     Where the environment can step without looking, nobody looks at the last state of an episode.
-    `info["is_success"]` is absent where success is unknown.
+    `info["is_success"]` is absent where success is unknown. `environment.timeout` limits calls in a
+    worker process; a simulator in an interpreter of its own has that limit already.
     """
 
     def __init__(
@@ -39,7 +42,11 @@ class TaskEnvironment:
         finite: Mapping[str, str] | None = None,
         remade: Callable[[Environment], object] = lambda environment: None,
     ) -> None:
-        self.environment, self.spec = make(), spec
+        step = step_seconds(spec.timeout)
+        self._step_limit = step if spec.python is None else None
+        self._start_limit = start_seconds(step) if spec.python is None else None
+        with limited(self._start_limit):
+            self.environment, self.spec = make(), spec
         self._make, self._finite, self._remade = make, finite or {}, remade
         self._was_reset = False
         self._interface = Interface(
@@ -77,13 +84,14 @@ class TaskEnvironment:
     def reset(self, *, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode: what is seen first, and info. Raises RolloutError where a new
         environment cannot be reset to a finite state either."""
-        try:
-            observation, info = self._begun(seed)
-        except DivergedError as error:
-            observation, info = self._begun_anew(seed, error)
-        self._was_reset = True
-        self._look()
-        return observation, info
+        with limited(self._start_limit):
+            try:
+                observation, info = self._begun(seed)
+            except DivergedError as error:
+                observation, info = self._begun_anew(seed, error)
+            self._was_reset = True
+            self._look()
+            return observation, info
 
     def _begun(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
         observation, info = self._stepping.reset(seed)
@@ -104,6 +112,10 @@ class TaskEnvironment:
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """As gymnasium's; the observation is None where the episode is over."""
+        with limited(self._step_limit):
+            return self._stepped(action)
+
+    def _stepped(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         reward, terminated, truncated, info = self._stepping.advance(action)
         self._look(reward)
         observation = None if terminated or truncated else self._stepping.observe()

@@ -14,9 +14,9 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from dipole.data.core.errors import DipoleError
-from dipole.envs.contract import START_SECONDS, STEP_SECONDS
 from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
+from dipole.envs.rollout.deadline import hang, start_seconds, step_seconds
 from dipole.envs.rollout.kept import Read
 from dipole.envs.rollout.messages import Command, Turn
 from dipole.envs.rollout.simulator import SimulatorPool
@@ -45,7 +45,7 @@ class WorkerSlots:
         read: Read | None = None,
         timeout: float | None = None,
     ) -> None:
-        self._timeout = timeout or STEP_SECONDS
+        self._timeout = step_seconds(timeout)
         self._workers: list[_Worker] = []
         self._woken, self._waker = multiprocessing.get_context("spawn").Pipe(duplex=False)
         self.waited = 0.0
@@ -94,12 +94,7 @@ class WorkerSlots:
     def _hang(self, worker: "_Worker") -> RolloutError:
         command = worker.oldest
         worker.end(patiently=False)
-        return RolloutError(
-            f"{command}: its simulator process has not answered for "
-            f"{allowed_seconds(command, self._timeout):g} s, and was ended: a step, or a reset, "
-            f"hangs, or takes more than {self._timeout:g} s; environment.timeout=SECONDS allows it "
-            "more"
-        )
+        return hang(str(command), allowed_seconds(command, self._timeout), self._timeout)
 
     def wake(self) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -120,7 +115,7 @@ def allowed_seconds(command: Command, timeout: float) -> float:
     """How long a worker may take for it. timeout: Of a step."""
     if command.actions is not None:
         return timeout * len(command.actions)
-    return 2 * max(START_SECONDS, timeout) + timeout  # its process, its environment, the reset
+    return start_seconds(timeout)
 
 
 class _Worker(WorkerProcess):
