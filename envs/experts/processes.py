@@ -146,7 +146,7 @@ class WorkerPool:
     def collect(self) -> list[tuple[Any, Any]]:
         busy = [each for each in self._workers if each.seed is not None and not each.ended]
         found: list[tuple[Any, Any]] = []
-        while not found:
+        while busy and not found:
             began = time.perf_counter()
             ready = wait([each.connection for each in busy], LOOK_SECONDS)
             waited = time.perf_counter() - began
