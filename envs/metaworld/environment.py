@@ -12,7 +12,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import nearest
 from dipole.envs.media.mujoco_views import DEPTH
 from dipole.envs.metaworld.simulator import SIMULATORS, TaskSimulator
-from dipole.envs.metaworld.tasks import CAMERAS, SETS, TASKS
+from dipole.envs.metaworld.tasks import CAMERAS, SETS, TASKS, chosen_tasks
 
 STATE_SIZE = 39
 OPEN = -1.0  # the gripper's action
@@ -25,6 +25,8 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     task: One of TASKS, or a set, "mt10" or "mt50": an episode of seed s then does task s % n, and
         is the episode that this task alone has with seed s.
+    only: Some tasks of the set: seed s does only[s % len(only)], and "task" stays that of the set.
+        None: all of them.
     observation: Any of "state" [39] float32 (hand, gripper, objects, all of these one step before,
         goal), "task" [n] float32 (one-hot, in a set), "instruction" (words), a camera's name (uint8
         [image_size, image_size, 3]) and "CAMERA_depth" (float32 [image_size, image_size, 1],
@@ -52,6 +54,7 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         task: str,
         observation: Sequence[str] | None = None,
         *,
+        only: Sequence[str] | None = None,
         image_size: int = 96,
         render_size: int = 256,
         render_camera: str = "corner2",
@@ -59,7 +62,8 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         end_at_success: bool = True,
         steps_after_success: int = 0,
     ) -> None:
-        self.tasks = SETS.get(task, (task,))
+        self.tasks = chosen_tasks(task, only)  # of its episodes, in turn
+        self._places = SETS.get(task, (task,))  # in the one-hot vector
         default = ("state", "task") if task in SETS else ("state",)
         self.observation = default if observation is None else tuple(observation)
         if min(image_size, render_size, max_steps, steps_after_success + 1) < 1:
@@ -163,7 +167,7 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         if name == "state":
             return self._state.copy()
         if name == "task":
-            return np.array([each == simulator.name for each in self.tasks], np.float32)
+            return np.array([each == simulator.name for each in self._places], np.float32)
         if name == "instruction":
             return TASKS[simulator.name]
         if name.endswith(DEPTH):
@@ -171,6 +175,12 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         return simulator.picture(name, self.image_size)
 
     def _space(self, name: str) -> "spaces.Space[Any]":
+        if name == "task" and name not in self._known:
+            raise ConfigError(
+                "metaworld has no observation 'task' in a task alone: it is a set's. A policy of a "
+                "set does one of its tasks by environment=metaworld/mt10 (its set) and "
+                f"environment.options.only=[{self.tasks[0]}]"
+            )
         _check_known("observation", name, self._known)
         size = self.image_size
         if name == "instruction":
@@ -180,7 +190,7 @@ class MetaWorld(gymnasium.Env[Observation, NDArray[np.float32]]):
         if name in CAMERAS:
             return spaces.Box(0, 255, (size, size, 3), np.uint8)
         if name == "task":
-            return spaces.Box(0.0, 1.0, (len(self.tasks),), np.float32)
+            return spaces.Box(0.0, 1.0, (len(self._places),), np.float32)
         return spaces.Box(-np.inf, np.inf, (STATE_SIZE,), np.float32)
 
 

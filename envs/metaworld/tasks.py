@@ -3,6 +3,12 @@
 The name of a task is MetaWorld's own without its version: "reach" is "reach-v3" there.
 """
 
+from collections import Counter
+from collections.abc import Sequence
+
+from dipole.data.core.errors import ConfigError
+from dipole.data.core.registry import nearest
+
 VERSION = "-v3"
 
 # What the robot is to do, in words. The order is that of MetaWorld's MT50.
@@ -85,3 +91,37 @@ CAMERAS = (
     *("corner", "corner2", "corner3", "corner4", "topview", "behindGripper", "gripperPOV"),
     *MOVED,
 )
+
+
+def chosen_tasks(task: str, only: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The tasks that the episodes of a task, or of a set, are of, in turn.
+
+    task: One of TASKS or SETS. only: Some of the set's tasks, in the order of their turns; None for
+        all of them.
+
+    Raises ConfigError, naming the nearest, for a task that the set has not, for one that is named
+    twice, for none, and for some tasks of one that is alone.
+
+    >>> chosen_tasks("mt10", ["push", "reach"])
+    ('push', 'reach')
+    """
+    known = SETS.get(task, (task,))
+    if only is None:
+        return known
+    option = f"environment.options.only=[{','.join(only)}]"
+    if task not in SETS:
+        sets = " or ".join(f"metaworld/{name}" for name in SETS)
+        raise ConfigError(
+            f"{option} is of a set, and metaworld/{task} is a task alone: name {sets}"
+        )
+    for name, count in Counter(only).items():
+        if name not in known:
+            raise ConfigError(
+                f"{option}: metaworld/{task} has no task {name!r}{nearest(name, known) or '.'} "
+                f"Known: {', '.join(known)}"
+            )
+        if count > 1:
+            raise ConfigError(f"{option} names {name!r} {count} times: name each task once")
+    if not only:
+        raise ConfigError(f"{option} leaves no task of metaworld/{task}: name one, or leave it out")
+    return tuple(only)

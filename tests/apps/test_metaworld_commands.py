@@ -21,15 +21,21 @@ TINY = [
 
 def run_all(task, episodes, folder, *settings, policy="unet_small"):
     """Record, train, evaluate: the dataset and the metrics."""
-    data, run, results = (str(folder / name) for name in ("data.zarr", "run", "results"))
+    data, run = (str(folder / name) for name in ("data.zarr", "run"))
     chosen = [f"task=metaworld/{task}", *settings]
     record = [*chosen, "expert=scripted", f"episodes={episodes}", f"output={data}"]
     assert main(["record", *record]) == 0
     short = [*TINY, f"policy={policy}", "+task.environment.options.max_steps=10"]
     assert main(["train", *chosen, f"dataset={data}", f"output={run}", *short]) == 0
-    evaluate = [f"checkpoint={run}", f"episodes={episodes}", f"output={results}"]
+    return EpisodeStore.open(data), evaluated(folder, episodes)
+
+
+def evaluated(folder, episodes, *settings):
+    """The metrics of the policy that `run_all` trained there."""
+    output = f"output={folder / 'results'}"
+    evaluate = [f"checkpoint={folder / 'run'}", f"episodes={episodes}", output, *settings]
     assert main(["evaluate", *evaluate]) == 0
-    return EpisodeStore.open(data), json.loads((folder / "results/metrics.json").read_text())
+    return json.loads((folder / "results/metrics.json").read_text())
 
 
 def test_a_task_is_demonstrated_trained_on_and_evaluated(tmp_path):
@@ -45,6 +51,14 @@ def test_a_set_records_which_task_it_was_in_a_vector_and_in_words(tmp_path):
     words = [TASKS[name] for name in SETS["mt10"][:3]]
     assert [store.task_spans(k) for k in range(3)] == [((0, each),) for each in words]
     assert [each["task"] for each in metrics["per_episode"]] == list(SETS["mt10"][:3])
+    assert {name: each["episodes"] for name, each in metrics["per_task"].items()} == {
+        "pick-place": 1,
+        "push": 1,
+        "reach": 1,
+    }
+    alone = evaluated(tmp_path, 2, "environment.options.only=[window-close]", "video_episodes=0")
+    assert [each["task"] for each in alone["per_episode"]] == ["window-close"] * 2
+    assert list(alone["per_task"]) == ["window-close"]
 
 
 def test_pictures_of_another_task_are_recorded_and_seen(tmp_path):

@@ -67,6 +67,16 @@ def test_an_episode_of_a_set_is_the_one_of_its_task_with_the_same_seed():
     np.testing.assert_array_equal(observation["state"], alone.reset(seed=12)[0]["state"])
 
 
+def test_some_tasks_of_a_set_keep_their_seeds_and_their_places_in_the_vector():
+    some, alone = made("mt10", only=["window-open", "push"]), made("push")
+    assert some.observation_space["task"].shape == (10,)
+    assert [some.reset(seed=seed)[1]["task"] for seed in (4, 5)] == ["window-open", "push"]
+    assert some.tasks == ("window-open", "push")  # each is filmed once
+    observation = some.observe()
+    assert observation["task"].tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    np.testing.assert_array_equal(observation["state"], alone.reset(seed=5)[0]["state"])
+
+
 def test_an_episode_borrows_a_simulator_and_gives_it_back():
     one, other = made("reach"), made("reach")
     one.reset(seed=0)
@@ -151,8 +161,10 @@ def test_a_moved_camera_draws_from_its_own_place_and_is_put_back():
 def test_bad_settings_and_actions_are_refused():
     with pytest.raises(ConfigError, match="did you mean 'corner2'"):
         made("reach", "corner22")
-    with pytest.raises(ConfigError, match="no observation 'task'"):
+    with pytest.raises(ConfigError, match=r"no observation 'task'.*options\.only=\[reach\]"):
         made("reach", "task")
+    with pytest.raises(ConfigError, match="only is 'push': a list of texts or null is needed"):
+        made("mt10", only="push")
     with pytest.raises(ConfigError, match="did you mean 'reach'"):
         made("reech")
     environment = made("reach")
