@@ -19,13 +19,13 @@ TINY = [
 ]
 
 
-def run_all(task, episodes, folder, *settings, policy="unet_small"):
+def run_all(task, episodes, folder, *settings, policy="unet_small", training=()):
     """Record, train, evaluate: the dataset and the metrics."""
     data, run = (str(folder / name) for name in ("data.zarr", "run"))
     chosen = [f"task=metaworld/{task}", *settings]
     record = [*chosen, "expert=scripted", f"episodes={episodes}", f"output={data}"]
     assert main(["record", *record]) == 0
-    short = [*TINY, f"policy={policy}", "+task.environment.options.max_steps=10"]
+    short = [*TINY, *training, f"policy={policy}", "+task.environment.options.max_steps=10"]
     assert main(["train", *chosen, f"dataset={data}", f"output={run}", *short]) == 0
     return EpisodeStore.open(data), evaluated(folder, episodes)
 
@@ -59,6 +59,16 @@ def test_a_set_records_which_task_it_was_in_a_vector_and_in_words(tmp_path):
     alone = evaluated(tmp_path, 2, "environment.options.only=[window-close]", "video_episodes=0")
     assert [each["task"] for each in alone["per_episode"]] == ["window-close"] * 2
     assert list(alone["per_task"]) == ["window-close"]
+
+
+def test_some_tasks_of_a_set_are_done_in_turn_by_a_policy_that_is_told_them_in_words(tmp_path):
+    only = "+task.environment.options.only=[window-close,reach]"
+    words = ["policy/encoder=state_text"]
+    store, metrics = run_all("mt10_words", 2, tmp_path, only, training=words)
+    said = [TASKS["window-close"], TASKS["reach"]]
+    assert [store.task_spans(k) for k in range(2)] == [((0, each),) for each in said]
+    assert sorted(metrics["per_task"]) == ["reach", "window-close"]
+    assert metrics["environment_options"]["only"] == ["window-close", "reach"]
 
 
 def test_pictures_of_another_task_are_recorded_and_seen(tmp_path):

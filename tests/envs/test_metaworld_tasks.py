@@ -15,7 +15,8 @@ FILES = Path(__file__).parents[2] / "configs/task/metaworld"
 
 def test_every_task_has_a_file_that_names_it():
     expected = {f"metaworld/{name}" for name in (*TASKS, *SETS)}
-    files = [path for path in FILES.glob("[!_]*.yaml") if path.stem != "image"]
+    others = {"image", "mt10_words", "mt50_words"}
+    files = [path for path in FILES.glob("[!_]*.yaml") if path.stem not in others]
     named = {yaml.safe_load(path.read_text())["environment"]["name"] for path in files}
     assert named == expected == {f"metaworld/{path.stem}" for path in files}
 
@@ -27,6 +28,14 @@ def test_fifty_tasks_have_fifty_different_instructions():
 def test_a_mistyped_task_is_answered_with_the_nearest_before_anything_is_loaded():
     with pytest.raises(ConfigError, match="did you mean 'pick-place'"):
         check_environment(EnvSpec("metaworld/pickplace"))
+
+
+@pytest.mark.parametrize("name", ["mt10", "mt50"])
+def test_the_instruction_of_a_set_has_as_many_bytes_as_its_longest(name):
+    task = yaml.safe_load((FILES / f"{name}_words.yaml").read_text())
+    assert task["environment"]["name"] == f"metaworld/{name}"
+    longest = max(len(TASKS[each].encode()) for each in SETS[name])
+    assert task["observation"]["instruction"] == {"shape": [longest], "kind": "text"}
 
 
 def test_some_tasks_of_a_set_have_their_turns_in_the_order_in_which_they_are_named():
