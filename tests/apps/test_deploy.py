@@ -79,6 +79,7 @@ def test_a_difference_that_is_accepted_stands_in_the_report(tmp_path):
     ]
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_a_served_checkpoint_moves_the_simulated_robot(checkpoint, tmp_path, capsys, monkeypatch):
     """Two processes: `dipole serve` with torch, and the loop here, which asks it for chunks."""

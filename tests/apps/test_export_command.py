@@ -72,6 +72,7 @@ def test_an_export_is_evaluated_as_its_checkpoint_is(run, export, tmp_path):
     assert ours == pytest.approx(theirs, abs=0.05)  # contacts amplify the rounding
 
 
+@pytest.mark.heavy
 def test_auto_takes_the_faster_and_says_so(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runnable, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(runnable, "FAST_ENOUGH", 0.0)
@@ -107,6 +108,7 @@ def test_auto_converts_nothing_where_little_is_to_be_saved(run, monkeypatch, sec
     assert isinstance(found, Policy)
 
 
+@pytest.mark.heavy
 def test_what_is_known_of_a_chunk_goes_to_the_policy_that_was_exported(run, export):
     ours = runnable.load_runnable(run, runtime="openvino")
     observation, noise = ours.fake_observation(1), torch.randn(1, 16, 2)

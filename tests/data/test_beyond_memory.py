@@ -73,6 +73,7 @@ def test_a_window_costs_its_own_pictures_only(large, monkeypatch):
     assert len(seen) == 2
 
 
+@pytest.mark.heavy
 def test_workers_with_large_batches_under_way_end_without_an_error(large):
     """torch's own way of ending them aborts a worker that is handing over a batch."""
     windows = Windows(EpisodeStore.open(large), WindowSpec(2, 16, 8))

@@ -32,7 +32,7 @@ def runs(count):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # actions of 1e308 are tried
-@runs(800)
+@runs(400)
 @given(st.randoms(use_true_random=False))
 def test_every_command_is_finite_inside_the_box_and_within_velocity_and_acceleration(random):
     check(one_run(random))

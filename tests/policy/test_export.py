@@ -67,9 +67,9 @@ def exports(tmp_path_factory):
 
 RUNTIMES_AND_SOLVERS = [
     ("onnx", IMPLICIT),
-    ("onnx", ANCESTRAL),
+    pytest.param("onnx", ANCESTRAL, marks=pytest.mark.heavy),
     ("openvino", IMPLICIT),
-    ("openvino", ANCESTRAL),
+    pytest.param("openvino", ANCESTRAL, marks=pytest.mark.heavy),
 ]
 
 
@@ -273,6 +273,7 @@ def test_int8_makes_a_smaller_file_of_the_large_matrices(tmp_path):
     assert small < 0.5 * whole
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("runtime", ["openvino_bf16", "openvino_int8"])
 def test_low_precision_is_near_the_policy_and_says_how_near(tmp_path, runtime):
     policy, folder = make_policy(down_dims=[32, 64]), tmp_path / "export"

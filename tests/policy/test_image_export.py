@@ -52,6 +52,7 @@ def test_an_exported_image_policy_gives_the_same_chunks(kind, runtime, tmp_path)
     check(policy, runtime, tmp_path / "export")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_grey_cameras_are_exported_as_bytes_of_one_channel(runtime, tmp_path):
     grey = Features(

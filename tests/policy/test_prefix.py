@@ -228,7 +228,11 @@ def mode_of(chunk):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("denoiser", "least"), [(DIT, 0.97), (UNET, 0.85)], ids=["dit", "unet"])
+@pytest.mark.parametrize(
+    ("denoiser", "least"),
+    [(DIT, 0.97), pytest.param(UNET, 0.85, marks=pytest.mark.heavy)],
+    ids=["dit", "unet"],
+)
 def test_a_chunk_keeps_the_mode_of_its_prefix_where_a_free_one_changes_it(denoiser, least):
     torch.manual_seed(0)
     wide = {"width": 32} if denoiser is DIT else {"down_dims": [16, 32]}

@@ -81,7 +81,7 @@ def test_accumulation_and_resumption(tmp_path, dataset):
     assert last["train/epoch"] == pytest.approx(12 * 3 * 4 / windows)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_resuming_with_background_workers(tmp_path, dataset):
     make_trainer(tmp_path / "whole", dataset).fit()
     workers = {"streaming": True, "workers": 2}
