@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.transforms.nearest import nearest
+from dipole.data.transforms.nearest_line import nearest_line
 
 Size = tuple[int, int]  # height, width
 
@@ -38,7 +38,7 @@ def resized_depth(frames: np.ndarray, size: Size) -> np.ndarray:
     """
     _check(frames, size, frames.ndim >= 3, "[N, H, W] or [N, H, W, 1]")
     rows, columns = (
-        nearest(np.arange(want, dtype=np.int64), have, want)
+        nearest_line(np.arange(want, dtype=np.int64), have, want)
         for have, want in zip(frames.shape[1:3], size, strict=True)
     )
     return frames[:, rows[:, None], columns]

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dipole.data.transforms.nearest import nearest
+from dipole.data.transforms.nearest_line import nearest_line
 
 Size = tuple[int, int]  # height, width
 TOO_LARGE = 2**15  # for a weight of torch's kernel for bytes, a signed number of 16 bits
@@ -43,7 +43,7 @@ def resize_depth(depth: Tensor, size: Size) -> Tensor:
     """[N, H, W, C] -> [N, h, w, C] of the nearest pixels, as `dipole data convert --resize` stores
     them: a mean of two distances is one at which nothing is."""
     for axis, want in enumerate(size, start=1):
-        lines = nearest(torch.arange(want, device=depth.device), int(depth.shape[axis]), want)
+        lines = nearest_line(torch.arange(want, device=depth.device), int(depth.shape[axis]), want)
         depth = depth.index_select(axis, lines)
     return depth
 

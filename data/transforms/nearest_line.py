@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def nearest(lines: Any, have: int, want: int) -> Any:
+def nearest_line(lines: Any, have: int, want: int) -> Any:
     """Of `want` new lines (rows or columns), the old one that each shows: that in which its middle
     lies, and of two beside the middle the later one.
 
