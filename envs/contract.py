@@ -140,6 +140,12 @@ class EnvSpec:
         return self.id.partition("/")[2] or None
 
     @property
+    def meaning(self) -> dict[str, str]:
+        """What a recording says of its actions where the options do: {"actions": "absolute"}."""
+        actions = self.options.get("actions")
+        return {"actions": actions} if isinstance(actions, str) else {}
+
+    @property
     def gymnasium_id(self) -> str | None:
         """The id in gymnasium's registry; None for a family."""
         return self.id.removeprefix(GYMNASIUM) if self.id.startswith(GYMNASIUM) else None

@@ -288,7 +288,7 @@ def _read(config: Config) -> "tuple[RecordConfig, DemonstrationSpec]":
         return settings, replace(spec, disturbance=_disturbance(settings, None))
     expert = find_expert(spec.expert, spec.environment)
     environment = expert.demonstrating_in(spec.environment)  # as the dataset says it
-    disturbance = _disturbance(settings, expert.disturbance)
+    disturbance = _disturbance(settings, expert.disturbance_in(environment))
     spec = replace(spec, environment=environment, disturbance=disturbance)
     settings = replace(settings, keep=settings.keep or expert.keep)
     return settings, replace(spec, takeover=_takeover(settings))

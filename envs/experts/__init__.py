@@ -33,7 +33,8 @@ class Expert:
     environment: Where it acts: a family, one task of it, a gymnasium id, or ANYWHERE.
     observation: The entries of the environment's observation that it looks at. They are recorded,
         beside what the task's policies see.
-    disturbance: Of its executed actions, where none is asked for; None: none.
+    disturbance: Of its executed actions, where none is asked for; None: none. Where it depends on
+        the environment's options, a function of them.
     options: Of the environment that it demonstrates in, where the task does not say others.
     keep: Which of its episodes are kept where nothing else is asked: "success", or "all".
     Raises ConfigError for entries that are no tuple of names, and for another `keep`.
@@ -42,7 +43,7 @@ class Expert:
     build: Callable[["gymnasium.Env[Any, Any]"], Demonstrator]
     environment: str
     observation: tuple[str, ...]
-    disturbance: DisturbanceSpec | None = None
+    disturbance: DisturbanceSpec | Callable[[Mapping[str, Any]], DisturbanceSpec] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     keep: str = "success"
 
@@ -63,6 +64,11 @@ class Expert:
     def demonstrating_in(self, environment: EnvSpec) -> EnvSpec:
         """The environment with the expert's options."""
         return replace(environment, options={**self.options, **environment.options})
+
+    def disturbance_in(self, environment: EnvSpec) -> DisturbanceSpec | None:
+        """The disturbance in an environment with these options."""
+        own = self.disturbance
+        return own if own is None or isinstance(own, DisturbanceSpec) else own(environment.options)
 
 
 EXPERTS: Registry[Expert] = Registry("expert")

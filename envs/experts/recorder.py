@@ -50,7 +50,7 @@ def begin(
         output,
         fps=fps,
         features=schema,
-        environment=environment_version(spec.environment),
+        environment={**environment_version(spec.environment), **spec.environment.meaning},
         attributes={ATTRIBUTE: dict(recording)},
     )
     writer.resumed_by = RESUMED_BY

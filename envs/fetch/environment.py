@@ -9,6 +9,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
 from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
 from gymnasium_robotics.envs.fetch.reach import MujocoFetchReachEnv
@@ -16,6 +17,7 @@ from gymnasium_robotics.envs.fetch.slide import MujocoFetchSlideEnv
 from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
+from dipole.envs.fetch.geometry import ABSOLUTE, ACTIONS, DELTA, METRES_PER_ACTION, REACHED
 from dipole.envs.media.mujoco_views import free_camera
 from dipole.envs.robotics.simulation import Floats, Observation, Simulation, check_steps
 
@@ -44,12 +46,14 @@ class Fetch(Simulation):
         "gripper_camera_rgb", "head_camera_rgb", which are the model's own, uint8 [image_size,
         image_size, 3], and each with "_depth" float32 [image_size, image_size, 1] metres.
     max_steps: Steps after which an episode is truncated.
+    actions: "delta" or "absolute".
     reward: "sparse" (0 at the goal, else -1) or "dense" (minus the distance, metres).
     end_at_success: Whether an episode ends at the goal. As published, it goes on.
     image_size, render_size: Width and height of the cameras' pictures and of `render`'s, pixels.
 
-    Action [4], -1 to 1: where the gripper moves (x, y, z; 1 is 33 mm a step, 0.83 m/s), and whether
-    the fingers open (1) or close (-1), which only pick-and-place obeys. 25 steps a second.
+    Action [4]: "delta", where the gripper moves from where it is (x, y, z, -1 to 1; 1 is 33 mm a
+    step, 0.83 m/s), or "absolute", where it goes (metres, as in "state"; 33 mm a step at most); and
+    whether the fingers open (1) or close (-1), which only pick-and-place obeys. 25 steps a second.
     Info: "is_success" (within 5 cm of the goal now), "task", "distance" (metres), "successes":
     "any_step" (so far) and "last_step" (at the end of the episode; False before).
 
@@ -67,6 +71,7 @@ class Fetch(Simulation):
         observation: Sequence[str] = NUMBERS,
         *,
         max_steps: int = 50,
+        actions: str = DELTA,
         reward: str = "sparse",
         end_at_success: bool = False,
         image_size: int = 96,
@@ -74,17 +79,24 @@ class Fetch(Simulation):
     ) -> None:
         if reward not in REWARDS:
             raise ConfigError(f"fetch's reward is {reward!r}. Known: {', '.join(REWARDS)}")
+        if actions not in ACTIONS:
+            raise ConfigError(f"fetch's actions are {actions!r}. Known: {', '.join(ACTIONS)}")
         check_steps("fetch", max_steps)
         simulator = SIMULATORS[task](reward_type=reward)
         self.task, self.max_steps, self.end_at_success = task, max_steps, end_at_success
+        self.actions = actions
         self._steps, self._succeeded, self._fingers = 0, False, 0.0
         site = "object0" if simulator.has_object else "robot0:grip"
         self._achieved_site = simulator.model.site(site).id
+        self._gripper_site = simulator.model.site("robot0:grip").id
         self._goal_site = simulator.model.site("target0").id
         stock: Any = simulator.observation_space
         numbers = {**dict.fromkeys(NUMBERS, 3), "state": stock["observation"].shape[0]}
         cameras = {"scene": free_camera(SCENE), **{name: name for name in CAMERAS}}
         super().__init__("fetch", simulator, numbers, cameras, observation, image_size, render_size)
+        if actions == ABSOLUTE:
+            low, high = (np.array([*bound, end], np.float32) for bound, end in REACHED)
+            self.action_space = spaces.Box(low, high, dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -106,7 +118,7 @@ class Fetch(Simulation):
         """`step` for 0.04 s without looking: (reward, terminated, truncated, info)."""
         command = self._command(action)
         self._fingers = float(command[3])
-        self._move(command)
+        self._move(self._moves(command))
         self._steps += 1
         reached = self.distance < NEAR
         self._succeeded |= reached
@@ -122,15 +134,16 @@ class Fetch(Simulation):
 
     def hold_action(self) -> NDArray[np.float32]:
         """The action [4] that keeps the gripper where it is, and its fingers as they were told."""
-        return np.array([0, 0, 0, self._fingers], np.float32)
+        held = self._gripper if self.actions == ABSOLUTE else np.zeros(3)
+        return np.array([*held, self._fingers], np.float32)
 
     def foresee(self, actions: NDArray[Any]) -> Floats:
-        """The "state" after actions [N, 4] that are not taken: for experts that plan."""
+        """The "state" after moves [N, 4], -1 to 1, that are not made: for experts that plan."""
         simulator, present = self.simulator, self.simulator.data
         simulator.data = copy(present)
         try:
             for action in actions:
-                self._move(self._command(action))
+                self._move(np.clip(action, -1.0, 1.0).astype(np.float32))
             state: Floats = simulator._get_obs()["observation"]
         finally:
             simulator.data = present
@@ -146,11 +159,23 @@ class Fetch(Simulation):
         """Seconds of a step."""
         return float(self.simulator.dt)
 
+    def _moves(self, command: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A command as gymnasium-robotics takes it, -1 to 1."""
+        if self.actions == DELTA:
+            return command
+        way = np.clip((command[:3] - self._gripper) / METRES_PER_ACTION, -1.0, 1.0)
+        return np.append(way, command[3]).astype(np.float32)
+
     def _move(self, command: NDArray[np.float32]) -> None:
         """The part of gymnasium-robotics' own `step` that moves something."""
         self.simulator._set_action(command)
         self.simulator._mujoco_step(command)
         self.simulator._step_callback()
+
+    @property
+    def _gripper(self) -> Floats:
+        place: Floats = self.simulator.data.site_xpos[self._gripper_site]
+        return place
 
     @property
     def _achieved(self) -> Floats:

@@ -1,4 +1,5 @@
-"""Fetch's left and right: `dipole data convert ... --mirror fetch`.
+"""Fetch's left and right: `dipole data convert ... --mirror fetch`, or `fetch_absolute` where
+actions are places.
 
 The gripper begins in the plane y = 0.749 m, around which goals and objects are drawn; the table
 and the gripper are alike on both sides. The arm is not, but the gripper goes where it is told.
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.combine.mirrored import MIRRORS, Mirror, Reflection
+from dipole.envs.fetch.geometry import ABSOLUTE, DELTA
 
 MIDDLE = 0.749  # metres: y of the plane
 VECTOR = (1.0, -1.0, 1.0)  # signs of x, y, z; also of a position's offset
@@ -34,28 +36,25 @@ def mirrored_state(state: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def mirrored_place(place: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Places [..., 3], metres, in the mirror."""
+    """Places [..., 3], metres, and actions [..., 4] that are places, in the mirror."""
     mirrored = mirrored_vector(place)
     mirrored[..., 1] += 2 * MIDDLE
     return mirrored
 
 
 def mirrored_vector(vector: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Differences of places [..., 3], and actions [..., 4], in the mirror."""
+    """Differences of places [..., 3], and actions [..., 4] that are moves, in the mirror."""
     mirrored = np.array(vector)
     mirrored[..., 1] *= -1
     return mirrored
 
 
-MIRRORS.add("fetch")(
-    Mirror(
-        {
-            "state": Reflection(mirrored_state),
-            "achieved_goal": Reflection(mirrored_place, (3,)),
-            "desired_goal": Reflection(mirrored_place, (3,)),
-            "goal_offset": Reflection(mirrored_vector, (3,)),
-            "action": Reflection(mirrored_vector, (4,)),
-        },
-        environment="fetch",
-    )
-)
+REFLECTIONS = {
+    "state": Reflection(mirrored_state),
+    "achieved_goal": Reflection(mirrored_place, (3,)),
+    "desired_goal": Reflection(mirrored_place, (3,)),
+    "goal_offset": Reflection(mirrored_vector, (3,)),
+}
+MOVES, PLACES = Reflection(mirrored_vector, (4,)), Reflection(mirrored_place, (4,))
+MIRRORS.add("fetch")(Mirror({**REFLECTIONS, "action": MOVES}, "fetch", (DELTA, None)))
+MIRRORS.add("fetch_absolute")(Mirror({**REFLECTIONS, "action": PLACES}, "fetch", (ABSOLUTE,)))

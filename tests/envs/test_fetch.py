@@ -10,6 +10,7 @@ from dipole.envs import make_env
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import find_expert
 from dipole.envs.fetch.expert.sliding import launch_velocity, stopping_way
+from dipole.envs.fetch.geometry import METRES_PER_ACTION
 
 STOCK = {
     "reach": "FetchReach-v4",
@@ -119,8 +120,9 @@ def test_bad_input_is_answered(made):
 
 
 def test_an_expert_of_a_task_goes_before_that_of_its_family():
-    assert find_expert("scripted", EnvSpec("fetch/push")).disturbance is not None
-    assert find_expert("scripted", EnvSpec("fetch/slide")).disturbance is None
+    push, slide = EnvSpec("fetch/push"), EnvSpec("fetch/slide")
+    assert not find_expert("scripted", push).disturbance_in(push).changes_nothing
+    assert find_expert("scripted", slide).disturbance_in(slide).changes_nothing
     assert find_expert("fetch/slide", EnvSpec("fetch/slide")).environment == "fetch/slide"
     with pytest.raises(ConfigError, match="acts in 'fetch/slide', not in 'fetch'"):
         find_expert("fetch/slide", EnvSpec("fetch/push"))
@@ -142,6 +144,52 @@ def test_an_expert_ends_at_the_goal_and_is_a_function_of_the_seed(made, task):
         runs.append((np.array(actions), info["successes"]["last_step"]))
     assert (runs[0][0] == runs[2][0]).all()
     assert [success for _, success in runs] == [True] * 3
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("task", ["push", "pick-and-place", "slide"])
+def test_places_move_it_as_the_moves_that_lead_there(made, task):
+    spec = EnvSpec(f"fetch/{task}", options={"actions": "absolute"})
+    moved, told = made(task), make_env(spec)
+    by_moves = find_expert(None, EnvSpec(spec.id)).build(moved)
+    by_places = find_expert(None, spec).build(told)
+    seen, _ = moved.reset(seed=2)
+    there, _ = told.reset(seed=2)
+    by_moves.reset(2)
+    by_places.reset(2)
+    for _ in range(50):
+        action = by_places.act(there)
+        assert told.action_space.contains(action)
+        way = (action[:3] - there["state"][:3]) / METRES_PER_ACTION
+        np.testing.assert_allclose(way, by_moves.act(seen)[:3], atol=1e-3)
+        seen, *_ = moved.step(np.append(way, action[3]))
+        there, *_, info = told.step(action)
+        np.testing.assert_allclose(there["state"], seen["state"], atol=1e-4)
+    assert info["successes"]["last_step"]
+
+
+@pytest.mark.heavy
+def test_a_place_that_is_far_is_gone_to_step_by_step_and_held(made):
+    spec = EnvSpec("fetch/reach", options={"actions": "absolute"})
+    environment = make_env(spec)
+    seen, _ = environment.reset(seed=0)
+    way = []
+    for _ in range(8):
+        before, (seen, *_) = seen["state"][:3], environment.step([1.45, 0.6, 0.6, 0.0])
+        way.append(np.abs(seen["state"][:3] - before).max())
+    assert max(way) < 1.1 * METRES_PER_ACTION
+    np.testing.assert_allclose(seen["state"][:3], [1.45, 0.6, 0.6], atol=3e-3)
+    held = environment.hold_action()
+    np.testing.assert_allclose(held, [*seen["state"][:3], 0.0], atol=1e-6)
+    with pytest.raises(ConfigError, match="fetch's actions are 'relative'"):
+        make_env(EnvSpec("fetch/reach", options={"actions": "relative"}))
+
+
+def test_disturbances_of_places_are_those_of_moves_in_metres():
+    for task in ("push", "slide"):
+        spec = EnvSpec(f"fetch/{task}", options={"actions": "absolute"})
+        disturbance = find_expert(None, spec).disturbance_in(spec)
+        assert disturbance.scale == (*3 * (METRES_PER_ACTION,), 0.0)
 
 
 @pytest.mark.parametrize("task", STOCK)

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dipole.data import EpisodeWriter
 from dipole.data.core.errors import DataError
-from dipole.data.sources.combine.mirrored import MIRRORS
+from dipole.data.sources.combine.joined import joined
+from dipole.data.sources.combine.mirrored import MIRRORS, mirrored
+from dipole.data.sources.registry import open_source
 from dipole.envs import make_env
 from dipole.envs.contract import EnvSpec
 from dipole.envs.experts import find_expert
@@ -75,3 +78,29 @@ def test_left_and_right_change_places_and_turns_their_sense():
     assert mirrored_state(np.arange(10.0)).tolist()[2:] == [2, 4, 3, 5, -6, 7, 9, 8]
     with pytest.raises(DataError, match=r"25 numbers \(reach: 10\), not of 12"):
         mirrored_state(np.zeros((1, 12)))
+
+
+def recorded(path, **said):
+    """A dataset of one action [4] that says where it was recorded."""
+    with EpisodeWriter(path, fps=25, environment={"id": "fetch/push", **said}) as writer:
+        writer.add_episode({"action": np.array([[1.3, 0.6, 0.5, -1.0]], np.float32)})
+    return open_source(path)
+
+
+def test_places_are_mirrored_as_places_and_neither_is_taken_for_the_other(tmp_path):
+    moves, places = recorded(tmp_path / "m"), recorded(tmp_path / "p", actions="absolute")
+    told = recorded(tmp_path / "t", actions="delta")
+    for source, mirror, y in (
+        (moves, "fetch", -0.6),
+        (told, "fetch", -0.6),
+        (places, "fetch_absolute", 1.498 - 0.6),
+    ):
+        both = mirrored(source, mirror)
+        _, other = both.episodes()
+        np.testing.assert_allclose(both.open(other).read("action", 0, 1), [[1.3, y, 0.5, -1.0]])
+    with pytest.raises(DataError, match="with absolute actions, and --mirror fetch is that of del"):
+        mirrored(places, "fetch")
+    with pytest.raises(DataError, match="the usual actions, and --mirror fetch_absolute is that"):
+        mirrored(moves, "fetch_absolute")
+    with pytest.raises(DataError, match=r"p was recorded in fetch/push absolute, but .*m in"):
+        joined([moves, places])

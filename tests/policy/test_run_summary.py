@@ -30,6 +30,25 @@ def test_demonstrations_of_another_task_of_a_simulator_are_spoken_of(recorded, e
     assert not said or lines[0].startswith("note: a.zarr was recorded in fetch/push, and the task")
 
 
+@pytest.mark.parametrize(
+    ("recorded", "asked", "said"),
+    [
+        ("absolute", "absolute", ""),
+        (None, None, ""),
+        ("absolute", "delta", "has absolute actions, and the task's environment has delta actions"),
+        ("absolute", None, "and the task's environment does not say what its actions are"),
+        (None, "absolute", "a.zarr does not say what its actions are, and the task's environment"),
+    ],
+)
+def test_actions_that_mean_something_else_are_spoken_of(recorded, asked, said):
+    actions = {} if recorded is None else {"actions": recorded}
+    store = SimpleNamespace(path="a.zarr", environment={"id": "fetch/push", **actions})
+    environment = {"name": "fetch/push", "options": {} if asked is None else {"actions": asked}}
+    lines = _recorded_elsewhere(SimpleNamespace(parts=[SimpleNamespace(store=store)]), environment)
+    assert bool(lines) == bool(said)
+    assert not said or said in lines[0]
+
+
 def test_actions_that_are_held_constant_though_they_move_are_noted(tmp_path):
     state = np.random.default_rng(0).normal(size=(30, 2))
     with EpisodeWriter(tmp_path / "a.zarr", fps=10) as writer:

@@ -253,6 +253,7 @@ def _check_recording(first: SourceInfo, other: SourceInfo) -> None:
         )
     both = set(first.environment) & set(other.environment)
     same = all(first.environment[word] == other.environment[word] for word in both)
+    same &= first.environment.get("actions") == other.environment.get("actions")
     if not same or bool(first.environment) != bool(other.environment):
         raise DataError(
             f"{other.path} was recorded in {_where(other)}, but {first.path} in {_where(first)}"

@@ -39,11 +39,14 @@ class Mirror:
         what is done to actions.
     environment: Whose mirror it is, where that is recorded: an environment, or a family, whose
         tasks are all meant; empty for any.
+    actions: What recordings in it may say that its actions are, None where they say nothing; empty
+        for any.
     swaps: Pairs of words in tasks that change places: left and right, unless said otherwise.
     """
 
     reflections: Mapping[str, Reflection]
     environment: str = ""
+    actions: tuple[str | None, ...] = ()
     swaps: tuple[tuple[str, str], ...] = (("left", "right"),)
 
     def __post_init__(self) -> None:
@@ -141,6 +144,13 @@ def _check(info: SourceInfo, mirror: Mirror, name: str) -> None:
         raise DataError(
             f"{info.path}: recorded in {recorded!r}, and --mirror {name} is that of "
             f"{mirror.environment!r}. {OWN}"
+        )
+    actions = info.environment.get("actions")
+    if recorded and mirror.actions and actions not in mirror.actions:
+        kinds = (actions or "the usual", " or ".join(filter(None, mirror.actions)))
+        raise DataError(
+            f"{info.path}: recorded with {kinds[0]} actions, and --mirror {name} is that of "
+            f"{kinds[1]} ones. {OWN}"
         )
     known = [key for key in info.frames if key in mirror.reflections]
     for key, schema in info.frames.items():

@@ -51,7 +51,8 @@ def _recorded_elsewhere(data: TaskData, environment: Any) -> list[str]:
 
     Ids of other formats, such as a robot's, are not compared: they have other names for the same.
     """
-    name = environment.get("name") if isinstance(environment, Mapping) else environment
+    spec = environment if isinstance(environment, Mapping) else {"name": environment}
+    name, actions = spec.get("name"), (spec.get("options") or {}).get("actions")
     lines = []
     for part in data.parts:
         recorded = str(part.store.environment.get("id", ""))
@@ -59,6 +60,15 @@ def _recorded_elsewhere(data: TaskData, environment: Any) -> list[str]:
             lines.append(
                 f"note: {part.store.path} was recorded in {recorded}, and the task evaluates in "
                 f"{name}"
+            )
+        elif recorded == str(name) and part.store.environment.get("actions") != actions:
+            said = [
+                "does not say what its actions are" if each is None else f"has {each} actions"
+                for each in (part.store.environment.get("actions"), actions)
+            ]
+            lines.append(
+                f"note: {part.store.path} {said[0]}, and the task's environment {said[1]} "
+                "(environment.options.actions)"
             )
     return lines
 
