@@ -24,7 +24,10 @@ MEAN = STD = (0.5, 0.5, 0.5)
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with 16 channels a group."""
     if channels % CHANNELS_PER_GROUP:
-        raise ConfigError(f"width {channels} is no multiple of {CHANNELS_PER_GROUP}")
+        raise ConfigError(
+            f"a picture network of width {channels}: widths (policy.encoder.backbone.widths) are "
+            f"multiples of {CHANNELS_PER_GROUP}, the channels of a group of GroupNorm"
+        )
     return PictureGroupNorm(channels // CHANNELS_PER_GROUP, channels)
 
 
