@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from dipole.apps.compose import compose
 from dipole.apps.compose.configuration import checking, require_values
 from dipole.apps.compose.options import read_options
 from dipole.apps.main import COMPOSED
@@ -106,14 +105,3 @@ def test_a_command_that_cannot_work_is_noticed(own_configs):
         "output is not set: dipole record output=VALUE",
         "unknown key 'epsodes', did you mean 'episodes'? `dipole record --help` lists them",
     ]
-
-
-def test_fetch_s_policy_of_pictures_is_told_nothing_of_the_object(own_configs):
-    task = compose("train", ["--config-dir", str(own_configs), "task=push_image"])["task"]
-    seen = {
-        (feature.get("source") or name, tuple(feature.get("columns") or ()))
-        for name, feature in task["observation"].items()
-    }
-    gripper = (0, 1, 2)
-    assert seen == {("state", gripper), ("desired_goal", ()), ("external_camera_0", ())}
-    assert {one["source"] for one in task["targets"].values()} == {"achieved_goal"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dipole.apps.compose import compose
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
@@ -121,3 +122,14 @@ def test_a_recording_is_gone_on_with_by_the_same_targets_alone(words, tmp_path, 
 def test_without_targets_it_is_what_policies_see_and_the_expert_looks_at(words, tmp_path):
     assert main([*words, "task.targets=null", "expert=random"]) == 0
     assert keys(tmp_path / "r.zarr") == ["action", "place"]
+
+
+def test_fetch_s_policy_of_pictures_is_told_nothing_of_the_object():
+    task = compose("train", ["task=fetch/push_image"])["task"]
+    seen = {
+        (feature.get("source") or name, tuple(feature.get("columns") or ()))
+        for name, feature in task["observation"].items()
+    }
+    gripper = (0, 1, 2)
+    assert seen == {("state", gripper), ("desired_goal", ()), ("external_camera_0", ())}
+    assert {one["source"] for one in task["targets"].values()} == {"achieved_goal"}
