@@ -11,6 +11,13 @@ from dipole.policy.context import Context, ContextSpec
 from dipole.policy.core.components import ENCODERS
 from dipole.policy.encoders.base import Encoder
 
+PICTURES = "choose an image encoder (policy/encoder=image, policy=unet_image_small), "
+OTHERS = {
+    "image": PICTURES,
+    "depth": PICTURES,
+    "text": "choose policy/encoder=state_text, which reads words too, ",
+}
+
 
 @ENCODERS.add("state")
 class StateEncoder(Encoder):
@@ -25,10 +32,11 @@ class StateEncoder(Encoder):
         observed = features.observation
         others = [name for name, feature in observed.items() if feature.kind not in self.kinds]
         if others:
+            kind = observed[others[0]].kind
             raise ConfigError(
-                f"the state encoder cannot encode {', '.join(others)}, of kind "
-                f"{observed[others[0]].kind}: join encoders (name: join, docs/images.md), "
-                "choose an image encoder, or leave it out of the task's observation"
+                f"the state encoder cannot encode {', '.join(others)}, of kind {kind}: "
+                f"{OTHERS.get(kind, '')}join encoders (name: join, docs/images.md), or leave it "
+                "out of the task's observation"
             )
         size = sum(feature.size for feature in observed.values())
         super().__init__(ContextSpec(vector_dim=window.n_obs_steps * size))
