@@ -28,6 +28,9 @@ TAKEOVER_STEPS, EPISODES = 200, 200
 # Of a teacher and its student, and of no hand: with their usual values.
 TAUGHT = {"teacher_acts": 0, "label_every": 1, "label_length": None, "n_envs": None}
 NOT_BY_HAND = {"drift": None, "shoves": None, "shove": None, "workers": 0, "video_episodes": 0}
+# What `dipole train` is told beside the task, of observations that are more than numbers.
+READERS = {"": "", "image": "policy=unet_image_small ", "text": "policy/encoder=state_text "}
+PICTURES = {"image", "depth"}
 SIDE_BY_SIDE = 16  # simulators of a process in which policies act: rows of a policy's call
 
 
@@ -192,7 +195,12 @@ def _next_command(config: Config, settings: RecordConfig) -> str | None:
     if task is not None and not (files("dipole.configs") / "task" / f"{task}.yaml").is_file():
         return None  # of a folder of the person's own
     named = "" if task is None else f"task={task} "
-    return f"train with: dipole train {named}dataset={settings.output}"
+    kinds = {feature.get("kind", "state") for feature in config["task"]["observation"].values()}
+    recipe = READERS.get("image" if kinds & PICTURES else "".join(kinds - {"state"}))
+    if recipe is None or (kinds & PICTURES and "text" in kinds):
+        return None
+    taught = "objective=auxiliary " if kinds & PICTURES and config["task"].get("targets") else ""
+    return f"train with: dipole train {named}{recipe}{taught}dataset={settings.output}"
 
 
 def _write(

@@ -58,10 +58,15 @@ def test_a_family_is_demonstrated_trained_on_and_evaluated(
         ("aloha/transfer_cube_cameras", "gym_aloha", {"top": np.uint8, "right_wrist": np.uint8}),
     ],
 )
-def test_a_task_of_cameras_is_demonstrated_trained_on_and_evaluated(tmp_path, task, package, seen):
+def test_a_task_of_cameras_is_demonstrated_trained_on_and_evaluated(
+    tmp_path, capsys, task, package, seen
+):
     pytest.importorskip(package)
     data, run, found = (str(tmp_path / name) for name in ("D.zarr", "RUN", "EVAL"))
     assert main(["record", f"task={task}", "episodes=2", f"output={data}"]) == 0
+    eyes = "policy=unet_image_small objective=auxiliary"
+    line = f"train with: dipole train task={task} {eyes} dataset={data}\n"
+    assert line in capsys.readouterr().out
     store = EpisodeStore.open(data)
     assert {name: store.schema(name)["dtype"] for name in seen} == {
         name: np.dtype(dtype).name for name, dtype in seen.items()

@@ -8,6 +8,7 @@ import pytest
 
 from dipole.apps.commands.record import RecordConfig, _rate, record
 from dipole.apps.compose import compose
+from dipole.apps.commands.record import RecordConfig, _next_command
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.core.errors import ConfigError, DataError
@@ -201,3 +202,24 @@ def test_the_first_demonstrations_are_filmed(tmp_path, capsys):
     lengths = np.diff(EpisodeStore.open(tmp_path / "demos.zarr.zip").episode_ends, prepend=0)
     assert len(frames) == lengths.max() + 1
     assert frames[-1][2, 2].tolist() == pytest.approx([34, 160, 70], abs=8)  # it succeeded
+
+
+@pytest.mark.parametrize(
+    ("kinds", "targets", "words"),
+    [
+        (("state",), {}, "dataset=d.zarr"),
+        (("state", "text"), {}, "policy/encoder=state_text dataset=d.zarr"),
+        (("depth",), {}, "policy=unet_image_small dataset=d.zarr"),
+        (
+            ("state", "image"),
+            {"object": {}},
+            "policy=unet_image_small objective=auxiliary dataset=",
+        ),
+        (("image", "text"), {}, None),
+    ],
+)
+def test_the_line_that_trains_names_a_policy_that_sees_what_was_recorded(kinds, targets, words):
+    seen = {kind: {"kind": kind} for kind in kinds}
+    config = {"overrides": {}, "task": {"observation": seen, "targets": targets}}
+    line = _next_command(config, RecordConfig("d.zarr"))
+    assert line is None if words is None else f"dipole train {words}" in line
