@@ -6,9 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dipole.apps.commands.record import RecordConfig, _rate, record
+from dipole.apps.commands.record import RecordConfig, _next_command, _rate, record
 from dipole.apps.compose import compose
-from dipole.apps.commands.record import RecordConfig, _next_command
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.core.errors import ConfigError, DataError
