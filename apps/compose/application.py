@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import hydra
@@ -62,6 +63,7 @@ def run(config_name: str, argv: list[str], job: Job, sweeps: bool = True) -> int
             plan = plan_sweep(config_name, checker, parsed, job)
         else:
             require_values(config_name, checker.compose(options.overrides))
+            options = replace(options, overrides=checker.with_block(options.overrides))
     if options.multirun:
         from dipole.apps.compose.sweep import run_sweep
 

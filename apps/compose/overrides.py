@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from dipole.apps.compose.options import PLACES
 from dipole.apps.compose.secrets import printable_word
 from dipole.apps.terminal.errors import UsageError
 
@@ -62,9 +63,20 @@ class OverrideChecker:
 
     def compose(self, words: Sequence[str], with_hydra: bool = False) -> DictConfig:
         """The configuration with these settings; hydra's own part only if asked for."""
+        words = self.with_block(words)
         return compose(
             self.config_name, [*self.search_path, *words], return_hydra_config=with_hydra
         )
+
+    def with_block(self, words: Sequence[str]) -> list[str]:
+        """A simulator that a task gives by its name alone, `environment: gym:Pusher-v5`, as a block
+        that settings can be added to."""
+        place = PLACES.get(self.config_name, "")
+        added = [word for word in words if place and word.startswith(f"++{place}.")]
+        others = [word for word in words if word not in added]
+        named = OmegaConf.select(self.compose(others), place) if added else None
+        block = [f"++{place}={{name: '{named}'}}"] if isinstance(named, str) else []
+        return [*others, *block, *added]
 
     def parse(self, words: Iterable[str]) -> list[Override]:
         """Raises UsageError for a setting that cannot be read."""

@@ -5,10 +5,12 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dipole.apps.commands.train import _next
 from dipole.apps.main import main
+from dipole.data import EpisodeWriter
 from dipole.policy.training.output.logs import read_log
 from dipole.policy.training.output.run_folder import RUN_FILE
 
@@ -135,3 +137,25 @@ def test_another_environment_that_does_not_fit_is_answered(folder, capsys):
     assert main(["evaluate", *words, "environment=pusht"]) == 2
     assert "no observation 'goal'" in capsys.readouterr().err
     assert "reach" in sys.modules
+
+
+def test_a_simulator_that_is_given_by_its_name_alone_takes_settings(tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/named.yaml").write_text(
+        "name: named\n"
+        "environment: pusht\n"
+        "dataset: null\n"
+        "observation: {state: {shape: [2]}}\n"
+        "action: {shape: [2]}\n"
+        "window: {n_obs_steps: 2, horizon: 8, n_action_steps: 4}\n"
+        "split: {val_ratio: 0.0, seed: 42, max_train: null}\n"
+    )
+    data, run = str(tmp_path / "d.zarr"), tmp_path / "run"
+    with EpisodeWriter(data, fps=10) as writer:
+        state = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+        writer.add_episode({"state": state, "action": state})
+    tiny = [word for word in TINY if "evaluate" not in word]
+    words = ["task=named", "environment.max_steps=9", f"dataset={data}", f"output={run}", *tiny]
+    assert main(["train", "--config-dir", str(tmp_path), *words]) == 0
+    task = json.loads((run / RUN_FILE).read_text())["config"]["task"]
+    assert task["environment"] == {"name": "pusht", "max_steps": 9}
