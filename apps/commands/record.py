@@ -197,8 +197,8 @@ def _next_command(config: Config, settings: RecordConfig) -> str | None:
     named = "" if task is None else f"task={task} "
     kinds = {feature.get("kind", "state") for feature in config["task"]["observation"].values()}
     recipe = READERS.get("image" if kinds & PICTURES else "".join(kinds - {"state"}))
-    if recipe is None or (kinds & PICTURES and "text" in kinds):
-        return None
+    if recipe is None or (kinds & PICTURES and (settings.mouse or "text" in kinds)):
+        return None  # a hand's demonstrations hold no pictures
     taught = "objective=auxiliary " if kinds & PICTURES and config["task"].get("targets") else ""
     return f"train with: dipole train {named}{recipe}{taught}dataset={settings.output}"
 

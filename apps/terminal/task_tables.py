@@ -33,7 +33,7 @@ def tasks_table(metrics: Mapping[str, Any]) -> Table:
     for title in [*titles, "max reward"]:
         table.add_column(title)
     tasks = metrics["per_task"].items()
-    for name, found in sorted(tasks, key=lambda each: (-each[1][score], each[0])):
+    for name, found in sorted(tasks, key=lambda each: (-(each[1][score] or 0.0), each[0])):
         table.add_row(name, str(found["episodes"]), *_cells(found, knows))
     over = metrics["over_tasks"]
     table.add_section()

@@ -79,3 +79,13 @@ def test_the_score_is_printed_before_it_is_saved(folder, monkeypatch, capsys):
     with pytest.raises(OSError, match="no space left"):
         main(["evaluate", "checkpoint=RUN", "output=new"])
     assert "mean max reward 0.7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", ["kept", "kept/results", "./kept"])
+def test_an_output_within_the_dataset_of_kept_episodes_is_refused_first(
+    folder, output, monkeypatch, capsys
+):
+    monkeypatch.setattr(checkpoint, "evaluate_checkpoint", lambda config: pytest.fail("it ran"))
+    assert main(["evaluate", "checkpoint=RUN", f"output={output}", "keep_episodes=kept"]) == 2
+    assert "lies in keep_episodes=kept, which becomes a dataset" in capsys.readouterr().err
+    assert not (folder / "kept").exists()

@@ -222,3 +222,5 @@ def test_the_line_that_trains_names_a_policy_that_sees_what_was_recorded(kinds, 
     config = {"overrides": {}, "task": {"observation": seen, "targets": targets}}
     line = _next_command(config, RecordConfig("d.zarr"))
     assert line is None if words is None else f"dipole train {words}" in line
+    by_hand = _next_command(config, RecordConfig("d.zarr", mouse=True))
+    assert by_hand == (None if {"image", "depth"} & {*kinds} else line)

@@ -124,3 +124,9 @@ def test_failures_are_filmed_afterwards_and_are_the_same_episodes():
         pytest.approx(found.episodes[seed].episode_return) for seed in (1, 2)
     ]
     assert found.metrics["policy_ms"]["calls"] == run().metrics["policy_ms"]["calls"]
+
+
+def test_tasks_whose_success_nobody_told_stand_in_a_table_all_the_same():
+    episodes = [episode(seed, task, None) for seed, task in enumerate("abab")]
+    table = tasks_table(summarize(episodes, score="success_rate"))
+    assert [str(cell) for cell in table.columns[0].cells][:2] == ["a", "b"]
