@@ -119,13 +119,13 @@ def evaluate(
         targets if keep is not None else None,
         seed,
     )
-    read = None if keep is None else recorded_keys(resolved).read
+    keys = None if keep is None else recorded_keys(resolved)
     workers = 0 if cluster is not None else workers
     look = first_look(resolved, policy, seed=seed, film=film, measure=workers is None)
     check_rate(policy.features, look.fps)
     fps = look.fps or DEFAULT_FPS
     film = film and not _warned_of_no_video(resolved.name, look.no_video)
-    asked = Asked(episodes, inference_batch_size, n_envs, threads, workers, read)
+    asked = Asked(episodes, inference_batch_size, n_envs, threads, workers, keys)
     with _computing(cluster, policy, resolved, look, asked) as computing:
         slots, n_slots, workers = computing.slots, computing.n_slots, computing.workers
         executor = Executor(

@@ -50,7 +50,7 @@ def computing_on(
             resolved.make,
             policy.window.n_obs_steps,
             resolved.interface,
-            asked.read,
+            asked.keys,
         )
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())
         told = {"name": settings.name, "nodes": nodes, "actors": actors, "policies": policies}

@@ -12,7 +12,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.processors import processors
 from dipole.envs.rollout import LocalSlots, Slots
 from dipole.envs.rollout.first_look import FirstLook
-from dipole.envs.rollout.kept import Read
+from dipole.envs.rollout.kept import KeptKeys
 from dipole.envs.rollout.resolved import ResolvedEnvironment
 from dipole.envs.rollout.workers import WorkerSlots
 
@@ -43,7 +43,7 @@ def inference_threads(policy: Any, wanted: int | None) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """What an evaluation was asked to use; None: to be chosen. rows: Of an inference call. read:
+    """What an evaluation was asked to use; None: to be chosen. rows: Of an inference call. keys:
     What is kept of each observation. The others are as `evaluate` takes them."""
 
     episodes: int
@@ -51,7 +51,7 @@ class Asked:
     n_envs: int | None = None
     threads: int = 1
     workers: int | None = 0
-    read: Read | None = None
+    keys: KeptKeys | None = None
 
     def __post_init__(self) -> None:
         from dipole.policy.execution.executor import check_batch_size
@@ -90,7 +90,7 @@ def computing_here(
     workers = min(workers, n_slots)
     with (
         inference_pool(asked.threads, workers) as pool,
-        closing(open_slots(policy, resolved, workers, asked.read)) as slots,
+        closing(open_slots(policy, resolved, workers, asked.keys)) as slots,
     ):
         yield Computing(without_interpreter(policy), pool, slots, n_slots)
 
@@ -139,15 +139,15 @@ def inference_pool(threads: int, workers: int) -> Iterator[ThreadPoolExecutor | 
 
 
 def open_slots(
-    policy: Any, resolved: ResolvedEnvironment, workers: int, read: Read | None = None
+    policy: Any, resolved: ResolvedEnvironment, workers: int, keys: KeptKeys | None = None
 ) -> Slots:
-    """Simulators in this process, or in workers. read: What is kept of each observation."""
+    """Simulators in this process, or in workers. keys: What is kept of each observation."""
     n_obs_steps = policy.window.n_obs_steps
     if not workers:
-        return LocalSlots(resolved.make, n_obs_steps, resolved.interface, read)
+        return LocalSlots(resolved.make, n_obs_steps, resolved.interface, keys)
     _warn_of_spinning(policy)
     timeout = None if resolved.spec is None else resolved.spec.timeout
-    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface, read, timeout)
+    return WorkerSlots(resolved.make, n_obs_steps, workers, resolved.interface, keys, timeout)
 
 
 def _warn_of_spinning(policy: Any) -> None:

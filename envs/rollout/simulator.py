@@ -22,7 +22,7 @@ from dipole.data.core.errors import ConfigError
 from dipole.envs.errors import DivergedError, errors_naming, not_even_new
 from dipole.envs.interface import Interface, by_other_definitions
 from dipole.envs.media.video import film_frame, pack_frame
-from dipole.envs.rollout.kept import Keeper, Read
+from dipole.envs.rollout.kept import Keeper, KeptKeys
 from dipole.envs.rollout.messages import (
     FILMING,
     MAKING,
@@ -38,7 +38,7 @@ from dipole.envs.rollout.stepping import Environment, EnvironmentFactory, Steppi
 class Simulator:
     """One environment and the episode that it is in.
 
-    read: What is kept of every observation; None where episodes are not kept.
+    keys: What is kept of every observation; None where episodes are not kept.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Simulator:
         environment: Environment,
         n_obs_steps: int,
         interface: Interface | None = None,
-        read: Read | None = None,
+        keys: KeptKeys | None = None,
     ) -> None:
         self.environment = environment
-        self._keeper = None if read is None else Keeper(read)
+        self._keeper = None if keys is None else Keeper(keys)
         self.n_obs_steps = n_obs_steps
         self.interface = interface or Interface()
         self._stepping = Stepping(environment, self.interface)
@@ -169,11 +169,11 @@ class SimulatorPool:
         make_environment: EnvironmentFactory,
         n_obs_steps: int,
         interface: Interface | None = None,
-        read: Read | None = None,
+        keys: KeptKeys | None = None,
     ) -> None:
         self._make_environment = make_environment
         self._n_obs_steps = n_obs_steps
-        self._interface, self._read = interface, read
+        self._interface, self._keys = interface, keys
         self._simulators: dict[int, Simulator] = {}
 
     def perform(self, command: Command) -> Turn:
@@ -202,7 +202,7 @@ class SimulatorPool:
 
     def _make(self, slot: int) -> Simulator:
         made = self._make_environment()
-        simulator = Simulator(made, self._n_obs_steps, self._interface, self._read)
+        simulator = Simulator(made, self._n_obs_steps, self._interface, self._keys)
         self._simulators[slot] = simulator
         return simulator
 

@@ -4,7 +4,7 @@ from collections import deque
 from typing import Protocol
 
 from dipole.envs.interface import Interface
-from dipole.envs.rollout.kept import Read
+from dipole.envs.rollout.kept import KeptKeys
 from dipole.envs.rollout.messages import Command, Turn
 from dipole.envs.rollout.simulator import SimulatorPool
 from dipole.envs.rollout.stepping import EnvironmentFactory
@@ -54,9 +54,9 @@ class LocalSlots:
         make_environment: EnvironmentFactory,
         n_obs_steps: int,
         interface: Interface | None = None,
-        read: Read | None = None,
+        keys: KeptKeys | None = None,
     ) -> None:
-        self._pool = SimulatorPool(make_environment, n_obs_steps, interface, read)
+        self._pool = SimulatorPool(make_environment, n_obs_steps, interface, keys)
         self._commands: deque[Command] = deque()
         self.waited = 0.0
 

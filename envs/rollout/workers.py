@@ -17,7 +17,7 @@ from dipole.data.core.errors import DipoleError
 from dipole.envs.errors import RolloutError
 from dipole.envs.interface import Interface
 from dipole.envs.rollout.deadline import hang, start_seconds, step_seconds
-from dipole.envs.rollout.kept import Read
+from dipole.envs.rollout.kept import KeptKeys
 from dipole.envs.rollout.messages import Command, Turn
 from dipole.envs.rollout.simulator import SimulatorPool
 from dipole.envs.rollout.stepping import EnvironmentFactory
@@ -42,7 +42,7 @@ class WorkerSlots:
         n_obs_steps: int,
         workers: int,
         interface: Interface | None = None,
-        read: Read | None = None,
+        keys: KeptKeys | None = None,
         timeout: float | None = None,
     ) -> None:
         self._timeout = step_seconds(timeout)
@@ -52,7 +52,7 @@ class WorkerSlots:
         try:
             with starting_workers():
                 for _ in range(workers):
-                    self._workers.append(_Worker(make_environment, n_obs_steps, interface, read))
+                    self._workers.append(_Worker(make_environment, n_obs_steps, interface, keys))
         except BaseException:
             self.close()
             raise

@@ -13,6 +13,8 @@ from dipole.data.store.partial_folder import RECORDING, partial_folder
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.evaluate import evaluate
 from dipole.envs.evaluation.failures import failed_episodes
+from dipole.envs.experts.recorded import RecordedKeys
+from dipole.envs.rollout.kept import Keeper
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_policy import FakePolicy
@@ -102,3 +104,23 @@ def test_what_an_interrupted_evaluation_leaves_is_not_gone_on_with_by_resume_tru
     EpisodeWriter.resume(path).close()
     with EpisodeStore.open(path) as store:
         assert store.episode_numbers()["seed"].tolist() == [0, 1, 2, 3]
+
+
+def test_depth_that_was_not_measured_is_kept_as_0_and_ends_no_episode():
+    keys = RecordedKeys({"front_depth": "front_depth", "state": "state"}, depth=("front_depth",))
+    keeper = Keeper(keys)
+    depth = np.ones((4, 4, 1), np.float32)
+    holes = depth.copy()
+    holes[0, 0], holes[1, 1] = np.nan, np.inf
+    keeper.start({"front_depth": depth, "state": np.zeros(2)})
+    for seen in (holes, depth, None):
+        observation = None if seen is None else {"front_depth": seen, "state": np.zeros(2)}
+        keeper.add(np.zeros(1), 0.0, observation)
+    frames = keeper.episode().frames
+    assert len(frames["action"]) == 3
+    assert frames["front_depth"][1, [0, 1], [0, 1], 0].tolist() == [0, 0]
+    assert frames["front_depth"].sum() == 3 * 16 - 2
+    keeper.start({"front_depth": depth, "state": np.zeros(2)})
+    keeper.add(np.zeros(1), 0.0, {"front_depth": depth, "state": np.array([0, np.nan])})
+    keeper.add(np.zeros(1), 0.0, None)
+    assert len(keeper.episode().frames["action"]) == 1
