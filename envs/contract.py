@@ -16,6 +16,7 @@ from typing import Any
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.from_mapping import from_mapping
 from dipole.data.core.registry import nearest
+from dipole.data.store.metadata import DELTA, actions_of
 
 GYMNASIUM = "gym:"  # what ids begin with that are gymnasium's
 STEP_SECONDS = 60.0  # until a simulator's process answers a step, or anything else but
@@ -140,10 +141,14 @@ class EnvSpec:
         return self.id.partition("/")[2] or None
 
     @property
+    def actions(self) -> str:
+        """What its actions are, by its option `actions`, where it understands several."""
+        return actions_of(self.options)
+
+    @property
     def meaning(self) -> dict[str, str]:
-        """What a recording says of its actions where the options do: {"actions": "absolute"}."""
-        actions = self.options.get("actions")
-        return {"actions": actions} if isinstance(actions, str) else {}
+        """What a recording says of its actions, {"actions": "absolute"}; of deltas nothing."""
+        return {} if self.actions == DELTA else {"actions": self.actions}
 
     @property
     def gymnasium_id(self) -> str | None:

@@ -11,7 +11,24 @@ from dipole.data.core.errors import DataError
 from dipole.data.store.schema import FrameSchema, check_key
 
 OWN = ("dipole_format", "schema", "fps", "environment", "tasks")  # what the format itself says
+DELTA = "delta"  # what actions are of which nothing is said
 FORMAT = 1  # of the attributes; raised when an older reader would misread a newer dataset
+
+
+def _environment(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """With the kind of its actions, which early recordings say among their settings alone."""
+    environment = dict(attributes.get("environment") or {})
+    settings: Any = attributes
+    for name in ("recording", "environment", "options"):
+        settings = settings.get(name) if isinstance(settings, Mapping) else None
+    said = actions_of(settings) if isinstance(settings, Mapping) else DELTA
+    return environment if said == DELTA else {"actions": said, **environment}
+
+
+def actions_of(environment: Mapping[str, Any]) -> str:
+    """What actions are, as a dataset's `environment` says it: "absolute", or "delta"."""
+    said = environment.get("actions")
+    return said if isinstance(said, str) else DELTA
 
 
 class NewerFormatError(DataError):
@@ -48,7 +65,7 @@ class StoreMetadata:
             _format(attributes.get("dipole_format")),
             {check_key("the schema", key): _frame(key, entry) for key, entry in said.items()},
             _fps(attributes.get("fps")),
-            dict(attributes.get("environment") or {}),
+            _environment(attributes),
             _words(attributes.get("tasks")),
         )
 

@@ -19,6 +19,7 @@ from dipole.data.recording.episode_writer import EpisodeWriter
 from dipole.data.recording.record import ACTION
 from dipole.data.store.numbers import NOT_FINITE, SEED, SUCCESS
 from dipole.data.store.partial_folder import partial_folder
+from dipole.envs.contract import EnvSpec
 from dipole.envs.evaluation.results import EpisodeResult
 from dipole.envs.experts.recorded import RecordedKeys, recorded_schema
 from dipole.envs.experts.recorder import ATTRIBUTE, is_begun
@@ -31,16 +32,21 @@ from dipole.envs.rollout.resolved import ResolvedEnvironment
 def recorded_keys(resolved: ResolvedEnvironment) -> RecordedKeys:
     """Which entries of the simulator's observation are kept, under which stored keys: those that
     the policy's features and the targets are made of."""
-    entries, texts = {}, []
+    entries: dict[str, str] = {}
+    texts: list[str] = []
+    depth: list[str] = []
     for each in resolved.interface.features or ():
         feature = each.feature
         if feature is not None and feature.kind == "text":
             texts += [] if each.words is not None else [each.entry]
         else:
-            entries[(feature.source if feature is not None else "") or each.name] = each.entry
+            key = (feature.source if feature is not None else "") or each.name
+            entries[key] = each.entry
+            depth += [] if each.has_to_be_finite else [key]
     for each in resolved.targets:
         entries.setdefault(each.key, each.entry)
-    return RecordedKeys(entries, tuple(texts), resolved.settings.get("instruction") or "")
+    words = resolved.settings.get("instruction") or ""
+    return RecordedKeys(entries, tuple(texts), words, tuple(depth))
 
 
 def keeping_targets(
@@ -119,12 +125,13 @@ class KeptEpisodes(AbstractContextManager["KeptEpisodes"]):
             "policy": str(getattr(policy, "checkpoint", None) or "not recorded"),
             "keys": dict(recorded_keys(resolved).entries),
         }
+        made_with = EnvSpec(resolved.name, options=resolved.options)
         features = policy.features if hasattr(policy.features, "action") else None
         self._writer = EpisodeWriter(
             path,
             fps=fps,
             features=recorded_schema(features, disturbed=False, targets=resolved.targets),
-            environment=resolved.version,
+            environment={**resolved.version, **made_with.meaning},
             attributes={ATTRIBUTE: said},
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from dipole.data.core.errors import ConfigError, DataError
 from dipole.data.recording.record import ACTION, EXECUTED
+from dipole.data.store.metadata import DELTA, actions_of
 from dipole.data.store.numbers import PRELUDE, SEED, SUCCESS
 from dipole.data.store.store import EpisodeStore
 from dipole.envs.contract import EnvSpec
@@ -223,7 +224,11 @@ def recorded_environment(
     spec = EnvSpec.read(said) if said else None
     if given is not None:
         same = settings is not None and spec is not None and given == EnvSpec(spec.id)
-        chosen = _without_interpreter(spec) if spec and same else demonstrated_in(given)
+        chosen = (
+            _without_interpreter(spec)
+            if spec and same
+            else demonstrated_in(_with_actions(given, store))
+        )
         return replace(chosen, python=python)
     if spec is None:
         raise ConfigError(
@@ -241,7 +246,16 @@ def recorded_environment(
             f"is not started: give --python {spec.python}"
         )
     found = _without_interpreter(spec)
-    return replace(found if settings is not None else demonstrated_in(found), python=python)
+    if settings is None:
+        found = demonstrated_in(_with_actions(found, store))
+    return replace(found, python=python)
+
+
+def _with_actions(spec: EnvSpec, store: EpisodeStore) -> EnvSpec:
+    """With the kind of actions that the dataset says, where its other settings are not known."""
+    if spec.id != store.environment.get("id") or actions_of(store.environment) == DELTA:
+        return spec
+    return replace(spec, options={"actions": actions_of(store.environment), **spec.options})
 
 
 def _without_interpreter(spec: EnvSpec) -> EnvSpec:

@@ -22,7 +22,6 @@ DISTURBANCE = DisturbanceSpec(
     drift=0.1, shove=0.5, shove_probability=0.02, shove_steps=2, scale=(1.0, 1.0, 1.0, 0.0)
 )
 IN_SLIDE = replace(DISTURBANCE, drift=0.0, shove=0.0, shove_probability=0.0)
-IN_METRES = (*3 * (METRES_PER_ACTION,), 0.0)  # the scale of absolute actions
 OBSERVATION = ("state", "achieved_goal", "desired_goal")
 
 
@@ -43,7 +42,11 @@ def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
 
 
 def _scaled(spec: DisturbanceSpec, options: Mapping[str, Any]) -> DisturbanceSpec:
-    return replace(spec, scale=IN_METRES) if options.get("actions") == ABSOLUTE else spec
+    """In the unit of the actions: shares of 33 mm, or metres."""
+    if options.get("actions") != ABSOLUTE:
+        return spec
+    drift, shove = METRES_PER_ACTION * spec.drift, METRES_PER_ACTION * spec.shove
+    return replace(spec, drift=drift, shove=shove)
 
 
 ENVIRONMENTS.add("fetch")(

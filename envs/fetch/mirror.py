@@ -56,5 +56,5 @@ REFLECTIONS = {
     "goal_offset": Reflection(mirrored_vector, (3,)),
 }
 MOVES, PLACES = Reflection(mirrored_vector, (4,)), Reflection(mirrored_place, (4,))
-MIRRORS.add("fetch")(Mirror({**REFLECTIONS, "action": MOVES}, "fetch", (DELTA, None)))
-MIRRORS.add("fetch_absolute")(Mirror({**REFLECTIONS, "action": PLACES}, "fetch", (ABSOLUTE,)))
+MIRRORS.add("fetch")(Mirror({**REFLECTIONS, "action": MOVES}, "fetch", DELTA))
+MIRRORS.add("fetch_absolute")(Mirror({**REFLECTIONS, "action": PLACES}, "fetch", ABSOLUTE))

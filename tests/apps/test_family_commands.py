@@ -96,5 +96,7 @@ def test_places_that_are_recorded_are_learned_as_places_and_relative_to_the_grip
         assert main(["train", *words, "+task.environment.options.max_steps=8"]) == 0
         words = [f"checkpoint={run}", "episodes=1", f"output={found}"]
         assert main(["evaluate", *words, f"keep_episodes={found}.zarr"]) == 0
-        executed = EpisodeStore.open(f"{found}.zarr")["action"][:]
+        kept = EpisodeStore.open(f"{found}.zarr")
+        assert kept.environment["actions"] == "absolute"
+        executed = kept["action"][:]
         assert 0.8 < executed[:, 0].mean() < 1.75  # metres

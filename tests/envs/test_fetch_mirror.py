@@ -100,7 +100,7 @@ def test_places_are_mirrored_as_places_and_neither_is_taken_for_the_other(tmp_pa
         np.testing.assert_allclose(both.open(other).read("action", 0, 1), [[1.3, y, 0.5, -1.0]])
     with pytest.raises(DataError, match="with absolute actions, and --mirror fetch is that of del"):
         mirrored(places, "fetch")
-    with pytest.raises(DataError, match="the usual actions, and --mirror fetch_absolute is that"):
+    with pytest.raises(DataError, match="with delta actions, and --mirror fetch_absolute is that"):
         mirrored(moves, "fetch_absolute")
     with pytest.raises(DataError, match=r"p was recorded in fetch/push absolute, but .*m in"):
         joined([moves, places])

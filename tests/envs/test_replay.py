@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +110,19 @@ def test_recorded_settings_are_whole_and_those_of_a_task_are_completed_by_the_ex
         assert replay.recorded_environment(store).options == {"hard": 4}
         other = EnvSpec("walk", {"max_steps": 9})
         assert replay.recorded_environment(store, other).options == {"gain": 0.9, "max_steps": 9}
+
+
+def test_the_kind_of_actions_is_known_where_other_settings_are_not(dataset):
+    with EpisodeStore.open(dataset) as store:
+        joined = SimpleNamespace(
+            path=dataset, attributes={}, environment={"id": "walk", "actions": "absolute"}
+        )
+        for given in (None, EnvSpec("walk")):
+            found = replay.recorded_environment(joined, given)
+            assert found.options == {"actions": "absolute"}
+        own = EnvSpec("walk", {"actions": "delta"})
+        assert replay.recorded_environment(joined, own) == own
+        assert "actions" not in replay.recorded_environment(store).options
 
 
 def test_an_episode_that_is_over_early_says_when(dataset):

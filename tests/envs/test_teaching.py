@@ -270,6 +270,12 @@ def test_a_dataset_that_the_teacher_does_not_fit_is_refused(runs):
     ):
         with pytest.raises(ConfigError, match=said):
             labelled(MemorySource([episode], fps=fps), teaching)
+    places = MemorySource([{"action": action, "goal": goal, "place": action}], fps=10.0)
+    places.info = replace(places.info, environment={"id": "walk", "actions": "absolute"})
+    with pytest.raises(ConfigError, match="its actions are delta, and the dataset's absolute"):
+        labelled(places, teaching)
+    with pytest.raises(ConfigError, match="its actions are delta, and the task's abs"):
+        ActingPolicy.alone(runs.teacher, replace(SPEC, options={"actions": "absolute"}))
     in_px = Feature((3,), kind="action", units="px")
     of_px = TeachingSpec.of(save(runs.folder / "px", action=in_px))
     place = np.zeros((4, 3), np.float32)
@@ -285,6 +291,10 @@ def test_a_dataset_that_the_teacher_does_not_fit_is_refused(runs):
     [
         ({"fps": 20.0}, "teacher .* trained at 20 actions a second"),
         ({"environment": {"name": "pusht"}}, "trained in 'pusht', and the task is in 'walk'"),
+        (
+            {"environment": {"name": "walk", "options": {"actions": "absolute"}}},
+            "its actions are absolute, and the task's delta",
+        ),
         ({"action": Feature((2,), kind="action")}, r"shape \[2\], and the task's \[3\]"),
         ({"action": Feature((3,), kind="action", units="px")}, "are in px, and the task's in m"),
     ],

@@ -35,9 +35,10 @@ def test_demonstrations_of_another_task_of_a_simulator_are_spoken_of(recorded, e
     [
         ("absolute", "absolute", ""),
         (None, None, ""),
-        ("absolute", "delta", "has absolute actions, and the task's environment has delta actions"),
-        ("absolute", None, "and the task's environment does not say what its actions are"),
-        (None, "absolute", "a.zarr does not say what its actions are, and the task's environment"),
+        (None, "delta", ""),
+        ("absolute", "delta", "has absolute actions, and the task's environment takes delta ones"),
+        ("absolute", None, "has absolute actions, and the task's environment takes delta ones"),
+        (None, "absolute", "has delta actions, and the task's environment takes absolute ones"),
     ],
 )
 def test_actions_that_mean_something_else_are_spoken_of(recorded, asked, said):

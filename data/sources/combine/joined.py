@@ -11,6 +11,7 @@ from dipole.data.core.errors import DataError
 from dipole.data.core.units import Units
 from dipole.data.sources.combine.wrapped import WrappedEpisode
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
+from dipole.data.store.metadata import actions_of
 from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 from dipole.data.store.schema import FrameSchema
 
@@ -253,7 +254,7 @@ def _check_recording(first: SourceInfo, other: SourceInfo) -> None:
         )
     both = set(first.environment) & set(other.environment)
     same = all(first.environment[word] == other.environment[word] for word in both)
-    same &= first.environment.get("actions") == other.environment.get("actions")
+    same &= actions_of(first.environment) == actions_of(other.environment)
     if not same or bool(first.environment) != bool(other.environment):
         raise DataError(
             f"{other.path} was recorded in {_where(other)}, but {first.path} in {_where(first)}"

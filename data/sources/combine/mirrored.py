@@ -17,6 +17,7 @@ from dipole.data.sources.combine.joined import joined
 from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
 from dipole.data.store.labels import TEACHER_CHUNK, valid_key
+from dipole.data.store.metadata import actions_of
 from dipole.data.store.numbers import without_seed
 from dipole.data.store.tasks import TaskSpans
 
@@ -39,14 +40,13 @@ class Mirror:
         what is done to actions.
     environment: Whose mirror it is, where that is recorded: an environment, or a family, whose
         tasks are all meant; empty for any.
-    actions: What recordings in it may say that its actions are, None where they say nothing; empty
-        for any.
+    actions: What its actions are, "delta" where recordings say nothing of them; empty for any.
     swaps: Pairs of words in tasks that change places: left and right, unless said otherwise.
     """
 
     reflections: Mapping[str, Reflection]
     environment: str = ""
-    actions: tuple[str | None, ...] = ()
+    actions: str = ""
     swaps: tuple[tuple[str, str], ...] = (("left", "right"),)
 
     def __post_init__(self) -> None:
@@ -145,12 +145,11 @@ def _check(info: SourceInfo, mirror: Mirror, name: str) -> None:
             f"{info.path}: recorded in {recorded!r}, and --mirror {name} is that of "
             f"{mirror.environment!r}. {OWN}"
         )
-    actions = info.environment.get("actions")
-    if recorded and mirror.actions and actions not in mirror.actions:
-        kinds = (actions or "the usual", " or ".join(filter(None, mirror.actions)))
+    actions = actions_of(info.environment)
+    if recorded and mirror.actions and actions != mirror.actions:
         raise DataError(
-            f"{info.path}: recorded with {kinds[0]} actions, and --mirror {name} is that of "
-            f"{kinds[1]} ones. {OWN}"
+            f"{info.path}: recorded with {actions} actions, and --mirror {name} is that of "
+            f"{mirror.actions} ones. {OWN}"
         )
     known = [key for key in info.frames if key in mirror.reflections]
     for key, schema in info.frames.items():

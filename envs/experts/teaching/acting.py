@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from dipole.data.core.errors import ConfigError
 from dipole.data.recording.record import Observation
 from dipole.envs.contract import EnvSpec
 from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
-from dipole.policy.checkpoint import load_policy
+from dipole.policy.checkpoint import find_checkpoint, load_policy, read_config
 from dipole.policy.core.threads import torch_threads
 from dipole.policy.execution.executor import ROWS, Executor
 from dipole.policy.runtimes.runnable import set_solver
@@ -52,6 +53,10 @@ class ActingPolicy:
     def _of(
         cls, path: str | Path, spec: EnvSpec, solver: Mapping[str, Any], n_rows: int, batch: int
     ) -> "ActingPolicy":
+        try:
+            check_same_actions(read_config(find_checkpoint(path)), spec.actions, "the task's")
+        except ConfigError as error:
+            raise ConfigError(f"policy {path}: {error}") from error
         policy = load_policy(path)
         set_solver(policy, solver)
         interface = Interface.of(
@@ -77,6 +82,18 @@ class ActingPolicy:
         may be NaN or infinite, which are no business of the others."""
         with torch_threads(1):
             return np.asarray(self.executor.plan_unchecked(rows))
+
+
+def check_same_actions(config: Mapping[str, Any], actions: str, whose: str) -> None:
+    """Raises ConfigError where a policy's actions mean something else than these, or a simulator's.
+
+    config: Of its checkpoint. actions: Of the others, "absolute" or "delta". whose: They are.
+    """
+    trained_in = config.get("environment")
+    if trained_in is not None and (own := EnvSpec.read(trained_in).actions) != actions:
+        raise ConfigError(
+            f"its actions are {own}, and {whose} {actions} (environment.options.actions)"
+        )
 
 
 class Actors:

@@ -20,13 +20,16 @@ from dipole.data.sources.combine.wrapped import WrappedEpisode, WrappedSource
 from dipole.data.sources.registry import open_source
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, SourceInfo
 from dipole.data.store.labels import TEACHER_CHUNK, valid_key
+from dipole.data.store.metadata import actions_of
 from dipole.data.store.numbers import SEED
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip
+from dipole.envs.experts.teaching.acting import check_same_actions
 from dipole.envs.experts.teaching.labels import Labeller
 from dipole.envs.experts.teaching.spec import TeachingSpec, check_same_action
 from dipole.envs.rollout.rate import check_rate
 from dipole.policy import Policy
+from dipole.policy.checkpoint import find_checkpoint, read_config
 
 LABELS = (TEACHER_CHUNK, valid_key(TEACHER_CHUNK))
 
@@ -56,6 +59,8 @@ def labelled(source: Source, teaching: TeachingSpec) -> Source:
     """The source with a teacher's chunks."""
     source, labeller = with_uint8_images(source), teaching.labeller()
     try:
+        config = read_config(find_checkpoint(teaching.teacher))
+        check_same_actions(config, actions_of(source.info.environment), "the dataset's")
         _check(source.info, labeller.policy)
     except ConfigError as error:
         raise ConfigError(f"{source.info.path}: teacher {teaching.teacher}: {error}") from error

@@ -7,6 +7,7 @@ from typing import Any
 from dipole.data import Features
 from dipole.data.core.units import units_text
 from dipole.data.loading.task_data import TaskData
+from dipole.data.store.metadata import actions_of
 from dipole.policy.training.config import TrainConfig
 from dipole.policy.training.hardware.precision import precision_note
 from dipole.policy.training.state import TrainState, helper_tensors
@@ -52,7 +53,7 @@ def _recorded_elsewhere(data: TaskData, environment: Any) -> list[str]:
     Ids of other formats, such as a robot's, are not compared: they have other names for the same.
     """
     spec = environment if isinstance(environment, Mapping) else {"name": environment}
-    name, actions = spec.get("name"), (spec.get("options") or {}).get("actions")
+    name, actions = spec.get("name"), actions_of(spec.get("options") or {})
     lines = []
     for part in data.parts:
         recorded = str(part.store.environment.get("id", ""))
@@ -61,14 +62,10 @@ def _recorded_elsewhere(data: TaskData, environment: Any) -> list[str]:
                 f"note: {part.store.path} was recorded in {recorded}, and the task evaluates in "
                 f"{name}"
             )
-        elif recorded == str(name) and part.store.environment.get("actions") != actions:
-            said = [
-                "does not say what its actions are" if each is None else f"has {each} actions"
-                for each in (part.store.environment.get("actions"), actions)
-            ]
+        elif recorded == str(name) and (there := actions_of(part.store.environment)) != actions:
             lines.append(
-                f"note: {part.store.path} {said[0]}, and the task's environment {said[1]} "
-                "(environment.options.actions)"
+                f"note: {part.store.path} has {there} actions, and the task's environment takes "
+                f"{actions} ones (environment.options.actions)"
             )
     return lines
 
