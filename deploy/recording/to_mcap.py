@@ -5,8 +5,9 @@
     /action/wanted           the policy's next action, by its numbers' names, before the limits
     /action/limited          the same, after the limits (format 1 only, see file_format.py)
     /command                 what was sent, at the control rate
-    /limits                  which limits a command met, how many, and by how many seconds it is
-                             behind its actions; in format 1, an action
+    /limits                  which limits a command met (position, velocity, acceleration: 0 or
+                             1), how many, by name with their groups (met: "arm velocity"), and by
+                             how many seconds it is behind its actions; in format 1, an action
     /hold                    why there was no action
     /state                   the loop's state, by name and number, and why
     /chunk                   an answer of inference: its ticket, seconds, error and actions
@@ -44,6 +45,7 @@ LIMITS = ("position", "velocity", "acceleration")
 STATES = {str(state): number for number, state in enumerate(State)}
 NUMBER, TEXT, COUNT = {"type": "number"}, {"type": "string"}, {"type": "integer"}
 NUMBERS = {"type": "array", "items": NUMBER}
+TEXTS = {"type": "array", "items": TEXT}
 TIME = {"type": "object", "properties": {"sec": COUNT, "nsec": COUNT}}
 IMAGE = {
     "timestamp": TIME,
@@ -116,7 +118,7 @@ def _topics(begin: Begin) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     action = dict.fromkeys(begin.action_names, NUMBER)
     for topic in (*_actions(begin), "/command"):
         yield topic, "dipole.Action", action
-    limits = dict.fromkeys(LIMITS, COUNT) | {"count": COUNT, "behind": NUMBER}
+    limits = dict.fromkeys(LIMITS, COUNT) | {"count": COUNT, "behind": NUMBER, "met": TEXTS}
     yield "/limits", "dipole.Limits", limits
     yield "/hold", "dipole.Hold", {"reason": TEXT}
     yield "/state", "dipole.State", {"state": TEXT, "number": COUNT, "reason": TEXT}
@@ -213,8 +215,11 @@ class _Messages:
         return dict(zip(self._begin.action_names, _list(action), strict=True))
 
 
-def _limits(clamps: Sequence[str]) -> dict[str, int]:
-    return {limit: int(limit in clamps) for limit in LIMITS} | {"count": len(clamps)}
+def _limits(clamps: Sequence[str]) -> dict[str, Any]:
+    """clamps: "velocity", or "arm velocity" of a robot with several groups."""
+    kinds = [clamp.rpartition(" ")[2] for clamp in clamps]
+    told = {limit: int(limit in kinds) for limit in LIMITS}
+    return told | {"count": len(clamps), "met": list(clamps)}
 
 
 def _chunk(answer: Record) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from dipole.apps.main import main
 from dipole.data.core.errors import DataError
 from dipole.deploy import Channel
 from dipole.deploy.recording.file_format import read_recording
-from dipole.deploy.recording.to_mcap import export_mcap
+from dipole.deploy.recording.to_mcap import LIMITS, export_mcap
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from recorded_run import FORMAT_1, Handwritten, fly
+from recorded_run import FORMAT_1, Handwritten, fly, fly_grouped
 
 
 def messages(path):
@@ -74,6 +74,17 @@ def test_wanted_actions_limits_and_holds_are_told(flown):
     ]
     assert sum(content["velocity"] for _, content in found["/limits"]) > 10
     assert len(found["/hold"]) == len(acts) - len(acted) > 0
+
+
+def test_limits_of_several_groups_are_told_by_kind_and_by_group(tmp_path):
+    fly_grouped(tmp_path / "flight.rec")
+    found, _ = exported(tmp_path / "flight.rec")
+    met = [content for _, content in found["/limits"]]
+    assert {name for content in met for name in content["met"]} >= {"arm velocity", "tool velocity"}
+    for content in met:
+        kinds = {name.split()[-1] for name in content["met"]}
+        assert {limit for limit in LIMITS if content[limit]} == kinds
+        assert content["count"] == len(content["met"])
 
 
 def test_chunks_and_states_are_told_when_they_came(flown):
