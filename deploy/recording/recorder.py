@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dipole.data.core.errors import ConfigError
 from dipole.deploy.inference.base import NOTHING_KNOWN, Inference
 from dipole.deploy.loop.config import LoopConfig
 from dipole.deploy.loop.states import State, Transition
@@ -98,7 +99,8 @@ class FlightRecorder:
     max_bytes: How much may wait for the disk; what does not fit is dropped.
     armed: Whether the loop was armed; before that, what is recorded is of no run.
 
-    Raises FileExistsError where there is a file, DataError where none can be written.
+    Raises FileExistsError where there is a file, DataError where none can be written. `listen`
+    raises ConfigError where the beginning cannot be.
     """
 
     def __init__(
@@ -143,7 +145,16 @@ class FlightRecorder:
         spec, loop = inference.spec, self._config.resolved(inference.spec)
         times = {"wall_time": time.time(), "monotonic_time": time.monotonic()}
         described = {"loop": asdict(loop), "policy": asdict(spec)}
-        self._note(Record("begin", self._begin | times | described))
+        begin = Record("begin", self._begin | times | described)
+        try:
+            parts(begin)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{self.path}: what a recording begins with cannot be written ({error}), and "
+                "without it nothing after it means anything. Declare the robot's spec and the "
+                "settings with texts, numbers and tuples of them; or record nothing (record=false)"
+            ) from None
+        self._note(begin)
         return _Listened(inference, self)
 
     def act(self, now: float, reading: Reading | None, decision: Decision) -> None:

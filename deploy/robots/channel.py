@@ -1,6 +1,7 @@
 """One entry of a robot's observation, as it is declared: shape, dtype, units, names, what turns."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,8 @@ class Channel:
     """One entry of an observation.
 
     shape: Of one reading.
-    dtype: "uint8" for pictures, whose readings then have no other; else a float's.
+    dtype: "uint8" for pictures, whose readings then have no other; else a float's. A type of
+        numpy's is kept by its name.
     unit: Of all its numbers, or one for each entry of the last axis: "m, m, rad".
     quaternions: Where each unit quaternion x, y, z, w begins in the last axis; short for rotations.
     names: Of a vector's entries, in order, as the demonstrations name them; empty: not compared.
@@ -42,12 +44,7 @@ class Channel:
                 f"{len(self.names)} names ({', '.join(self.names)}) for a reading of shape "
                 f"{self.shape}: a vector has one for each entry"
             )
-        try:
-            np.dtype(self.dtype)
-        except TypeError:
-            raise ConfigError(
-                f"dtype is {self.dtype!r}: as numpy's, 'float32' or 'uint8'"
-            ) from None
+        object.__setattr__(self, "dtype", _dtype_name(self.dtype))
         if "," in self.unit and self.shape[-1:] != (len(self.unit.split(",")),):
             raise ConfigError(f"units {self.unit!r} for a reading of shape {self.shape}")
         taken: set[int] = set()
@@ -112,3 +109,16 @@ class Channel:
             raise ConfigError(
                 f"continuous has {column}, whose unit is {unit!r}: angles have 'rad' or 'deg'"
             )
+
+
+def _dtype_name(given: Any) -> str:
+    """The name of a dtype of numbers, however it is given: "float32", np.float32, "<f4"."""
+    try:
+        if given is None:  # numpy's own default, float64, was not asked for
+            raise TypeError
+        dtype = np.dtype(given)
+    except TypeError:
+        raise ConfigError(f"dtype is {given!r}: as numpy's, 'float32' or 'uint8'") from None
+    if dtype.kind not in "biuf":
+        raise ConfigError(f"dtype is {given!r}, which holds no numbers: as 'float32' or 'uint8'")
+    return dtype.name

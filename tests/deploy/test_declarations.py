@@ -37,6 +37,8 @@ def test_lists_are_as_good_as_tuples():
     assert Channel([np.int64(7)], quaternions=[3], rotations=[[0, "rotation_vector"]]) == Channel(
         (7,), quaternions=(3,), rotations=((0, "rotation_vector"),)
     )
+    assert Channel((2,), np.uint8).dtype == Channel((2,), np.dtype("u1")).dtype == "uint8"
+    assert Channel((2,), np.float32) == Channel((2,), "<f4") == Channel((2,))
     limits = Limits([-1], np.array([1.0]), [1.0], [4.0])
     assert limits == Limits((-1.0,), (1.0,), (1.0,), (4.0,))
     group = {"name": "arm", "kind": "joint_position", "measured_by": "x", "unit": "rad"}
@@ -54,6 +56,8 @@ def test_lists_are_as_good_as_tuples():
         (lambda: Channel(2), r"shape is 2: a tuple or a list is needed, as \(2,\)"),
         (lambda: Channel((2.5,)), r"shape is \(2\.5,\): whole numbers are needed"),
         (lambda: Channel((-1,)), r"shape is \(-1,\): no size is negative"),
+        (lambda: Channel((1,), None), r"dtype is None: as numpy's, 'float32' or 'uint8'"),
+        (lambda: Channel((1,), "str"), r"dtype is 'str', which holds no numbers"),
         (lambda: Channel((1,), names="x"), r"names is 'x': a tuple .* as \('x',\)"),
         (lambda: Channel((4,), quaternions=0), r"quaternions is 0: a tuple or a list"),
         (

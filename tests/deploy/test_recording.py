@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dipole.data.core.errors import DataError
+from dipole.data.core.errors import ConfigError, DataError
 from dipole.deploy import Channel, Reading, VirtualClock
 from dipole.deploy.inference import VirtualInference
 from dipole.deploy.recording import recorder
@@ -42,6 +42,21 @@ def test_a_command_that_was_not_sent_is_not_recorded(tmp_path):
     recorded = [r for r in read_recording(tmp_path / "flight.rec") if r.kind == "command"]
     assert len(recorded) == len(robot.sent)
     assert 50 < len(recorded) < report.counts["slots"] - 100
+
+
+def test_a_channel_declared_by_a_type_of_numpy_is_recorded(tmp_path):
+    kept = Handwritten(tmp_path / "flight.rec", channels={"x": Channel((2,), np.float32)})
+    kept.actions(0, 2)
+    kept.close()
+    assert kept.recorder.problems == []
+    begin = next(iter(read_recording(tmp_path / "flight.rec")))
+    assert begin.values["robot"]["observation"]["x"]["dtype"] == "float32"
+
+
+def test_a_beginning_that_cannot_be_written_is_refused_before_anybody_arms(tmp_path):
+    """Else every record after it would be dropped, and the run recorded nowhere."""
+    with pytest.raises(ConfigError, match=r"cannot be written \(object is not recorded\)"):
+        Handwritten(tmp_path / "flight.rec", loop={"merger_options": {"steps": object()}})
 
 
 def test_how_long_chunks_take_in_warm_up_is_told_through_the_recorder(tmp_path):
