@@ -31,7 +31,7 @@ class Replanner:
     """Keeps the action queue filled: asks for a chunk once Ta actions were consumed since the last
     one was asked for, or none is left; for one at a time, until it is given up.
 
-    refusal: why the newest chunk was not used, or "".
+    refusal: why the newest chunk was not used, or did not come, or "".
     """
 
     def __init__(
@@ -90,11 +90,19 @@ class Replanner:
                 self._report.counts["requests_lost"] += 1
                 if awaited:  # the plan goes on; another request is due, which sees what is then
                     self._asked_at = None
+                    self._tell_lost(result.error)
                 continue
             if awaited and pending is not None:
                 self._delays.append(round((now - pending.asked) / self._config.dt))
             self._report.sample("inference", result.seconds)
             self._consider(result, now, awaited, measured)
+
+    def _tell_lost(self, error: str) -> None:
+        """Say why there is no chunk: at once, and as the reason of the hold that may follow."""
+        reason = f"no chunk from the policy server: {error}"
+        if error and reason != self.refusal:
+            self.refusal = reason
+            self._log(reason)
 
     def _is_due(self) -> bool:
         if not self._queue.left or self._asked_at is None:

@@ -185,7 +185,7 @@ class RemoteInference(InferenceWorker):
 
     def _connect(self, until: float) -> Any:
         """The greeting of a new connection. Raises InferenceDied after `until`, or `close`."""
-        said = until == math.inf  # of a connection that is made anew, the hold's reason tells
+        said, anew = False, until == math.inf
         while not self._closing.wait(self._pause):
             self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
             try:
@@ -194,9 +194,13 @@ class RemoteInference(InferenceWorker):
                 raise InferenceDied(str(error)) from None
             except ConnectionLost as loss:
                 self._last_loss = str(loss)
-                if isinstance(loss, Occupied) and not said:
+                if not said and (anew or isinstance(loss, Occupied)):
                     said = True  # at once: a person can mend it while it is tried again
-                    LOGGER.info(f"{loss}. Trying again for {self.config.start_timeout:g} s")
+                    LOGGER.info(
+                        f"the policy server at {self._socket.address} is lost: {loss}. Trying again"
+                        if anew
+                        else f"{loss}. Trying again for {self.config.start_timeout:g} s"
+                    )
                 if time.monotonic() + self._pause > until:
                     what = "place" if isinstance(loss, Occupied) else "policy server"
                     raise InferenceDied(
@@ -205,6 +209,8 @@ class RemoteInference(InferenceWorker):
                     ) from None
                 continue
             if not self._closing.is_set():
+                if said and anew:
+                    LOGGER.info(f"the policy server at {self._socket.address} is back")
                 return greeting
         self._socket.close()
         raise InferenceDied("closed")

@@ -185,6 +185,22 @@ def test_what_was_asked_while_there_was_no_connection_is_lost_with_it(client):
         assert answer(inference).answer["action"][1, 0] == 300.0
 
 
+def test_while_a_server_is_lost_and_looked_for_that_is_said_once(client, caplog):
+    first = Running()
+    inference = client(first.address)
+    first.stop()
+    wait_until(lambda: not inference._socket.is_open)
+    with caplog.at_level("INFO", "dipole.deploy"):
+        inference.submit(request(1))
+        wait_until(lambda: inference._pause > 0.2)  # more than one attempt
+        lost = f"the policy server at {inference._socket.address} is lost: "
+        assert [message.startswith(lost) for message in caplog.messages] == [True]
+        assert caplog.messages[0].endswith(". Trying again")
+        with running(port=first.port):
+            assert answer(inference).lost
+        assert caplog.messages[1].endswith("is back")
+
+
 def test_a_half_open_connection_is_noticed_and_replaced(client):
     with running(ping_interval=20.0) as server, Proxy(server.port) as proxy:
         inference = client(proxy.address + "/left", config=IMPATIENT)

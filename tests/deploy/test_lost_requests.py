@@ -70,6 +70,24 @@ def test_a_server_that_never_answers_moves_nothing_and_ends_in_a_stop():
     assert report.transitions[-1].reason.startswith("held for 2 s")
 
 
+def test_why_a_server_is_lost_is_said_once_and_ends_the_hold_that_comes_of_it():
+    clock = VirtualClock()
+    inference = VirtualInference(SPEC_OF_X, counting(), clock)
+    down = "[Errno 111] Connection refused"
+    inference.submit = lambda asked: inference._answers.append(
+        Result(asked.ticket, None, 0.0, down, lost=True)
+    )
+    said = []
+    config = LoopConfig(control_hz=10.0, max_hold=2.0)
+    loop = ControlLoop(VirtualRobot(clock), inference, config, clock=clock, log=said.append)
+    loop.prepare()
+    loop.arm()
+    report = loop.run(6.0)
+    reason = f"no chunk from the policy server: {down}"
+    assert said.count(reason) == 1
+    assert report.transitions[-1].reason == f"held for 2 s: {reason}"
+
+
 def test_after_a_restart_a_new_chunk_is_asked_for_and_no_old_one_is_replayed():
     report, robot = run(lambda t: not 0.5 <= t < 3.0)
     chunks = [int(action // 100) for action in robot.actions]
