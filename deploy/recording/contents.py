@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dipole.data.core.errors import ConfigError, DataError
+from dipole.data.transforms import rotation as rotations
 from dipole.deploy.loop.config import LoopConfig, ResolvedLoopConfig
 from dipole.deploy.recording.file_format import Record, read_format, read_recording
 from dipole.deploy.recording.plain import from_plain
 from dipole.deploy.robots.channel import Channel
-from dipole.deploy.robots.groups import ActionGroup
+from dipole.deploy.robots.groups import ActionGroup, number_units
 from dipole.deploy.robots.robot import Reading, RobotSpec
 from dipole.deploy.types import PolicySpec, Result, Ticket
 
@@ -113,7 +114,7 @@ def begin_of(path: Path, number: int, values: Mapping[str, Any]) -> Begin:
             number,
             channels=from_plain(Mapping[str, Channel], robot["observation"]),
             action_names=names,
-            action_units=tuple(str(group["unit"]) for group in groups for _ in group["names"]),
+            action_units=tuple(unit for group in groups for unit in _units(group)),
             measured_by=tuple({str(g["measured_by"]): 0 for g in groups if g["measured_by"]}),
             policy=policy,
             policy_hz=rates[0],
@@ -123,6 +124,13 @@ def begin_of(path: Path, number: int, values: Mapping[str, Any]) -> Begin:
             dry_run=None if dry_run is None else bool(dry_run),
             values=values,
         )
+
+
+def _units(group: Mapping[str, Any]) -> tuple[str, ...]:
+    """The unit of each number of a group, as it was recorded."""
+    turned = rotations.XYZW if group.get("quaternions") else ""  # in format 1
+    unit = from_plain(str, group["unit"])
+    return number_units(unit, len(group["names"]), group.get("rotation", turned))
 
 
 def reading_of(record: Record) -> Reading | None:

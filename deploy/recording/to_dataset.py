@@ -108,7 +108,7 @@ def _features(begin: Begin) -> dict[str, dict[str, Any]]:
     known = begin.policy.meaning_of  # where the robot declares nothing
     features: dict[str, dict[str, Any]] = {
         name: {
-            "units": channel.unit or known(name).units,
+            "units": channel.units or known(name).units,
             "names": channel.names or known(name).names,
         }
         for name, channel in begin.channels.items()

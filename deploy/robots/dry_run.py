@@ -42,9 +42,10 @@ class DryRun(Robot):
 
     def command(self, action: Floats) -> None:
         if self._doing != "command" or len(self.commands) % self._every == 0:
-            named = zip(self.spec.action.names, action, strict=True)
-            words = ", ".join(f"{name} {value:.4g}" for name, value in named)
-            self._show(f"dry run: would send {words} {self.spec.action.unit}".rstrip())
+            spec = self.spec.action
+            named = zip(spec.names, action, spec.units, strict=True)
+            words = ", ".join(f"{name} {value:.4g} {unit}".rstrip() for name, value, unit in named)
+            self._show(f"dry run: would send {words}")
         self._doing = "command"
         self.commands.append(np.array(action))
 

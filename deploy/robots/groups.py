@@ -44,6 +44,20 @@ INTERPOLATIONS = ("linear", "cubic", "step")
 FULL_TURN = {"rad": 2 * math.pi, "deg": 360.0}
 
 
+def number_units(unit: str, size: int, rotation: str = "") -> tuple[str, ...]:
+    """The unit of each of a group's numbers; "" where it has none, or where that is unknown.
+
+    unit: of all that write no rotation, or one for each of them: "m/s, m/s, rad/s".
+    size, rotation: of the group; see ActionGroup.
+    """
+    turning = rotations.SIZES.get(rotation, 0)
+    straight = size - turning
+    each = tuple(word.strip() for word in unit.split(","))
+    listed = each if len(each) == straight else (each[0] if len(each) == 1 else "",) * straight
+    turned = "rad" if rotation == rotations.VECTOR else ""
+    return (*listed, *[turned] * turning)
+
+
 @dataclass(frozen=True)
 class ActionGroup:
     """One part of an action.
@@ -109,11 +123,7 @@ class ActionGroup:
     @property
     def units(self) -> tuple[str, ...]:
         """The unit of each number; "" where it has none, as the numbers of a quaternion."""
-        each = tuple(word.strip() for word in self.unit.split(","))
-        straight = self.size - self.turning
-        turned = "rad" if self.rotation == rotations.VECTOR else ""
-        listed = each if len(each) == straight else (self.unit,) * straight
-        return (*listed, *[turned] * self.turning)
+        return number_units(self.unit, self.size, self.rotation)
 
     def with_limits(self, limits: Limits) -> "ActionGroup":
         """The same with other limits; where these have no max_deviation, its own stays."""

@@ -170,10 +170,10 @@ class MotionFilter:
     def reset(self, start: Floats) -> None:
         """It rests at `start` [n]. Raises OutsideLimits."""
         x, q = self._split(start)
-        for axis, at in zip(self._axes, x, strict=True):
+        for axis, at, unit in zip(self._axes, x, self._group.units, strict=False):
             if abs(axis.clipped(at) - at) > axis.speed * self._dt:
                 raise OutsideLimits(
-                    f"{axis.name} is measured at {at:.6g} {self._group.unit}, outside its limits "
+                    f"{f'{axis.name} is measured at {at:.6g} {unit}'.rstrip()}, outside its limits "
                     f"{axis.low:g} to {axis.high:g}: move it inside by other means, or correct the "
                     "limits"
                 )

@@ -37,6 +37,13 @@ def test_an_action_within_its_limits_passes_bit_for_bit():
     assert all(command.clamps == () for command in commands)
 
 
+def test_a_number_outside_its_limits_is_told_in_its_own_unit():
+    base = ActionGroup("base", "twist", ("v", "w"), "m/s, rad/s", measured_by="odometry",
+                       limits=Limits((-1.0,) * 2, (1.0,) * 2, (1.0,) * 2, (4.0,) * 2))  # fmt: skip
+    with pytest.raises(OutsideLimits, match=r"w is measured at 2 rad/s, outside its limits"):
+        CommandFilter(ActionSpec.of(base), 0.01).reset(np.array([0.0, 2.0]))
+
+
 def test_speed_builds_up_by_acceleration_and_stays_below_its_limit():
     # acceleration 10 adds 1 unit/s, and 0.1 units of way, in each 0.1 s; velocity 5 is 0.5 a step
     way = np.diff([0.0, *positions([9.0] * 9)])

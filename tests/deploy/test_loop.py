@@ -238,6 +238,14 @@ def test_a_dry_run_sends_nothing_and_shows_what_it_would():
     assert lines[-1] == "dry run: would stop"
 
 
+def test_a_dry_run_says_each_number_in_its_unit():
+    robot, lines = VirtualRobot(VirtualClock()), []
+    action = ActionSpec(("a", "b"), "rad, m", measured_by="x")
+    robot.spec = RobotSpec({"x": Channel((2,))}, action, GENEROUS)
+    DryRun(robot, show=lines.append).command(np.array([1.0, 2.0]))
+    assert lines == ["dry run: would send a 1 rad, b 2 m"]
+
+
 def test_the_report_reads_as_text_and_as_json():
     loop, _ = make_loop(delay=0.05)
     report = run(loop, 2.0)

@@ -207,7 +207,7 @@ def test_a_gripper_outside_narrower_limits_is_refused_as_any_joint_is(hand):
     inference = VirtualInference(policy, lambda _ticket, _seen: {"action": np.full((16, 1), 0.6)},
                                  clock)  # fmt: skip
     loop = ControlLoop(robot, inference, LoopConfig(), clock=clock, log=lambda line: None)
-    with pytest.raises(OutsideLimits, match=r"opening is measured at 0 , outside its limits 0\.5"):
+    with pytest.raises(OutsideLimits, match=r"opening is measured at 0, outside its limits 0\.5"):
         loop.prepare()
 
 
