@@ -28,6 +28,9 @@ from dipole.deploy.recording.contents import (
     reading_of,
 )
 from dipole.deploy.recording.file_format import Record
+from dipole.deploy.robots.action_math import nearest_equal
+from dipole.deploy.robots.groups import ActionSpec
+from dipole.deploy.types import Floats
 
 Frame = dict[str, np.ndarray]
 EARLY, LATE = 0.5, 1.5  # of an action's duration: the next one has to come between these
@@ -151,6 +154,8 @@ class _Cutter:
                 also=begin.measured_by,
                 groups=begin.groups,
             )
+        # Of format 1, which knew no joints without an end, nothing is known.
+        self._action = ActionSpec.of(*begin.groups) if begin.groups else None
         self._frames: list[Frame] = []
         self._shown: Frame | None = None  # for the present action; None while there is none
         self._began = self._sent_at = 0.0
@@ -222,5 +227,22 @@ class _Cutter:
             return "an action of which nothing was sent"
         if sent.shape != (len(self._begin.action_names),) or not np.isfinite(sent).all():
             return "a command that is not finite"
-        self._frames.append({**self._shown, "action": sent})
+        try:
+            action = self._as_observed(sent, self._shown)
+        except ValueError as error:
+            return f"a command that sets no rotation ({error})"
+        self._frames.append({**self._shown, "action": action})
         return ""
+
+    def _as_observed(self, sent: Floats, shown: Frame) -> Floats:
+        """A command [A] as a policy learns it: beside what the frame measures.
+
+        A continuous joint's command counts on past a full turn, a rotation's past half of one,
+        where their measurements begin again: an angle within half a turn of the measured one, and
+        a quaternion of its sign, are the same command. Raises ValueError for no rotation.
+        """
+        action = self._action
+        if action is None or not any(g.continuous or g.turning for g in action.groups):
+            return sent
+        measured = np.concatenate([group.measured(shown) for group in action.groups])
+        return nearest_equal(sent, measured, action)

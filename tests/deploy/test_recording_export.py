@@ -1,7 +1,6 @@
 """A recording as demonstrations: only what the robot really saw and did, without gaps."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +10,15 @@ from dipole.apps.main import main
 from dipole.data import EpisodeStore
 from dipole.data.core.errors import DataError
 from dipole.deploy import (
-    ActionGroup,
-    ActionSpec,
     Channel,
-    ControlLoop,
-    Limits,
-    LoopConfig,
-    Reading,
-    RobotSpec,
-    VirtualClock,
 )
-from dipole.deploy.inference import PolicySpec, VirtualInference
 from dipole.deploy.recording.contents import begin_of
 from dipole.deploy.recording.file_format import MAGIC, pack, read_recording
-from dipole.deploy.recording.recorder import FlightRecorder
 from dipole.deploy.recording.to_dataset import to_dataset
-from dipole.deploy.robots.fit import check_fit
 from dipole.deploy.types import Meaning
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from recorded_run import FORMAT_1, Handwritten, fly, fly_grouped
-from virtual_robot import WINDOW, VirtualRobot, run
 
 
 @pytest.fixture
@@ -86,44 +73,6 @@ def test_each_number_of_an_action_has_its_own_unit(tmp_path):
     assert list(store.schema("action")["units"]) == [*["rad", "rad", "", "m/s", "m"], *[""] * 4]
     assert store.schema("action")["names"][:4] == ["shoulder", "wrist", "opening", "forward"]
     assert store.schema("width")["units"] == "m"
-
-
-class ToolOnBase(VirtualRobot):
-    """A tool of coordinates and a rotation vector, on a base of two velocities."""
-
-    def __init__(self, clock):
-        super().__init__(clock)
-        tool = ActionGroup("tool", "pose", ("x", "y", "z", "rx", "ry", "rz"), "m", "tcp",
-                           rotation="rotation_vector", limits=within(6))  # fmt: skip
-        base = ActionGroup("base", "twist", ("vx", "wz"), "m/s, rad/s", limits=within(2))
-        tcp = Channel((6,), unit="m, m, m, rad, rad, rad")
-        self.spec, self.x = RobotSpec({"tcp": tcp}, ActionSpec.of(tool, base)), np.zeros(8)
-
-    def observe(self):
-        return Reading(self.clock.now(), {"tcp": self.x[:6].astype(np.float32)})
-
-
-def within(size):
-    return Limits((-1.0,) * size, (1.0,) * size, (1.0,) * size, (5.0,) * size)
-
-
-def test_units_of_an_export_are_those_of_the_robot_that_it_came_from(tmp_path):
-    """A policy that learns from it is not refused on the same robot."""
-    clock = VirtualClock(start=100.0)
-    robot, policy = ToolOnBase(clock), PolicySpec({"tcp": (6,)}, 8, WINDOW)
-    chunk = {"action": np.full((16, 8), 0.01)}
-    inference = VirtualInference(policy, lambda ticket, seen, known=None: chunk, clock)
-    kept = FlightRecorder(tmp_path / "flight.rec", robot.spec, LoopConfig())
-    quiet = {"clock": clock, "log": lambda line: None}
-    run(ControlLoop(robot, inference, LoopConfig(), recorder=kept, **quiet), 4.0)
-    kept.close()
-    to_dataset(tmp_path / "flight.rec", tmp_path / "d.zarr")
-    store = EpisodeStore.open(tmp_path / "d.zarr")
-    units = {key: tuple(store.schema(key)["units"]) for key in ("tcp", "action")}
-    assert units["action"] == robot.spec.action.units
-    assert units["tcp"] == robot.spec.observation["tcp"].units
-    trained = replace(policy, meaning={key: Meaning((), each) for key, each in units.items()})
-    assert check_fit(robot.spec, trained) == []
 
 
 @pytest.mark.parametrize(
