@@ -187,13 +187,14 @@ class ControlLoop:
     ) -> None:
         """Begin again after STOPPED or FAULT, with a new report; chunks from before are discarded.
 
-        inference, heartbeat: in the place of ones that have died. Raises StateError while a command
-        or a stop has not returned: awake again, it would act in the next run.
+        inference, heartbeat: in the place of ones that have died. Raises StateError while a
+        command, a stop or a close has not returned: awake again, it would act in the next run.
         """
+        if self.states.ended and not self.supervisor.stuck:
+            self.supervisor.close()
         if stuck := self.supervisor.stuck:
             raise StateError(f"the robot's {stuck}() has still not returned: end this program")
         self.states.reset()
-        self.supervisor.close()
         self._generation += 1
         self._thread = None
         if inference is not None:
@@ -204,14 +205,14 @@ class ControlLoop:
         self._renew(self._executor.queue)
 
     def close(self) -> None:
-        """End inference and connection; stops first where the loop has not ended."""
+        """End inference and connection, and note how; stops first where the loop has not ended."""
         if self._running:
             self.request_stop("closed")
             self.wait(self.stopping_seconds)
         if self.states.state not in (State.IDLE, State.STOPPED, State.FAULT):
             self._finish(Ending(State.STOPPED, "closed", brake=False))
         self._inference.close()
-        self.supervisor.close()
+        self.report.close_problem = self.supervisor.close()
 
     # Slots --------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Report:
         deviation: how far a group was measured from its last command, by group in the same way, and
         by unit where a group has several: deviation_<group>_<unit>.
     units: of samples, where they are known.
+    close_problem: what went wrong in the robot's close(); "" for nothing, None before it.
     as_asked: whether the run ended because its time was up or somebody asked; False: by a fault, or
         because the loop gave up (max_hold, max_limited, max_approach).
     """
@@ -76,6 +77,7 @@ class Report:
         self.units: dict[str, str] = {}
         self.transitions: list[Transition] = []
         self.stopped: bool | None = None  # whether the robot's own stop() returned
+        self.close_problem: str | None = None
         self.as_asked = False
         self.seconds = 0.0
         self.notes: list[str] = []
@@ -134,6 +136,7 @@ class Report:
             "reason": self.transitions[-1].reason if self.transitions else "",
             "as_asked": self.as_asked,
             "stopped": self.stopped,
+            "closed": None if self.close_problem is None else not self.close_problem,
             "counts": dict(sorted(self.counts.items())),
             **{
                 name if name in in_units else f"{name}_ms": samples.summary(
@@ -143,8 +146,14 @@ class Report:
                 for name, samples in sorted(self.samples.items())
             },
             "transitions": [asdict(t) | {"state": str(t.state)} for t in self.transitions],
-            "notes": self.notes,
+            "notes": self._all_notes,
         }
+
+    @property
+    def _all_notes(self) -> list[str]:
+        if not self.close_problem:
+            return self.notes
+        return [*self.notes, f"the robot's close() did not succeed: {self.close_problem}"]
 
     def __str__(self) -> str:
         """A page for a person."""
@@ -172,7 +181,7 @@ class Report:
             for name, s in plain.items()
             if isinstance(s, dict) and s.get("count") and "p50" in s
         ]
-        return "\n".join(lines + self.notes)
+        return "\n".join(lines + self._all_notes)
 
 
 _TRUTH = {

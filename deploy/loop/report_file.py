@@ -93,6 +93,17 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
+def write_report(report: Report, task: Mapping[str, float], output: Path | None) -> str:
+    """Write the report, in the place of one from before; what went wrong, "" if nothing did.
+
+    task: How the task went.
+    output: The folder of report.json; None: it is not written.
+    """
+    if output is None:
+        return ""
+    return _write(output / REPORT, report.to_dict() | {"task": dict(task)})
+
+
 def tell(report: Report, task: Mapping[str, float], output: Path | None) -> None:
     """Write the report, and then print it, because a terminal may be closed.
 
@@ -100,7 +111,7 @@ def tell(report: Report, task: Mapping[str, float], output: Path | None) -> None
     output: The folder of report.json; None: it is only printed.
     """
     path = None if output is None else output / REPORT
-    if path is not None and (problem := _write(path, report.to_dict() | {"task": dict(task)})):
+    if problem := write_report(report, task, output):
         report.notes.append(problem)
         path = None
     LOGGER.info(f"\n{report}")

@@ -18,7 +18,12 @@ from dipole.deploy.loop.config import LoopConfig, is_positive
 from dipole.deploy.loop.control_loop import ControlLoop
 from dipole.deploy.loop.log import LOGGER, printed_log
 from dipole.deploy.loop.report import Report
-from dipole.deploy.loop.report_file import refusal_reported, task_result, tell
+from dipole.deploy.loop.report_file import (
+    refusal_reported,
+    task_result,
+    tell,
+    write_report,
+)
 from dipole.deploy.loop.states import State
 from dipole.deploy.loop.watched import run_in_thread
 from dipole.deploy.recording.recorder import FlightRecorder
@@ -104,7 +109,9 @@ def _run_policy(
             finally:
                 if _was_armed(loop):
                     loop.fault("interrupted")  # unless it has ended
-                    _conclude(loop.report, driven, inference, recorder, config.output)
+                    task = _conclude(loop.report, driven, inference, recorder, config.output)
+                    loop.close()
+                    write_report(loop.report, task, config.output)  # how the robot was closed
         finally:
             loop.close()
 
@@ -133,8 +140,8 @@ def _conclude(
     inference: Inference,
     recorder: FlightRecorder | None,
     output: Path | None,
-) -> None:
-    """Say how a run ended, however it did, while the robot is still connected."""
+) -> dict[str, float]:
+    """Say how a run ended, however it did, while the robot is still connected; and the task."""
     if not report.counts["actions"] and report.transitions[-1].state is State.STOPPED:
         report.notes.append("nothing moved: the policy gave no action that could be used in time")
     task = task_result(robot, report.notes)
@@ -144,6 +151,7 @@ def _conclude(
         recorder.close()
         report.notes += recorder.problems
     tell(report, task, output)
+    return task
 
 
 @contextmanager
@@ -157,11 +165,12 @@ def _said_if_interrupted() -> Iterator[None]:
 
 
 def ended_well(report: Report | None) -> bool:
-    """Whether the robot moved, and was stopped when that was asked for and not before."""
+    """Whether the robot moved, was stopped when that was asked for and not before, and closed."""
     return (
         report is not None
         and bool(report.stopped)
         and report.as_asked
+        and not report.close_problem
         and report.counts["actions"] > 0
     )
 

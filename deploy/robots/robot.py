@@ -140,7 +140,7 @@ class Robot(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the connection; stop() has been called.
+        """Close the connection; stop() has been called. It is waited for 10 s.
 
         Also called after a connect() that raised: it closes what had been opened, and switches off
         what had been switched on.

@@ -11,11 +11,13 @@ import numpy as np
 
 from dipole.data.core.errors import DipoleError
 from dipole.deploy.loop.clock import SUSPENDED_SECONDS, Clock, suspended
+from dipole.deploy.loop.log import LOGGER
 from dipole.deploy.robots.robot import Reading, Robot
 from dipole.deploy.safety.attempt import attempt
 from dipole.deploy.types import Floats
 
 MONITOR_SECONDS = 0.02
+CLOSE_SECONDS = 10.0  # for close(): brakes engage, then the drives are switched off
 LAST_SECONDS = 0.01  # for a call that is about to begin or to end
 
 
@@ -33,6 +35,7 @@ class Supervisor:
     It is for one run, from connect() to close(): make a new one after a reset, so that a thread of
     the run before, stuck in a call and awake again, has nothing to send with.
 
+    close_problem: what went wrong in the robot's close(); "" for nothing, None before it.
     call: (name, when it began) of the call of command, hold or observe in progress, for Monitor.
     stopping: Called with the seconds that stop() may take, when it begins; see Watchdog.stopping.
     """
@@ -47,6 +50,7 @@ class Supervisor:
     ) -> None:
         self.call: tuple[str, float] | None = None
         self.stop_problem = ""
+        self.close_problem: str | None = None
         self.call_timeout = call_timeout
         self.stopping = stopping
         self._robot = robot
@@ -55,7 +59,7 @@ class Supervisor:
         self._sending = threading.Lock()  # held while the robot is sent something
         self._stop_once = threading.Lock()
         self._stopped: bool | None = None
-        self._stops_under_way = 0
+        self._under_way: list[str] = []  # attempts that have not returned
         self._overtaken = False  # stop() did not wait for a call that was stuck
         self._connected = False
         self._forbidden = False
@@ -63,13 +67,16 @@ class Supervisor:
     def connect(self) -> None:
         """It may take its time: nothing moves yet.
 
-        Where it raises, the robot's close() is called, for what was opened until then.
+        Where it raises, the robot's close() is called, for what was opened until then. Raises
+        RobotFault, which says if that did not succeed either.
         """
         try:
             with self._reported("connect"):
                 self._robot.connect()
-        except BaseException:
-            attempt(self._robot.close, self._stop_timeout)
+        except BaseException as error:
+            if (problem := self._close()) and isinstance(error, RobotFault):
+                message = f"{error}; its close() did not succeed either: {problem}"
+                raise RobotFault(message, error.call) from error.__cause__
             raise
         self._connected = True
 
@@ -130,12 +137,22 @@ class Supervisor:
                 self._stopped = self._stop()
             return self._stopped
 
-    def close(self) -> None:
-        """Close the connection, once; what goes wrong then is of no consequence."""
+    def close(self) -> str | None:
+        """Close the connection, once, within CLOSE_SECONDS; see close_problem."""
         self.forbid()
         if self._connected:
             self._connected = False
-            attempt(self._robot.close, self._stop_timeout)
+            self._close()
+        return self.close_problem
+
+    def _close(self) -> str:
+        self.close_problem = problem = self._attempt("close", self._robot.close, CLOSE_SECONDS)
+        if problem:
+            LOGGER.error(
+                f"the robot's close() did not succeed: {problem}. What it switches off, such as "
+                "motors, may still be on"
+            )
+        return problem
 
     def _stop(self) -> bool:
         if not self._connected:
@@ -144,26 +161,32 @@ class Supervisor:
         waited = self._sending.acquire(timeout=self._rest_of_call())
         self._overtaken = not waited
         try:
-            self._stops_under_way += 1
-            self.stop_problem = attempt(self._stop_robot, self._stop_timeout)
+            self.stop_problem = self._attempt("stop", self._robot.stop, self._stop_timeout)
         finally:
             if waited:
                 self._sending.release()
         return not self.stop_problem
 
-    def _stop_robot(self) -> None:
-        try:
-            self._robot.stop()
-        finally:
-            self._stops_under_way -= 1
+    def _attempt(self, name: str, call: Callable[[], None], seconds: float) -> str:
+        """As attempt(), of a call that is under way until it returns."""
+
+        def run() -> None:
+            try:
+                call()
+            finally:
+                self._under_way.remove(name)
+
+        self._under_way.append(name)
+        return attempt(run, seconds)
 
     @property
     def stuck(self) -> str:
-        """The call that could still move or stop the robot, because it has not returned; or ""."""
+        """The call that could still move, stop or close the robot, because it has not returned; or
+        ""."""
         call = self.call
         if call is not None and call[0] != "observe":
             return call[0]
-        return "stop" if self._stops_under_way else ""
+        return next(iter(self._under_way), "")
 
     def _rest_of_call(self) -> float:
         """Seconds that the call in progress still has, of its call_timeout."""
@@ -180,7 +203,7 @@ class Supervisor:
                     call()
             finally:
                 if self._overtaken and self._connected:
-                    attempt(self._robot.stop, self._stop_timeout)
+                    self._attempt("stop", self._robot.stop, self._stop_timeout)
         return True
 
     @contextlib.contextmanager

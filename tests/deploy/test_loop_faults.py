@@ -19,6 +19,7 @@ from dipole.deploy import (
 from dipole.deploy.inference import InferenceDied, VirtualInference
 from dipole.deploy.loop.states import StateError
 from dipole.deploy.recording.recorder import NoRecorder
+from dipole.deploy.safety import supervisor
 from dipole.deploy.safety.command_filter import Command
 from dipole.deploy.safety.command_gate import CommandGate
 from dipole.deploy.safety.supervisor import RobotFault
@@ -286,6 +287,22 @@ def test_a_stop_that_does_not_return_is_told_and_no_new_run_begins():
     with pytest.raises(StateError, match=r"stop\(\) has still not returned"):
         loop.reset()
     go.set()
+
+
+def test_no_new_run_begins_while_the_robot_is_still_being_closed(monkeypatch):
+    monkeypatch.setattr(supervisor, "CLOSE_SECONDS", 0.01)
+    robot, go = MeasuredArm(VirtualClock()), threading.Event()
+    robot.close = lambda: go.wait(20)
+    loop = loop_of(robot, moving)
+    run(loop, 0.5)
+    for _ in range(2):
+        with pytest.raises(StateError, match=r"close\(\) has still not returned"):
+            loop.reset()
+    go.set()
+    while loop.supervisor.stuck:
+        threading.Event().wait(0.005)
+    loop.reset()
+    run(loop, 0.5)
 
 
 # Beginning again ------------------------------------------------------------------------------

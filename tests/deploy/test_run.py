@@ -90,6 +90,30 @@ def test_so_it_is_when_a_run_is_interrupted(order, tmp_path, monkeypatch):
     assert order.calls == ["connect", "stop", "disarmed", "close"]
 
 
+def test_a_close_that_fails_is_in_the_report_and_the_run_did_not_end_well(tmp_path):
+    """It is what switches motors off."""
+    robot = RealRobot(tmp_path)
+
+    def close():
+        raise OSError("no answer from the drive")
+
+    robot.close = close
+    report = run_policy(robot, infer, config(tmp_path, output=tmp_path / "run"))
+    assert report.stopped is True
+    assert not ended_well(report)
+    written = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert written["closed"] is False
+    [note] = written["notes"]
+    assert note == "the robot's close() did not succeed: OSError: no answer from the drive"
+    assert note in str(report)
+
+
+def test_the_report_says_that_the_robot_was_closed(tmp_path):
+    robot = RealRobot(tmp_path)
+    assert ended_well(run_policy(robot, infer, config(tmp_path, output=tmp_path / "run")))
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["closed"] is True
+
+
 @pytest.mark.parametrize(("interrupts", "state"), [(1, State.STOPPED), (2, State.FAULT)])
 def test_an_interrupt_lets_the_robot_brake_and_another_one_does_not(tmp_path, interrupts, state):
     loop = make_real_loop(tmp_path, call_timeout=5.0)

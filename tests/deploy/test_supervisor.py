@@ -139,13 +139,59 @@ def test_a_connection_that_fails_half_way_is_closed_once(error, raised):
     assert robot.calls == ["motors enabled", "close"]
 
 
-@pytest.mark.parametrize("closing", [threading.Event().wait, lambda: 1 / 0])
-def test_closing_after_a_failed_connection_hides_nothing_and_is_not_waited_for(closing):
+@pytest.mark.parametrize(
+    ("closing", "problem"),
+    [
+        (threading.Event().wait, r"it did not return within 0\.01 s"),
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_closing_after_a_failed_connection_hides_nothing_and_is_not_hidden(
+    closing, problem, monkeypatch
+):
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.01)
     robot = HalfConnected(OSError("no camera"), closing)
-    supervisor = Supervisor(robot, robot.clock, 0.1, stop_timeout=0.01)
-    with pytest.raises(RobotFault, match=r"connect\(\) raised OSError: no camera") as fault:
+    supervisor = Supervisor(robot, robot.clock, 0.1, stop_timeout=WAIT)
+    both = (
+        rf"connect\(\) raised OSError: no camera; its close\(\) did not succeed either: {problem}"
+    )
+    with pytest.raises(RobotFault, match=both) as fault:
         supervisor.connect()
     assert fault.value.call == "connect"
+
+
+class Closing(VirtualRobot):
+    """Its close() does what it is given."""
+
+    def __init__(self, close):
+        super().__init__(VirtualClock())
+        self.close = close
+
+
+def test_a_close_may_take_longer_than_a_stop():
+    closed = threading.Event()
+    supervisor = Supervisor(Closing(closed.set), VirtualClock(), 0.1, stop_timeout=1e-9)
+    supervisor.connect()
+    assert supervisor.close() == supervisor.close() == ""
+    assert closed.is_set()
+
+
+def test_a_close_that_raises_is_said(caplog):
+    supervisor = supervised(Closing(lambda: 1 / 0))
+    assert supervisor.close() == "ZeroDivisionError: division by zero"
+    assert supervisor.stuck == ""
+    [said] = caplog.messages
+    assert said.startswith("the robot's close() did not succeed: ZeroDivisionError: division by ze")
+
+
+def test_a_close_that_has_not_returned_is_stuck_until_it_does(monkeypatch):
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.01)
+    go = threading.Event()
+    supervisor = supervised(Closing(lambda: go.wait(WAIT)))
+    assert supervisor.close() == "it did not return within 0.01 s"
+    assert supervisor.stuck == "close"
+    go.set()
+    wait_until(lambda: supervisor.stuck == "")
 
 
 # The monitor --------------------------------------------------------------------------------------
