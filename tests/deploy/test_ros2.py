@@ -17,6 +17,8 @@ from virtual_robot import WINDOW
 
 from dipole.deploy import ControlLoop, LoopConfig, RealClock
 from dipole.deploy.inference.worker import ThreadInference
+from dipole.deploy.loop import preparation
+from dipole.deploy.loop.states import StateError
 from dipole.deploy.loop.watched import run_watched
 from dipole.deploy.robots.registry import import_robots, make_robot
 from dipole.deploy.types import PolicySpec
@@ -240,40 +242,51 @@ def test_a_picture_of_another_kind_is_said_and_not_used(arm):
     assert "bgr8; rgb8 is needed" in BUS.published["log"][-1]
 
 
-@pytest.mark.parametrize("told", ["hold", "stop"])
-def test_a_hold_and_a_stop_repeat_the_last_command_wherever_the_arm_is(connected, told):
+def test_a_stop_repeats_the_last_command_wherever_the_arm_is(connected):
     connected.joints = 0.0, np.full(6, 0.5, np.float32)  # it lags
     connected.command(np.full(6, 0.55))
     connected.command(np.full(6, 0.6))
-    getattr(connected, told)()
+    connected.stop()
     connected.joints = 0.0, np.full(6, 0.4, np.float32)  # it sags
-    getattr(connected, told)()
+    connected.stop()
     assert sent_positions()[-2:] == [[0.6] * 6] * 2
 
 
-def test_before_any_command_a_hold_stays_where_it_began(connected):
-    connected.hold()  # nothing is known yet: nothing to send
+def test_before_any_command_nothing_is_sent(connected):
+    """The controller keeps its setpoint; a measured position, however old, would move the arm."""
     connected.joints = 0.0, np.full(6, 0.5, np.float32)
     connected.hold()
-    connected.joints = 0.0, np.full(6, 0.25, np.float32)
     connected.stop()
-    assert sent_positions() == [[0.5] * 6] * 2
+    assert COMMANDS not in BUS.published
+
+
+def test_nothing_is_sent_before_anybody_armed_it(arm, monkeypatch):
+    """Without a camera there is no observation, and the preparation is given up."""
+    monkeypatch.setattr(preparation, "LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr(type(arm), "on_image", lambda self, picture: None)
+    BUS.published.clear()
+    policy = PolicySpec({"joints": (6,), "camera": (96, 96, 3)}, 6, WINDOW)
+    config, inference = LoopConfig(call_timeout=10.0), ThreadInference(policy, reach)
+    loop = ControlLoop(arm, inference, config, clock=RealClock(), log=lambda line: None)
+    with pytest.raises(StateError, match="no usable observation within"):
+        loop.prepare()
+    loop.close()
+    assert COMMANDS not in BUS.published
 
 
 def test_a_command_of_an_earlier_connection_is_not_repeated(connected):
     connected.command(np.full(6, 0.6))
     connected.close()
     connected.connect()  # somebody has moved it
-    connected.joints = 0.0, np.full(6, 0.25, np.float32)
-    connected.hold()
-    assert sent_positions()[-1] == [0.25] * 6
+    connected.stop()
+    assert sent_positions() == [[0.6] * 6]
 
 
 def test_the_watchdog_repeats_the_last_command(connected):
     stop_arm = pickle.loads(pickle.dumps(connected.stopper()))
     connected.command(np.full(6, 0.55))
     connected.command(np.full(6, 0.6))
-    stop_arm.on_joints(SimpleNamespace(name=["shoulder_pan"], position=[0.5]))  # it lags
+    arm_says()  # it lags
     stop_arm()
     assert sent_positions()[-1] == [0.6] * 6
 
@@ -282,7 +295,7 @@ def test_before_any_command_the_watchdog_sends_the_arm_to_where_it_is_measured(a
     BUS.subscribed.clear()
     stop_arm = pickle.loads(pickle.dumps(arm.stopper()))  # as it arrives in its process
     assert BUS.nodes == ["dipole_watchdog"]
-    with pytest.raises(KeyError):
+    with pytest.raises(RuntimeError, match="no joint state that is new enough"):
         stop_arm()  # it knows no joint yet; the watchdog calls it again
     ARM.positions = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     BUS.published.clear()
@@ -292,3 +305,12 @@ def test_before_any_command_the_watchdog_sends_the_arm_to_where_it_is_measured(a
     sent = BUS.published[COMMANDS][-1]
     assert sent.joint_names[0] == "shoulder_pan"
     assert sent.points[0].positions == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+
+
+def test_the_watchdog_sends_the_arm_to_no_position_that_is_old(connected):
+    stop_arm = pickle.loads(pickle.dumps(connected.stopper()))
+    arm_says()
+    stop_arm.measured = stop_arm.measured[0] - 1.0, stop_arm.measured[1]  # its driver is silent
+    with pytest.raises(RuntimeError, match="new enough"):
+        stop_arm()
+    assert COMMANDS not in BUS.published
