@@ -45,6 +45,31 @@ def _symbol(text: str) -> str:
     return folded if folded in ("rad", "deg", "px") else text
 
 
+def units_in(text: Any) -> tuple[str, ...]:
+    """The units that a text lists without commas, as nobody reads them; () for anything else.
+
+    >>> units_in("rad rad m"), units_in("newton meters"), units_in("radians per second")
+    (('rad', 'rad', 'm'), (), ())
+    """
+    words = tuple(text.replace(";", " ").split()) if isinstance(text, str) else ()
+    one = len(words) < 2 or canonical(text) in _SPELLINGS
+    return words if not one and all(_is_known(word) for word in words) else ()
+
+
+def unit_problem(unit: Any) -> str:
+    """What is wrong with units as a robot declares them, "rad" or "rad, rad, m"; or ""."""
+    if not isinstance(unit, str):
+        return f"unit is {unit!r}: a text is needed, as 'rad', or 'rad, rad, m' with one for each"
+    for each in unit.split(","):
+        if words := units_in(each):
+            return f"unit is {unit!r}: several units have commas between them, {', '.join(words)!r}"
+    return ""
+
+
+def _is_known(unit: str) -> bool:
+    return canonical(unit).removesuffix("/s") in _SPELLINGS
+
+
 def read_units(units: Any) -> Units:
     """Units as they are declared: a text, or a list with one for each number.
 

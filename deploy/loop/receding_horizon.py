@@ -18,7 +18,7 @@ from dipole.deploy.loop.config import ResolvedLoopConfig
 from dipole.deploy.loop.report import Report
 from dipole.deploy.observations.buffer import ObservationBuffer
 from dipole.deploy.robots.action_math import nearest_equal
-from dipole.deploy.robots.fit import check_fit
+from dipole.deploy.robots.fit import check_fit, unknown_angles
 from dipole.deploy.robots.robot import Reading, RobotSpec
 from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
 from dipole.deploy.types import Arrays, Decision, Floats, KnownActions
@@ -48,6 +48,7 @@ class RecedingHorizon:
                 "without them"
             )
         report.notes += check_fit(robot, inference.spec, config.accept_mismatch, config.policy_hz)
+        report.notes += unknown_angles(robot)
         self._robot, self._config, self._report = robot, config, report
         self.window = inference.spec.window
         _check_chunk_length(config, self.window.horizon - self.window.n_obs_steps + 1)

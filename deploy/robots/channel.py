@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.units import Units, canonical, each_unit
+from dipole.data.core.units import Units, canonical, each_unit, unit_problem
 from dipole.data.transforms.rotation import SIX, SIZES, XYZW
 from dipole.deploy.robots.groups import FULL_TURN
 from dipole.deploy.sequences import as_tuple, whole_numbers
@@ -45,6 +45,8 @@ class Channel:
                 f"{self.shape}: a vector has one for each entry"
             )
         object.__setattr__(self, "dtype", _dtype_name(self.dtype))
+        if problem := unit_problem(self.unit):
+            raise ConfigError(problem)
         if "," in self.unit and self.shape[-1:] != (len(self.unit.split(",")),):
             raise ConfigError(f"units {self.unit!r} for a reading of shape {self.shape}")
         taken: set[int] = set()
@@ -121,4 +123,4 @@ def _dtype_name(given: Any) -> str:
         raise ConfigError(f"dtype is {given!r}: as numpy's, 'float32' or 'uint8'") from None
     if dtype.kind not in "biuf":
         raise ConfigError(f"dtype is {given!r}, which holds no numbers: as 'float32' or 'uint8'")
-    return dtype.name
+    return str(dtype.name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import same_units, units_text
 from dipole.deploy.loop.config import rates_differ
+from dipole.deploy.robots.groups import Kind
 from dipole.deploy.robots.robot import RobotSpec
 from dipole.deploy.types import Meaning, PolicySpec
 
@@ -57,6 +58,16 @@ def check_fit(
         )
     return [
         f"accepted by deploy.accept_mismatch=[{','.join(one.kinds)}]: {one.text}" for one in found
+    ]
+
+
+def unknown_angles(robot: RobotSpec) -> list[str]:
+    """A note for the report on each group whose joints might be angles that wrap, unnoticed."""
+    return [
+        f"group {group.name!r} has no unit, so angles that wrap would not be noticed: declare "
+        "ActionGroup(unit=...), or ActionSpec(unit=...), such as 'rad' or 'm'"
+        for group in robot.action.groups
+        if group.kind == Kind.JOINT_POSITION and not any(group.units)
     ]
 
 

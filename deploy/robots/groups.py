@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
-from dipole.data.core.units import canonical
+from dipole.data.core.units import canonical, unit_problem
 from dipole.data.transforms import rotation as rotations
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.sequences import as_tuple
@@ -63,7 +63,8 @@ class ActionGroup:
     """One part of an action.
 
     name: of the group. kind: see Kind. names: one for each of its n numbers, in order.
-    unit: of the numbers: "rad", "m"; or one for each: "m/s, m/s, rad/s". Not of a rotation's.
+    unit: of the numbers: "rad", "m"; or one for each: "m/s, m/s, rad/s". Not of a rotation's. Where
+        a position has none, that of what measures it counts (RobotSpec).
     measured_by: the observation that measures what a position sets, in the same unit and order;
         required for positions, optional otherwise (velocities: else at rest at the start).
     columns: which of that observation's numbers, in the order of names (default: all, n of them).
@@ -241,12 +242,27 @@ class ActionGroup:
             )
         if self.turning > self.size:
             return f"a {self.rotation} takes {self.turning} numbers; it has {self.size}"
+        if problem := self._unit_problem():
+            return problem
         if missing := [name for name in self.continuous if name not in self.names]:
             return f"continuous names {missing[0]!r}, which is none of {', '.join(self.names)}"
         for name, unit, turn in zip(self.names, self.units, self.turns, strict=True):
             if name in self.continuous and not turn:
                 return f"continuous joints are angles: {name} is in {unit!r}, not 'rad' or 'deg'"
         return ""
+
+    def _unit_problem(self) -> str:
+        """Else no number would count as an angle, and one that wraps would go unnoticed."""
+        if problem := unit_problem(self.unit):
+            return problem
+        count, straight = self.unit.count(",") + 1, self.size - self.turning
+        if count in (1, straight):
+            return ""
+        but = ", but for those of its rotation" if self.turning else ""
+        return (
+            f"unit is {self.unit!r}, {count} units for {straight} numbers: give one for all of "
+            f"{', '.join(self.names)}{but}, or one for each"
+        )
 
     def _discrete_problem(self) -> str:
         if self.hold not in ("keep", "rest") or (self.hold == "rest" and not self.is_discrete):

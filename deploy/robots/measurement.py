@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from dipole.data.core.errors import ConfigError
 from dipole.data.core.units import each_unit, same_units
@@ -28,6 +29,22 @@ def check_measurement(group: ActionGroup, channels: Mapping[str, Channel]) -> No
     for check in checks:
         if problem := check(group, channel):
             raise ConfigError(f"action group {group.name!r}: {group.measured_by!r} {problem}")
+
+
+def in_measured_units(group: ActionGroup, channels: Mapping[str, Channel]) -> ActionGroup:
+    """A position without a unit, in the unit of what measures it; any other group as it is.
+
+    channels: of the robot's observation, by name; they fit, see check_measurement.
+    """
+    straight = _columns(group)[: group.size - group.turning]
+    if group.unit or not group.is_position or group.measured_range is not None or not straight:
+        return group
+    channel = channels[group.measured_by]
+    units = each_unit(channel.units, channel.width)
+    found = [units[column % channel.width] for column in straight]
+    if not any(found):
+        return group
+    return replace(group, unit=found[0] if len(set(found)) == 1 else ", ".join(found))
 
 
 def _columns(group: ActionGroup) -> tuple[int, ...]:

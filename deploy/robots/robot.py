@@ -46,7 +46,7 @@ from numpy.typing import NDArray
 
 from dipole.deploy.robots.channel import Channel
 from dipole.deploy.robots.groups import ActionSpec
-from dipole.deploy.robots.measurement import check_measurement
+from dipole.deploy.robots.measurement import check_measurement, in_measured_units
 from dipole.deploy.safety.limits import Limits
 from dipole.deploy.types import Floats
 
@@ -68,6 +68,9 @@ class RobotSpec:
             object.__setattr__(self, "action", self.action.with_limits(self.limits))
         for group in self.action.groups:
             check_measurement(group, self.observation)
+        groups = tuple(in_measured_units(group, self.observation) for group in self.action.groups)
+        if groups != self.action.groups:
+            object.__setattr__(self, "action", ActionSpec.of(*groups))
 
     @property
     def without_limits(self) -> tuple[str, ...]:

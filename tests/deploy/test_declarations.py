@@ -56,6 +56,8 @@ def test_lists_are_as_good_as_tuples():
         (lambda: Channel(2), r"shape is 2: a tuple or a list is needed, as \(2,\)"),
         (lambda: Channel((2.5,)), r"shape is \(2\.5,\): whole numbers are needed"),
         (lambda: Channel((-1,)), r"shape is \(-1,\): no size is negative"),
+        (lambda: Channel((2,), unit="rad m"), "several units have commas between them, 'rad, m'"),
+        (lambda: Channel((2,), unit=["rad", "m"]), r"unit is \['rad', 'm'\]: a text is needed"),
         (lambda: Channel((1,), None), r"dtype is None: as numpy's, 'float32' or 'uint8'"),
         (lambda: Channel((1,), "str"), r"dtype is 'str', which holds no numbers"),
         (lambda: Channel((1,), names="x"), r"names is 'x': a tuple .* as \('x',\)"),

@@ -248,6 +248,7 @@ def test_what_is_accepted_stands_in_the_report():
     assert [note.partition(":")[0] for note in notes] == [
         "accepted by deploy.accept_mismatch=[rate]",
         "accepted by deploy.accept_mismatch=[names]",
+        "group 'action' has no unit, so angles that wrap would not be noticed",
     ]
     assert notes[0] in str(loop.report)
 

@@ -25,6 +25,8 @@ from dipole.deploy import (
 from dipole.deploy.inference import PolicySpec, VirtualInference
 from dipole.deploy.recording.plain import from_plain
 from dipole.deploy.robots import registry
+from dipole.deploy.robots.fit import unknown_angles
+from dipole.deploy.safety.chunk_checks import RefusedAction, check_chunk
 from dipole.deploy.safety.command_filter import OutsideLimits
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -39,8 +41,8 @@ def arm(**options):
     return ActionGroup(**given | options)
 
 
-def tool(rotation, names=("x", "y", "z", "a", "b", "c", "d"), **options):
-    return ActionGroup("tool", "pose", names, "m", measured_by="pose", rotation=rotation, **options)
+def tool(rotation, names=("x", "y", "z", "a", "b", "c", "d"), unit="m", **options):
+    return ActionGroup("tool", "pose", names, unit, "pose", rotation=rotation, **options)
 
 
 def spec(channel, group):
@@ -50,6 +52,41 @@ def spec(channel, group):
 def refused(channel, group, message):
     with pytest.raises(ConfigError, match=message):
         spec(channel, group)
+
+
+# Units of a position that has none ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("channel", "group", "units"),
+    [
+        (Channel((2,), unit="rad"), arm(unit=""), ("rad", "rad")),
+        (Channel((2,), unit="rad, m"), arm(unit=""), ("rad", "m")),
+        (Channel((3,), unit="m, rad, deg"), arm(unit="", columns=(2, 1)), ("deg", "rad")),
+        (Channel((7,), unit="m"), tool("quaternion_xyzw", unit=""), (*"mmm", *[""] * 4)),
+        (Channel((2,)), arm(unit=""), ("", "")),
+        (Channel((2,), unit="m"), arm(unit="", kind="gripper", measured_range=(0, 1)), ("", "")),
+    ],
+)
+def test_a_position_without_a_unit_has_that_of_what_measures_it(channel, group, units):
+    declared = spec(channel, group)
+    assert declared.action.units == units
+    assert from_plain(RobotSpec, json.loads(json.dumps(asdict(declared)))) == declared
+
+
+def test_an_angle_that_wraps_is_refused_where_only_its_measurement_has_a_unit():
+    reach = Limits((-3.2,) * 2, (3.2,) * 2, (1.0,) * 2, (4.0,) * 2)
+    action = spec(Channel((2,), unit="rad"), arm(unit="", limits=reach)).action
+    chunk = np.zeros((16, 2))
+    chunk[:, 0] = -3.1
+    with pytest.raises(RefusedAction, match=r"shoulder goes from 3\.1 to -3\.1 rad, about a full"):
+        check_chunk({"action": chunk}, action, 1.0, np.array([3.1, 0.0]))
+
+
+def test_joints_of_which_nobody_knows_a_unit_are_a_note():
+    [note] = unknown_angles(spec(Channel((2,)), arm(unit="")))
+    assert note.startswith("group 'arm' has no unit, so angles that wrap would not be noticed")
+    assert unknown_angles(spec(Channel((2,)), arm(unit="m"))) == []
 
 
 # Names --------------------------------------------------------------------------------------------

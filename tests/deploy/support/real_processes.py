@@ -10,7 +10,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stoppers import touch
-from virtual_robot import WINDOW, VirtualRobot, counting
+from virtual_robot import GENEROUS, WINDOW, VirtualRobot, counting, spec
 
 from dipole.data.core.errors import ConfigError
 from dipole.deploy import ControlLoop, LoopConfig, RealClock
@@ -100,6 +100,7 @@ class RealRobot(VirtualRobot):
 
     def __init__(self, folder, **options):
         super().__init__(RealClock(), **options)
+        self.spec = spec(options.get("limits", GENEROUS), "m")
         self.folder = Path(folder)
 
     def stop(self):

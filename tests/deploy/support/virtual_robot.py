@@ -22,8 +22,8 @@ SPEC_OF_X = PolicySpec({"x": (2,)}, 2, WINDOW)
 GENEROUS = Limits(low=(-1e4,) * 2, high=(1e4,) * 2, velocity=(1e6,) * 2, acceleration=(1e7,) * 2)
 
 
-def spec(limits=GENEROUS):
-    return RobotSpec({"x": Channel((2,))}, ActionSpec(("a", "b"), measured_by="x"), limits)
+def spec(limits=GENEROUS, unit=""):
+    return RobotSpec({"x": Channel((2,))}, ActionSpec(("a", "b"), unit, measured_by="x"), limits)
 
 
 class VirtualRobot(Robot):
