@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from dipole.data.core.errors import ConfigError
 from dipole.data.core.registry import Registry
 from dipole.deploy.robots.groups import ActionSpec
 from dipole.deploy.robots.robot import Robot
+from dipole.deploy.safety.axis import ROUNDING
+from dipole.deploy.safety.command_filter import MotionFilter
 from dipole.deploy.safety.limits import Limits, spread
 
 ROBOTS: Registry[Callable[..., Robot]] = Registry("robot")
@@ -31,7 +34,8 @@ def make_robot(
 
     limits: {low, high, velocity, acceleration, max_deviation} of all numbers of an action, or
     {group: {low, ...}} of some of its groups. What they do not name stays as the robot's class has
-    it. Raises ConfigError for an unknown name or option, and for a robot that then has no limits.
+    it. Raises ConfigError for an unknown name or option, for a robot that then has no limits, and
+    for one number for all groups that would have a group of velocities brake later.
     """
     build = ROBOTS[name]
     try:
@@ -44,7 +48,10 @@ def make_robot(
     of_groups = bool(given) and set(given) <= set(names)
     if given or robot.spec.without_limits == tuple(names):
         by_group = given if of_groups else _by_group(action, given)
-        robot.spec = replace(robot.spec, action=_limited(action, by_group), limits=None)
+        limited = _limited(action, by_group)
+        if not of_groups:
+            _check_braking_stays(action, limited, given)
+        robot.spec = replace(robot.spec, action=limited, limits=None)
     if missing := robot.spec.without_limits:
         raise ConfigError(
             f"limits of the group {missing[0]!r} are not set. A robot is not moved without limits: "
@@ -73,6 +80,29 @@ def _limited(action: ActionSpec, limits: Mapping[str, Mapping[str, Any]]) -> Act
             for group in action.groups
         )
     )
+
+
+def _check_braking_stays(before: ActionSpec, after: ActionSpec, given: Mapping[str, Any]) -> None:
+    """Refuse one number for all groups by which one of velocities would stop later than its own.
+
+    It looks like a slower robot, but velocity and acceleration of such a group limit how its
+    velocity changes: it would be as fast as before.
+    """
+    lower = [name for name in ("velocity", "acceleration") if isinstance(given.get(name), Real)]
+    for own, group in zip(before.groups, after.groups, strict=True):
+        if not group.is_velocity or own.limits is None:
+            continue
+        names = [name for name in lower if given[name] < max(getattr(own.limits, name))]
+        seconds = [MotionFilter(each, 1.0).stopping_seconds for each in (own, group)]
+        if names and seconds[1] > seconds[0] * (1 + ROUNDING):
+            told = " and ".join(f"limits.{name}={given[name]:g}" for name in names)
+            raise ConfigError(
+                f"{told} for all groups: of {group.name!r}, a {group.kind}, velocity and "
+                "acceleration limit how its velocity changes. It would go as fast as before, and "
+                f"take up to {seconds[1]:.3g} s to stop, not {seconds[0]:.3g} s. Slow it by "
+                f"limits.{group.name}.low and limits.{group.name}.high, and name the other groups, "
+                f"as limits.GROUP.{names[0]}; limits.{group.name}.{names[0]} sets it all the same"
+            )
 
 
 def import_robots(path: Path) -> None:

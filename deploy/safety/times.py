@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dipole.data.core.errors import ConfigError
 from dipole.deploy.loop.config import ResolvedLoopConfig
-from dipole.deploy.robots.groups import ActionSpec
+from dipole.deploy.robots.groups import ActionGroup, ActionSpec
 from dipole.deploy.safety.axis import ROUNDING
 from dipole.deploy.safety.command_filter import MotionFilter
 from dipole.deploy.safety.supervisor import MONITOR_SECONDS
@@ -52,6 +52,15 @@ def check_braking(loop: ResolvedLoopConfig, action: ActionSpec) -> None:
             raise ConfigError(
                 f"action group {group.name!r} may need {seconds:.3g} s to brake, more than "
                 f"max_braking={loop.max_braking:g} s: its limits are velocity={velocity}, "
-                f"acceleration={acceleration}. Lower the velocity, raise the acceleration, or "
-                "allow it by deploy.max_braking"
+                f"acceleration={acceleration}. {_remedy(group)}, or allow it by deploy.max_braking"
             )
+
+
+def _remedy(group: ActionGroup) -> str:
+    """How a group brakes sooner. Of velocities, the limits are those of their change."""
+    if group.is_velocity:
+        return (
+            f"Raise both, since of a {group.kind} they limit how its velocity changes, or narrow "
+            "low and high"
+        )
+    return "Lower the velocity, raise the acceleration"

@@ -276,14 +276,16 @@ def action(velocity, acceleration, kind="joint_position"):
 
 
 @pytest.mark.parametrize(
-    ("spec", "seconds"),
+    ("spec", "seconds", "remedy"),
     [
-        (action(1.0, 0.1), 10),  # velocity / acceleration
-        (action(1.0, 1.0, "joint_velocity"), 6),  # four times that, and largest value / velocity
+        (action(1.0, 0.1), 10, "Lower the velocity, raise the acc"),  # velocity / acceleration
+        # four times that, and largest value / velocity
+        (action(1.0, 1.0, "joint_velocity"), 6, "Raise both, .* or narrow low and high"),
     ],
 )
-def test_limits_with_which_braking_takes_long_are_refused_at_the_start(spec, seconds):
+def test_limits_with_which_braking_takes_long_are_refused_at_the_start(spec, seconds, remedy):
     message = rf"may need {seconds} s to brake, .* max_braking=5 s: .* velocity=.* acceleration="
+    message += f".* {remedy}.*, or allow it by deploy.max_braking"
     with pytest.raises(ConfigError, match=message):
         check_braking(LoopConfig().resolved(), spec)
     check_braking(LoopConfig(max_braking=1.01 * seconds).resolved(), spec)
