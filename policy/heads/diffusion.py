@@ -226,10 +226,11 @@ class DiffusionHead(Head):
     ) -> Tensor:
         """log p(chunk | context), nats, [B], of chunks [B, H, A] that are normalised.
 
-        steps, spacing: Levels of the probability-flow ODE, see `Process.grid`.
+        steps, spacing: Levels of the probability-flow ODE, see `Process.grid`; None: from the most
+            noise on, `Process.full_spacing`, since the density there is taken for that of noise.
         probes, generator: See `dipole.policy.diffusion.likelihood`.
         """
-        levels = self.process.grid(steps, spacing)
+        levels = self.process.grid(steps, spacing or self.process.full_spacing)
         prepared = self.denoiser.prepare_context(context)
 
         def estimate(x: Tensor, level: Level) -> Estimate:

@@ -1,6 +1,7 @@
 """The probability-flow ODE's log-likelihood is that of the mixture, for any process."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from dipole.policy.diffusion.analytic import GaussianMixture
 from dipole.policy.diffusion.likelihood import log_likelihood
 from dipole.policy.diffusion.processes import EDM, Flow, VariancePreserving
+from dipole.policy.heads.diffusion import DiffusionHead
 
 MIXTURE = GaussianMixture.of([[-0.5, -0.3], [0.5, 0.3], [0.1, -0.6]], 0.15, [2.0, 1.0, 1.0])
 GRIDS = {
@@ -30,6 +32,20 @@ def test_it_is_that_of_the_mixture_within_one_per_cent(name):
     right = MIXTURE.log_density(samples())
     assert float(found.mean()) == pytest.approx(float(right.mean()), rel=0.01)
     assert float((found - right).abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("process", [VariancePreserving(), Flow(), EDM()])
+def test_a_head_begins_at_the_most_noise_whatever_the_number_of_steps(process):
+    head = SimpleNamespace(
+        process=process,
+        denoiser=SimpleNamespace(prepare_context=lambda context: None),
+        prepared_times=lambda table: None,
+        estimate=lambda x, level, time, context: MIXTURE.estimate(x, level),
+    )
+    right = float(MIXTURE.log_density(samples()).mean())
+    for steps in (60, 99):
+        found = DiffusionHead.log_likelihood(head, samples(), None, steps=steps)
+        assert float(found.mean()) == pytest.approx(right, abs=0.02)
 
 
 def test_half_the_steps_make_a_fourth_of_the_difference():

@@ -73,6 +73,23 @@ def test_there_are_as_many_levels_as_steps_and_none_below_0(spacing):
         assert times[-1] >= 0
 
 
+@pytest.mark.parametrize("steps", [2, 8, 30, 40, 51, 60, 70])
+def test_leading_levels_that_begin_where_much_of_the_chunk_is_left_are_warned_of(steps):
+    said = rf"{steps} steps.*'leading' begin at level .*trailing.* of 10, 20, 25, 50, 100$"
+    with pytest.warns(UserWarning, match=said):
+        DDIM(steps).levels(PUBLISHED)
+
+
+@pytest.mark.filterwarnings("error")
+def test_levels_that_begin_near_the_most_noise_are_not_warned_of():
+    for steps in (10, 16, 20, 25, 50, 100):
+        DDIM(steps).levels(PUBLISHED)
+    for steps in (1, 4, 30, 60):
+        DDIM(steps, "trailing").levels(PUBLISHED)
+    DDIM(10).levels(VariancePreserving("linear"))  # whose last level has much of the chunk itself
+    DDIM(10).levels(VariancePreserving(num_train_timesteps=1000))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(["ddpm", "ddim"]),

@@ -12,6 +12,7 @@ from dipole.data.core.registry import nearest
 from dipole.policy.diffusion.level import Level
 
 Spacing = Callable[[int], list[float]]
+TRAILING = "trailing"  # of tables: from the most noise on
 
 
 class Process(nn.Module):
@@ -47,6 +48,12 @@ class Process(nn.Module):
     def spacings(self, rho: float, shift: float) -> dict[str, Spacing]:
         """By name: number of steps -> times of their beginnings, from the most noise on."""
         raise NotImplementedError
+
+    @property
+    def full_spacing(self) -> str:
+        """The spacing that begins at the most noise, however many levels there are: "trailing"
+        where there is one, otherwise the process's own."""
+        return TRAILING if TRAILING in self.spacings(7.0, 3.0) else self.default_spacing
 
     def times_of(self, ratios: Sequence[float]) -> list[float]:
         """The times at which noise / signal has these values; where times are a table's, the

@@ -1,6 +1,7 @@
 """Variance-preserving diffusion: the published tables of DDPM, and times between their entries."""
 
 import math
+import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -18,6 +19,9 @@ from dipole.policy.diffusion.processes.base import Process, Spacing, evenly, geo
 
 SCHEDULES = ("squaredcos_cap_v2", "linear", "scaled_linear")
 LARGEST_BETA = 0.999
+# Of signal / noise where sampling begins with noise alone, above that of the last level. The ten
+# levels that diffusion policies were published with, of the cosine table, are just below.
+MOST_SIGNAL = 0.16
 
 
 @PROCESSES.add("vp")
@@ -114,9 +118,30 @@ class VariancePreserving(Process):
         return steps
 
     def _leading(self, steps: int) -> list[float]:
-        """Multiples of a whole stride, down to 0, as diffusers' "leading" without an offset."""
-        stride = self.num_train_timesteps // self._checked(steps)
+        """Multiples of a whole stride, down to 0, as diffusers' "leading" without an offset.
+
+        Warns where the first of them is so far below the last level that chunks drawn from noise
+        alone have another distribution.
+        """
+        count = self.num_train_timesteps
+        stride = count // self._checked(steps)
+        first = (steps - 1) * stride
+        if self._surplus(first) > MOST_SIGNAL:
+            fitting = [n for n in range(1, count + 1) if count % n == 0]
+            fitting = [n for n in fitting if self._surplus(count - count // n) <= MOST_SIGNAL]
+            warnings.warn(
+                f"{steps} steps of spacing 'leading' begin at level {first} of 0 to {count - 1}, "
+                "where x is to have some of the chunk, with noise alone: chunks will have another "
+                "distribution than the policy's. Take solver.spacing=trailing, or a solver.steps "
+                f"of {', '.join(map(str, fitting))}",
+                stacklevel=2,
+            )
         return [float(i * stride) for i in reversed(range(steps))]
+
+    def _surplus(self, number: int) -> float:
+        """signal / noise at a level, above that at the last one."""
+        here, last = (self.alphas_cumprod[each].item() for each in (number, -1))
+        return math.sqrt(here / (1 - here)) - math.sqrt(last / (1 - last))
 
     def _trailing(self, steps: int) -> list[float]:
         """From the last level on, rounded as diffusers' "trailing": levels half-way between two

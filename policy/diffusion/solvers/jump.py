@@ -13,8 +13,6 @@ from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.diffusion.solvers.base import Solver, SolverStep
 from dipole.policy.diffusion.solvers.euler import euler_step
 
-TRAILING = "trailing"  # of tables: from the most noise on
-
 
 @dataclass(frozen=True)
 class Landing(Level):
@@ -60,9 +58,7 @@ class Jump(Solver):
         return [first, *(self._landing(level, process) for level in rest)]
 
     def _grid(self, process: Process) -> list[Level]:
-        known = process.spacings(self.rho, self.shift)
-        spacing = TRAILING if TRAILING in known else process.default_spacing
-        spacing = spacing if self.spacing is None else self.spacing
+        spacing = process.full_spacing if self.spacing is None else self.spacing
         if spacing not in process.to_the_least:
             return process.grid(self.steps, spacing, rho=self.rho, shift=self.shift)
         *levels, _, clean = process.grid(self.steps + 1, spacing, rho=self.rho, shift=self.shift)

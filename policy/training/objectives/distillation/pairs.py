@@ -10,7 +10,6 @@ from dipole.policy.context import Context
 from dipole.policy.diffusion.classifier_free import Unconditional
 from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.diffusion.solvers import DDIM, Solver
-from dipole.policy.diffusion.solvers.jump import TRAILING
 from dipole.policy.heads.base import SampleRequest
 from dipole.policy.heads.diffusion import DiffusionHead
 from dipole.policy.policy import Policy
@@ -108,5 +107,4 @@ def joined(one: Pairs, other: Pairs) -> Pairs:
 
 def ode_solver(process: Process, steps: int) -> Solver:
     """Euler's method along the probability-flow ODE, from the most noise on."""
-    trailing = TRAILING in process.spacings(7.0, 3.0)
-    return DDIM(steps, TRAILING if trailing else None)
+    return DDIM(steps, process.full_spacing)

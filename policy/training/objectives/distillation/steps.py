@@ -77,7 +77,9 @@ def check_start(process: Process, spacing: str | None) -> None:
 
 
 def _begins_at_the_most_noise(process: Process, spacing: str | None) -> bool:
-    first, most = (Jump(1, each).levels(process)[0] for each in (spacing, None))
+    with warnings.catch_warnings():  # of levels that chunks should not be drawn from: none is here
+        warnings.simplefilter("ignore")
+        first, most = (Jump(1, each).levels(process)[0] for each in (spacing, None))
     return bool(first.signal / first.noise <= most.signal / most.noise + MOST_SIGNAL)
 
 
