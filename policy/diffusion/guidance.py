@@ -60,8 +60,18 @@ class InpaintingGuidance:
             if not number or not 0 < value < math.inf:
                 raise ConfigError(f"guidance {name} is {value!r}; it must be a positive number")
 
-    def weight(self, signal: float, noise: float, next_signal: float, next_noise: float) -> float:
+    def weight(
+        self,
+        signal: float,
+        noise: float,
+        next_signal: float,
+        next_noise: float,
+        begin: tuple[float, float] | None = None,
+    ) -> float:
         """The guidance weight of one step, from signal and noise before and after it (eq. 2 to 4).
+
+        begin: signal and noise before it, where the first two are those of an evaluation elsewhere
+            (`SolverStep.begin`).
 
         In the paper's time, tau = signal / (signal + noise), and with a data variance of s^2
         instead of 1:
@@ -70,7 +80,10 @@ class InpaintingGuidance:
             r^2 = s^2 (1 - tau)^2 / (s^2 tau^2 + (1 - tau)^2)
         """
         tau, rest = signal / (signal + noise), noise / (signal + noise)
-        step = next_signal / (next_signal + next_noise) - tau
+        first_signal, first_noise = begin or (signal, noise)
+        step = next_signal / (next_signal + next_noise) - first_signal / (
+            first_signal + first_noise
+        )
         whole = 1 / step if step > 0 else math.inf
         largest = whole if self.max_weight is None else min(whole, self.max_weight)
         if tau == 0:

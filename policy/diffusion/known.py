@@ -84,6 +84,7 @@ def guided_estimate(
         clean, noise = clipped(estimate(x), clip)
         pull = known.mask * (known.values - clean)
     after = step.target or step.next  # a jump ends at its target; noise is put back afterwards
-    weight = known.guidance.weight(level.signal, level.noise, after.signal, after.noise)
+    begin = None if step.begin is None else (step.begin.signal, step.begin.noise)
+    weight = known.guidance.weight(level.signal, level.noise, after.signal, after.noise, begin)
     change = (level.noise / scale * weight) * pull
     return Estimate(clean + change, noise - (level.signal / level.noise) * change)

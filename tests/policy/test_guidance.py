@@ -16,7 +16,15 @@ from dipole.policy.diffusion.known import KnownChunk, guided_estimate
 from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.predictions import Estimate, SamplePrediction
 from dipole.policy.diffusion.processes import Flow, VariancePreserving
-from dipole.policy.diffusion.solvers import DDIM, Euler, Jump, SolverStep, table_of
+from dipole.policy.diffusion.solvers import (
+    DDIM,
+    PLMS,
+    Euler,
+    Heun,
+    Jump,
+    SolverStep,
+    table_of,
+)
 
 PUBLISHED = VariancePreserving()
 STEP = SolverStep(Level(50.0, 0.6, 0.8), Level(40.0, 0.8, 0.6))
@@ -92,6 +100,25 @@ def test_the_solvers_own_clip_is_the_number_of_equal_steps():
     assert IDENTITY.weight(0.1, 0.9, 0.3, 0.7) == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize("solver", [Heun, PLMS])
+@pytest.mark.parametrize("process", [PUBLISHED, Flow()])
+def test_a_row_that_makes_a_step_again_is_clipped_by_the_length_of_that_step(solver, process):
+    """Where it ends the network is evaluated: from there to there no step has a length."""
+    levels = solver(10).levels(process)
+    times = [level.signal / (level.signal + level.noise) for level in levels]
+    lengths = {
+        after: 1 / (b - a) for a, b, after in zip(times, times[1:], levels[1:], strict=False)
+    }
+    guidance = InpaintingGuidance("identity", None, 0.05)
+    for step in solver(10).table(levels):
+        x, ones = torch.zeros(1, 2, 1).double(), torch.ones(1, 2, 1).double()
+        change = guided_estimate(
+            lambda x: Estimate(x, x), x, step, False, KnownChunk(ones, ones, guidance)
+        ).clean
+        weight = change * (step.level.signal + step.level.noise) / step.level.noise
+        assert float(weight.max()) <= lengths[step.next] * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("guidance", FORMS)
 def test_clean_chunk_and_noise_still_make_up_the_sample(guidance):
     x, known = torch.randn(3, 8, 2), KnownChunk(torch.rand(3, 8, 2), torch.rand(3, 8, 2), guidance)
@@ -148,7 +175,7 @@ def test_a_clipped_clean_chunk_is_still_pulled():
 
 
 @given(
-    solver=st.sampled_from([Jump, DDIM, Euler]),
+    solver=st.sampled_from([Jump, DDIM, Euler, Heun]),
     steps=st.integers(1, 12),
     gamma=st.floats(0, 1),
     max_weight=st.none() | st.floats(0.1, 50),

@@ -26,6 +26,8 @@ class SolverStep:
 
     target: The level that networks are asked to jump to which are told one; None: `level` itself,
         at which they say what any network says.
+    begin: Where the step from which x arrives at `next` begins, if that is not `level`: of a row
+        that makes a step again from what is said where it ends, or within it.
     """
 
     level: Level
@@ -35,6 +37,7 @@ class SolverStep:
     from_noise: tuple[float, ...] = ()
     fresh_noise: float = 0.0
     target: Level | None = None
+    begin: Level | None = None
 
 
 @dataclass(frozen=True)

@@ -46,4 +46,5 @@ def _corrected(before: Level, level: Level) -> SolverStep:
             half_signal - half_noise * level.signal / level.noise,
             half_signal - half_noise * before.signal / before.noise,
         ),
+        begin=before,
     )

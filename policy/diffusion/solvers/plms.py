@@ -85,4 +85,5 @@ def _mean_step(
     for each, seen, weight in noises:
         from_x[each] += factor * weight / seen.noise
         from_clean[each] -= factor * weight * seen.signal / seen.noise
-    return SolverStep(evaluated, after, tuple(from_x), tuple(from_clean))
+    begin = None if evaluated is level else level
+    return SolverStep(evaluated, after, tuple(from_x), tuple(from_clean), begin=begin)
