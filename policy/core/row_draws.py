@@ -36,6 +36,7 @@ IN_PLACE = (
     Tensor.log_normal_,
 )
 OTHERS = (torch.randperm,)
+GAMMAS = (torch._standard_gamma,)
 DROPOUTS = (F.dropout, torch.dropout)
 Sum = Callable[[Tensor], Tensor]
 
@@ -153,6 +154,19 @@ class RowDraws(TorchFunctionMode):
     def _any(self, func: Any, args: list[Any], given: dict[str, Any]) -> Any:
         return func(*args, **{**given, "generator": self._generator(given.get("device"))})
 
+    def _gamma(self, func: Any, args: list[Any], given: dict[str, Any]) -> Tensor:
+        """_standard_gamma(alpha). A draw takes as many numbers as alpha asks for: rows are those of
+        one process where alpha is the same for all of them."""
+        alpha: Tensor = args[0]
+        whole, generator = self._whole(alpha.shape), self._generator(alpha.device)
+        if whole is None:
+            drawn: Tensor = func(alpha, generator=generator)
+            return drawn
+        own = alpha.reshape(self.rows, -1, *alpha.shape[1:])
+        large = own[:1].repeat(self.total, *[1] * alpha.dim())
+        large[self.rank :: self.ranks] = own
+        return self._own(func(large.flatten(0, 1), generator=generator))
+
     def _drop(self, func: Any, args: list[Any], given: dict[str, Any]) -> Tensor:
         """dropout(x, p, train): as torch computes it on a processor."""
         names = ("input", "p", "training", "inplace")
@@ -172,6 +186,7 @@ _DRAWS: dict[Any, Callable[[RowDraws, Any, list[Any], dict[str, Any]], Any]] = {
     **dict.fromkeys(LIKE, RowDraws._create_like),
     **dict.fromkeys(IN_PLACE, RowDraws._fill),
     **dict.fromkeys(OTHERS, RowDraws._any),
+    **dict.fromkeys(GAMMAS, RowDraws._gamma),
     **dict.fromkeys(DROPOUTS, RowDraws._drop),
 }
 

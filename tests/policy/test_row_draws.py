@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ranks_fixture import configuration, write_pictures
 
 from dipole.policy.core.row_draws import RowDraws, mean_divisor, no_draws, same_for_all_rows
+from dipole.policy.diffusion.processes import Flow
 from dipole.policy.training.optimization.gradients import buckets
 from dipole.policy.training.run import build_run
 
@@ -26,6 +27,8 @@ KINDS = {
     "in place": lambda n: torch.zeros(n).uniform_(2, 3),
     "bernoulli": lambda n: torch.zeros(n, 4).bernoulli_(0.5),
     "frames": lambda n: torch.rand(3 * n, 2),
+    "gamma": lambda n: torch._standard_gamma(torch.full((2 * n, 3), 1.5)),
+    "times near noise": lambda n: Flow("beta").sample_times((n,), "cpu"),
     "dropout": lambda n: F.dropout(torch.ones(n, 5), 0.4),
     "channels last": lambda n: torch.rand_like(
         torch.zeros(n, 2, 3, 4).to(memory_format=torch.channels_last)

@@ -38,6 +38,22 @@ def test_times_of_part_of_a_batch_are_of_its_rows(name):
     assert not torch.equal(one[:, :2], other[:, :2])
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("shortcut", {}), ("meanflow", {}), ("meanflow", {"to_clean": 1.0})]
+)
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_times_of_all_rows_are_those_of_one_process(name, options, ranks):
+    made, rows = method(OBJECTIVES[name], **options), 8
+
+    def times(rank, ranks):
+        with RowDraws(rank, ranks, rows, 7, lambda each: each) as draws:
+            return torch.stack(made._times(draws.rows, draws.rows, torch.device("cpu")))
+
+    whole = times(0, 1)
+    for rank in range(ranks):
+        assert torch.equal(times(rank, ranks), whole[:, rank::ranks])
+
+
 @given(total=st.integers(2, 40), ranks=st.integers(1, 4), share=st.floats(0, 1), seed=st.integers())
 def test_the_first_rows_of_all_processes_are_those_of_one(total, ranks, share, seed):
     ranks = min(ranks, total)

@@ -84,7 +84,8 @@ class MeanFlow(FlowStudent):
         """t and r, [B], r < t in the first rows."""
         mean, deviation = self.logit
         drawn = torch.sigmoid(mean + deviation * torch.randn(rows, 2, device=device)).T
-        share, any_time = torch.rand(2, rows, device=device)
+        # One after the other: of a batch that processes share each has its own rows of both.
+        share, any_time = torch.rand(rows, device=device), torch.rand(rows, device=device)
         jumps = share < self.to_clean
         time = torch.where(jumps, any_time, drawn.amax(0))
         target = drawn.amin(0).masked_fill(jumps, 0.0)
