@@ -221,6 +221,19 @@ def mean_divisor(count: Tensor) -> Tensor:
     return rows.add(count).clamp(min=1) * (rows.rows / rows.total)
 
 
+def squared_length(gradient: Tensor) -> Tensor:
+    """Of the gradient of a batch's loss at what a network gave its rows, over the rows of all
+    processes; a scalar.
+
+    gradient: Of this process's loss, which the loss of all weighs by its rows, [B, ...].
+    """
+    square = gradient.square().sum()
+    if not _active:
+        return square
+    rows = _active[-1]
+    return rows.add(square * (rows.rows / rows.total) ** 2)
+
+
 @dataclass(frozen=True)
 class FirstRows:
     """The first rows of a batch, over all processes.

@@ -5,6 +5,7 @@ import torch
 
 from dipole.data import ConfigError
 from dipole.policy.context import Context, ContextSpec
+from dipole.policy.core.row_draws import RowDraws
 from dipole.policy.training.objectives.distillation.discriminator import (
     Discriminator,
     DiscriminatorConfig,
@@ -111,6 +112,29 @@ def test_balanced_gradients_are_of_one_length():
     assert torch.allclose(*lengths)
     with torch.no_grad():
         assert float(balance(wanted.detach(), other.detach(), at)) == 1
+
+
+@pytest.mark.parametrize("total", [7, 8])
+def test_the_balance_of_several_processes_is_that_of_one(total):
+    """Whose rows differ, so that the lengths of each process's own gradients do."""
+    torch.manual_seed(0)
+    values, goals = torch.randn(total, 4, 2) * torch.linspace(0.1, 2, total)[:, None, None], 0.3
+
+    def factor(rows):
+        at = values[rows].requires_grad_()
+        return balance(-at.tanh().flatten(1).sum(1).mean(), (at - goals).square().mean(), at)
+
+    def of_rank(rank, add):
+        with RowDraws(rank, 2, total, 0, add):
+            return float(factor(slice(rank, None, 2)))
+
+    said = ([], [])
+    for rank in (0, 1):
+        of_rank(rank, lambda each, rank=rank: said[rank].append(each) or each)
+    whole = float(factor(slice(None)))
+    for rank in (0, 1):
+        sums = iter([one + other for one, other in zip(*said, strict=True)])
+        assert of_rank(rank, lambda _, sums=sums: next(sums)) == pytest.approx(whole, rel=1e-5)
 
 
 def test_unusable_options_are_refused():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dipole.data.core.errors import ConfigError
 from dipole.policy.context import Context, ContextSpec
+from dipole.policy.core.row_draws import squared_length
 from dipole.policy.heads.base import Loss
 
 SLOPE = 0.2  # of the leaky ReLUs
@@ -133,12 +134,13 @@ def deceiving_loss(judge: Judge, fake: Tensor) -> Tensor:
 
 def balance(wanted: Tensor, other: Tensor, at: Tensor) -> Tensor:
     """By what to multiply the loss `other`, so that its gradient at `at` [B, H, A], what a network
-    gave, is as long as that of the loss `wanted` (Esser et al., 2021, eq. 7); a scalar without a
-    gradient. Where no gradients are computed it is 1."""
+    gave, is as long as that of the loss `wanted` (Esser et al., 2021, eq. 7), over the rows of all
+    processes; a scalar without a gradient. Where no gradients are computed it is 1."""
     if not torch.is_grad_enabled():
         return torch.ones_like(wanted)
     lengths = [
-        torch.autograd.grad(loss, at, retain_graph=True)[0].norm() for loss in (wanted, other)
+        squared_length(torch.autograd.grad(loss, at, retain_graph=True)[0]).sqrt()
+        for loss in (wanted, other)
     ]
     factor: Tensor = (lengths[0] / lengths[1].clamp(min=1e-8)).clamp(max=1e4)
     return factor.detach()
