@@ -7,9 +7,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_fixture import NETWORK, method
+from toy_fixture import NETWORK, WINDOW, method
 
-from dipole.data import ConfigError
+from dipole.data import ConfigError, WindowSpec
 from dipole.policy.core.components import OBJECTIVES, PROCESSES, build
 from dipole.policy.diffusion.solvers import solver_from
 from dipole.policy.training import distill
@@ -103,6 +103,16 @@ def test_a_student_of_stages_draws_in_as_many_jumps_as_its_last_one_trains(name)
 def test_options_that_cannot_be_are_refused(name, process, options, said):
     with pytest.raises(ConfigError, match=said):
         method(OBJECTIVES[name], process, **options)
+
+
+def test_a_student_may_execute_another_number_of_actions_than_its_teacher():
+    """A run may be resumed with another n_action_steps; with another window it is not the same."""
+    kind = OBJECTIVES["consistency"]
+    made = method(kind, student={"window": WindowSpec(2, 4, 1)}, teacher={"window": WINDOW})
+    assert made.policy.window.n_action_steps == 1
+    for other in (WindowSpec(1, 4, 2), WindowSpec(2, 8, 2)):
+        with pytest.raises(ConfigError, match="the teacher's window is not the student's"):
+            method(kind, student={"window": other}, teacher={"window": WINDOW})
 
 
 def test_levels_that_the_process_rounds_away_are_told_of():

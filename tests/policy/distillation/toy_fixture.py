@@ -26,7 +26,9 @@ def mixture_of(*weights: float) -> GaussianMixture:
 MIXTURE = mixture_of(0.5, 0.5)
 
 
-def policy_of(kind: type[Distillation] | None, process: str = "flow", **config) -> Policy:
+def policy_of(
+    kind: type[Distillation] | None, process: str = "flow", window: WindowSpec = WINDOW, **config
+) -> Policy:
     """A student of a method, or without one a teacher."""
     torch.manual_seed(0)
     values = {
@@ -38,7 +40,7 @@ def policy_of(kind: type[Distillation] | None, process: str = "flow", **config) 
     }
     if kind is not None:
         values = kind.student(values, {})
-    return Policy(PolicyConfig(**values), FEATURES, WINDOW)
+    return Policy(PolicyConfig(**values), FEATURES, window)
 
 
 def method(kind: type[Distillation], process: str = "flow", student=None, teacher=None, **options):

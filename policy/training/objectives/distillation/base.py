@@ -242,8 +242,14 @@ class Distillation(Objective):
         teacher, student = self.teacher_policy, self.policy
         if not isinstance(teacher.head, DiffusionHead):
             raise not_a_diffusion_head(teacher.config.head["name"])
-        for what in ("window", "features"):
-            if getattr(teacher, what) != getattr(student, what):
+        # How many actions are executed is no part of what either learned, and changes in a run.
+        windows = [(w.n_obs_steps, w.horizon) for w in (teacher.window, student.window)]
+        same = {
+            "window": windows[0] == windows[1],
+            "features": teacher.features == student.features,
+        }
+        for what, agrees in same.items():
+            if not agrees:
                 raise ConfigError(
                     f"the teacher's {what} is not the student's: distil by `dipole distill "
                     "teacher=RUN`, which takes the teacher's task and policy"
