@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -48,12 +49,30 @@ class ElsewhereError(RuntimeError):
     pass
 
 
+class NoneOfPython(TorchFunctionMode):
+    """Refuses tensors that are made of Python's numbers: each is a copy that a GPU waits for, and
+    what is below this does not show it."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.tensor, torch.as_tensor) and not isinstance(args[0], torch.Tensor):
+            raise ElsewhereError(f"a tensor is made of a {type(args[0]).__name__}")
+        return function(*args, **(kwargs or {}))
+
+
 class OnlyOn(TorchDispatchMode):
-    """Refuses operations whose tensors are not all on one device."""
+    """Refuses operations whose tensors are not all on one device, and tensors made of numbers."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
-        self.device, self.count = device, 0
+        self.device, self.count, self.python = device, 0, NoneOfPython()
+
+    def __enter__(self):
+        self.python.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.python.__exit__(*error)
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         out = operation(*args, **(kwargs or {}))
@@ -72,6 +91,8 @@ def test_what_a_gpu_would_not_do_is_noticed():
             here.to("meta")
         with pytest.raises(ElsewhereError, match=r"ones.* on cpu"):
             torch.ones(3)
+        with pytest.raises(ElsewhereError, match="made of a list"):
+            torch.tensor([1.0], device="meta")
         with pytest.raises(RuntimeError, match="meta"):
             x.sum().item()
 
@@ -84,6 +105,26 @@ def test_a_captured_loop_stays_on_the_device(solver):
         chunk = program(*inputs)
     assert chunk.shape == (2, 8, 2)
     assert seen.count > 100
+
+
+OBSERVING = {
+    "words": (Feature((12,), kind="text"), {"name": "words"}),
+    "bytes": (Feature((12,), kind="text"), {"name": "bytes"}),
+    "words for attention": (Feature((12,), kind="text"), {"name": "words", "token_dim": 8}),
+}
+
+
+@pytest.mark.parametrize("name", OBSERVING)
+def test_a_captured_loop_of_a_policy_that_reads_stays_on_the_device(name):
+    feature, encoder = OBSERVING[name]
+    observed = {"state": FEATURES.observation["state"], "text": feature}
+    parts = {"state": {"name": "state"}, "text": encoder}
+    features = Features(observed, FEATURES.action)
+    config = PolicyConfig(encoder={"name": "join", "parts": parts}, denoiser=DENOISER)
+    program = SamplingProgram(Policy(config, features, WindowSpec(2, 8, 4))).to("meta")
+    inputs = [each.to("meta") for each in program.examples(2)]
+    with OnlyOn("meta"), torch.no_grad():
+        assert program(*inputs).shape == (2, 8, 2)
 
 
 class _NoLoader:

@@ -18,7 +18,7 @@ from dipole.policy.context import Context
 from dipole.policy.core.components import ENCODERS, build
 from dipole.policy.diffusion.costs import CostTerm
 from dipole.policy.diffusion.solvers import DDIM
-from dipole.policy.encoders.text.words import hashed_words
+from dipole.policy.encoders.text.words import hashed_words, powers
 from dipole.policy.runtimes.export import export_policy
 from dipole.policy.runtimes.exported import load_exported
 
@@ -230,7 +230,8 @@ def test_words_are_hashed_alone_whatever_lies_between_them(found, between):
 
     text = "".join(between).join(found)
     size = max(len(text.encode()), 1) + 3
-    hashes, mask = hashed_words(torch.from_numpy(encode_text(text, size)).long()[None])
+    row = torch.from_numpy(encode_text(text, size)).long()[None]
+    hashes, mask = hashed_words(row, powers(size))
     assert hashes[mask].tolist() == [polynomial(word) for word in found]
 
 

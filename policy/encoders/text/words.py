@@ -21,6 +21,8 @@ class WordsEncoder(TextEncoder):
     that a word which training did not see has an embedding, but an untrained one.
     """
 
+    powers: Tensor
+
     def __init__(
         self,
         features: Features,
@@ -41,14 +43,19 @@ class WordsEncoder(TextEncoder):
             nn.Linear(self.width, hidden), nn.GELU(), nn.Linear(hidden, self.width)
         )
 
+        # A buffer, since what is copied from the processor in `forward` cannot be captured.
+        self.register_buffer("powers", powers(longest), persistent=False)
+
     def embed(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        hashes, mask = hashed_words(text)
+        hashes, mask = hashed_words(text, self.powers)
         tokens = self.embedding(hashes % self.n_buckets) + self.places[: hashes.shape[1]]
         return tokens + self.mlp(tokens), mask
 
 
-def hashed_words(text: Tensor) -> tuple[Tensor, Tensor]:
+def hashed_words(text: Tensor, powers: Tensor) -> tuple[Tensor, Tensor]:
     """Bytes, int64 [B, L] -> a hash of each word, int64 [B, K], and which there are, bool [B, K].
+
+    powers: Those of MULTIPLIER, int64, L of them or more, on the device of the text.
 
     K is (L + 1) // 2, the most words that L bytes can hold. The hash is the sum of
     byte_i * MULTIPLIER^i over a word's bytes, modulo MODULUS.
@@ -63,7 +70,6 @@ def hashed_words(text: Tensor) -> tuple[Tensor, Tensor]:
     places = torch.arange(length, device=text.device)
     none = torch.zeros_like(text[:, : (length + 1) // 2])  # [B, K]
     begins = none.scatter_add(1, word, torch.where(starts, places, 0))
-    powers = torch.tensor(_powers(length), device=text.device)
     since = (places - begins.gather(1, word)).clamp(min=0)  # place within the word
     terms = torch.where(inside, lower * powers[since], 0)
     sums = none.scatter_add(1, word, terms)
@@ -71,5 +77,6 @@ def hashed_words(text: Tensor) -> tuple[Tensor, Tensor]:
     return sums % MODULUS, present
 
 
-def _powers(length: int) -> list[int]:
-    return [pow(MULTIPLIER, n, MODULUS) for n in range(length)]
+def powers(length: int) -> Tensor:
+    """MULTIPLIER^n modulo MODULUS, int64 [length]."""
+    return torch.tensor([pow(MULTIPLIER, n, MODULUS) for n in range(length)])
