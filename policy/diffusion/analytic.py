@@ -63,10 +63,11 @@ class GaussianMixture:
         return cls(centres, spread, torch.tensor(shares, dtype=torch.float64))
 
     def sample(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws [rows, *shape]."""
+        """Independent draws [rows, *shape]; generator: on the mixture's device."""
         chosen = torch.multinomial(self.weights, rows, replacement=True, generator=generator)
         shape = (rows, *self.means.shape[1:])
-        normal = torch.randn(shape, generator=generator, dtype=self.means.dtype)
+        means = self.means
+        normal = torch.randn(shape, generator=generator, dtype=means.dtype, device=means.device)
         return self.means[chosen] + self._column(self.deviations[chosen], normal) * normal
 
     def clean(self, x: Tensor, signal: Number, noise: Number) -> Tensor:

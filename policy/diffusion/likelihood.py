@@ -43,7 +43,7 @@ def log_likelihood(
     start_scale: Standard deviation of x at the first level, `Process.start_scale`.
     probes: Random directions for the trace (Hutchinson, 1990), each at the price of one backward
         pass an evaluation; None: exact, at the price of H * A of them.
-    generator: For the probes.
+    generator: For the probes, on any device: they are drawn where it lives.
     """
     directions = _directions(chunks, probes, generator)
     u, total = chunks.detach(), torch.zeros(len(chunks), dtype=chunks.dtype, device=chunks.device)
@@ -90,5 +90,6 @@ def _directions(chunks: Tensor, probes: int | None, generator: torch.Generator |
         return unit.view(-1, 1, *chunks.shape[1:]).expand(-1, *chunks.shape)
     if probes < 1:
         raise ValueError(f"probes is {probes}: at least one direction is needed")
-    drawn = torch.randint(2, (probes, *chunks.shape), generator=generator)
+    device = chunks.device if generator is None else generator.device
+    drawn = torch.randint(2, (probes, *chunks.shape), generator=generator, device=device)
     return (2 * drawn - 1).to(chunks) / math.sqrt(probes)

@@ -67,6 +67,26 @@ def test_random_directions_are_right_on_average():
     assert not torch.equal(drawn, exact)
 
 
+def test_random_directions_are_drawn_where_the_generator_lives(monkeypatch):
+    drawn = []
+
+    def randint(high, size, generator, device):
+        drawn.append((generator.device, device))
+        return torch.zeros(size, dtype=torch.long)
+
+    monkeypatch.setattr(torch, "randint", randint)
+    generator = SimpleNamespace(device=torch.device("cuda"))
+    log_likelihood(MIXTURE.estimate, samples(2), Flow().grid(4), 1.0, probes=2, generator=generator)
+    assert drawn == [(torch.device("cuda"), torch.device("cuda"))]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_generator_of_a_gpu_draws_directions():
+    generator = torch.Generator("cuda").manual_seed(0)
+    levels = Flow().grid(10)
+    log_likelihood(MIXTURE.estimate, samples(2), levels, 1.0, probes=2, generator=generator)
+
+
 def test_chunks_of_one_gaussian_have_its_density():
     means = torch.full((1, 3, 2), 0.2, dtype=torch.float64)
     gaussian = GaussianMixture(means, torch.tensor([0.5]).double(), torch.tensor([1.0]).double())
