@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -12,6 +12,8 @@ from dipole.policy.diffusion.level import Level
 from dipole.policy.diffusion.processes.base import Process
 from dipole.policy.diffusion.solvers.base import Solver, SolverStep
 from dipole.policy.diffusion.solvers.euler import euler_step
+
+ROUNDING = 1e-6  # of a jump's length
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Jump(Solver):
     gamma: 0: each jump ends where the next one begins, so that the noise at the beginning decides;
         1: each ends at the clean chunk, whatever the network is told. Between them, at
         sqrt(1 - gamma^2) of the next level's noise / signal.
+    finest: Of networks that learned no jumps shorter than 2 / finest of the way, in noise / (signal
+        + noise), and of no length in place of 1 / finest (shortcut models): they are asked for jumps
+        of 1 / finest and less as of no length. None: for every jump as it is.
 
     The levels of n jumps are every second one of 2 n jumps: of a spacing that ends at the least
     noise (`Process.to_the_least`) that level is left out, from which a jump would lead nowhere.
@@ -47,11 +52,14 @@ class Jump(Solver):
 
     steps: int = 1
     gamma: float = 0.0
+    finest: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.gamma <= 1:
             raise ConfigError(f"solver.gamma is {self.gamma}: it lies between 0 and 1")
+        if self.finest is not None and self.finest < 1:
+            raise ConfigError(f"solver.finest is {self.finest}: at least one is needed")
 
     def levels(self, process: Process) -> list[Level]:
         first, *rest = self._grid(process)
@@ -65,7 +73,14 @@ class Jump(Solver):
         return [*levels, clean]
 
     def table(self, levels: Sequence[Level]) -> list[SolverStep]:
-        return [_jump(level, after) for level, after in pairwise(levels)]
+        rows = [_jump(level, after) for level, after in pairwise(levels)]
+        return [replace(row, target=None) if self._is_short(row) else row for row in rows]
+
+    def _is_short(self, row: SolverStep) -> bool:
+        if self.finest is None or row.target is None:
+            return False
+        first, last = (each.noise / (each.signal + each.noise) for each in (row.level, row.target))
+        return bool(first - last < (1 + ROUNDING) / self.finest)
 
     def _landing(self, level: Level, process: Process) -> Landing:
         kept = math.sqrt(1 - self.gamma**2)

@@ -7,6 +7,7 @@ from dipole.data import ConfigError, Feature, Features, WindowSpec
 from dipole.policy import Policy, PolicyConfig
 from dipole.policy.context import Context
 from dipole.policy.core.components import OBJECTIVES
+from dipole.policy.diffusion.solvers import solver_with, table_of
 from dipole.policy.training.objectives.distillation.flow_student import average_velocity
 from dipole.policy.training.objectives.distillation.pairs import PairPool, Pairs
 
@@ -46,7 +47,8 @@ def test_methods_without_a_teacher_learn_velocities_whatever_the_run_had(method,
     kind = OBJECTIVES[method]
     made = kind.student(TEACHER, {})
     assert (made["process"], made["prediction"]) == ({"name": "flow"}, {"name": "velocity"})
-    assert made["head"]["solver"] == {"name": "jump", "steps": 1, "gamma": 0.0}
+    own = {"finest": 32} if method == "shortcut" else {}
+    assert made["head"]["solver"] == {"name": "jump", "steps": 1, "gamma": 0.0, **own}
     notes = " ".join(kind.notes(TEACHER, made, tmp_path))
     assert "has no teacher" in notes
     assert "process flow, prediction velocity, not process vp, prediction sample" in notes
@@ -79,6 +81,22 @@ def test_a_shortcut_s_target_is_two_half_steps_and_the_finest_of_no_size():
     nearer = x + (middle - time).view(2, 1, 1) * first
     second = average_velocity(head, nearer, middle, told[1], context)
     assert torch.allclose(found, (first + second) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("finest", [4, 16])
+def test_steps_that_a_shortcut_learned_as_of_no_size_are_asked_for_as_such(finest):
+    """What training asks its network for, and what sampling does, in 1 to 2 finest steps."""
+    objective = student("shortcut", finest=finest)
+    time, target = objective._times(400, 400, torch.device("cpu"))
+    learned = {round(size, 6) for size in (time - target).tolist()} | {0.0}
+    head = objective.head
+    for steps in (1, 2, finest // 2, finest, 2 * finest):
+        table = table_of(solver_with(head.solver, {"steps": steps}), head.process)
+        assert len(table) == steps
+        for row in table:
+            told = (row.level.time - (row.target or row.level).time) / 100
+            assert round(told, 6) in learned
+            assert told == (pytest.approx(1 / steps) if steps < finest else 0)
 
 
 def test_shortcuts_begin_after_a_share_of_the_run_of_flow_matching_alone():

@@ -1,6 +1,8 @@
 """Shortcut models: one network for steps of every size, without a teacher."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,8 @@ from dipole.policy.training.objectives.distillation.flow_student import (
 from dipole.policy.training.objectives.distillation.given import Given
 from dipole.policy.training.objectives.distillation.losses import squared
 
+FINEST = 32
+
 
 @OBJECTIVES.add("shortcut")
 class Shortcut(FlowStudent):
@@ -35,8 +39,8 @@ class Shortcut(FlowStudent):
     consistent: Share of a batch that learns the first.
     begin: Share of the run after which that begins; before, all of a batch is flow matching, whose
         velocities the steps are then made of.
-    finest: Steps, a power of 2, from noise to the chunk with the least d > 0; half steps of that
-        size are asked for as steps of no size.
+    finest: Steps, a power of 2, from noise to the chunk that are asked for as of no size, as
+        published; what is learned of a size are 1 to finest / 2 of them, the least two such steps.
     target_decay: Of the moving average.
     train_encoder: See `Distillation`.
     """
@@ -46,7 +50,7 @@ class Shortcut(FlowStudent):
         policy: Policy,
         consistent: float = 0.25,
         begin: float = 0.0,
-        finest: int = 32,
+        finest: int = FINEST,
         target_decay: float = 0.999,
         train_encoder: bool = True,
     ) -> None:
@@ -58,6 +62,12 @@ class Shortcut(FlowStudent):
         if finest < 2 or 2**self.halvings != finest:
             raise ConfigError(f"objective.finest is {finest}: a power of 2, at least 2, is needed")
         self.consistent, self.begin, self.finest = consistent, begin, finest
+
+    @classmethod
+    def student(cls, policy: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        made = super().student(policy, options)
+        solver = {**made["head"]["solver"], "finest": options.get("finest", FINEST)}
+        return {**made, "head": {**made["head"], "solver": solver}}
 
     def forward(self, batch: Batch, *, update: str = "policy", step: int = 0) -> Loss:
         given = self.given(batch)
