@@ -41,8 +41,8 @@ class Jump(Solver):
         1: each ends at the clean chunk, whatever the network is told. Between them, at
         sqrt(1 - gamma^2) of the next level's noise / signal.
     finest: Of networks that learned no jumps shorter than 2 / finest of the way, in noise / (signal
-        + noise), and of no length in place of 1 / finest (shortcut models): they are asked for jumps
-        of 1 / finest and less as of no length. None: for every jump as it is.
+        + noise), and of no length in place of 1 / finest (shortcut models): they are asked for
+        jumps of 1 / finest and less as of no length. None: for every jump as it is.
 
     The levels of n jumps are every second one of 2 n jumps: of a spacing that ends at the least
     noise (`Process.to_the_least`) that level is left out, from which a jump would lead nowhere.
