@@ -15,7 +15,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem, stored_chunks
-from dipole.data.sources.source import EpisodeRef, is_valid_key
+from dipole.data.sources.source import EpisodeRef, leave_out
 from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
 from dipole.data.store.tasks import TaskSpans
 
@@ -260,7 +260,8 @@ class Hdf5Episode:
     places: By key, where an array lies in the group.
     lengths: By key, how many frames its array must have; at least `ref.n_frames` are read.
 
-    Raises DataError where an array is missing, or has another length or shape.
+    A key is checked when it is first read, so that one that is not taken stands in nobody's way:
+    `read` raises DataError where its array is missing, or has another length or shape.
     """
 
     def __init__(
@@ -277,29 +278,28 @@ class Hdf5Episode:
         self.n_frames = ref.n_frames or 0
         self._places = {key: f"{group}/{place}".lstrip("/") for key, place in places.items()}
         self._frames, self._lengths = frames, lengths
-        for key in self._places:
-            if is_valid_key(key):  # others are left out, unless they are renamed
-                self._check(key)
+        self._checked: set[str] = set()
 
     def _check(self, key: str) -> None:
         file, place = self._file, self._places[key]
         array = file.array(place)
         if array is None:
-            raise DataError(f"{file.path}: there is no {place}: leave the key {key!r} out")
+            raise DataError(f"{file.path}: there is no {place}: {leave_out(key)}")
         shape, length = self._frames[key].shape or (), self._lengths[key]
         if not array.ndim or (array.shape[1:] or (1,)) != (shape or (1,)):
             raise DataError(
                 f"{file.path}: {place} has frames of shape {list(array.shape[1:])}, "
-                f"{list(shape)} in the first episode"
+                f"{list(shape)} in the first episode: {leave_out(key)}"
             )
         if array.shape[0] != length:
             raise DataError(
                 f"{file.path}: {place} has {array.shape[0]} frames, {length} expected "
-                f"beside {self.n_frames} actions. Leave the episode or the key {key!r} out"
+                f"beside {self.n_frames} actions: {leave_out(key)}"
             )
+        self._checked.add(key)
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
-        if not is_valid_key(key):
+        if key not in self._checked:
             self._check(key)
         frames = self._file.read(self._places[key], start, stop)
         return frames.reshape(stop - start, *(self._frames[key].shape or ()))

@@ -4,8 +4,10 @@
 objects are never loaded, because that would execute what the file says.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from dipole.data.sources.source import (
     SourceEpisode,
     SourceInfo,
     SourceWarnings,
+    frames_of,
     is_valid_key,
+    leave_out,
 )
 from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
 from dipole.data.store.tasks import TaskSpans
@@ -59,6 +63,12 @@ class NpzSource(SourceWarnings):
             self._known = set(first.arrays)
         super().__init__(SourceInfo(path, "episodes in .npz files", frames, left_out=left_out))
 
+    def only(self, keys: Sequence[str]) -> "NpzSource":
+        """The same with these keys only: the others' arrays may be of any length, or missing."""
+        other = copy.copy(self)
+        other._info = replace(self._info, frames=frames_of(self._info, keys), left_out={})
+        return other
+
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._refs
 
@@ -66,7 +76,8 @@ class NpzSource(SourceWarnings):
         """Raises DataError where an array is missing or has another shape, or lengths differ."""
         file = NpzFile(self._files[ref.id])
         self.warn_of_others(file.arrays, self._known)
-        return _Episode(file, ref, self._places, self._info.frames)
+        places = {key: self._places[key] for key in self._info.frames}
+        return _Episode(file, ref, places, self._info.frames)
 
     def close(self) -> None:
         pass
@@ -87,23 +98,27 @@ class _Episode:
         # Those of odd names are left out, unless they are renamed.
         keys = [key for key in places if is_valid_key(key)] or [*places]
         lengths = {key: self._length(key) for key in keys}
-        if len(set(lengths.values())) > 1:
+        every = [*lengths.values()]
+        self.n_frames = lengths.get("action", max(every, key=every.count, default=0))
+        odd = [key for key, length in lengths.items() if length != self.n_frames]
+        if odd:
+            others = ",".join(key for key in lengths if key not in odd)
             raise DataError(
-                f"{file.path}: its arrays have different numbers of frames: {lengths}. Leave the "
-                "episode or a key out"
+                f"{file.path}: its arrays have different numbers of frames: "
+                f"{self._places[odd[0]]!r} has {lengths[odd[0]]}, {self.n_frames} expected. Leave "
+                f"the episode out, or take the other keys: --keys {others}"
             )
-        self.n_frames = next(iter(lengths.values()), 0)
 
     def _length(self, key: str) -> int:
         """Frames of an array; raises DataError where it is not as in the first episode."""
         file, name, shape = self._file, self._places[key], self._frames[key].shape or ()
         array = file.arrays.get(name)
         if array is None:
-            raise DataError(f"{file.path}: no array {name!r}. Leave the episode or the key out")
+            raise DataError(f"{file.path}: no array {name!r}: {leave_out(key)}")
         if (array.shape[1:] or (1,)) != (shape or (1,)) or not array.is_numbers:
             raise DataError(
                 f"{file.path}: {name!r} is {array.dtype} {list(array.shape)}, frames of "
-                f"{list(shape)} in the first episode"
+                f"{list(shape)} in the first episode: {leave_out(key)}"
             )
         return int(array.shape[0])
 
@@ -111,7 +126,7 @@ class _Episode:
         if not is_valid_key(key) and self._length(key) != self.n_frames:
             raise DataError(
                 f"{self._file.path}: {self._places[key]!r} has {self._length(key)} frames, "
-                f"{self.n_frames} expected. Leave the episode or the key out"
+                f"{self.n_frames} expected: {leave_out(key)}"
             )
         frames = self._file.read(self._places[key], start, stop)
         return frames.reshape(stop - start, *(self._frames[key].shape or ()))

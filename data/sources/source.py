@@ -188,6 +188,11 @@ def is_valid_key(key: str) -> bool:
     return True
 
 
+def leave_out(key: str) -> str:
+    """What to do about an array that is not as the others are, for the end of an error."""
+    return f"leave the episode out, or the key {key!r}, by --keys with the others"
+
+
 def task_spans(words: str) -> TaskSpans:
     """The spans of an episode with one task; () where there are no words."""
     return ((0, words),) if words else ()

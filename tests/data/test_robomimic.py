@@ -74,7 +74,7 @@ def test_a_key_that_a_later_demo_lacks_is_an_error_that_names_both(tmp_path):
     path = write(tmp_path / "a.hdf5")
     with h5py.File(path, "a") as file:
         del file["data/demo_1/obs/state"]
-    with pytest.raises(DataError, match=r"data/demo_1/obs/state.*leave the key 'state' out"):
+    with pytest.raises(DataError, match=r"data/demo_1/obs/state.*or the key 'state', by --keys"):
         convert(open_source(path), tmp_path / "out.zarr")
 
 

@@ -1,6 +1,6 @@
 """Keys of a source under other names, and names that no dataset can have, such as "eef quat"."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -62,7 +62,7 @@ def without_odd_names(source: Source, kept: Collection[str] = ()) -> Source:
         f"--rename '{key}=NAME'"
         for key in sorted(odd)
     }
-    return WrappedSource(
+    return _WithoutOddNames(
         source,
         replace(
             info,
@@ -71,6 +71,14 @@ def without_odd_names(source: Source, kept: Collection[str] = ()) -> Source:
             left_out={**info.left_out, **why},
         ),
     )
+
+
+class _WithoutOddNames(WrappedSource):
+    def only(self, keys: Sequence[str]) -> Source:
+        """See `selected`."""
+        frames_of(self._info, keys)  # says why a key of an odd name cannot be taken
+        only = getattr(self._source, "only", None)
+        return self if only is None else only(keys)
 
 
 class _Renamed(WrappedSource):

@@ -30,6 +30,7 @@ from dipole.data.sources.source import (
     SourceInfo,
     SourceWarnings,
     is_valid_key,
+    leave_out,
 )
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.tasks import TaskSpans
@@ -88,7 +89,8 @@ class RldsSource(SourceWarnings):
 
 
 class _Episode:
-    """An episode's features in memory; pictures are decoded when they are read."""
+    """An episode's features in memory; pictures are decoded, and keys checked, when they are read,
+    so that a key that is not taken stands in nobody's way."""
 
     def __init__(
         self,
@@ -98,24 +100,27 @@ class _Episode:
         frames: Mapping[str, FrameSchema],
         where: str,
     ) -> None:
-        self.ref, self._frames, self._where = ref, frames, where
+        self.ref, self._places, self._frames, self._where = ref, places, frames, where
         self.n_frames = _n_steps(features, where)
         self.tasks = _tasks(features)
-        self._features: dict[str, Feature] = {}
-        for key, place in places.items():
-            feature = features.get(place)
-            if feature is None:
-                raise DataError(f"{where} has no {place}. Leave the episode or the key {key!r} out")
-            expected = self.n_frames * self._size(key, feature)
-            if len(feature) != expected:
-                raise DataError(
-                    f"{where}: {place} has {len(feature)} entries, {expected} expected for "
-                    f"{self.n_frames} steps. Leave the episode or the key {key!r} out"
-                )
-            self._features[key] = feature
+        self._features = features
+
+    def _feature(self, key: str) -> Feature:
+        """Raises DataError where it is missing, or has another number of entries."""
+        place, where = self._places[key], self._where
+        feature = self._features.get(place)
+        if feature is None:
+            raise DataError(f"{where} has no {place}: {leave_out(key)}")
+        expected = self.n_frames * self._size(key, feature)
+        if len(feature) != expected:
+            raise DataError(
+                f"{where}: {place} has {len(feature)} entries, {expected} expected for "
+                f"{self.n_frames} steps: {leave_out(key)}"
+            )
+        return feature
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
-        feature, schema = self._features[key], self._frames[key]
+        feature, schema = self._feature(key), self._frames[key]
         shape = schema.shape or ()
         if isinstance(feature, list):
             frames = [
