@@ -8,12 +8,11 @@ import numpy as np
 from dipole.data.core.units import canonical
 from dipole.data.inspection.findings import column_text, counted, times_text
 from dipole.data.inspection.recording_checks import Key, Recording
+from dipole.data.transforms.angle_columns import NEARLY, TURNS
 from dipole.data.transforms.quaternion_columns import quaternion_columns
 
 UNIT_LENGTH = 0.01  # from 1, that a quaternion's length may be
 FLIPPED = -0.5  # cosine between two quaternions in a row, below which the sign has changed
-NEARLY = 0.1  # of a turn, by which a jump may differ from it
-TURNS = {"rad": 2 * np.pi, "deg": 360.0}
 
 
 @dataclass

@@ -4,7 +4,8 @@
     result   0 . . 1 . . 2 . . 3 . . 4 . . 5        frame k at k / fps
 
 Numbers between two frames lie on the line between them: states and actions alike, for both are
-where something is or shall be. Angles (units rad, deg) take the short way, quaternions the arc.
+where something is or shall be. Angles (units rad, deg) take the short way, quaternions and rotation
+vectors the arc.
 Pictures, depth, whole numbers, booleans, words of tasks, and columns that take two values only in
 an episode (an open or closed gripper) are those of the nearest frame, of two as near the earlier.
 Actions that are differences from one frame to the next mean another thing at another rate: convert
@@ -25,10 +26,15 @@ from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, Source
 from dipole.data.store.labels import TEACHER_CHUNK
 from dipole.data.store.numbers import without_seed
 from dipole.data.store.schema import FrameSchema
+from dipole.data.transforms.angle_columns import (
+    TURNS,
+    flipping_vectors,
+    interpolated_vectors,
+    rotation_vector_columns,
+    wrapping_columns,
+)
 from dipole.data.transforms.quaternion_columns import quaternion_columns, unnamed_quaternions
 from dipole.data.transforms.rotation_arrays import slerp
-
-TURNS = {"rad": 2 * math.pi, "deg": 360.0}
 
 
 def parse_resample(word: str) -> float:
@@ -78,7 +84,7 @@ class _Resampled(WrappedSource):
 
     @property
     def info(self) -> SourceInfo:
-        """With a warning for what looked like a quaternion in the episodes read so far."""
+        """With a warning for what looked like a rotation in the episodes read so far."""
         info = super().info
         return replace(info, warnings=(*info.warnings, *self._warnings))
 
@@ -120,7 +126,7 @@ class _ResampledEpisode(PickedEpisode):
             return super().read(key, start, stop)
         if key not in self._whole:
             stored = self._episode.read(key, 0, self._episode.n_frames)
-            self._warnings.update(dict.fromkeys(_quaternion_warnings(key, schema, stored)))
+            self._warnings.update(dict.fromkeys(_rotation_warnings(key, schema, stored)))
             self._whole[key] = interpolated(key, schema, stored, self._times, self._numbers)
         return self._whole[key][start:stop]
 
@@ -144,30 +150,62 @@ def interpolated(
         found = slerp(flat[before][:, at], flat[after][:, at], share)
         side = (found * flat[nearest][:, at]).sum(-1, keepdims=True)
         mixed[:, at] = np.where(side < 0, -found, found)
+    units = _units(schema)
+    for columns in rotation_vector_columns(key, schema.names, schema.shape or ()):
+        at = list(columns)
+        scale = TURNS["rad"] / TURNS.get(units[at[0]], TURNS["rad"])
+        radians = scale * flat[:, at]
+        mixed[:, at] = (
+            interpolated_vectors(radians[before], radians[after], share, radians[nearest]) / scale
+        )
     return np.asarray(mixed.reshape(len(times), *stored.shape[1:]), stored.dtype)
 
 
-def _quaternion_warnings(key: str, schema: FrameSchema, stored: np.ndarray) -> Iterator[str]:
-    """What is said of four numbers that look like a quaternion, and go along the line."""
-    if stored.ndim != 2:
+def _rotation_warnings(key: str, schema: FrameSchema, stored: np.ndarray) -> Iterator[str]:
+    """What is said of numbers that look like a rotation or an angle, and go along the line."""
+    if stored.ndim > 2:
         return
+    numbers = stored.reshape(len(stored), -1).astype(np.float64)
     named = quaternion_columns(key, schema.names, schema.shape or ())
-    for first, *_, last in unnamed_quaternions(stored.astype(np.float64), named):
+    named += rotation_vector_columns(key, schema.names, schema.shape or ())
+    known = {column for columns in named for column in columns}
+    for first, *_, last in unnamed_quaternions(numbers, named):
+        known.update(range(first, last + 1))
         yield (
             f"{key!r}: columns {first} to {last} have length 1 in every frame, as a quaternion "
             "has, and each was interpolated by itself. If they are one, name them in the dataset "
             "so that they end in x, y, z, w (or w, x, y, z), or bring it in before with --convert "
             f"{key}:{first}-{last}=quaternion_to_6d"
         )
+    units = _units(schema)
+    for first, *_, last in flipping_vectors(numbers, known, units):
+        known.update(range(first, last + 1))
+        yield (
+            f"{key!r}: columns {first} to {last} flip at half a turn, as a rotation vector does, "
+            "and each was interpolated by itself, through rotations that never were. If they are "
+            "one, name them rotvec_x, rotvec_y, rotvec_z in the dataset, or bring it in before "
+            f"with --convert {key}:{first}-{last}=rotation_vector_to_6d"
+        )
+    for column in wrapping_columns(numbers, known, units):
+        yield (
+            f"{key!r}: column {column} jumps by about a full turn, as an angle does, and was "
+            "interpolated through all that lies between. If it is one, give the dataset its units, "
+            f"rad or deg, or bring it in before with --convert {key}:{column}=angle_to_sin_cos "
+            "(Euler angles: euler_to_6d; a rotation vector: rotation_vector_to_6d)"
+        )
 
 
 def _apart(difference: np.ndarray, schema: FrameSchema) -> np.ndarray:
     """Differences of frames [n, numbers], those of angles the short way."""
-    units = each_unit(schema.units, (schema.shape or (1,))[-1] if schema.shape else 1)
-    turn = np.array([TURNS.get(canonical(unit), 0.0) for unit in units])
+    turn = np.array([TURNS.get(unit, 0.0) for unit in _units(schema)])
     turn = np.tile(turn, difference.shape[1] // len(turn))
     whole = np.where(turn > 0, np.round(difference / np.where(turn > 0, turn, 1.0)), 0.0)
     return np.asarray(difference - whole * turn)
+
+
+def _units(schema: FrameSchema) -> tuple[str, ...]:
+    """The unit of each entry of the last axis, canonical; "" where it is unknown."""
+    return tuple(map(canonical, each_unit(schema.units, (schema.shape or (1,))[-1])))
 
 
 def _by_nearest(schema: FrameSchema) -> bool:
