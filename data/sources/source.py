@@ -54,6 +54,7 @@ class SourceInfo:
     groups: Named subsets of the episodes' ids, such as robomimic's masks.
     attributes: What else the dataset says of itself, plain JSON: how it was recorded, notes. What
         other formats say stands under "source_attributes".
+    typed: Keys whose dtype the user chose: they stay numbers, whatever they look like.
     history: What was joined, mirrored, renamed and so on; an unfinished conversion goes on only
         where it is the same.
     """
@@ -69,6 +70,7 @@ class SourceInfo:
     warnings: tuple[str, ...] = ()
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
+    typed: frozenset[str] = frozenset()
     history: tuple[str, ...] = ()
 
 

@@ -93,7 +93,7 @@ def _part(path: str | Path, request: ConversionRequest) -> Source:
     source = retyped(source, request.dtype)
     if request.keys is not None:
         source = selected(source, request.keys)
-    source = with_uint8_images(source, keep=request.dtype)
+    source = with_uint8_images(source)
     if request.resample is not None:
         source = resampled(source, request.resample)
     source = shifted(source, request.shift)

@@ -61,6 +61,7 @@ class _Joined:
             attributes=_attributes_in_common(infos),
             left_out={key: why for info in infos for key, why in info.left_out.items()},
             unreadable={key: why for info in infos for key, why in info.unreadable.items()},
+            typed=first.typed.union(*(info.typed for info in infos)),
             history=(*first.history, *(f"joined {files_state(info)}" for info in infos[1:])),
         )
 

@@ -45,6 +45,7 @@ def renamed(source: Source, names: Mapping[str, str]) -> Source:
         info,
         frames=frames,
         absent={new_names[key]: ids for key, ids in info.absent.items() if key in new_names},
+        typed=frozenset(new_names.get(key, key) for key in info.typed),
         history=(*info.history, f"renamed {said}"),
     )
     return _Renamed(source, described, {new: old for old, new in new_names.items()})

@@ -27,7 +27,8 @@ def retyped(source: Source, dtypes: Mapping[str, str]) -> Source:
             raise DataError(f"{info.path}: {key!r} is video, which is always uint8")
         frames[key] = replace(frames[key], dtype=_dtype(key, dtypes[key]))
     said = ", ".join(f"{key} as {name}" for key, name in sorted(dtypes.items()))
-    described = replace(info, frames=frames, history=(*info.history, f"stored {said}"))
+    typed, history = info.typed | {*dtypes}, (*info.history, f"stored {said}")
+    described = replace(info, frames=frames, typed=typed, history=history)
     return _Retyped(source, described, {key: np.dtype(frames[key].dtype) for key in dtypes})
 
 

@@ -4,7 +4,7 @@ The original Push-T dataset has `img (25650, 96, 96, 3) float32` of whole number
 Which range a key has is decided from a sample of its frames, and checked on every frame read.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +19,8 @@ SMALLEST_SIDE = 16  # pixels: less is a feature map or a matrix
 _WORDS = ("img", "image", "rgb", "camera", "cam", "color", "colour", "pixel", "picture", "gray")
 
 
-def with_uint8_images(source: Source, keep: Collection[str] = ()) -> Source:
-    """The source with its float pictures as uint8; keep: keys that stay as they are.
+def with_uint8_images(source: Source) -> Source:
+    """The source with its float pictures as uint8; keys of a chosen dtype stay as they are.
 
     Whole numbers of 0 to 255 stay what they are; numbers of 0 to 1 are scaled by 255. The user is
     told by a warning. Raises DataError for a picture that is neither.
@@ -29,7 +29,7 @@ def with_uint8_images(source: Source, keep: Collection[str] = ()) -> Source:
     scales: dict[str, float] = {}
     warnings: list[str] = []
     for key, schema in info.frames.items():
-        if key in keep or not _may_be_picture(key, schema):
+        if key in info.typed or not _may_be_picture(key, schema):
             continue
         scale = _scale(source, key, schema)
         if scale is None:
