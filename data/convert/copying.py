@@ -8,7 +8,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, frame_ranges
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, refuse_narrowing
 from dipole.data.store.video import VideoError, video_error
 from dipole.data.store.writer import StoreWriter
 
@@ -60,7 +60,7 @@ class EpisodeCopier:
             key, schema.shape or (), np.dtype(schema.dtype), is_stored_as_image(schema)
         )
         for start, stop in frame_ranges(schema, episode.n_frames):
-            frames = schema.fit(place, episode.read(key, start, stop))
+            frames = fitted(place, schema, key, episode.read(key, start, stop))
             if len(frames) != stop - start:
                 raise DataError(f"{place}: {start + len(frames)} frames of {episode.n_frames}")
             array.append(frames)
@@ -130,6 +130,15 @@ class _FrameProgress:
     def episode_done(self, episode: SourceEpisode) -> None:
         self._done += episode.n_frames
         self._episodes += 1
+
+
+def fitted(place: str, schema: FrameSchema, key: str, frames: np.ndarray) -> np.ndarray:
+    """Frames of a source as they are stored; see `FrameSchema.fit`.
+
+    Raises DataError also where numbers need float64 and the first ones did not.
+    """
+    refuse_narrowing(place, schema, frames, f"say --dtype {key}=float64")
+    return schema.fit(place, frames)
 
 
 def is_stored_as_image(schema: FrameSchema) -> bool:

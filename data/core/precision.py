@@ -51,6 +51,25 @@ def loses_precision(values: np.ndarray, levels: int = LEVELS, least: float = LEA
     return bool(coarse.any()) or _loses_rising_steps(columns)
 
 
+def steps_vanish(values: np.ndarray) -> bool:
+    """Whether steps of float64 numbers [N, ...] are lost where they are stored as float32, although
+    it was decided to store them so.
+
+    Less strict than `loses_precision`, so that what hardly moves is no error; and numbers that
+    float32 holds as they are lose nothing.
+    """
+    if not is_float64(values.dtype) or not len(values):
+        return False
+    columns = values.reshape(len(values), -1)
+    return loses_precision(columns[:, rounded_columns(columns)], 32, 1e-3)
+
+
+def rounded_columns(columns: np.ndarray) -> np.ndarray:
+    """Which columns of [N, columns] have numbers that float32 does not hold as they are, bool."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray((columns != columns.astype(np.float32)).any(0))
+
+
 def _loses_rising_steps(columns: np.ndarray) -> bool:
     """Of stamps that rise by 1e-6 in the median or more."""
     if len(columns) < 2:

@@ -15,11 +15,10 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.hdf5_chunks import check_frames, chunk_problem, stored_chunks
-from dipole.data.sources.source import EpisodeRef, leave_out
+from dipole.data.sources.source import EpisodeRef, first_frames, leave_out
 from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
 from dipole.data.store.tasks import TaskSpans
 
-_LOOKED_AT = 256  # frames that tell whether float64 is needed
 DEEPEST = 6  # groups within each other
 MOST_ENTRIES = 1000  # of one episode
 LARGEST_TEXT = 64 * 2**20  # bytes of an array of names
@@ -232,7 +231,7 @@ def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[s
             raise DataError(f"{file.path}: there is no {group}/{place}")
         dtype = array.dtype.newbyteorder("=")
         if dtype == np.float64:
-            dtype = _narrowed(file, f"{group}/{place}", len(array))
+            dtype = _narrowed(file, f"{group}/{place}", first_frames(array.shape))
         shape = tuple(int(n) for n in array.shape[1:])
         if key == "action" and not shape:
             shape = (1,)
@@ -242,7 +241,7 @@ def hdf5_frames(file: Hdf5File, group: str, places: Mapping[str, str]) -> dict[s
 
 def _narrowed(file: Hdf5File, name: str, n_frames: int) -> np.dtype[Any]:
     try:
-        return stored_dtype(file.read(name, 0, min(n_frames, _LOOKED_AT)))
+        return stored_dtype(file.read(name, 0, n_frames))
     except DataError:  # said with its episode when that is read
         return np.dtype(np.float32)
 

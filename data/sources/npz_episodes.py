@@ -20,6 +20,7 @@ from dipole.data.sources.source import (
     SourceEpisode,
     SourceInfo,
     SourceWarnings,
+    first_frames,
     frames_of,
     is_valid_key,
     leave_out,
@@ -28,7 +29,6 @@ from dipole.data.store.schema import FrameSchema, default_kind, stored_dtype
 from dipole.data.store.tasks import TaskSpans
 
 COUNTED = ("is_first", "is_last", "is_terminal")
-_LOOKED_AT = 256  # frames that tell whether float64 is needed
 
 
 def find_episodes(path: Path) -> list[Path]:
@@ -144,6 +144,6 @@ def _key(name: str) -> str:
 def _schema(file: NpzFile, key: str, array: NpzArray) -> FrameSchema:
     dtype, shape = array.dtype.newbyteorder("="), array.shape[1:]
     if dtype == np.float64:
-        dtype = stored_dtype(file.read(array.name, 0, min(array.shape[0], _LOOKED_AT)))
+        dtype = stored_dtype(file.read(array.name, 0, first_frames(array.shape)))
     shape = shape or (1,) if key == "action" else shape
     return FrameSchema(shape, dtype, default_kind(key, shape, dtype))

@@ -181,6 +181,16 @@ def frame_ranges(schema: FrameSchema, n_frames: int, start: int = 0) -> Iterator
         yield first, min(first + step, n_frames)
 
 
+def first_frames(shape: tuple[int, ...]) -> int:
+    """How many frames of an array of float64 [frames, ...] tell whether they need it: those of an
+    episode, at most READ_BYTES, and at least one.
+
+    shape: Of the array.
+    """
+    schema = FrameSchema(tuple(shape[1:]), np.dtype(np.float64))
+    return next((stop for _, stop in frame_ranges(schema, shape[0])), 0)
+
+
 def is_valid_key(key: str) -> bool:
     """Whether a store can have a key of this name."""
     try:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.core.precision import is_float64, loses_precision
+from dipole.data.core.precision import is_float64, loses_precision, steps_vanish
 from dipole.data.core.registry import nearest
 from dipole.data.core.units import Units, read_units
 from dipole.data.store.video import Clip
@@ -229,13 +229,8 @@ class EpisodeSchema:
         if self._settled and is_video != (schema.storage == "video"):
             raise DataError(f"{where}: video in some episodes only; give all or none as video")
         if schema.dtype == np.float32 and key not in self._declared and not is_video:
-            array = _numbers(where, values)
-            # Less strict than for the first episode, so that what hardly moves is no error.
-            if loses_precision(array, 32, 1e-3):
-                raise DataError(
-                    f"{where}: float64 whose steps vanish in float32, as which it was begun: "
-                    f"declare features={{{key!r}: {{'dtype': 'float64'}}}}"
-                )
+            said = f"declare features={{{key!r}: {{'dtype': 'float64'}}}}"
+            refuse_narrowing(where, schema, _numbers(where, values), said)
         return schema.fit_clip(where, values) if is_video else schema.fit(where, values)
 
     def _check_keys(self, where: str, episode: Mapping[str, Any]) -> None:
@@ -274,6 +269,15 @@ def _numbers(where: str, values: Any) -> np.ndarray:
     if array.ndim < 1 or 0 in array.shape:
         raise DataError(f"{where}: shape {list(array.shape)}; [frames, ...] is needed, none empty")
     return array
+
+
+def refuse_narrowing(where: str, schema: FrameSchema, values: np.ndarray, advice: str) -> None:
+    """Raise DataError, beginning with `where`, where numbers [N, ...] of float64 lose their steps
+    because the first ones did not need it and float32 was chosen. advice: What to do."""
+    if schema.dtype == np.float32 and steps_vanish(values):
+        raise DataError(
+            f"{where}: float64 whose steps vanish in float32, as which it was begun: {advice}"
+        )
 
 
 def stored_dtype(array: np.ndarray) -> np.dtype[Any]:

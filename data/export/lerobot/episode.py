@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dipole.data.convert.copying import fitted
 from dipole.data.export.lerobot.compare import merged
 from dipole.data.export.lerobot.features import copies, is_8_bit_image
 from dipole.data.export.lerobot.statistics import (
@@ -104,7 +105,7 @@ class EpisodeExporter:
         statistics = _statistics(schema)
         parts = []
         for start, stop in frame_ranges(schema, episode.n_frames):
-            frames = schema.fit(place, episode.read(key, start, stop))
+            frames = fitted(place, schema, key, episode.read(key, start, stop))
             parts.append(column(frames, self._declared[self._names[key]]))
             statistics.add(frames)
         return pa.chunked_array(parts), statistics.result()

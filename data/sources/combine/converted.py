@@ -112,7 +112,8 @@ class _ConvertedEpisode(WrappedEpisode):
             raise DataError(
                 f"{self._place}, {key!r}, frames {start} to {stop - 1}: {error}"
             ) from error
-        return made.astype(np.dtype(self._frames[key].dtype))
+        # Those that float32 is too coarse for are left to whoever stores them, who says so.
+        return made
 
 
 def _function(schema: FrameSchema, conversions: Sequence[KeyConversion]) -> Conversions:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dipole.data.core.errors import DataError
+from dipole.data.core.precision import rounded_columns
 from dipole.data.sources.encoded_images import decode_frame, image_shape
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, stored_dtype
 
 _NOT_VALUES = ("header", "layout", "stamp")
 _MOST_NUMBERS = 4096  # in a vector; more is a point cloud or a map
@@ -91,9 +92,17 @@ def _parts(kind: str, message: Any) -> list[Part]:
     return [Part("", FrameSchema((len(values),), np.dtype(np.float32), "state", "", names))]
 
 
+def dtype_of(frames: np.ndarray) -> np.dtype[Any]:
+    """The dtype in which messages' numbers [N, size] are stored; see `stored_dtype`.
+
+    Messages of float32 are decoded as float64 and lose nothing.
+    """
+    return np.dtype(stored_dtype(frames[:, rounded_columns(frames)]))
+
+
 def frame_of(kind: str, message: Any, part: Part, where: str) -> np.ndarray:
-    """The frame that a message gives; raises DataError, beginning with `where`, for another shape
-    or other names than the first message had."""
+    """The frame that a message gives, numbers in float64; raises DataError, beginning with `where`,
+    for another shape or other names than the first message had."""
     try:
         return _frame(kind, message, part, where)
     except (*_OTHER_FIELDS, ValueError) as error:
@@ -114,7 +123,7 @@ def _frame(kind: str, message: Any, part: Part, where: str) -> np.ndarray:
             f"{where}: {len(values)} numbers where the first message has {shape[0]}: its length "
             "changes, so it is no vector. Leave the key out"
         )
-    return np.array([value for _, value in values], np.float64).astype(np.float32)
+    return np.array([value for _, value in values], np.float64)
 
 
 def _joints(message: Any, part: Part, where: str) -> np.ndarray:
@@ -125,7 +134,7 @@ def _joints(message: Any, part: Part, where: str) -> np.ndarray:
             f"{where}: joints {', '.join(message.name)}, but {', '.join(part.schema.names)} in the "
             "first message. Record each group of joints in a topic of its own"
         )
-    return np.array([values[name] for name in part.schema.names], np.float32)
+    return np.array([values[name] for name in part.schema.names], np.float64)
 
 
 def _raw_schema(message: Any) -> FrameSchema:

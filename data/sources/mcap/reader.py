@@ -8,14 +8,21 @@ may be MAX_AGE seconds old at most. Times are those of the recorder's clock (log
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
-from dipole.data.sources.mcap.messages import NotTakenError, Part, frame_of, parts_of
-from dipole.data.sources.mcap.recording import find_recordings, messages
+from dipole.data.sources.mcap.messages import (
+    NotTakenError,
+    Part,
+    dtype_of,
+    frame_of,
+    parts_of,
+)
+from dipole.data.sources.mcap.recording import MessageDecoder, find_recordings, messages
 from dipole.data.sources.source import (
     EpisodeRef,
     SourceEpisode,
@@ -26,6 +33,7 @@ from dipole.data.sources.source import (
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.tasks import TaskSpans
 
+LOOKED_AT = 256  # messages of a topic that tell whether float64 is needed
 MAX_AGE = 0.5  # seconds that a frame's message may have been received before the frame
 
 
@@ -194,20 +202,45 @@ def _name(files: list[Path]) -> str:
 
 
 def _first_messages(files: list[Path]) -> dict[str, list[Part] | str]:
-    """By topic, what its first message holds, or why it is not taken."""
+    """By topic, what its first message holds, or why it is not taken; numbers in the dtype that the
+    first messages need."""
     found: dict[str, list[Part] | str] = {}
+    numbers: dict[str, list[list[np.ndarray]]] = {}  # by topic: of each message, those of its parts
     counts: dict[str, int] = {}
     for topic, kind, _, decode in messages(files):
         counts[topic] = counts.get(topic, 0) + 1
-        if topic in found:
-            continue
-        try:
-            found[topic] = parts_of(kind, decode())
-        except NotTakenError as error:
-            found[topic] = f"{kind}: {error}"
-        except DataError as error:
-            found[topic] = str(error)
+        if topic not in found:
+            try:
+                found[topic] = parts_of(kind, decode())
+            except NotTakenError as error:
+                found[topic] = f"{kind}: {error}"
+            except DataError as error:
+                found[topic] = str(error)
+        parts = found[topic]
+        if counts[topic] <= LOOKED_AT and isinstance(parts, list):
+            with suppress(DataError):  # said with its episode when that is read
+                _look_at(kind, parts, decode, numbers.setdefault(topic, []))
     for topic, count in counts.items():
         if count == 1:
             found[topic] = "one message in the whole recording"
-    return found
+    return {topic: _typed(parts, numbers.get(topic, [])) for topic, parts in found.items()}
+
+
+def _look_at(
+    kind: str, parts: list[Part], decode: MessageDecoder, numbers: list[list[np.ndarray]]
+) -> None:
+    """Add the vectors of a message to `numbers`; pictures are not decoded."""
+    if all(len(part.schema.shape or ()) == 1 for part in parts):
+        message = decode()
+        numbers.append([frame_of(kind, message, part, "") for part in parts])
+
+
+def _typed(parts: list[Part] | str, numbers: list[list[np.ndarray]]) -> list[Part] | str:
+    """The parts in the dtypes that these numbers need; a reason stays what it is."""
+    if isinstance(parts, str) or not numbers:
+        return parts
+    dtypes = [dtype_of(np.stack(frames)) for frames in zip(*numbers, strict=True)]
+    return [
+        replace(part, schema=replace(part.schema, dtype=dtype))
+        for part, dtype in zip(parts, dtypes, strict=True)
+    ]
