@@ -54,7 +54,8 @@ class SourceInfo:
     groups: Named subsets of the episodes' ids, such as robomimic's masks.
     attributes: What else the dataset says of itself, plain JSON: how it was recorded, notes. What
         other formats say stands under "source_attributes".
-    typed: Keys whose dtype the user chose: they stay numbers, whatever they look like.
+    typed: Keys of which it is said that they are numbers, or in which dtype: they stay as they are,
+        whatever they look like.
     history: What was joined, mirrored, renamed and so on; an unfinished conversion goes on only
         where it is the same.
     """

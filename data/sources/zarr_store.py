@@ -16,7 +16,7 @@ from dipole.data.sources.source import EpisodeRef, SourceEpisode, SourceInfo, so
 from dipole.data.store.metadata import OWN
 from dipole.data.store.objects.url import DatasetPath, ObjectUrl
 from dipole.data.store.reading import nested_arrays
-from dipole.data.store.schema import FrameSchema
+from dipole.data.store.schema import FrameSchema, looks_channels_first
 from dipole.data.store.store import EpisodeStore
 from dipole.data.store.video import Clip
 from dipole.data.store.video_array import VideoArray
@@ -44,16 +44,21 @@ class StoreSource:
         elif path.is_file():
             self._extracted = ExtractedFiles(path)
         ours = "dipole_format" in store.attributes
+        frames = {key: FrameSchema.from_dict(key, store.schema(key)) for key in store.arrays}
         said = {name: value for name, value in store.attributes.items() if name not in OWN}
         self.info = SourceInfo(
             path,
             "episode store" if ours else "zarr of Diffusion Policy",
-            {key: FrameSchema.from_dict(key, store.schema(key)) for key in store.arrays},
+            frames,
             store.fps,
             store.environment,
             left_out={f"data/{place}": why for place, why in nested_arrays(store.files).items()},
             unreadable=store.unreadable,
             attributes=said if ours else source_attributes(said),
+            # Whoever wrote them with us had to say that they are numbers.
+            typed=frozenset(
+                k for k, f in frames.items() if ours and looks_channels_first(f.shape or ())
+            ),
         )
 
     def episodes(self) -> Sequence[EpisodeRef]:

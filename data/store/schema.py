@@ -37,6 +37,11 @@ def is_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     return dtype == np.uint8 and len(shape) == 3 and shape[-1] in (1, 3, 4)
 
 
+def looks_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether frames may be pictures [channels, height, width]. shape: of one frame."""
+    return len(shape) == 3 and shape[0] in (1, 3, 4) and min(shape[1:]) > 4
+
+
 def _names(said: Any) -> tuple[str, ...]:
     # Other tools nest them: {"motors": [...]}, [[...]].
     if isinstance(said, Mapping) and len(said) == 1:
@@ -248,7 +253,7 @@ class EpisodeSchema:
 def _refuse_channels_first(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise DataError for uint8 frames [3, height, width], of which nobody says that they are
     numbers."""
-    if dtype == np.uint8 and len(shape) == 3 and shape[0] in (1, 3, 4) and min(shape[1:]) > 4:
+    if dtype == np.uint8 and looks_channels_first(shape):
         raise DataError(
             f"{key!r}: uint8 frames of shape {list(shape)} look like pictures with channels first: "
             "transpose them to [height, width, channels], or declare features="
