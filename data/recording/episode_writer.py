@@ -28,7 +28,7 @@ from dipole.data.store.partial_folder import (
 from dipole.data.store.publish import exchange, flush, publish, write_whole
 from dipole.data.store.schema import EpisodeSchema, FrameSchema
 from dipole.data.store.tasks import TaskSpans, check_spans
-from dipole.data.store.video import Clip, VideoError, video_error
+from dipole.data.store.video import Clip, PacketTable, VideoError, video_error
 from dipole.data.store.writer import StoreWriter
 
 _EXAMPLES = {
@@ -171,12 +171,12 @@ class EpisodeWriter:
     ) -> None:
         """One episode: {key: [frames, *shape]}, the same keys and shapes each time, with `action`.
 
-        A camera's frames may be a `Clip` of a video file, which is kept as video. task: what was
-        to be done, in words, or spans (first frame, words) where that changes. numbers: integers of
-        the episode as a whole, `{"seed": 7, "success": 1}`: meta/seed, meta/success. float64 is
-        stored as float32 unless `features` says otherwise, or stamps would become equal. Raises
-        DataError, naming key and frame, for arrays that do not fit or hold NaN. After any exception
-        the episodes before stay, and others can be added.
+        A camera's frames may be a `Clip` of a video file at `fps`, which is kept as video. task:
+        what was to be done, in words, or spans (first frame, words) where that changes. numbers:
+        integers of the episode as a whole, `{"seed": 7, "success": 1}`: meta/seed, meta/success.
+        float64 is stored as float32 unless `features` says otherwise, or stamps would become equal.
+        Raises DataError, naming key and frame, for arrays that do not fit or hold NaN, and for
+        videos out of step. After any exception the episodes before stay, and others can be added.
         """
         if self._closed:
             raise DataError(f"{self.path}: the writer is closed; EpisodeWriter.resume opens it")
@@ -288,10 +288,17 @@ class EpisodeWriter:
         fps = self._options["fps"]
         if fps is None:
             raise DataError(f"{self.path}: {key!r} is video: give the writer its fps")
+        place = f"{array.path}: {key!r} of episode {self.n_episodes}"
         try:
+            apart = "" if array.by_number else PacketTable.of(array.path).out_of_step(array, fps)
+            if apart:
+                raise DataError(
+                    f"{place}: {apart}. Encode it evenly at {fps:g} frames a second (ffmpeg -i OLD "
+                    f"-vf fps={fps:g} NEW), or say Clip(..., by_number=True) where frame n belongs "
+                    "to row n all the same"
+                )
             self._store.add_video(key, array, fps)
         except VideoError as error:
-            place = f"{array.path}: {key!r} of episode {self.n_episodes}"
             raise video_error(place, error) from error
 
     def _begun_schema(self) -> EpisodeSchema:

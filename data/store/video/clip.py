@@ -26,12 +26,15 @@ class Clip:
     start_frame: Number in the file of the episode's first frame.
     n_frames: Frames of the episode.
     frame_shape: [height, width, channels] of one frame.
+    by_number: The frames belong to the rows one after another, whatever times the video gives them.
+        `EpisodeWriter` refuses other videos whose times are not those of its rows.
     """
 
     path: Path
     start_frame: int
     n_frames: int
     frame_shape: tuple[int, ...]
+    by_number: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -18,6 +18,9 @@ import numpy as np
 from dipole.data.store.video.clip import Clip, VideoError
 from dipole.data.store.video.container import av_error, opened, video_stream
 
+RATE_TOLERANCE = 0.02  # share by which a video's rate may differ from that of the rows
+ROUNDED = 0.1  # frames by which a clip of a coarse clock may last longer or less
+UNEVEN = 0.55  # frames by which a picture may lie beside its even place
 TICKS = 512  # of a video's clock in a frame
 REMEMBERED = 32  # files of which the packets are remembered, 24 bytes a frame
 
@@ -67,6 +70,28 @@ class PacketTable:
         if not len(before):
             raise VideoError("frame 0: no key frame at or before it, so it cannot be decoded")
         return int(before[-1]), int(after[0]) if len(after) else len(self)
+
+    def out_of_step(self, clip: Clip, fps: float) -> str:
+        """Why frame n of a clip is not the picture of time n / fps, for a person; "" where it is.
+
+        Raises VideoError where the file has not all the clip's frames.
+        """
+        self.span(clip)
+        times = self.times[clip.start_frame : clip.start_frame + clip.n_frames]
+        if len(times) < 2:
+            return ""
+        steps, lasts = len(times) - 1, float(times[-1] - times[0])
+        rate = steps / lasts if lasts > 0 else 0.0
+        if abs(lasts * fps - steps) > max(RATE_TOLERANCE * steps, ROUNDED):
+            return f"its pictures are {rate:.4g} a second, the rows {fps:g}"
+        beside = np.abs(times - times[0] - np.arange(len(times)) / rate) * rate
+        if beside.max() > UNEVEN:
+            frame = int(np.argmax(beside))
+            return (
+                f"its pictures lie unevenly in time, the one of frame {frame} {beside[frame]:.2g} "
+                "frames beside its place: the rate varies, or frames were dropped"
+            )
+        return ""
 
 
 @lru_cache(maxsize=REMEMBERED)
