@@ -1,15 +1,17 @@
 """One feature of a dataset, read frame by frame: columns taken, transformed, in its own dtype."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.core.precision import is_float64
+from dipole.data.core.units import units_text
 from dipole.data.loading.features import TRANSFORMS, Feature
 from dipole.data.loading.frame_selection import select_frames
 from dipole.data.loading.image_values import as_uint8, image_range
+from dipole.data.loading.statistics import read_plan
 from dipole.data.loading.statistics_cache import source_code
 from dipole.data.store.store import EpisodeStore
 
@@ -99,6 +101,34 @@ class FeatureReader:
             return self.feature.conversions.apply(stored)
         except ValueError as error:
             raise DataError(f"{self.where}: convert: {error}") from error
+
+    def require_depth_in_range(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Raise DataError where the range of depth holds nothing that these frames measured, so
+        that a network would see one grey; reads until something is found.
+
+        ranges: [start, stop) of frames.
+        """
+        depth = self.feature.depth_range
+        if depth is None:
+            return
+        least, greatest = np.inf, 0.0
+        for start, stop in read_plan(self, ranges):
+            values = self.read_exact(start, stop)
+            measured = values[(values > 0) & (values < np.inf)]
+            if ((measured > depth.near) & (measured < depth.far)).any():
+                return
+            if len(measured):
+                least, greatest = (
+                    min(least, float(measured.min())),
+                    max(greatest, float(measured.max())),
+                )
+        if greatest:
+            unit = units_text(self.feature.units) or "a unit that is not recorded"
+            raise DataError(
+                f"{self.where}: no depth lies within its range [{depth.near:g}, {depth.far:g}]: "
+                f"{self.key!r} holds {least:g} to {greatest:g}, in {unit}. Give the range in the "
+                "unit that is stored"
+            )
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop): [stop - start, *shape], float32, or uint8 for images."""

@@ -238,6 +238,7 @@ class Windows:
         reader = self.readers[name]
         depth = reader.feature.depth_range
         if depth is not None:
+            reader.require_depth_in_range(self.frame_ranges())
             return Statistics.within(*depth.limits, reader.shape, self.n_frames)
         return cached.get(reader, partial(statistics, reader, self.frame_ranges()))
 
