@@ -6,7 +6,13 @@ import numpy as np
 
 from dipole.data.inspection.findings import counted, times_text
 from dipole.data.inspection.recording_checks import Recording
-from dipole.data.transforms.idle import idle_end, idle_start, idle_stretches, tolerances
+from dipole.data.transforms.idle import (
+    counted_steps,
+    idle_end,
+    idle_start,
+    idle_stretches,
+    tolerances,
+)
 
 GAP = 1.5  # frames, from which on something is missing between two time stamps
 LONGEST_STEP = 10.0  # seconds between two frames
@@ -103,6 +109,7 @@ class FrozenCameraCheck:
         for key in self._states:
             part = numbers[key.name][first : last + 1]
             travelled = part.max(0) - part.min(0)
+            travelled[~np.isnan(counted_steps(numbers[key.name]))] = 0  # counters and clocks
             if (travelled > MOVES * np.maximum(key.high - key.low, 1e-12)).any():
                 return True
         return False
@@ -126,21 +133,27 @@ class IdleCheck:
         self._keys = [key for key in recording.keys.values() if key.moves]
         spans = [tolerances(key.low, key.high, STILL) for key in self._keys]
         self._reach = np.concatenate(spans) if spans else np.zeros(0)
+        widths = [len(each) for each in spans]
+        self._may_count = np.repeat([key.kind != "action" for key in self._keys], widths)
         fps = recording.fps
         self._least = IDLE_FRAMES if fps is None else max(round(IDLE_SECONDS * fps), 2)
         self._at_ends: list[int] = []
         self._between: list[tuple[int, int]] = []
 
     def add(self, start: int, numbers: Mapping[str, np.ndarray]) -> None:
-        if not np.isfinite(self._reach).any():
+        if not self._keys:
             return
         values = np.concatenate([numbers[key.name] for key in self._keys], 1)
-        before, after = idle_start(values, self._reach), idle_end(values, self._reach)
+        counters = ~np.isnan(counted_steps(values)) & self._may_count
+        reach = np.where(counters, np.inf, self._reach)
+        if not np.isfinite(reach).any():
+            return
+        before, after = idle_start(values, reach), idle_end(values, reach)
         if before == len(values):
             self._at_ends.append(len(values))
             return
         self._at_ends += [n for n in (before, after) if n >= self._least]
-        for first, stop in idle_stretches(values, self._reach, self._least):
+        for first, stop in idle_stretches(values, reach, self._least):
             if first >= before and stop <= len(values) - after:
                 self._between.append((start + first, stop - first))
 

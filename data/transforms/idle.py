@@ -8,6 +8,7 @@ import numpy as np
 
 CLOCKS = ("timestamp", "timestamps", "time", "stamp")
 COUNTERS = ("frame_index", "index", "episode_index", "task_index")
+EVEN = 0.05  # share by which the steps of a counter may differ
 OUTCOMES = (
     *("done", "dones", "reward", "rewards", "success", "successes"),
     *("terminal", "terminals", "terminated", "truncated"),
@@ -21,6 +22,18 @@ def is_measured(key: str) -> bool:
     *above, name = key.lower().split(".")
     said = name in (*CLOCKS, *COUNTERS, *OUTCOMES) or name.startswith("is_")
     return not said and "next" not in above
+
+
+def counted_steps(numbers: np.ndarray) -> np.ndarray:
+    """By how much each column of an episode [n, columns] goes on in every frame, as a counter or a
+    clock does: float64 [columns], NaN where the steps differ by more than EVEN, or are too few."""
+    if len(numbers) < 3:
+        return np.full(numbers.shape[1], np.nan)
+    steps = np.diff(numbers.astype(np.float64), axis=0)
+    low, high = steps.min(0), steps.max(0)
+    size = np.maximum(np.abs(low), np.abs(high))
+    even = (low * high > 0) & (high - low <= EVEN * size)
+    return np.asarray(np.where(even, (low + high) / 2, np.nan))
 
 
 def idle_start(numbers: np.ndarray, tolerance: np.ndarray) -> int:

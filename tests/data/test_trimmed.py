@@ -137,3 +137,33 @@ def test_video_that_is_trimmed_at_the_ends_stays_video(filmed, tmp_path):
     assert store.schema(corpus.CAMERA)["storage"] == "video"
     assert store.n_frames == 16 + 11
     assert brightness(store) == [*range(4, 20), *range(24, 35)]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+@pytest.mark.parametrize("by", [1, -2, 0.02])
+def test_a_counter_of_any_name_is_no_motion_and_is_named(dtype, by):
+    steps = by * np.arange(65) if dtype is np.float32 else np.arange(65) * max(round(by), 1)
+    counter = np.stack([steps, 7 + 0 * steps], 1).astype(dtype)
+    episode = {"action": waiting(), "state": waiting(), "step": counter}
+    short = trimmed(ArraySource(episode, episode))
+    assert [ref.n_frames for ref in short.episodes()] == [38, 38]
+    assert short.info.warnings[-1].startswith(
+        "'step', column 0, goes on by the same in every frame"
+    )
+
+
+def test_what_goes_on_at_another_pace_in_another_episode_is_motion():
+    ramp = np.arange(65, dtype=np.float32)[:, None]
+    still = np.zeros((65, 1), np.float32)
+    slow, fast = ({"action": waiting(), "belt": pace * ramp} for pace in (1, 2))
+    assert trimmed(ArraySource(slow, fast)).episodes()[0].n_frames == 65
+    uneven = {"action": waiting(), "x": np.cumsum(1 + 0.1 * (ramp % 2), 0)}
+    assert trimmed(ArraySource(uneven)).episodes()[0].n_frames == 65
+    command = {"action": np.concatenate([waiting(), ramp], 1), "state": still}
+    assert trimmed(ArraySource(command)).episodes()[0].n_frames == 65  # what is commanded, moves
+
+
+def test_a_short_episode_says_nothing_of_counters():
+    long = {"action": waiting(), "step": np.arange(65, dtype=np.int64)}
+    short = {"action": waiting()[:2], "step": np.int64([0, 5])}
+    assert trimmed(ArraySource(long, short)).episodes()[0].n_frames == 38

@@ -369,3 +369,19 @@ def test_a_damaged_array_is_not_looked_at_any_further(tmp_path):
     found = validate(tmp_path / "a")
     assert [f.where for f in found.findings] == ["pose"]
     assert not found.ok
+
+
+def test_idle_time_is_said_beside_a_counter_of_any_name(tmp_path):
+    path = np.concatenate([moving(60), np.repeat(moving(60)[-1:], 20, 0)])
+    episode = {"state": path, "action": path, "step": np.arange(80)[:, None]}
+    found = warnings_of(tmp_path / "a", episode)
+    assert "nothing moves at the beginning or end of episodes for 21 frames" in found[-1]
+
+
+def test_a_camera_that_sees_nothing_move_but_a_counter_is_sound(tmp_path):
+    path = moving(60)
+    path[10:40] = path[10]
+    camera = RNG.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    camera[10:40] = camera[10]
+    episode = {"state": path, "action": path, "camera": camera, "step": np.arange(60)[:, None]}
+    assert not [m for m in warnings_of(tmp_path / "a", episode) if "freeze" in m]

@@ -6,7 +6,7 @@ of the states leaves a tolerance, a share of its range over the dataset, around 
 the stretch began.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,8 @@ from dipole.data.store.numbers import without_seed
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip
 from dipole.data.transforms.idle import (
+    EVEN,
+    counted_steps,
     idle_end,
     idle_start,
     idle_stretches,
@@ -92,11 +94,15 @@ class _Trimmed(WrappedSource):
                 "still cannot be counted; give --fps"
             )
         self._trim = trim
-        self._picked = _picked(source, trim, info.fps)
+        keys = moving_keys(info)
+        if not keys:
+            raise DataError(f"{info.path}: no action and no state, so nothing says what moves")
+        reach, counters = _reach(source, keys, trim.tolerance)
+        self._picked = _picked(source, keys, reach, trim, info.fps)
         numbers = self._picked.values()
         was, left = sum(n for _, n in numbers), sum(len(kept) for kept, _ in numbers)
         self._original = {ref.id: ref for ref in source.episodes()}
-        warnings = (*info.warnings, *_said(self._picked, was, left, trim))
+        warnings = (*info.warnings, *_said(self._picked, was, left, trim), *counters)
         frames = without_video(info.frames) if trim.everywhere else info.frames
         history = (*info.history, f"trimmed {trim}")
         super().__init__(source, replace(info, frames=frames, warnings=warnings, history=history))
@@ -125,12 +131,10 @@ class _Shorter(PickedEpisode):
         return replace(clip, start_frame=first, n_frames=len(self._numbers))
 
 
-def _picked(source: Source, trim: Trim, fps: float) -> dict[int, tuple[np.ndarray, int]]:
+def _picked(
+    source: Source, keys: Sequence[str], reach: np.ndarray, trim: Trim, fps: float
+) -> dict[int, tuple[np.ndarray, int]]:
     """Of each episode: numbers of the frames that stay, and how many there were."""
-    keys = moving_keys(source.info)
-    if not keys:
-        raise DataError(f"{source.info.path}: no action and no state, so nothing says what moves")
-    reach = _reach(source, keys, trim.tolerance)
     picked = {}
     for ref in source.episodes():  # read once more, rather than all held in memory
         numbers = _numbers(source, ref, keys)
@@ -138,13 +142,42 @@ def _picked(source: Source, trim: Trim, fps: float) -> dict[int, tuple[np.ndarra
     return picked
 
 
-def _reach(source: Source, keys: Sequence[str], tolerance: float) -> np.ndarray:
-    """By how much each column of the keys may move and stand still, from its range."""
+def _reach(
+    source: Source, keys: Sequence[str], tolerance: float
+) -> tuple[np.ndarray, Iterator[str]]:
+    """By how much each column of the keys may move and stand still, from its range; and what is
+    said of those that merely count, which may move by anything."""
     low, high = np.array(np.inf), np.array(-np.inf)
+    steps = []
     for ref in source.episodes():
         numbers = _numbers(source, ref, keys)
         low, high = np.minimum(low, numbers.min(0)), np.maximum(high, numbers.max(0))
-    return tolerances(low, high, tolerance)
+        if len(numbers) > 2:
+            steps.append(counted_steps(numbers))
+    reach = tolerances(low, high, tolerance)
+    places = [(key, n) for key in keys for n in range(_width(source.info.frames[key]))]
+    count = _count(steps, places)
+    reach[count] = np.inf
+    return reach, (
+        f"{key!r}, column {n}, goes on by the same in every frame, as counters and clocks do: it "
+        "was not looked at"
+        for (key, n), counts in zip(places, count, strict=True)
+        if counts
+    )
+
+
+def _width(schema: FrameSchema) -> int:
+    return int(np.prod(schema.shape or (), dtype=np.int64))
+
+
+def _count(steps: Sequence[np.ndarray], places: Sequence[tuple[str, int]]) -> np.ndarray:
+    """Which columns go on by the same in every frame of every episode, bool [columns]; none of the
+    action, which says what moves."""
+    if not steps:
+        return np.zeros(len(places), bool)
+    low, high = np.min(steps, 0), np.max(steps, 0)  # NaN where they are so in an episode
+    same = high - low <= EVEN * np.maximum(np.abs(low), np.abs(high))
+    return np.asarray(same & [not key.startswith("action") for key, _ in places])
 
 
 def _numbers(source: Source, ref: EpisodeRef, keys: Sequence[str]) -> np.ndarray:
