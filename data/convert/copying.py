@@ -8,7 +8,7 @@ import numpy as np
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.source import EpisodeRef, Source, SourceEpisode, frame_ranges
-from dipole.data.store.schema import FrameSchema, refuse_narrowing
+from dipole.data.store.schema import FrameSchema, is_stored_as_image, refuse_narrowing
 from dipole.data.store.video import VideoError, video_error
 from dipole.data.store.writer import StoreWriter
 
@@ -139,13 +139,3 @@ def fitted(place: str, schema: FrameSchema, key: str, frames: np.ndarray) -> np.
     """
     refuse_narrowing(place, schema, frames, f"say --dtype {key}=float64")
     return schema.fit(place, frames)
-
-
-def is_stored_as_image(schema: FrameSchema) -> bool:
-    """Whether frames may be stored by a codec for pictures: images in grey or colour.
-
-    Not label maps, tactile arrays or depth, which such a codec would change or refuse.
-    """
-    shape = schema.shape or ()
-    uint8 = np.dtype(schema.dtype) == np.uint8
-    return uint8 and schema.kind == "image" and len(shape) == 3 and shape[2] in (1, 3)

@@ -26,7 +26,7 @@ from dipole.data.store.partial_folder import (
     refuse_existing,
 )
 from dipole.data.store.publish import exchange, flush, publish, write_whole
-from dipole.data.store.schema import EpisodeSchema, FrameSchema
+from dipole.data.store.schema import EpisodeSchema, FrameSchema, is_stored_as_image
 from dipole.data.store.tasks import TaskSpans, check_spans
 from dipole.data.store.video import Clip, PacketTable, VideoError, video_error
 from dipole.data.store.writer import StoreWriter
@@ -282,7 +282,7 @@ class EpisodeWriter:
 
     def _add(self, key: str, array: "np.ndarray | Clip") -> None:
         if not isinstance(array, Clip):
-            image = self._schema.frames[key].kind == "image" and array.dtype == np.uint8
+            image = is_stored_as_image(self._schema.frames[key])
             self._store.array(key, array.shape[1:], array.dtype, image).append(array)
             return
         fps = self._options["fps"]

@@ -29,6 +29,16 @@ def check_key(where: str, key: object) -> str:
     return key
 
 
+def is_stored_as_image(schema: "FrameSchema") -> bool:
+    """Whether frames may be stored by a codec for pictures: images in grey or colour.
+
+    Not label maps, tactile arrays or depth, which such a codec would change or refuse.
+    """
+    shape = schema.shape or ()
+    uint8 = np.dtype(schema.dtype) == np.uint8
+    return uint8 and schema.kind == "image" and len(shape) == 3 and shape[2] in (1, 3)
+
+
 def is_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     """Whether frames are taken for images where nobody says what they are: uint8, 1 to 4 channels.
 

@@ -33,7 +33,7 @@ from dipole.data.store.metadata import FORMAT
 from dipole.data.store.numbers import check_numbers, number_lists
 from dipole.data.store.previous_attempt import UNFINISHED, clear, is_finished, remove_partial_files
 from dipole.data.store.publish import Unflushed, flush_all, write_whole
-from dipole.data.store.schema import check_key, is_image
+from dipole.data.store.schema import FrameSchema, check_key, default_kind, is_stored_as_image
 from dipole.data.store.tasks import TaskSpans, TaskTable, check_spans
 from dipole.data.store.video import Clip, PacketTable, cut
 from dipole.data.store.video_array import VideoArray, video_file
@@ -326,7 +326,9 @@ class StoreWriter:
         self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], image: bool | None
     ) -> None:
         check_key(str(self.folder), key)
-        image = is_image(shape, dtype) if image is None else image
+        if image is None:
+            kind = default_kind(key, shape, dtype)
+            image = is_stored_as_image(FrameSchema(shape, dtype, kind))
         codec = IMAGE_CODECS.get(self._images, "") if image else ""
         self._write_json(f"data/{key}/zarr.json", array_metadata(shape, dtype, codec))
         self._arrays[key] = self._appender(key)

@@ -83,6 +83,17 @@ def test_a_missing_video_is_named_with_the_episodes_that_can_be_used(tmp_path):
     assert store[CAMERA].shape == (12, 16, 24, 3)
 
 
+def test_a_camera_without_any_video_can_be_left_out(tmp_path):
+    source = corpus.write_v21(tmp_path / "theirs", [4, 4], "video")
+    for file in (source / f"videos/chunk-000/{CAMERA}").iterdir():
+        file.unlink()
+    message = (
+        r"missing for 2 of 2 episodes \(0-1\)\. The episodes can be used without it with --keys"
+    )
+    with pytest.raises(DataError, match=message):
+        converted(source, tmp_path / "ours.zarr")
+
+
 def test_hdf5_of_robomimic_with_and_without_observations(tmp_path):
     with h5py.File(tmp_path / "with.hdf5", "w") as file:
         group = file.create_group("data")

@@ -1,5 +1,6 @@
 """docs/data-import.md, followed to the letter: what it shows works."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dipole.apps.commands.data.convert import convert
 from dipole.apps.main import main
 from dipole.data import EpisodeStore, EpisodeWriter
 from dipole.data.export.lerobot import export_lerobot
@@ -57,3 +59,13 @@ def test_from_the_dataset_to_a_trained_policy_and_out_again(source, tmp_path):
     assert EpisodeStore.open("my_task.zarr").tasks == ["pick it up"] * 4
     assert (tmp_path / "my_task_lerobot/meta/info.json").is_file()
     assert (tmp_path / "runs/mine/checkpoints").is_dir()
+
+
+def test_the_table_of_the_options_names_all_in_the_order_in_which_they_are_applied():
+    table = PAGE.split("The options are applied in this order:")[1].split("\n\n")[1]
+    named = [re.findall(r"`--([a-z]+)", row.split("|")[1]) for row in table.splitlines()[2:]]
+    order = list(dict.fromkeys(name for row in named for name in row))
+    options = {*inspect.signature(convert).parameters} - {"source", "destination", "to"}
+    assert set(order) == options
+    made = ("rename", "concatenate", "dtype", "keys", "resample", "shift", "resize", "also")
+    assert [name for name in order if name in made] == [*made]

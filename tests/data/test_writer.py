@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dipole.data import DataError, EpisodeStore, EpisodeWriter
+from dipole.data.store.writer import StoreWriter
 
 
 def episode(length=5, **arrays):
@@ -186,3 +187,25 @@ def test_a_full_disk_costs_the_episode_in_hand_alone(tmp_path, monkeypatch, n_be
     writer.close()
     ends = EpisodeStore.open(tmp_path / "a").episode_ends.tolist()
     assert ends == ([5, 8] if n_before else [3])
+
+
+@pytest.mark.parametrize("images", ["zstd", "jpeg", "jxl"])
+@pytest.mark.parametrize("shape", [(8, 12, 4), (8, 12), (8, 12, 2)])
+def test_pictures_that_no_codec_takes_are_stored_as_numbers(tmp_path, images, shape):
+    pytest.importorskip("pillow_jxl")
+    camera = np.random.default_rng(0).integers(0, 256, (5, *shape), dtype=np.uint8)
+    features = {"camera": {"kind": "image"}}
+    with EpisodeWriter(tmp_path / "a.zarr", images=images, features=features) as writer:
+        writer.add_episode(episode(camera=camera))
+    store = EpisodeStore.open(tmp_path / "a.zarr")
+    assert np.array_equal(store["camera"][:], camera)
+    assert store.schema("camera")["kind"] == "image"
+
+
+def test_a_store_writer_that_is_told_nothing_stores_them_as_numbers_too(tmp_path):
+    writer = StoreWriter(tmp_path / "a.zarr", "jpeg")
+    camera = np.random.default_rng(0).integers(0, 256, (5, 8, 12, 4), dtype=np.uint8)
+    writer.array("camera", (8, 12, 4), np.dtype(np.uint8)).append(camera)
+    writer.commit_episode(5)
+    writer.finish({})
+    assert np.array_equal(EpisodeStore.open(tmp_path / "a.zarr")["camera"][:], camera)

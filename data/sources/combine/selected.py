@@ -64,13 +64,17 @@ def refuse_absent(source: Source) -> None:
         missing = [ref.id for ref in refs if ref.id in absent]
         if missing:
             usable = [ref.id for ref in refs if ref.id not in absent]
-            can = f"--episodes {format_episode_numbers(sorted(usable))}"
+            can = (
+                "Those that have them can be used with --episodes "
+                f"{format_episode_numbers(sorted(usable))}; all of them"
+                if usable
+                else "The episodes can be used"
+            )
             without = ",".join(name for name in info.frames if not info.absent.get(name))
             raise DataError(
                 f"{info.path}: the videos of {key!r} are missing for {len(missing)} of "
-                f"{len(refs)} episodes ({format_episode_numbers(sorted(missing))}). Those that "
-                f"have them can be used with {can if usable else 'no episode has it'}; all of "
-                f"them without it with --keys {without}"
+                f"{len(refs)} episodes ({format_episode_numbers(sorted(missing))}). {can} "
+                f"without it with --keys {without}"
             )
     empty = [ref for ref in refs if ref.n_frames == 0]
     if empty:
