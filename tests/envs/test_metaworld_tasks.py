@@ -15,7 +15,7 @@ FILES = Path(__file__).parents[2] / "configs/task/metaworld"
 
 def test_every_task_has_a_file_that_names_it():
     expected = {f"metaworld/{name}" for name in (*TASKS, *SETS)}
-    others = {"image", "mt10_words", "mt50_words"}
+    others = {"image", "image_depth", "mt10_words", "mt50_words"}
     files = [path for path in FILES.glob("[!_]*.yaml") if path.stem not in others]
     named = {yaml.safe_load(path.read_text())["environment"]["name"] for path in files}
     assert named == expected == {f"metaworld/{path.stem}" for path in files}
