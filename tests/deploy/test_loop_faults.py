@@ -176,7 +176,7 @@ def test_inference_slower_than_chunks_are_used_up_is_said_before_arming(delay, l
     loop, _ = make_loop(delay=delay, max_action_lateness=lateness)
     loop.prepare()
     assert any(said in line for line in loop.log_lines)
-    assert said in loop.report.notes[0]
+    assert any(said in note for note in loop.report.notes)
 
 
 def test_answers_are_taken_in_while_observations_are_too_old():
