@@ -17,7 +17,8 @@ from gymnasium_robotics.envs.fetch.slide import MujocoFetchSlideEnv
 from numpy.typing import NDArray
 
 from dipole.data.core.errors import ConfigError
-from dipole.envs.fetch.geometry import ABSOLUTE, ACTIONS, DELTA, METRES_PER_ACTION, REACHED
+from dipole.data.store.metadata import DELTA
+from dipole.envs.fetch.geometry import ABSOLUTE, ACTIONS, METRES_PER_ACTION, REACHED
 from dipole.envs.media.mujoco_views import free_camera
 from dipole.envs.robotics.simulation import Floats, Observation, Simulation, check_steps
 

@@ -34,7 +34,8 @@ def _load() -> Builder:
 
 
 def _expert(environment: "gymnasium.Env[Any, Any]") -> Demonstrator:
-    from dipole.envs.fetch.expert import AbsoluteExpert, expert_of
+    from dipole.envs.fetch.expert import expert_of
+    from dipole.envs.fetch.expert.absolute import AbsoluteExpert
     from dipole.envs.wrapped import offered
 
     expert = expert_of(offered(environment, "task"), offered(environment, "foresee"))

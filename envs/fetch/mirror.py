@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dipole.data.core.errors import DataError
 from dipole.data.sources.combine.mirrored import MIRRORS, Mirror, Reflection
-from dipole.envs.fetch.geometry import ABSOLUTE, DELTA
+from dipole.data.store.metadata import DELTA
+from dipole.envs.fetch.geometry import ABSOLUTE
 
 MIDDLE = 0.749  # metres: y of the plane
 VECTOR = (1.0, -1.0, 1.0)  # signs of x, y, z; also of a position's offset

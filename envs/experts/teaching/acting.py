@@ -54,7 +54,7 @@ class ActingPolicy:
         cls, path: str | Path, spec: EnvSpec, solver: Mapping[str, Any], n_rows: int, batch: int
     ) -> "ActingPolicy":
         try:
-            check_same_actions(read_config(find_checkpoint(path)), spec.actions, "the task's")
+            check_kind_of_actions(read_config(find_checkpoint(path)), spec.actions, "the task's")
         except ConfigError as error:
             raise ConfigError(f"policy {path}: {error}") from error
         policy = load_policy(path)
@@ -84,10 +84,11 @@ class ActingPolicy:
             return np.asarray(self.executor.plan_unchecked(rows))
 
 
-def check_same_actions(config: Mapping[str, Any], actions: str, whose: str) -> None:
-    """Raises ConfigError where a policy's actions mean something else than these, or a simulator's.
+def check_kind_of_actions(config: Mapping[str, Any], actions: str, whose: str) -> None:
+    """Raises ConfigError where a policy's actions are of another kind, which shapes do not tell.
 
-    config: Of its checkpoint. actions: Of the others, "absolute" or "delta". whose: They are.
+    config: Of its checkpoint. actions: The kind that is needed, "absolute" or "delta". whose: Who
+        needs it, for the message.
     """
     trained_in = config.get("environment")
     if trained_in is not None and (own := EnvSpec.read(trained_in).actions) != actions:

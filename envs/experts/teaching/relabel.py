@@ -24,7 +24,7 @@ from dipole.data.store.metadata import actions_of
 from dipole.data.store.numbers import SEED
 from dipole.data.store.schema import FrameSchema
 from dipole.data.store.video import Clip
-from dipole.envs.experts.teaching.acting import check_same_actions
+from dipole.envs.experts.teaching.acting import check_kind_of_actions
 from dipole.envs.experts.teaching.labels import Labeller
 from dipole.envs.experts.teaching.spec import TeachingSpec, check_same_action
 from dipole.envs.rollout.rate import check_rate
@@ -60,7 +60,7 @@ def labelled(source: Source, teaching: TeachingSpec) -> Source:
     source, labeller = with_uint8_images(source), teaching.labeller()
     try:
         config = read_config(find_checkpoint(teaching.teacher))
-        check_same_actions(config, actions_of(source.info.environment), "the dataset's")
+        check_kind_of_actions(config, actions_of(source.info.environment), "the dataset's")
         _check(source.info, labeller.policy)
     except ConfigError as error:
         raise ConfigError(f"{source.info.path}: teacher {teaching.teacher}: {error}") from error

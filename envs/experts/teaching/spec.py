@@ -18,7 +18,7 @@ from dipole.data.core.units import Units, same_units, units_text
 from dipole.data.loading.features import Feature, Features
 from dipole.data.loading.window_spec import WindowSpec
 from dipole.envs.contract import EnvSpec
-from dipole.envs.experts.teaching.acting import ActingPolicy, Actors, check_same_actions
+from dipole.envs.experts.teaching.acting import ActingPolicy, Actors, check_kind_of_actions
 from dipole.envs.experts.teaching.labels import Labeller, chunk_length
 from dipole.envs.interface import Interface
 from dipole.envs.registry import stored_names
@@ -139,7 +139,7 @@ def _check(path: str, environment: EnvSpec, features: Features, rate: float | No
         ours, theirs = environment.family or environment.id, there.family or there.id
         if ours != theirs:
             raise ConfigError(f"it was trained in {theirs!r}, and the task is in {ours!r}")
-    check_same_actions(config, environment.actions, "the task's")
+    check_kind_of_actions(config, environment.actions, "the task's")
     action = features.action
     check_same_action(own.action, action.stored_shape, action.units, "the task's")
     check_rate(own, rate)

@@ -48,7 +48,8 @@ def run_summary(
 
 
 def _recorded_elsewhere(data: TaskData, environment: Any) -> list[str]:
-    """Where demonstrations are another task's of a simulator, which may have the same shapes.
+    """Where demonstrations are another task's of a simulator, or have actions of another kind,
+    which may have the same shapes.
 
     Ids of other formats, such as a robot's, are not compared: they have other names for the same.
     """
