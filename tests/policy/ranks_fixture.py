@@ -122,11 +122,19 @@ def in_processes(count, work, folder, timeout=60.0, restarts=0):
     pids = []
     gc.collect()
     gc.freeze()  # a process group that a child collects waits for threads which are not its own
+    # The store's thread is at work as soon as a child asks it; what it holds at a fork, the next
+    # child would wait for without end. So nobody asks before all are forked.
+    waits, all_forked = os.pipe()
     for rank in range(count):
         pid = os.fork()
         if pid == 0:
+            os.close(all_forked)
+            os.read(waits, 1)  # until the parent closes its end
+            os.close(waits)
             _child(rank, count, port, work, folder / f"rank{rank}.txt", timeout, restarts)
         pids.append(pid)
+    os.close(waits)
+    os.close(all_forked)
     gc.unfreeze()
     return pids
 
