@@ -71,12 +71,21 @@ class OverrideChecker:
     def with_block(self, words: Sequence[str]) -> list[str]:
         """A simulator that a task gives by its name alone, `environment: gym:Pusher-v5`, as a block
         that settings can be added to."""
+        others, added = self.split(words)
+        return [*others, *self.block(words), *added]
+
+    def block(self, words: Sequence[str]) -> list[str]:
+        """The word that `with_block` puts before the added settings, where one is needed."""
+        others, added = self.split(words)
+        place = PLACES.get(self.config_name, "")
+        named = OmegaConf.select(self.compose(others), place) if added else None
+        return [f"++{place}={{name: '{named}'}}"] if isinstance(named, str) else []
+
+    def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """All but the added settings of a simulator, and these."""
         place = PLACES.get(self.config_name, "")
         added = [word for word in words if place and word.startswith(f"++{place}.")]
-        others = [word for word in words if word not in added]
-        named = OmegaConf.select(self.compose(others), place) if added else None
-        block = [f"++{place}={{name: '{named}'}}"] if isinstance(named, str) else []
-        return [*others, *block, *added]
+        return [word for word in words if word not in added], added
 
     def parse(self, words: Iterable[str]) -> list[Override]:
         """Raises UsageError for a setting that cannot be read."""

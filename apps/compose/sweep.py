@@ -46,7 +46,7 @@ from dipole.apps.compose.job import (
 )
 from dipole.apps.compose.options import Options
 from dipole.apps.compose.outputs import job_paths, sweep_folder
-from dipole.apps.compose.overrides import OverrideChecker
+from dipole.apps.compose.overrides import MOST_CHECKED, OverrideChecker
 from dipole.apps.compose.secrets import printable
 from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
@@ -123,7 +123,8 @@ def plan_sweep(
     one = [str(o.input_line) for o in [*hydras, *ours] if not o.is_sweep_override()]
     composed = checker.compose(one, with_hydra=True)
     search = _searches(composed)
-    first = checker.compose(_first_job(checker, ours, search), with_hydra=False)
+    ours = _with_block(checker, ours, _known_jobs(checker, ours, search))
+    first = checker.compose(_known_jobs(checker, ours, search)[0], with_hydra=False)
     require_values(config_name, first)
     if "output" not in first:
         raise UsageError(f"dipole {config_name} runs one job at a time: leave out --multirun")
@@ -205,11 +206,28 @@ def _searches(composed: DictConfig) -> bool:
     return "BasicSweeper" not in str(OmegaConf.select(composed, "hydra.sweeper._target_"))
 
 
-def _first_job(checker: OverrideChecker, ours: list[Override], search: bool) -> list[str]:
+def _known_jobs(checker: OverrideChecker, ours: list[Override], search: bool) -> list[list[str]]:
+    """Of a search, whose jobs are not known, as far as the settings are lists of values."""
     known = [o for o in ours if not o.is_sweep_override() or o.is_discrete_sweep()]
     if not search and len(known) < len(ours):
         known = ours  # its message says what to add
-    return checker.combinations(known)[0]
+    return checker.combinations(known)
+
+
+def _with_block(
+    checker: OverrideChecker, ours: list[Override], jobs: list[list[str]]
+) -> list[Override]:
+    """As `OverrideChecker.with_block`, of all jobs. Raises UsageError where they would differ."""
+    blocks = {tuple(checker.block(words)) for words in jobs[:MOST_CHECKED]}
+    if len(blocks) > 1:
+        raise UsageError(
+            "the tasks of this sweep have different simulators, some of them by name alone, to "
+            "which no setting can be added for all jobs: write `environment: {name: NAME}` in the "
+            "tasks' files, or sweep one task at a time"
+        )
+    block = blocks.pop()
+    others, added = checker.split([str(override.input_line) for override in ours])
+    return checker.parse([*others, *block, *added]) if block else ours
 
 
 def _jobs(checker: OverrideChecker, ours: list[Override]) -> list[list[Override]]:

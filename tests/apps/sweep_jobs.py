@@ -37,6 +37,14 @@ def told(config):
     return 0
 
 
+def environment(config):
+    """Writes down the simulator."""
+    output = Path(config["output"])
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "environment.json").write_text(json.dumps(config["task"]["environment"]))
+    return 0
+
+
 def _wait(output):
     """Until it is interrupted: then it saves, as training does."""
     try:

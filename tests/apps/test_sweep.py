@@ -77,6 +77,39 @@ def test_a_sweep_runs_every_combination_each_in_its_own_folder(tmp_path, launche
     assert left == {"0", "1", "2", "3", "sweep.json"}  # nothing of hydra's own
 
 
+def named_alone(folder, **names):
+    """Tasks like the bundled one, whose simulators are given by their names alone."""
+    (folder / "task").mkdir(parents=True)
+    for task, name in names.items():
+        text = f"defaults: [pusht_state, _self_]\nname: {task}\nenvironment: {name}\n"
+        (folder / "task" / f"{task}.yaml").write_text(text)
+    return ["--config-dir", str(folder)]
+
+
+@pytest.mark.parametrize("launcher", [[], [JOBLIB, "hydra.launcher.n_jobs=2"]])
+def test_settings_of_a_simulator_that_is_a_name_alone_hold_in_each_job(tmp_path, launcher):
+    words = ["-m", *named_alone(tmp_path / "mine", one="gym:A-v0"), "task=one", *launcher]
+    words += ["environment.max_steps=2,3", "train.seed=0,1", f"output={tmp_path / 'sweep'}"]
+    assert run("train", words, sweep_jobs.environment) == 0
+    found = [
+        json.loads((tmp_path / "sweep" / str(job) / "environment.json").read_text())
+        for job in range(4)
+    ]
+    assert sorted(each["max_steps"] for each in found) == [2, 2, 3, 3]
+    assert {each["name"] for each in found} == {"gym:A-v0"}
+    for row, each in zip(rows(tmp_path / "sweep"), found, strict=True):
+        assert set(row["overrides"]) == {"train.seed", "task.environment.max_steps"}
+        assert row["overrides"]["task.environment.max_steps"] == each["max_steps"]
+
+
+def test_tasks_whose_simulators_are_names_alone_and_differ_take_no_common_setting(tmp_path):
+    words = ["-m", *named_alone(tmp_path / "mine", one="gym:A-v0", two="gym:B-v0")]
+    words += ["task=one,two", "environment.max_steps=2", f"output={tmp_path / 'sweep'}"]
+    with pytest.raises(UsageError, match="one task at a time"):
+        run("train", words, sweep_jobs.environment)
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_a_job_that_fails_is_a_row_and_stops_no_other(tmp_path, capsys):
     assert sweep(tmp_path / "sweep", JOBLIB, "train.seed=7,8,9,1") == 1
     states = [(row["state"], row["message"]) for row in rows(tmp_path / "sweep")]
