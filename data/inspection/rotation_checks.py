@@ -1,4 +1,4 @@
-"""Quaternions that change their sign, rotations that are none, angles that wrap."""
+"""Rotations whose numbers jump while they stay, rotations that are none, angles that wrap."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,13 @@ import numpy as np
 from dipole.data.core.units import canonical
 from dipole.data.inspection.findings import column_text, counted, times_text
 from dipole.data.inspection.recording_checks import Key, Recording
-from dipole.data.transforms.angle_columns import NEARLY, TURNS
+from dipole.data.transforms.angle_columns import (
+    NEARLY,
+    TURNS,
+    flipping_vectors,
+    flips_of,
+    rotation_vector_columns,
+)
 from dipole.data.transforms.quaternion_columns import quaternion_columns
 
 UNIT_LENGTH = 0.01  # from 1, that a quaternion's length may be
@@ -70,6 +76,41 @@ class QuaternionCheck:
                     f"{counted(lengths.count, 'frame')}: "
                     "mend the recording; converting by quaternion_to_6d takes any length but 0",
                 )
+
+
+class RotationVectorCheck:
+    """Axes times angles that flip at half a turn, known by names or by the flips themselves."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._keys = [key for key in recording.keys.values() if key.moves and len(key.shape) == 1]
+        self._named = {key.name: _vectors(key) for key in self._keys}
+        self._found: dict[tuple[str, tuple[int, ...]], _Place] = {}
+
+    def add(self, start: int, numbers: Mapping[str, np.ndarray]) -> None:
+        for key in self._keys:
+            named, units = self._named[key.name], tuple(map(canonical, key.units))
+            others = quaternion_columns(key.name, key.names, key.shape)
+            known = {column for columns in (*named, *others) for column in columns}
+            for columns in (*named, *flipping_vectors(numbers[key.name], known, units)):
+                vectors = numbers[key.name][:, list(columns)]
+                vectors = np.deg2rad(vectors) if units[columns[0]] == "deg" else vectors
+                place = self._found.setdefault((key.name, columns), _Place())
+                place.add(start + flips_of(vectors))
+
+    def warnings(self) -> Iterator[tuple[str, str]]:
+        for (key, columns), place in self._found.items():
+            if not place.count:
+                continue
+            is_named = columns in self._named[key]
+            where = f"in columns {columns[0]} to {columns[-1]}"
+            yield (
+                key,
+                f"{'the' if is_named else 'what may be a'} rotation vector {where} flips at half a "
+                f"turn {times_text(place.count)}, first at {self._recording.frame(place.first)}. "
+                "It is the same rotation, but for a network other numbers: convert it by "
+                "rotation_vector_to_6d (docs/transforms.md)",
+            )
 
 
 class MatrixCheck:
@@ -149,7 +190,14 @@ class WrapCheck:
 def _turns(key: Key, column: int) -> list[float]:
     """What a full turn of this column is; empty where it is no angle."""
     unit = canonical(key.units[column])
+    if any(column in columns for columns in _vectors(key)):
+        return []
     if unit in TURNS:
         return [TURNS[unit]]
     span = float(key.high[column] - key.low[column]) if not unit else 0.0
     return [turn for turn in TURNS.values() if (1 - NEARLY) * turn < span < 1.01 * turn]
+
+
+def _vectors(key: Key) -> list[tuple[int, ...]]:
+    """The columns of each rotation vector that names tell."""
+    return rotation_vector_columns(key.name, key.names, key.shape)

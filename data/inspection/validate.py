@@ -17,7 +17,12 @@ from dipole.data.inspection.findings import Finding, Validation, column_text, co
 from dipole.data.inspection.lag_check import LagCheck
 from dipole.data.inspection.other_formats import refuse_other_format
 from dipole.data.inspection.recording_checks import MOST_NUMBERS, Recording, key_of, run_checks
-from dipole.data.inspection.rotation_checks import MatrixCheck, QuaternionCheck, WrapCheck
+from dipole.data.inspection.rotation_checks import (
+    MatrixCheck,
+    QuaternionCheck,
+    RotationVectorCheck,
+    WrapCheck,
+)
 from dipole.data.inspection.task_checks import task_warnings
 from dipole.data.inspection.timing_checks import ClockCheck, FrozenCameraCheck, IdleCheck
 from dipole.data.loading.window_spec import WindowSpec
@@ -45,6 +50,7 @@ __all__ = ["Finding", "Validation", "validate"]
 MOST_OUTLIERS = 3  # dimensions of an array that are listed
 CHECKS = (
     QuaternionCheck,
+    RotationVectorCheck,
     MatrixCheck,
     WrapCheck,
     ClockCheck,

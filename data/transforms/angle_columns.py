@@ -68,7 +68,7 @@ def flipping_vectors(
     while start + 3 <= numbers.shape[1]:
         columns = tuple(range(start, start + 3))
         free = not any(c in known or units[c] not in ("", "rad") for c in columns)
-        if free and _flips(numbers[:, start : start + 3]):
+        if free and len(flips_of(numbers[:, start : start + 3], alone=False)):
             yield columns
             start += 3
         else:
@@ -94,12 +94,21 @@ def wrapping_columns(
             yield column
 
 
-def _flips(vectors: np.ndarray) -> bool:
-    """Of three columns of one turn at most; jumps of one column alone are an angle's."""
+def flips_of(vectors: np.ndarray, alone: bool = True) -> np.ndarray:
+    """The frames before which rotation vectors [N, 3], radians, jump while the rotation stays.
+
+    alone: Also where one column does by itself, as an angle would. Nothing is found in vectors of
+    more than half a turn.
+    """
+    nothing = np.empty(0, np.int64)
     if len(vectors) < 2 or np.linalg.norm(vectors, axis=1).max() > SLACK * np.pi:
-        return False
+        return nothing
     steps = np.diff(vectors, axis=0)
-    alone = np.abs(steps).max(1) > (1 - NEARLY) * TURNS["rad"]
-    at = np.flatnonzero((np.linalg.norm(steps, axis=1) > np.pi) & ~alone)
-    q = to_quaternions(vectors, VECTOR)
-    return bool((np.abs((q[at] * q[at + 1]).sum(1)) > np.cos(NEAR / 2)).any())
+    jumps = np.linalg.norm(steps, axis=1) > np.pi
+    if not alone:
+        jumps &= np.abs(steps).max(1) <= (1 - NEARLY) * TURNS["rad"]
+    at = np.flatnonzero(jumps)
+    if not len(at):
+        return nothing
+    before, after = (to_quaternions(vectors[each], VECTOR) for each in (at, at + 1))
+    return np.asarray(at[np.abs((before * after).sum(1)) > np.cos(NEAR / 2)] + 1)
