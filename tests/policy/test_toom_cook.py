@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -68,6 +69,23 @@ def test_it_is_a_convolution_and_so_are_its_gradients(frames, rows, channels, ke
     plain = with_gradients(plain_convolution, (x, weight, bias))
     for mine, theirs in zip(ours, plain, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-10)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 6),
+    channels=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    terms=st.integers(1, 13),
+)
+def test_wide_matrices_are_multiplied_in_parts(rows, channels, terms):
+    data = torch.randn(3, rows, channels[0], dtype=torch.double)
+    filters = torch.randn(3, *channels, dtype=torch.double)
+    sizes = {"FEW_ROWS": 4, "WIDE": 5, "TERMS": terms}
+    with patch.multiple(temporal_conv, **sizes), patch("torch.bmm", wraps=torch.bmm) as whole:
+        found = temporal_conv._products(data, filters)
+    in_parts = rows <= 4 and min(channels) >= 5 and channels[0] > terms
+    assert (whole.call_args.args[0].shape[2] < channels[0]) == in_parts
+    torch.testing.assert_close(found, data @ filters)
 
 
 @pytest.mark.parametrize("frames", [2, 4, 8, 16, 32])
