@@ -34,7 +34,8 @@ def train(
 ) -> "TrainResult":
     """Train a policy, or with `resume=FOLDER` go on with a run.
 
-    config: Settings as a mapping, in the form of the keywords, which win over it.
+    config: Settings as a mapping, in the form of the keywords, which win over it; mappings of one
+        name are joined, at any depth.
     config_dir: A folder of choices of your own: task="mine" is its task/mine.yaml.
     settings: The settings of `dipole train --help`. A group takes the name of a choice, as
         policy="unet", or a mapping of what differs, as train={"steps": 200}, or in a list both,
@@ -46,7 +47,7 @@ def train(
     """
     from dipole.apps.commands.train import train_run
 
-    return train_run(composed("train", {**(config or {}), **settings}, config_dir))
+    return train_run(composed("train", _joined(config or {}, settings), config_dir))
 
 
 def distill(teacher: str | Path, **settings: Any) -> "TrainResult":
@@ -67,19 +68,25 @@ def evaluate(checkpoint: str | Path, **settings: Any) -> "Evaluation":
 
     checkpoint: A run's folder (its newest checkpoint), one checkpoint's folder, or an export.
     settings: Those of `dipole evaluate --help`: episodes=50, seed=0, solver={"steps": 10}, ...
-        With output=FOLDER metrics, video and picture are written there; without it nothing is.
+        With output=FOLDER metrics, video and picture are written there, and an evaluation that lies
+        there is moved to its earlier/1; without it nothing is written.
 
     Returns an Evaluation: `metrics` is what `metrics.json` holds, `episodes` each one's result.
     """
     import dipole.envs  # noqa: F401  simulators register themselves
     from dipole.deploy.evaluation.checkpoint import evaluate_checkpoint
+    from dipole.envs.evaluation.results import check_folder, set_aside
 
     quiet = {} if "output" in settings else {"video_episodes": 0, "picture": False}
     alone = {"workers": 0}  # a script that starts processes has to be written for it
     config = composed("evaluate", {"checkpoint": str(checkpoint), **alone, **quiet, **settings})
+    folder = Path(config["output"]).expanduser()
+    if "output" in settings:
+        check_folder(folder, config["keep_episodes"])
     evaluation = evaluate_checkpoint(config)
     if "output" in settings:
-        evaluation.save(Path(config["output"]).expanduser())
+        set_aside(folder)
+        evaluation.save(folder)
     return evaluation
 
 
@@ -107,6 +114,19 @@ def composed(
             return made | {"overrides": given}
     except UsageError as error:
         raise ConfigError(str(error)) from error
+
+
+def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of which those above win; a task that is given whole replaces another."""
+    joined = dict(below)
+    for key, value in above.items():
+        before = joined.get(key)
+        whole = key == WHOLE and isinstance(value, Mapping) and "observation" in value
+        if isinstance(value, Mapping) and isinstance(before, Mapping) and not whole:
+            joined[key] = _joined(before, value)
+        else:
+            joined[key] = value
+    return joined
 
 
 def _split(

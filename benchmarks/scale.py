@@ -59,8 +59,8 @@ class Setting:
     nic: float = 50e9
     batch: int = 64
     encoder_flops: float = 3.6e9
-    head_flops: float = 0.586e9
-    parameters: float = 110e6
+    head_flops: float = 2.36e9
+    parameters: float = 307e6
     price: float = 0.023
 
     @property
@@ -130,7 +130,7 @@ def held(setting: Setting) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     gpus = setting.gpus
-    for millions in (110, 1_000, 3_000, 10_000, 30_000):
+    for millions in (307, 1_000, 3_000, 10_000, 30_000):
         count = millions * 1e6
         gathered = 0.02 * count * (4 + 4) + 0.02 * count * (2 * 4 + 4)
         share = (gpus - 1) / gpus

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from dipole.apps.compose import Outcome, run
-from dipole.data.core.errors import ConfigError
 
 Config = dict[str, Any]
 NOT_FINITE, NAMED = "state_not_finite", 8
@@ -33,8 +32,7 @@ def evaluate(config: Config) -> Outcome:
     from dipole.envs.evaluation.results import check_folder, set_aside
 
     folder = Path(config["output"]).expanduser()
-    check_folder(folder)
-    _check_kept(folder, config["keep_episodes"])
+    check_folder(folder, config["keep_episodes"])
     started = time.perf_counter()
     evaluation = evaluate_checkpoint(config)
     evaluated = time.perf_counter()
@@ -51,18 +49,6 @@ def evaluate(config: Config) -> Outcome:
     print(_times(evaluated - started, evaluation.metrics, saving))
     check_scored(evaluation.metrics)  # what was measured is kept
     return Outcome(0, *compared_by(evaluation.metrics))
-
-
-def _check_kept(folder: Path, kept: str | None) -> None:
-    """Raises ConfigError where an evaluation would be written into the dataset that it keeps."""
-    if kept is None:
-        return
-    dataset, place = Path(kept).expanduser().resolve(), folder.resolve()
-    if place.is_relative_to(dataset):
-        raise ConfigError(
-            f"output={folder} lies in keep_episodes={kept}, which becomes a dataset: name another "
-            "folder"
-        )
 
 
 def has_episodes(metrics: Config) -> bool:

@@ -78,7 +78,8 @@ class EvaluationSettings:
         """Raise ConfigError for what is of episodes, where aspects alone are measured."""
         unset = {field.name: field.default for field in fields(self)}
         for name in OF_EPISODES:
-            if getattr(self, name) != unset[name]:
+            none = (unset[name], 0) if name in ("workers", "video_episodes") else (unset[name],)
+            if getattr(self, name) not in none:
                 raise ConfigError(
                     f"{name}={getattr(self, name)}: the task has no simulator, and without "
                     "episodes that does nothing; leave it out, or give environment=NAME"

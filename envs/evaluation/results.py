@@ -25,9 +25,12 @@ EARLIER = "earlier"  # folders of evaluations that were there before, 1, 2, ...
 OF_DATASETS = ("zarr.json", ".zgroup")
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, kept: str | None = None) -> None:
     """Raises ConfigError where an evaluation must not be written to, into a dataset, and where it
-    cannot be. Nothing is made."""
+    cannot be. Nothing is made.
+
+    kept: where the evaluation keeps its episodes, which becomes a dataset.
+    """
     try:
         is_dataset = any((folder / name).exists() for name in OF_DATASETS)
         places = (folder, *folder.parents)
@@ -40,6 +43,11 @@ def check_folder(folder: Path) -> None:
         ) from error
     if is_dataset:
         raise ConfigError(f"output {folder}: a dataset lies there; name another folder")
+    if kept and folder.resolve().is_relative_to(Path(kept).expanduser().resolve()):
+        raise ConfigError(
+            f"output={folder} lies in keep_episodes={kept}, which becomes a dataset: name another "
+            "folder"
+        )
 
 
 def set_aside(folder: Path) -> Path | None:

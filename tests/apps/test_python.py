@@ -1,16 +1,18 @@
 """dipole in Python: train, evaluate and load_policy, without a word of hydra's."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 import dipole
-from dipole.apps.python import composed
+from dipole.apps.python import _joined, composed
 from dipole.data import EpisodeWriter
 from dipole.data.core.errors import ConfigError
 
@@ -72,6 +74,41 @@ def test_evaluating_returns_the_evaluation_and_writes_nothing(run, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
     dipole.evaluate(run.output, **words, video_episodes=0, output=tmp_path / "seen")
     assert (tmp_path / "seen/metrics.json").exists()
+
+
+def test_an_evaluation_that_is_there_is_moved_and_where_none_can_be_is_said_first(run, tmp_path):
+    words = {"episodes": 1, "solver": {"name": "ddim", "steps": 2}, "video_episodes": 0}
+    for seed in (3, 4):
+        dipole.evaluate(run.output, **words, seed=seed, output=tmp_path / "seen")
+    for seed, place in ((3, "seen/earlier/1"), (4, "seen")):
+        assert json.loads((tmp_path / place / "metrics.json").read_text())["seed"] == seed
+    (tmp_path / "file").touch()
+    with (
+        patch("dipole.deploy.evaluation.checkpoint.evaluate_checkpoint") as evaluated,
+        pytest.raises(ConfigError, match="nothing can be written there"),
+    ):
+        dipole.evaluate(run.output, **words, output=tmp_path / "file/inside")
+    evaluated.assert_not_called()
+
+
+def test_aspects_without_a_simulator_need_no_more_than_to_be_asked_for(run, dataset, tmp_path):
+    output = tmp_path / "alone"
+    words = {"task": ["pusht_state", {"environment": None}], "dataset": dataset, "output": output}
+    dipole.train({**TINY, "train": {**TINY["train"], "steps": 1}}, **words)
+    few = {"aspects_observations": 4, "aspects_samples": 2, "aspects_likelihood": 0}
+    found = dipole.evaluate(output, aspects=True, solver={"name": "ddim", "steps": 2}, **few)
+    assert found.metrics["aspects"]["energy_score"] > 0
+    assert found.episodes == []
+
+
+def test_mappings_of_one_name_are_joined_and_what_is_given_later_wins():
+    below = {"train": {"steps": 5, "ema": {"power": 0.5}}, "policy": "unet", "task": {"name": "a"}}
+    above = {"train": {"seed": 1, "ema": {"power": 0.6}}, "policy": {"name": "mine"}}
+    joined = {"train": {"steps": 5, "seed": 1, "ema": {"power": 0.6}}, "policy": {"name": "mine"}}
+    assert _joined(below, above) == joined | {"task": {"name": "a"}}
+    whole = {"name": "b", "observation": {}}
+    assert _joined(below, {"task": whole})["task"] == whole
+    assert below["train"] == {"steps": 5, "ema": {"power": 0.5}}
 
 
 def test_a_loaded_policy_predicts_chunks(run):
