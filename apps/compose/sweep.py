@@ -52,6 +52,8 @@ from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 from dipole.data.store.objects.url import is_url
 
+# By what the runs of these commands go on, where a queue starts a job again.
+TRAININGS = dict.fromkeys(("train", "distill"), "dipole.apps.commands.train:train")
 STATES = ".jobs"  # of the sweep's folder, while it runs
 YEAR = 365 * 24 * 60  # minutes
 
@@ -88,7 +90,7 @@ class SweepJob:
             raise KeyboardInterrupt
         overrides = {k: v for k, v in config["overrides"].items() if k not in self.told}
         state = JobState(number, printable(overrides), str(output))
-        begun = self.command == "train" and _is_begun(states, number, output)
+        begun = self.command in TRAININGS and _is_begun(states, number, output)
         if begun:
             config |= {"resume": str(output), "overrides": {}}  # with its own settings
         if not begun and self.command == "train" and _goes_on_here(config):
@@ -97,7 +99,8 @@ class SweepJob:
         else:
             config["overrides"]["output"] = str(output)  # the job's own: no other name will do
         result = str(states / f"{number}.result")
-        request = JobRequest(self.command, self.function, config, result)
+        function = TRAININGS[self.command] if begun else self.function
+        request = JobRequest(self.command, function, config, result)
         ended = run_in_process(request, state, states, folder / "job.log")
         if ended.state == INTERRUPTED:
             raise KeyboardInterrupt

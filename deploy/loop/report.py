@@ -77,6 +77,7 @@ class Report:
         self.units: dict[str, str] = {}
         self.transitions: list[Transition] = []
         self.stopped: bool | None = None  # whether the robot's own stop() returned
+        self.dry_run = False
         self.close_problem: str | None = None
         self.as_asked = False
         self.seconds = 0.0
@@ -160,7 +161,7 @@ class Report:
         plain, counts = self.to_dict(), self.counts
         lines = [
             f"ended {plain['state']}: {plain['reason']}",
-            f"robot stopped   {_TRUTH[self.stopped]}",
+            f"robot stopped   {_DRY if self.dry_run else _TRUTH[self.stopped]}",
             f"time            {self.seconds:.1f} s, {counts['slots']} slots at "
             f"{self._control_hz:g} Hz",
             f"slots           missed {counts['missed_slots']}, late {counts['late_slots']}",
@@ -184,6 +185,7 @@ class Report:
         return "\n".join(lines + self._all_notes)
 
 
+_DRY = "not asked to: a dry run"
 _TRUTH = {
     None: "not asked to",
     True: "yes, its stop() returned",

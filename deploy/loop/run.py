@@ -123,6 +123,7 @@ def _loop(
     try:
         _say_rates(config.loop, inference)
         loop = ControlLoop(robot, inference, config.loop, log=LOGGER.info, recorder=recorder)
+        loop.report.dry_run = config.dry_run
         check_times(loop.config, None if config.dry_run else config.watchdog)
     except BaseException:
         inference.close()

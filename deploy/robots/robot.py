@@ -128,7 +128,7 @@ class Robot(ABC):
 
     @abstractmethod
     def hold(self) -> None:
-        """Stay where you are: only while no command was ever sent, in every slot.
+        """Stay where you are: in every slot of a run that has sent no command yet.
 
         Afterwards HOLD is commanded: a braking ramp, then the same setpoint again and again.
         """

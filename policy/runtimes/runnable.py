@@ -24,8 +24,8 @@ from dipole.policy.runtimes.runtime import is_installed
 
 EAGER, AUTO = "eager", "auto"
 FASTEST = "openvino"  # what "auto" compares with eager: the fastest on every CPU measured
-# When "auto" exports: it takes some seconds, and minutes with hundreds of steps, which are written
-# out one by one; and a chunk in less time than a camera's picture takes to arrive is fast enough.
+# When "auto" exports: it takes some seconds, the more the longer chunks take that are compared
+# afterwards; and a chunk in less time than a camera's picture takes to arrive is fast enough.
 WORTH_SECONDS, STEPS_AS_LONG = 20.0, 100
 FAST_ENOUGH = 0.005
 ONE_STEP = {"steps": 1}  # what heads without a solver do, whether they are asked to or not

@@ -225,27 +225,32 @@ def test_trainings_by_submitit_s_local_executor_are_a_table_afterwards(tmp_path,
     assert {row["steps"] for row in table["runs"]} == {2}
 
 
-def test_a_training_that_a_queue_starts_again_goes_on_with_its_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_a_training_that_a_queue_starts_again_goes_on_with_its_run(tmp_path, monkeypatch, command):
     asked = []
     hydra = SimpleNamespace(get=lambda: SimpleNamespace(job=SimpleNamespace(num=0)))
     monkeypatch.setattr(sweep_module, "HydraConfig", hydra)
     monkeypatch.setattr(sweep_module, "job_configuration", dict)
 
     def begun(request, state, states, log):
-        asked.append(request.config)
+        asked.append(request)
         state.write(states)
         (tmp_path / "0").mkdir(exist_ok=True)
         (tmp_path / "0/run.json").touch()
         return state
 
     monkeypatch.setattr(sweep_module, "run_in_process", begun)
-    job = sweep_module.SweepJob("train", "sweep_jobs:job", str(tmp_path), str(tmp_path))
+    job = sweep_module.SweepJob(command, "sweep_jobs:job", str(tmp_path), str(tmp_path))
     job = replace(job, sweeper=sweep_module._here())
     for _ in range(2):
-        job({"output": "x", "resume": None, "overrides": {"train.seed": 1}})
+        new = {"resume": None} if command == "train" else {}
+        job({"output": "x", **new, "overrides": {"train.seed": 1}})
     output = str(tmp_path / "0")
-    assert asked[0]["resume"] is None
-    assert asked[1] == {"output": output, "resume": output, "overrides": {"output": output}}
+    assert asked[0].config.get("resume") is None
+    assert asked[0].function == "sweep_jobs:job"
+    going_on = {"output": output, "resume": output, "overrides": {"output": output}}
+    assert asked[1].config == going_on
+    assert asked[1].function == "dipole.apps.commands.train:train"
 
 
 def test_a_range_to_search_in_needs_a_search():

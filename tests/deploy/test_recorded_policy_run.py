@@ -29,7 +29,9 @@ def policy_run(output, dry_run=False):
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_recording_says_whether_it_was_a_dry_run_and_how_the_task_went(tmp_path, dry_run):
-    policy_run(tmp_path, dry_run)
+    report = policy_run(tmp_path, dry_run)
+    stopped = "not asked to: a dry run" if dry_run else "yes, its stop() returned"
+    assert f"robot stopped   {stopped}" in str(report)
     records = list(read_recording(tmp_path / "flight.rec"))
     assert records[0].values["dry_run"] is dry_run
     assert records[-2].values == {"success": 0.75}

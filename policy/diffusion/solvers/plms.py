@@ -27,7 +27,8 @@ class PLMS(Solver):
     """Euler's step with a mean of the last four noises (PNDM: Liu et al., 2022, eq. 12).
 
     Its first step is made twice, the second time with the mean of the noises at its two ends, as
-    in diffusers' PNDM without Runge-Kutta steps: steps + 1 evaluations.
+    in diffusers' PNDM without Runge-Kutta steps: steps + 1 evaluations, or steps where it is a
+    plain one (below).
 
     A mean of noises is not the noise of this x, and what it leaves out counts signal' / signal
     times. Steps that begin with hardly any signal, as the first one on the straight path, are
