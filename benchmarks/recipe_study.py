@@ -53,7 +53,7 @@ OF_PIXELS = {
     "without the mirror": [AUXILIARY, OTHER],
     "without auxiliary targets": [],
     "auxiliary targets to the end": [AUXILIARY, "objective.decay=constant"],
-    "without shifts": [AUXILIARY, "policy.encoder.augment.shift=0"],
+    "with shifts": [AUXILIARY, "policy.encoder.augment.shift=3"],
     "colours too": [
         AUXILIARY,
         "policy.encoder.augment.brightness=0.2",
@@ -66,7 +66,6 @@ OF_PIXELS = {
         AUXILIARY,
         "policy.encoder.crop=76",
         "policy.encoder.augment.crop=true",
-        "policy.encoder.augment.shift=0",
     ],
     "one frame": [AUXILIARY, "task.window.n_obs_steps=1"],
     "three frames": [AUXILIARY, "task.window.n_obs_steps=3"],
@@ -86,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, each")
     parser.add_argument("--updates", type=int, help="of each, instead of minutes")
     parser.add_argument("--variants", nargs="+", help="how they begin; all where left out")
+    parser.add_argument("--settings", nargs="+", default=[], help="of `dipole train`, of each")
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=42, help="of training")
     parser.add_argument("--runs", type=Path, help="a folder where trainings stay")
@@ -113,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def words(own: Sequence[str], chosen: argparse.Namespace) -> list[str]:
     """Of `dipole train`, of a variant that has these of its own; how long it trains aside."""
-    found = [*BASES[chosen.of], "train.threads=1", *(word for word in own if word != OTHER)]
+    found = [*BASES[chosen.of], "train.threads=1", *chosen.settings]
+    found += [word for word in own if word != OTHER]
     dataset = chosen.other if OTHER in own else chosen.dataset
     return [*found, f"train.seed={chosen.seed}", f"dataset={dataset}"]
 

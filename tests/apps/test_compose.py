@@ -282,7 +282,7 @@ def test_recipes_and_defaults_lists_compose_what_single_files_did(words):
     if name == "train" and argv[0] in ("policy=unet_small", "task=pusht_image"):
         argv.append("policy/process=vp")  # the small network's process was this one
     if argv == ["policy=unet_image_small"]:
-        argv += ["policy/process=vp", "train.steps=8000"]
+        argv += ["policy/process=vp", "train.steps=8000", "policy.encoder.augment.shift=3"]
     config = compose(name, argv)
     if "output" in config:
         config["output"] = config["output"].split("/20")[0]

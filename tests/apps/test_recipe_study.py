@@ -91,6 +91,14 @@ def test_another_dataset_s_results_are_its_own(study):
     assert set(found) == {("as it is", "dataset=DATA"), ("as it is", "dataset=OTHER")}
 
 
+def test_settings_of_all_variants_stand_before_each_one_s_own(study):
+    words = ("--updates", "100", "--variants", "as it is", "with shifts")
+    study(*words, "--settings", "policy.encoder.crop=90")
+    assert [each["policy.encoder.crop"] for each in study.trained] == ["90", "90"]
+    shifts = [each.get("policy.encoder.augment.shift") for each in study.trained]
+    assert shifts == [None, "3"]
+
+
 @pytest.mark.parametrize("length", [("--updates", "6000"), ("--minutes", "10")])
 def test_a_training_that_was_stopped_goes_on(study, length):
     study.stops = True
