@@ -121,7 +121,7 @@ def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     joined = dict(below)
     for key, value in above.items():
         before = joined.get(key)
-        whole = key == WHOLE and isinstance(value, Mapping) and "observation" in value
+        whole = _is_whole(key, value)
         if isinstance(value, Mapping) and isinstance(before, Mapping) and not whole:
             joined[key] = _joined(before, value)
         else:
@@ -151,12 +151,17 @@ def _put(checker: OverrideChecker, config: DictConfig, key: str, value: Any) -> 
     if key not in known:
         raise UsageError(f"unknown setting {key!r}{nearest_key(key, [*known, *checker.groups])}")
     before = OmegaConf.select(config, key)
-    whole = key == WHOLE and isinstance(value, Mapping) and "observation" in value
-    if isinstance(value, Mapping) and OmegaConf.is_dict(before) and len(before) and not whole:
+    is_table = OmegaConf.is_dict(before) and len(before)
+    if isinstance(value, Mapping) and is_table and not _is_whole(key, value):
         for name, part in value.items():
             _put(checker, config, f"{key}.{name}", part)
         return
     OmegaConf.update(config, key, _plain(value), merge=False, force_add=True)
+
+
+def _is_whole(key: str, value: Any) -> bool:
+    """Whether this is a task that replaces another, and not what differs in it."""
+    return key == WHOLE and isinstance(value, Mapping) and "observation" in value
 
 
 def _plain(value: Any) -> Any:

@@ -52,8 +52,8 @@ from dipole.apps.terminal.errors import UsageError
 from dipole.data.core.environ import environment_variables
 from dipole.data.store.objects.url import is_url
 
-# By what the runs of these commands go on, where a queue starts a job again.
-TRAININGS = dict.fromkeys(("train", "distill"), "dipole.apps.commands.train:train")
+TRAININGS = ("train", "distill")  # whose runs go on, where a queue starts a job again, by:
+RESUMING = "dipole.apps.commands.train:train"
 STATES = ".jobs"  # of the sweep's folder, while it runs
 YEAR = 365 * 24 * 60  # minutes
 
@@ -99,7 +99,7 @@ class SweepJob:
         else:
             config["overrides"]["output"] = str(output)  # the job's own: no other name will do
         result = str(states / f"{number}.result")
-        function = TRAININGS[self.command] if begun else self.function
+        function = RESUMING if begun else self.function
         request = JobRequest(self.command, function, config, result)
         ended = run_in_process(request, state, states, folder / "job.log")
         if ended.state == INTERRUPTED:
